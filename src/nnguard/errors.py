@@ -1,0 +1,107 @@
+"""The errors of nnguard.
+
+Everything that can be wrong with a stream, a record, a key file or a license is an
+`NnguardError`. Misuse of the API (a wrong type, a value out of range) stays `TypeError` or
+`ValueError`, and the operating system's own errors stay `OSError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "CapacityError",
+    "FormatError",
+    "KeyFormatError",
+    "LicenseError",
+    "LimitError",
+    "NnguardError",
+    "NoRecordError",
+    "UnlockError",
+    "VerificationError",
+    "WrongKeyError",
+]
+
+
+class NnguardError(Exception):
+    """Base of all errors of nnguard; never raised itself.
+
+    Attributes:
+        hint: What the user can do about it, or an empty string.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class FormatError(NnguardError):
+    """The bytes are not a well-formed NNCodec stream.
+
+    Attributes:
+        offset: Where in the stream, in bytes from its start; None where no one place is to blame.
+    """
+
+    def __init__(
+        self, message: str, *, offset: int | None = None, hint: str = ""
+    ) -> None:
+        super().__init__(
+            message if offset is None else f"{message} (at byte {offset})", hint=hint
+        )
+        self.offset = offset
+
+
+class CapacityError(NnguardError):
+    """The record does not fit into the stream.
+
+    Attributes:
+        needed: Bits that the record needs, its frame included.
+        available: Bits that the stream offers.
+    """
+
+    def __init__(
+        self, message: str, *, needed: int, available: int, hint: str = ""
+    ) -> None:
+        super().__init__(
+            f"{message}: {needed} bits needed, {available} available", hint=hint
+        )
+        self.needed = needed
+        self.available = available
+
+
+class NoRecordError(NnguardError):
+    """The stream holds no record of the kind that was asked for."""
+
+
+class KeyFormatError(NnguardError):
+    """A key file cannot be read: not PEM, not Ed25519, or the passphrase does not fit."""
+
+
+class WrongKeyError(NnguardError):
+    """The record was made with a key that is not among those given; another may fit."""
+
+
+class VerificationError(NnguardError):
+    """The stream is not what was signed.
+
+    Attributes:
+        tensors: Names of the units that were changed, where the record tells (`localize`).
+    """
+
+    def __init__(
+        self, message: str, *, tensors: Sequence[str] = (), hint: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.tensors = tuple(tensors)
+
+
+class LicenseError(NnguardError):
+    """The license does not permit this: expired, not yet valid, another device, revoked."""
+
+
+class UnlockError(NnguardError):
+    """The locked weights could not be restored."""
+
+
+class LimitError(NnguardError):
+    """The input asks for more memory or work than nnguard is willing to spend on it."""

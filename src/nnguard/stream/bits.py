@@ -1,0 +1,91 @@
+"""Reading the bit fields of a unit's header, never past its end."""
+
+from __future__ import annotations
+
+from nnguard.errors import FormatError
+
+__all__ = ["BitReader"]
+
+_MAX_GOLOMB_ORDER = 32
+"""Exp-Golomb codes beyond this many bits name no size that a tensor can have."""
+
+
+class BitReader:
+    """Reads fields, most significant bit first, from a bounded run of bytes.
+
+    Args:
+        data: The bytes.
+        offset: Where they lie in the stream, for error messages.
+    """
+
+    def __init__(self, data: bytes, offset: int = 0) -> None:
+        self._data = data
+        self._bits = int.from_bytes(data, "big")
+        self._length = 8 * len(data)
+        self._position = 0
+        self._offset = offset
+
+    @property
+    def byte_position(self) -> int:
+        """Bytes touched so far."""
+        return (self._position + 7) // 8
+
+    @property
+    def offset(self) -> int:
+        """Where in the stream the next bit lies, in bytes."""
+        return self._offset + self._position // 8
+
+    def u(self, width: int) -> int:
+        """Read an unsigned integer of `width` bits; `u(n)` of the standard."""
+        end = self._position + width
+        if end > self._length:
+            raise FormatError(
+                "unit header ends too early", offset=self._offset + len(self._data)
+            )
+        self._position = end
+        return (self._bits >> (self._length - end)) & ((1 << width) - 1)
+
+    def flag(self) -> bool:
+        """Read one bit."""
+        return self.u(1) == 1
+
+    def i(self, width: int) -> int:
+        """Read a two's complement integer of `width` bits; `i(n)` of the standard."""
+        value = self.u(width)
+        return value - (1 << width) if value >> (width - 1) else value
+
+    def ue(self, order: int) -> int:
+        """Read an unsigned Exp-Golomb code of the given order; `ue(k)` of the standard."""
+        base = 0
+        while not self.flag():
+            base += 1 << order
+            order += 1
+            if order > _MAX_GOLOMB_ORDER:
+                raise FormatError(
+                    "number in unit header is too large", offset=self.offset
+                )
+        return base + self.u(order)
+
+    def text(self) -> str:
+        """Read a zero-terminated UTF-8 string that starts on a byte; `st(v)` of the standard."""
+        start = self._position // 8
+        end = self._data.find(0, start)
+        if end < 0:
+            raise FormatError("string in unit header has no end", offset=self.offset)
+        try:
+            value = self._data[start:end].decode("utf-8")
+        except UnicodeDecodeError:
+            raise FormatError(
+                "string in unit header is not UTF-8", offset=self.offset
+            ) from None
+        self._position = 8 * (end + 1)
+        return value
+
+    def align(self) -> None:
+        """Read the alignment: a one, then zeros to the end of the byte."""
+        offset = self.offset
+        rest = 8 - self._position % 8
+        if self.u(rest) != 1 << (rest - 1):
+            raise FormatError(
+                "alignment bits of unit header are damaged", offset=offset
+            )

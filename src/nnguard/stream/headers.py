@@ -1,0 +1,208 @@
+"""What the headers of units say: model parameter set and compressed data units.
+
+Follows the syntax of ISO/IEC 15938-17 as the stock coder writes and reads it. Reads headers only,
+never a tensor. A header that uses a tool that nnguard does not handle (blocks, codebooks, parents,
+decomposition, scan orders above 0) makes the unit opaque: it is carried as bytes.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+
+from nnguard.errors import FormatError
+from nnguard.stream.bits import BitReader
+
+__all__ = [
+    "ModelParameters",
+    "PayloadType",
+    "TensorHeader",
+    "UnitKind",
+    "parse_model_parameters",
+    "parse_tensor_header",
+]
+
+MAX_DIMENSIONS = 32
+"""NumPy 1 handles this many; no network has more."""
+
+
+class UnitKind(enum.IntEnum):
+    """`nnr_unit_type` of the standard."""
+
+    STR = 0
+    MPS = 1
+    LPS = 2
+    TPL = 3
+    QNT = 4
+    NDU = 5
+    AGG = 6
+
+
+class PayloadType(enum.IntEnum):
+    """`nnr_compressed_data_unit_payload_type` of the standard."""
+
+    INT = 0
+    FLOAT = 1
+    RAW_FLOAT = 2
+    BLOCK = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ModelParameters:
+    """What the start unit and the model parameter set fix for all tensors.
+
+    Attributes:
+        profile: `general_profile_idc`, 0 or 1.
+        qp_density: Steps an octave are `2**qp_density`; None where the set has no quantisation.
+        base_qp: Added to each tensor's own quantisation parameter.
+        indexed_names: Tensors are named by index into the topology unit.
+        parent_signalling: Tensors may refer to those of a parent model.
+    """
+
+    profile: int
+    qp_density: int | None
+    base_qp: int
+    indexed_names: bool
+    parent_signalling: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TensorHeader:
+    """Header of a data unit that nnguard understands.
+
+    Attributes:
+        name: The tensor's name.
+        payload_type: FLOAT (quantised), INT or RAW_FLOAT.
+        shape: Dimensions; scalars are stored with shape `(1,)`.
+        dependent: Trellis-coded quantisation (`dq_flag`), otherwise uniform (URQ).
+        unary_length: Greater-than flags of the binarisation (`cabac_unary_length_minus1 + 1`).
+        profile: `general_profile_idc`.
+        qp_density: See `ModelParameters`.
+        base_qp: See `ModelParameters`.
+        payload_offset: Bytes from the unit's start to its entropy-coded payload.
+    """
+
+    name: str
+    payload_type: PayloadType
+    shape: tuple[int, ...]
+    dependent: bool
+    unary_length: int
+    profile: int
+    qp_density: int
+    base_qp: int
+    payload_offset: int
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return math.prod(self.shape)
+
+
+def parse_model_parameters(data: bytes, profile: int, offset: int) -> ModelParameters:
+    """Parse the payload of a model parameter set.
+
+    Args:
+        data: Bytes after the unit's header.
+        profile: `general_profile_idc` of the start unit.
+        offset: Where `data` lies in the stream.
+
+    Raises:
+        FormatError: The payload ends too early.
+    """
+    bits = BitReader(data, offset)
+    bits.u(5)  # topology carriage, sparsification, pruning, unification, decomposition
+    quantisation = bits.u(3)
+    indexed_names = bits.flag()
+    parent_signalling = False
+    if profile == 1:
+        base_model = bits.flag()
+        validation, metric = bits.flag(), bits.flag()
+        parent_signalling = bits.flag()
+        bits.u(3)
+        if base_model:
+            bits.text()
+        if validation or metric:
+            bits.text()
+    else:
+        bits.u(7)
+    qp_density, base_qp = (bits.u(3), bits.i(13)) if quantisation & 3 else (None, 0)
+    return ModelParameters(
+        profile, qp_density, base_qp, indexed_names, parent_signalling
+    )
+
+
+def parse_tensor_header(
+    data: bytes, fields_at: int, model: ModelParameters, offset: int
+) -> tuple[str, TensorHeader | None]:
+    """Parse the header of a data unit.
+
+    Args:
+        data: The unit's first bytes, at least as many as its header has.
+        fields_at: Where the fields of the data unit begin in `data`.
+        model: What the stream said before.
+        offset: Where `data` lies in the stream.
+
+    Returns:
+        The tensor's name (empty where it is not spelt out) and its header, or None for the header
+        where it uses something that nnguard carries as opaque bytes.
+
+    Raises:
+        FormatError: The header is damaged.
+    """
+    bits = BitReader(data[fields_at:], offset + fields_at)
+    payload_type = bits.u(5)
+    several_names, has_format, has_parameters = bits.flag(), bits.flag(), bits.flag()
+    if several_names or model.indexed_names:
+        return "", None
+    name = bits.text()
+    if (
+        payload_type not in (PayloadType.INT, PayloadType.FLOAT, PayloadType.RAW_FLOAT)
+        or not has_parameters
+        or model.profile not in (0, 1)
+    ):
+        return name, None
+    if model.profile == 1:
+        if bits.flag():  # node identifiers
+            bits.ue(1)
+            bits.ue(5)
+            bits.ue(4)
+        if model.parent_signalling and bits.flag():
+            return name, None
+    if payload_type == PayloadType.FLOAT and bits.flag():  # codebook
+        return name, None
+    dependent = payload_type != PayloadType.RAW_FLOAT and bits.flag()
+    if has_format:
+        bits.u(7)
+    has_shape, has_unary_length, block_types = bits.flag(), bits.flag(), bits.u(4)
+    if not has_shape or block_types:
+        return name, None
+    shape = _parse_shape(bits)
+    unary_length = bits.u(8) + 1 if has_unary_length else 10
+    if len(shape) > 1:
+        if model.profile == 1:
+            bits.ue(1)  # first_tensor_dimension_shift
+        if bits.u(4):  # scan order; entry points follow
+            return name, None
+    bits.align()
+    if 0 in shape or (payload_type == PayloadType.FLOAT and model.qp_density is None):
+        return name, None
+    header = TensorHeader(
+        name=name,
+        payload_type=PayloadType(payload_type),
+        shape=shape,
+        dependent=dependent,
+        unary_length=unary_length,
+        profile=model.profile,
+        qp_density=model.qp_density or 0,
+        base_qp=model.base_qp,
+        payload_offset=fields_at + bits.byte_position,
+    )
+    return name, header
+
+
+def _parse_shape(bits: BitReader) -> tuple[int, ...]:
+    count = bits.ue(1)
+    if not 1 <= count <= MAX_DIMENSIONS:
+        raise FormatError(f"tensor of {count} dimensions", offset=bits.offset)
+    return tuple(bits.ue(7) for _ in range(count))

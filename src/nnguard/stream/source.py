@@ -1,0 +1,81 @@
+"""Where the bytes of a stream lie: in memory or in a file.
+
+Files are read at positions rather than mapped: memory stays at one chunk per thread whatever the
+file's size, and a file that shrinks while it is read is an error instead of a SIGBUS
+(`docs/adr/0002-positioned-reads.md`).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import Protocol
+
+from nnguard.errors import FormatError
+
+__all__ = ["FileSource", "MemorySource", "Source"]
+
+
+class Source(Protocol):
+    """Random access to an immutable run of bytes."""
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return exactly `size` bytes from `offset`."""
+
+
+class MemorySource:
+    """Bytes in memory."""
+
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+        self._data = bytes(data)
+
+    @property
+    def size(self) -> int:
+        return len(self._data)
+
+    def read(self, offset: int, size: int) -> bytes:
+        return self._data[offset : offset + size]
+
+
+class FileSource:
+    """An open file, read at positions; any number of threads may read at once."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+        self._descriptor = os.open(path, flags)
+        weakref.finalize(self, os.close, self._descriptor)
+        self._size = os.fstat(self._descriptor).st_size
+        self._lock = threading.Lock()
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def fileno(self) -> int:
+        """File descriptor, for copies inside the kernel."""
+        return self._descriptor
+
+    def read(self, offset: int, size: int) -> bytes:
+        data = self._read_at(offset, size)
+        if len(data) != size:
+            raise FormatError(
+                "file became shorter while it was read", offset=offset + len(data)
+            )
+        return data
+
+    if hasattr(os, "pread"):
+
+        def _read_at(self, offset: int, size: int) -> bytes:
+            return os.pread(self._descriptor, size, offset)
+
+    else:  # Windows
+
+        def _read_at(self, offset: int, size: int) -> bytes:
+            with self._lock:
+                os.lseek(self._descriptor, offset, os.SEEK_SET)
+                return os.read(self._descriptor, size)

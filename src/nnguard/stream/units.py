@@ -1,0 +1,298 @@
+"""NNCodec streams as immutable sequences of units.
+
+`Stream.open` indexes a file from its units' headers alone, in time linear in their number. Replacing
+a unit gives a new stream that shares all others. Law: what was read is written back byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnguard.errors import FormatError
+from nnguard.stream.files import Piece, write_atomically
+from nnguard.stream.headers import (
+    ModelParameters,
+    TensorHeader,
+    UnitKind,
+    parse_model_parameters,
+    parse_tensor_header,
+)
+from nnguard.stream.source import FileSource, MemorySource, Source
+
+__all__ = [
+    "CHUNK_SIZE",
+    "SHORT_SIZE_LIMIT",
+    "Stream",
+    "StreamLike",
+    "Unit",
+    "frame_unit",
+]
+
+CHUNK_SIZE = 1 << 21
+"""Bytes that are read at once while hashing or copying."""
+
+SHORT_SIZE_LIMIT = 1 << 15
+"""Units below this size, short size field included, carry the short size field."""
+
+_HEADER_READ = 512
+"""First read of a unit's header; enough for all but very long names."""
+
+_HEADER_LIMIT = 1 << 16
+"""No unit header that nnguard parses is longer than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One unit: where its bytes lie, and what its header says.
+
+    Attributes:
+        source: Where the bytes are.
+        offset: Where the unit starts in `source`.
+        size: Bytes, size field included.
+        kind: `nnr_unit_type`; a number that is not in `UnitKind` is carried as opaque bytes.
+        name: Name of the tensor, or kind and position for all other units.
+        tensor: The header of a tensor that nnguard understands, else None.
+    """
+
+    source: Source
+    offset: int
+    size: int
+    kind: int
+    name: str
+    tensor: TensorHeader | None
+
+    def read(self) -> bytes:
+        """Return the unit's bytes."""
+        return self.source.read(self.offset, self.size)
+
+    def sha256(self) -> bytes:
+        """Return the SHA-256 of the unit's bytes, reading them in chunks."""
+        digest = hashlib.sha256()
+        for start in range(self.offset, self.offset + self.size, CHUNK_SIZE):
+            end = min(start + CHUNK_SIZE, self.offset + self.size)
+            digest.update(self.source.read(start, end - start))
+        return digest.digest()
+
+
+class Stream:
+    """An NNCodec stream (ISO/IEC 15938-17): units in a row over a file or bytes.
+
+    Immutable. Make one with `open` or `from_bytes`.
+    """
+
+    __slots__ = ("_model", "_units")
+
+    def __init__(self, units: tuple[Unit, ...], model: ModelParameters | None) -> None:
+        self._units = units
+        self._model = model
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Stream:
+        """Index the stream in a file.
+
+        Raises:
+            FormatError: The file is not a well-formed stream; the error has the offset.
+            OSError: The file cannot be read.
+        """
+        return cls._index(FileSource(path))
+
+    @classmethod
+    def from_bytes(cls, data: bytes | bytearray | memoryview) -> Stream:
+        """Index a stream in memory.
+
+        Raises:
+            FormatError: The bytes are not a well-formed stream; the error has the offset.
+        """
+        return cls._index(MemorySource(data))
+
+    @classmethod
+    def _index(cls, source: Source) -> Stream:
+        model: ModelParameters | None = None
+        profile = 0
+        units: list[Unit] = []
+        offset = 0
+        while offset < source.size:
+            unit, fields_at, head = _read_unit(source, offset, len(units))
+            if not units:
+                if unit.kind != UnitKind.STR or unit.size <= fields_at:
+                    raise FormatError("not an NNCodec stream: no start unit", offset=0)
+                profile = head[fields_at]
+            elif unit.kind == UnitKind.STR:
+                raise FormatError("second start unit", offset=offset)
+            elif unit.kind == UnitKind.MPS:
+                if model is not None:
+                    raise FormatError("second model parameter set", offset=offset)
+                model = parse_model_parameters(
+                    head[fields_at:], profile, offset + fields_at
+                )
+            elif unit.kind == UnitKind.LPS:
+                # A layer parameter set changes the quantisation of what follows: leave it alone.
+                model = None if model is None else _without_quantisation(model)
+            elif unit.kind == UnitKind.NDU and fields_at:
+                if model is None:
+                    raise FormatError(
+                        "data before the model parameter set", offset=offset
+                    )
+                unit = _with_tensor(unit, fields_at, head, model)
+            units.append(unit)
+            offset += unit.size
+        if not units:
+            raise FormatError("not an NNCodec stream: empty", offset=0)
+        return cls(tuple(units), model)
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """The units in order."""
+        return self._units
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole stream."""
+        return sum(unit.size for unit in self._units)
+
+    def __len__(self) -> int:
+        return len(self._units)
+
+    def __iter__(self) -> Iterator[Unit]:
+        return iter(self._units)
+
+    def __getitem__(self, index: int) -> Unit:
+        return self._units[index]
+
+    def __bytes__(self) -> bytes:
+        return b"".join(unit.read() for unit in self._units)
+
+    def __repr__(self) -> str:
+        return f"<nnguard.Stream of {len(self)} units, {self.size} bytes>"
+
+    def replace(self, units: Mapping[int, bytes]) -> Stream:
+        """Return a stream in which the data units at some positions have other bytes.
+
+        Args:
+            units: Position in the stream to the whole unit's new bytes. The unit keeps its kind,
+                its header and therefore its place and name.
+
+        Raises:
+            ValueError: The bytes are not one unit with the same header.
+        """
+        changed = list(self._units)
+        for index, data in units.items():
+            old = self._units[index]
+            new, fields_at, head = _read_unit(MemorySource(data), 0, index)
+            if self._model is not None and old.tensor is not None:
+                new = _with_tensor(new, fields_at, head, self._model)
+            if new.size != len(data) or new.kind != old.kind or new.name != old.name:
+                raise ValueError(
+                    f"these bytes cannot stand for unit {index} ({old.name})"
+                )
+            changed[index] = new
+        return Stream(tuple(changed), self._model)
+
+    def sha256_of_units(
+        self, progress: Callable[[int], object] | None = None
+    ) -> list[bytes]:
+        """Return the SHA-256 of every unit, hashed in parallel.
+
+        Args:
+            progress: Called with the number of bytes whenever so many more were hashed.
+        """
+
+        def hash_unit(index: int) -> bytes:
+            digest = self._units[index].sha256()
+            if progress is not None:
+                progress(self._units[index].size)
+            return digest
+
+        # Largest first, so that no thread starts the longest unit when all others are done.
+        order = sorted(range(len(self)), key=lambda index: -self._units[index].size)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            digests = dict(zip(order, pool.map(hash_unit, order), strict=True))
+        return [digests[index] for index in range(len(self))]
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the stream to a file: to a temporary one that is synced and renamed.
+
+        Args:
+            path: The file to make. It may be the one that this stream was opened from.
+            overwrite: Replace a file that is there already.
+
+        Raises:
+            FileExistsError: The file exists and `overwrite` is false.
+            OSError: The file cannot be written; nothing is left behind.
+        """
+        write_atomically(Path(path), _pieces(self._units), overwrite=overwrite)
+
+
+StreamLike = Stream | str | os.PathLike[str]
+"""What functions take for a stream: a `Stream` or the path of a file."""
+
+
+def frame_unit(body: bytes) -> bytes:
+    """Prefix a unit's bytes after the size field with the size field of the stock coder."""
+    if len(body) + 2 < SHORT_SIZE_LIMIT:
+        return (len(body) + 2).to_bytes(2, "big") + body
+    return (len(body) + 4 | 1 << 31).to_bytes(4, "big") + body
+
+
+def _read_unit(source: Source, offset: int, index: int) -> tuple[Unit, int, bytes]:
+    """Read a unit's header: the unit, where its kind's own fields begin, and its first bytes.
+
+    The fields begin at 0 where a partial data counter makes the unit opaque.
+    """
+    head = source.read(offset, min(_HEADER_READ, source.size - offset))
+    size_bytes = 4 if head[0] & 0x80 else 2
+    fields_at = size_bytes + 1
+    if len(head) < fields_at:
+        raise FormatError("unit header ends too early", offset=offset)
+    size = int.from_bytes(head[:size_bytes], "big") & (
+        0x7FFFFFFF if size_bytes == 4 else 0x7FFF
+    )
+    if size < fields_at or size > source.size - offset:
+        raise FormatError(
+            f"unit of {size} bytes where {source.size - offset} are left", offset=offset
+        )
+    kind = head[size_bytes] >> 2
+    if head[size_bytes] & 1:
+        fields_at = 0
+    label = (
+        UnitKind(kind).name if kind in UnitKind._value2member_map_ else f"UNIT{kind}"
+    )
+    unit = Unit(source, offset, size, kind, f"{label}[{index}]", None)
+    return unit, fields_at, head[:size]
+
+
+def _with_tensor(
+    unit: Unit, fields_at: int, head: bytes, model: ModelParameters
+) -> Unit:
+    try:
+        name, tensor = parse_tensor_header(head, fields_at, model, unit.offset)
+    except FormatError:
+        if len(head) == unit.size or len(head) >= _HEADER_LIMIT:
+            raise
+        longer = unit.source.read(unit.offset, min(_HEADER_LIMIT, unit.size))
+        name, tensor = parse_tensor_header(longer, fields_at, model, unit.offset)
+    return Unit(
+        unit.source, unit.offset, unit.size, unit.kind, name or unit.name, tensor
+    )
+
+
+def _without_quantisation(model: ModelParameters) -> ModelParameters:
+    return ModelParameters(
+        model.profile, None, 0, model.indexed_names, model.parent_signalling
+    )
+
+
+def _pieces(units: tuple[Unit, ...]) -> Iterator[Piece]:
+    """Join units that lie in a row in the same source."""
+    source, start, end = units[0].source, units[0].offset, units[0].offset
+    for unit in units:
+        if unit.source is not source or unit.offset != end:
+            yield Piece(source, start, end - start)
+            source, start = unit.source, unit.offset
+        end = unit.offset + unit.size
+    yield Piece(source, start, end - start)
