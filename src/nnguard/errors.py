@@ -42,12 +42,8 @@ class FormatError(NnguardError):
         offset: Where in the stream, in bytes from its start; None where no one place is to blame.
     """
 
-    def __init__(
-        self, message: str, *, offset: int | None = None, hint: str = ""
-    ) -> None:
-        super().__init__(
-            message if offset is None else f"{message} (at byte {offset})", hint=hint
-        )
+    def __init__(self, message: str, *, offset: int | None = None, hint: str = "") -> None:
+        super().__init__(message if offset is None else f"{message} (at byte {offset})", hint=hint)
         self.offset = offset
 
 
@@ -59,12 +55,8 @@ class CapacityError(NnguardError):
         available: Bits that the stream offers.
     """
 
-    def __init__(
-        self, message: str, *, needed: int, available: int, hint: str = ""
-    ) -> None:
-        super().__init__(
-            f"{message}: {needed} bits needed, {available} available", hint=hint
-        )
+    def __init__(self, message: str, *, needed: int, available: int, hint: str = "") -> None:
+        super().__init__(f"{message}: {needed} bits needed, {available} available", hint=hint)
         self.needed = needed
         self.available = available
 
@@ -88,9 +80,7 @@ class VerificationError(NnguardError):
         tensors: Names of the units that were changed, where the record tells (`localize`).
     """
 
-    def __init__(
-        self, message: str, *, tensors: Sequence[str] = (), hint: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, tensors: Sequence[str] = (), hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.tensors = tuple(tensors)
 

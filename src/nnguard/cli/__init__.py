@@ -1,0 +1,52 @@
+"""The command line: `nnguard COMMAND ...`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import nnguard
+from nnguard.cli import attachment, inspection, keys, signing
+from nnguard.cli.output import EXIT_CODES, INTERRUPTED, describe_failure, exit_code_of
+
+__all__ = ["main", "make_parser"]
+
+_EPILOG = """\
+example:
+  nnguard keygen vendor
+  nnguard sign model.nnc -o release.nnc --key vendor.key --issuer acme.ai --name resnet56
+  nnguard verify release.nnc --trust vendor.pub
+  nnguard strip release.nnc -o model.nnc --trust vendor.pub
+
+exit codes:
+""" + "\n".join(f"  {code:3}  {meaning}" for code, meaning in EXIT_CODES.items())
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="nnguard",
+        description="Sign NNCodec neural networks inside their own weights, and verify them.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"nnguard {nnguard.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for group in (keys, signing, attachment, inspection):
+        group.add_commands(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    options = make_parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (nnguard.NnguardError, OSError, ImportError) as error:
+        describe_failure(error, as_json=getattr(options, "json", False))
+        return exit_code_of(error)
+    except KeyboardInterrupt:
+        print("nnguard: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return 0

@@ -1,0 +1,19 @@
+"""Bytes into a stream and out again: H-QIM, the choice of carriers, the frame.
+
+Knows nothing of keys, and not what a record means.
+"""
+
+from nnguard.hiding.carriers import candidates
+from nnguard.hiding.embedding import Extraction, Plan, capacity_of, embed, extract, plan_record
+from nnguard.hiding.frame import RecordKind
+
+__all__ = [
+    "Extraction",
+    "Plan",
+    "RecordKind",
+    "candidates",
+    "capacity_of",
+    "embed",
+    "extract",
+    "plan_record",
+]

@@ -77,9 +77,7 @@ def stride_of(header: TensorHeader) -> int:
 
 def codable(indices: Indices) -> bool:
     """Tell whether all indices lie in the range that the entropy coder can write."""
-    return bool(
-        indices.max(initial=0) <= MAX_INDEX and indices.min(initial=0) >= -MAX_INDEX
-    )
+    return bool(indices.max(initial=0) <= MAX_INDEX and indices.min(initial=0) >= -MAX_INDEX)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,13 +112,9 @@ def channels(indices: Indices, stride: int) -> list[Channel]:
         side = flat[flat * direction >= first] if direction > 0 else -flat[flat < 0]
         beyond = first + (bins - 1) * stride
         clipped = np.where(side < beyond, side, beyond + np.mod(side - beyond, stride))
-        counts = np.bincount(clipped - first, minlength=bins * stride).reshape(
-            bins, stride
-        )
+        counts = np.bincount(clipped - first, minlength=bins * stride).reshape(bins, stride)
         magnitudes = np.arange(first, first + bins * stride).reshape(bins, stride)
-        result += [
-            Channel(direction, magnitudes[:, r], counts[:, r]) for r in range(stride)
-        ]
+        result += [Channel(direction, magnitudes[:, r], counts[:, r]) for r in range(stride)]
     return result
 
 

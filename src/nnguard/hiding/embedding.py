@@ -71,22 +71,14 @@ class Plan:
         for carrier, tensor in zip(self.header.carriers, self._tensors, strict=True):
             stride = stride_of(tensor.header)
             places = hqim.capacity(tensor.indices, carrier.peaks, stride=stride)
-            marked = hqim.embed(
-                tensor.indices, carrier.peaks, bits[:places], stride=stride
-            )
+            marked = hqim.embed(tensor.indices, carrier.peaks, bits[:places], stride=stride)
             units[carrier.unit] = encode(tensor.with_indices(marked))
             bits = bits[places:]
         marked_stream = self.stream.replace(units)
         taken = extract(marked_stream)
         before = {index: self.stream[index].read() for index in units}
-        if (
-            taken.header != self.header
-            or taken.record != record
-            or taken.restored != before
-        ):
-            raise FormatError(
-                "this stream misleads the search for a record; it cannot carry one"
-            )
+        if taken.header != self.header or taken.record != record or taken.restored != before:
+            raise FormatError("this stream misleads the search for a record; it cannot carry one")
         return marked_stream
 
 
@@ -167,18 +159,14 @@ def extract(stream: Stream) -> Extraction:
     bits: list[hqim.Bits] = []
     restored: dict[int, bytes] = {}
     for carrier in header.carriers:
-        tensor = (
-            primary if carrier is header.carriers[0] else decode(stream[carrier.unit])
-        )
+        tensor = primary if carrier is header.carriers[0] else decode(stream[carrier.unit])
         tensor = replace(tensor, parameter_optimisation=carrier.parameter_optimisation)
         found, restored[carrier.unit] = _take_out(stream, carrier, tensor)
         bits.append(found)
     hidden = np.concatenate(bits)
     record = unframe_record(header, np.packbits(hidden).tobytes())
     if record is None or hidden[_to_bits(frame_record(header, record)).size :].any():
-        raise VerificationError(
-            "the hidden record was changed: its checksum does not fit"
-        )
+        raise VerificationError("the hidden record was changed: its checksum does not fit")
     return Extraction(header, record, stream.replace(restored), restored)
 
 
@@ -188,17 +176,13 @@ def capacity_of(stream: Stream, index: int) -> int:
     return 0 if tensor is None else total_capacity(tensor)
 
 
-def _read_carrier(
-    stream: Stream, index: int, *, as_primary: bool
-) -> QuantisedTensor | None:
+def _read_carrier(stream: Stream, index: int, *, as_primary: bool) -> QuantisedTensor | None:
     """Decode a carrier; None for a tensor that cannot be one, or not the primary one."""
     tensor = find_settings(stream[index])
     if tensor is None or not as_primary:
         return tensor
     stride = stride_of(tensor.header)
-    largest = max(
-        int(channel.counts[:-1].max()) for channel in channels(tensor.indices, stride)
-    )
+    largest = max(int(channel.counts[:-1].max()) for channel in channels(tensor.indices, stride))
     if largest >= _SHORTEST_HEAD:
         return tensor
     if find_header(tensor.indices, stride) is not None:
@@ -221,9 +205,7 @@ def _plan_for(
     below = find_header(tensors[0].indices, stride_of(tensors[0].header))
     layer = 1 if below is None else below.layer + 1
     head, directory = _SHORTEST_HEAD, 0
-    while (
-        True
-    ):  # until the header fits that lists the peaks that were chosen for its size
+    while True:  # until the header fits that lists the peaks that were chosen for its size
         header_bits = head + directory
         choice = choose_peaks(
             tensors,
@@ -235,9 +217,7 @@ def _plan_for(
             return None
         carriers = tuple(
             Carrier(index, tensor.parameter_optimisation, peaks)
-            for index, tensor, peaks in zip(
-                positions, tensors, choice.peaks, strict=True
-            )
+            for index, tensor, peaks in zip(positions, tensors, choice.peaks, strict=True)
             if peaks
         )
         header = FrameHeader(kind, layer, size, carriers)
@@ -279,12 +259,8 @@ def _check_carriers(stream: Stream, header: FrameHeader) -> None:
     eligible = set(candidates(stream))
     work = 0
     for carrier in header.carriers:
-        if carrier.unit not in eligible or any(
-            abs(p.value) > MAX_PEAK for p in carrier.peaks
-        ):
-            raise VerificationError(
-                "the header of the hidden record does not fit the stream"
-            )
+        if carrier.unit not in eligible or any(abs(p.value) > MAX_PEAK for p in carrier.peaks):
+            raise VerificationError("the header of the hidden record does not fit the stream")
         tensor = stream[carrier.unit].tensor
         assert tensor is not None
         work += tensor.size * len(carrier.peaks)
@@ -292,17 +268,13 @@ def _check_carriers(stream: Stream, header: FrameHeader) -> None:
         raise LimitError(f"taking the record out takes {work} steps; limit {MAX_WORK}")
 
 
-def _take_out(
-    stream: Stream, carrier: Carrier, tensor: QuantisedTensor
-) -> tuple[hqim.Bits, bytes]:
+def _take_out(stream: Stream, carrier: Carrier, tensor: QuantisedTensor) -> tuple[hqim.Bits, bytes]:
     """Take the bits out of one carrier: all its places, and its unit's original bytes."""
     unit, stride = stream[carrier.unit], stride_of(tensor.header)
     bits, indices = hqim.extract(tensor.indices, carrier.peaks, stride=stride)
     try:
         again = hqim.embed(indices, carrier.peaks, bits, stride=stride)
-        unchanged = (
-            np.array_equal(again, tensor.indices) and encode(tensor) == unit.read()
-        )
+        unchanged = np.array_equal(again, tensor.indices) and encode(tensor) == unit.read()
         original = encode(tensor.with_indices(indices))
     except ValueError:
         unchanged, original = False, b""

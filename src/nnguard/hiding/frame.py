@@ -1,7 +1,8 @@
 """The frame around a record: a header that says where the bits are, the record, a checksum.
 
-The header's head lies in one peak, which a reader finds by synchronisation; it lists the peaks of the
-primary carrier. These hold the rest of the header, the directory, which lists all other carriers.
+The header's head lies in one peak, which a reader finds by synchronisation; it lists the peaks of
+the primary carrier. These hold the rest of the header, the directory, which lists all other
+carriers.
 
 Byte tables in `docs/SPEC.md`, section 4. Everything here may come from an attacker: counts are
 limited and checked before they are acted on.
@@ -93,13 +94,8 @@ class FrameHeader:
         directory_size = len(self.directory)
         if self.layer > _MAX_LAYER:
             raise LimitError(f"the stream already holds {_MAX_LAYER} records")
-        if (
-            self.record_size > MAX_RECORD_SIZE
-            or max(size, directory_size) > _MAX_LIST_SIZE
-        ):
-            raise LimitError(
-                f"a record of {self.record_size} bytes is too large to hide"
-            )
+        if self.record_size > MAX_RECORD_SIZE or max(size, directory_size) > _MAX_LIST_SIZE:
+            raise LimitError(f"a record of {self.record_size} bytes is too large to hide")
         fields = (
             MAGIC
             + bytes([self.kind, self.layer])
@@ -147,12 +143,8 @@ def parse_header(data: bytes) -> FrameHeader | None:
         int.from_bytes(data[6:8], "big"),
         int.from_bytes(data[8:10], "big"),
     )
-    others = (
-        _parse_carriers(data[size : size + directory_size]) if directory_size else ()
-    )
-    if others is None or len({primary.unit, *(c.unit for c in others)}) != 1 + len(
-        others
-    ):
+    others = _parse_carriers(data[size : size + directory_size]) if directory_size else ()
+    if others is None or len({primary.unit, *(c.unit for c in others)}) != 1 + len(others):
         return None
     record_size = int.from_bytes(data[10:14], "big")
     header = FrameHeader(data[4], data[5], record_size, (primary, *others))
@@ -164,9 +156,7 @@ def parse_header(data: bytes) -> FrameHeader | None:
 def frame_record(header: FrameHeader, record: bytes) -> bytes:
     """Join header, record and the record's checksum to the bytes that are hidden."""
     if len(record) != header.record_size:
-        raise ValueError(
-            f"record of {len(record)} bytes for a header of {header.record_size}"
-        )
+        raise ValueError(f"record of {len(record)} bytes for a header of {header.record_size}")
     return bytes(header) + _with_checksum(record)
 
 
@@ -175,11 +165,7 @@ def unframe_record(header: FrameHeader, data: bytes) -> bytes | None:
     start = len(bytes(header))
     end = start + header.record_size + _CHECKSUM_SIZE
     record = data[start : end - _CHECKSUM_SIZE]
-    return (
-        record
-        if len(data) >= end and _with_checksum(record) == data[start:end]
-        else None
-    )
+    return record if len(data) >= end and _with_checksum(record) == data[start:end] else None
 
 
 def _with_checksum(data: bytes) -> bytes:

@@ -14,8 +14,8 @@ it the states of the trellis, so that no other weight changes.
 Several peaks are several steps, each on the array that the step before it left. They are listed in
 the order of extraction, and embedded from the last to the first.
 
-Law: for every array, peaks and bits that `embed` accepts,
-`extract(embed(values, peaks, bits), peaks)` returns the bits, zeros up to the capacity, and `values`.
+Law: for every array, peaks and bits that `embed` accepts, `extract(embed(values, peaks, bits),
+peaks)` returns the bits, with zeros up to the capacity, and `values`.
 """
 
 from __future__ import annotations
@@ -79,9 +79,7 @@ def capacity(values: Indices, peaks: Sequence[Peak], *, stride: int = 1) -> int:
     return sum(_places(_flat_copy(values), peaks, stride))
 
 
-def embed(
-    values: Indices, peaks: Sequence[Peak], bits: Bits, *, stride: int = 1
-) -> Indices:
+def embed(values: Indices, peaks: Sequence[Peak], bits: Bits, *, stride: int = 1) -> Indices:
     """Hide bits; the first go into the first peak.
 
     Args:
@@ -95,7 +93,8 @@ def embed(
         An array of the same shape.
 
     Raises:
-        ValueError: There are more bits than places, peaks share a bin, or values would leave 32 bits.
+        ValueError: There are more bits than places, peaks share a bin, or values would leave 32
+            bits.
     """
     marked = _flat_copy(values)
     places = _places(marked, peaks, stride)
@@ -108,18 +107,14 @@ def embed(
         peak = peaks[index]
         here = np.flatnonzero(marked == peak.value)
         if here.size != places[index]:
-            raise ValueError(
-                f"peak {peak.value} takes values from a peak that is listed after it"
-            )
+            raise ValueError(f"peak {peak.value} takes values from a peak that is listed after it")
         _open(marked, peak, stride)
         ones = padded[ends[index] - places[index] : ends[index]] != 0
         marked[here[ones]] = peak.partner(stride)
     return marked.reshape(values.shape)
 
 
-def extract(
-    values: Indices, peaks: Sequence[Peak], *, stride: int = 1
-) -> tuple[Bits, Indices]:
+def extract(values: Indices, peaks: Sequence[Peak], *, stride: int = 1) -> tuple[Bits, Indices]:
     """Take hidden bits out again.
 
     Args:
@@ -133,9 +128,7 @@ def extract(
     restored = _flat_copy(values)
     parts: list[Bits] = [np.zeros(0, np.uint8)]
     for peak in peaks:
-        here = np.flatnonzero(
-            (restored == peak.value) | (restored == peak.partner(stride))
-        )
+        here = np.flatnonzero((restored == peak.value) | (restored == peak.partner(stride)))
         parts.append((restored[here] == peak.partner(stride)).astype(np.uint8))
         beyond = _beyond(restored, peak, stride)
         restored[beyond] -= peak.direction * stride
@@ -165,12 +158,10 @@ def _open(values: Indices, peak: Peak, stride: int) -> None:
 
 
 def _beyond(values: Indices, peak: Peak, stride: int) -> npt.NDArray[np.bool_]:
-    mask: npt.NDArray[np.bool_] = (
-        values > peak.value if peak.direction > 0 else values < peak.value
-    )
+    mask = np.greater(values, peak.value) if peak.direction > 0 else np.less(values, peak.value)
     if stride > 1:
         mask &= np.mod(values, stride) == peak.value % stride
-    return mask
+    return np.asarray(mask, np.bool_)
 
 
 def _flat_copy(values: Indices) -> Indices:

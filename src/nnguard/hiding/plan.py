@@ -4,9 +4,9 @@ The plan is the writer's choice. It travels in the frame's header, and records a
 header, so a better planner changes nothing for readers (`docs/adr/0003-plan-in-the-header.md`).
 
 Distortion is the expected squared change of the weights. A bin that is opened as a peak moves all
-values beyond it by one more stride, and half of its own: with `m` peaks inside a bin, its values lie
-`m` strides out, so that one more costs `2m + 1` squared strides a value. Peaks are taken greedily,
-least added distortion for each added bit first.
+values beyond it by one more stride, and half of its own: with `m` peaks inside a bin, its values
+lie `m` strides out, so that one more costs `2m + 1` squared strides a value. Peaks are taken
+greedily, least added distortion for each added bit first.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class _Open:
         counts = self.channel.counts
         moved = counts * (2 * self.inside + 1 + self.chosen)
         beyond = moved[::-1].cumsum()[::-1] - moved
-        return self.weight * (beyond + counts * (self.inside + 0.5))
+        return np.asarray(self.weight * (beyond + counts * (self.inside + 0.5)))
 
     def usable(self) -> npt.NDArray[np.bool_]:
         """Which bins may become a peak."""
@@ -115,9 +115,7 @@ def choose_peaks(
         total += _bits(pick)
         in_primary += _bits(pick) if pick[0].tensor == 0 else 0
     return Choice(
-        peaks=tuple(
-            _in_order(picks, index, tensors[index]) for index in range(len(tensors))
-        ),
+        peaks=tuple(_in_order(picks, index, tensors[index]) for index in range(len(tensors))),
         bits=total,
         first_bits=_bits(picks[0]),
         primary_bits=in_primary,
@@ -129,11 +127,7 @@ def total_capacity(tensor: QuantisedTensor) -> int:
     """Return the bits that a tensor holds with every useful bin as a peak."""
     found = channels(tensor.indices, stride_of(tensor.header))
     return sum(
-        int(
-            np.where(channel.counts > _PEAK_COST, channel.counts - _PEAK_COST, 0)[
-                :-1
-            ].sum()
-        )
+        int(np.where(channel.counts > _PEAK_COST, channel.counts - _PEAK_COST, 0)[:-1].sum())
         for channel in found
     )
 
@@ -163,18 +157,14 @@ def _cheapest(opened: Sequence[_Open], useful: int, at_least: int) -> _Pick | No
         if not usable.any():
             continue
         net = np.minimum(counts, useful) - _PEAK_COST
-        ratio = np.where(
-            usable & (net > 0), entry.added_distortion() / np.maximum(net, 1), np.inf
-        )
+        ratio = np.where(usable & (net > 0), entry.added_distortion() / np.maximum(net, 1), np.inf)
         bin_ = int(np.argmin(ratio))
         if ratio[bin_] < best_ratio:
             best, best_ratio = (entry, bin_), float(ratio[bin_])
     return best
 
 
-def _in_order(
-    picks: Sequence[_Pick], index: int, tensor: QuantisedTensor
-) -> tuple[Peak, ...]:
+def _in_order(picks: Sequence[_Pick], index: int, tensor: QuantisedTensor) -> tuple[Peak, ...]:
     """List a tensor's peaks in the order of extraction.
 
     Inner peaks come before outer ones, so that embedding opens the outermost first and finds the

@@ -39,9 +39,7 @@ class BitReader:
         """Read an unsigned integer of `width` bits; `u(n)` of the standard."""
         end = self._position + width
         if end > self._length:
-            raise FormatError(
-                "unit header ends too early", offset=self._offset + len(self._data)
-            )
+            raise FormatError("unit header ends too early", offset=self._offset + len(self._data))
         self._position = end
         return (self._bits >> (self._length - end)) & ((1 << width) - 1)
 
@@ -61,9 +59,7 @@ class BitReader:
             base += 1 << order
             order += 1
             if order > _MAX_GOLOMB_ORDER:
-                raise FormatError(
-                    "number in unit header is too large", offset=self.offset
-                )
+                raise FormatError("number in unit header is too large", offset=self.offset)
         return base + self.u(order)
 
     def text(self) -> str:
@@ -75,9 +71,7 @@ class BitReader:
         try:
             value = self._data[start:end].decode("utf-8")
         except UnicodeDecodeError:
-            raise FormatError(
-                "string in unit header is not UTF-8", offset=self.offset
-            ) from None
+            raise FormatError("string in unit header is not UTF-8", offset=self.offset) from None
         self._position = 8 * (end + 1)
         return value
 
@@ -86,6 +80,4 @@ class BitReader:
         offset = self.offset
         rest = 8 - self._position % 8
         if self.u(rest) != 1 << (rest - 1):
-            raise FormatError(
-                "alignment bits of unit header are damaged", offset=offset
-            )
+            raise FormatError("alignment bits of unit header are damaged", offset=offset)

@@ -39,8 +39,8 @@ MAX_INDEX = 1 << 30
 
 _GUARD_BASE = 1 << 14
 _GUARD_PER_WEIGHT = 64
-"""Zeros behind the payload. Zeros decode along the most probable symbols, at most a bit for each bin:
-two flags, up to 256 greater-than flags, 31 prefix and 31 suffix bins, so up to 40 bytes a weight."""
+"""Zeros behind the payload. They decode along the most probable symbols, at most a bit for each
+bin: two flags, up to 256 greater-than flags, 31 prefix and 31 suffix bins; 40 bytes a weight."""
 
 _NO_HISTORY = np.zeros(2, np.int8)
 
@@ -96,9 +96,7 @@ def decode(unit: Unit, *, parameter_optimisation: bool = True) -> QuantisedTenso
     if header is None or header.payload_type != PayloadType.FLOAT:
         raise ValueError(f"unit {unit.name} is not a quantised tensor")
     if header.size > MAX_WEIGHTS:
-        raise LimitError(
-            f"tensor {header.name} has {header.size} weights; limit {MAX_WEIGHTS}"
-        )
+        raise LimitError(f"tensor {header.name} has {header.size} weights; limit {MAX_WEIGHTS}")
     data = unit.read()
     payload = data[header.payload_offset :]
     if not payload:
@@ -125,9 +123,7 @@ def decode(unit: Unit, *, parameter_optimisation: bool = True) -> QuantisedTenso
         raise FormatError(message, offset=unit.offset + header.payload_offset) from None
     size_bytes = 4 if data[0] & 0x80 else 2
     prefix = data[size_bytes : header.payload_offset]
-    return QuantisedTensor(
-        header, prefix, qp, indices, row_skipping, parameter_optimisation
-    )
+    return QuantisedTensor(header, prefix, qp, indices, row_skipping, parameter_optimisation)
 
 
 def encode(tensor: QuantisedTensor) -> bytes:
@@ -204,9 +200,7 @@ def _with_guard(payload: bytes, weights: int) -> npt.NDArray[np.uint8]:
     return np.frombuffer(buffer, np.uint8)
 
 
-def _start_decoder(
-    guarded: npt.NDArray[np.uint8], header: TensorHeader
-) -> tuple[Any, int]:
+def _start_decoder(guarded: npt.NDArray[np.uint8], header: TensorHeader) -> tuple[Any, int]:
     decoder = deepCABAC.Decoder()
     decoder.setStream(guarded)
     return decoder, decoder.iae_v(6 + header.qp_density)

@@ -127,9 +127,7 @@ def parse_model_parameters(data: bytes, profile: int, offset: int) -> ModelParam
     else:
         bits.u(7)
     qp_density, base_qp = (bits.u(3), bits.i(13)) if quantisation & 3 else (None, 0)
-    return ModelParameters(
-        profile, qp_density, base_qp, indexed_names, parent_signalling
-    )
+    return ModelParameters(profile, qp_density, base_qp, indexed_names, parent_signalling)
 
 
 def parse_tensor_header(

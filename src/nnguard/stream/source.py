@@ -7,14 +7,17 @@ file's size, and a file that shrinks while it is read is an error instead of a S
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from nnguard.errors import FormatError
 
 __all__ = ["FileSource", "MemorySource", "Source"]
+
+_COPY_SIZE = 1 << 23
 
 
 class Source(Protocol):
@@ -26,6 +29,9 @@ class Source(Protocol):
 
     def read(self, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes from `offset`."""
+
+    def copy(self, offset: int, size: int, target: BinaryIO) -> None:
+        """Write `size` bytes from `offset` to an unbuffered file."""
 
 
 class MemorySource:
@@ -40,6 +46,9 @@ class MemorySource:
 
     def read(self, offset: int, size: int) -> bytes:
         return self._data[offset : offset + size]
+
+    def copy(self, offset: int, size: int, target: BinaryIO) -> None:
+        _write_all(target, memoryview(self._data)[offset : offset + size])
 
 
 class FileSource:
@@ -56,17 +65,32 @@ class FileSource:
     def size(self) -> int:
         return self._size
 
-    def fileno(self) -> int:
-        """File descriptor, for copies inside the kernel."""
-        return self._descriptor
-
     def read(self, offset: int, size: int) -> bytes:
         data = self._read_at(offset, size)
         if len(data) != size:
-            raise FormatError(
-                "file became shorter while it was read", offset=offset + len(data)
-            )
+            raise FormatError("file became shorter while it was read", offset=offset + len(data))
         return data
+
+    def copy(self, offset: int, size: int, target: BinaryIO) -> None:
+        done = self._copy_in_kernel(offset, size, target)
+        while done < size:
+            chunk = self.read(offset + done, min(_COPY_SIZE, size - done))
+            _write_all(target, memoryview(chunk))
+            done += len(chunk)
+
+    def _copy_in_kernel(self, offset: int, size: int, target: BinaryIO) -> int:
+        """Copy as much as the file systems can between themselves; return how much that was."""
+        done = 0
+        if hasattr(os, "copy_file_range"):
+            with contextlib.suppress(OSError):  # another file system: the caller copies the rest
+                while done < size:
+                    count = os.copy_file_range(
+                        self._descriptor, target.fileno(), size - done, offset + done
+                    )
+                    if not count:
+                        break
+                    done += count
+        return done
 
     if hasattr(os, "pread"):
 
@@ -79,3 +103,8 @@ class FileSource:
             with self._lock:
                 os.lseek(self._descriptor, offset, os.SEEK_SET)
                 return os.read(self._descriptor, size)
+
+
+def _write_all(target: BinaryIO, data: memoryview) -> None:
+    while data:
+        data = data[target.write(data) :]

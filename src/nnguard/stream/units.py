@@ -1,7 +1,8 @@
 """NNCodec streams as immutable sequences of units.
 
-`Stream.open` indexes a file from its units' headers alone, in time linear in their number. Replacing
-a unit gives a new stream that shares all others. Law: what was read is written back byte for byte.
+`Stream.open` indexes a file from its units' headers alone, in time linear in their number.
+Replacing a unit gives a new stream that shares all others. Law: what was read is written back byte
+for byte.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from nnguard.errors import FormatError
-from nnguard.stream.files import Piece, write_atomically
+from nnguard.files import write_atomically
 from nnguard.stream.headers import (
     ModelParameters,
     TensorHeader,
@@ -127,17 +129,13 @@ class Stream:
             elif unit.kind == UnitKind.MPS:
                 if model is not None:
                     raise FormatError("second model parameter set", offset=offset)
-                model = parse_model_parameters(
-                    head[fields_at:], profile, offset + fields_at
-                )
+                model = parse_model_parameters(head[fields_at:], profile, offset + fields_at)
             elif unit.kind == UnitKind.LPS:
                 # A layer parameter set changes the quantisation of what follows: leave it alone.
                 model = None if model is None else _without_quantisation(model)
             elif unit.kind == UnitKind.NDU and fields_at:
                 if model is None:
-                    raise FormatError(
-                        "data before the model parameter set", offset=offset
-                    )
+                    raise FormatError("data before the model parameter set", offset=offset)
                 unit = _with_tensor(unit, fields_at, head, model)
             units.append(unit)
             offset += unit.size
@@ -187,15 +185,11 @@ class Stream:
             if self._model is not None and old.tensor is not None:
                 new = _with_tensor(new, fields_at, head, self._model)
             if new.size != len(data) or new.kind != old.kind or new.name != old.name:
-                raise ValueError(
-                    f"these bytes cannot stand for unit {index} ({old.name})"
-                )
+                raise ValueError(f"these bytes cannot stand for unit {index} ({old.name})")
             changed[index] = new
         return Stream(tuple(changed), self._model)
 
-    def sha256_of_units(
-        self, progress: Callable[[int], object] | None = None
-    ) -> list[bytes]:
+    def sha256_of_units(self, progress: Callable[[int], object] | None = None) -> list[bytes]:
         """Return the SHA-256 of every unit, hashed in parallel.
 
         Args:
@@ -225,7 +219,12 @@ class Stream:
             FileExistsError: The file exists and `overwrite` is false.
             OSError: The file cannot be written; nothing is left behind.
         """
-        write_atomically(Path(path), _pieces(self._units), overwrite=overwrite)
+
+        def write(file: BinaryIO) -> None:
+            for source, offset, size in _runs(self._units):
+                source.copy(offset, size, file)
+
+        write_atomically(Path(path), write, overwrite=overwrite)
 
 
 StreamLike = Stream | str | os.PathLike[str]
@@ -249,9 +248,7 @@ def _read_unit(source: Source, offset: int, index: int) -> tuple[Unit, int, byte
     fields_at = size_bytes + 1
     if len(head) < fields_at:
         raise FormatError("unit header ends too early", offset=offset)
-    size = int.from_bytes(head[:size_bytes], "big") & (
-        0x7FFFFFFF if size_bytes == 4 else 0x7FFF
-    )
+    size = int.from_bytes(head[:size_bytes], "big") & (0x7FFFFFFF if size_bytes == 4 else 0x7FFF)
     if size < fields_at or size > source.size - offset:
         raise FormatError(
             f"unit of {size} bytes where {source.size - offset} are left", offset=offset
@@ -259,16 +256,12 @@ def _read_unit(source: Source, offset: int, index: int) -> tuple[Unit, int, byte
     kind = head[size_bytes] >> 2
     if head[size_bytes] & 1:
         fields_at = 0
-    label = (
-        UnitKind(kind).name if kind in UnitKind._value2member_map_ else f"UNIT{kind}"
-    )
+    label = UnitKind(kind).name if kind in UnitKind._value2member_map_ else f"UNIT{kind}"
     unit = Unit(source, offset, size, kind, f"{label}[{index}]", None)
     return unit, fields_at, head[:size]
 
 
-def _with_tensor(
-    unit: Unit, fields_at: int, head: bytes, model: ModelParameters
-) -> Unit:
+def _with_tensor(unit: Unit, fields_at: int, head: bytes, model: ModelParameters) -> Unit:
     try:
         name, tensor = parse_tensor_header(head, fields_at, model, unit.offset)
     except FormatError:
@@ -276,23 +269,19 @@ def _with_tensor(
             raise
         longer = unit.source.read(unit.offset, min(_HEADER_LIMIT, unit.size))
         name, tensor = parse_tensor_header(longer, fields_at, model, unit.offset)
-    return Unit(
-        unit.source, unit.offset, unit.size, unit.kind, name or unit.name, tensor
-    )
+    return Unit(unit.source, unit.offset, unit.size, unit.kind, name or unit.name, tensor)
 
 
 def _without_quantisation(model: ModelParameters) -> ModelParameters:
-    return ModelParameters(
-        model.profile, None, 0, model.indexed_names, model.parent_signalling
-    )
+    return ModelParameters(model.profile, None, 0, model.indexed_names, model.parent_signalling)
 
 
-def _pieces(units: tuple[Unit, ...]) -> Iterator[Piece]:
-    """Join units that lie in a row in the same source."""
+def _runs(units: tuple[Unit, ...]) -> Iterator[tuple[Source, int, int]]:
+    """Join units that lie in a row in the same source: source, offset, size of each run."""
     source, start, end = units[0].source, units[0].offset, units[0].offset
     for unit in units:
         if unit.source is not source or unit.offset != end:
-            yield Piece(source, start, end - start)
+            yield source, start, end - start
             source, start = unit.source, unit.offset
         end = unit.offset + unit.size
-    yield Piece(source, start, end - start)
+    yield source, start, end - start

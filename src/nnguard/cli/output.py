@@ -1,0 +1,108 @@
+"""What commands print: results, failures, progress; and the options that go with them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import nnguard
+
+__all__ = [
+    "EXIT_CODES",
+    "INTERRUPTED",
+    "add_json",
+    "add_output",
+    "describe_failure",
+    "exit_code_of",
+    "print_json",
+    "progress_bar",
+    "say",
+]
+
+EXIT_CODES = {
+    0: "done; for verify: the file is what was signed",
+    1: "the system refused: no such file, disk full, file exists (see --force)",
+    2: "wrong usage",
+    3: "not a well-formed NNCodec stream, or damaged",
+    4: "the record does not fit into the network",
+    5: "no record: the file is not signed",
+    6: "a key file cannot be read",
+    7: "signed by a key that is not trusted",
+    8: "the file was changed after it was signed",
+    9: "the license does not permit this",
+    10: "unlocking failed",
+    11: "a limit was exceeded",
+}
+
+INTERRUPTED = 130
+
+_FAMILIES: dict[type[Exception], int] = {
+    nnguard.FormatError: 3,
+    nnguard.CapacityError: 4,
+    nnguard.NoRecordError: 5,
+    nnguard.KeyFormatError: 6,
+    nnguard.WrongKeyError: 7,
+    nnguard.VerificationError: 8,
+    nnguard.LicenseError: 9,
+    nnguard.UnlockError: 10,
+    nnguard.LimitError: 11,
+}
+
+
+def exit_code_of(error: Exception) -> int:
+    """Return the exit code for an error."""
+    return next((code for family, code in _FAMILIES.items() if isinstance(error, family)), 1)
+
+
+def add_output(parser: argparse.ArgumentParser, *, what: str) -> None:
+    """Add the options for the file that a command writes."""
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help=f"{what} to write")
+    parser.add_argument("-f", "--force", action="store_true", help="overwrite files that exist")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add the option for machines."""
+    parser.add_argument("--json", action="store_true", help="print JSON, errors included")
+
+
+def say(text: str) -> None:
+    """Print a line, with what a terminal would act upon made visible."""
+    print("".join(char if char.isprintable() else ascii(char)[1:-1] for char in text))
+
+
+def print_json(value: Any) -> None:
+    """Print JSON."""
+    print(json.dumps(value, indent=2))
+
+
+def describe_failure(error: Exception, *, as_json: bool) -> None:
+    """Print an error: for people to standard error, for machines to standard output."""
+    hint = getattr(error, "hint", "")
+    tensors = list(getattr(error, "tensors", ()))
+    if as_json:
+        failure = {"error": type(error).__name__, "message": str(error)}
+        print_json({"ok": False, **failure, "hint": hint, "tensors": tensors})
+        return
+    with contextlib.redirect_stdout(sys.stderr):
+        say(f"nnguard: {type(error).__name__}: {error}")
+        if hint:
+            say(f"  hint: {hint}")
+
+
+@contextlib.contextmanager
+def progress_bar(total: int, what: str, unit: str = "B") -> Iterator[Callable[[int], object]]:
+    """Show a progress bar on a terminal once the work has taken a second."""
+    if not sys.stderr.isatty() or os.environ.get("NO_PROGRESS"):
+        yield lambda _: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(
+        total=total, desc=what, unit=unit, unit_scale=True, delay=1, leave=False, dynamic_ncols=True
+    ) as bar:
+        yield bar.update

@@ -1,0 +1,85 @@
+"""Writing files whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = ["write_atomically", "write_bytes"]
+
+
+def write_atomically(
+    path: Path, write: Callable[[BinaryIO], object], *, overwrite: bool, mode: int = 0o666
+) -> None:
+    """Write to a temporary file beside `path`, sync it, and give it the name.
+
+    Args:
+        path: The file to make.
+        write: Called with the open temporary file, which is not buffered.
+        overwrite: Replace a file that exists.
+        mode: Permissions, less the process's umask.
+
+    Raises:
+        FileExistsError: `path` exists and `overwrite` is false.
+        OSError: The file cannot be written; the temporary file is removed.
+    """
+    if not overwrite and path.exists():
+        raise FileExistsError(f"{path} exists already")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            write(file)
+            os.fsync(descriptor)
+        temporary.chmod(mode & ~_umask())
+        if overwrite:
+            temporary.replace(path)
+        else:
+            _rename_to_new(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_directory(path.parent)
+
+
+def write_bytes(path: Path, data: bytes, *, overwrite: bool, mode: int = 0o666) -> None:
+    """Write bytes to a file, whole or not at all; see `write_atomically`."""
+
+    def write(file: BinaryIO) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
+
+    write_atomically(path, write, overwrite=overwrite, mode=mode)
+
+
+def _rename_to_new(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)  # fails where `path` has come into being meanwhile
+    except FileExistsError:
+        raise FileExistsError(f"{path} exists already") from None
+    except OSError:  # no hard links on this file system
+        if path.exists():
+            raise FileExistsError(f"{path} exists already") from None
+        temporary.replace(path)
+    else:
+        temporary.unlink()
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _sync_directory(path: Path) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,248 @@
+"""Looking at a stream without a key: its units, its records, the room for more.
+
+Nothing here is verified. Claims and key identifiers are what the file says of itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnguard.errors import FormatError, NnguardError, NoRecordError, VerificationError
+from nnguard.files import write_atomically
+from nnguard.hiding import Extraction, RecordKind, candidates, capacity_of, extract
+from nnguard.records import Attachment, SignatureRecord
+from nnguard.stream import StreamLike, Unit, as_stream
+from nnguard.stream.coding import decode
+
+__all__ = [
+    "Capacity",
+    "Inspection",
+    "RecordInfo",
+    "TensorInfo",
+    "UnitInfo",
+    "capacity",
+    "inspect",
+    "plot_carrier",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class UnitInfo:
+    """One unit of a stream.
+
+    Attributes:
+        name: Name of the tensor, or kind and position.
+        size: Bytes.
+        shape: The tensor's shape; None for units that are carried as opaque bytes.
+        quantisation: `URQ` or `TCQ`, `INT` or `RAW_FLOAT`; empty for opaque units.
+    """
+
+    name: str
+    size: int
+    shape: tuple[int, ...] | None
+    quantisation: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordInfo:
+    """A hidden record, as it describes itself.
+
+    Attributes:
+        kind: `signature`, `attachment`, or a number for kinds of later versions.
+        layer: 1 for the innermost.
+        size: Bytes of the record.
+        carriers: Names of the tensors that hold it.
+        unverified: What the record says: key and claims, or the media type.
+    """
+
+    kind: str
+    layer: int
+    size: int
+    carriers: tuple[str, ...]
+    unverified: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a stream is made of.
+
+    Attributes:
+        size: Bytes.
+        units: All units, in order.
+        records: Hidden records, outermost first.
+        note: Why no more records could be read, where that is so.
+    """
+
+    size: int
+    units: tuple[UnitInfo, ...]
+    records: tuple[RecordInfo, ...]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """Room in one tensor.
+
+    Attributes:
+        name: The tensor's name.
+        weights: How many it has.
+        bits: How many it can hold, all useful peaks used.
+    """
+
+    name: str
+    weights: int
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """Room in a stream.
+
+    Attributes:
+        bits: How many bits fit at the most, a record's frame included. Little of it is free of
+            cost: a signature of 2,000 bits should be a small part.
+        tensors: The tensors that can carry, best primary carrier first.
+    """
+
+    bits: int
+    tensors: tuple[TensorInfo, ...]
+
+
+def inspect(stream: StreamLike) -> Inspection:
+    """Describe a stream and the records in it, without verifying anything.
+
+    Raises:
+        FormatError: The input is not a well-formed stream.
+    """
+    stream = as_stream(stream)
+    records: list[RecordInfo] = []
+    note = ""
+    current = stream
+    while not records or records[-1].layer > 1:
+        try:
+            extraction = extract(current)
+        except NoRecordError:
+            break
+        except NnguardError as error:
+            note = str(error)
+            break
+        records.append(_describe(extraction))
+        current = extraction.original
+    return Inspection(
+        size=stream.size,
+        units=tuple(map(_unit_info, stream)),
+        records=tuple(records),
+        note=note,
+    )
+
+
+def capacity(stream: StreamLike, *, progress: Callable[[int], object] | None = None) -> Capacity:
+    """Count the bits that a stream can hold. Decodes every tensor that can carry.
+
+    Args:
+        stream: A stream or the path of one.
+        progress: Called with the number of weights whenever so many more were decoded.
+
+    Raises:
+        FormatError: The input is not a well-formed stream.
+    """
+    stream = as_stream(stream)
+    tensors = []
+    for index in candidates(stream):
+        header = stream[index].tensor
+        assert header is not None
+        tensors.append(TensorInfo(header.name, header.size, capacity_of(stream, index)))
+        if progress is not None:
+            progress(header.size)
+    return Capacity(sum(tensor.bits for tensor in tensors), tuple(tensors))
+
+
+def plot_carrier(
+    stream: StreamLike, path: str | os.PathLike[str], *, overwrite: bool = False
+) -> str:
+    """Draw the histogram of the primary carrier before and after embedding (paper, Fig. 2).
+
+    Args:
+        stream: A stream with a record in it.
+        path: Picture to write; its suffix says the format.
+        overwrite: Replace a file that is there already.
+
+    Returns:
+        The name of the tensor.
+
+    Raises:
+        NoRecordError: There is no record.
+        ImportError: matplotlib is not installed.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    stream, path = as_stream(stream), Path(path)
+    extraction = extract(stream)
+    carrier = extraction.header.carriers[0]
+    after = decode(stream[carrier.unit]).indices.reshape(-1)
+    before = decode(extraction.original[carrier.unit]).indices.reshape(-1)
+    low, high = (int(q) for q in np.quantile(after, [0.001, 0.999]))
+    peaks = [peak.value for peak in carrier.peaks]
+    low, high = min(low, *peaks) - 8, max(high, *peaks) + 8
+    bins = np.arange(low, high + 1)
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, 1, sharex=True)
+    name, moved = stream[carrier.unit].name, int(np.count_nonzero(before != after))
+    titles = (
+        f"{name}: before",
+        f"after: {extraction.header.record_size} bytes hidden, "
+        f"{moved:,} of {before.size:,} weights moved",
+    )
+    for axis, values, title in zip(axes, (before, after), titles, strict=True):
+        counts = np.bincount(
+            np.clip(values, low - 1, high + 1) - (low - 1), minlength=bins.size + 2
+        )
+        axis.bar(bins, counts[1:-1], width=1.0, color="#4c72b0")
+        for peak in carrier.peaks:
+            axis.axvline(peak.value, color="#c44e52", linewidth=0.8, alpha=0.7)
+        axis.set_yscale("symlog")
+        axis.set_ylabel("weights")
+        axis.set_title(title, loc="left")
+    axes[1].set_xlabel("quantisation index (lines: peaks that carry bits)")
+    write_atomically(
+        path,
+        lambda file: figure.savefig(file, format=path.suffix[1:] or "png"),
+        overwrite=overwrite,
+    )
+    return name
+
+
+def _unit_info(unit: Unit) -> UnitInfo:
+    if unit.tensor is None:
+        return UnitInfo(unit.name, unit.size, None, "")
+    kind = unit.tensor.payload_type.name
+    if kind == "FLOAT":
+        kind = "TCQ" if unit.tensor.dependent else "URQ"
+    return UnitInfo(unit.name, unit.size, unit.tensor.shape, kind)
+
+
+def _describe(extraction: Extraction) -> RecordInfo:
+    header, original = extraction.header, extraction.original
+    unverified: dict[str, Any] = {}
+    kind = str(header.kind)
+    try:
+        if header.kind == RecordKind.SIGNATURE:
+            kind = "signature"
+            record = SignatureRecord.parse(extraction.record)
+            unverified = {"key_id": record.key_id.hex(), **record.claims.to_json()}
+        elif header.kind == RecordKind.ATTACHMENT:
+            kind = "attachment"
+            attachment, _ = Attachment.parse(extraction.record)
+            unverified = {"media_type": attachment.media_type, "bytes": len(attachment.payload)}
+    except (VerificationError, FormatError) as error:
+        unverified = {"malformed": str(error)}
+    carriers = tuple(original[carrier.unit].name for carrier in header.carriers)
+    return RecordInfo(kind, header.layer, header.record_size, carriers, unverified)

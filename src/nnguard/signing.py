@@ -1,0 +1,256 @@
+"""Signing a model inside its own weights, verifying it, and getting the original back.
+
+key = nnguard.SigningKey.generate()
+release = nnguard.sign("model.nnc", key, issuer="acme.ai", name="resnet56", version="1.0")
+release.save("release.nnc")
+report = nnguard.verify("release.nnc", trust=[key.public_key])
+original = nnguard.strip("release.nnc", trust=[key.public_key])
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from types import MappingProxyType
+from typing import Any
+
+from nnguard.crypto.cose import sign1
+from nnguard.crypto.keys import PublicKey, Signer, Trust, load_trust
+from nnguard.errors import NoRecordError, VerificationError, WrongKeyError
+from nnguard.hiding import Extraction, RecordKind, extract, plan_record
+from nnguard.records import Claims, SignatureRecord, model_digest
+from nnguard.stream import Stream, StreamLike, as_stream
+
+__all__ = ["NestedRecord", "Progress", "Report", "sign", "strip", "verify"]
+
+Progress = Callable[[int], object]
+"""Called with a number of bytes whenever so many more were hashed."""
+
+_DOMAIN = b"nnguard signature v1\0"
+
+
+@dataclass(frozen=True, slots=True)
+class NestedRecord:
+    """A record inside a signed stream; the outer signature covers it.
+
+    Attributes:
+        kind: `signature`, `attachment`, or a number for kinds of later versions.
+        key_id: Key of a signature, in hexadecimal; empty for all else.
+        claims: Claims of a signature.
+        verified: The signature is right, by a trusted key. False says only that no trusted key
+            fits: the record is still what the outer vendor signed.
+    """
+
+    kind: str
+    key_id: str
+    claims: Claims | None
+    verified: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON values."""
+        claims = None if self.claims is None else self.claims.to_json()
+        return {
+            "kind": self.kind,
+            "key_id": self.key_id,
+            "claims": claims,
+            "verified": self.verified,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `verify` found; there is none for a stream that is not what was signed.
+
+    Attributes:
+        claims: What the vendor says of the release.
+        key_id: The key that signed, in hexadecimal.
+        digest: Digest of the original model, in hexadecimal; see `nnguard.records.model_digest`.
+        nested: Records inside the signed stream, outermost first.
+    """
+
+    claims: Claims
+    key_id: str
+    digest: str
+    nested: tuple[NestedRecord, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return {
+            "claims": self.claims.to_json(),
+            "key_id": self.key_id,
+            "digest": self.digest,
+            "nested": [record.to_json() for record in self.nested],
+        }
+
+
+def sign(
+    stream: StreamLike,
+    key: Signer,
+    *,
+    issuer: str = "",
+    name: str = "",
+    version: str = "",
+    metadata: Mapping[str, str] | None = None,
+    issued_at: datetime | None = None,
+    localize: bool = False,
+    progress: Progress | None = None,
+) -> Stream:
+    """Sign a model and hide the signature in its weights.
+
+    The signature covers every byte of the stream, the claims, and where it is hidden. A stream may
+    be signed again on top.
+
+    Args:
+        stream: A stream or the path of one.
+        key: Signs: a `SigningKey`, or your own `Signer`.
+        issuer: Who signs.
+        name: What is signed.
+        version: Of the release.
+        metadata: Anything else, text to text.
+        issued_at: Time of signing, with a time zone; now, if not given.
+        localize: Sign a short digest of each unit too, so that `verify` can name the tensors that
+            were changed. Takes 4 bytes a unit.
+        progress: Called with the number of bytes whenever so many more were hashed.
+
+    Returns:
+        The signed stream, which every NNCodec decoder reads.
+
+    Raises:
+        CapacityError: The signature does not fit into the network.
+        FormatError: The input is not a well-formed stream.
+        LimitError: The stream holds too many records already.
+        ValueError: `issued_at` has no time zone.
+    """
+    stream = as_stream(stream)
+    if issued_at is None:
+        issued_at = datetime.now(timezone.utc)
+    if issued_at.tzinfo is None:
+        raise ValueError("issued_at needs a time zone")
+    metadata = MappingProxyType(dict(metadata or {}))
+    claims = Claims(issuer, name, version, issued_at.replace(microsecond=0), metadata)
+    if not all(isinstance(t, str) for t in (issuer, name, version, *metadata, *metadata.values())):
+        raise TypeError("claims are text")
+    digests = stream.sha256_of_units(progress)
+    header = SignatureRecord.protected_header(
+        key.public_key.id, claims, digests if localize else None
+    )
+    digest = model_digest(digests)
+    size = len(sign1(None, header, digest, b""))
+    plan = plan_record(stream, RecordKind.SIGNATURE, size)
+    return plan.embed(sign1(key, header, digest, _DOMAIN + bytes(plan.header)))
+
+
+def verify(stream: StreamLike, trust: Trust, *, progress: Progress | None = None) -> Report:
+    """Check that a stream is what a trusted vendor signed, every bit of it.
+
+    The checks, in this order: the stream is well formed; it holds a record; the record comes out,
+    and putting it back gives the same bytes; it is a signature; by a trusted key; the signature is
+    right; the restored original has the digest that was signed.
+
+    Args:
+        stream: A stream or the path of one.
+        trust: Trusted keys: keys, PEM files with one or more, directories of them.
+        progress: Called with the number of bytes whenever so many more were hashed.
+
+    Returns:
+        What was signed. There is no other return: everything else raises.
+
+    Raises:
+        FormatError: The file is not a stream, or damaged.
+        NoRecordError: The stream is not signed.
+        WrongKeyError: It is signed, by a key that is not among those trusted.
+        VerificationError: It was changed after it was signed.
+        KeyFormatError: A trusted key cannot be read.
+        LimitError: Reading the record would take too much memory or time.
+    """
+    return _verify(as_stream(stream), load_trust(trust), progress)[0]
+
+
+def strip(stream: StreamLike, trust: Trust, *, progress: Progress | None = None) -> Stream:
+    """Verify a stream and return the original that was signed, byte for byte.
+
+    Args and errors are those of `verify`.
+    """
+    return _verify(as_stream(stream), load_trust(trust), progress)[1]
+
+
+def _verify(
+    stream: Stream, keys: Sequence[PublicKey], progress: Progress | None
+) -> tuple[Report, Stream]:
+    extraction = extract(stream)
+    if extraction.header.kind != RecordKind.SIGNATURE:
+        raise NoRecordError(
+            f"the outermost record is no signature but {_kind(extraction.header.kind)}",
+            hint="take it out first, with nnguard detach",
+        )
+    record = SignatureRecord.parse(extraction.record)
+    key = next((key for key in keys if key.id == record.key_id), None)
+    if key is None:
+        raise WrongKeyError(
+            f"signed with key {record.key_id.hex()}, which is not among the {len(keys)} trusted",
+            hint="get the vendor's public key over a channel that you trust",
+        )
+    if not record.envelope.verified_by(key, _DOMAIN + bytes(extraction.header)):
+        raise VerificationError("the signature is wrong: the record was changed")
+    digests = extraction.original.sha256_of_units(progress)
+    _check_digest(record, extraction.original, digests)
+    report = Report(
+        claims=record.claims,
+        key_id=record.key_id.hex(),
+        digest=record.digest.hex(),
+        nested=tuple(_nested(extraction, digests, keys)),
+    )
+    return report, extraction.original
+
+
+def _check_digest(record: SignatureRecord, original: Stream, digests: Sequence[bytes]) -> None:
+    if hmac.compare_digest(model_digest(digests), record.digest):
+        return
+    changed = record.changed_units(digests)
+    if not changed:
+        detail = "" if record.short_digests is None else ": units were added or taken away"
+        raise VerificationError(
+            f"the stream was changed after it was signed{detail}",
+            hint="" if detail else "signed with localize, nnguard would name the tensors",
+        )
+    names = [original[index].name for index in changed]
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    raise VerificationError(f"changed after signing: {shown}", tensors=names)
+
+
+def _nested(
+    outer: Extraction, digests: Sequence[bytes], keys: Sequence[PublicKey]
+) -> list[NestedRecord]:
+    """List the records inside a stream whose digest was verified."""
+    found: list[NestedRecord] = []
+    inner, current = outer, list(digests)
+    while inner.header.layer > 1:
+        inner = extract(inner.original)
+        for index, unit in inner.restored.items():
+            current[index] = hashlib.sha256(unit).digest()
+        found.append(_describe(inner, current, keys))
+    return found
+
+
+def _describe(
+    extraction: Extraction, digests: Sequence[bytes], keys: Sequence[PublicKey]
+) -> NestedRecord:
+    kind = extraction.header.kind
+    if kind != RecordKind.SIGNATURE:
+        return NestedRecord(_kind(kind), "", None, verified=False)
+    record = SignatureRecord.parse(extraction.record)
+    key = next((key for key in keys if key.id == record.key_id), None)
+    verified = (
+        key is not None
+        and record.envelope.verified_by(key, _DOMAIN + bytes(extraction.header))
+        and hmac.compare_digest(model_digest(digests), record.digest)
+    )
+    return NestedRecord(_kind(kind), record.key_id.hex(), record.claims, verified)
+
+
+def _kind(kind: int) -> str:
+    known = kind in RecordKind._value2member_map_
+    return RecordKind(kind).name.lower() if known else f"record kind {kind}"
