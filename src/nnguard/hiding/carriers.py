@@ -7,7 +7,6 @@ primary carrier without being told (`docs/SPEC.md`, section 3).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 
@@ -40,7 +39,7 @@ PRIMARY_CANDIDATES = 8
 MAX_PEAK = 4096
 """Magnitude of the outermost peak."""
 
-_BEST_SIZE = 1 << 16
+_BEST_SIZE = 40_000
 """Weights of the best primary carrier: room for a signature far out in the tail, and decoded in
 some ten milliseconds."""
 
@@ -51,13 +50,14 @@ def candidates(stream: Stream) -> list[int]:
     """Return the positions of the units that may carry bits, the best primary carrier first.
 
     These are quantised tensors of two dimensions or more. They are ordered by how many times
-    larger or smaller than 65,536 weights they are; equals in the order of the stream.
+    larger or smaller than 40,000 weights they are; equals in the order of the stream.
     """
 
-    def distance(index: int) -> Fraction:
+    def distance(index: int) -> float:
         header = stream[index].tensor
         assert header is not None
-        return Fraction(max(header.size, _BEST_SIZE), min(header.size, _BEST_SIZE))
+        # Exact enough: two quotients of numbers of 26 bits differ by more than binary64 rounds.
+        return max(header.size, _BEST_SIZE) / min(header.size, _BEST_SIZE)
 
     eligible = [
         index

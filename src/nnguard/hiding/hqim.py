@@ -158,10 +158,12 @@ def _open(values: Indices, peak: Peak, stride: int) -> None:
 
 
 def _beyond(values: Indices, peak: Peak, stride: int) -> npt.NDArray[np.bool_]:
-    mask = np.greater(values, peak.value) if peak.direction > 0 else np.less(values, peak.value)
+    mask = np.zeros(values.shape, np.bool_)
+    further = np.greater if peak.direction > 0 else np.less
+    further(values, peak.value, out=mask)
     if stride > 1:
         mask &= np.mod(values, stride) == peak.value % stride
-    return np.asarray(mask, np.bool_)
+    return mask
 
 
 def _flat_copy(values: Indices) -> Indices:

@@ -54,13 +54,12 @@ class BitReader:
 
     def ue(self, order: int) -> int:
         """Read an unsigned Exp-Golomb code of the given order; `ue(k)` of the standard."""
-        base = 0
+        start = order
         while not self.flag():
-            base += 1 << order
             order += 1
             if order > _MAX_GOLOMB_ORDER:
                 raise FormatError("number in unit header is too large", offset=self.offset)
-        return base + self.u(order)
+        return (1 << order) - (1 << start) + self.u(order)
 
     def text(self) -> str:
         """Read a zero-terminated UTF-8 string that starts on a byte; `st(v)` of the standard."""

@@ -27,7 +27,6 @@ from nnguard.stream.headers import (
 from nnguard.stream.source import FileSource, MemorySource, Source
 
 __all__ = [
-    "CHUNK_SIZE",
     "SHORT_SIZE_LIMIT",
     "Stream",
     "StreamLike",
@@ -35,14 +34,14 @@ __all__ = [
     "frame_unit",
 ]
 
-CHUNK_SIZE = 1 << 21
-"""Bytes that are read at once while hashing or copying."""
+_CHUNK_SIZE = 1 << 21
+"""Bytes that are read at once while hashing."""
 
 SHORT_SIZE_LIMIT = 1 << 15
 """Units below this size, short size field included, carry the short size field."""
 
-_HEADER_READ = 512
-"""First read of a unit's header; enough for all but very long names."""
+_HEADER_READ = 160
+"""First read of a unit's header; enough for all but long names, which are read again."""
 
 _HEADER_LIMIT = 1 << 16
 """No unit header that nnguard parses is longer than this."""
@@ -71,14 +70,6 @@ class Unit:
     def read(self) -> bytes:
         """Return the unit's bytes."""
         return self.source.read(self.offset, self.size)
-
-    def sha256(self) -> bytes:
-        """Return the SHA-256 of the unit's bytes, reading them in chunks."""
-        digest = hashlib.sha256()
-        for start in range(self.offset, self.offset + self.size, CHUNK_SIZE):
-            end = min(start + CHUNK_SIZE, self.offset + self.size)
-            digest.update(self.source.read(start, end - start))
-        return digest.digest()
 
 
 class Stream:
@@ -196,17 +187,19 @@ class Stream:
             progress: Called with the number of bytes whenever so many more were hashed.
         """
 
-        def hash_unit(index: int) -> bytes:
-            digest = self._units[index].sha256()
+        def hash_batch(batch: range) -> list[bytes]:
+            units = self._units[batch.start : batch.stop]
+            digests = _hash_units(units)
             if progress is not None:
-                progress(self._units[index].size)
-            return digest
+                progress(sum(unit.size for unit in units))
+            return digests
 
+        batches = list(_batches(self._units))
         # Largest first, so that no thread starts the longest unit when all others are done.
-        order = sorted(range(len(self)), key=lambda index: -self._units[index].size)
+        order = sorted(batches, key=lambda batch: -self._units[batch.start].size)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            digests = dict(zip(order, pool.map(hash_unit, order), strict=True))
-        return [digests[index] for index in range(len(self))]
+            digests = dict(zip(order, pool.map(hash_batch, order), strict=True))
+        return [digest for batch in batches for digest in digests[batch]]
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the stream to a file: to a temporary one that is synced and renamed.
@@ -274,6 +267,37 @@ def _with_tensor(unit: Unit, fields_at: int, head: bytes, model: ModelParameters
 
 def _without_quantisation(model: ModelParameters) -> ModelParameters:
     return ModelParameters(model.profile, None, 0, model.indexed_names, model.parent_signalling)
+
+
+def _batches(units: tuple[Unit, ...]) -> Iterator[range]:
+    """Split units into ranges of no more than a chunk, or of one unit that is larger."""
+    start = size = 0
+    for index, unit in enumerate(units):
+        if size and size + unit.size > _CHUNK_SIZE:
+            yield range(start, index)
+            start, size = index, 0
+        size += unit.size
+    yield range(start, len(units))
+
+
+def _hash_units(units: tuple[Unit, ...]) -> list[bytes]:
+    """Return the SHA-256 of each unit of a batch."""
+    if len(units) == 1:
+        return [_hash_in_chunks(units[0])]
+    data = memoryview(b"".join(source.read(at, size) for source, at, size in _runs(units)))
+    digests = []
+    for unit in units:
+        digests.append(hashlib.sha256(data[: unit.size]).digest())
+        data = data[unit.size :]
+    return digests
+
+
+def _hash_in_chunks(unit: Unit) -> bytes:
+    digest = hashlib.sha256()
+    end = unit.offset + unit.size
+    for start in range(unit.offset, end, _CHUNK_SIZE):
+        digest.update(unit.source.read(start, min(_CHUNK_SIZE, end - start)))
+    return digest.digest()
 
 
 def _runs(units: tuple[Unit, ...]) -> Iterator[tuple[Source, int, int]]:
