@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import model
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
+import model
 import stock
 
 HERE = Path(__file__).parent

@@ -162,7 +162,7 @@ def _beyond(values: Indices, peak: Peak, stride: int) -> npt.NDArray[np.bool_]:
     further = np.greater if peak.direction > 0 else np.less
     further(values, peak.value, out=mask)
     if stride > 1:
-        mask &= np.mod(values, stride) == peak.value % stride
+        np.logical_and(mask, np.mod(values, stride) == peak.value % stride, out=mask)
     return mask
 
 

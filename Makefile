@@ -1,0 +1,62 @@
+# Commands for development. Each makes the environment in .venv when it is missing.
+
+PYTHON ?= python3
+BIN := .venv/bin
+ENVIRONMENT := .venv/.ready
+DATA ?= ../shared/data
+HARNESS := PYTHONPATH=tests:examples/digits
+
+.PHONY: help dev demo test check format bench bench-torch vectors dist clean
+
+help:
+	@echo "make demo    sign, verify and strip a trained network"
+	@echo "make test    run the tests"
+	@echo "make check   format, lint, types, layers, README"
+	@echo "make bench   measure cost; with DATA=folder and torch, distortion too"
+	@echo "make format  format the code"
+	@echo "make vectors make the test vectors again"
+	@echo "make dist    build the package"
+
+dev: $(ENVIRONMENT)
+
+$(ENVIRONMENT): requirements/dev.txt requirements/nncodec.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/nncodec.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: $(ENVIRONMENT)
+	$(HARNESS) $(BIN)/python examples/demo.py
+
+test: $(ENVIRONMENT)
+	$(BIN)/python -m pytest
+
+check: $(ENVIRONMENT)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/test_readme.py
+
+format: $(ENVIRONMENT)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(ENVIRONMENT)
+	$(HARNESS) $(BIN)/python benchmarks/cost.py --data $(DATA)
+	@$(BIN)/python -c "import torch" 2>/dev/null \
+		&& $(BIN)/python benchmarks/distortion.py --data $(DATA) \
+		|| echo "Distortion needs torch: make bench-torch, then make bench again."
+
+bench-torch: $(ENVIRONMENT)
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements/torch.txt
+
+vectors: $(ENVIRONMENT)
+	$(HARNESS) $(BIN)/python tests/vectors/make.py
+
+dist: $(ENVIRONMENT)
+	$(BIN)/python -m build
+
+clean:
+	rm -rf .venv build dist out

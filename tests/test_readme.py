@@ -1,0 +1,58 @@
+"""The README says what the program does: its examples run, its tables are those of `--help`."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from nnguard.cli import main, make_parser
+from nnguard.cli.output import EXIT_CODES
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.fixture(autouse=True)
+def folder_with_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = ROOT / "examples" / "digits" / "digits.nnc"
+    Path("model.nnc").write_bytes(model.read_bytes())
+    Path("card.md").write_text("# Digits\n", encoding="utf-8")
+
+
+def test_python_examples_run() -> None:
+    examples = blocks("python")
+    assert examples
+    for example in examples:
+        exec(compile(example, "README.md", "exec"), {})
+    assert Path("restored.nnc").read_bytes() == Path("model.nnc").read_bytes()
+
+
+def test_console_examples_run() -> None:
+    commands = [
+        shlex.split(line[2:])
+        for block in blocks("console")
+        for line in block.splitlines()
+        if line.startswith("$ nnguard ")
+    ]
+    assert len(commands) >= 7
+    for command in commands:
+        assert main(command[1:]) == 0, command
+    assert Path("original.nnc").read_bytes() == Path("model.nnc").read_bytes()
+
+
+def test_commands_are_those_of_help() -> None:
+    listed = dict(re.findall(r"^\| `nnguard (\w+)` \| (.+?) \|$", README, flags=re.MULTILINE))
+    actions = make_parser()._subparsers._group_actions[0]._choices_actions
+    assert listed == {action.dest: action.help for action in actions}
+
+
+def test_exit_codes_are_those_of_help() -> None:
+    listed = re.findall(r"^\| (\d+) \| (.+?) \|$", README, flags=re.MULTILINE)
+    assert {int(code): meaning for code, meaning in listed} == EXIT_CODES
+    assert len(README.splitlines()) <= 150
