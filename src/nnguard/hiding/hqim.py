@@ -158,15 +158,15 @@ def _open(values: Indices, peak: Peak, stride: int) -> None:
 
 
 def _beyond(values: Indices, peak: Peak, stride: int) -> npt.NDArray[np.bool_]:
-    mask = np.zeros(values.shape, np.bool_)
-    further = np.greater if peak.direction > 0 else np.less
-    further(values, peak.value, out=mask)
+    mask: npt.NDArray[np.bool_]
+    mask = values > peak.value if peak.direction > 0 else values < peak.value
     if stride > 1:
-        np.logical_and(mask, np.mod(values, stride) == peak.value % stride, out=mask)
+        mask &= np.mod(values, stride) == peak.value % stride
     return mask
 
 
 def _flat_copy(values: Indices) -> Indices:
     if values.dtype != np.int32:
         raise TypeError(f"indices are int32, not {values.dtype}")
-    return values.reshape(-1).copy()
+    flat: Indices = values.reshape(-1).copy()
+    return flat

@@ -20,8 +20,8 @@ class BitReader:
 
     def __init__(self, data: bytes, offset: int = 0) -> None:
         self._data = data
-        self._bits = int.from_bytes(data, "big")
-        self._length = 8 * len(data)
+        # A string of digits: finding the next one and slicing are single calls.
+        self._digits = bin(int.from_bytes(b"\1" + data, "big"))[3:]
         self._position = 0
         self._offset = offset
 
@@ -38,10 +38,11 @@ class BitReader:
     def u(self, width: int) -> int:
         """Read an unsigned integer of `width` bits; `u(n)` of the standard."""
         end = self._position + width
-        if end > self._length:
-            raise FormatError("unit header ends too early", offset=self._offset + len(self._data))
+        if end > len(self._digits):
+            raise self._too_short()
+        value = int(self._digits[self._position : end] or "0", 2)
         self._position = end
-        return (self._bits >> (self._length - end)) & ((1 << width) - 1)
+        return value
 
     def flag(self) -> bool:
         """Read one bit."""
@@ -54,12 +55,14 @@ class BitReader:
 
     def ue(self, order: int) -> int:
         """Read an unsigned Exp-Golomb code of the given order; `ue(k)` of the standard."""
-        start = order
-        while not self.flag():
-            order += 1
-            if order > _MAX_GOLOMB_ORDER:
-                raise FormatError("number in unit header is too large", offset=self.offset)
-        return (1 << order) - (1 << start) + self.u(order)
+        one = self._digits.find("1", self._position)
+        if one < 0:
+            raise self._too_short()
+        zeros = one - self._position
+        if order + zeros > _MAX_GOLOMB_ORDER:
+            raise FormatError("number in unit header is too large", offset=self.offset)
+        self._position = one + 1
+        return (((1 << zeros) - 1) << order) + self.u(order + zeros)
 
     def text(self) -> str:
         """Read a zero-terminated UTF-8 string that starts on a byte; `st(v)` of the standard."""
@@ -80,3 +83,6 @@ class BitReader:
         rest = 8 - self._position % 8
         if self.u(rest) != 1 << (rest - 1):
             raise FormatError("alignment bits of unit header are damaged", offset=offset)
+
+    def _too_short(self) -> FormatError:
+        return FormatError("unit header ends too early", offset=self._offset + len(self._data))
