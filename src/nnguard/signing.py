@@ -133,14 +133,18 @@ def sign(
     claims = Claims(issuer, name, version, issued_at.replace(microsecond=0), metadata)
     if not all(isinstance(t, str) for t in (issuer, name, version, *metadata, *metadata.values())):
         raise TypeError("claims are text")
-    digests = stream.sha256_of_units(progress)
-    header = SignatureRecord.protected_header(
-        key.public_key.id, claims, digests if localize else None
-    )
-    digest = model_digest(digests)
-    size = len(sign1(None, header, digest, b""))
-    plan = plan_record(stream, RecordKind.SIGNATURE, size)
-    return plan.embed(sign1(key, header, digest, _DOMAIN + bytes(plan.header)))
+
+    def envelope(signer: Signer | None, digests: Sequence[bytes], aad: bytes) -> bytes:
+        header = SignatureRecord.protected_header(
+            key.public_key.id, claims, digests if localize else None
+        )
+        return sign1(signer, header, model_digest(digests), aad)
+
+    with stream.start_hashing(progress) as hashing:
+        size = len(envelope(None, [bytes(32)] * len(stream), b""))
+        plan = plan_record(stream, RecordKind.SIGNATURE, size)
+        record = envelope(key, hashing.result(), _DOMAIN + bytes(plan.header))
+    return plan.embed(record)
 
 
 def verify(stream: StreamLike, trust: Trust, *, progress: Progress | None = None) -> Report:
@@ -180,7 +184,24 @@ def strip(stream: StreamLike, trust: Trust, *, progress: Progress | None = None)
 def _verify(
     stream: Stream, keys: Sequence[PublicKey], progress: Progress | None
 ) -> tuple[Report, Stream]:
-    extraction = extract(stream)
+    with stream.start_hashing(progress) as hashing:
+        extraction = extract(stream)
+        record = _check_signature(extraction, keys)
+        digests = hashing.result()
+    for index, unit in extraction.restored.items():
+        digests[index] = hashlib.sha256(unit).digest()
+    _check_digest(record, extraction.original, digests)
+    report = Report(
+        claims=record.claims,
+        key_id=record.key_id.hex(),
+        digest=record.digest.hex(),
+        nested=tuple(_nested(extraction, digests, keys)),
+    )
+    return report, extraction.original
+
+
+def _check_signature(extraction: Extraction, keys: Sequence[PublicKey]) -> SignatureRecord:
+    """Return the record once a trusted key has verified it."""
     if extraction.header.kind != RecordKind.SIGNATURE:
         raise NoRecordError(
             f"the outermost record is no signature but {_kind(extraction.header.kind)}",
@@ -195,15 +216,7 @@ def _verify(
         )
     if not record.envelope.verified_by(key, _DOMAIN + bytes(extraction.header)):
         raise VerificationError("the signature is wrong: the record was changed")
-    digests = extraction.original.sha256_of_units(progress)
-    _check_digest(record, extraction.original, digests)
-    report = Report(
-        claims=record.claims,
-        key_id=record.key_id.hex(),
-        digest=record.digest.hex(),
-        nested=tuple(_nested(extraction, digests, keys)),
-    )
-    return report, extraction.original
+    return record
 
 
 def _check_digest(record: SignatureRecord, original: Stream, digests: Sequence[bytes]) -> None:

@@ -31,6 +31,7 @@ __all__ = [
     "Stream",
     "StreamLike",
     "Unit",
+    "UnitDigests",
     "frame_unit",
 ]
 
@@ -180,26 +181,18 @@ class Stream:
             changed[index] = new
         return Stream(tuple(changed), self._model)
 
-    def sha256_of_units(self, progress: Callable[[int], object] | None = None) -> list[bytes]:
-        """Return the SHA-256 of every unit, hashed in parallel.
+    def start_hashing(self, progress: Callable[[int], object] | None = None) -> UnitDigests:
+        """Start to hash every unit, in parallel and in the background.
 
         Args:
             progress: Called with the number of bytes whenever so many more were hashed.
         """
+        return UnitDigests(self._units, progress)
 
-        def hash_batch(batch: range) -> list[bytes]:
-            units = self._units[batch.start : batch.stop]
-            digests = _hash_units(units)
-            if progress is not None:
-                progress(sum(unit.size for unit in units))
-            return digests
-
-        batches = list(_batches(self._units))
-        # Largest first, so that no thread starts the longest unit when all others are done.
-        order = sorted(batches, key=lambda batch: -self._units[batch.start].size)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            digests = dict(zip(order, pool.map(hash_batch, order), strict=True))
-        return [digest for batch in batches for digest in digests[batch]]
+    def sha256_of_units(self) -> list[bytes]:
+        """Return the SHA-256 of every unit, hashed in parallel."""
+        with self.start_hashing() as digests:
+            return digests.result()
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the stream to a file: to a temporary one that is synced and renamed.
@@ -218,6 +211,36 @@ class Stream:
                 source.copy(offset, size, file)
 
         write_atomically(Path(path), write, overwrite=overwrite)
+
+
+class UnitDigests:
+    """SHA-256 of all units of a stream, in the making; leaving the context stops the work."""
+
+    def __init__(
+        self, units: tuple[Unit, ...], progress: Callable[[int], object] | None = None
+    ) -> None:
+        def hash_batch(batch: range) -> list[bytes]:
+            chosen = units[batch.start : batch.stop]
+            digests = _hash_units(chosen)
+            if progress is not None:
+                progress(sum(unit.size for unit in chosen))
+            return digests
+
+        self._pool = ThreadPoolExecutor(os.cpu_count())
+        self._batches = list(_batches(units))
+        # Largest first, so that no thread starts the longest unit when all others are done.
+        order = sorted(self._batches, key=lambda batch: -units[batch.start].size)
+        self._futures = {batch: self._pool.submit(hash_batch, batch) for batch in order}
+
+    def result(self) -> list[bytes]:
+        """Wait, and return the digests in the order of the units."""
+        return [digest for batch in self._batches for digest in self._futures[batch].result()]
+
+    def __enter__(self) -> UnitDigests:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
 
 
 StreamLike = Stream | str | os.PathLike[str]
