@@ -106,10 +106,11 @@ def channels(indices: Indices, stride: int) -> list[Channel]:
     """
     flat = indices.reshape(-1)
     first = 0 if stride == 1 else 1
-    bins = (MAX_PEAK + 1 - first) // stride + 1
     result = []
     for direction in (+1, -1):
-        side = flat[flat * direction >= first] if direction > 0 else -flat[flat < 0]
+        side = flat[flat >= first] if direction > 0 else -flat[flat < 0]
+        outermost = min(int(side.max(initial=first)), MAX_PEAK)
+        bins = (outermost - first) // stride + 2
         beyond = first + (bins - 1) * stride
         clipped = np.where(side < beyond, side, beyond + np.mod(side - beyond, stride))
         counts = np.bincount(clipped - first, minlength=bins * stride).reshape(bins, stride)

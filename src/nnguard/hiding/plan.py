@@ -55,10 +55,14 @@ class _Open:
     weight: float
     inside: npt.NDArray[np.int64] = field(init=False)
     chosen: npt.NDArray[np.bool_] = field(init=False)
+    largest: int = field(init=False)
+    cached: tuple[float, int] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.inside = np.zeros(self.channel.counts.size, np.int64)
-        self.chosen = np.zeros(self.channel.counts.size, np.bool_)
+        counts = self.channel.counts
+        self.inside = np.zeros(counts.size, np.int64)
+        self.chosen = np.zeros(counts.size, np.bool_)
+        self.largest = int(counts.max())
 
     def added_distortion(self) -> npt.NDArray[np.float64]:
         """What each bin would add to the distortion as the next peak."""
@@ -67,15 +71,34 @@ class _Open:
         beyond = moved[::-1].cumsum()[::-1] - moved
         return np.asarray(self.weight * (beyond + counts * (self.inside + 0.5)))
 
-    def usable(self) -> npt.NDArray[np.bool_]:
-        """Which bins may become a peak."""
-        usable = (self.channel.counts > _PEAK_COST) & ~self.chosen
+    def cheapest(self, useful: int, at_least: int) -> tuple[float, int]:
+        """Return the least distortion for a bit that is of use, infinite for none, and its bin.
+
+        Args:
+            useful: Bits beyond this many are of no use.
+            at_least: Bits that the bin must have.
+        """
+        if at_least or useful < self.largest:
+            return self._search(useful, at_least)
+        if self.cached is None:
+            self.cached = self._search(useful, at_least)
+        return self.cached
+
+    def _search(self, useful: int, at_least: int) -> tuple[float, int]:
+        counts = self.channel.counts
+        net = np.minimum(counts, useful) - _PEAK_COST
+        usable = (net > 0) & (counts >= at_least) & ~self.chosen
         usable[-1] = False
-        return usable
+        ratio = np.full(counts.size, np.inf)
+        np.divide(self.added_distortion(), net, out=ratio, where=usable)
+        bin_ = int(np.argmin(ratio))
+        return float(ratio[bin_]), bin_
 
     def choose(self, bin_: int) -> None:
+        """Make a bin a peak."""
         self.chosen[bin_] = True
         self.inside[bin_ + 1 :] += 1
+        self.cached = None
 
 
 def choose_peaks(
@@ -148,20 +171,13 @@ def _take(pick: _Pick) -> float:
 
 
 def _cheapest(opened: Sequence[_Open], useful: int, at_least: int) -> _Pick | None:
-    """Find the bin of least distortion for each bit that is still of use."""
-    best: _Pick | None = None
-    best_ratio = np.inf
+    """Find the bin of least distortion for each bit that is of use."""
+    best, pick = np.inf, None
     for entry in opened:
-        counts = entry.channel.counts
-        usable = entry.usable() & (counts >= at_least)
-        if not usable.any():
-            continue
-        net = np.minimum(counts, useful) - _PEAK_COST
-        ratio = np.where(usable & (net > 0), entry.added_distortion() / np.maximum(net, 1), np.inf)
-        bin_ = int(np.argmin(ratio))
-        if ratio[bin_] < best_ratio:
-            best, best_ratio = (entry, bin_), float(ratio[bin_])
-    return best
+        ratio, bin_ = entry.cheapest(useful, at_least)
+        if ratio < best:
+            best, pick = ratio, (entry, bin_)
+    return pick
 
 
 def _in_order(picks: Sequence[_Pick], index: int, tensor: QuantisedTensor) -> tuple[Peak, ...]:

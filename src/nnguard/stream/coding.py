@@ -14,11 +14,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from nncodec.extensions import deepCABAC  # loads numpy, and nothing else of nncodec
 
 from nnguard.errors import FormatError, LimitError
 from nnguard.stream.headers import PayloadType, TensorHeader
-from nnguard.stream.units import Unit, frame_unit
+from nnguard.stream.units import Unit, frame_unit, size_field
+
+try:
+    from nncodec.extensions import deepCABAC  # loads numpy, and nothing else of nncodec
+except ImportError as error:
+    raise ImportError(
+        "nnguard needs the entropy coder of nncodec: pip install --no-deps nncodec==2.1.3"
+    ) from error
 
 __all__ = [
     "Indices",
@@ -121,8 +127,7 @@ def decode(unit: Unit, *, parameter_optimisation: bool = True) -> QuantisedTenso
     except (RuntimeError, IndexError, ValueError) as error:
         message = f"payload of tensor {header.name} is damaged: {error}"
         raise FormatError(message, offset=unit.offset + header.payload_offset) from None
-    size_bytes = 4 if data[0] & 0x80 else 2
-    prefix = data[size_bytes : header.payload_offset]
+    prefix = data[size_field(data) : header.payload_offset]
     return QuantisedTensor(header, prefix, qp, indices, row_skipping, parameter_optimisation)
 
 

@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,18 +27,18 @@ from nnguard.stream.headers import (
 from nnguard.stream.source import FileSource, MemorySource, Source
 
 __all__ = [
-    "SHORT_SIZE_LIMIT",
     "Stream",
     "StreamLike",
     "Unit",
     "UnitDigests",
     "frame_unit",
+    "size_field",
 ]
 
 _CHUNK_SIZE = 1 << 21
 """Bytes that are read at once while hashing."""
 
-SHORT_SIZE_LIMIT = 1 << 15
+_SHORT_SIZE_LIMIT = 1 << 15
 """Units below this size, short size field included, carry the short size field."""
 
 _HEADER_READ = 160
@@ -79,11 +79,10 @@ class Stream:
     Immutable. Make one with `open` or `from_bytes`.
     """
 
-    __slots__ = ("_model", "_units")
+    __slots__ = ("_units",)
 
-    def __init__(self, units: tuple[Unit, ...], model: ModelParameters | None) -> None:
+    def __init__(self, units: tuple[Unit, ...]) -> None:
         self._units = units
-        self._model = model
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Stream:
@@ -133,7 +132,7 @@ class Stream:
             offset += unit.size
         if not units:
             raise FormatError("not an NNCodec stream: empty", offset=0)
-        return cls(tuple(units), model)
+        return cls(tuple(units))
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -161,25 +160,19 @@ class Stream:
         return f"<nnguard.Stream of {len(self)} units, {self.size} bytes>"
 
     def replace(self, units: Mapping[int, bytes]) -> Stream:
-        """Return a stream in which the data units at some positions have other bytes.
+        """Return a stream in which the tensors at some positions have another payload.
 
         Args:
-            units: Position in the stream to the whole unit's new bytes. The unit keeps its kind,
-                its header and therefore its place and name.
+            units: Position in the stream to the whole unit's new bytes. All but the size field and
+                the payload stays as it is.
 
         Raises:
             ValueError: The bytes are not one unit with the same header.
         """
         changed = list(self._units)
         for index, data in units.items():
-            old = self._units[index]
-            new, fields_at, head = _read_unit(MemorySource(data), 0, index)
-            if self._model is not None and old.tensor is not None:
-                new = _with_tensor(new, fields_at, head, self._model)
-            if new.size != len(data) or new.kind != old.kind or new.name != old.name:
-                raise ValueError(f"these bytes cannot stand for unit {index} ({old.name})")
-            changed[index] = new
-        return Stream(tuple(changed), self._model)
+            changed[index] = _replacement(self._units[index], data)
+        return Stream(tuple(changed))
 
     def start_hashing(self, progress: Callable[[int], object] | None = None) -> UnitDigests:
         """Start to hash every unit, in parallel and in the background.
@@ -249,9 +242,14 @@ StreamLike = Stream | str | os.PathLike[str]
 
 def frame_unit(body: bytes) -> bytes:
     """Prefix a unit's bytes after the size field with the size field of the stock coder."""
-    if len(body) + 2 < SHORT_SIZE_LIMIT:
+    if len(body) + 2 < _SHORT_SIZE_LIMIT:
         return (len(body) + 2).to_bytes(2, "big") + body
     return (len(body) + 4 | 1 << 31).to_bytes(4, "big") + body
+
+
+def size_field(unit: bytes) -> int:
+    """Return the length of the size field at the start of a unit."""
+    return 4 if unit[0] & 0x80 else 2
 
 
 def _read_unit(source: Source, offset: int, index: int) -> tuple[Unit, int, bytes]:
@@ -260,7 +258,7 @@ def _read_unit(source: Source, offset: int, index: int) -> tuple[Unit, int, byte
     The fields begin at 0 where a partial data counter makes the unit opaque.
     """
     head = source.read(offset, min(_HEADER_READ, source.size - offset))
-    size_bytes = 4 if head[0] & 0x80 else 2
+    size_bytes = size_field(head)
     fields_at = size_bytes + 1
     if len(head) < fields_at:
         raise FormatError("unit header ends too early", offset=offset)
@@ -275,6 +273,20 @@ def _read_unit(source: Source, offset: int, index: int) -> tuple[Unit, int, byte
     label = UnitKind(kind).name if kind in UnitKind._value2member_map_ else f"UNIT{kind}"
     unit = Unit(source, offset, size, kind, f"{label}[{index}]", None)
     return unit, fields_at, head[:size]
+
+
+def _replacement(old: Unit, data: bytes) -> Unit:
+    """Return the unit with other bytes, which begin with the same header."""
+    new, _, _ = _read_unit(MemorySource(data), 0, 0)
+    if old.tensor is None or new.size != len(data):
+        raise ValueError(f"these bytes cannot stand for unit {old.name}")
+    header = old.source.read(old.offset, old.tensor.payload_offset)
+    old_field, new_field = size_field(header), size_field(data)
+    payload_offset = len(header) - old_field + new_field
+    if header[old_field:] != data[new_field:payload_offset]:
+        raise ValueError(f"these bytes have not the header of unit {old.name}")
+    tensor = replace(old.tensor, payload_offset=payload_offset)
+    return Unit(new.source, 0, new.size, old.kind, old.name, tensor)
 
 
 def _with_tensor(unit: Unit, fields_at: int, head: bytes, model: ModelParameters) -> Unit:
