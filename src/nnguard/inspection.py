@@ -15,7 +15,7 @@ import numpy as np
 
 from nnguard.errors import FormatError, NnguardError, NoRecordError, VerificationError
 from nnguard.files import write_atomically
-from nnguard.hiding import Extraction, RecordKind, candidates, capacity_of, extract
+from nnguard.hiding import Extraction, RecordKind, candidates, capacity_of, extract, kind_name
 from nnguard.records import Attachment, SignatureRecord
 from nnguard.stream import StreamLike, Unit, as_stream
 from nnguard.stream.coding import decode
@@ -232,17 +232,16 @@ def _unit_info(unit: Unit) -> UnitInfo:
 def _describe(extraction: Extraction) -> RecordInfo:
     header, original = extraction.header, extraction.original
     unverified: dict[str, Any] = {}
-    kind = str(header.kind)
     try:
         if header.kind == RecordKind.SIGNATURE:
-            kind = "signature"
             record = SignatureRecord.parse(extraction.record)
             unverified = {"key_id": record.key_id.hex(), **record.claims.to_json()}
         elif header.kind == RecordKind.ATTACHMENT:
-            kind = "attachment"
             attachment, _ = Attachment.parse(extraction.record)
             unverified = {"media_type": attachment.media_type, "bytes": len(attachment.payload)}
     except (VerificationError, FormatError) as error:
         unverified = {"malformed": str(error)}
     carriers = tuple(original[carrier.unit].name for carrier in header.carriers)
-    return RecordInfo(kind, header.layer, header.record_size, carriers, unverified)
+    return RecordInfo(
+        kind_name(header.kind), header.layer, header.record_size, carriers, unverified
+    )

@@ -20,7 +20,7 @@ from typing import Any
 from nnguard.crypto.cose import sign1
 from nnguard.crypto.keys import PublicKey, Signer, Trust, load_trust
 from nnguard.errors import NoRecordError, VerificationError, WrongKeyError
-from nnguard.hiding import Extraction, RecordKind, extract, plan_record
+from nnguard.hiding import Extraction, RecordKind, extract, kind_name, plan_record
 from nnguard.records import Claims, SignatureRecord, model_digest
 from nnguard.stream import Stream, StreamLike, as_stream
 
@@ -204,7 +204,7 @@ def _check_signature(extraction: Extraction, keys: Sequence[PublicKey]) -> Signa
     """Return the record once a trusted key has verified it."""
     if extraction.header.kind != RecordKind.SIGNATURE:
         raise NoRecordError(
-            f"the outermost record is no signature but {_kind(extraction.header.kind)}",
+            f"the outermost record is not a signature: {kind_name(extraction.header.kind)}",
             hint="take it out first, with nnguard detach",
         )
     record = SignatureRecord.parse(extraction.record)
@@ -253,7 +253,7 @@ def _describe(
 ) -> NestedRecord:
     kind = extraction.header.kind
     if kind != RecordKind.SIGNATURE:
-        return NestedRecord(_kind(kind), "", None, verified=False)
+        return NestedRecord(kind_name(kind), "", None, verified=False)
     record = SignatureRecord.parse(extraction.record)
     key = next((key for key in keys if key.id == record.key_id), None)
     verified = (
@@ -261,9 +261,4 @@ def _describe(
         and record.envelope.verified_by(key, _DOMAIN + bytes(extraction.header))
         and hmac.compare_digest(model_digest(digests), record.digest)
     )
-    return NestedRecord(_kind(kind), record.key_id.hex(), record.claims, verified)
-
-
-def _kind(kind: int) -> str:
-    known = kind in RecordKind._value2member_map_
-    return RecordKind(kind).name.lower() if known else f"record kind {kind}"
+    return NestedRecord(kind_name(kind), record.key_id.hex(), record.claims, verified)

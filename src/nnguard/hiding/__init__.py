@@ -5,7 +5,7 @@ Knows nothing of keys, and not what a record means.
 
 from nnguard.hiding.carriers import candidates
 from nnguard.hiding.embedding import Extraction, Plan, capacity_of, embed, extract, plan_record
-from nnguard.hiding.frame import RecordKind
+from nnguard.hiding.frame import RecordKind, kind_name
 
 __all__ = [
     "Extraction",
@@ -15,5 +15,6 @@ __all__ = [
     "capacity_of",
     "embed",
     "extract",
+    "kind_name",
     "plan_record",
 ]

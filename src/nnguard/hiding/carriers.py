@@ -6,38 +6,42 @@ primary carrier without being told (`docs/SPEC.md`, section 3).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from nnguard.hiding.frame import (
-    FIXED_SIZE,
-    MAGIC,
-    FrameHeader,
-    parse_head,
-    parse_header,
-)
-from nnguard.hiding.hqim import Indices, Peak, extract
+from nnguard.errors import LimitError
+from nnguard.hiding.frame import MAGIC, Carrier, FrameHeader, parse_head, parse_header
+from nnguard.hiding.hqim import Bits, Indices, Peak, extract
 from nnguard.stream import Stream
 from nnguard.stream.coding import MAX_INDEX, MAX_WEIGHTS
 from nnguard.stream.headers import PayloadType, TensorHeader
 
 __all__ = [
     "MAX_PEAK",
-    "PRIMARY_CANDIDATES",
     "Channel",
     "candidates",
     "channels",
+    "check_work",
     "codable",
     "find_header",
+    "primary_candidates",
     "stride_of",
 ]
 
-PRIMARY_CANDIDATES = 8
-"""Tensors that a reader looks at for a header before it says that there is none."""
+_PRIMARY_CANDIDATES = 8
+_PRIMARY_WEIGHTS = 1 << 25
+"""What a reader looks at before it says that there is no header: tensors, and weights in all."""
+
+MAX_WORK = 1 << 32
+"""Weights of all carriers times their peaks, at most; some ten seconds."""
 
 MAX_PEAK = 4096
 """Magnitude of the outermost peak."""
+
+_OUTSIDE = MAX_PEAK + 5
+"""Stands for all magnitudes that are in no bin of a peak."""
 
 _BEST_SIZE = 40_000
 """Weights of the best primary carrier: room for a signature far out in the tail, and decoded in
@@ -68,6 +72,20 @@ def candidates(stream: Stream) -> list[int]:
         and _MIN_SIZE <= unit.tensor.size <= MAX_WEIGHTS
     ]
     return sorted(eligible, key=distance)
+
+
+def primary_candidates(stream: Stream) -> list[int]:
+    """Return the positions of the units in which a reader looks for a header, in this order."""
+    chosen: list[int] = []
+    weights = 0
+    for index in candidates(stream)[:_PRIMARY_CANDIDATES]:
+        header = stream[index].tensor
+        assert header is not None
+        weights += header.size
+        if chosen and weights > _PRIMARY_WEIGHTS:
+            break
+        chosen.append(index)
+    return chosen
 
 
 def stride_of(header: TensorHeader) -> int:
@@ -129,48 +147,57 @@ def find_header(indices: Indices, stride: int) -> FrameHeader | None:
     Args:
         indices: int32 array of any shape.
         stride: Distance of bins.
+
+    Raises:
+        LimitError: The head lists more peaks than nnguard is willing to look at.
     """
     if not codable(indices):
         return None
-    flat = indices.reshape(-1)
-    order = np.argsort(flat, kind="stable")
-    values, starts = np.unique(flat[order], return_index=True)
-    positions = dict(zip(values.tolist(), np.split(order, starts[1:]), strict=True))
-    found: list[FrameHeader] = []
-    for value in values.tolist():
-        for direction in (+1, -1):
-            # The magic begins with a one and has zeros, so both bins of the peak have values.
-            header = _header_at(flat, positions, Peak(value, direction), stride)
-            if header is not None:
-                found.append(header)
-    return max(found, key=lambda header: header.layer, default=None)
+    outermost: tuple[int, Carrier] | None = None
+    for peak, bits in _possible_heads(indices.reshape(-1), stride):
+        head = parse_head(np.packbits(bits).tobytes())
+        if head is not None and head[1].peaks[0] == peak:
+            outermost = max(outermost or head, head, key=lambda found: found[0])
+    if outermost is None:
+        return None
+    peaks = outermost[1].peaks
+    check_work(indices.size * len(peaks))
+    bits, _ = extract(indices, peaks, stride=stride)
+    return parse_header(np.packbits(bits).tobytes())
 
 
-_EMPTY = np.zeros(0, np.intp)
+def check_work(work: int) -> None:
+    """Refuse to take out a record that takes too long.
+
+    Args:
+        work: Weights times peaks.
+    """
+    if work > MAX_WORK:
+        raise LimitError(f"taking the record out takes {work} steps; limit {MAX_WORK}")
+
+
 _MAGIC_BITS = np.unpackbits(np.frombuffer(MAGIC, np.uint8))
 
 
-def _header_at(
-    flat: Indices,
-    positions: dict[int, np.ndarray[tuple[int], np.dtype[np.intp]]],
-    peak: Peak,
-    stride: int,
-) -> FrameHeader | None:
-    if abs(peak.value) > MAX_PEAK or peak.value * peak.direction < 0:
-        return None
-    zeros = positions.get(peak.value, _EMPTY)
-    ones = positions.get(peak.partner(stride), _EMPTY)
-    if zeros.size + ones.size < 8 * FIXED_SIZE:
-        return None
-    head = np.sort(np.concatenate([zeros[:32], ones[:32]]))[:32]
-    if not np.array_equal(flat[head] == peak.partner(stride), _MAGIC_BITS):
-        return None
-    primary = parse_head(_bytes_at(flat, (peak,), stride))
-    if primary is None or primary.peaks[0] != peak:
-        return None
-    return parse_header(_bytes_at(flat, primary.peaks, stride))
+def _possible_heads(flat: Indices, stride: int) -> Iterator[tuple[Peak, Bits]]:
+    """Yield the peaks whose bits begin with the magic, and these bits.
 
-
-def _bytes_at(flat: Indices, peaks: tuple[Peak, ...], stride: int) -> bytes:
-    bits, _ = extract(flat, peaks, stride=stride)
-    return np.packbits(bits).tobytes()
+    Takes time in proportion to the indices, whatever they are: positions are sorted by value once,
+    and each bin is part of four peaks at the most.
+    """
+    # The magic has zeros and ones, so both bins of a peak have values.
+    clipped = np.clip(flat, -_OUTSIDE, _OUTSIDE).astype(np.int16)
+    order = np.argsort(clipped, kind="stable")
+    values, starts = np.unique(clipped[order], return_index=True)
+    positions = dict(zip(values.tolist(), np.split(order, starts[1:]), strict=True))
+    for value, zeros in positions.items():
+        for direction in (+1, -1):
+            peak = Peak(value, direction)
+            ones = positions.get(peak.partner(stride))
+            if ones is None or abs(value) > MAX_PEAK or value * direction < 0:
+                continue
+            count = _MAGIC_BITS.size
+            first = np.sort(np.concatenate([zeros[:count], ones[:count]]))[:count]
+            if np.array_equal(flat[first] == peak.partner(stride), _MAGIC_BITS):
+                here = np.sort(np.concatenate([zeros, ones]))
+                yield peak, (flat[here] == peak.partner(stride)).astype(np.uint8)

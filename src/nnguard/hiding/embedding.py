@@ -21,10 +21,11 @@ from nnguard.errors import (
 from nnguard.hiding import hqim
 from nnguard.hiding.carriers import (
     MAX_PEAK,
-    PRIMARY_CANDIDATES,
     candidates,
     channels,
+    check_work,
     find_header,
+    primary_candidates,
     stride_of,
 )
 from nnguard.hiding.frame import Carrier, FrameHeader, frame_record, unframe_record
@@ -34,8 +35,8 @@ from nnguard.stream.coding import QuantisedTensor, decode, encode, find_settings
 
 __all__ = ["Extraction", "Plan", "capacity_of", "embed", "extract", "plan_record"]
 
-MAX_WORK = 1 << 32
-"""Weights of the carriers times their peaks, at most; some ten seconds."""
+MAX_WEIGHTS_IN_ALL = 1 << 26
+"""Weights of all carriers of a record, at most; they are decoded and encoded twice."""
 
 _TARGET_DENSITY = 1 / 16
 """Bits for each weight; more carriers are taken until there are no more than this."""
@@ -115,15 +116,18 @@ def plan_record(stream: Stream, kind: int, size: int) -> Plan:
     weights = 0
     positions: list[int] = []
     tensors: list[QuantisedTensor] = []
-    for rank, index in enumerate(candidates(stream)):
+    primaries = set(primary_candidates(stream))
+    for index in candidates(stream):
+        if not tensors and index not in primaries:
+            continue
         tensor = _read_carrier(stream, index, as_primary=not tensors)
         if tensor is None:
-            if not tensors and rank + 1 == PRIMARY_CANDIDATES:
-                break
             continue
+        weights += tensor.indices.size
+        if weights > MAX_WEIGHTS_IN_ALL:
+            break
         positions.append(index)
         tensors.append(tensor)
-        weights += tensor.indices.size
         if needed <= weights * _TARGET_DENSITY:
             break
     plan = _plan_for(stream, kind, size, positions, tensors) if tensors else None
@@ -236,7 +240,7 @@ def _plan_for(
 
 def _locate(stream: Stream) -> tuple[FrameHeader, QuantisedTensor]:
     """Find the primary carrier and the header of the outermost record in it."""
-    order = candidates(stream)[:PRIMARY_CANDIDATES]
+    order = primary_candidates(stream)
     for index in order:
         try:
             tensor = decode(stream[index])
@@ -257,15 +261,17 @@ def _locate(stream: Stream) -> tuple[FrameHeader, QuantisedTensor]:
 def _check_carriers(stream: Stream, header: FrameHeader) -> None:
     """Refuse a header that lists what cannot be, before anything is done about it."""
     eligible = set(candidates(stream))
-    work = 0
+    work = weights = 0
     for carrier in header.carriers:
         if carrier.unit not in eligible or any(abs(p.value) > MAX_PEAK for p in carrier.peaks):
             raise VerificationError("the header of the hidden record does not fit the stream")
         tensor = stream[carrier.unit].tensor
         assert tensor is not None
+        weights += tensor.size
         work += tensor.size * len(carrier.peaks)
-    if work > MAX_WORK:
-        raise LimitError(f"taking the record out takes {work} steps; limit {MAX_WORK}")
+    if weights > MAX_WEIGHTS_IN_ALL:
+        raise LimitError(f"the record lies in {weights} weights; limit {MAX_WEIGHTS_IN_ALL}")
+    check_work(work)
 
 
 def _take_out(stream: Stream, carrier: Carrier, tensor: QuantisedTensor) -> tuple[hqim.Bits, bytes]:

@@ -25,6 +25,7 @@ __all__ = [
     "FrameHeader",
     "RecordKind",
     "frame_record",
+    "kind_name",
     "parse_head",
     "parse_header",
     "unframe_record",
@@ -116,18 +117,24 @@ class FrameHeader:
         return self.head + self.directory
 
 
-def parse_head(data: bytes) -> Carrier | None:
-    """Decode the primary carrier from the head of a header at the start of `data`.
+def kind_name(kind: int) -> str:
+    """Return what a kind of record is called."""
+    names = {known.value: known.name.lower() for known in RecordKind}
+    return names.get(kind, f"record of kind {kind}")
+
+
+def parse_head(data: bytes) -> tuple[int, Carrier] | None:
+    """Decode the layer and the primary carrier from the head of a header at the start of `data`.
 
     Returns:
-        The carrier, or None where there is no head: no magic, a wrong checksum.
+        Layer and carrier, or None where there is no head: no magic, a wrong checksum.
     """
     size = int.from_bytes(data[6:8], "big")
     if not data.startswith(MAGIC) or not FIXED_SIZE < size - _CHECKSUM_SIZE < len(data):
         return None
     carriers = _parse_carriers(data[FIXED_SIZE:size])
     checked = _with_checksum(data[: size - _CHECKSUM_SIZE]) == data[:size]
-    return carriers[0] if checked and carriers and len(carriers) == 1 else None
+    return (data[5], carriers[0]) if checked and carriers and len(carriers) == 1 else None
 
 
 def parse_header(data: bytes) -> FrameHeader | None:
@@ -136,9 +143,10 @@ def parse_header(data: bytes) -> FrameHeader | None:
     Returns:
         The header, or None where there is none. What it says of the stream is not checked.
     """
-    primary = parse_head(data)
-    if primary is None:
+    head = parse_head(data)
+    if head is None:
         return None
+    _, primary = head
     size, directory_size = (
         int.from_bytes(data[6:8], "big"),
         int.from_bytes(data[8:10], "big"),

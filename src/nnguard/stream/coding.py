@@ -37,8 +37,8 @@ __all__ = [
 
 Indices = npt.NDArray[np.int32]
 
-MAX_WEIGHTS = 1 << 26
-"""Tensors of more weights are not decoded: 256 MiB of indices."""
+MAX_WEIGHTS = 1 << 24
+"""Tensors of more weights are not decoded: 64 MiB of indices, a few seconds."""
 
 MAX_INDEX = 1 << 30
 """Indices beyond this cannot be coded: the binarisation ends there."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from nnguard.errors import FormatError
+from nnguard.errors import FormatError, LimitError
 from nnguard.files import write_atomically
 from nnguard.stream.headers import (
     ModelParameters,
@@ -27,6 +27,7 @@ from nnguard.stream.headers import (
 from nnguard.stream.source import FileSource, MemorySource, Source
 
 __all__ = [
+    "MAX_UNITS",
     "Stream",
     "StreamLike",
     "Unit",
@@ -40,6 +41,9 @@ _CHUNK_SIZE = 1 << 21
 
 _SHORT_SIZE_LIMIT = 1 << 15
 """Units below this size, short size field included, carry the short size field."""
+
+MAX_UNITS = 1 << 20
+"""Units of a stream, at most; some 200 MB of index."""
 
 _HEADER_READ = 160
 """First read of a unit's header; enough for all but long names, which are read again."""
@@ -111,16 +115,19 @@ class Stream:
         offset = 0
         while offset < source.size:
             unit, fields_at, head = _read_unit(source, offset, len(units))
+            if len(units) == MAX_UNITS:
+                raise LimitError(f"the stream has more than {MAX_UNITS} units")
             if not units:
-                if unit.kind != UnitKind.STR or unit.size <= fields_at:
+                if unit.kind != UnitKind.STR or not 0 < fields_at < unit.size:
                     raise FormatError("not an NNCodec stream: no start unit", offset=0)
                 profile = head[fields_at]
             elif unit.kind == UnitKind.STR:
                 raise FormatError("second start unit", offset=offset)
-            elif unit.kind == UnitKind.MPS:
+            elif unit.kind == UnitKind.MPS and fields_at:
                 if model is not None:
                     raise FormatError("second model parameter set", offset=offset)
-                model = parse_model_parameters(head[fields_at:], profile, offset + fields_at)
+                data = source.read(offset, min(unit.size, _HEADER_LIMIT))
+                model = parse_model_parameters(data[fields_at:], profile, offset + fields_at)
             elif unit.kind == UnitKind.LPS:
                 # A layer parameter set changes the quantisation of what follows: leave it alone.
                 model = None if model is None else _without_quantisation(model)
@@ -270,7 +277,7 @@ def _read_unit(source: Source, offset: int, index: int) -> tuple[Unit, int, byte
     kind = head[size_bytes] >> 2
     if head[size_bytes] & 1:
         fields_at = 0
-    label = UnitKind(kind).name if kind in UnitKind._value2member_map_ else f"UNIT{kind}"
+    label = UnitKind(kind).name if kind <= max(UnitKind) else f"UNIT{kind}"
     unit = Unit(source, offset, size, kind, f"{label}[{index}]", None)
     return unit, fields_at, head[:size]
 
