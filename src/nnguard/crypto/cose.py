@@ -1,8 +1,11 @@
 """COSE_Sign1 envelopes (RFC 9052), strict: one valid encoding for each content.
 
-`cwt` does COSE. What comes from outside is parsed here first: deterministic CBOR (RFC 8949,
-section 4.2), an empty unprotected header, EdDSA, a key identifier. A record that is encoded in any
-other way would be a second valid record of the same content, so it is refused.
+What comes from outside must be deterministic CBOR (RFC 8949, section 4.2), with an empty
+unprotected header, EdDSA and a key identifier. A record that is encoded in any other way would be a
+second valid record of the same content, so it is refused.
+
+Of COSE this is one structure of four fields, so it stands here; `docs/adr/0001-dependencies.md`
+says what a library would cost at every start. Two of them, `cwt` and `pycose`, check it in tests.
 """
 
 from __future__ import annotations
@@ -39,12 +42,12 @@ class Sign1:
     Attributes:
         protected: The protected header, `alg` and `kid` included.
         payload: The signed bytes.
-        encoded: The whole message.
+        signature: 64 bytes.
     """
 
     protected: dict[Any, Any]
     payload: bytes
-    encoded: bytes
+    signature: bytes
 
     @property
     def key_id(self) -> bytes:
@@ -54,14 +57,8 @@ class Sign1:
 
     def verified_by(self, key: PublicKey, external_aad: bytes) -> bool:
         """Tell whether the signature over protected header, payload and `external_aad` is right."""
-        import cwt  # 60 ms, and only verifying and signing need it
-
-        cose_key = cwt.COSEKey.new({1: 1, 2: key.id, 3: _EDDSA, -1: 6, -2: key.raw})
-        try:
-            cwt.COSE.new(verify_kid=True).decode(self.encoded, cose_key, external_aad=external_aad)
-        except cwt.VerifyError:
-            return False
-        return True
+        header = encode_cbor(self.protected)
+        return key.verifies(self.signature, _to_be_signed(header, external_aad, self.payload))
 
 
 def sign1(
@@ -78,12 +75,13 @@ def sign1(
     Returns:
         The tagged message.
     """
-    import cwt
-
-    header = {Label.ALG: _EDDSA, **protected}
-    cose = cwt.COSE.new(deterministic_header=True)
-    key = _signing_key(signer, protected[Label.KID])
-    return bytes(cose.encode_and_sign(payload, key, header, {}, external_aad=external_aad))
+    header = encode_cbor({Label.ALG: _EDDSA, **protected})
+    signature = bytes(_SIGNATURE_SIZE)
+    if signer is not None:
+        signature = signer.sign(_to_be_signed(header, external_aad, payload))
+    if len(signature) != _SIGNATURE_SIZE:
+        raise ValueError(f"the signer returned {len(signature)} bytes; an Ed25519 signature is 64")
+    return encode_cbor(cbor2.CBORTag(_SIGN1_TAG, [header, {}, payload, signature]))
 
 
 def parse_sign1(encoded: bytes) -> Sign1:
@@ -104,7 +102,7 @@ def parse_sign1(encoded: bytes) -> Sign1:
                     and protected.get(Label.ALG) == _EDDSA
                     and isinstance(protected.get(Label.KID), bytes)
                 ):
-                    return Sign1(protected, payload, encoded)
+                    return Sign1(protected, payload, signature)
     raise VerificationError("the record is not a COSE_Sign1 with EdDSA and a key identifier")
 
 
@@ -129,12 +127,6 @@ def encode_cbor(value: Any) -> bytes:
     return cbor2.dumps(value, canonical=True)
 
 
-def _signing_key(signer: Signer | None, kid: bytes) -> Any:
-    """Present a signer to `cwt`, which asks a key for a signature and nothing else."""
-    from cwt.cose_key_interface import COSEKeyInterface
-
-    class ForeignKey(COSEKeyInterface):
-        def sign(self, msg: bytes) -> bytes:
-            return bytes(_SIGNATURE_SIZE) if signer is None else signer.sign(msg)
-
-    return ForeignKey({1: 1, 2: kid, 3: _EDDSA, 4: [1]})
+def _to_be_signed(header: bytes, external_aad: bytes, payload: bytes) -> bytes:
+    """Return the `Sig_structure` (RFC 9052, section 4.4)."""
+    return encode_cbor(["Signature1", header, external_aad, payload])

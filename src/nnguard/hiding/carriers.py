@@ -43,7 +43,7 @@ MAX_PEAK = 4096
 _OUTSIDE = MAX_PEAK + 5
 """Stands for all magnitudes that are in no bin of a peak."""
 
-_BEST_SIZE = 40_000
+_BEST_SIZE = 1 << 16
 """Weights of the best primary carrier: room for a signature far out in the tail, and decoded in
 some ten milliseconds."""
 
@@ -54,7 +54,7 @@ def candidates(stream: Stream) -> list[int]:
     """Return the positions of the units that may carry bits, the best primary carrier first.
 
     These are quantised tensors of two dimensions or more. They are ordered by how many times
-    larger or smaller than 40,000 weights they are; equals in the order of the stream.
+    larger or smaller than 65,536 weights they are; equals in the order of the stream.
     """
 
     def distance(index: int) -> float:
