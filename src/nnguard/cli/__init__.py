@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+
+# NumPy starts threads for linear algebra, of which there is none here; it takes 40 ms.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import nnguard
 from nnguard.cli import attachment, inspection, keys, signing

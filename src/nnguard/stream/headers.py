@@ -149,8 +149,9 @@ def parse_tensor_header(
         FormatError: The header is damaged.
     """
     bits = BitReader(data[fields_at:], offset + fields_at)
-    payload_type = bits.u(5)
-    several_names, has_format, has_parameters = bits.flag(), bits.flag(), bits.flag()
+    fields = bits.u(8)
+    payload_type, several_names = fields >> 3, fields & 4
+    has_format, has_parameters = fields & 2, fields & 1
     if several_names or model.indexed_names:
         return "", None
     name = bits.text()
@@ -172,7 +173,8 @@ def parse_tensor_header(
     dependent = payload_type != PayloadType.RAW_FLOAT and bits.flag()
     if has_format:
         bits.u(7)
-    has_shape, has_unary_length, block_types = bits.flag(), bits.flag(), bits.u(4)
+    fields = bits.u(6)
+    has_shape, has_unary_length, block_types = fields & 32, fields & 16, fields & 15
     if not has_shape or block_types:
         return name, None
     shape = _parse_shape(bits)

@@ -48,6 +48,8 @@ MAX_UNITS = 1 << 20
 _HEADER_READ = 160
 """First read of a unit's header; enough for all but long names, which are read again."""
 
+_LABELS = {kind.value: kind.name for kind in UnitKind}
+
 _HEADER_LIMIT = 1 << 16
 """No unit header that nnguard parses is longer than this."""
 
@@ -277,8 +279,7 @@ def _read_unit(source: Source, offset: int, index: int) -> tuple[Unit, int, byte
     kind = head[size_bytes] >> 2
     if head[size_bytes] & 1:
         fields_at = 0
-    label = UnitKind(kind).name if kind <= max(UnitKind) else f"UNIT{kind}"
-    unit = Unit(source, offset, size, kind, f"{label}[{index}]", None)
+    unit = Unit(source, offset, size, kind, f"{_LABELS.get(kind, kind)}[{index}]", None)
     return unit, fields_at, head[:size]
 
 
