@@ -19,7 +19,7 @@ from typing import Any
 
 from nnguard.crypto.cose import sign1
 from nnguard.crypto.keys import PublicKey, Signer, Trust, load_trust
-from nnguard.errors import NoRecordError, VerificationError, WrongKeyError
+from nnguard.errors import NnguardError, NoRecordError, VerificationError, WrongKeyError
 from nnguard.hiding import Extraction, RecordKind, extract, kind_name, plan_record
 from nnguard.records import Claims, SignatureRecord, model_digest
 from nnguard.stream import Stream, StreamLike, as_stream
@@ -241,7 +241,11 @@ def _nested(
     found: list[NestedRecord] = []
     inner, current = outer, list(digests)
     while inner.header.layer > 1:
-        inner = extract(inner.original)
+        try:
+            inner = extract(inner.original)
+        except NnguardError:  # damaged before the outer vendor signed it
+            found.append(NestedRecord("unreadable", "", None, verified=False))
+            break
         for index, unit in inner.restored.items():
             current[index] = hashlib.sha256(unit).digest()
         found.append(_describe(inner, current, keys))

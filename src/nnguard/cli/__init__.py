@@ -12,7 +12,13 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import nnguard
 from nnguard.cli import attachment, inspection, keys, signing
-from nnguard.cli.output import EXIT_CODES, INTERRUPTED, describe_failure, exit_code_of
+from nnguard.cli.output import (
+    EXIT_CODES,
+    INTERRUPTED,
+    describe_failure,
+    exit_code_of,
+    refuse_to_overwrite,
+)
 
 __all__ = ["main", "make_parser"]
 
@@ -46,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     options = make_parser().parse_args(arguments)
     try:
+        refuse_to_overwrite(options)
         options.run(options)
     except (nnguard.NnguardError, OSError, ImportError) as error:
         describe_failure(error, as_json=getattr(options, "json", False))

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import nnguard
@@ -21,6 +22,7 @@ __all__ = [
     "exit_code_of",
     "print_json",
     "progress_bar",
+    "refuse_to_overwrite",
     "say",
 ]
 
@@ -63,6 +65,14 @@ def add_output(parser: argparse.ArgumentParser, *, what: str) -> None:
     """Add the options for the file that a command writes."""
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help=f"{what} to write")
     parser.add_argument("-f", "--force", action="store_true", help="overwrite files that exist")
+
+
+def refuse_to_overwrite(options: argparse.Namespace) -> None:
+    """Stop before any work is done for a file that may not be written in the end."""
+    for name in ("output", "plot"):
+        path = getattr(options, name, None)
+        if path is not None and not options.force and Path(path).exists():
+            raise FileExistsError(f"{path} exists already; --force overwrites it")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -111,6 +111,10 @@ class Stream:
 
     @classmethod
     def _index(cls, source: Source) -> Stream:
+        if not _begins_a_stream(source):
+            raise FormatError(
+                "not an NNCodec stream: it does not begin with a start unit", offset=0
+            )
         model: ModelParameters | None = None
         profile = 0
         units: list[Unit] = []
@@ -120,8 +124,6 @@ class Stream:
             if len(units) == MAX_UNITS:
                 raise LimitError(f"the stream has more than {MAX_UNITS} units")
             if not units:
-                if unit.kind != UnitKind.STR or not 0 < fields_at < unit.size:
-                    raise FormatError("not an NNCodec stream: no start unit", offset=0)
                 profile = head[fields_at]
             elif unit.kind == UnitKind.STR:
                 raise FormatError("second start unit", offset=offset)
@@ -139,8 +141,6 @@ class Stream:
                 unit = _with_tensor(unit, fields_at, head, model)
             units.append(unit)
             offset += unit.size
-        if not units:
-            raise FormatError("not an NNCodec stream: empty", offset=0)
         return cls(tuple(units))
 
     @property
@@ -259,6 +259,15 @@ def frame_unit(body: bytes) -> bytes:
 def size_field(unit: bytes) -> int:
     """Return the length of the size field at the start of a unit."""
     return 4 if unit[0] & 0x80 else 2
+
+
+def _begins_a_stream(source: Source) -> bool:
+    """Tell whether a whole start unit stands first: size, kind, profile."""
+    head = source.read(0, min(4, source.size))
+    size = int.from_bytes(head[:2], "big")
+    return (
+        len(head) == 4 <= size <= source.size and head[2] >> 2 == UnitKind.STR and not head[2] & 1
+    )
 
 
 def _read_unit(source: Source, offset: int, index: int) -> tuple[Unit, int, bytes]:
