@@ -54,7 +54,7 @@ class RecordInfo:
     """A hidden record, as it describes itself.
 
     Attributes:
-        kind: `signature`, `attachment`, or a number for kinds of later versions.
+        kind: `signature`, `attachment`, or `record of kind N` for kinds of later versions.
         layer: 1 for the innermost.
         size: Bytes of the record.
         carriers: Names of the tensors that hold it.

@@ -37,7 +37,8 @@ class NestedRecord:
     """A record inside a signed stream; the outer signature covers it.
 
     Attributes:
-        kind: `signature`, `attachment`, or a number for kinds of later versions.
+        kind: `signature`, `attachment`, `record of kind N` for kinds of later versions, or
+            `unreadable` for one that was damaged before the outer vendor signed.
         key_id: Key of a signature, in hexadecimal; empty for all else.
         claims: Claims of a signature.
         verified: The signature is right, by a trusted key. False says only that no trusted key

@@ -18,6 +18,7 @@ from nnguard.errors import FormatError
 __all__ = ["FileSource", "MemorySource", "Source"]
 
 _COPY_SIZE = 1 << 23
+_KERNEL_COPY_SIZE = 1 << 25
 
 
 class Source(Protocol):
@@ -85,7 +86,10 @@ class FileSource:
             with contextlib.suppress(OSError):  # another file system: the caller copies the rest
                 while done < size:
                     count = os.copy_file_range(
-                        self._descriptor, target.fileno(), size - done, offset + done
+                        self._descriptor,
+                        target.fileno(),
+                        min(_KERNEL_COPY_SIZE, size - done),
+                        offset + done,
                     )
                     if not count:
                         break

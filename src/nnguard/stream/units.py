@@ -112,9 +112,7 @@ class Stream:
     @classmethod
     def _index(cls, source: Source) -> Stream:
         if not _begins_a_stream(source):
-            raise FormatError(
-                "not an NNCodec stream: it does not begin with a start unit", offset=0
-            )
+            raise FormatError("not an NNCodec stream: no start unit", offset=0)
         model: ModelParameters | None = None
         profile = 0
         units: list[Unit] = []
@@ -264,10 +262,9 @@ def size_field(unit: bytes) -> int:
 def _begins_a_stream(source: Source) -> bool:
     """Tell whether a whole start unit stands first: size, kind, profile."""
     head = source.read(0, min(4, source.size))
-    size = int.from_bytes(head[:2], "big")
-    return (
-        len(head) == 4 <= size <= source.size and head[2] >> 2 == UnitKind.STR and not head[2] & 1
-    )
+    if len(head) < 4 or not 4 <= int.from_bytes(head[:2], "big") <= source.size:
+        return False
+    return head[2] >> 2 == UnitKind.STR and not head[2] & 1
 
 
 def _read_unit(source: Source, offset: int, index: int) -> tuple[Unit, int, bytes]:
