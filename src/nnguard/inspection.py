@@ -179,11 +179,16 @@ def plot_carrier(
     Raises:
         NoRecordError: There is no record.
         ImportError: matplotlib is not installed.
+        ValueError: No picture format has the suffix.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     stream, path = as_stream(stream), Path(path)
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    if path.suffix[1:] not in canvas.get_supported_filetypes():
+        raise ValueError(f"{path}: no picture format has this suffix; png, svg and pdf are some")
     extraction = extract(stream)
     carrier = extraction.header.carriers[0]
     after = decode(stream[carrier.unit]).indices.reshape(-1)
@@ -192,10 +197,9 @@ def plot_carrier(
     peaks = [peak.value for peak in carrier.peaks]
     low, high = min(low, *peaks) - 8, max(high, *peaks) + 8
     bins = np.arange(low, high + 1)
-    figure = Figure(figsize=(10, 6), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(2, 1, sharex=True)
-    name, moved = stream[carrier.unit].name, int(np.count_nonzero(before != after))
+    moved = int(np.count_nonzero(before != after))
+    name = ascii(stream[carrier.unit].name)[1:-1][:80]
     titles = (
         f"{name}: before",
         f"after: {extraction.header.record_size} bytes hidden, "
@@ -210,11 +214,11 @@ def plot_carrier(
             axis.axvline(peak.value, color="#c44e52", linewidth=0.8, alpha=0.7)
         axis.set_yscale("symlog")
         axis.set_ylabel("weights")
-        axis.set_title(title, loc="left")
+        axis.set_title(title, loc="left", parse_math=False)
     axes[1].set_xlabel("quantisation index (lines: peaks that carry bits)")
     write_atomically(
         path,
-        lambda file: figure.savefig(file, format=path.suffix[1:] or "png"),
+        lambda file: figure.savefig(file, format=path.suffix[1:]),
         overwrite=overwrite,
     )
     return name

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import Any
 
-from nnguard.crypto.cose import Label, Sign1, encode_cbor, parse_cbor, parse_sign1
+from nnguard.crypto.cose import EDDSA, Label, Sign1, encode_cbor, parse_cbor, parse_sign1
 from nnguard.errors import VerificationError
 
 __all__ = ["Attachment", "Claims", "SignatureRecord", "model_digest"]
@@ -154,7 +154,8 @@ class SignatureRecord:
         expected = cls.protected_header(envelope.key_id, claims, None)
         if isinstance(short, bytes) and len(short) % _SHORT == 0:
             expected[_UNIT_DIGESTS] = short
-        if {Label.ALG: envelope.protected[Label.ALG], **expected} != envelope.protected:
+        expected[Label.ALG] = EDDSA
+        if encode_cbor(expected) != encode_cbor(envelope.protected):  # 1 == 1.0 == True
             raise VerificationError("the protected header of the record is malformed")
         if len(envelope.payload) != hashlib.sha256().digest_size:
             raise VerificationError("the payload of the record is not a SHA-256")

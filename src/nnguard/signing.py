@@ -123,17 +123,13 @@ def sign(
         CapacityError: The signature does not fit into the network.
         FormatError: The input is not a well-formed stream.
         LimitError: The stream holds too many records already.
-        ValueError: `issued_at` has no time zone.
+        ValueError: `issued_at` has no time zone or lies too far out, a claim cannot be encoded, or
+            the signer's signature does not verify with its own public key.
     """
     stream = as_stream(stream)
     if issued_at is None:
         issued_at = datetime.now(timezone.utc)
-    if issued_at.tzinfo is None:
-        raise ValueError("issued_at needs a time zone")
-    metadata = MappingProxyType(dict(metadata or {}))
-    claims = Claims(issuer, name, version, issued_at.replace(microsecond=0), metadata)
-    if not all(isinstance(t, str) for t in (issuer, name, version, *metadata, *metadata.values())):
-        raise TypeError("claims are text")
+    claims = _claims(issuer, name, version, issued_at, metadata or {})
 
     def envelope(signer: Signer | None, digests: Sequence[bytes], aad: bytes) -> bytes:
         header = SignatureRecord.protected_header(
@@ -180,6 +176,25 @@ def strip(stream: StreamLike, trust: Trust, *, progress: Progress | None = None)
     Args and errors are those of `verify`.
     """
     return _verify(as_stream(stream), load_trust(trust), progress)[1]
+
+
+def _claims(
+    issuer: str, name: str, version: str, issued_at: datetime, metadata: Mapping[str, str]
+) -> Claims:
+    """Check what the caller claims."""
+    metadata = MappingProxyType(dict(metadata))
+    texts = (issuer, name, version, *metadata, *metadata.values())
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("claims are text")
+    for text in texts:
+        text.encode()  # a ValueError where there is no UTF-8 for it
+    if issued_at.tzinfo is None:
+        raise ValueError("issued_at needs a time zone")
+    try:
+        in_utc = issued_at.astimezone(timezone.utc).replace(microsecond=0)
+    except OverflowError:
+        raise ValueError("issued_at lies too far out") from None
+    return Claims(issuer, name, version, in_utc, metadata)
 
 
 def _verify(
@@ -244,12 +259,12 @@ def _nested(
     while inner.header.layer > 1:
         try:
             inner = extract(inner.original)
-        except NnguardError:  # damaged before the outer vendor signed it
+            for index, unit in inner.restored.items():
+                current[index] = hashlib.sha256(unit).digest()
+            found.append(_describe(inner, current, keys))
+        except NnguardError:  # damaged or malformed before the outer vendor signed it
             found.append(NestedRecord("unreadable", "", None, verified=False))
             break
-        for index, unit in inner.restored.items():
-            current[index] = hashlib.sha256(unit).digest()
-        found.append(_describe(inner, current, keys))
     return found
 
 

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         refuse_to_overwrite(options)
         options.run(options)
-    except (nnguard.NnguardError, OSError, ImportError) as error:
+    except (nnguard.NnguardError, OSError, ImportError, ValueError) as error:
         describe_failure(error, as_json=getattr(options, "json", False))
         return exit_code_of(error)
     except KeyboardInterrupt:

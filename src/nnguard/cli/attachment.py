@@ -63,6 +63,8 @@ def _attach(options: argparse.Namespace) -> None:
 def _detach(options: argparse.Namespace) -> None:
     attachment, original = nnguard.detach(options.file)
     payload = Path(options.payload)
+    if payload.resolve() == Path(options.output).resolve():
+        raise ValueError("the stream and the attachment need a file each")
     for path in (payload, Path(options.output)):
         if path.exists() and not options.force:
             raise FileExistsError(f"{path} exists already")

@@ -81,4 +81,8 @@ def _add_passphrase_file(parser: argparse.ArgumentParser) -> None:
 def _passphrase_from_file(options: argparse.Namespace) -> str | None:
     if options.passphrase_file is None:
         return None
-    return Path(options.passphrase_file).read_text(encoding="utf-8").partition("\n")[0]
+    try:
+        text = Path(options.passphrase_file).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise nnguard.KeyFormatError(f"{options.passphrase_file} is not UTF-8") from None
+    return text.partition("\n")[0]

@@ -53,6 +53,7 @@ _FAMILIES: dict[type[Exception], int] = {
     nnguard.LicenseError: 9,
     nnguard.UnlockError: 10,
     nnguard.LimitError: 11,
+    ValueError: 2,
 }
 
 
@@ -81,8 +82,10 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def say(text: str) -> None:
-    """Print a line, with what a terminal would act upon made visible."""
-    print("".join(char if char.isprintable() else ascii(char)[1:-1] for char in text))
+    """Print a line, with what a terminal would act upon, or cannot show, made visible."""
+    visible = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    encoding = sys.stdout.encoding or "utf-8"
+    print(visible.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def print_json(value: Any) -> None:

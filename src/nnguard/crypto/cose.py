@@ -18,10 +18,10 @@ import cbor2
 from nnguard.crypto.keys import PublicKey, Signer
 from nnguard.errors import VerificationError
 
-__all__ = ["Label", "Sign1", "encode_cbor", "parse_cbor", "parse_sign1", "sign1"]
+__all__ = ["EDDSA", "Label", "Sign1", "encode_cbor", "parse_cbor", "parse_sign1", "sign1"]
 
 _SIGN1_TAG = 18
-_EDDSA = -8
+EDDSA = -8
 _SIGNATURE_SIZE = 64
 
 
@@ -74,13 +74,17 @@ def sign1(
 
     Returns:
         The tagged message.
+
+    Raises:
+        ValueError: The signature does not verify with the signer's own public key.
     """
-    header = encode_cbor({Label.ALG: _EDDSA, **protected})
+    header = encode_cbor({Label.ALG: EDDSA, **protected})
     signature = bytes(_SIGNATURE_SIZE)
     if signer is not None:
-        signature = signer.sign(_to_be_signed(header, external_aad, payload))
-    if len(signature) != _SIGNATURE_SIZE:
-        raise ValueError(f"the signer returned {len(signature)} bytes; an Ed25519 signature is 64")
+        data = _to_be_signed(header, external_aad, payload)
+        signature = signer.sign(data)
+        if not signer.public_key.verifies(signature, data):
+            raise ValueError("the signer's signature does not verify with its public key")
     return encode_cbor(cbor2.CBORTag(_SIGN1_TAG, [header, {}, payload, signature]))
 
 
@@ -99,7 +103,7 @@ def parse_sign1(encoded: bytes) -> Sign1:
                     not message.value[1]
                     and len(signature) == _SIGNATURE_SIZE
                     and isinstance(protected, dict)
-                    and protected.get(Label.ALG) == _EDDSA
+                    and protected.get(Label.ALG) == EDDSA
                     and isinstance(protected.get(Label.KID), bytes)
                 ):
                     return Sign1(protected, payload, signature)
@@ -112,6 +116,8 @@ def parse_cbor(encoded: bytes) -> Any:
     Raises:
         VerificationError: It is not CBOR, or not deterministically encoded.
     """
+    if not _is_plain(encoded):
+        raise VerificationError("the record is not CBOR of definite lengths and plain types")
     try:
         value = cbor2.loads(encoded)
         deterministic = encode_cbor(value) == encoded
@@ -125,6 +131,26 @@ def parse_cbor(encoded: bytes) -> Any:
 def encode_cbor(value: Any) -> bytes:
     """Encode to deterministic CBOR (RFC 8949, section 4.2)."""
     return cbor2.dumps(value, canonical=True)
+
+
+def _is_plain(encoded: bytes) -> bool:
+    """Tell whether CBOR has numbers, strings, arrays and maps only, and one COSE tag in front.
+
+    Decoders act on other tags (dates, fractions, regular expressions), some at great length.
+    """
+    at = 0
+    while at < len(encoded):
+        start, major, info = at, encoded[at] >> 5, encoded[at] & 31
+        if info > 27:
+            return False
+        size = 1 << (info - 24) if info >= 24 else 0
+        at += 1 + size
+        value = int.from_bytes(encoded[start + 1 : at], "big") if size else info
+        if major in (2, 3):
+            at += value
+        if major == 7 or (major == 6 and (start or value != _SIGN1_TAG)):
+            return False
+    return at == len(encoded)
 
 
 def _to_be_signed(header: bytes, external_aad: bytes, payload: bytes) -> bytes:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -22,9 +21,8 @@ from nnguard.files import write_bytes
 __all__ = ["PublicKey", "Signer", "SigningKey", "Trust", "load_trust"]
 
 _MAX_FILE_SIZE = 1 << 20
-_PUBLIC_BLOCK = re.compile(
-    rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", flags=re.DOTALL
-)
+_MAX_PASSPHRASE = 1023
+_BEGIN, _END = b"-----BEGIN PUBLIC KEY-----", b"-----END PUBLIC KEY-----"
 _SUFFIXES = {".pem", ".pub"}
 
 
@@ -148,7 +146,7 @@ class SigningKey:
         Raises:
             KeyFormatError: It is not a private Ed25519 key, or the passphrase is missing or wrong.
         """
-        secret = None if passphrase is None else passphrase.encode()
+        secret = None if passphrase is None else _encode_passphrase(passphrase)
         try:
             key = serialization.load_pem_private_key(data, secret)
         except TypeError:
@@ -176,7 +174,7 @@ class SigningKey:
         if passphrase is not None:
             if not passphrase:
                 raise ValueError("an empty passphrase protects nothing")
-            protection = serialization.BestAvailableEncryption(passphrase.encode())
+            protection = serialization.BestAvailableEncryption(_encode_passphrase(passphrase))
         return self._key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection
         )
@@ -211,6 +209,8 @@ def load_trust(trust: Trust) -> tuple[PublicKey, ...]:
         if isinstance(entry, PublicKey):
             keys[entry] = None
         elif isinstance(entry, (str, os.PathLike)):
+            if not os.fspath(entry):
+                raise KeyFormatError("the path of a trusted key is empty")
             for path in _key_files(Path(entry)):
                 keys.update(dict.fromkeys(_load_bundle(path)))
         else:
@@ -230,13 +230,24 @@ def _load_bundle(path: Path) -> list[PublicKey]:
     data = _read_key_file(path)
     if b"PRIVATE KEY-----" in data:
         raise KeyFormatError(f"{path}: this is a private key", hint="trust its public half")
-    blocks = _PUBLIC_BLOCK.findall(data)
+    blocks = [_BEGIN + part.partition(_END)[0] + _END for part in data.split(_BEGIN)[1:]]
     if not blocks:
         raise KeyFormatError(f"{path}: no public key in PEM")
     try:
         return [PublicKey.from_pem(block) for block in blocks]
     except KeyFormatError as error:
         raise KeyFormatError(f"{path}: {error}", hint=error.hint) from None
+
+
+def _encode_passphrase(passphrase: str) -> bytes:
+    """Encode a passphrase, which OpenSSL limits to 1023 bytes."""
+    try:
+        encoded = passphrase.encode()
+    except UnicodeEncodeError:
+        raise KeyFormatError("the passphrase is not text that UTF-8 can hold") from None
+    if len(encoded) > _MAX_PASSPHRASE:
+        raise KeyFormatError(f"a passphrase has at most {_MAX_PASSPHRASE} bytes")
+    return encoded
 
 
 def _read_key_file(path: Path) -> bytes:

@@ -13,7 +13,7 @@ import numpy as np
 
 from nnguard.errors import LimitError
 from nnguard.hiding.frame import MAGIC, Carrier, FrameHeader, parse_head, parse_header
-from nnguard.hiding.hqim import Bits, Indices, Peak, extract
+from nnguard.hiding.hqim import Bits, Indices, Peak, extract, whole_bytes
 from nnguard.stream import Stream
 from nnguard.stream.coding import MAX_INDEX, MAX_WEIGHTS
 from nnguard.stream.headers import PayloadType, TensorHeader
@@ -155,7 +155,7 @@ def find_header(indices: Indices, stride: int) -> FrameHeader | None:
         return None
     outermost: tuple[int, Carrier] | None = None
     for peak, bits in _possible_heads(indices.reshape(-1), stride):
-        head = parse_head(np.packbits(bits).tobytes())
+        head = parse_head(whole_bytes(bits))
         if head is not None and head[1].peaks[0] == peak:
             outermost = max(outermost or head, head, key=lambda found: found[0])
     if outermost is None:
@@ -163,7 +163,7 @@ def find_header(indices: Indices, stride: int) -> FrameHeader | None:
     peaks = outermost[1].peaks
     check_work(indices.size * len(peaks))
     bits, _ = extract(indices, peaks, stride=stride)
-    return parse_header(np.packbits(bits).tobytes())
+    return parse_header(whole_bytes(bits))
 
 
 def check_work(work: int) -> None:

@@ -38,7 +38,7 @@ __all__ = ["Extraction", "Plan", "capacity_of", "embed", "extract", "plan_record
 MAX_WEIGHTS_IN_ALL = 1 << 26
 """Weights of all carriers of a record, at most; they are decoded and encoded twice."""
 
-_TARGET_DENSITY = 1 / 32
+_TARGET_DENSITY = 1 / 16
 """Bits for each weight; more carriers are taken until there are no more than this."""
 
 _CHECKSUM_BITS = 32
@@ -168,7 +168,7 @@ def extract(stream: Stream) -> Extraction:
         found, restored[carrier.unit] = _take_out(stream, carrier, tensor)
         bits.append(found)
     hidden = np.concatenate(bits)
-    record = unframe_record(header, np.packbits(hidden).tobytes())
+    record = unframe_record(header, hqim.whole_bytes(hidden))
     if record is None or hidden[_to_bits(frame_record(header, record)).size :].any():
         raise VerificationError("the hidden record was changed: its checksum does not fit")
     return Extraction(header, record, stream.replace(restored), restored)

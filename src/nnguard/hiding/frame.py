@@ -4,7 +4,7 @@ The header's head lies in one peak, which a reader finds by synchronisation; it 
 the primary carrier. These hold the rest of the header, the directory, which lists all other
 carriers.
 
-Byte tables in `docs/SPEC.md`, section 4. Everything here may come from an attacker: counts are
+Byte tables in `docs/SPEC.md`, section 5. Everything here may come from an attacker: counts are
 limited and checked before they are acted on.
 """
 
@@ -134,7 +134,8 @@ def parse_head(data: bytes) -> tuple[int, Carrier] | None:
         return None
     carriers = _parse_carriers(data[FIXED_SIZE:size])
     checked = _with_checksum(data[: size - _CHECKSUM_SIZE]) == data[:size]
-    return (data[5], carriers[0]) if checked and carriers and len(carriers) == 1 else None
+    well_formed = checked and data[5] > 0 and carriers and len(carriers) == 1
+    return (data[5], carriers[0]) if carriers and well_formed else None
 
 
 def parse_header(data: bytes) -> FrameHeader | None:

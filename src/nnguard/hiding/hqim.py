@@ -26,7 +26,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Bits", "Indices", "Peak", "capacity", "embed", "extract", "most_frequent"]
+__all__ = [
+    "Bits",
+    "Indices",
+    "Peak",
+    "capacity",
+    "embed",
+    "extract",
+    "most_frequent",
+    "whole_bytes",
+]
 
 Bits = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int32]
@@ -133,6 +142,11 @@ def extract(values: Indices, peaks: Sequence[Peak], *, stride: int = 1) -> tuple
         beyond = _beyond(restored, peak, stride)
         restored[beyond] -= peak.direction * stride
     return np.concatenate(parts), restored.reshape(values.shape)
+
+
+def whole_bytes(bits: Bits) -> bytes:
+    """Return the bytes that the bits fill; up to seven bits at the end are left out."""
+    return np.packbits(bits[: bits.size // 8 * 8]).tobytes()
 
 
 def _places(values: Indices, peaks: Sequence[Peak], stride: int) -> list[int]:

@@ -262,7 +262,7 @@ def size_field(unit: bytes) -> int:
 def _begins_a_stream(source: Source) -> bool:
     """Tell whether a whole start unit stands first: size, kind, profile."""
     head = source.read(0, min(4, source.size))
-    if len(head) < 4 or not 4 <= int.from_bytes(head[:2], "big") <= source.size:
+    if len(head) < 4 or head[0] & 0x80 or not 4 <= int.from_bytes(head[:2], "big") <= source.size:
         return False
     return head[2] >> 2 == UnitKind.STR and not head[2] & 1
 

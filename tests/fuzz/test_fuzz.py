@@ -1,0 +1,219 @@
+"""Whatever a file holds, only an `NnguardError` comes out, and nothing changed verifies.
+
+    NNGUARD_FUZZ_SECONDS=3600 NNGUARD_FUZZ_SEED=$RANDOM pytest tests/fuzz
+
+A failure names its case, such as `0/417`: the same seed gives the same cases.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import nnguard
+import samples
+from nnguard.crypto.cose import parse_sign1
+from nnguard.hiding import embed, extract
+from nnguard.records import Attachment, SignatureRecord
+
+SECONDS = float(os.environ.get("NNGUARD_FUZZ_SECONDS", "15"))
+SEED = os.environ.get("NNGUARD_FUZZ_SEED", "0")
+
+Mutation = Callable[[random.Random, bytes, list[bytes]], bytes]
+
+
+def flip_bits(rng: random.Random, data: bytes, corpus: list[bytes]) -> bytes:
+    changed = bytearray(data)
+    for _ in range(rng.choice([1, 1, 2, 8, 64])):
+        changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
+
+
+def splice(rng: random.Random, data: bytes, corpus: list[bytes]) -> bytes:
+    other = rng.choice([*corpus, rng.randbytes(40), bytes(40), b"\xff" * 40])
+    start = rng.randrange(len(other))
+    piece = other[start : start + rng.choice([1, 4, 16, 200])]
+    at = rng.randrange(len(data))
+    return data[:at] + piece + data[at + rng.choice([0, len(piece), rng.randrange(64)]) :]
+
+
+def truncate(rng: random.Random, data: bytes, corpus: list[bytes]) -> bytes:
+    return data[: rng.randrange(len(data))]
+
+
+def rearrange_units(rng: random.Random, data: bytes, corpus: list[bytes]) -> bytes:
+    units = samples.split(data)
+    for _ in range(rng.choice([1, 1, 3])):
+        at, to = rng.randrange(len(units)), rng.randrange(len(units))
+        match rng.randrange(5):
+            case 0:
+                units.insert(to, units[at])
+            case 1:
+                if len(units) > 1:
+                    del units[at]
+            case 2:
+                units[at], units[to] = units[to], units[at]
+            case 3:
+                units.insert(to, rng.choice(samples.split(rng.choice(corpus))))
+            case 4:
+                body = rng.randbytes(rng.choice([0, 1, 30]))
+                partial, long = rng.random() < 0.3, rng.random() < 0.3
+                units.insert(to, samples.unit(rng.randrange(64), body, partial=partial, long=long))
+    return b"".join(units)
+
+
+def edit_header(rng: random.Random, data: bytes, corpus: list[bytes]) -> bytes:
+    units = samples.split(data)
+    at = rng.randrange(len(units))
+    changed = bytearray(units[at])
+    for _ in range(rng.choice([1, 2])):
+        changed[rng.randrange(min(40, len(changed)))] = rng.choice(
+            [0, 1, 0x80, 0xFF, rng.randrange(256)]
+        )
+    if rng.random() < 0.7:  # the size as before, so that the header is looked at
+        changed[:2] = units[at][:2]
+    return b"".join([*units[:at], bytes(changed), *units[at + 1 :]])
+
+
+def damage_payload(rng: random.Random, data: bytes, corpus: list[bytes]) -> bytes:
+    units = samples.split(data)
+    at = max(range(len(units)), key=lambda index: len(units[index]))
+    changed = bytearray(units[at])
+    start = rng.randrange(30, len(changed))
+    length = rng.choice([1, 8, len(changed) - start])
+    filler = rng.choice([bytes(length), b"\xff" * length, rng.randbytes(length)])
+    changed[start : start + length] = filler[: len(changed) - start]
+    return b"".join([*units[:at], bytes(changed), *units[at + 1 :]])
+
+
+def write_header(rng: random.Random, data: bytes, corpus: list[bytes]) -> bytes:
+    shape = [
+        rng.choice([0, 1, 7, 256, 5000, 1 << 20, (1 << 32) - 1]) for _ in range(rng.randrange(1, 6))
+    ]
+    new = samples.data_unit(
+        rng.choice(["", "a", "x" * 300, "\u202e\n"]),
+        rng.choice([shape, (16, 32), (3, 1000)]),
+        rng.choice([b"", rng.randbytes(200), bytes(200)]),
+        payload_type=rng.randrange(5),
+        scan_order=rng.choice([0, 0, 0, 1, 15]),
+        codebook=rng.random() < 0.1,
+    )
+    units = samples.split(data)
+    units.insert(rng.randrange(2, len(units) + 1), new)
+    return b"".join(units)
+
+
+MUTATIONS: list[Mutation] = [
+    flip_bits,
+    splice,
+    truncate,
+    rearrange_units,
+    edit_header,
+    damage_payload,
+    write_header,
+]
+
+
+@pytest.fixture(scope="module")
+def corpus(key: nnguard.SigningKey, other_key: nnguard.SigningKey) -> list[bytes]:
+    tcq = nnguard.Stream.from_bytes(samples.small_stream())
+    urq = nnguard.Stream.from_bytes(samples.small_stream(dependent=False))
+    deep = nnguard.Stream.from_bytes(samples.small_stream(weights=9000))
+    for number in range(3):
+        deep = nnguard.sign(nnguard.attach(deep, b"card %d" % number), other_key, localize=True)
+    nested = nnguard.sign(deep, key)
+    made = [tcq, urq, nnguard.sign(tcq, key), nnguard.sign(urq, key, localize=True), nested, deep]
+    return [bytes(stream) for stream in made]
+
+
+def test_hostile_streams(corpus: list[bytes], key: nnguard.SigningKey) -> None:
+    trust = [key.public_key]
+    operations: list[Callable[[nnguard.Stream], object]] = [
+        lambda stream: nnguard.verify(stream, trust),
+        lambda stream: nnguard.verify(stream, trust),
+        nnguard.inspect,
+        nnguard.detach,
+        nnguard.capacity,
+        lambda stream: nnguard.sign(stream, key),
+        lambda stream: nnguard.attach(stream, b"card"),
+    ]
+    end, case = time.monotonic() + SECONDS, 0
+    while time.monotonic() < end:
+        rng = random.Random(f"{SEED}/{case}")
+        data = rng.choice(corpus)
+        for _ in range(rng.choice([1, 1, 1, 2, 4])):
+            try:
+                data = rng.choice(MUTATIONS)(rng, data, corpus) or b"\0"
+            except (IndexError, ValueError):  # no units any more
+                break
+        for number in {0, rng.randrange(len(operations))}:
+            try:
+                operations[number](nnguard.Stream.from_bytes(data))
+            except nnguard.NnguardError:
+                continue
+            except Exception as error:
+                raise AssertionError(f"case {SEED}/{case}: {data.hex()}") from error
+            assert number > 1 or data in corpus, f"case {SEED}/{case} verified: {data.hex()}"
+        case += 1
+    assert case > SECONDS
+
+
+def test_hostile_records(corpus: list[bytes], key: nnguard.SigningKey) -> None:
+    model, release = (nnguard.Stream.from_bytes(data) for data in (corpus[0], corpus[2]))
+    signature = extract(release).record
+    attachment = extract(nnguard.attach(model, b"card")).record
+    end, case = time.monotonic() + SECONDS / 5, 0
+    while time.monotonic() < end:
+        rng = random.Random(f"{SEED}/{case}")
+        record = rng.choice(MUTATIONS[:3])(rng, rng.choice([signature, attachment]), [signature])
+        try:
+            for parse in (parse_sign1, SignatureRecord.parse, Attachment.parse):
+                try:
+                    parse(record)
+                except nnguard.VerificationError:
+                    continue
+            if case % 50 == 0:
+                for kind in (1, 2):
+                    nnguard.inspect(embed(model, record, kind=kind))
+                nnguard.verify(embed(model, record, kind=1), key.public_key)
+        except nnguard.NnguardError:
+            pass
+        except Exception as error:
+            raise AssertionError(f"case {SEED}/{case}: {record.hex()}") from error
+        case += 1
+    assert case > SECONDS
+
+
+def test_hostile_key_files(key: nnguard.SigningKey) -> None:
+    seeds = [key.pem(), key.pem(passphrase="p"), key.public_key.pem, key.public_key.pem * 3]
+    for case in range(600):
+        rng = random.Random(f"{SEED}/{case}")
+        data = rng.choice(MUTATIONS[:3])(rng, rng.choice(seeds), seeds)
+        for read in (
+            nnguard.PublicKey.from_pem,
+            nnguard.SigningKey.from_pem,
+            lambda pem: nnguard.SigningKey.from_pem(pem, passphrase="p"),
+        ):
+            try:
+                read(data)
+            except nnguard.KeyFormatError:
+                continue
+            except Exception as error:
+                raise AssertionError(f"case {SEED}/{case}: {data!r}") from error
+
+
+def test_random_bytes_are_no_stream() -> None:
+    rng = np.random.default_rng(0)
+    for length in range(300):
+        for prefix in (b"", samples.start_unit(), samples.stream_of()):
+            data = prefix + rng.bytes(length)
+            try:
+                stream = nnguard.Stream.from_bytes(data)
+            except nnguard.FormatError:
+                continue
+            assert bytes(stream) == data

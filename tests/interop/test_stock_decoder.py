@@ -1,0 +1,68 @@
+"""The stock decoder reads what nnguard writes, and nnguard decodes what the stock decoder does."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import model as digits
+import nnguard
+import samples
+import stock
+from nnguard.hiding import extract
+from nnguard.stream.coding import decode, dequantise
+
+Signed = Callable[[str], nnguard.Stream]
+
+
+@pytest.mark.parametrize("name", samples.SIGNABLE)
+def test_signed_stream_decodes_to_the_same_weights(name: str, signed: Signed) -> None:
+    release = signed(name)
+    before, after = stock.decode(samples.read(name)), stock.decode(bytes(release))
+    carriers = {carrier.unit for carrier in extract(release).header.carriers}
+    assert list(before) == list(after)
+    for index, unit in enumerate(release):
+        if unit.tensor is None:
+            continue
+        if index in carriers:
+            assert np.array_equal(after[unit.name], dequantise(decode(unit)))
+            assert not np.array_equal(after[unit.name], before[unit.name])
+        else:
+            assert after[unit.name].dtype == before[unit.name].dtype
+            assert np.array_equal(after[unit.name], before[unit.name])
+
+
+@pytest.mark.parametrize("name", ["default", "urq"])
+def test_dequantised_weights_are_those_of_the_stock_decoder(name: str) -> None:
+    expected = np.load(samples.FOLDER / f"{name}.decoded.npz")
+    checked = 0
+    for unit in nnguard.Stream.open(samples.path_of(name)):
+        if unit.tensor is not None and unit.tensor.payload_type == samples.FLOAT:
+            assert np.array_equal(dequantise(decode(unit)), expected[unit.name])
+            checked += 1
+    assert checked >= 8
+
+
+@pytest.mark.parametrize("name", samples.SIGNABLE)
+def test_carriers_move_by_few_steps(name: str, signed: Signed) -> None:
+    release = signed(name)
+    extraction = extract(release)
+    for carrier in extraction.header.carriers:
+        before = decode(extraction.original[carrier.unit])
+        moved = decode(release[carrier.unit]).indices - before.indices
+        stride = 4 if before.header.dependent else 1
+        assert not np.any(moved % stride)
+        assert np.abs(moved).max() <= stride * len(carrier.peaks)
+        assert np.all(moved * before.indices >= 0), "away from zero"
+
+
+def test_signed_network_recognises_digits_as_before(key: nnguard.SigningKey) -> None:
+    release = nnguard.sign(samples.DIGITS / "digits.nnc", key)
+    test = np.load(samples.DIGITS / "digits_test.npz")
+    images, labels = (test[name] for name in test.files)
+    before = digits.accuracy(
+        stock.decode((samples.DIGITS / "digits.nnc").read_bytes()), images, labels
+    )
+    after = digits.accuracy(stock.decode(bytes(release)), images, labels)
+    assert before > 0.95
+    assert abs(after - before) <= 1 / len(labels)

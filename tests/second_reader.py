@@ -1,0 +1,490 @@
+"""A second reader, written from `docs/SPEC.md` alone: nothing of nnguard is used here.
+
+It shows that the page says all that is needed. Numbers in docstrings are sections of that page. It
+reads whole files into memory and is as slow as it likes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import zlib
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from fractions import Fraction
+from math import prod
+from typing import Any
+
+import cbor2
+import numpy as np
+import numpy.typing as npt
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from nncodec.extensions import deepCABAC
+
+__all__ = ["Outcome", "Taken", "detach", "verify"]
+
+Indices = npt.NDArray[np.int32]
+Bits = npt.NDArray[np.bool_]
+Peaks = list[tuple[int, int]]
+Entry = tuple[int, int, Peaks]  # position, setting of the original, peaks
+
+OFF, NONE = deepCABAC.HdspMode.AlwaysOff, np.zeros(2, np.int8)
+
+
+class Outcome(Exception):  # noqa: N818 (the specification's word)
+    """Why a stream was refused; `name` is one of the five of section 1."""
+
+    def __init__(self, name: str, what: str, tensors: tuple[int, ...] = ()) -> None:
+        super().__init__(f"{name}: {what}")
+        self.name, self.tensors = name, tensors
+
+
+@dataclass
+class Taken:
+    """A record taken out of a stream."""
+
+    kind: int
+    layer: int
+    header: bytes
+    record: bytes
+    original: list[bytes]
+
+
+class Fields:
+    """2.2, 2.3: the bits of a unit's header."""
+
+    def __init__(self, data: bytes, start: int) -> None:
+        self.data, self.at = data[:65536], 8 * start
+
+    def u(self, width: int) -> int:
+        end = self.at + width
+        if end > 8 * len(self.data):
+            raise Outcome("FormatError", "header ends too early")
+        window = int.from_bytes(self.data[self.at // 8 : (end + 7) // 8], "big")
+        self.at = end
+        return window >> -end % 8 & (1 << width) - 1
+
+    def ue(self, k: int) -> int:
+        z = 0
+        while not self.u(1):
+            z += 1
+        if k + z > 32:
+            raise Outcome("FormatError", "number is too large")
+        return ((1 << z) - 1 << k) + self.u(k + z)
+
+    def st(self) -> None:
+        text = bytes(iter(lambda: self.u(8), 0))
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            raise Outcome("FormatError", "text is not UTF-8") from None
+
+
+def split(data: bytes) -> list[bytes]:
+    """2.1."""
+    units = []
+    while data:
+        width = 4 if data[0] >> 7 else 2
+        size = int.from_bytes(data[:width], "big") & (0x7FFFFFFF if width == 4 else 0x7FFF)
+        if not width < size <= len(data):
+            raise Outcome("FormatError", "unit runs past the end")
+        units.append(data[:size])
+        data = data[size:]
+        if len(units) > 1 << 20:
+            raise Outcome("LimitError", "too many units")
+    return units
+
+
+def eligible(units: list[bytes]) -> dict[int, Carrier]:
+    """2.1 and 3: all tensors that may carry, by position, the best primary carrier first."""
+    tensors: dict[int, Carrier] = {}
+    profile, model = 0, None
+    if not units:
+        raise Outcome("FormatError", "empty")
+    for position, unit in enumerate(units):
+        width = 4 if unit[0] >> 7 else 2
+        kind, opaque = unit[width] >> 2, unit[width] & 1
+        if (kind == 0) != (position == 0) or (
+            kind == 0 and (opaque or width > 2 or unit[3:] == b"")
+        ):
+            raise Outcome("FormatError", "the first unit, and only it, is a start unit")
+        if kind == 0:
+            profile = unit[3]
+        elif kind == 1 and not opaque:
+            if model is not None:
+                raise Outcome("FormatError", "second model parameter set")
+            model = read_model(Fields(unit, width + 1), profile)
+        elif kind == 2 and model is not None:
+            model = (None, *model[1:])
+        elif kind == 5 and not opaque:
+            if model is None:
+                raise Outcome("FormatError", "no model parameter set")
+            tensor = read_tensor(Fields(unit, width + 1), unit, profile, *model)
+            if tensor and len(tensor.shape) > 1 and 256 <= tensor.size <= 1 << 24:
+                tensors[position] = tensor
+    best = Fraction(65536)
+    return dict(sorted(tensors.items(), key=lambda t: max(t[1].size / best, best / t[1].size)))
+
+
+def read_model(bits: Fields, profile: int) -> tuple[int | None, int, int]:
+    """2.2: density, indexed names, parent signalling."""
+    quantised, indexed, parent = bits.u(8) & 3, bits.u(1), 0
+    flags = bits.u(7)
+    if profile == 1:
+        parent = flags >> 3 & 1
+        for _ in range((flags >> 6) + bool(flags & 0b110000)):
+            bits.st()
+    density = bits.u(16) >> 13 if quantised else None
+    return density, indexed, parent
+
+
+def read_tensor(
+    bits: Fields, unit: bytes, profile: int, density: int | None, indexed: int, parent: int
+) -> Carrier | None:
+    """2.3: a FLOAT tensor that is not opaque."""
+    kind, several, with_format, with_input = bits.u(5), bits.u(1), bits.u(1), bits.u(1)
+    if several or indexed:
+        return None
+    bits.st()
+    if kind > 2 or not with_input or profile > 1:
+        return None
+    if profile == 1 and bits.u(1):
+        _ = bits.ue(1), bits.ue(5), bits.ue(4)
+    if (profile == 1 and parent and bits.u(1)) or (kind == 1 and bits.u(1)):
+        return None
+    dependent = bits.u(1) if kind != 2 else 0
+    bits.u(7 if with_format else 0)
+    with_shape, with_unary, types = bits.u(1), bits.u(1), bits.u(4)
+    if not with_shape or types:
+        return None
+    if not 1 <= (count := bits.ue(1)) <= 32:
+        raise Outcome("FormatError", "dimensions")
+    shape = [bits.ue(7) for _ in range(count)]
+    unary = bits.u(8) + 1 if with_unary else 10
+    if count > 1:
+        _ = bits.ue(1) if profile == 1 else 0
+        if bits.u(4):
+            return None
+    rest = 8 - bits.at % 8
+    if bits.u(rest) != 1 << rest - 1:
+        raise Outcome("FormatError", "alignment")
+    if 0 in shape or kind != 1 or density is None:
+        return None
+    return Carrier(unit, shape, dependent, unary, bits.at // 8, profile, density)
+
+
+@dataclass
+class Carrier:
+    """2.4: a FLOAT tensor and its payload."""
+
+    unit: bytes
+    shape: list[int]
+    dependent: int
+    unary: int
+    start: int
+    profile: int
+    density: int
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    def decode(self) -> Indices:
+        """Give the indices; keep qp and row skipping for `encode`."""
+        payload = np.frombuffer(self.unit, np.uint8)[self.start :]
+        if not payload.size:
+            raise Outcome("FormatError", "no payload")
+        data = np.concatenate([payload, np.zeros((1 << 14) + 64 * self.size, np.uint8)])
+        matrix = self.profile == 1 and 1 < self.shape[0] < self.size
+        self.skipping = int(self.start_decoder(data).uae_v(1)) if matrix else 0
+        decoder = self.start_decoder(data)
+        decoder.initCtxModels(self.unary)
+        indices = np.zeros(self.shape, np.int32)
+        try:
+            decoder.decodeLayer(indices, self.dependent, 0, self.profile, 0, OFF, NONE, 0, 0)
+        except RuntimeError:
+            raise Outcome("FormatError", "the decoder refuses the payload") from None
+        return indices
+
+    def start_decoder(self, data: npt.NDArray[np.uint8]) -> Any:
+        decoder = deepCABAC.Decoder()
+        decoder.setStream(data)
+        self.qp = decoder.iae_v(6 + self.density)
+        return decoder
+
+    def encode(self, indices: Indices, fitted: int) -> bytes:
+        """Give the whole unit, after `decode`."""
+        if np.abs(indices.astype(np.int64)).max() > 1 << 30:
+            raise Outcome("VerificationError", "an index is too large")
+        zero_rows = np.zeros(self.shape[0], np.int32)
+        if self.profile == 1:
+            zero_rows[:] = (indices.reshape(self.shape[0], -1) == 0).all(axis=1)
+        encoder = deepCABAC.Encoder()
+        encoder.iae_v(6 + self.density, self.qp)
+        encoder.initCtxModels(self.unary, fitted)
+        how = (self.dependent, 0, self.profile, 0, self.skipping, zero_rows, OFF, NONE, 0, 0)
+        encoder.encodeLayer(indices, *how)
+        body: bytes = self.unit[4 if self.unit[0] >> 7 else 2 : self.start]
+        body += encoder.finish().tobytes()
+        if len(body) + 2 < 32768:
+            return (len(body) + 2).to_bytes(2, "big") + body
+        return (len(body) + 4 + (1 << 31)).to_bytes(4, "big") + body
+
+    def recodes(self) -> bool:
+        try:
+            indices = self.decode()
+            return self.unit in (self.encode(indices, 0), self.encode(indices, 1))
+        except Outcome:
+            return False
+
+    def tail(self, flat: Indices, value: int, direction: int) -> Bits:
+        far = flat.astype(np.int64) - value
+        mask: Bits = (direction * far > 0) & (far % self.stride == 0)
+        return mask
+
+    @property
+    def stride(self) -> int:
+        return 4 if self.dependent else 1
+
+    def extract(self, indices: Indices, peaks: Peaks) -> tuple[list[Bits], Indices]:
+        """4: the bits of each peak, and what is left."""
+        flat, found = indices.reshape(-1).copy(), []
+        for value, direction in peaks:
+            partner = value + direction * self.stride
+            found.append(flat[(flat == value) | (flat == partner)] == partner)
+            flat[self.tail(flat, value, direction)] -= direction * self.stride
+        return found, flat.reshape(indices.shape)
+
+    def places(self, indices: Indices, peaks: Peaks) -> list[int]:
+        """4: the places that embedding zeros meets."""
+        flat, places = indices.reshape(-1).copy(), []
+        for value, direction in reversed(peaks):
+            places.append(int((flat == value).sum()))
+            flat[self.tail(flat, value, direction)] += direction * self.stride
+        return places[::-1]
+
+
+def to_bytes(bits: list[Bits]) -> bytes:
+    """5: whole bytes only."""
+    joined = np.concatenate(bits)
+    return np.packbits(joined[: joined.size // 8 * 8]).tobytes()
+
+
+def checked(data: bytes) -> bool:
+    return len(data) > 4 and zlib.crc32(data[:-4]) == int.from_bytes(data[-4:], "big")
+
+
+def read_entries(data: bytes) -> list[Entry]:
+    """5: the entries of a list; none where it is malformed."""
+    numbers: list[int] = []
+    while data:
+        size = next((i + 1 for i, byte in enumerate(data[:6]) if byte < 128), 0)
+        if not size or (size > 1 and data[size - 1] == 0):
+            return []
+        numbers.append(sum((byte & 127) << 7 * i for i, byte in enumerate(data[:size])))
+        data = data[size:]
+    entries: list[Entry] = []
+    while numbers:
+        count = numbers[1] if len(numbers) > 1 else 0
+        peaks = [((n >> 1) * (-1) ** (n & 1), -1 if n & 1 else 1) for n in numbers[2 : 2 + count]]
+        if not 0 < count == len(peaks) or any(not -(1 << 31) <= p < 1 << 31 for p, _ in peaks):
+            return []
+        entries.append((numbers[0] >> 1, numbers[0] & 1, peaks))
+        numbers = numbers[2 + count :]
+    return entries
+
+
+def read_head(data: bytes) -> tuple[bytes, Entry] | None:
+    """5: the head's bytes and the primary carrier."""
+    size = int.from_bytes(data[6:8], "big")
+    head, entries = data[:size], read_entries(data[14 : max(size - 4, 0)])
+    whole = data[:4] == b"\x9eNQ\x01" and len(head) == size and checked(head)
+    return (head, entries[0]) if whole and head[5] and len(entries) == 1 else None
+
+
+def read_header(data: bytes) -> tuple[bytes, list[Entry]] | None:
+    """5: the header's bytes and all carriers."""
+    if (found := read_head(data)) is None:
+        return None
+    size = int.from_bytes(found[0][8:10], "big")
+    directory = data[len(found[0]) : len(found[0]) + size]
+    others = read_entries(directory[:-4]) if checked(directory) else []
+    entries = [found[1], *others]
+    well_formed = len(directory) == size and bool(others) == bool(size)
+    well_formed &= len({entry[0] for entry in entries}) == len(entries)
+    well_formed &= int.from_bytes(found[0][10:14], "big") <= 1 << 28
+    return (found[0] + directory, entries) if well_formed else None
+
+
+def synchronise(carrier: Carrier, indices: Indices) -> tuple[bytes, list[Entry]] | None:
+    """5.1, steps 1 to 3."""
+    best: tuple[bytes, Entry] | None = None
+    for value in np.unique(indices[np.abs(indices.astype(np.int64)) <= 4096]).tolist():
+        for peak in ((value, 1), (value, -1)):
+            if value * peak[1] >= 0:
+                head = read_head(to_bytes(carrier.extract(indices, [peak])[0]))
+                if head and head[1][2][0] == peak and (not best or head[0][5] > best[0][5]):
+                    best = head
+    if best is None:
+        return None
+    if carrier.size * len(best[1][2]) > 1 << 32:
+        raise Outcome("LimitError", "too many peaks")
+    return read_header(to_bytes(carrier.extract(indices, best[1][2])[0]))
+
+
+def find_header(tensors: dict[int, Carrier]) -> tuple[bytes, list[Entry]]:
+    """5.1."""
+    weights = 0
+    for rank, (position, carrier) in enumerate(list(tensors.items())[:8]):
+        weights += carrier.size
+        if rank and weights > 1 << 25:
+            break
+        try:
+            indices = carrier.decode()
+        except Outcome:
+            continue
+        if np.abs(indices.astype(np.int64)).max() <= 1 << 30:
+            header = synchronise(carrier, indices)
+            if header is not None and header[1][0][0] == position:
+                return header
+    if tensors and not next(iter(tensors.values())).recodes():
+        raise Outcome("FormatError", "the tensor that would hold a record is damaged")
+    raise Outcome("NoRecordError", "no header")
+
+
+def take_out(units: list[bytes]) -> Taken:
+    """7, steps 1 to 5; the units are those of `split`."""
+    tensors = eligible(units)
+    header, entries = find_header(tensors)
+    if any(at not in tensors or any(abs(p) > 4096 for p, _ in peaks) for at, _, peaks in entries):
+        raise Outcome("VerificationError", "the header does not fit the stream")
+    work = sum(tensors[at].size * len(peaks) for at, _, peaks in entries)
+    if work > 1 << 32 or sum(tensors[at].size for at, _, _ in entries) > 1 << 26:
+        raise Outcome("LimitError", "too much work")
+    hidden: list[Bits] = []
+    original = list(units)
+    for at, fitted, peaks in entries:
+        carrier = tensors[at]
+        indices = carrier.decode()
+        bits, left = carrier.extract(indices, peaks)
+        independent = carrier.places(left, peaks) == [found.size for found in bits]
+        if not independent or carrier.encode(indices, 0) != units[at]:
+            raise Outcome("VerificationError", "a carrier was changed", (at,))
+        original[at] = carrier.encode(left, fitted)
+        hidden += bits
+    data, end = to_bytes(hidden), len(header) + int.from_bytes(header[10:14], "big") + 4
+    record = data[len(header) : end]
+    if len(data) < end or zlib.crc32(record[:-4]) != int.from_bytes(record[-4:], "big"):
+        raise Outcome("VerificationError", "checksum of the record")
+    if np.concatenate(hidden)[8 * end :].any():
+        raise Outcome("VerificationError", "bits after the record")
+    return Taken(header[4], header[5], header, record[:-4], original)
+
+
+def model_digest(units: list[bytes]) -> bytes:
+    """6."""
+    digests = b"".join(hashlib.sha256(unit).digest() for unit in units)
+    preimage = b"nnguard model digest v1\0" + len(units).to_bytes(4, "big") + digests
+    return hashlib.sha256(preimage).digest()
+
+
+def read_cbor(data: bytes) -> Any:
+    """6: deterministic CBOR."""
+    try:
+        value = cbor2.loads(data)
+        same = cbor2.dumps(value, canonical=True) == data
+    except Exception:
+        same = False
+    if not same:
+        raise Outcome("VerificationError", "not deterministic CBOR")
+    return value
+
+
+def well_formed_claims(claims: Any) -> bool:
+    """6.1."""
+    if type(claims) is not dict or any(type(key) not in (int, str) for key in claims):
+        return False
+    meta, issued = claims.get("meta", {"-": "-"}), claims.get(6, 0)
+    texts = [claims[key] for key in (1, 2, "version") if key in claims]
+    if set(claims) - {1, 2, 6, "version", "meta"} or not all(texts) or not meta:
+        return False
+    if type(issued) is not int or type(meta) is not dict:
+        return False
+    try:
+        datetime.fromtimestamp(issued, timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return False
+    return all(type(text) is str for text in (*texts, *meta, *meta.values()))
+
+
+def check_signature(taken: Taken, trust: list[Ed25519PublicKey]) -> dict[Any, Any]:
+    """7, steps 7 to 10: the protected header."""
+    message = read_cbor(taken.record)
+    parts = message.value if isinstance(message, cbor2.CBORTag) and message.tag == 18 else []
+    if type(parts) is not list or [type(part) for part in parts] != [bytes, dict, bytes, bytes]:
+        raise Outcome("VerificationError", "not a COSE_Sign1")
+    protected, unprotected, payload, signature = parts
+    header = read_cbor(protected)
+    if unprotected or len(payload) != 32 or len(signature) != 64 or type(header) is not dict:
+        raise Outcome("VerificationError", "not our COSE_Sign1")
+    kid, claims, short = header.get(4), header.get(15), header.get("units", b"")
+    right: dict[Any, Any] = {1: -8, 4: kid, 15: claims, 258: -16, 259: 42}
+    right |= {"units": short} if "units" in header else {}
+    if cbor2.dumps(right, canonical=True) != protected or not well_formed_claims(claims):
+        raise Outcome("VerificationError", "protected header")
+    if type(kid) is not bytes or type(short) is not bytes or len(short) % 4:
+        raise Outcome("VerificationError", "protected header")
+    key = next((key for key in trust if key_id(key) == kid), None)
+    if key is None:
+        raise Outcome("WrongKeyError", kid.hex())
+    aad = b"nnguard signature v1\0" + taken.header
+    try:
+        key.verify(signature, cbor2.dumps(["Signature1", protected, aad, payload]))
+    except InvalidSignature:
+        raise Outcome("VerificationError", "signature") from None
+    if model_digest(taken.original) != payload:
+        known = [short[at : at + 4] for at in range(0, len(short), 4)]
+        now = [hashlib.sha256(unit).digest()[:4] for unit in taken.original]
+        changed = [at for at in range(len(now)) if len(known) == len(now) and known[at] != now[at]]
+        raise Outcome("VerificationError", "digest", tuple(changed))
+    return right
+
+
+def key_id(key: Ed25519PublicKey) -> bytes:
+    der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(der).digest()[:8]
+
+
+def verify(data: bytes, trust: list[Ed25519PublicKey]) -> tuple[dict[Any, Any], list[Taken]]:
+    """7: the outermost protected header, and all records that can be read, the outermost first.
+
+    Raises:
+        Outcome: The stream is refused.
+    """
+    taken = [take_out(split(data))]
+    if taken[0].kind != 1:
+        raise Outcome("NoRecordError", f"kind {taken[0].kind}")
+    header = check_signature(taken[0], trust)
+    with contextlib.suppress(Outcome):
+        while taken[-1].layer > 1:
+            taken.append(take_out(taken[-1].original))
+    return header, taken
+
+
+def detach(data: bytes) -> tuple[str, bytes, list[bytes]]:
+    """6.2: media type, attached bytes, and the original.
+
+    Raises:
+        Outcome: The stream is refused.
+    """
+    taken = take_out(split(data))
+    if taken.kind != 2:
+        raise Outcome("NoRecordError", f"kind {taken.kind}")
+    fields = read_cbor(taken.record)
+    if type(fields) is not list or [type(part) for part in fields] != [str, bytes, bytes]:
+        raise Outcome("VerificationError", "not an attachment")
+    if fields[1] != model_digest(taken.original):
+        raise Outcome("VerificationError", "changed since it was attached")
+    return fields[0], fields[2], taken.original

@@ -1,0 +1,127 @@
+"""A record has one encoding; every other is refused."""
+
+import cbor2
+import pytest
+
+import nnguard
+from nnguard.crypto.cose import encode_cbor, parse_cbor, parse_sign1, sign1
+
+AAD = b"where it is hidden"
+
+
+@pytest.fixture
+def message(key: nnguard.SigningKey) -> bytes:
+    return sign1(key, {4: key.public_key.id, 15: {1: "acme.ai"}}, b"digest", AAD)
+
+
+def parts(message: bytes) -> list[object]:
+    return list(cbor2.loads(message).value)
+
+
+def tagged(*values: object, tag: int = 18) -> bytes:
+    return encode_cbor(cbor2.CBORTag(tag, list(values)))
+
+
+def test_message_verifies(
+    message: bytes, key: nnguard.SigningKey, other_key: nnguard.SigningKey
+) -> None:
+    parsed = parse_sign1(message)
+    assert parsed.key_id == key.public_key.id
+    assert parsed.payload == b"digest"
+    assert parsed.protected == {1: -8, 4: key.public_key.id, 15: {1: "acme.ai"}}
+    assert parsed.verified_by(key.public_key, AAD)
+    assert not parsed.verified_by(other_key.public_key, AAD)
+    assert not parsed.verified_by(key.public_key, b"elsewhere")
+
+
+def test_size_is_known_before_signing(message: bytes, key: nnguard.SigningKey) -> None:
+    unsigned = sign1(None, {4: key.public_key.id, 15: {1: "acme.ai"}}, b"digest", AAD)
+    assert len(unsigned) == len(message)
+    assert not parse_sign1(unsigned).verified_by(key.public_key, AAD)
+
+
+def test_every_bit_counts(message: bytes, key: nnguard.SigningKey) -> None:
+    for at in range(8 * len(message)):
+        changed = bytearray(message)
+        changed[at // 8] ^= 1 << at % 8
+        try:
+            parsed = parse_sign1(bytes(changed))
+        except nnguard.VerificationError:
+            continue
+        assert not parsed.verified_by(key.public_key, AAD), at
+
+
+def test_every_truncation_is_refused(message: bytes) -> None:
+    for length in range(len(message)):
+        with pytest.raises(nnguard.VerificationError):
+            parse_sign1(message[:length])
+    with pytest.raises(nnguard.VerificationError):
+        parse_sign1(message + b"\0")
+
+
+def test_other_messages_are_refused(message: bytes) -> None:
+    header, _, payload, signature = parts(message)
+    hostile = {
+        "no tag": encode_cbor([header, {}, payload, signature]),
+        "other tag": tagged(header, {}, payload, signature, tag=98),
+        "unprotected header": tagged(header, {1: -8}, payload, signature),
+        "detached payload": tagged(header, {}, None, signature),
+        "short signature": tagged(header, {}, payload, b"short"),
+        "five parts": tagged(header, {}, payload, signature, b""),
+        "header that is no map": tagged(encode_cbor([1]), {}, payload, signature),
+        "header that is no CBOR": tagged(b"\xff", {}, payload, signature),
+        "empty header": tagged(b"", {}, payload, signature),
+        "other algorithm": tagged(encode_cbor({1: -7, 4: b"kid"}), {}, payload, signature),
+        "no key": tagged(encode_cbor({1: -8}), {}, payload, signature),
+        "key that is text": tagged(encode_cbor({1: -8, 4: "kid"}), {}, payload, signature),
+    }
+    for name, encoded in hostile.items():
+        with pytest.raises(nnguard.VerificationError):
+            pytest.fail(f"{name}: {parse_sign1(encoded)}")
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        "1800",  # a longer form of a number
+        "5f4161ff",  # a string in parts
+        "9f00ff",  # a list without a length
+        "a2020001 00",  # keys out of order
+        "a2010001 00",  # a key twice
+        "0000",  # more than one value
+        "1c",  # no CBOR
+        "f97e01",  # a NaN of many
+        "",
+        "c1",
+        "d81c81d81d00",  # a list that holds itself
+    ],
+)
+def test_other_encodings_are_refused(encoded: str) -> None:
+    with pytest.raises(nnguard.VerificationError):
+        parse_cbor(bytes.fromhex(encoded))
+
+
+@pytest.mark.parametrize("opening", ["81", "a100", "d818", "c6", "9f", "bf00"])
+def test_deep_nesting_is_refused(opening: str) -> None:
+    with pytest.raises(nnguard.VerificationError):
+        parse_cbor(bytes.fromhex(opening) * 100_000 + b"\0")
+
+
+@pytest.mark.parametrize("opening", ["9b", "bb", "5b", "7b", "a19b"])
+def test_lengths_beyond_the_data_are_refused(opening: str) -> None:
+    for length in (1 << 28, 1 << 40, (1 << 64) - 1):
+        with pytest.raises(nnguard.VerificationError):
+            parse_cbor(bytes.fromhex(opening) + length.to_bytes(8, "big"))
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [0, 1, 2, 4, 5, 30, 35, 36, 37, 256, 258, 260],
+)
+def test_tags_are_never_acted_on(tag: int) -> None:
+    # Decimals, fractions and patterns take time that grows with the square of their size.
+    big = (1 << 400_000) + 1
+    values = {4: [0, big], 5: [0, big], 30: [big, big - 2], 35: "(a+)+b", 0: "2025-01-01T00:00:00Z"}
+    value = values.get(tag, b"\1\2")
+    with pytest.raises(nnguard.VerificationError):
+        parse_cbor(cbor2.dumps(cbor2.CBORTag(tag, value), canonical=True))

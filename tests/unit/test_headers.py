@@ -1,0 +1,117 @@
+"""Headers are read as the stock coder writes them; what is not known makes a unit opaque."""
+
+import numpy as np
+import pytest
+
+import nnguard
+import samples
+import stock
+from nnguard.stream.headers import PayloadType, TensorHeader
+
+
+def header_of(*units: bytes) -> TensorHeader | None:
+    return nnguard.Stream.from_bytes(samples.stream_of(*units))[2].tensor
+
+
+def test_header_of_the_stock_encoder() -> None:
+    arrays = {
+        "w": np.ones((3, 200, 70000), np.float32)[:, :, :3].copy(),
+        "counts": np.arange(5, dtype=np.int32),
+        "scalar": np.float32(1.5) * np.ones((), np.float32),
+    }
+    stream = nnguard.Stream.from_bytes(
+        stock.encode(arrays, qp_density=3, unary_length_minus1=4, dependent=False)
+    )
+    headers = {unit.name: unit.tensor for unit in stream if unit.tensor is not None}
+    assert set(headers) == set(arrays)
+    w = headers["w"]
+    assert (w.payload_type, w.shape, w.dependent) == (PayloadType.FLOAT, (3, 200, 3), False)
+    assert (w.unary_length, w.qp_density, w.profile, w.size) == (5, 3, 1, 1800)
+    assert headers["counts"].payload_type == PayloadType.INT
+    assert headers["scalar"].shape == (1,)
+
+
+@pytest.mark.parametrize("dependent", [True, False])
+def test_quantisation_of_the_stock_encoder(dependent: bool) -> None:
+    stream = nnguard.Stream.from_bytes(samples.small_stream(dependent=dependent))
+    tensors = [unit.tensor for unit in stream if unit.tensor is not None]
+    weights = [tensor for tensor in tensors if len(tensor.shape) > 1]
+    assert [tensor.dependent for tensor in weights] == [dependent]
+
+
+@pytest.mark.parametrize("shape", [(1,), (7, 1), (1, 2, 3, 4, 5), (127, 128), (1 << 20, 4095)])
+def test_shapes(shape: tuple[int, ...]) -> None:
+    header = header_of(samples.data_unit("w", shape))
+    assert header is not None
+    assert header.shape == shape
+    assert header.size == int(np.prod(shape, dtype=object))
+
+
+def test_payload_offset_is_where_the_payload_begins() -> None:
+    for name in ("", "a", "weights of all kinds"):
+        unit = samples.data_unit(name, (16, 32), b"payload")
+        header = header_of(unit)
+        assert header is not None
+        assert unit[header.payload_offset :] == b"payload"
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        samples.data_unit("w", payload_type=samples.BLOCK),
+        samples.data_unit("w", payload_type=9),
+        samples.data_unit("w", scan_order=1),
+        samples.data_unit("w", codebook=True),
+        samples.data_unit("w", (0, 5)),
+    ],
+    ids=["block", "unknown payload", "scan order", "codebook", "empty"],
+)
+def test_tensor_that_is_not_understood_is_opaque(unit: bytes) -> None:
+    stream = nnguard.Stream.from_bytes(samples.stream_of(unit))
+    assert (stream[2].name, stream[2].tensor) == ("w", None)
+    assert bytes(stream) == samples.stream_of(unit)
+
+
+@pytest.mark.parametrize("count", [0, 33, 1000])
+def test_number_of_dimensions_has_a_limit(count: int) -> None:
+    with pytest.raises(nnguard.FormatError, match=f"{count} dimensions"):
+        header_of(samples.data_unit("w", (1,) * count))
+
+
+def test_model_without_quantisation_has_no_quantised_tensors() -> None:
+    units = (samples.start_unit(), samples.model_unit(quantised=False), samples.data_unit("w"))
+    stream = nnguard.Stream.from_bytes(b"".join(units))
+    assert (stream[2].name, stream[2].tensor) == ("w", None)
+
+
+def test_base_qp_belongs_to_every_tensor() -> None:
+    units = (samples.start_unit(), samples.model_unit(base_qp=-7), samples.data_unit("w"))
+    header = nnguard.Stream.from_bytes(b"".join(units))[2].tensor
+    assert header is not None
+    assert header.base_qp == -7
+
+
+def test_profiles_that_are_not_known_are_opaque() -> None:
+    units = (samples.start_unit(9), samples.model_unit(), samples.data_unit("w"))
+    assert nnguard.Stream.from_bytes(b"".join(units))[2].tensor is None
+
+
+def test_every_truncation_of_a_header_is_noticed() -> None:
+    full = samples.data_unit("weight", (300, 20, 3))
+    header = header_of(full)
+    assert header is not None
+    for length in range(3, header.payload_offset):
+        cut = samples.unit(samples.NDU, full[3:length])
+        with pytest.raises(nnguard.FormatError) as caught:
+            header_of(cut)
+        start = len(samples.stream_of())
+        assert caught.value.offset is not None
+        assert start < caught.value.offset <= start + length
+
+
+def test_every_truncation_of_a_model_parameter_set_is_noticed() -> None:
+    body = samples.model_unit()[3:]
+    for length in range(len(body)):
+        data = samples.start_unit() + samples.unit(samples.MPS, body[:length])
+        with pytest.raises(nnguard.FormatError, match="too early"):
+            nnguard.Stream.from_bytes(data)

@@ -1,0 +1,100 @@
+"""Looking at a stream without a key."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nnguard
+import samples
+from nnguard.hiding import embed
+
+Signed = Callable[[str], nnguard.Stream]
+
+
+def test_units_are_described() -> None:
+    for name, expected in (("default", "TCQ"), ("urq", "URQ")):
+        found = nnguard.inspect(samples.path_of(name))
+        assert found.size == len(samples.read(name))
+        assert sum(unit.size for unit in found.units) == found.size
+        units = {unit.name: unit for unit in found.units}
+        assert units["fc1.weight"].shape == (128, 576)
+        assert units["fc1.weight"].quantisation == expected
+        assert (units["MPS[1]"].shape, units["MPS[1]"].quantisation) == (None, "")
+        assert (found.records, found.note) == ((), "")
+
+
+def test_opaque_tensors_have_their_name() -> None:
+    units = {unit.name: unit for unit in nnguard.inspect(samples.path_of("scan2")).units}
+    assert units["fc1.weight"].shape is None
+
+
+def test_records_are_described(signed: Signed, key: nnguard.SigningKey) -> None:
+    stream = nnguard.attach(signed("default"), b"card", media_type="text/markdown")
+    outer, inner = nnguard.inspect(stream).records
+    assert (outer.kind, outer.layer) == ("attachment", 2)
+    assert outer.unverified == {"media_type": "text/markdown", "bytes": 4}
+    assert (inner.kind, inner.layer) == ("signature", 1)
+    assert inner.unverified["key_id"] == key.public_key.id.hex()
+    assert inner.unverified["name"] == "default"
+    assert "fc1.weight" in outer.carriers
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2, 3, 255])
+def test_records_of_other_kinds_are_described(model: nnguard.Stream, kind: int) -> None:
+    (record,) = nnguard.inspect(embed(model, b"\xff junk", kind=kind)).records
+    assert record.size == 6
+    if kind in (1, 2):
+        assert "malformed" in record.unverified
+    else:
+        assert str(kind) in record.kind
+
+
+def test_damage_is_noted(release: nnguard.Stream) -> None:
+    units = samples.split(bytes(release))
+    at = max(range(len(units)), key=lambda index: len(units[index]))
+    units[at] = units[at][:-20] + bytes(20)
+    found = nnguard.inspect(nnguard.Stream.from_bytes(b"".join(units)))
+    assert found.records == ()
+    assert "conv.weight" in found.note
+
+
+def test_capacity_is_what_can_be_attached(model: nnguard.Stream) -> None:
+    seen: list[int] = []
+    room = nnguard.capacity(model, progress=seen.append)
+    (tensor,) = room.tensors
+    assert (tensor.name, tensor.weights, tensor.bits) == ("conv.weight", 3000, room.bits)
+    assert sum(seen) == 3000
+    with pytest.raises(nnguard.CapacityError) as caught:
+        nnguard.attach(model, bytes(room.bits // 8))
+    assert caught.value.available == room.bits
+    nnguard.attach(model, bytes(room.bits // 8 - 100))
+
+
+def test_capacity_of_streams_without_carriers() -> None:
+    room = nnguard.capacity(samples.path_of("scan2"))
+    assert (room.bits, room.tensors) == (0, ())
+
+
+def test_finer_steps_have_more_room_for_the_same_damage() -> None:
+    coarse, fine = (nnguard.capacity(samples.path_of(name)) for name in ("qp20", "qp50_urq"))
+    assert fine.bits > coarse.bits / 2 > 0
+
+
+@pytest.mark.parametrize("name", ["default", "urq"])
+def test_plot_shows_the_carrier(tmp_path: Path, signed: Signed, name: str) -> None:
+    image = pytest.importorskip("matplotlib.image")
+    picture = tmp_path / "carrier.png"
+    assert nnguard.plot_carrier(signed(name), picture) == "fc1.weight"
+    pixels = image.imread(picture)
+    assert len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)) > 10
+    with pytest.raises(FileExistsError):
+        nnguard.plot_carrier(signed(name), picture)
+
+
+def test_plot_needs_a_record(tmp_path: Path, model: nnguard.Stream) -> None:
+    pytest.importorskip("matplotlib")
+    with pytest.raises(nnguard.NoRecordError):
+        nnguard.plot_carrier(model, tmp_path / "carrier.png")
+    assert not list(tmp_path.iterdir())

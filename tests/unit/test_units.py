@@ -1,0 +1,288 @@
+"""Streams are read and written byte for byte."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+import nnguard
+import samples
+from nnguard.stream.source import FileSource
+
+
+@pytest.mark.parametrize("name", samples.ALL)
+def test_stream_is_written_as_it_was_read(tmp_path: Path, name: str) -> None:
+    data = samples.read(name)
+    from_file = nnguard.Stream.open(samples.path_of(name))
+    from_bytes = nnguard.Stream.from_bytes(data)
+    for stream in (from_file, from_bytes):
+        assert bytes(stream) == data
+        assert stream.size == len(data)
+        assert len(stream) == len(stream.units) == len(samples.split(data))
+        assert [unit.read() for unit in stream] == samples.split(data)
+    from_file.save(tmp_path / "a.nnc")
+    from_bytes.save(tmp_path / "b.nnc")
+    assert (tmp_path / "a.nnc").read_bytes() == (tmp_path / "b.nnc").read_bytes() == data
+
+
+def test_digests_are_those_of_the_units() -> None:
+    for source in (samples.path_of("default"), samples.path_of("resnet20.urq38")):
+        stream, seen = nnguard.Stream.open(source), []
+        expected = [hashlib.sha256(unit).digest() for unit in samples.split(source.read_bytes())]
+        assert stream.sha256_of_units() == expected
+        with stream.start_hashing(seen.append) as digests:
+            assert digests.result() == expected
+        assert sum(seen) == stream.size
+
+
+def test_digests_of_large_units() -> None:
+    big = samples.unit(9, bytes(5 << 20))
+    units = [
+        samples.unit(9, b"a"),
+        big,
+        samples.unit(9, b"b"),
+        samples.unit(9, bytes(1 << 20)),
+        big,
+    ]
+    stream = nnguard.Stream.from_bytes(samples.stream_of(*units))
+    assert stream.sha256_of_units()[2:] == [hashlib.sha256(unit).digest() for unit in units]
+
+
+@pytest.fixture
+def stream() -> nnguard.Stream:
+    units = (samples.data_unit("a"), samples.unit(9, b"opaque"), samples.data_unit("b"))
+    return nnguard.Stream.from_bytes(samples.stream_of(*units))
+
+
+def test_replaced_units_leave_all_others(tmp_path: Path, stream: nnguard.Stream) -> None:
+    stream.save(tmp_path / "a.nnc")
+    before = samples.split(bytes(stream))
+    longer = samples.data_unit("b", payload=b"longer than before")
+    changed = nnguard.Stream.open(tmp_path / "a.nnc").replace({4: longer})
+    assert samples.split(bytes(changed)) == [*before[:4], longer]
+    assert [unit.name for unit in changed] == [unit.name for unit in stream]
+    changed.save(tmp_path / "b.nnc")
+    assert (tmp_path / "b.nnc").read_bytes() == bytes(changed)
+    assert (tmp_path / "a.nnc").read_bytes() == bytes(stream)
+
+
+def test_nothing_replaced_is_the_same_stream(stream: nnguard.Stream) -> None:
+    same = stream.replace({index: stream[index].read() for index in (2, 4)})
+    assert bytes(same) == bytes(stream)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        samples.data_unit("other"),
+        samples.unit(9, b"a"),
+        samples.data_unit("a") + b"\0",
+        samples.data_unit("a", (32, 16)),
+    ],
+    ids=["name", "kind", "more", "shape"],
+)
+def test_unit_of_another_header_is_refused(stream: nnguard.Stream, data: bytes) -> None:
+    with pytest.raises(ValueError, match="these bytes"):
+        stream.replace({2: data})
+
+
+def test_save_overwrites_only_when_told(tmp_path: Path, stream: nnguard.Stream) -> None:
+    path = tmp_path / "a.nnc"
+    path.write_bytes(b"mine")
+    with pytest.raises(FileExistsError):
+        stream.save(path)
+    assert path.read_bytes() == b"mine"
+    stream.save(path, overwrite=True)
+    assert path.read_bytes() == bytes(stream)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_save_to_the_file_that_is_open(tmp_path: Path, stream: nnguard.Stream) -> None:
+    path = tmp_path / "a.nnc"
+    stream.save(path)
+    opened = nnguard.Stream.open(path)
+    changed = opened.replace({2: samples.data_unit("a", payload=b"new")})
+    changed.save(path, overwrite=True)
+    assert path.read_bytes() == bytes(changed) != bytes(stream)
+    assert bytes(opened) == bytes(stream), "the stream that was open is the one it was"
+
+
+def test_failure_leaves_nothing_behind(tmp_path: Path) -> None:
+    source, target = tmp_path / "a.nnc", tmp_path / "b.nnc"
+    source.write_bytes(samples.read("default"))
+    target.write_bytes(b"mine")
+    stream = nnguard.Stream.open(source)
+    os.truncate(source, 5000)
+    with pytest.raises(nnguard.FormatError, match="shorter"):
+        stream.save(target, overwrite=True)
+    assert target.read_bytes() == b"mine"
+    assert sorted(tmp_path.iterdir()) == [source, target]
+    with pytest.raises(FileNotFoundError):
+        stream.save(tmp_path / "no" / "c.nnc")
+    assert sorted(tmp_path.iterdir()) == [source, target]
+
+
+def test_saved_file_has_the_permissions_of_a_new_file(
+    tmp_path: Path, stream: nnguard.Stream
+) -> None:
+    stream.save(tmp_path / "a.nnc")
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "a.nnc").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_file_that_shrinks_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.nnc"
+    path.write_bytes(samples.read("default"))
+    stream = nnguard.Stream.open(path)
+    os.truncate(path, 5000)
+    for read in (stream.__bytes__, stream.sha256_of_units, stream[-1].read):
+        with pytest.raises(nnguard.FormatError, match="shorter") as caught:
+            read()
+        assert caught.value.offset is not None
+        assert 5000 <= caught.value.offset < stream.size
+
+
+def test_copy_without_help_of_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = os.urandom((8 << 20) + 5000)
+    (tmp_path / "a").write_bytes(data)
+
+    def refuse(*_: object) -> int:
+        raise OSError
+
+    for path, part in (("kernel", None), ("fallback", refuse)):
+        if part is not None:
+            monkeypatch.setattr(os, "copy_file_range", part, raising=False)
+        with (tmp_path / path).open("wb", buffering=0) as target:
+            target.write(b"before")
+            FileSource(tmp_path / "a").copy(100, len(data) - 200, target)
+            target.write(b"after")
+        assert (tmp_path / path).read_bytes() == b"before" + data[100:-100] + b"after"
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        samples.unit(9, b"unknown kind"),
+        samples.unit(63),
+        samples.unit(samples.LPS, b"layer"),
+        samples.unit(samples.TPL, b"\0\1"),
+        samples.unit(samples.QNT, b"\0"),
+        samples.unit(samples.AGG, b"aggregate"),
+        samples.data_unit("w", partial=True),
+        samples.data_unit("w", scan_order=3),
+        samples.data_unit("w", payload_type=samples.BLOCK),
+        samples.unit(9, b"x" * 40000),
+        samples.unit(9, b"x", long=True),
+        samples.data_unit("w", long=True),
+    ],
+)
+def test_unit_of_any_kind_is_carried(unit: bytes) -> None:
+    data = samples.stream_of(samples.data_unit("a"), unit, samples.data_unit("b"))
+    stream = nnguard.Stream.from_bytes(data)
+    assert len(stream) == 5
+    assert stream[3].read() == unit
+    assert bytes(stream) == data
+
+
+def test_data_after_a_layer_parameter_set_is_opaque() -> None:
+    data = samples.stream_of(
+        samples.data_unit("a"), samples.unit(samples.LPS, b"layer"), samples.data_unit("b")
+    )
+    stream = nnguard.Stream.from_bytes(data)
+    assert stream[2].tensor is not None
+    assert stream[4].tensor is None
+
+
+def test_long_names() -> None:
+    for length in (100, 160, 300, 5000, 60_000):
+        name = "ü" * (length // 2)
+        stream = nnguard.Stream.from_bytes(samples.stream_of(samples.data_unit(name)))
+        assert stream[2].name == name
+        assert stream[2].tensor is not None
+
+
+def test_name_without_measure_is_refused() -> None:
+    with pytest.raises(nnguard.FormatError, match="no end"):
+        nnguard.Stream.from_bytes(samples.stream_of(samples.data_unit("x" * 70_000)))
+
+
+@pytest.mark.parametrize("size", [(1 << 15) - 1, 1 << 15, (1 << 15) + 1, 1 << 16])
+def test_both_size_fields_are_read(size: int) -> None:
+    short = size < 1 << 15
+    body = bytes(size - (3 if short else 5))
+    unit = samples.unit(9, body, long=not short)
+    assert len(unit) == size
+    stream = nnguard.Stream.from_bytes(samples.stream_of(unit))
+    assert stream[2].size == size
+
+
+@pytest.mark.parametrize(
+    ("data", "message", "offset"),
+    [
+        (b"", "not an NNCodec stream", 0),
+        (b"\0", "not an NNCodec stream", 0),
+        (b"\0\3", "not an NNCodec stream", 0),
+        (b"PK\3\4" + bytes(40), "not an NNCodec stream", 0),
+        (samples.model_unit(), "not an NNCodec stream", 0),
+        (samples.unit(samples.STR), "not an NNCodec stream", 0),
+        (samples.start_unit() * 2, "second start unit", 4),
+        (samples.stream_of(samples.model_unit()), "second model parameter set", 11),
+        (samples.start_unit() + samples.data_unit(), "before the model parameter set", 4),
+        (samples.stream_of(b"\0"), "too early", 11),
+        (samples.stream_of(b"\0\0\0"), "unit of 0 bytes", 11),
+        (samples.stream_of(b"\0\2\0"), "unit of 2 bytes", 11),
+        (samples.stream_of(b"\0\4\x24"), "unit of 4 bytes where 3 are left", 11),
+        (samples.stream_of(b"\x80\0\0\4\x24"), "unit of 4 bytes", 11),
+        (samples.stream_of(b"\xff\xff\xff\xff\x24"), "unit of 2147483647 bytes", 11),
+        (samples.stream_of(samples.unit(9)) + b"\0", "too early", 14),
+    ],
+)
+def test_damage_is_found_where_it_is(
+    tmp_path: Path, data: bytes, message: str, offset: int
+) -> None:
+    (tmp_path / "a").write_bytes(data)
+    for read in (
+        lambda: nnguard.Stream.from_bytes(data),
+        lambda: nnguard.Stream.open(tmp_path / "a"),
+    ):
+        with pytest.raises(nnguard.FormatError, match=message) as caught:
+            read()
+        assert caught.value.offset == offset
+        assert f"at byte {offset}" in str(caught.value)
+
+
+def test_every_truncation_is_noticed() -> None:
+    data = samples.small_stream()
+    ends = {0}
+    for unit in samples.split(data):
+        ends.add(max(ends) + len(unit))
+    for length in set(range(len(data))) - ends:
+        with pytest.raises(nnguard.FormatError):
+            nnguard.Stream.from_bytes(data[:length])
+
+
+def test_start_unit_with_a_partial_data_counter_is_refused() -> None:
+    data = samples.unit(samples.STR, b"\0\1", partial=True) + samples.model_unit()
+    with pytest.raises(nnguard.FormatError):
+        nnguard.Stream.from_bytes(data)
+
+
+def test_model_parameters_with_a_partial_data_counter_are_not_misread() -> None:
+    model = samples.unit(samples.MPS, b"\0" + samples.model_unit()[3:], partial=True)
+    data = samples.start_unit() + model + samples.data_unit("w")
+    try:
+        stream = nnguard.Stream.from_bytes(data)
+    except nnguard.FormatError:
+        return
+    header = stream[2].tensor
+    assert header is None or header.qp_density == 2
+
+
+def test_model_parameters_with_a_long_name_are_read() -> None:
+    bits = samples.BitWriter().u(0, 5).u(1, 3).u(0, 1).u(1, 1).u(0, 6)
+    bits.text("base model " * 30).u(2, 3).i(0, 13)
+    data = samples.start_unit() + samples.unit(samples.MPS, bytes(bits)) + samples.data_unit("w")
+    header = nnguard.Stream.from_bytes(data)[2].tensor
+    assert header is not None
+    assert header.qp_density == 2

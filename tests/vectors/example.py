@@ -1,0 +1,133 @@
+"""The worked example of the specification, printed from a vector."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import cbor2
+
+from nnguard.hiding import extract
+from nnguard.hiding.frame import Carrier, FrameHeader
+from nnguard.stream import Stream
+from vectors.toolbox import DOMAIN, VENDOR, with_checksum
+
+EXAMPLE = "two_carriers"
+"""The vector that it is printed from."""
+
+
+def hexadecimal(data: bytes) -> str:
+    return data.hex(" ") if len(data) <= 16 else f"{data[:12].hex(' ')} ... {data[-3:].hex(' ')}"
+
+
+def annotate(header: FrameHeader) -> list[str]:
+    """The bytes of a header and what they mean, a field a line."""
+    head, directory = header.head, header.directory
+    lines = [
+        (head[:4], "magic; version 1 of the frame"),
+        (head[4:5], "kind: signature"),
+        (head[5:6], f"layer {header.layer}"),
+        (head[6:8], f"head: {len(head)} bytes"),
+        (head[8:10], f"directory: {len(directory)} bytes"),
+        (head[10:14], f"record: {header.record_size} bytes"),
+        *annotate_entry(header.carriers[0]),
+        (head[-4:], "checksum of the head"),
+    ]
+    for carrier in header.carriers[1:]:
+        lines += annotate_entry(carrier)
+    lines += [(directory[-4:], "checksum of the directory")] if directory else []
+    assert b"".join(data for data, _ in lines) == bytes(header)
+    return [f"{data.hex(' '):<13}{meaning}" for data, meaning in lines]
+
+
+def annotate_entry(carrier: Carrier) -> list[tuple[bytes, str]]:
+    fitted = "with" if carrier.parameter_optimisation else "without"
+    return [
+        (
+            number(carrier.unit << 1 | carrier.parameter_optimisation),
+            f"unit {carrier.unit}; original {fitted} parameter optimisation",
+        ),
+        (number(len(carrier.peaks)), f"{len(carrier.peaks)} peaks"),
+        *[
+            (
+                number(abs(p.value) << 1 | (p.direction < 0)),
+                f"peak {p.value}, direction {p.direction:+}",
+            )
+            for p in carrier.peaks
+        ],
+    ]
+
+
+def number(value: int) -> bytes:
+    """LEB128."""
+    return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + number(value >> 7)
+
+
+def diagnostic(value: Any, indent: str = "") -> str:
+    """Return CBOR diagnostic notation (RFC 8949, section 8), an entry a line."""
+    if isinstance(value, cbor2.CBORTag):
+        return f"{value.tag}({diagnostic(value.value, indent)})"
+    if isinstance(value, dict):
+        items = [f"{diagnostic(k)}: {diagnostic(v, indent + '  ')}" for k, v in value.items()]
+        return bracketed("{}", items, indent)
+    if isinstance(value, list):
+        return bracketed("[]", [diagnostic(item, indent + "  ") for item in value], indent)
+    if isinstance(value, Embedded):
+        return f"<< {diagnostic(cbor2.loads(value), indent)} >>"
+    if isinstance(value, bytes):
+        return f"h'{value.hex()}'"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def bracketed(brackets: str, items: list[str], indent: str) -> str:
+    lines = ",".join(f"\n{indent}  {item}" for item in items)
+    return f"{brackets[0]}{lines}\n{indent}{brackets[1]}" if items else brackets
+
+
+class Embedded(bytes):
+    """A byte string that holds CBOR."""
+
+
+def example(data: bytes) -> str:
+    """The worked example of the specification, from a signed stream."""
+    stream = Stream.from_bytes(data)
+    taken = extract(stream)
+    header, record = taken.header, taken.record
+    sizes = [f"{i} {unit.name}: {unit.size}" for i, unit in enumerate(stream)]
+    message = cbor2.loads(record)
+    aad = DOMAIN + bytes(header)
+    to_be_signed = cbor2.dumps(["Signature1", message.value[0], aad, message.value[2]])
+    message.value[0] = Embedded(message.value[0])
+    digests = [d.hex() for d in taken.original.sha256_of_units()]
+    lines = [
+        f"`tests/vectors/{EXAMPLE}.nnc`: {len(data)} bytes, in units of (position, name, bytes)",
+        "",
+        *[f"    {line}" for line in sizes],
+        "",
+        "The head, in the first peak of the primary carrier, and the directory behind it:",
+        "",
+        *[f"    {line}" for line in annotate(header)],
+        "",
+        f"The record, {len(record)} bytes (`{hexadecimal(record)}`), in diagnostic notation:",
+        "",
+        *[f"    {line}" for line in diagnostic(message).splitlines()],
+        "",
+        f"Its checksum is `{with_checksum(record)[-4:].hex(' ')}`. The public key is",
+        f"`{VENDOR.public_key.raw.hex()}`. SHA-256 of the original's units:",
+        "",
+        *[f"    {digest}" for digest in digests],
+        "",
+        f"The model digest of these {len(digests)} is the payload. `external_aad` has",
+        f"{len(aad)} bytes: `{hexadecimal(aad)}`. The `Sig_structure` has",
+        f"{len(to_be_signed)}, and the SHA-256",
+        f"`{hashlib.sha256(to_be_signed).hexdigest()}`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def with_example(page: str, text: str) -> str:
+    """The specification with the worked example in its place."""
+    start, end = "<!-- example -->\n", "<!-- /example -->"
+    before, rest = page.split(start)
+    return before + start + text + end + rest.split(end)[1]

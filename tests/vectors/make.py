@@ -1,0 +1,78 @@
+"""Makes the test vectors: streams, and what a reader MUST say of each.
+
+    python tests/vectors/make.py              here, and the worked example in docs/SPEC.md
+    python tests/vectors/make.py FOLDER       there, and nothing else
+
+Every vector has a function of its own and one outcome. All keys, times and weights are fixed, so
+running it again changes nothing. The private keys are published: they are for tests, never to be
+trusted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from vectors import accepted, refused_changes, refused_records, refused_streams
+from vectors.example import EXAMPLE, example, with_example
+from vectors.toolbox import KEYS, SEEDS, VECTORS, Made, Vector
+
+FOLDER = Path(__file__).parent
+SPEC = FOLDER.parents[1] / "docs" / "SPEC.md"
+SPEC_VERSION = "1.0"
+MODULES = (accepted, refused_streams, refused_changes, refused_records)
+"""They register their vectors when they are imported."""
+
+
+def entry(item: Vector, made: Made) -> dict[str, Any]:
+    """What `vectors.json` says of a vector."""
+    found: dict[str, Any] = {
+        "file": f"{item.name}.nnc",
+        "about": item.about,
+        "operation": item.operation,
+        "expect": item.expect,
+    }
+    if item.message:
+        found["message"] = item.message
+    if made.original is not None:
+        found["original_sha256"] = hashlib.sha256(made.original).hexdigest()
+    return {**found, **dict(made.details)}
+
+
+def main(folder: Path) -> None:
+    """Write all vectors into a folder."""
+    entries = []
+    for item in VECTORS:
+        made = item.make()
+        (folder / f"{item.name}.nnc").write_bytes(made.data)
+        entries.append(entry(item, made))
+    keys = {
+        name: {
+            "private_seed": seed.hex(),
+            "public": KEYS[name].public_key.raw.hex(),
+            "kid": KEYS[name].public_key.id.hex(),
+        }
+        for name, seed in SEEDS.items()
+    }
+    listing = {
+        "spec": SPEC_VERSION,
+        "warning": "The private keys are published: they are TEST KEYS, never trust them.",
+        "keys": keys,
+        "trusted": ["vendor"],
+        "vectors": entries,
+    }
+    text = json.dumps(listing, indent=1, ensure_ascii=False) + "\n"
+    (folder / "vectors.json").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        main(Path(sys.argv[1]))
+    else:
+        main(FOLDER)
+        specification = SPEC.read_text(encoding="utf-8")
+        text = example((FOLDER / f"{EXAMPLE}.nnc").read_bytes())
+        SPEC.write_text(with_example(specification, text), encoding="utf-8")

@@ -1,0 +1,255 @@
+"""Vectors that hold no signature, or are no streams."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+import stock
+from nnguard.hiding.frame import Carrier, FrameHeader, frame_record
+from nnguard.hiding.hqim import Peak
+from nnguard.stream import Stream
+from vectors.toolbox import (
+    DOMAIN,
+    OTHER,
+    Made,
+    attach,
+    carrier_of,
+    edit,
+    envelope,
+    header_of,
+    hide,
+    place,
+    position,
+    sign,
+    small,
+    text_bits,
+    ue,
+    vector,
+    weights,
+    with_checksum,
+    with_header,
+)
+
+
+@vector("FormatError: not a stream", message="no start unit")
+def not_a_stream() -> Made:
+    """A text file."""
+    return Made(b"\0\x20 This is not a stream of units.\n")
+
+
+@vector("FormatError: empty", message="not an NNCodec stream")
+def empty() -> Made:
+    """No bytes at all."""
+    return Made(b"")
+
+
+@vector("FormatError: unit runs past the end", message="are left")
+def truncated() -> Made:
+    """The last byte is missing."""
+    return Made(bytes(sign(small()))[:-1])
+
+
+@vector("FormatError: bytes after the last unit", message="are left")
+def trailing() -> Made:
+    """Three bytes too many, which would be a unit of 21,569 bytes."""
+    return Made(bytes(sign(small())) + b"TAG")
+
+
+@vector("FormatError: unit shorter than its header", message="unit of 2 bytes")
+def unit_too_short() -> Made:
+    """A unit of size 2."""
+    return Made(bytes(sign(small())) + b"\0\2\0")
+
+
+@vector("FormatError: second start unit", message="second start unit")
+def second_start() -> Made:
+    """Two streams in a row."""
+    return Made(2 * bytes(sign(small())))
+
+
+@vector("FormatError: start unit with a partial data counter", message="no start unit")
+def partial_start() -> Made:
+    """Its profile would be read at another place."""
+    return Made(edit(sign(small()), 0, 2))
+
+
+@vector("FormatError: start unit with a long size field", message="no start unit")
+def long_start() -> Made:
+    """Four bytes where two would do."""
+    units = [unit.read() for unit in sign(small())]
+    units[0] = (6 | 1 << 31).to_bytes(4, "big") + units[0][2:]
+    return Made(b"".join(units))
+
+
+@vector("FormatError: first unit is no start unit", message="no start unit")
+def layer_set_first() -> Made:
+    """A long size field, whose third byte looks like a start unit in a file of this size."""
+    units = [unit.read() for unit in sign(small())]
+    unknown = (0x8400 | 1 << 31).to_bytes(4, "big") + bytes([33 << 2]) + bytes(0x8400 - 5)
+    first = (6 | 1 << 31).to_bytes(4, "big") + bytes([2 << 2, 1])
+    return Made(b"".join([first, *units[1:], unknown]))
+
+
+@vector("FormatError: second model parameter set", message="second model parameter set")
+def second_model() -> Made:
+    """The parameter set twice."""
+    units = [unit.read() for unit in sign(small())]
+    return Made(b"".join([*units[:2], *units[1:]]))
+
+
+@vector("FormatError: data before the model parameter set", message="before the model")
+def no_model() -> Made:
+    """The parameter set is missing."""
+    units = [unit.read() for unit in sign(small())]
+    return Made(units[0] + b"".join(units[2:]))
+
+
+@vector("FormatError: alignment bits of a unit header", message="alignment")
+def alignment() -> Made:
+    """The last byte of a header is changed."""
+    stream = sign(small())
+    index = carrier_of(stream)
+    tensor = stream[index].tensor
+    assert tensor is not None
+    return Made(edit(stream, index, tensor.payload_offset - 1))
+
+
+@vector("FormatError: name is not UTF-8", message="not UTF-8")
+def bad_name() -> Made:
+    """The first byte of a tensor's name is 0xff."""
+    stream = sign(small())
+    index = position(stream, "steps")
+    return Made(edit(stream, index, 4, mask=0xFF ^ ord("s")))
+
+
+@vector("FormatError: tensor of 33 dimensions", message="33 dimensions")
+def many_dimensions() -> Made:
+    """One more than there may be."""
+    bits = "00001001" + text_bits("w") + "0" + "00" + "100000" + ue(33, 1) + 33 * ue(1, 7)
+    bits += ue(0, 1) + "0000" + "1"
+    bits += "0" * (-len(bits) % 8)
+    body = bytes([5 << 2]) + int(bits, 2).to_bytes(len(bits) // 8, "big")
+    unit = (len(body) + 2).to_bytes(2, "big") + body
+    return Made(b"".join(unit.read() for unit in small().units[:2]) + unit)
+
+
+@vector("FormatError: the tensor that would hold a record is damaged", message="is damaged")
+def damaged_carrier() -> Made:
+    """One bit of the carrier's payload is flipped, so that nothing can be read there."""
+    stream = sign(small())
+    index = carrier_of(stream)
+    tensor = stream[index].tensor
+    assert tensor is not None
+    return Made(edit(stream, index, tensor.payload_offset + 40))
+
+
+@vector("NoRecordError: not signed", message="holds no record")
+def unsigned() -> Made:
+    """As it comes from the encoder."""
+    return Made(bytes(small()))
+
+
+@vector("NoRecordError: no tensor can carry", message="holds no record")
+def nothing_eligible() -> Made:
+    """All tensors have fewer than 256 weights."""
+    return Made(stock.encode({"w": weights((15, 17), 3)}, qp=-24))
+
+
+@vector("NoRecordError: the header lies in the ninth tensor", message="holds no record")
+def ninth_tensor() -> Made:
+    """Eight tensors are nearer to 65,536 weights; no more are looked at."""
+    nearer = np.zeros((80, 80), np.float32)
+    nearer[0, 0] = 1
+    arrays = {"w": weights((60, 100), 6), **{f"nearer{n}": nearer for n in range(8)}}
+    stream = Stream.from_bytes(stock.encode(arrays, qp=-24, dependent=False))
+    carrier = Carrier(position(stream, "w"), True, (Peak(-1, -1), Peak(1, 1), Peak(2, 1)))
+    return with_header(stream, FrameHeader(1, 1, 0, (carrier,)))
+
+
+@vector("NoRecordError: a unit was put in before the carrier", message="holds no record")
+def shifted() -> Made:
+    """The header names a position where another unit is now."""
+    units = [unit.read() for unit in sign(small())]
+    return Made(b"".join([*units[:2], units[-1], *units[2:]]))
+
+
+@vector("NoRecordError: the outermost record is an attachment", message="attachment")
+def attachment_outermost() -> Made:
+    """An attachment on top of a signature."""
+    return Made(bytes(attach(sign(small()), b"anything")))
+
+
+@vector("NoRecordError: the outermost record is of an unknown kind", message="kind 200")
+def unknown_kind() -> Made:
+    """A record of kind 200."""
+    return Made(bytes(hide(small(), lambda _: b"anything", kind=200)))
+
+
+@vector("NoRecordError: another version of the frame", message="holds no record")
+def frame_version() -> Made:
+    """The last byte of the magic is 2."""
+    stream = small()
+    header = header_of(stream)
+    head = header.head[:3] + b"\2" + header.head[4:-4]
+    data = with_checksum(head) + with_checksum(envelope(stream, b""))
+    return Made(bytes(place(stream, header.carriers, data)))
+
+
+@vector("NoRecordError: layer 0", message="holds no record")
+def layer_zero() -> Made:
+    """Layers count from 1."""
+    stream = small()
+    return with_header(stream, replace(header_of(stream), layer=0))
+
+
+@vector("NoRecordError: checksum of the head", message="holds no record")
+def head_checksum() -> Made:
+    """One bit of the head's checksum is wrong."""
+    stream = small()
+    header = header_of(stream)
+    data = bytearray(frame_record(header, envelope(stream, DOMAIN + bytes(header))))
+    data[len(header.head) - 1] ^= 1
+    return Made(bytes(place(stream, header.carriers, bytes(data))))
+
+
+@vector("NoRecordError: number in the head takes more bytes than it needs", message="no record")
+def long_number() -> Made:
+    """The position is written as two bytes; the checksum is right."""
+    stream = small()
+    header = header_of(stream)
+    fields = bytearray(header.head[:-4])
+    fields[14:15] = bytes([fields[14] | 0x80, 0])
+    fields[6:8] = (len(fields) + 4).to_bytes(2, "big")
+    data = with_checksum(bytes(fields)) + with_checksum(envelope(stream, b""))
+    return Made(bytes(place(stream, header.carriers, data)))
+
+
+@vector("NoRecordError: head lists another peak first", message="holds no record")
+def other_first_peak() -> Made:
+    """The head lies in a peak that it does not list first."""
+    stream = small()
+    header = header_of(stream)
+    (carrier,) = header.carriers
+    lying = replace(carrier, peaks=(Peak(2000, 1), *carrier.peaks))
+    data = frame_record(replace(header, carriers=(lying,)), envelope(stream, b""))
+    return Made(bytes(place(stream, (carrier,), data)))
+
+
+@vector("NoRecordError: position listed twice", message="holds no record")
+def carrier_twice() -> Made:
+    """The directory names the primary carrier again."""
+    stream = small()
+    header = header_of(stream)
+    (carrier,) = header.carriers
+    again = Carrier(carrier.unit, True, (Peak(2000, 1),))
+    listed = replace(header, carriers=(carrier, again))
+    data = frame_record(listed, envelope(stream, DOMAIN + bytes(listed)))
+    return Made(bytes(place(stream, (carrier,), data)))
+
+
+@vector("WrongKeyError: signed by a key that is not trusted", message="not among")
+def wrong_key() -> Made:
+    """Signed by the other test key; only the vendor's is trusted."""
+    return Made(bytes(sign(small(), OTHER)))

@@ -1,0 +1,281 @@
+"""What vectors are made of: fixed keys, small streams, records and places that may be wrong."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import Any
+
+import cbor2
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+import nnguard
+import stock
+from nnguard.hiding import candidates, extract, hqim
+from nnguard.hiding.carriers import stride_of
+from nnguard.hiding.frame import Carrier, FrameHeader, frame_record
+from nnguard.hiding.hqim import Peak
+from nnguard.records import model_digest
+from nnguard.stream import Stream
+from nnguard.stream.coding import QuantisedTensor, encode, find_settings
+
+SEEDS = {"vendor": bytes(range(32)), "other": bytes(range(32, 64))}
+KEYS = {
+    name: nnguard.SigningKey(Ed25519PrivateKey.from_private_bytes(seed))
+    for name, seed in SEEDS.items()
+}
+VENDOR, OTHER = KEYS["vendor"], KEYS["other"]
+ISSUED = datetime(2026, 11, 1, 12, 0, tzinfo=timezone.utc)
+CLAIMS = {"issuer": "vendor.example", "name": "small", "version": "1.0"}
+DOMAIN = b"nnguard signature v1\0"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A file, and what goes with it; `original` is what a reader MUST get back."""
+
+    data: bytes
+    original: bytes | None = None
+    details: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Vector:
+    """An entry of `vectors.json`; `message` is part of what nnguard says."""
+
+    name: str
+    expect: str
+    about: str
+    message: str
+    operation: str
+    make: Callable[[], Made]
+
+
+VECTORS: list[Vector] = []
+
+
+def vector(
+    expect: str, *, message: str = "", operation: str = "verify"
+) -> Callable[[Callable[[], Made]], Callable[[], Made]]:
+    """Register a function, whose name and docstring become those of the vector."""
+
+    def register(make: Callable[[], Made]) -> Callable[[], Made]:
+        about = " ".join((make.__doc__ or "").split())
+        VECTORS.append(Vector(make.__name__, expect, about, message, operation, make))
+        return make
+
+    return register
+
+
+# Streams and records that vectors are made of.
+
+
+def weights(shape: tuple[int, ...], seed: int, scale: float = 0.05) -> stock.Array:
+    """Laplace weights, rounded so that the last bits of the C library's logarithm do not matter."""
+    drawn = np.random.RandomState(seed).laplace(0, scale, shape)
+    return np.asarray(np.round(drawn * 4096) / 4096, np.float32)
+
+
+def small(*, dependent: bool = False, seed: int = 1, **options: Any) -> Stream:
+    """One tensor that can carry, at position 3, and three that cannot."""
+    arrays = {
+        "conv.weight": weights((36, 18, 3, 3), seed),
+        "conv.bias": weights((36,), seed + 1),
+        "fc.weight": weights((10, 20), seed + 2),
+        "steps": np.array([7], np.int32),
+    }
+    data = stock.encode(arrays, qp=-24, dependent=dependent, **options)
+    return Stream.from_bytes(data)
+
+
+def several(count: int, shape: tuple[int, ...], **options: Any) -> Stream:
+    """As many tensors that can carry."""
+    arrays = {f"layer{n}.weight": weights(shape, 10 + n) for n in range(count)}
+    return Stream.from_bytes(stock.encode(arrays, qp=-24, **options))
+
+
+def carrier_of(stream: Stream) -> int:
+    return next(i for i, unit in enumerate(stream) if unit.name.endswith("weight"))
+
+
+def position(stream: Stream, name: str) -> int:
+    return next(i for i, unit in enumerate(stream) if unit.name == name)
+
+
+def sign(
+    stream: Stream, key: nnguard.SigningKey = VENDOR, *, carriers: int = 1, **options: Any
+) -> Stream:
+    """Sign by a plan that stays as it is, whatever planner nnguard has."""
+    claims = {**CLAIMS, **options}
+    labels = {"issuer": 1, "name": 2, "version": "version", "metadata": "meta"}
+    cwt = {label: claims[name] for name, label in labels.items() if name in claims}
+    cwt[6] = int(ISSUED.timestamp())
+    digests = [digest[:4] for digest in stream.sha256_of_units()]
+    units = b"".join(digests) if options.get("localize") else None
+
+    def record(aad: bytes) -> bytes:
+        return envelope(stream, aad, key=key, header={15: cwt, "units": units})
+
+    return hide(stream, record, carriers=carriers)
+
+
+def attach(stream: Stream, payload: bytes, media_type: str = "text/markdown") -> Stream:
+    """Attach by a plan that stays as it is."""
+    record = cbor2.dumps([media_type, digest_of(stream), payload])
+    return hide(stream, lambda _: bytes(record), kind=2)
+
+
+def signed(stream: Stream, details: dict[str, Any] | None = None, **options: Any) -> Made:
+    """Sign with the usual claims, but for the options."""
+    claims = {**CLAIMS, "issued_at": ISSUED.isoformat(), "metadata": {}}
+    claims |= {key: options[key] for key in options if key in claims}
+    described = describe(stream, {"claims": claims, **(details or {})})
+    return Made(bytes(sign(stream, **options)), bytes(stream), described)
+
+
+def describe(stream: Stream, details: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Tell what a reader finds in a release of the vendor's."""
+    kid, digest = VENDOR.public_key.id.hex(), digest_of(stream).hex()
+    return tuple({"kid": kid, "digest": digest, "layers": 1, **details}.items())
+
+
+def digest_of(stream: Stream) -> bytes:
+    return model_digest(stream.sha256_of_units())
+
+
+def envelope(stream: Stream, aad: bytes, **changes: Any) -> bytes:
+    """A signature record made by hand, right but for what is changed.
+
+    Args:
+        stream: What is signed.
+        aad: `external_aad`.
+        changes: `key`: who signs; `header`: entries of the protected header, None to leave one
+            out; `protected`: its bytes; `unprotected`, `payload`, `signature`, `tag`: fields of the
+            message.
+    """
+    key = changes.get("key", VENDOR)
+    header = {
+        1: -8,
+        4: key.public_key.id,
+        15: {1: CLAIMS["issuer"], 2: CLAIMS["name"], 6: int(ISSUED.timestamp())},
+        258: -16,
+        259: 42,
+        **changes.get("header", {}),
+    }
+    header = {label: value for label, value in header.items() if value is not None}
+    protected = changes.get("protected", cbor2.dumps(header, canonical=True))
+    payload = changes.get("payload", digest_of(stream))
+    to_be_signed = cbor2.dumps(["Signature1", protected, aad, payload])
+    signature = changes.get("signature", key.sign(to_be_signed))
+    fields = [protected, changes.get("unprotected", {}), payload, signature]
+    tag = changes.get("tag", 18)
+    return bytes(cbor2.dumps(fields if tag is None else cbor2.CBORTag(tag, fields)))
+
+
+def hide(
+    stream: Stream, make_record: Callable[[bytes], bytes], kind: int = 1, carriers: int = 1
+) -> Stream:
+    """Hide a record that is made once the header is known."""
+    header = plan(stream, kind, len(make_record(b"")), carriers)
+    record = make_record(DOMAIN + bytes(header))
+    return place(stream, header.carriers, frame_record(header, record))
+
+
+def plan(stream: Stream, kind: int, size: int, count: int = 1) -> FrameHeader:
+    """Choose peaks from the middle outwards on both sides, in as many carriers; not a good plan."""
+    found = [(at, tensor_of(stream, at)) for at in candidates(stream)]
+    found = [(at, tensor) for at, tensor in found if np.count_nonzero(tensor.indices) > size]
+    carriers = []
+    for at, tensor in found[:count]:
+        stride, peaks = stride_of(tensor.header), []
+        for peak in (Peak(sign * n, sign) for n in range(1, 100) for sign in (1, -1)):
+            peaks.append(peak)
+            room = hqim.capacity(tensor.indices, peaks, stride=stride)
+            if room > 8 * (size + 80) / count:
+                break
+        carriers.append(Carrier(at, tensor.parameter_optimisation, tuple(peaks)))
+    assert len(carriers) == count
+    try:
+        layer = 1 + extract(stream).header.layer
+    except nnguard.NoRecordError:
+        layer = 1
+    return FrameHeader(kind, layer, size, tuple(carriers))
+
+
+def malformed(**changes: Any) -> Made:
+    stream = small()
+    return Made(bytes(hide(stream, lambda aad: envelope(stream, aad, **changes))))
+
+
+def tensor_of(stream: Stream, index: int) -> QuantisedTensor:
+    tensor = find_settings(stream[index])
+    assert tensor is not None
+    return tensor
+
+
+def place(stream: Stream, carriers: Iterable[Carrier], data: bytes, padding: int = 0) -> Stream:
+    """Put bytes at places, without asking whether they make sense; `padding` fills the others."""
+    bits = np.unpackbits(np.frombuffer(data, np.uint8))
+    units = {}
+    for carrier in carriers:
+        tensor = tensor_of(stream, carrier.unit)
+        stride = stride_of(tensor.header)
+        room = hqim.capacity(tensor.indices, carrier.peaks, stride=stride)
+        here = np.full(room, padding, np.uint8)
+        here[: bits[:room].size] = bits[:room]
+        marked = hqim.embed(tensor.indices, carrier.peaks, here, stride=stride)
+        units[carrier.unit] = encode_marked(tensor, marked)
+        bits = bits[room:]
+    assert not bits.size
+    return stream.replace(units)
+
+
+def encode_marked(tensor: QuantisedTensor, indices: hqim.Indices) -> bytes:
+    return encode(replace(tensor.with_indices(indices), parameter_optimisation=False))
+
+
+def header_of(stream: Stream) -> FrameHeader:
+    """The header for a signature."""
+    return plan(stream, 1, len(envelope(stream, b"")))
+
+
+def with_header(
+    stream: Stream, header: FrameHeader, *, signed_as: FrameHeader | None = None
+) -> Made:
+    """A signature under a header of our own; it may be signed as under another."""
+    size = len(envelope(stream, b""))
+    header = replace(header, record_size=size)
+    record = envelope(stream, DOMAIN + bytes(signed_as or header))
+    data = frame_record(header, record)
+    return Made(bytes(place(stream, header.carriers, data)))
+
+
+def edit(stream: Stream, index: int, at: int, mask: int = 1) -> bytes:
+    """The stream with bits of one byte of a unit flipped; `at` may count from the unit's end."""
+    units = [bytearray(unit.read()) for unit in stream]
+    units[index][at] ^= mask
+    return b"".join(units)
+
+
+def carrier_of_any(stream: Stream) -> int:
+    return len(stream) - 1
+
+
+def with_checksum(data: bytes) -> bytes:
+    return data + zlib.crc32(data).to_bytes(4, "big")
+
+
+def ue(value: int, order: int) -> str:
+    """Exp-Golomb code as a string of bits."""
+    zeros = 0
+    while value >= 1 << (order + zeros):
+        value -= 1 << (order + zeros)
+        zeros += 1
+    return "0" * zeros + "1" + (f"{value:0{order + zeros}b}" if order + zeros else "")
+
+
+def text_bits(text: str) -> str:
+    return "".join(f"{byte:08b}" for byte in (*text.encode(), 0))
