@@ -26,7 +26,7 @@ CARRIERS = st.builds(
 HEADERS = st.builds(
     FrameHeader,
     st.integers(0, 255),
-    st.integers(0, 255),
+    st.integers(1, 255),
     st.integers(0, 1 << 28),
     st.lists(CARRIERS, min_size=1, max_size=4, unique_by=lambda c: c.unit).map(tuple),
 )
