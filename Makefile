@@ -45,9 +45,9 @@ format: $(ENVIRONMENT)
 
 bench: $(ENVIRONMENT)
 	$(HARNESS) $(BIN)/python benchmarks/cost.py --data $(DATA)
-	@$(BIN)/python -c "import torch" 2>/dev/null \
-		&& $(BIN)/python benchmarks/distortion.py --data $(DATA) \
-		|| echo "Distortion needs torch: make bench-torch, then make bench again."
+	@if $(BIN)/python -c "import torch" 2>/dev/null; \
+		then $(BIN)/python benchmarks/distortion.py --data $(DATA); \
+		else echo "Distortion needs torch: make bench-torch, then make bench again."; fi
 
 bench-torch: $(ENVIRONMENT)
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements/torch.txt

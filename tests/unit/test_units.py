@@ -286,3 +286,14 @@ def test_model_parameters_with_a_long_name_are_read() -> None:
     header = nnguard.Stream.from_bytes(data)[2].tensor
     assert header is not None
     assert header.qp_density == 2
+
+
+def test_number_of_units_is_limited(
+    stream: nnguard.Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bytes(stream)
+    monkeypatch.setattr("nnguard.stream.units.MAX_UNITS", len(stream))
+    assert len(nnguard.Stream.from_bytes(data)) == len(stream)
+    monkeypatch.setattr("nnguard.stream.units.MAX_UNITS", len(stream) - 1)
+    with pytest.raises(nnguard.LimitError):
+        nnguard.Stream.from_bytes(data)
