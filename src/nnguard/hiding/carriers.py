@@ -14,17 +14,17 @@ import numpy as np
 from nnguard.errors import LimitError
 from nnguard.hiding.frame import MAGIC, Carrier, FrameHeader, parse_head, parse_header
 from nnguard.hiding.hqim import Bits, Indices, Peak, extract, whole_bytes
-from nnguard.stream import Stream
-from nnguard.stream.coding import MAX_INDEX, MAX_WEIGHTS
+from nnguard.stream import Stream, Unit
+from nnguard.stream.coding import MAX_WEIGHTS, codable
 from nnguard.stream.headers import PayloadType, TensorHeader
 
 __all__ = [
     "MAX_PEAK",
     "Channel",
+    "can_carry",
     "candidates",
     "channels",
     "check_work",
-    "codable",
     "find_header",
     "primary_candidates",
     "stride_of",
@@ -45,7 +45,7 @@ _OUTSIDE = MAX_PEAK + 5
 
 _BEST_SIZE = 1 << 16
 """Weights of the best primary carrier: room for a signature far out in the tail, and decoded in
-some ten milliseconds."""
+a few tens of milliseconds."""
 
 _MIN_SIZE = 1 << 8
 
@@ -63,15 +63,17 @@ def candidates(stream: Stream) -> list[int]:
         # Exact enough: two quotients of numbers of 26 bits differ by more than binary64 rounds.
         return max(header.size, _BEST_SIZE) / min(header.size, _BEST_SIZE)
 
-    eligible = [
-        index
-        for index, unit in enumerate(stream)
-        if unit.tensor is not None
+    return sorted((i for i, unit in enumerate(stream) if can_carry(unit)), key=distance)
+
+
+def can_carry(unit: Unit) -> bool:
+    """Tell from a unit's header whether it may carry bits."""
+    return (
+        unit.tensor is not None
         and unit.tensor.payload_type == PayloadType.FLOAT
         and len(unit.tensor.shape) > 1
         and _MIN_SIZE <= unit.tensor.size <= MAX_WEIGHTS
-    ]
-    return sorted(eligible, key=distance)
+    )
 
 
 def primary_candidates(stream: Stream) -> list[int]:
@@ -91,11 +93,6 @@ def primary_candidates(stream: Stream) -> list[int]:
 def stride_of(header: TensorHeader) -> int:
     """Return the distance of bins that leaves all other weights alone: 4 for TCQ, 1 for URQ."""
     return 4 if header.dependent else 1
-
-
-def codable(indices: Indices) -> bool:
-    """Tell whether all indices lie in the range that the entropy coder can write."""
-    return bool(indices.max(initial=0) <= MAX_INDEX and indices.min(initial=0) >= -MAX_INDEX)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,6 +21,7 @@ from nnguard.errors import (
 from nnguard.hiding import hqim
 from nnguard.hiding.carriers import (
     MAX_PEAK,
+    can_carry,
     candidates,
     channels,
     check_work,
@@ -260,10 +261,10 @@ def _locate(stream: Stream) -> tuple[FrameHeader, QuantisedTensor]:
 
 def _check_carriers(stream: Stream, header: FrameHeader) -> None:
     """Refuse a header that lists what cannot be, before anything is done about it."""
-    eligible = set(candidates(stream))
     work = weights = 0
     for carrier in header.carriers:
-        if carrier.unit not in eligible or any(abs(p.value) > MAX_PEAK for p in carrier.peaks):
+        known = carrier.unit < len(stream) and can_carry(stream[carrier.unit])
+        if not known or any(abs(peak.value) > MAX_PEAK for peak in carrier.peaks):
             raise VerificationError("the header of the hidden record does not fit the stream")
         tensor = stream[carrier.unit].tensor
         assert tensor is not None

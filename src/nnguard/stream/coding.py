@@ -29,6 +29,7 @@ except ImportError as error:
 __all__ = [
     "Indices",
     "QuantisedTensor",
+    "codable",
     "decode",
     "dequantise",
     "encode",
@@ -138,7 +139,7 @@ def encode(tensor: QuantisedTensor) -> bytes:
         ValueError: An index lies beyond `MAX_INDEX`.
     """
     header, indices = tensor.header, np.ascontiguousarray(tensor.indices)
-    if indices.size and (indices.max() > MAX_INDEX or indices.min() < -MAX_INDEX):
+    if not codable(indices):
         raise ValueError(f"tensor {header.name} has indices beyond {MAX_INDEX}")
     zero_rows = np.zeros(header.shape[0], np.int32)
     if header.profile == 1 and indices.ndim > 1:
@@ -163,6 +164,11 @@ def encode(tensor: QuantisedTensor) -> bytes:
     return frame_unit(tensor.prefix + payload)
 
 
+def codable(indices: Indices) -> bool:
+    """Tell whether all indices lie in the range that `encode` can write."""
+    return bool(indices.max(initial=0) <= MAX_INDEX and indices.min(initial=0) >= -MAX_INDEX)
+
+
 def find_settings(unit: Unit) -> QuantisedTensor | None:
     """Decode a tensor and find the settings under which it encodes to the same bytes.
 
@@ -171,7 +177,7 @@ def find_settings(unit: Unit) -> QuantisedTensor | None:
         by an encoder that codes otherwise, and nothing can be restored in it exactly.
     """
     tensor = decode(unit)
-    if np.abs(tensor.indices, dtype=np.int64).max(initial=0) > MAX_INDEX:
+    if not codable(tensor.indices):
         return None
     data = unit.read()
     for optimised in (True, False):
