@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from nnguard.stream import Stream
-from nnguard.stream.coding import decode, dequantise
+from nnguard.stream.coding import decode
+from nnguard.stream.quantising import dequantise
 from nnguard.stream.headers import PayloadType
 
 __all__ = ["NETWORKS", "accuracy", "add_data_argument", "load_test_set", "load_weights"]

@@ -15,10 +15,12 @@ __all__ = [
     "KeyFormatError",
     "LicenseError",
     "LimitError",
+    "ModelError",
     "NnguardError",
     "NoRecordError",
     "UnlockError",
     "VerificationError",
+    "WorkerError",
     "WrongKeyError",
 ]
 
@@ -95,3 +97,11 @@ class UnlockError(NnguardError):
 
 class LimitError(NnguardError):
     """The input asks for more memory or work than nnguard is willing to spend on it."""
+
+
+class ModelError(NnguardError):
+    """A model cannot be read or compressed: NaN, an unknown number format, a malformed file."""
+
+
+class WorkerError(NnguardError):
+    """A process that coded tensors died, or was stopped."""

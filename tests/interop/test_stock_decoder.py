@@ -10,7 +10,8 @@ import nnguard
 import samples
 import stock
 from nnguard.hiding import extract
-from nnguard.stream.coding import decode, dequantise
+from nnguard.stream.coding import decode
+from nnguard.stream.quantising import dequantise
 
 Signed = Callable[[str], nnguard.Stream]
 

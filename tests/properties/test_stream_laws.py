@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 import nnguard
 import stock
 from nnguard.hiding import candidates, embed, extract
-from nnguard.stream.coding import dequantise, encode, find_settings
+from nnguard.stream.coding import encode, find_settings
+from nnguard.stream.quantising import dequantise
 
 
 @dataclass

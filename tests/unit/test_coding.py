@@ -13,7 +13,6 @@ from nnguard.stream.coding import (
     MAX_INDEX,
     MAX_WEIGHTS,
     decode,
-    dequantise,
     encode,
     find_settings,
 )

@@ -1,10 +1,10 @@
-"""Reading the bit fields of a unit's header, never past its end."""
+"""Reading the bit fields of a unit's header, never past its end, and writing them."""
 
 from __future__ import annotations
 
 from nnguard.errors import FormatError
 
-__all__ = ["BitReader"]
+__all__ = ["BitReader", "BitWriter"]
 
 _MAX_GOLOMB_ORDER = 32
 """Exp-Golomb codes beyond this many bits name no size that a tensor can have."""
@@ -86,3 +86,53 @@ class BitReader:
 
     def _too_short(self) -> FormatError:
         return FormatError("unit header ends too early", offset=self._offset + len(self._data))
+
+
+class BitWriter:
+    """Writes the fields that `BitReader` reads, most significant bit first."""
+
+    def __init__(self) -> None:
+        self._digits: list[str] = []
+
+    def u(self, width: int, value: int) -> None:
+        """Write an unsigned integer of `width` bits.
+
+        Raises:
+            ValueError: The value does not fit.
+        """
+        if not 0 <= value < 1 << width:
+            raise ValueError(f"{value} does not fit into {width} bits")
+        if width:
+            self._digits.append(f"{value:0{width}b}")
+
+    def i(self, width: int, value: int) -> None:
+        """Write a two's complement integer of `width` bits."""
+        self.u(width, value + (1 << width) if value < 0 else value)
+
+    def ue(self, order: int, value: int) -> None:
+        """Write an unsigned Exp-Golomb code of the given order."""
+        scaled = (value >> order) + 1
+        zeros = scaled.bit_length() - 1
+        self.u(zeros, 0)
+        self.u(1, 1)
+        self.u(order + zeros, value - (((1 << zeros) - 1) << order))
+
+    def ie(self, order: int, value: int) -> None:
+        """Write a signed Exp-Golomb code of the given order; `ie(k)` of the standard."""
+        self.ue(order, 2 * value - 1 if value > 0 else -2 * value)
+
+    def text(self, value: str) -> None:
+        """Write a zero-terminated UTF-8 string; what was written before ends on a byte."""
+        for byte in value.encode():
+            self.u(8, byte)
+        self.u(8, 0)
+
+    def align(self) -> None:
+        """Write the alignment."""
+        self.u(1, 1)
+        self.u(-sum(map(len, self._digits)) % 8, 0)
+
+    def to_bytes(self) -> bytes:
+        """Return what was written; it ends on a byte."""
+        digits = "".join(self._digits)
+        return int(digits or "0", 2).to_bytes(len(digits) // 8, "big")

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnguard.errors import FormatError, LimitError
-from nnguard.stream.headers import PayloadType, TensorHeader
+from nnguard.stream.headers import PayloadType, TensorHeader, block_rows
 from nnguard.stream.units import Unit, frame_unit, size_field
 
 try:
@@ -31,9 +31,12 @@ __all__ = [
     "QuantisedTensor",
     "codable",
     "decode",
-    "dequantise",
+    "decode_payload",
     "encode",
+    "encode_payload",
+    "find_entry_points",
     "find_settings",
+    "step_size",
 ]
 
 Indices = npt.NDArray[np.int32]
@@ -75,14 +78,129 @@ class QuantisedTensor:
     @property
     def step(self) -> float:
         """Quantisation step size, in units of the weights."""
-        density = self.header.qp_density
-        qp = self.qp + self.header.base_qp
-        mantissa = (1 << density) + (qp & ((1 << density) - 1))
-        return float(mantissa) * 2.0 ** ((qp >> density) - density)
+        return step_size(self.qp + self.header.base_qp, self.header.qp_density)
 
     def with_indices(self, indices: Indices) -> QuantisedTensor:
         """Return the tensor with other indices of the same shape."""
         return replace(self, indices=indices.reshape(self.header.shape))
+
+
+def decode_payload(
+    header: TensorHeader,
+    payload: bytes,
+    *,
+    indices: Indices | None = None,
+    to_the_end: bool = False,
+) -> tuple[Indices, int]:
+    """Decode the payload of a tensor: together with `encode_payload`, all there is to the coder.
+
+    Args:
+        header: The tensor's; it is quantised or of integers.
+        payload: What stands behind the header, to the end of the unit.
+        indices: Zeros of the header's shape to decode into; a new array, if not given.
+        to_the_end: Check that the payload ends where decoding does. The extension then prints a
+            line where only the last bits are wrong.
+
+    Returns:
+        The indices, int32 of the header's shape, and the quantisation parameter (0 for integers).
+        On damaged input they are arbitrary.
+
+    Raises:
+        FormatError: The payload is empty or damaged.
+    """
+    if not payload:
+        raise FormatError(f"tensor {header.name} has no payload")
+    if indices is None:
+        indices = np.zeros(header.shape, np.int32)
+    decoder, qp = _start_decoder(_with_guard(payload, header.size), header)
+    decoder.initCtxModels(header.unary_length)
+    # Given entry points, the extension would jump to wherever they point. It can make them, too:
+    # then it reads on from the start, and begins contexts afresh where the encoder did.
+    read = decoder.decodeLayerAndCreateEPs if _has_entry_points(header) else decoder.decodeLayer
+    try:
+        read(
+            indices,
+            int(header.dependent),
+            header.scan_order,
+            header.profile,
+            0,
+            deepCABAC.HdspMode.AlwaysOff,
+            _NO_HISTORY,
+            0,
+            0,
+        )
+        if to_the_end and decoder.finish() != len(payload):
+            raise FormatError(f"payload of tensor {header.name} does not end where it should")
+    except (RuntimeError, IndexError, ValueError) as error:
+        raise FormatError(f"payload of tensor {header.name} is damaged: {error}") from None
+    return indices, qp
+
+
+def encode_payload(
+    header: TensorHeader,
+    indices: Indices,
+    qp: int,
+    *,
+    row_skipping: bool,
+    parameter_optimisation: bool,
+) -> bytes:
+    """Encode the indices of a tensor, as the stock coder does.
+
+    Args:
+        header: The tensor's; its `payload_offset` does not count.
+        indices: int32 of the header's shape, C-contiguous.
+        qp: Quantisation parameter, without `header.base_qp`; not used for integers.
+        row_skipping: Flag all-zero rows instead of coding them.
+        parameter_optimisation: Fit the initial states of the contexts: four times the time, some
+            percent of size.
+
+    Raises:
+        ValueError: An index lies beyond `MAX_INDEX`.
+    """
+    if not codable(indices):
+        raise ValueError(f"tensor {header.name} has indices beyond {MAX_INDEX}")
+    zero_rows = np.zeros(header.shape[0], np.int32)
+    if header.profile == 1 and indices.ndim > 1:
+        zero_rows[:] = ~indices.reshape(header.shape[0], -1).any(axis=1)
+    encoder = deepCABAC.Encoder()
+    if header.payload_type == PayloadType.FLOAT:
+        encoder.iae_v(6 + header.qp_density, qp)
+    encoder.initCtxModels(header.unary_length, int(parameter_optimisation))
+    encoder.encodeLayer(
+        indices,
+        int(header.dependent),
+        header.scan_order,
+        header.profile,
+        0,
+        int(row_skipping),
+        zero_rows,
+        deepCABAC.HdspMode.AlwaysOff,
+        _NO_HISTORY,
+        0,
+        0,
+    )
+    payload: bytes = encoder.finish().tobytes()
+    return payload
+
+
+def find_entry_points(header: TensorHeader, payload: bytes) -> list[int]:
+    """Return the places in a payload where decoders that work in parallel begin."""
+    if not _has_entry_points(header):
+        return []
+    decoder, _ = _start_decoder(_with_guard(payload, header.size), header)
+    decoder.initCtxModels(header.unary_length)
+    points = decoder.decodeLayerAndCreateEPs(
+        np.zeros(header.shape, np.int32),
+        int(header.dependent),
+        header.scan_order,
+        header.profile,
+        0,
+        deepCABAC.HdspMode.AlwaysOff,
+        _NO_HISTORY,
+        0,
+        0,
+    )
+    return [int(point) for point in points]
 
 
 def decode(unit: Unit, *, parameter_optimisation: bool = True) -> QuantisedTensor:
@@ -106,28 +224,12 @@ def decode(unit: Unit, *, parameter_optimisation: bool = True) -> QuantisedTenso
         raise LimitError(f"tensor {header.name} has {header.size} weights; limit {MAX_WEIGHTS}")
     data = unit.read()
     payload = data[header.payload_offset :]
-    if not payload:
-        raise FormatError(f"tensor {header.name} has no payload", offset=unit.offset)
-    guarded = _with_guard(payload, header.size)
-    row_skipping = _reads_row_skipping(guarded, header)
-    indices = np.zeros(header.shape, np.int32)
-    decoder, qp = _start_decoder(guarded, header)
-    decoder.initCtxModels(header.unary_length)
     try:
-        decoder.decodeLayer(
-            indices,
-            int(header.dependent),
-            0,
-            header.profile,
-            0,
-            deepCABAC.HdspMode.AlwaysOff,
-            _NO_HISTORY,
-            0,
-            0,
-        )
-    except (RuntimeError, IndexError, ValueError) as error:
-        message = f"payload of tensor {header.name} is damaged: {error}"
-        raise FormatError(message, offset=unit.offset + header.payload_offset) from None
+        indices, qp = decode_payload(header, payload)
+    except FormatError as error:
+        offset = unit.offset + header.payload_offset
+        raise FormatError(str(error), offset=offset) from None
+    row_skipping = _reads_row_skipping(payload, header)
     prefix = data[size_field(data) : header.payload_offset]
     return QuantisedTensor(header, prefix, qp, indices, row_skipping, parameter_optimisation)
 
@@ -138,30 +240,20 @@ def encode(tensor: QuantisedTensor) -> bytes:
     Raises:
         ValueError: An index lies beyond `MAX_INDEX`.
     """
-    header, indices = tensor.header, np.ascontiguousarray(tensor.indices)
-    if not codable(indices):
-        raise ValueError(f"tensor {header.name} has indices beyond {MAX_INDEX}")
-    zero_rows = np.zeros(header.shape[0], np.int32)
-    if header.profile == 1 and indices.ndim > 1:
-        zero_rows[:] = ~indices.reshape(header.shape[0], -1).any(axis=1)
-    encoder = deepCABAC.Encoder()
-    encoder.iae_v(6 + header.qp_density, tensor.qp)
-    encoder.initCtxModels(header.unary_length, int(tensor.parameter_optimisation))
-    encoder.encodeLayer(
-        indices,
-        int(header.dependent),
-        0,
-        header.profile,
-        0,
-        int(tensor.row_skipping),
-        zero_rows,
-        deepCABAC.HdspMode.AlwaysOff,
-        _NO_HISTORY,
-        0,
-        0,
+    payload = encode_payload(
+        tensor.header,
+        np.ascontiguousarray(tensor.indices),
+        tensor.qp,
+        row_skipping=tensor.row_skipping,
+        parameter_optimisation=tensor.parameter_optimisation,
     )
-    payload: bytes = encoder.finish().tobytes()
     return frame_unit(tensor.prefix + payload)
+
+
+def step_size(qp: int, qp_density: int) -> float:
+    """Return the step size that a quantisation parameter stands for."""
+    mantissa = (1 << qp_density) + (qp & ((1 << qp_density) - 1))
+    return float(mantissa) * 2.0 ** ((qp >> qp_density) - qp_density)
 
 
 def codable(indices: Indices) -> bool:
@@ -187,17 +279,9 @@ def find_settings(unit: Unit) -> QuantisedTensor | None:
     return None
 
 
-def dequantise(tensor: QuantisedTensor) -> npt.NDArray[np.float32]:
-    """Return the weights, float32 of the tensor's shape, as the stock decoder gives them."""
-    weights = np.zeros(tensor.header.shape, np.float32)
-    deepCABAC.Decoder().dequantLayer(
-        weights,
-        tensor.indices,
-        tensor.header.qp_density,
-        tensor.qp + tensor.header.base_qp,
-        0,
-    )
-    return weights
+def _has_entry_points(header: TensorHeader) -> bool:
+    """Tell whether the tensor is coded in more than one row of blocks."""
+    return header.scan_order > 0 and block_rows(header.shape, header.scan_order) > 1
 
 
 def _with_guard(payload: bytes, weights: int) -> npt.NDArray[np.uint8]:
@@ -214,13 +298,14 @@ def _with_guard(payload: bytes, weights: int) -> npt.NDArray[np.uint8]:
 def _start_decoder(guarded: npt.NDArray[np.uint8], header: TensorHeader) -> tuple[Any, int]:
     decoder = deepCABAC.Decoder()
     decoder.setStream(guarded)
-    return decoder, decoder.iae_v(6 + header.qp_density)
+    quantised = header.payload_type == PayloadType.FLOAT
+    return decoder, decoder.iae_v(6 + header.qp_density) if quantised else 0
 
 
-def _reads_row_skipping(guarded: npt.NDArray[np.uint8], header: TensorHeader) -> bool:
+def _reads_row_skipping(payload: bytes, header: TensorHeader) -> bool:
     """Read the flag that precedes the rows; only matrices of profile 1 have it."""
     rows = header.shape[0]
     if header.profile != 1 or rows == 1 or header.size == rows:
         return False
-    decoder, _ = _start_decoder(guarded, header)
+    decoder, _ = _start_decoder(_with_guard(payload, 0), header)
     return bool(decoder.uae_v(1))

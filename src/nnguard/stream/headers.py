@@ -2,25 +2,31 @@
 
 Follows the syntax of ISO/IEC 15938-17 as the stock coder writes and reads it. Reads headers only,
 never a tensor. A header that uses a tool that nnguard does not handle (blocks, codebooks, parents,
-decomposition, scan orders above 0) makes the unit opaque: it is carried as bytes.
+decomposition) makes the unit opaque: it is carried as bytes. Law: `write_tensor_header` gives the
+bytes that `parse_tensor_header` reads.
 """
 
 from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nnguard.errors import FormatError
-from nnguard.stream.bits import BitReader
+from nnguard.stream.bits import BitReader, BitWriter
 
 __all__ = [
+    "DataFormat",
     "ModelParameters",
     "PayloadType",
     "TensorHeader",
     "UnitKind",
+    "block_rows",
     "parse_model_parameters",
     "parse_tensor_header",
+    "write_model_parameters",
+    "write_tensor_header",
 ]
 
 MAX_DIMENSIONS = 32
@@ -46,6 +52,18 @@ class PayloadType(enum.IntEnum):
     FLOAT = 1
     RAW_FLOAT = 2
     BLOCK = 3
+
+
+class DataFormat(enum.IntEnum):
+    """`nnr_decompressed_data_format` of the standard: what a tensor was before it was coded."""
+
+    INT32 = 0
+    FLOAT32 = 1
+    INT8 = 5
+    INT16 = 6
+    INT64 = 7
+    FLOAT16 = 8
+    FLOAT64 = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +98,8 @@ class TensorHeader:
         profile: `general_profile_idc`.
         qp_density: See `ModelParameters`.
         base_qp: See `ModelParameters`.
+        scan_order: 0 for row by row; above, in blocks of `4 << scan_order` rows and columns.
+        data_format: `nnr_decompressed_data_format`; None where the header does not tell.
         payload_offset: Bytes from the unit's start to its entropy-coded payload.
     """
 
@@ -91,6 +111,8 @@ class TensorHeader:
     profile: int
     qp_density: int
     base_qp: int
+    scan_order: int
+    data_format: int | None
     payload_offset: int
 
     @property
@@ -131,7 +153,12 @@ def parse_model_parameters(data: bytes, profile: int, offset: int) -> ModelParam
 
 
 def parse_tensor_header(
-    data: bytes, fields_at: int, model: ModelParameters, offset: int
+    data: bytes,
+    fields_at: int,
+    model: ModelParameters,
+    offset: int,
+    *,
+    carriers_only: bool = True,
 ) -> tuple[str, TensorHeader | None]:
     """Parse the header of a data unit.
 
@@ -140,6 +167,8 @@ def parse_tensor_header(
         fields_at: Where the fields of the data unit begin in `data`.
         model: What the stream said before.
         offset: Where `data` lies in the stream.
+        carriers_only: Stop at headers that no carrier has, of scan orders above 0 (with thousands
+            of entry points) and of empty tensors.
 
     Returns:
         The tensor's name (empty where it is not spelt out) and its header, or None for the header
@@ -171,21 +200,28 @@ def parse_tensor_header(
     if payload_type == PayloadType.FLOAT and bits.flag():  # codebook
         return name, None
     dependent = payload_type != PayloadType.RAW_FLOAT and bits.flag()
-    if has_format:
-        bits.u(7)
+    data_format = bits.u(7) if has_format else None
     fields = bits.u(6)
     has_shape, has_unary_length, block_types = fields & 32, fields & 16, fields & 15
     if not has_shape or block_types:
         return name, None
     shape = _parse_shape(bits)
     unary_length = bits.u(8) + 1 if has_unary_length else 10
+    scan_order = 0
     if len(shape) > 1:
         if model.profile == 1:
             bits.ue(1)  # first_tensor_dimension_shift
-        if bits.u(4):  # scan order; entry points follow
+        scan_order = bits.u(4)
+    if scan_order:
+        if carriers_only:
             return name, None
+        for index in range(block_rows(shape, scan_order) - 1):
+            bits.u(11 if dependent else 8)
+            bits.ue(7 if index else 11)
     bits.align()
-    if 0 in shape or (payload_type == PayloadType.FLOAT and model.qp_density is None):
+    if 0 in shape and (carriers_only or payload_type != PayloadType.RAW_FLOAT):
+        return name, None
+    if payload_type == PayloadType.FLOAT and model.qp_density is None:
         return name, None
     header = TensorHeader(
         name=name,
@@ -196,9 +232,82 @@ def parse_tensor_header(
         profile=model.profile,
         qp_density=model.qp_density or 0,
         base_qp=model.base_qp,
+        scan_order=scan_order,
+        data_format=data_format,
         payload_offset=fields_at + bits.byte_position,
     )
     return name, header
+
+
+def write_model_parameters(qp_density: int) -> bytes:
+    """Return the payload of the stock coder's model parameter set; `base_qp` is 0."""
+    bits = BitWriter()
+    bits.u(1, 1)  # a topology unit follows
+    bits.u(4, 0)  # no sparsification, pruning, unification, decomposition
+    bits.u(3, 1)  # uniform quantisation
+    bits.u(8, 0)  # no indexed names, base model, performance, parents
+    bits.u(3, qp_density)
+    bits.i(13, 0)
+    bits.align()
+    return bits.to_bytes()
+
+
+def write_tensor_header(
+    header: TensorHeader, parameter_id: int, entry_points: Sequence[int] = ()
+) -> bytes:
+    """Return the fields of a data unit of profile 1, as the stock coder writes them.
+
+    Args:
+        header: The tensor's; `payload_offset` and what the model parameter set says do not count.
+        parameter_id: Position of the tensor in the model.
+        entry_points: As the extension makes them, for scan orders above 0.
+    """
+    bits = BitWriter()
+    bits.u(5, header.payload_type)
+    bits.u(1, 0)
+    bits.u(1, int(header.data_format is not None))
+    bits.u(1, 1)  # parameters follow
+    bits.text(header.name)
+    bits.u(1, 1)  # node identifiers follow: device, parameter, depth
+    bits.ue(1, 0)
+    bits.ue(5, parameter_id)
+    bits.ue(4, 0)
+    if header.payload_type == PayloadType.FLOAT:
+        bits.u(1, 0)  # no codebook
+    if header.payload_type != PayloadType.RAW_FLOAT:
+        bits.u(1, int(header.dependent))
+    if header.data_format is not None:
+        bits.u(7, header.data_format)
+    bits.u(6, 0b110000)  # shape and unary length follow; no block
+    bits.ue(1, len(header.shape))
+    for dimension in header.shape:
+        bits.ue(7, dimension)
+    bits.u(8, header.unary_length - 1)
+    if len(header.shape) > 1:
+        bits.ue(1, 0)  # first_tensor_dimension_shift
+        bits.u(4, header.scan_order)
+        _write_entry_points(bits, entry_points, dependent=header.dependent)
+    bits.align()
+    return bits.to_bytes()
+
+
+def block_rows(shape: Sequence[int], scan_order: int) -> int:
+    """Return the number of rows of blocks; each but the first has an entry point."""
+    return (shape[0] - 1 >> 2 + scan_order) + 1
+
+
+def _write_entry_points(bits: BitWriter, entry_points: Sequence[int], *, dependent: bool) -> None:
+    previous = 0
+    for index, point in enumerate(entry_points):
+        offset, value, state = point >> 11, point >> 3 & 0xFF, point & 7
+        bits.u(8, value)
+        if dependent:
+            bits.u(3, state)
+        if index:
+            bits.ie(7, offset - previous)
+        else:
+            bits.ue(11, offset)
+        previous = offset
 
 
 def _parse_shape(bits: BitReader) -> tuple[int, ...]:

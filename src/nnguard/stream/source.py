@@ -53,11 +53,15 @@ class MemorySource:
 
 
 class FileSource:
-    """An open file, read at positions; any number of threads may read at once."""
+    """An open file, read at positions; any number of threads may read at once.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    Args:
+        path: Of the file, or the descriptor of one that is open.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | int) -> None:
         flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-        self._descriptor = os.open(path, flags)
+        self._descriptor = os.dup(path) if isinstance(path, int) else os.open(path, flags)
         weakref.finalize(self, os.close, self._descriptor)
         self._size = os.fstat(self._descriptor).st_size
         self._lock = threading.Lock()

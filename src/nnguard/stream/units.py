@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,10 +85,11 @@ class Stream:
     Immutable. Make one with `open` or `from_bytes`.
     """
 
-    __slots__ = ("_units",)
+    __slots__ = ("_model", "_units")
 
-    def __init__(self, units: tuple[Unit, ...]) -> None:
+    def __init__(self, units: tuple[Unit, ...], model: ModelParameters | None) -> None:
         self._units = units
+        self._model = model
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Stream:
@@ -110,14 +111,23 @@ class Stream:
         return cls._index(MemorySource(data))
 
     @classmethod
-    def _index(cls, source: Source) -> Stream:
-        if not _begins_a_stream(source):
-            raise FormatError("not an NNCodec stream: no start unit", offset=0)
+    def gather(cls, source: Source, offsets: Sequence[int]) -> Stream:
+        """Index units that lie scattered in a source.
+
+        Args:
+            source: What holds them.
+            offsets: Where each begins, in the order of the stream.
+        """
+        return cls._index(source, offsets)
+
+    @classmethod
+    def _index(cls, source: Source, offsets: Iterable[int] | None = None) -> Stream:
         model: ModelParameters | None = None
         profile = 0
         units: list[Unit] = []
-        offset = 0
-        while offset < source.size:
+        for offset in _in_a_row(source, units) if offsets is None else offsets:
+            if not units and not _begins_a_stream(source, offset):
+                raise FormatError("not an NNCodec stream: no start unit", offset=offset)
             unit, fields_at, head = _read_unit(source, offset, len(units))
             if len(units) == MAX_UNITS:
                 raise LimitError(f"the stream has more than {MAX_UNITS} units")
@@ -138,8 +148,7 @@ class Stream:
                     raise FormatError("data before the model parameter set", offset=offset)
                 unit = _with_tensor(unit, fields_at, head, model)
             units.append(unit)
-            offset += unit.size
-        return cls(tuple(units))
+        return cls(tuple(units), model)
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -179,7 +188,25 @@ class Stream:
         changed = list(self._units)
         for index, data in units.items():
             changed[index] = _replacement(self._units[index], data)
-        return Stream(tuple(changed))
+        return Stream(tuple(changed), self._model)
+
+    def coded_tensor(self, index: int) -> TensorHeader | None:
+        """Return the header of a tensor that nnguard can decode, though it may carry nothing.
+
+        The unit itself has none where the scan order is above 0, or the tensor is empty.
+
+        Raises:
+            FormatError: The header is damaged.
+        """
+        unit = self._units[index]
+        if unit.tensor is not None or self._model is None or unit.kind != UnitKind.NDU:
+            return unit.tensor
+        _, fields_at, _ = _read_unit(unit.source, unit.offset, index)
+        if not fields_at:
+            return None
+        return parse_tensor_header(
+            unit.read(), fields_at, self._model, unit.offset, carriers_only=False
+        )[1]
 
     def start_hashing(self, progress: Callable[[int], object] | None = None) -> UnitDigests:
         """Start to hash every unit, in parallel and in the background.
@@ -259,10 +286,18 @@ def size_field(unit: bytes) -> int:
     return 4 if unit[0] & 0x80 else 2
 
 
-def _begins_a_stream(source: Source) -> bool:
+def _in_a_row(source: Source, units: Sequence[Unit]) -> Iterator[int]:
+    """Yield where the next unit begins, for as long as units are found."""
+    yield 0
+    while (offset := units[-1].offset + units[-1].size) < source.size:
+        yield offset
+
+
+def _begins_a_stream(source: Source, offset: int) -> bool:
     """Tell whether a whole start unit stands first: size, kind, profile."""
-    head = source.read(0, min(4, source.size))
-    if len(head) < 4 or head[0] & 0x80 or not 4 <= int.from_bytes(head[:2], "big") <= source.size:
+    left = source.size - offset
+    head = source.read(offset, min(4, left))
+    if len(head) < 4 or head[0] & 0x80 or not 4 <= int.from_bytes(head[:2], "big") <= left:
         return False
     return head[2] >> 2 == UnitKind.STR and not head[2] & 1
 

@@ -1,0 +1,89 @@
+"""How tensors are quantised and coded, in the standard's terms."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+__all__ = ["Settings"]
+
+
+def _none() -> Mapping[str, int]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a model is compressed. The same settings give the stock encoder's bytes.
+
+    Attributes:
+        qp: Quantisation parameter of tensors with two or more dimensions. Each step of
+            `2**qp_density` halves or doubles the step size; lower is finer.
+        nonweight_qp: Quantisation parameter of all other floating-point tensors: biases, norms.
+        qp_per_tensor: Names to quantisation parameters that go before these two.
+        qp_density: Quantisation parameters an octave, as a power of two (0 to 7).
+        dependent: Trellis-coded quantisation (TCQ), finer for the same size; otherwise uniform
+            (URQ), faster.
+        parameter_optimisation: Fit the coder's initial states to each tensor: some percent of
+            size for four times the time.
+        row_skipping: Flag all-zero rows instead of coding them.
+        unary_length: Greater-than flags of the binarisation (1 to 256).
+        scan_order: 0 to code row by row; 1 to 5 in blocks of `4 << scan_order` rows and columns,
+            with entry points for decoders that work in parallel. Such tensors cannot carry a
+            record.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    qp: int = -38
+    nonweight_qp: int = -75
+    qp_per_tensor: Mapping[str, int] = field(default_factory=_none)
+    qp_density: int = 2
+    dependent: bool = True
+    parameter_optimisation: bool = True
+    row_skipping: bool = True
+    unary_length: int = 11
+    scan_order: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "qp_per_tensor", MappingProxyType(dict(self.qp_per_tensor)))
+        _check_range("qp_density", self.qp_density, 0, 7)
+        limit = 1 << (5 + self.qp_density)
+        _check_range("qp", self.qp, -limit, limit - 1)
+        _check_range("nonweight_qp", self.nonweight_qp, -limit, limit - 1)
+        for name, qp in self.qp_per_tensor.items():
+            _check_range(f"qp of tensor {name}", qp, -limit, limit - 1)
+        _check_range("unary_length", self.unary_length, 1, 256)
+        _check_range("scan_order", self.scan_order, 0, 5)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        values = {name: getattr(self, name) for name in self.__slots__}
+        values["qp_per_tensor"] = dict(self.qp_per_tensor)  # a view of a dict cannot be pickled
+        return _restore, (values,)
+
+    def qp_of(self, name: str, dimensions: int) -> int:
+        """Return the quantisation parameter of a tensor."""
+        return self.qp_per_tensor.get(name, self.qp if dimensions > 1 else self.nonweight_qp)
+
+    def check_names(self, names: Collection[str]) -> None:
+        """Refuse quantisation parameters for tensors that are not there.
+
+        Raises:
+            ValueError: There are some.
+        """
+        unknown = sorted(set(self.qp_per_tensor) - set(names))
+        if unknown:
+            raise ValueError(f"qp_per_tensor names tensors that are not there: {unknown[:5]}")
+
+
+def _restore(values: dict[str, object]) -> Settings:
+    return Settings(**values)  # type: ignore[arg-type]
+
+
+def _check_range(name: str, value: int, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is an integer, not {type(value).__name__}")
+    if not least <= value <= most:
+        raise ValueError(f"{name} is {value}; it goes from {least} to {most}")

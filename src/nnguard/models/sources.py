@@ -1,0 +1,70 @@
+"""Opening whatever holds a model: a mapping, a module, a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nnguard.errors import ModelError
+from nnguard.models.safetensors import read_safetensors
+from nnguard.models.tensors import Tensor, from_arrays
+
+__all__ = ["CHECKPOINTS", "MODEL_SUFFIXES", "ModelLike", "open_model"]
+
+CHECKPOINTS = (".pt", ".pth", ".bin", ".ckpt")
+"""Names of PyTorch checkpoints end like this."""
+
+MODEL_SUFFIXES = (".safetensors", *CHECKPOINTS)
+"""Names of files that `open_model` reads end like this."""
+
+ModelLike = Mapping[str, Any] | str | os.PathLike[str] | Any
+"""A model: arrays or PyTorch tensors by name, a module, or the path of a file."""
+
+
+def open_model(model: ModelLike) -> list[Tensor]:
+    """Return the tensors of a model; those of a safetensors file are not read yet.
+
+    Args:
+        model: A mapping from names to NumPy arrays or PyTorch tensors, a PyTorch module, or the
+            path of a safetensors file or a PyTorch checkpoint (loaded with `weights_only`).
+
+    Raises:
+        ModelError: It cannot be read, or holds no tensors.
+        LimitError: The header of a safetensors file is too long.
+        OSError: The file cannot be read.
+        TypeError: It is none of these.
+    """
+    tensors = _open(model)
+    if not tensors:
+        raise ModelError("the model has no tensors")
+    return tensors
+
+
+def _open(model: ModelLike) -> list[Tensor]:
+    if isinstance(model, (str, os.PathLike)):
+        suffix = Path(model).suffix.lower()
+        if suffix == ".safetensors":
+            return read_safetensors(model)
+        if suffix in CHECKPOINTS:
+            from nnguard.models.pytorch import read_checkpoint
+
+            return read_checkpoint(model)
+        raise ModelError(
+            f"{os.fspath(model)}: cannot tell what kind of model this is",
+            hint="names end in " + ", ".join(MODEL_SUFFIXES),
+        )
+    if not isinstance(model, Mapping) and callable(getattr(model, "state_dict", None)):
+        model = model.state_dict()
+    if not isinstance(model, Mapping):
+        raise TypeError(f"a model is a mapping, a module or a path, not {type(model).__name__}")
+    if any(type(value).__module__.partition(".")[0] == "torch" for value in model.values()):
+        from nnguard.models.pytorch import from_torch
+
+        model = dict(model)
+        return [
+            from_torch(name, value) if hasattr(value, "detach") else from_arrays({name: value})[0]
+            for name, value in model.items()
+        ]
+    return from_arrays(model)

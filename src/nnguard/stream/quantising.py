@@ -1,0 +1,154 @@
+"""From weights to indices and back: uniform (URQ) and trellis-coded quantisation (TCQ).
+
+Both work a chunk at a time, so that memory does not follow the tensor. URQ gives each weight its
+index on its own. TCQ searches a path through a trellis of 8 states; the extension keeps 64 bytes a
+weight for that, so a large tensor is searched in windows that overlap, joined where both agree on
+the path. Decisions hundreds of weights away do not depend on each other but through rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from nncodec.extensions import deepCABAC
+
+from nnguard.stream.coding import MAX_INDEX, Indices, QuantisedTensor, step_size
+from nnguard.stream.headers import TensorHeader
+
+__all__ = ["CHUNK", "Weights", "dequantise", "dequantise_into", "fit_qp", "quantise"]
+
+Weights = npt.NDArray[np.float32]
+
+CHUNK = 1 << 20
+"""Weights that are handled at once: 4 MiB of them, 64 MiB of the trellis."""
+
+_WHOLE = 1 << 22
+"""Tensors up to this size are searched in one go: 256 MiB, and exactly what the stock coder finds."""
+
+_OVERLAP = 1 << 13
+_AGREEMENT = 64
+"""Consecutive equal indices of two windows that make a place to join them."""
+
+_NEXT_STATE = ((0, 2), (7, 5), (1, 3), (6, 4), (2, 0), (5, 7), (3, 1), (4, 6))
+"""Next state of the trellis by state and parity of the coded integer (ISO/IEC 15938-17)."""
+
+
+def fit_qp(largest: float, qp: int, qp_density: int) -> int:
+    """Return the quantisation parameter, or the next larger one whose indices can be coded.
+
+    Args:
+        largest: The largest magnitude of the weights.
+        qp: The quantisation parameter that is wanted.
+        qp_density: Steps an octave are `2**qp_density`.
+    """
+    while largest / step_size(qp, qp_density) > MAX_INDEX - 2:
+        qp += 1
+    return qp
+
+
+def quantise(header: TensorHeader, read: Callable[[int, int], Weights], qp: int) -> Indices:
+    """Return the indices of a tensor, as the stock coder chooses them.
+
+    Args:
+        header: The tensor's: shape, kind of quantisation, density, scan order.
+        read: Gives the weights from a position to another, row by row, C-contiguous.
+        qp: Quantisation parameter; see `fit_qp`.
+
+    Returns:
+        int32 array of the header's shape.
+    """
+    size = header.size
+    indices = np.zeros(size, np.int32)
+
+    def search(start: int, stop: int, found: Indices) -> None:
+        shape = header.shape if stop - start == size else (stop - start,)
+        deepCABAC.Encoder().quantLayer(
+            read(start, stop).reshape(shape),
+            found.reshape(shape),
+            int(header.dependent),
+            header.qp_density,
+            qp,
+            0.0,
+            0,
+            header.scan_order,
+            1,
+        )
+
+    if not header.dependent:
+        for start in range(0, size, CHUNK):
+            search(start, min(start + CHUNK, size), indices[start : start + CHUNK])
+    elif size <= _WHOLE or header.scan_order or not _search_in_windows(search, indices):
+        search(0, size, indices)
+    return indices.reshape(header.shape)
+
+
+def dequantise(tensor: QuantisedTensor) -> Weights:
+    """Return the weights, float32 of the tensor's shape, as the stock decoder gives them."""
+    weights = tensor.indices.astype(np.float32)
+    weights *= np.float32(tensor.step)
+    return weights
+
+
+def dequantise_into(indices: Indices, step: float) -> Weights:
+    """Turn indices into weights where they lie.
+
+    Args:
+        indices: int32, C-contiguous; overwritten.
+        step: Quantisation step size.
+
+    Returns:
+        The same memory as float32.
+    """
+    flat, weights = indices.reshape(-1), indices.reshape(-1).view(np.float32)
+    for start in range(0, flat.size, CHUNK):
+        part = slice(start, start + CHUNK)
+        np.multiply(flat[part].astype(np.float32), np.float32(step), out=weights[part])
+    return weights.reshape(indices.shape)
+
+
+def _search_in_windows(search: Callable[[int, int, Indices], None], indices: Indices) -> bool:
+    """Search one window after the other; tell whether all could be joined."""
+    size = indices.size
+    end = min(CHUNK + _OVERLAP, size)
+    search(0, end, indices[:end])
+    while end < size:
+        start, previous = end - 2 * _OVERLAP, end
+        end = min(end + CHUNK, size)
+        window = np.zeros(end - start, np.int32)
+        search(start, end, window)
+        joint = _joint(indices[start:previous], window[: 2 * _OVERLAP])
+        if joint is None:
+            return False
+        indices[start + joint : end] = window[joint:]
+    return True
+
+
+def _joint(first: Indices, second: Indices) -> int | None:
+    """Return where two searches of the same weights are on the same path, about the middle.
+
+    The end of the first and the beginning of the second are not yet what a longer search finds.
+    """
+    differences = np.flatnonzero(first != second)
+    middle = first.size // 2
+    edges = np.concatenate([[-1], differences, [first.size]])
+    for before, after in zip(edges[:-1], edges[1:], strict=True):
+        begin, stop = max(int(before) + 1, middle), min(int(after), middle + middle // 2)
+        if stop - begin >= _AGREEMENT and _state_is_certain(first[begin : begin + _AGREEMENT]):
+            return begin + _AGREEMENT
+    return None
+
+
+def _state_is_certain(indices: Indices) -> bool:
+    """Tell whether indices leave one path through the trellis only.
+
+    An index that is not 0 is odd where the state is.
+    """
+    states = set(range(8))
+    for index in indices.tolist():
+        if index:
+            states = {state for state in states if (state ^ index) & 1 == 0}
+        coded = (abs(index) + 1) // 2
+        states = {_NEXT_STATE[state][coded & 1] for state in states}
+    return len(states) == 1
