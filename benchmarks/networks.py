@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from nnguard.stream import Stream
 from nnguard.stream.coding import decode
-from nnguard.stream.quantising import dequantise
 from nnguard.stream.headers import PayloadType
+from nnguard.stream.quantising import dequantise
 
 __all__ = ["NETWORKS", "accuracy", "add_data_argument", "load_test_set", "load_weights"]
 

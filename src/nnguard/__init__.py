@@ -1,7 +1,8 @@
 """nnguard: sign NNCodec neural networks inside their own weights, and verify them.
 
     key = nnguard.SigningKey.generate()
-    release = nnguard.sign("model.nnc", key, issuer="acme.ai", name="resnet56", version="1.0")
+    stream = nnguard.compress("model.safetensors")
+    release = nnguard.sign(stream, key, issuer="acme.ai", name="resnet56", version="1.0")
     report = nnguard.verify(release, trust=[key.public_key])
     original = nnguard.strip(release, trust=[key.public_key])
 
@@ -16,6 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nnguard.attachment import attach, detach
+    from nnguard.compression.compress import compress
+    from nnguard.compression.decompress import (
+        MAX_WEIGHTS,
+        decompress,
+        decompress_to_file,
+        iter_tensors,
+    )
+    from nnguard.compression.settings import Settings
     from nnguard.crypto.keys import PublicKey, Signer, SigningKey, load_trust
     from nnguard.errors import (
         CapacityError,
@@ -23,20 +32,32 @@ if TYPE_CHECKING:
         KeyFormatError,
         LicenseError,
         LimitError,
+        ModelError,
         NnguardError,
         NoRecordError,
         UnlockError,
         VerificationError,
+        WorkerError,
         WrongKeyError,
     )
     from nnguard.inspection import Capacity, Inspection, capacity, inspect, plot_carrier
-    from nnguard.records import Attachment, Claims
+    from nnguard.records import Attachment, Claims, Shard
+    from nnguard.shards import (
+        SetReport,
+        StreamSet,
+        compress_set,
+        decompress_set,
+        sign_set,
+        strip_set,
+        verify_set,
+    )
     from nnguard.signing import NestedRecord, Report, sign, strip, verify
     from nnguard.stream import Stream
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "MAX_WEIGHTS",
     "Attachment",
     "Capacity",
     "CapacityError",
@@ -46,32 +67,53 @@ __all__ = [
     "KeyFormatError",
     "LicenseError",
     "LimitError",
+    "ModelError",
     "NestedRecord",
     "NnguardError",
     "NoRecordError",
     "PublicKey",
     "Report",
+    "SetReport",
+    "Settings",
+    "Shard",
     "Signer",
     "SigningKey",
     "Stream",
+    "StreamSet",
     "UnlockError",
     "VerificationError",
+    "WorkerError",
     "WrongKeyError",
     "__version__",
     "attach",
     "capacity",
+    "compress",
+    "compress_set",
+    "decompress",
+    "decompress_set",
+    "decompress_to_file",
     "detach",
     "inspect",
+    "iter_tensors",
     "load_trust",
     "plot_carrier",
     "sign",
+    "sign_set",
     "strip",
+    "strip_set",
     "verify",
+    "verify_set",
 ]
 
 _HOMES = {
     "attach": "attachment",
     "detach": "attachment",
+    "compress": "compression.compress",
+    "MAX_WEIGHTS": "compression.decompress",
+    "decompress": "compression.decompress",
+    "decompress_to_file": "compression.decompress",
+    "iter_tensors": "compression.decompress",
+    "Settings": "compression.settings",
     "PublicKey": "crypto.keys",
     "Signer": "crypto.keys",
     "SigningKey": "crypto.keys",
@@ -81,10 +123,12 @@ _HOMES = {
     "KeyFormatError": "errors",
     "LicenseError": "errors",
     "LimitError": "errors",
+    "ModelError": "errors",
     "NnguardError": "errors",
     "NoRecordError": "errors",
     "UnlockError": "errors",
     "VerificationError": "errors",
+    "WorkerError": "errors",
     "WrongKeyError": "errors",
     "Capacity": "inspection",
     "Inspection": "inspection",
@@ -93,6 +137,14 @@ _HOMES = {
     "plot_carrier": "inspection",
     "Attachment": "records",
     "Claims": "records",
+    "Shard": "records",
+    "SetReport": "shards",
+    "StreamSet": "shards",
+    "compress_set": "shards",
+    "decompress_set": "shards",
+    "sign_set": "shards",
+    "strip_set": "shards",
+    "verify_set": "shards",
     "NestedRecord": "signing",
     "Report": "signing",
     "sign": "signing",
@@ -104,6 +156,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Load the module that a public name comes from."""
+    if name == "torch":
+        return importlib.import_module("nnguard.torch")
     if name not in _HOMES:
         raise AttributeError(f"module 'nnguard' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"nnguard.{_HOMES[name]}"), name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["write_atomically", "write_bytes"]
+__all__ = ["make_folder_atomically", "write_atomically", "write_bytes"]
 
 _FLUSH_INTERVAL = 0.02
 
@@ -60,6 +61,37 @@ def write_bytes(path: Path, data: bytes, *, overwrite: bool, mode: int = 0o666) 
             rest = rest[file.write(rest) :]
 
     write_atomically(path, write, overwrite=overwrite, mode=mode)
+
+
+@contextlib.contextmanager
+def make_folder_atomically(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give a temporary folder beside `path` that gets the name when all is in it.
+
+    Args:
+        path: The folder to make.
+        overwrite: Replace a folder that exists.
+
+    Raises:
+        FileExistsError: `path` exists and `overwrite` is false.
+        OSError: The folder cannot be made; the temporary one is removed.
+    """
+    if not overwrite and path.exists():
+        raise FileExistsError(f"{path} exists already")
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if overwrite and path.exists():
+            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+            path.replace(old / path.name)
+            temporary.replace(path)
+            shutil.rmtree(old)
+        else:
+            temporary.replace(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _sync_directory(path.parent)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 from nnguard.crypto.cose import EDDSA, Label, Sign1, encode_cbor, parse_cbor, parse_sign1
 from nnguard.errors import VerificationError
 
-__all__ = ["Attachment", "Claims", "SignatureRecord", "model_digest"]
+__all__ = ["Attachment", "Claims", "Shard", "SignatureRecord", "model_digest"]
 
 _DIGEST_LABEL = b"nnguard model digest v1\0"
 _SHA_256 = -16  # COSE algorithm, RFC 9054
@@ -25,7 +25,7 @@ _SHORT = 4
 """Bytes of a unit's digest in a record that localises changes."""
 
 _ISSUER, _SUBJECT, _ISSUED_AT = 1, 2, 6  # CWT claims, RFC 8392
-_VERSION, _METADATA = "version", "meta"
+_VERSION, _METADATA, _SHARD = "version", "meta", "shard"
 
 
 def model_digest(unit_digests: Sequence[bytes]) -> bytes:
@@ -43,6 +43,46 @@ def _no_metadata() -> Mapping[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Shard:
+    """Which part of a larger model a stream is.
+
+    Attributes:
+        set_digest: Stands for all shards and their order, in hexadecimal; see
+            `nnguard.shards.set_digest`.
+        position: Of this shard in the set, from 0.
+        count: Shards of the set.
+    """
+
+    set_digest: str
+    position: int
+    count: int
+
+    def to_cwt(self) -> list[Any]:
+        """Return the value of the claim."""
+        return [bytes.fromhex(self.set_digest), self.position, self.count]
+
+    @classmethod
+    def from_cwt(cls, value: Any) -> Shard | None:
+        """Read the value of the claim, None where there is none.
+
+        Raises:
+            ValueError: It is malformed.
+        """
+        match value:
+            case None:
+                return None
+            case [bytes() as digest, int() as position, int() as count] if (
+                len(digest) == hashlib.sha256().digest_size and 0 <= position < count
+            ):
+                return cls(digest.hex(), position, count)
+        raise ValueError("shard")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the shard as JSON values."""
+        return {"set_digest": self.set_digest, "position": self.position, "count": self.count}
+
+
+@dataclass(frozen=True, slots=True)
 class Claims:
     """What a vendor says of a release, under the signature.
 
@@ -52,6 +92,7 @@ class Claims:
         version: Of the release.
         issued_at: When it was signed, to the second, UTC (CWT `iat`).
         metadata: Anything else, text to text.
+        shard: Which part of a larger model the stream is, if it is one.
     """
 
     issuer: str = ""
@@ -59,6 +100,7 @@ class Claims:
     version: str = ""
     issued_at: datetime | None = None
     metadata: Mapping[str, str] = field(default_factory=_no_metadata)
+    shard: Shard | None = None
 
     def to_cwt(self) -> dict[Any, Any]:
         """Return the CWT claims set (RFC 8392) with what is not empty."""
@@ -68,6 +110,7 @@ class Claims:
             _ISSUED_AT: None if self.issued_at is None else int(self.issued_at.timestamp()),
             _VERSION: self.version,
             _METADATA: dict(self.metadata),
+            _SHARD: None if self.shard is None else self.shard.to_cwt(),
         }
         return {label: value for label, value in claims.items() if value not in ("", None, {})}
 
@@ -88,6 +131,7 @@ class Claims:
                 version=claims.get(_VERSION, ""),
                 issued_at=issued_at,
                 metadata=metadata,
+                shard=Shard.from_cwt(claims.get(_SHARD)),
             )
             texts = [read.issuer, read.name, read.version, *metadata, *metadata.values()]
             well_formed = all(isinstance(text, str) for text in texts) and read.to_cwt() == claims
@@ -105,6 +149,7 @@ class Claims:
             "version": self.version,
             "issued_at": None if self.issued_at is None else self.issued_at.isoformat(),
             "metadata": dict(self.metadata),
+            "shard": None if self.shard is None else self.shard.to_json(),
         }
 
 

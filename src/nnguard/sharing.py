@@ -10,6 +10,10 @@ from __future__ import annotations
 import os
 import tempfile
 import weakref
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 __all__ = ["SharedFile"]
 
@@ -61,11 +65,12 @@ class SharedFile:
         """Length in bytes."""
         return os.fstat(self.descriptor).st_size
 
-    def write(self, data: memoryview, offset: int) -> int:
-        """Write bytes at a position; return where they end."""
-        while data:
-            written = os.pwrite(self.descriptor, data[:_CHUNK], offset)
-            data, offset = data[written:], offset + written
+    def write(self, data: bytes | npt.NDArray[Any], offset: int) -> int:
+        """Write bytes, or an array's memory, at a position; return where they end."""
+        rest = memoryview(np.frombuffer(data, np.uint8).data)
+        while rest:
+            written = os.pwrite(self.descriptor, rest[:_CHUNK], offset)
+            rest, offset = rest[written:], offset + written
         return offset
 
     def close(self) -> None:

@@ -126,10 +126,14 @@ def sign(
         ValueError: `issued_at` has no time zone or lies too far out, a claim cannot be encoded, or
             the signer's signature does not verify with its own public key.
     """
-    stream = as_stream(stream)
-    if issued_at is None:
-        issued_at = datetime.now(timezone.utc)
-    claims = _claims(issuer, name, version, issued_at, metadata or {})
+    claims = make_claims(issuer, name, version, metadata, issued_at)
+    return sign_claims(as_stream(stream), key, claims, localize=localize, progress=progress)
+
+
+def sign_claims(
+    stream: Stream, key: Signer, claims: Claims, *, localize: bool, progress: Progress | None
+) -> Stream:
+    """Sign a stream with claims that `make_claims` made; see `sign`."""
 
     def envelope(signer: Signer | None, digests: Sequence[bytes], aad: bytes) -> bytes:
         header = SignatureRecord.protected_header(
@@ -167,7 +171,7 @@ def verify(stream: StreamLike, trust: Trust, *, progress: Progress | None = None
         KeyFormatError: A trusted key cannot be read.
         LimitError: Reading the record would take too much memory or time.
     """
-    return _verify(as_stream(stream), load_trust(trust), progress)[0]
+    return verify_and_strip(as_stream(stream), load_trust(trust), progress)[0]
 
 
 def strip(stream: StreamLike, trust: Trust, *, progress: Progress | None = None) -> Stream:
@@ -175,14 +179,20 @@ def strip(stream: StreamLike, trust: Trust, *, progress: Progress | None = None)
 
     Args and errors are those of `verify`.
     """
-    return _verify(as_stream(stream), load_trust(trust), progress)[1]
+    return verify_and_strip(as_stream(stream), load_trust(trust), progress)[1]
 
 
-def _claims(
-    issuer: str, name: str, version: str, issued_at: datetime, metadata: Mapping[str, str]
+def make_claims(
+    issuer: str,
+    name: str,
+    version: str,
+    metadata: Mapping[str, str] | None,
+    issued_at: datetime | None,
 ) -> Claims:
-    """Check what the caller claims."""
-    metadata = MappingProxyType(dict(metadata))
+    """Check what the caller claims; errors and meaning are those of `sign`."""
+    metadata = MappingProxyType(dict(metadata or {}))
+    if issued_at is None:
+        issued_at = datetime.now(timezone.utc)
     texts = (issuer, name, version, *metadata, *metadata.values())
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("claims are text")
@@ -197,9 +207,10 @@ def _claims(
     return Claims(issuer, name, version, in_utc, metadata)
 
 
-def _verify(
+def verify_and_strip(
     stream: Stream, keys: Sequence[PublicKey], progress: Progress | None
 ) -> tuple[Report, Stream]:
+    """Do what `verify` and `strip` do."""
     with stream.start_hashing(progress) as hashing:
         extraction = extract(stream)
         record = _check_signature(extraction, keys)

@@ -183,7 +183,7 @@ def test_every_family_has_a_code_of_its_own() -> None:
     families = nnguard.NnguardError.__subclasses__()
     arguments = {nnguard.CapacityError: {"needed": 1, "available": 0}}
     codes = [exit_code_of(family("", **arguments.get(family, {}))) for family in families]
-    assert sorted(codes) == list(range(3, 12))
+    assert sorted(codes) == list(range(3, 14))
     assert set(codes) < set(EXIT_CODES)
 
 

@@ -16,6 +16,7 @@ from nnguard.stream.coding import (
     encode,
     find_settings,
 )
+from nnguard.stream.quantising import dequantise
 from nnguard.stream.units import Unit
 
 

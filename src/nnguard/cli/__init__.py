@@ -11,7 +11,7 @@ from collections.abc import Sequence
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import nnguard
-from nnguard.cli import attachment, inspection, keys, signing
+from nnguard.cli import attachment, compression, inspection, keys, signing
 from nnguard.cli.output import (
     EXIT_CODES,
     INTERRUPTED,
@@ -25,6 +25,7 @@ __all__ = ["main", "make_parser"]
 _EPILOG = """\
 example:
   nnguard keygen vendor
+  nnguard compress model.safetensors -o model.nnc
   nnguard sign model.nnc -o release.nnc --key vendor.key --issuer acme.ai --name resnet56
   nnguard verify release.nnc --trust vendor.pub
   nnguard strip release.nnc -o model.nnc --trust vendor.pub
@@ -43,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"nnguard {nnguard.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (keys, signing, attachment, inspection):
+    for group in (keys, compression, signing, attachment, inspection):
         group.add_commands(commands)
     return parser
 

@@ -39,6 +39,8 @@ EXIT_CODES = {
     9: "the license does not permit this",
     10: "unlocking failed",
     11: "a limit was exceeded",
+    12: "the model cannot be read or compressed",
+    13: "a worker process died",
 }
 
 INTERRUPTED = 130
@@ -53,6 +55,8 @@ _FAMILIES: dict[type[Exception], int] = {
     nnguard.LicenseError: 9,
     nnguard.UnlockError: 10,
     nnguard.LimitError: 11,
+    nnguard.ModelError: 12,
+    nnguard.WorkerError: 13,
     ValueError: 2,
 }
 
@@ -108,7 +112,9 @@ def describe_failure(error: Exception, *, as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def progress_bar(total: int, what: str, unit: str = "B") -> Iterator[Callable[[int], object]]:
+def progress_bar(
+    total: int | None, what: str, unit: str = "B"
+) -> Iterator[Callable[[int], object]]:
     """Show a progress bar on a terminal once the work has taken a second."""
     if not sys.stderr.isatty() or os.environ.get("NO_PROGRESS"):
         yield lambda _: None

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import nnguard
+from nnguard.cli.compression import (
+    add_settings,
+    add_workers,
+    compress_folder,
+    compress_model,
+)
 from nnguard.cli.keys import add_signing_key, load_signing_key
 from nnguard.cli.output import add_json, add_output, print_json, progress_bar, say
+from nnguard.models.sources import MODEL_SUFFIXES
 
 __all__ = ["add_commands"]
 
@@ -19,12 +28,18 @@ def add_commands(commands: Any) -> None:
         help="sign a model inside its own weights",
         description="Sign a model. The signature travels in the quantised weights; every NNCodec "
         "decoder reads the signed file.",
-        epilog="example:\n  nnguard sign model.nnc -o release.nnc --key vendor.key \\\n"
-        "      --issuer acme.ai --name resnet56 --version 1.0 --meta git=4f2a91c",
+        epilog="examples:\n  nnguard sign model.nnc -o release.nnc --key vendor.key \\\n"
+        "      --issuer acme.ai --name resnet56 --version 1.0 --meta git=4f2a91c\n"
+        "  nnguard sign model.safetensors -o release.nnc --key vendor.key --qp -32\n"
+        "  nnguard sign streams -o release --key vendor.key",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", metavar="MODEL", help="NNCodec stream")
-    add_output(parser, what="signed stream")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="NNCodec stream; a model file, compressed first; or a folder of shards of either",
+    )
+    add_output(parser, what="signed stream, or folder of streams,")
     add_signing_key(parser)
     parser.add_argument("--issuer", default="", help="who signs, such as a domain")
     parser.add_argument("--name", default="", help="what is signed")
@@ -38,6 +53,8 @@ def add_commands(commands: Any) -> None:
         action="store_true",
         help="let verify name the tensors that were changed; takes 4 bytes a unit",
     )
+    add_settings(parser)
+    add_workers(parser)
     add_json(parser)
     parser.set_defaults(run=_sign)
 
@@ -50,7 +67,7 @@ def add_commands(commands: Any) -> None:
         "  nnguard verify release.nnc --trust /etc/nnguard/trust --json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", metavar="FILE", help="signed stream")
+    parser.add_argument("file", metavar="FILE", help="signed stream, or a folder of them")
     _add_trust(parser)
     add_json(parser)
     parser.set_defaults(run=_verify)
@@ -62,8 +79,8 @@ def add_commands(commands: Any) -> None:
         epilog="example:\n  nnguard strip release.nnc -o model.nnc --trust vendor.pub",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", metavar="FILE", help="signed stream")
-    add_output(parser, what="original stream")
+    parser.add_argument("file", metavar="FILE", help="signed stream, or a folder of them")
+    add_output(parser, what="original stream, or folder of streams,")
     _add_trust(parser)
     add_json(parser)
     parser.set_defaults(run=_strip)
@@ -71,32 +88,68 @@ def add_commands(commands: Any) -> None:
 
 def _sign(options: argparse.Namespace) -> None:
     key = load_signing_key(options)
-    stream = nnguard.Stream.open(options.model)
-    with progress_bar(stream.size, "Signing") as progress:
-        signed = nnguard.sign(
-            stream,
-            key,
-            issuer=options.issuer,
-            name=options.name,
-            version=options.version,
-            metadata=dict(options.meta),
-            localize=options.localize,
-            progress=progress,
-        )
-    signed.save(options.output, overwrite=options.force)
-    growth = 100 * (signed.size - stream.size) / stream.size
+    claims: dict[str, Any] = {
+        "issuer": options.issuer,
+        "name": options.name,
+        "version": options.version,
+        "metadata": dict(options.meta),
+        "localize": options.localize,
+    }
+    output = Path(options.output)
+    before, after = (
+        _sign_folder(options, key, claims)
+        if Path(options.model).is_dir()
+        else (_sign_file(options, key, claims))
+    )
+    growth = 100 * (after - before) / before
     key_id = key.public_key.id.hex()
     if options.json:
-        sizes = {"size_before": stream.size, "size": signed.size}
+        sizes = {"size_before": before, "size": after}
         print_json({"ok": True, "file": options.output, "key_id": key_id, **sizes})
     else:
-        say(f"Signed with key {key_id}: {options.output}, {signed.size:,} bytes ({growth:+.3f} %)")
+        say(f"Signed with key {key_id}: {output}, {after:,} bytes ({growth:+.3f} %)")
+
+
+def _sign_file(
+    options: argparse.Namespace, key: nnguard.SigningKey, claims: dict[str, Any]
+) -> tuple[int, int]:
+    """Sign a stream, or a compressed model; return the stream's size before and after."""
+    output = Path(options.output)
+    if Path(options.model).suffix.lower() in MODEL_SUFFIXES:
+        stream = compress_model(options, output.parent)
+    else:
+        stream = nnguard.Stream.open(options.model)
+    with progress_bar(stream.size, "Signing") as progress:
+        signed = nnguard.sign(stream, key, **claims, progress=progress)
+    signed.save(output, overwrite=options.force)
+    return stream.size, signed.size
+
+
+def _sign_folder(
+    options: argparse.Namespace, key: nnguard.SigningKey, claims: dict[str, Any]
+) -> tuple[int, int]:
+    """Sign a folder of shards, compressed first where they are safetensors."""
+    model, output = Path(options.model), Path(options.output)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".nnguard.") as temporary:
+        if any(model.glob("*.safetensors.index.json")):
+            model = compress_folder(options, Path(temporary) / "streams")
+        streams = nnguard.StreamSet.open(model)
+        with progress_bar(2 * streams.size, "Signing") as progress:
+            signed = nnguard.sign_set(streams, key, **claims, progress=progress)
+        signed.save(output, overwrite=options.force)
+        return streams.size, signed.size
 
 
 def _verify(options: argparse.Namespace) -> None:
-    stream = nnguard.Stream.open(options.file)
-    with progress_bar(stream.size, "Verifying") as progress:
-        report = nnguard.verify(stream, options.trust, progress=progress)
+    report: nnguard.Report | nnguard.SetReport
+    if Path(options.file).is_dir():
+        streams = nnguard.StreamSet.open(options.file)
+        with progress_bar(streams.size, "Verifying") as progress:
+            report = nnguard.verify_set(streams, options.trust, progress=progress)
+    else:
+        stream = nnguard.Stream.open(options.file)
+        with progress_bar(stream.size, "Verifying") as progress:
+            report = nnguard.verify(stream, options.trust, progress=progress)
     if options.json:
         print_json({"ok": True, **report.to_json()})
         return
@@ -107,9 +160,15 @@ def _verify(options: argparse.Namespace) -> None:
 
 
 def _strip(options: argparse.Namespace) -> None:
-    stream = nnguard.Stream.open(options.file)
-    with progress_bar(stream.size, "Verifying") as progress:
-        original = nnguard.strip(stream, options.trust, progress=progress)
+    original: nnguard.Stream | nnguard.StreamSet
+    if Path(options.file).is_dir():
+        streams = nnguard.StreamSet.open(options.file)
+        with progress_bar(streams.size, "Verifying") as progress:
+            original = nnguard.strip_set(streams, options.trust, progress=progress)
+    else:
+        stream = nnguard.Stream.open(options.file)
+        with progress_bar(stream.size, "Verifying") as progress:
+            original = nnguard.strip(stream, options.trust, progress=progress)
     original.save(options.output, overwrite=options.force)
     if options.json:
         print_json({"ok": True, "file": options.output, "size": original.size})
@@ -117,7 +176,7 @@ def _strip(options: argparse.Namespace) -> None:
         say(f"Verified, and stripped: {options.output}, {original.size:,} bytes")
 
 
-def _lines(report: nnguard.Report) -> list[tuple[str, str]]:
+def _lines(report: nnguard.Report | nnguard.SetReport) -> list[tuple[str, str]]:
     claims = report.claims
     lines = [
         ("issuer", claims.issuer),
@@ -127,6 +186,10 @@ def _lines(report: nnguard.Report) -> list[tuple[str, str]]:
     ]
     lines += [("meta", f"{key}={value}") for key, value in claims.metadata.items()]
     lines += [("key", report.key_id), ("digest", report.digest)]
+    if claims.shard is not None:
+        lines.append(("shard", f"{claims.shard.position + 1} of {claims.shard.count}"))
+    if isinstance(report, nnguard.SetReport):
+        return lines + [("shard", name) for name in report.shards]
     for record in report.nested:
         trusted = ", by a trusted key" if record.verified else ""
         name = record.claims.name if record.claims is not None else ""

@@ -105,7 +105,7 @@ def _reachable(tensors: Sequence[Tensor], team: Crew) -> tuple[list[Values], obj
             places.append(tensor.values)
             continue
         places.append(FilePart(shared.path, offset, tensor.type.format.dtype))
-        offset = shared.write(memoryview(tensor.values.array).cast("B"), offset)
+        offset = shared.write(tensor.values.array, offset)
     return places, shared
 
 

@@ -68,7 +68,8 @@ def _decode(job: DecodeJob) -> Array | None:
     if header.payload_type == PayloadType.RAW_FLOAT:
         return _deliver(job, _raw(header, form, payload))
     if job.target is not None and form.name in ("float32", "int32"):
-        return _decode_in_place(job, payload, job.target)
+        _decode_in_place(job, payload, job.target)
+        return None
     indices, qp = decode_payload(header, payload, to_the_end=True)
     return _deliver(job, _values(header, form, indices, qp))
 
@@ -113,5 +114,5 @@ def _raw(header: TensorHeader, form: Format, payload: bytes) -> Array:
 def _deliver(job: DecodeJob, values: Array) -> Array | None:
     if job.target is None:
         return values
-    SharedFile.open_to_write(job.target.path).write(memoryview(values).cast("B"), job.target.offset)
+    SharedFile.open_to_write(job.target.path).write(values, job.target.offset)
     return None

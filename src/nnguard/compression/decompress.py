@@ -181,7 +181,7 @@ def decompress_to_file(
         else:
             os.truncate(file.fileno(), layout.size)
         place = SharedFile(os.dup(file.fileno()), str(file.name))
-        place.write(memoryview(layout.header), 0)
+        place.write(layout.header, 0)
         _decode_into(place, layout.offsets, stream, tensors, workers, executor, progress)
 
     write_atomically(Path(path), write, overwrite=overwrite)
@@ -205,17 +205,13 @@ def coded_tensors(stream: Stream, max_weights: int) -> list[CodedTensor]:
                 hint="decode it with the nncodec package",
             )
         if header.size > max_weights:
-            raise LimitError(
-                f"tensor {header.name} has {header.size} weights; limit {max_weights}"
-            )
+            raise LimitError(f"tensor {header.name} has {header.size} weights; limit {max_weights}")
         headers.append(header)
     if len({header.name for header in headers}) != len(headers):
         raise FormatError("two tensors of the stream have the same name")
     return [
         CodedTensor(at, header, kind, kind.shape_of(header))
-        for at, header, kind in zip(
-            positions, headers, read_topology(stream, headers), strict=True
-        )
+        for at, header, kind in zip(positions, headers, read_topology(stream, headers), strict=True)
     ]
 
 
@@ -265,7 +261,7 @@ def _decode_into(
         for batch, values in run(team, batches, prepare, decode_jobs):
             for position, flat in zip(batch.positions, values, strict=True):
                 if flat is not None:
-                    file.write(memoryview(flat).cast("B"), offsets[position])
+                    file.write(flat, offsets[position])
             _tell(progress, tensors, batch)
 
 

@@ -1,14 +1,12 @@
 """Where tensors are coded: in this process, in worker processes, or in an executor of the caller's.
 
-The extension holds the interpreter's lock while it codes, so only processes run side by side. They
-come from loky: unlike those of `multiprocessing` they do not run the caller's main module again,
-and one that dies is noticed (`docs/adr/0007-workers.md`).
+The extension holds the interpreter's lock while it codes, so only processes run side by side.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -22,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from nnguard.compression.processes import WorkerProcesses
 from nnguard.errors import NnguardError, WorkerError
 
 __all__ = ["Batch", "Crew", "crew", "make_batches", "run"]
@@ -85,7 +84,9 @@ class Crew:
 
 
 @contextmanager
-def crew(batches: Sequence[Batch], workers: int | None, executor: Executor | None) -> Iterator[Crew]:
+def crew(
+    batches: Sequence[Batch], workers: int | None, executor: Executor | None
+) -> Iterator[Crew]:
     """Give the workers that were asked for, and see to it that none is left behind.
 
     Args:
@@ -106,17 +107,13 @@ def crew(batches: Sequence[Batch], workers: int | None, executor: Executor | Non
     if wanted <= 1 or sum(batch.size for batch in batches) < _WORTH_WORKERS:
         yield Crew(None, 1, shares_files=True)
         return
-    from loky.process_executor import ProcessPoolExecutor  # type: ignore[import-untyped]
-
-    # Without BLAS threads, of which each worker would start as many as there are processors.
-    environment = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    pool = ProcessPoolExecutor(wanted, initializer=_start, env=environment)
-    done = False
+    pool = WorkerProcesses(wanted)
+    finished = False
     try:
         yield Crew(pool, wanted + 1, shares_files=True)
-        done = True
+        finished = True
     finally:
-        pool.shutdown(kill_workers=not done)
+        pool.shutdown(cancel_futures=not finished)
 
 
 def run(
@@ -149,7 +146,7 @@ def run(
     running: dict[Future[list[_Result]], tuple[Batch, object]] = {}
     try:
         while True:
-            while len(running) < team.in_flight and (batch := next(waiting, None)) is not None:
+            for batch in itertools.islice(waiting, team.in_flight - len(running)):
                 jobs, kept = prepare(batch)
                 running[team.executor.submit(work, jobs)] = batch, kept
             if not running:
@@ -183,11 +180,3 @@ def _processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _start() -> None:
-    """Set a worker up: Ctrl-C is for the parent, and the extension prints where nobody reads."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with open(os.devnull, "w") as nowhere:  # noqa: PTH123
-        os.dup2(nowhere.fileno(), 1)
-

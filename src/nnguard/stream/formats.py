@@ -211,13 +211,14 @@ def _said(stream: Stream) -> dict[str, Any]:
     if unit is None or not (text := _text(unit)).startswith(f'{{"{_KEY}":'):
         return {}
     try:
-        match json.loads(text):
-            case {"nnguard": {**said}} if said.keys() <= {"formats", "scalars"}:
-                formats = said.get("formats", {})
-                lists = [said.get("scalars", []), *formats.values()]
-                if formats.keys() <= FORMATS.keys() and all(isinstance(e, list) for e in lists):
-                    return said
-    except (ValueError, AttributeError, RecursionError):
+        said = json.loads(text)[_KEY]
+        lists = [said.get("scalars", []), *said.get("formats", {}).values()]
+        known = said.keys() <= {"formats", "scalars"} and said.get("formats", {}).keys() <= (
+            FORMATS.keys()
+        )
+        if known and all(isinstance(ranges, list) for ranges in lists):
+            return dict(said)
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
         pass
     raise FormatError("the topology unit is malformed", offset=unit.offset)
 

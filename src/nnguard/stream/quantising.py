@@ -8,6 +8,7 @@ the path. Decisions hundreds of weights away do not depend on each other but thr
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -25,7 +26,7 @@ CHUNK = 1 << 20
 """Weights that are handled at once: 4 MiB of them, 64 MiB of the trellis."""
 
 _WHOLE = 1 << 22
-"""Tensors up to this size are searched in one go: 256 MiB, and exactly what the stock coder finds."""
+"""Tensors up to this size are searched in one go, in 256 MiB: just what the stock coder finds."""
 
 _OVERLAP = 1 << 13
 _AGREEMENT = 64
@@ -133,7 +134,7 @@ def _joint(first: Indices, second: Indices) -> int | None:
     differences = np.flatnonzero(first != second)
     middle = first.size // 2
     edges = np.concatenate([[-1], differences, [first.size]])
-    for before, after in zip(edges[:-1], edges[1:], strict=True):
+    for before, after in itertools.pairwise(edges):
         begin, stop = max(int(before) + 1, middle), min(int(after), middle + middle // 2)
         if stop - begin >= _AGREEMENT and _state_is_certain(first[begin : begin + _AGREEMENT]):
             return begin + _AGREEMENT

@@ -1,0 +1,233 @@
+"""`compress`, `decompress`, and the options that say how."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import nnguard
+from nnguard.cli.output import add_json, add_output, print_json, progress_bar, say
+
+__all__ = ["add_commands", "add_settings", "add_workers", "compress_folder", "compress_model"]
+
+
+def add_commands(commands: Any) -> None:
+    """Add `compress` and `decompress`."""
+    parser = commands.add_parser(
+        "compress",
+        help="compress a model to an NNCodec stream",
+        description="Compress a safetensors file, a PyTorch checkpoint, or a folder of safetensors "
+        "shards with its index. Integers are kept as they are, all else is quantised.",
+        epilog="examples:\n"
+        "  nnguard compress model.safetensors -o model.nnc\n"
+        "  nnguard compress checkpoint.pth -o model.nnc --qp -32 --urq\n"
+        "  nnguard compress sharded-model -o streams",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "model", metavar="MODEL", help=".safetensors, .pt, .pth, .bin, .ckpt, or a folder of shards"
+    )
+    add_output(parser, what="stream, or folder of streams,")
+    add_settings(parser)
+    add_workers(parser)
+    add_json(parser)
+    parser.set_defaults(run=_compress)
+
+    parser = commands.add_parser(
+        "decompress",
+        help="decode a stream to a safetensors file",
+        description="Decode a stream, or a folder of them, to safetensors. Nothing is verified "
+        "unless --trust says whose signature to check.",
+        epilog="examples:\n"
+        "  nnguard decompress model.nnc -o model.safetensors\n"
+        "  nnguard decompress release.nnc -o model.safetensors --trust vendor.pub",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", metavar="FILE", help="stream, or a folder of streams")
+    add_output(parser, what="safetensors file, or folder of shards,")
+    parser.add_argument(
+        "--trust",
+        action="append",
+        metavar="PATH",
+        help="verify first: trusted public keys, a PEM file or a directory; may be repeated",
+    )
+    parser.add_argument(
+        "--max-weights",
+        type=int,
+        default=nnguard.MAX_WEIGHTS,
+        metavar="N",
+        help="refuse streams with a larger tensor (%(default)s)",
+    )
+    add_workers(parser)
+    add_json(parser)
+    parser.set_defaults(run=_decompress)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the coder."""
+    default = nnguard.Settings()
+    group = parser.add_argument_group("coding")
+    group.add_argument(
+        "--qp",
+        type=int,
+        default=default.qp,
+        metavar="N",
+        help="quantisation parameter of weights, lower is finer (%(default)s)",
+    )
+    group.add_argument(
+        "--nonweight-qp",
+        type=int,
+        default=default.nonweight_qp,
+        metavar="N",
+        help="the same for tensors of one dimension (%(default)s)",
+    )
+    group.add_argument(
+        "--qp-of",
+        action="append",
+        default=[],
+        type=_named_qp,
+        metavar="NAME=N",
+        help="the same for one tensor; may be repeated",
+    )
+    group.add_argument(
+        "--qp-density",
+        type=int,
+        default=default.qp_density,
+        metavar="N",
+        help="quantisation parameters an octave, as a power of two (%(default)s)",
+    )
+    group.add_argument(
+        "--urq", action="store_true", help="uniform instead of trellis-coded quantisation"
+    )
+    group.add_argument(
+        "--fast",
+        action="store_true",
+        help="no parameter optimisation: some percent larger, four times as fast",
+    )
+    group.add_argument(
+        "--no-row-skipping", action="store_true", help="code all-zero rows like all others"
+    )
+
+
+def _settings_of(options: argparse.Namespace) -> nnguard.Settings:
+    """Return the settings that the options name."""
+    return nnguard.Settings(
+        qp=options.qp,
+        nonweight_qp=options.nonweight_qp,
+        qp_per_tensor=dict(options.qp_of),
+        qp_density=options.qp_density,
+        dependent=not options.urq,
+        parameter_optimisation=not options.fast,
+        row_skipping=not options.no_row_skipping,
+    )
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Add the option for the number of processes."""
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes (as many as there are processors)"
+    )
+
+
+def compress_model(options: argparse.Namespace, spool: Path) -> nnguard.Stream:
+    """Compress the model that the options name, with a progress bar."""
+    with progress_bar(Path(options.model).stat().st_size, "Compressing") as progress:
+        return nnguard.compress(
+            options.model,
+            _settings_of(options),
+            workers=options.workers,
+            spool=spool,
+            progress=progress,
+        )
+
+
+def compress_folder(options: argparse.Namespace, output: Path) -> Path:
+    """Compress the folder of shards that the options name, with a progress bar."""
+    model = Path(options.model)
+    with progress_bar(_total_size(model, ".safetensors"), "Compressing") as progress:
+        nnguard.compress_set(
+            model,
+            output,
+            _settings_of(options),
+            workers=options.workers,
+            overwrite=options.force,
+            progress=progress,
+        )
+    return output
+
+
+def _total_size(folder: Path, suffix: str) -> int:
+    """Return the bytes of a folder's files with this suffix."""
+    return sum(path.stat().st_size for path in folder.glob(f"*{suffix}"))
+
+
+def _compress(options: argparse.Namespace) -> None:
+    start = time.monotonic()
+    model, output = Path(options.model), Path(options.output)
+    if model.is_dir():
+        before = _total_size(model, ".safetensors")
+        after = _total_size(compress_folder(options, output), ".nnc")
+    else:
+        before = model.stat().st_size
+        stream = compress_model(options, output.parent)
+        stream.save(output, overwrite=options.force)
+        after = stream.size
+    _report(options, "Compressed", before, after, max(before, after), time.monotonic() - start)
+
+
+def _decompress(options: argparse.Namespace) -> None:
+    start = time.monotonic()
+    file, output = Path(options.file), Path(options.output)
+    limits: dict[str, Any] = {"workers": options.workers, "max_weights": options.max_weights}
+    if file.is_dir():
+        streams = nnguard.StreamSet.open(file, in_memory=options.trust is not None)
+        if options.trust is not None:
+            with progress_bar(streams.size, "Verifying") as progress:
+                nnguard.verify_set(streams, options.trust, progress=progress)
+        before = streams.size
+        with progress_bar(None, "Decompressing") as progress:
+            nnguard.decompress_set(
+                streams, output, overwrite=options.force, progress=progress, **limits
+            )
+        after = _total_size(output, ".safetensors")
+    else:
+        stream = nnguard.Stream.open(file)
+        if options.trust is not None:
+            # The same bytes are verified and decoded, whatever becomes of the file meanwhile.
+            stream = nnguard.Stream.from_bytes(bytes(stream))
+            with progress_bar(stream.size, "Verifying") as progress:
+                nnguard.verify(stream, options.trust, progress=progress)
+        before = stream.size
+        with progress_bar(None, "Decompressing") as progress:
+            nnguard.decompress_to_file(
+                stream, output, overwrite=options.force, progress=progress, **limits
+            )
+        after = output.stat().st_size
+    _report(options, "Decompressed", before, after, max(before, after), time.monotonic() - start)
+
+
+def _report(
+    options: argparse.Namespace, done: str, before: int, after: int, model: int, seconds: float
+) -> None:
+    """Say what became of the file; the rate is that of the uncompressed side."""
+    if options.json:
+        sizes = {"size_before": before, "size": after, "seconds": round(seconds, 3)}
+        print_json({"ok": True, "file": options.output, **sizes})
+        return
+    percent, rate = 100 * after / max(before, 1), model / 1e6 / max(seconds, 1e-9)
+    say(
+        f"{done}: {options.output}, {after:,} bytes ({percent:.1f} % of {before:,}), "
+        f"{seconds:.1f} s, {rate:.1f} MB/s"
+    )
+
+
+def _named_qp(text: str) -> tuple[str, int]:
+    name, equals, qp = text.rpartition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=N")
+    try:
+        return name, int(qp)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{qp!r} is not a number") from None

@@ -1,0 +1,389 @@
+"""Models in several files: a folder of shards and an index, signed as one.
+
+Large models come as safetensors shards with `model.safetensors.index.json`, which says where each
+tensor is. Here such a folder becomes one of streams, with `model.nnc.index.json`. Signing it signs
+every stream, together with a digest of the whole set: a shard that is missing, swapped or of
+another release is refused, and so is an index that does not say where things are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from nnguard.compression.compress import compress
+from nnguard.compression.decompress import MAX_WEIGHTS, coded_tensors, decompress_to_file
+from nnguard.compression.settings import Settings
+from nnguard.crypto.keys import Signer, Trust, load_trust
+from nnguard.errors import FormatError, LimitError, ModelError, VerificationError
+from nnguard.files import make_folder_atomically, write_bytes
+from nnguard.models.safetensors import read_safetensors
+from nnguard.records import Claims, Shard, model_digest
+from nnguard.signing import Progress, Report, make_claims, sign_claims, verify_and_strip
+from nnguard.stream import Stream
+
+__all__ = [
+    "SetReport",
+    "StreamSet",
+    "compress_set",
+    "decompress_set",
+    "set_digest",
+    "sign_set",
+    "strip_set",
+    "verify_set",
+]
+
+SAFETENSORS_INDEX = "model.safetensors.index.json"
+STREAM_INDEX = "model.nnc.index.json"
+
+_INDEX_SUFFIX = ".index.json"
+_MAX_INDEX = 1 << 28
+_DIGEST_LABEL = b"nnguard set digest v1\0"
+
+Folder = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSet:
+    """The streams of a folder, in the order of their names.
+
+    Attributes:
+        weight_map: Name of the file that holds each tensor, as the index says.
+        streams: Names of the files to their streams.
+    """
+
+    weight_map: Mapping[str, str]
+    streams: Mapping[str, Stream]
+
+    @classmethod
+    def open(cls, folder: Folder, *, in_memory: bool = False) -> StreamSet:
+        """Index the streams that the folder's index lists.
+
+        Args:
+            folder: The folder.
+            in_memory: Read the files whole, so that what is verified is what is used.
+
+        Raises:
+            FormatError: The index or a stream is malformed.
+            VerificationError: A file is missing, or there is one that the index does not list.
+            OSError: The folder cannot be read.
+        """
+        folder = Path(folder)
+        weight_map = _read_index(folder, ".nnc", FormatError)
+        names = sorted(set(weight_map.values()))
+        present = {path.name for path in folder.glob("*.nnc")}
+        if missing := sorted(set(names) - present):
+            raise VerificationError(f"shards are missing: {', '.join(missing[:5])}")
+        if stray := sorted(present - set(names)):
+            raise VerificationError(f"not part of the set: {', '.join(stray[:5])}")
+
+        def opened(path: Path) -> Stream:
+            return Stream.from_bytes(path.read_bytes()) if in_memory else Stream.open(path)
+
+        return cls(weight_map, {name: opened(folder / name) for name in names})
+
+    @property
+    def size(self) -> int:
+        """Bytes of all streams."""
+        return sum(stream.size for stream in self.streams.values())
+
+    def save(self, folder: Folder, *, overwrite: bool = False) -> None:
+        """Write the streams and their index to a folder: a temporary one that is then renamed.
+
+        Raises:
+            FileExistsError: The folder exists and `overwrite` is false.
+            OSError: It cannot be written; nothing is left behind.
+        """
+        with make_folder_atomically(Path(folder), overwrite=overwrite) as temporary:
+            for name, stream in self.streams.items():
+                stream.save(temporary / name)
+            _write_index(temporary / STREAM_INDEX, self.weight_map)
+
+
+@dataclass(frozen=True, slots=True)
+class SetReport:
+    """What `verify_set` found; there is none for a set that is not what was signed.
+
+    Attributes:
+        claims: What the vendor says of the release.
+        key_id: The key that signed, in hexadecimal.
+        digest: Digest of the original set, in hexadecimal; see `set_digest`.
+        shards: Names of the files to the reports of their streams, in order.
+    """
+
+    claims: Claims
+    key_id: str
+    digest: str
+    shards: Mapping[str, Report]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return {
+            "claims": self.claims.to_json(),
+            "key_id": self.key_id,
+            "digest": self.digest,
+            "shards": {name: report.to_json() for name, report in self.shards.items()},
+        }
+
+
+def set_digest(digests: Mapping[str, bytes]) -> bytes:
+    """Return the digest of a set: SHA-256 over a label, the number of shards, names and digests.
+
+    Args:
+        digests: Names of the files to the digests of the original models in them (`model_digest`).
+            They count in the order of the names.
+    """
+    parts = [_DIGEST_LABEL, len(digests).to_bytes(4, "big")]
+    for name in sorted(digests):
+        encoded = name.encode()
+        parts += [len(encoded).to_bytes(4, "big"), encoded, digests[name]]
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def compress_set(
+    folder: Folder,
+    output: Folder,
+    settings: Settings | None = None,
+    *,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Compress the safetensors shards of a folder to a folder of streams, shard by shard.
+
+    Args:
+        folder: Holds the shards and `model.safetensors.index.json`.
+        output: The folder to make.
+        settings: See `compress`.
+        workers: See `compress`.
+        executor: See `compress`.
+        overwrite: Replace a folder that is there already.
+        progress: See `compress`.
+
+    Raises:
+        ModelError: The index does not fit the shards; see also `compress`.
+        FileExistsError: The folder exists and `overwrite` is false.
+        WorkerError: See `compress`.
+    """
+    folder, settings = Path(folder), settings or Settings()
+    weight_map = _read_index(folder, ".safetensors", ModelError)
+    settings.check_names(weight_map)
+    stream_map = {name: Path(file).stem + ".nnc" for name, file in weight_map.items()}
+    with make_folder_atomically(Path(output), overwrite=overwrite) as temporary:
+        for file in sorted(set(weight_map.values())):
+            names = {tensor.name for tensor in read_safetensors(folder / file)}
+            if names != {name for name, where in weight_map.items() if where == file}:
+                raise ModelError(f"the index of {folder} does not list the tensors of {file}")
+            own = {name: qp for name, qp in settings.qp_per_tensor.items() if name in names}
+            stream = compress(
+                folder / file,
+                replace(settings, qp_per_tensor=own),
+                workers=workers,
+                executor=executor,
+                spool=temporary,
+                progress=progress,
+            )
+            stream.save(temporary / (Path(file).stem + ".nnc"))
+        _write_index(temporary / STREAM_INDEX, stream_map)
+
+
+def decompress_set(
+    streams: StreamSet | Folder,
+    output: Folder,
+    *,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    max_weights: int = MAX_WEIGHTS,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Decode a folder of streams to a folder of safetensors shards; nothing is verified.
+
+    Args and errors are those of `decompress_to_file`.
+    """
+    streams = _as_set(streams)
+    with make_folder_atomically(Path(output), overwrite=overwrite) as temporary:
+        for name, stream in streams.streams.items():
+            decompress_to_file(
+                stream,
+                temporary / (Path(name).stem + ".safetensors"),
+                workers=workers,
+                executor=executor,
+                max_weights=max_weights,
+                progress=progress,
+            )
+        weight_map = {
+            tensor: Path(name).stem + ".safetensors" for tensor, name in streams.weight_map.items()
+        }
+        _write_index(temporary / SAFETENSORS_INDEX, weight_map)
+
+
+def sign_set(
+    streams: StreamSet | Folder,
+    key: Signer,
+    *,
+    issuer: str = "",
+    name: str = "",
+    version: str = "",
+    metadata: Mapping[str, str] | None = None,
+    issued_at: datetime | None = None,
+    localize: bool = False,
+    progress: Progress | None = None,
+) -> StreamSet:
+    """Sign all shards of a model, bound to each other.
+
+    Args and errors are those of `sign`; `progress` counts every byte twice, once for the digest of
+    the set and once for the signature.
+
+    Returns:
+        The signed set; its shards also verify one by one.
+    """
+    streams = _as_set(streams)
+    claims = make_claims(issuer, name, version, metadata, issued_at)
+    digests = {}
+    for file, stream in streams.streams.items():
+        with stream.start_hashing(progress) as hashing:
+            digests[file] = model_digest(hashing.result())
+    whole = set_digest(digests).hex()
+    signed = {
+        file: sign_claims(
+            stream,
+            key,
+            replace(claims, shard=Shard(whole, position, len(digests))),
+            localize=localize,
+            progress=progress,
+        )
+        for position, (file, stream) in enumerate(streams.streams.items())
+    }
+    return replace(streams, streams=signed)
+
+
+def verify_set(
+    streams: StreamSet | Folder, trust: Trust, *, progress: Progress | None = None
+) -> SetReport:
+    """Check that a folder of streams is the set that a trusted vendor signed, every bit of it.
+
+    The checks, in this order: every file of the index is there, and no other stream; each stream
+    verifies (see `verify`) and was signed as part of a set; all are of this set, by one key, with
+    the same claims; none is missing; the index says where each tensor is.
+
+    Raises:
+        VerificationError: A shard is missing, stray, changed, or of another release; or the index
+            was changed.
+        NoRecordError: A shard is not signed.
+        WrongKeyError: See `verify`.
+        FormatError: See `verify`.
+        LimitError: See `verify`.
+    """
+    return verify_and_strip_set(_as_set(streams), trust, progress)[0]
+
+
+def strip_set(
+    streams: StreamSet | Folder, trust: Trust, *, progress: Progress | None = None
+) -> StreamSet:
+    """Verify a set and return the originals that were signed, byte for byte.
+
+    Args and errors are those of `verify_set`.
+    """
+    return verify_and_strip_set(_as_set(streams), trust, progress)[1]
+
+
+def verify_and_strip_set(
+    streams: StreamSet, trust: Trust, progress: Progress | None
+) -> tuple[SetReport, StreamSet]:
+    """Do what `verify_set` and `strip_set` do."""
+    keys = load_trust(trust)
+    reports: dict[str, Report] = {}
+    originals: dict[str, Stream] = {}
+    for name, stream in streams.streams.items():
+        try:
+            reports[name], originals[name] = verify_and_strip(stream, keys, progress)
+        except VerificationError as error:
+            raise VerificationError(f"{name}: {error}", tensors=error.tensors) from None
+    report = _check_set(reports)
+    _check_index(streams)
+    return report, replace(streams, streams=originals)
+
+
+def _check_set(reports: Mapping[str, Report]) -> SetReport:
+    """Check that verified shards are one whole set."""
+    digest = set_digest({name: bytes.fromhex(report.digest) for name, report in reports.items()})
+    first = next(iter(reports.values()))
+    for position, (name, report) in enumerate(reports.items()):
+        shard = report.claims.shard
+        if shard is None:
+            raise VerificationError(f"{name} was signed by itself, not as part of a set")
+        if shard.count != len(reports):
+            raise VerificationError(
+                f"{name} is one of {shard.count} shards, and there are {len(reports)}"
+            )
+        if shard.position != position:
+            raise VerificationError(f"{name} is in the place of another shard of its set")
+    found = {name: _shard(report).set_digest for name, report in reports.items()}
+    if foreign := sorted(name for name, said in found.items() if said != digest.hex()):
+        usual = max(found.values(), key=list(found.values()).count)
+        strangers = sorted(name for name, said in found.items() if said != usual) or foreign
+        raise VerificationError(f"not of the same release: {', '.join(strangers[:5])}")
+    claims = replace(first.claims, shard=None)
+    for name, report in reports.items():
+        if report.key_id != first.key_id or replace(report.claims, shard=None) != claims:
+            raise VerificationError(f"{name} has other claims than the rest of its set")
+    return SetReport(claims, first.key_id, digest.hex(), reports)
+
+
+def _shard(report: Report) -> Shard:
+    assert report.claims.shard is not None
+    return report.claims.shard
+
+
+def _check_index(streams: StreamSet) -> None:
+    """Check that the index, which is not signed, is the one that the shards make."""
+    names = [
+        (tensor.header.name, file)
+        for file, stream in streams.streams.items()
+        for tensor in coded_tensors(stream, MAX_WEIGHTS)
+    ]
+    if len(dict(names)) != len(names) or dict(names) != dict(streams.weight_map):
+        raise VerificationError("the index does not say where the tensors are")
+
+
+def _as_set(streams: StreamSet | Folder) -> StreamSet:
+    return streams if isinstance(streams, StreamSet) else StreamSet.open(streams)
+
+
+def _read_index(
+    folder: Path, suffix: str, error: type[FormatError] | type[ModelError]
+) -> dict[str, str]:
+    """Return the map from tensors to files of the one index in a folder."""
+    found = sorted(folder.glob(f"*{suffix}{_INDEX_SUFFIX}"))
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is no folder")
+    if len(found) != 1:
+        raise error(f"{folder} has {len(found)} files *{suffix}{_INDEX_SUFFIX}; it needs one")
+    if found[0].stat().st_size > _MAX_INDEX:
+        raise LimitError(f"{found[0]} has {found[0].stat().st_size} bytes; limit {_MAX_INDEX}")
+    try:
+        weight_map = json.loads(found[0].read_bytes())["weight_map"]
+        if weight_map and all(_is_plain(file, suffix) for file in weight_map.values()):
+            return dict(weight_map)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    raise error(f"{found[0]} is no index of files *{suffix}")
+
+
+def _is_plain(file: Any, suffix: str) -> bool:
+    """Tell whether this is the name of a file, and of nothing outside its folder."""
+    return isinstance(file, str) and file.endswith(suffix) and not set(file) & set("/\\\0")
+
+
+def _write_index(path: Path, weight_map: Mapping[str, str]) -> None:
+    index = {"metadata": {}, "weight_map": dict(weight_map)}
+    write_bytes(path, json.dumps(index, indent=2).encode() + b"\n", overwrite=False)
