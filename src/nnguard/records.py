@@ -143,13 +143,14 @@ class Claims:
 
     def to_json(self) -> dict[str, Any]:
         """Return the claims as JSON values."""
+        shard = {} if self.shard is None else {"shard": self.shard.to_json()}
         return {
             "issuer": self.issuer,
             "name": self.name,
             "version": self.version,
             "issued_at": None if self.issued_at is None else self.issued_at.isoformat(),
             "metadata": dict(self.metadata),
-            "shard": None if self.shard is None else self.shard.to_json(),
+            **shard,
         }
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnguard.errors import FormatError
+from nnguard.models.tensors import Values
 from nnguard.sharing import SharedFile
 from nnguard.stream.coding import Indices, decode_payload, step_size
 from nnguard.stream.formats import Array, Format, TensorType
@@ -41,12 +42,14 @@ class DecodeJob:
         header: Of its unit.
         type: What it was.
         unit: The unit's bytes.
+        size: How many they are.
         target: Where to write it; None to return it.
     """
 
     header: TensorHeader
     type: TensorType
-    unit: bytes
+    unit: Values
+    size: int
     target: Target | None
 
 
@@ -64,7 +67,7 @@ def decode_jobs(jobs: Sequence[DecodeJob]) -> list[Array | None]:
 
 def _decode(job: DecodeJob) -> Array | None:
     header, form = job.header, job.type.format
-    payload = job.unit[header.payload_offset :]
+    payload = job.unit.read(header.payload_offset, job.size)
     if header.payload_type == PayloadType.RAW_FLOAT:
         return _deliver(job, _raw(header, form, payload))
     if job.target is not None and form.name in ("float32", "int32"):
@@ -92,7 +95,7 @@ def _range(form: Format) -> tuple[int, int]:
     return int(limits.min), int(limits.max)
 
 
-def _decode_in_place(job: DecodeJob, payload: bytes, target: Target) -> None:
+def _decode_in_place(job: DecodeJob, payload: Array, target: Target) -> None:
     """Decode into the file's pages, so that the tensor takes no memory besides."""
     start = target.offset % mmap.ALLOCATIONGRANULARITY
     length = start + job.header.size * _WORD
@@ -104,7 +107,7 @@ def _decode_in_place(job: DecodeJob, payload: bytes, target: Target) -> None:
     _values(job.header, job.type.format, indices, qp)
 
 
-def _raw(header: TensorHeader, form: Format, payload: bytes) -> Array:
+def _raw(header: TensorHeader, form: Format, payload: Array) -> Array:
     """Return raw float32, or large integers as they lie in memory."""
     if len(payload) != header.size * _WORD:
         raise FormatError(f"payload of tensor {header.name} has the wrong length")

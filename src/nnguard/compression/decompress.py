@@ -22,14 +22,16 @@ from typing import BinaryIO
 import numpy as np
 
 from nnguard.compression.decoding import DecodeJob, Target, decode_jobs
-from nnguard.compression.workers import Batch, crew, make_batches, run
+from nnguard.compression.workers import Batch, Crew, crew, make_batches, run
 from nnguard.errors import FormatError, LimitError
 from nnguard.files import write_atomically
 from nnguard.models.safetensors import lay_out
+from nnguard.models.tensors import FilePart, InMemory, Values
 from nnguard.sharing import SharedFile
 from nnguard.stream import Stream, StreamLike, as_stream
 from nnguard.stream.formats import Array, TensorType, read_topology
 from nnguard.stream.headers import TensorHeader, UnitKind
+from nnguard.stream.source import FileSource
 
 __all__ = [
     "MAX_WEIGHTS",
@@ -124,6 +126,7 @@ def iter_tensors(
     tensors = coded_tensors(stream, max_weights)
     batches = make_batches([tensor.header.size for tensor in tensors])
     with crew(batches, workers, executor) as team:
+        units = _Units(stream, team)
         regions: dict[Batch, _Region] = {}
 
         def prepare(batch: Batch) -> tuple[list[DecodeJob], object]:
@@ -133,7 +136,7 @@ def iter_tensors(
                 regions[batch] = _Region(chosen)
                 targets = regions[batch].targets
             pairs = zip(chosen, targets, strict=True)
-            return [_job(stream, tensor, target) for tensor, target in pairs], None
+            return [units.job(tensor, target) for tensor, target in pairs], units
 
         for batch, values in run(team, batches, prepare, decode_jobs, in_order=True):
             region = regions.pop(batch, None)
@@ -228,7 +231,9 @@ def decode_tensors(
     with crew(batches, workers, executor) as team:
         in_processes = team.executor is not None and team.shares_files
         region = _Region(tensors) if in_processes else None
-        prepare = _preparing(stream, tensors, None if region is None else region.targets)
+        prepare = _preparing(
+            _Units(stream, team), tensors, None if region is None else region.targets
+        )
         for batch, values in run(team, batches, prepare, decode_jobs):
             for position, flat in zip(batch.positions, values, strict=True):
                 found[position] = flat if region is None else region.array(position)
@@ -257,7 +262,7 @@ def _decode_into(
     batches = _largest_first(tensors)
     with crew(batches, workers, executor) as team:
         targets = [Target(file.path, offset) for offset in offsets] if team.shares_files else None
-        prepare = _preparing(stream, tensors, targets)
+        prepare = _preparing(_Units(stream, team), tensors, targets)
         for batch, values in run(team, batches, prepare, decode_jobs):
             for position, flat in zip(batch.positions, values, strict=True):
                 if flat is not None:
@@ -266,19 +271,39 @@ def _decode_into(
 
 
 def _preparing(
-    stream: Stream, tensors: Sequence[CodedTensor], targets: Sequence[Target] | None
+    units: _Units, tensors: Sequence[CodedTensor], targets: Sequence[Target] | None
 ) -> Callable[[Batch], tuple[list[DecodeJob], object]]:
     def prepare(batch: Batch) -> tuple[list[DecodeJob], object]:
         return [
-            _job(stream, tensors[position], None if targets is None else targets[position])
+            units.job(tensors[position], None if targets is None else targets[position])
             for position in batch.positions
-        ], None
+        ], units
 
     return prepare
 
 
-def _job(stream: Stream, tensor: CodedTensor, target: Target | None) -> DecodeJob:
-    return DecodeJob(tensor.header, tensor.type, stream[tensor.unit].read(), target)
+class _Units:
+    """Where workers read the units of a stream: in its file, or in what they are sent."""
+
+    def __init__(self, stream: Stream, team: Crew) -> None:
+        self._stream = stream
+        self._files: dict[int, SharedFile] = {}
+        if team.shares_files:
+            sources = {id(unit.source): unit.source for unit in stream}
+            for key, source in sources.items():
+                if isinstance(source, FileSource):
+                    self._files[key] = SharedFile(os.dup(source.descriptor), "")
+
+    def job(self, tensor: CodedTensor, target: Target | None) -> DecodeJob:
+        """Return the job of decoding a tensor."""
+        unit = self._stream[tensor.unit]
+        file = self._files.get(id(unit.source))
+        where: Values
+        if file is not None and file.path:
+            where = FilePart(file.path, unit.offset, np.dtype(np.uint8))
+        else:
+            where = InMemory(np.frombuffer(unit.read(), np.uint8))
+        return DecodeJob(tensor.header, tensor.type, where, unit.size, target)
 
 
 def _largest_first(tensors: Sequence[CodedTensor]) -> list[Batch]:

@@ -23,7 +23,14 @@ from nnguard.stream.headers import (
     write_model_parameters,
     write_tensor_header,
 )
-from nnguard.stream.quantising import CHUNK, Weights, fit_qp, quantise
+from nnguard.stream.quantising import (
+    CHUNK,
+    Weights,
+    fit_qp,
+    index_range,
+    qp_for_range,
+    quantise,
+)
 from nnguard.stream.units import frame_unit
 
 __all__ = ["EncodeJob", "encode_jobs", "leading_units"]
@@ -119,6 +126,13 @@ def _encode_floats(job: EncodeJob, header: TensorHeader) -> bytes:
         largest = max(largest, -low, high)
         return weights
 
+    if job.settings.bit_depth is not None:
+        weights = read(0, header.size)
+        bits = job.settings.bit_depth if len(job.shape) > 1 else max(job.settings.bit_depth, 8)
+        least, most = index_range(weights, bits)
+        qp = qp_for_range(weights, most, header.qp_density)
+        indices = quantise(header, read, qp)
+        return _code(job, header, indices.clip(least, most, out=indices), qp)
     wanted = job.settings.qp_of(job.name, len(job.shape))
     indices = quantise(header, read, wanted)
     qp = fit_qp(largest, wanted, header.qp_density)

@@ -29,6 +29,10 @@ class Settings:
             size for four times the time.
         row_skipping: Flag all-zero rows instead of coding them.
         unary_length: Greater-than flags of the binarisation (1 to 256).
+        bit_depth: Choose each tensor's quantisation parameter so that its indices are integers of
+            so many bits (2 to 16), unsigned where no weight is negative; the largest 0.05 % are
+            cut off. Goes before all other parameters. With TCQ the cut spoils what follows in the
+            tensor, in the stock encoder too: set `dependent=False` with it.
         scan_order: 0 to code row by row; 1 to 5 in blocks of `4 << scan_order` rows and columns,
             with entry points for decoders that work in parallel. Such tensors cannot carry a
             record.
@@ -45,6 +49,7 @@ class Settings:
     parameter_optimisation: bool = True
     row_skipping: bool = True
     unary_length: int = 11
+    bit_depth: int | None = None
     scan_order: int = 0
 
     def __post_init__(self) -> None:
@@ -56,6 +61,8 @@ class Settings:
         for name, qp in self.qp_per_tensor.items():
             _check_range(f"qp of tensor {name}", qp, -limit, limit - 1)
         _check_range("unary_length", self.unary_length, 1, 256)
+        if self.bit_depth is not None:
+            _check_range("bit_depth", self.bit_depth, 2, 16)
         _check_range("scan_order", self.scan_order, 0, 5)
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -87,7 +87,7 @@ class QuantisedTensor:
 
 def decode_payload(
     header: TensorHeader,
-    payload: bytes,
+    payload: bytes | npt.NDArray[np.uint8],
     *,
     indices: Indices | None = None,
     to_the_end: bool = False,
@@ -108,7 +108,7 @@ def decode_payload(
     Raises:
         FormatError: The payload is empty or damaged.
     """
-    if not payload:
+    if not len(payload):
         raise FormatError(f"tensor {header.name} has no payload")
     if indices is None:
         indices = np.zeros(header.shape, np.int32)
@@ -284,15 +284,16 @@ def _has_entry_points(header: TensorHeader) -> bool:
     return header.scan_order > 0 and block_rows(header.shape, header.scan_order) > 1
 
 
-def _with_guard(payload: bytes, weights: int) -> npt.NDArray[np.uint8]:
+def _with_guard(payload: bytes | npt.NDArray[np.uint8], weights: int) -> npt.NDArray[np.uint8]:
     """Return the payload with zeros behind it; pages that are never touched cost no memory."""
     length = len(payload) + _GUARD_BASE + _GUARD_PER_WEIGHT * weights
     options: dict[str, int] = {}
     if hasattr(mmap, "MAP_NORESERVE"):
         options["flags"] = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE
     buffer = mmap.mmap(-1, length, **options)
-    buffer[: len(payload)] = payload
-    return np.frombuffer(buffer, np.uint8)
+    guarded = np.frombuffer(buffer, np.uint8)
+    guarded[: len(payload)] = np.frombuffer(payload, np.uint8)
+    return guarded
 
 
 def _start_decoder(guarded: npt.NDArray[np.uint8], header: TensorHeader) -> tuple[Any, int]:

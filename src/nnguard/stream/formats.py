@@ -121,7 +121,7 @@ class TensorType:
 
     def code_for(self, payload: PayloadType) -> DataFormat | None:
         """Return what its header has to say; None where the payload says it."""
-        return None if self.format is _DEFAULTS[payload] else self.format.code
+        return None if self.format == _DEFAULTS[payload] else self.format.code
 
 
 def write_topology(types: Sequence[TensorType]) -> str:
@@ -133,7 +133,7 @@ def write_topology(types: Sequence[TensorType]) -> str:
     formats = {
         form.name: ranges
         for form in FORMATS.values()
-        if form.code is None and (ranges := _ranges(kind.format is form for kind in types))
+        if form.code is None and (ranges := _ranges(kind.format == form for kind in types))
     }
     scalars = _ranges(kind.scalar for kind in types)
     found: dict[str, Any] = {"formats": formats} if formats else {}

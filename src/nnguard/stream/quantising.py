@@ -18,7 +18,16 @@ from nncodec.extensions import deepCABAC
 from nnguard.stream.coding import MAX_INDEX, Indices, QuantisedTensor, step_size
 from nnguard.stream.headers import TensorHeader
 
-__all__ = ["CHUNK", "Weights", "dequantise", "dequantise_into", "fit_qp", "quantise"]
+__all__ = [
+    "CHUNK",
+    "Weights",
+    "dequantise",
+    "dequantise_into",
+    "fit_qp",
+    "index_range",
+    "qp_for_range",
+    "quantise",
+]
 
 Weights = npt.NDArray[np.float32]
 
@@ -47,6 +56,32 @@ def fit_qp(largest: float, qp: int, qp_density: int) -> int:
     while largest / step_size(qp, qp_density) > MAX_INDEX - 2:
         qp += 1
     return qp
+
+
+def index_range(weights: Weights, bits: int) -> tuple[int, int]:
+    """Return the range of integers of so many bits, unsigned where no weight is negative."""
+    if (weights >= 0).all():
+        return 0, (1 << bits) - 1
+    return -(1 << bits - 1), (1 << bits - 1) - 1
+
+
+def qp_for_range(weights: Weights, most: int, qp_density: int) -> int:
+    """Return the quantisation parameter under which all but 0.05 % of the weights fit.
+
+    Args:
+        weights: All weights of a tensor.
+        most: The largest index.
+        qp_density: Steps an octave are `2**qp_density`.
+    """
+    magnitudes = np.abs(weights)
+    step = np.percentile(magnitudes, 99.95) / most or magnitudes.max() / most
+    if not step:
+        return 0
+    octave = 1 << qp_density
+    base = np.floor(np.log2(step)) * octave
+    limit = 1 << (5 + qp_density)
+    qp = base + step * octave / 2 ** (base / octave) - octave
+    return int(np.round(np.clip(qp, -limit, limit - 1)))
 
 
 def quantise(header: TensorHeader, read: Callable[[int, int], Weights], qp: int) -> Indices:

@@ -57,13 +57,16 @@ class FileSource:
 
     Args:
         path: Of the file, or the descriptor of one that is open.
+
+    Attributes:
+        descriptor: Of the open file.
     """
 
     def __init__(self, path: str | os.PathLike[str] | int) -> None:
         flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-        self._descriptor = os.dup(path) if isinstance(path, int) else os.open(path, flags)
-        weakref.finalize(self, os.close, self._descriptor)
-        self._size = os.fstat(self._descriptor).st_size
+        self.descriptor = os.dup(path) if isinstance(path, int) else os.open(path, flags)
+        weakref.finalize(self, os.close, self.descriptor)
+        self._size = os.fstat(self.descriptor).st_size
         self._lock = threading.Lock()
 
     @property
@@ -90,7 +93,7 @@ class FileSource:
             with contextlib.suppress(OSError):  # another file system: the caller copies the rest
                 while done < size:
                     count = os.copy_file_range(
-                        self._descriptor,
+                        self.descriptor,
                         target.fileno(),
                         min(_KERNEL_COPY_SIZE, size - done),
                         offset + done,
@@ -103,14 +106,14 @@ class FileSource:
     if hasattr(os, "pread"):
 
         def _read_at(self, offset: int, size: int) -> bytes:
-            return os.pread(self._descriptor, size, offset)
+            return os.pread(self.descriptor, size, offset)
 
     else:  # Windows
 
         def _read_at(self, offset: int, size: int) -> bytes:
             with self._lock:
-                os.lseek(self._descriptor, offset, os.SEEK_SET)
-                return os.read(self._descriptor, size)
+                os.lseek(self.descriptor, offset, os.SEEK_SET)
+                return os.read(self.descriptor, size)
 
 
 def _write_all(target: BinaryIO, data: memoryview) -> None:
