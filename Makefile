@@ -6,23 +6,25 @@ ENVIRONMENT := .venv/.ready
 DATA ?= ../shared/data
 HARNESS := PYTHONPATH=tests:examples/digits
 
-.PHONY: help dev demo test check format bench bench-torch vectors dist clean
+.PHONY: help dev demo test check format bench vectors dist clean
 
 help:
 	@echo "make demo    sign, verify and strip a trained network"
 	@echo "make test    run the tests"
 	@echo "make check   format, lint, types, layers, README"
-	@echo "make bench   measure cost; with DATA=folder and torch, distortion too"
+	@echo "make bench   measure cost and compression; with DATA=folder and PyTorch, distortion too"
 	@echo "make format  format the code"
 	@echo "make vectors make the test vectors again"
 	@echo "make dist    build the package"
 
 dev: $(ENVIRONMENT)
 
-$(ENVIRONMENT): requirements/dev.txt requirements/nncodec.txt pyproject.toml
+$(ENVIRONMENT): requirements/dev.txt requirements/nncodec.txt requirements/torch.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/nncodec.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt \
+		|| echo "No build of PyTorch without CUDA here: tests that need it are skipped."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
@@ -45,12 +47,10 @@ format: $(ENVIRONMENT)
 
 bench: $(ENVIRONMENT)
 	$(HARNESS) $(BIN)/python benchmarks/cost.py --data $(DATA)
+	$(HARNESS) $(BIN)/python benchmarks/compression.py --data $(DATA)
 	@if $(BIN)/python -c "import torch" 2>/dev/null; \
 		then $(BIN)/python benchmarks/distortion.py --data $(DATA); \
-		else echo "Distortion needs torch: make bench-torch, then make bench again."; fi
-
-bench-torch: $(ENVIRONMENT)
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements/torch.txt
+		else echo "Distortion needs PyTorch."; fi
 
 vectors: $(ENVIRONMENT)
 	$(HARNESS) $(BIN)/python tests/vectors/make.py

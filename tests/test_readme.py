@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import nnguard
 from nnguard.cli import main, make_parser
 from nnguard.cli.output import EXIT_CODES
 
@@ -21,7 +22,7 @@ def blocks(language: str) -> list[str]:
 def folder_with_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     model = ROOT / "examples" / "digits" / "digits.nnc"
-    Path("model.nnc").write_bytes(model.read_bytes())
+    nnguard.decompress_to_file(model, "model.safetensors")
     Path("card.md").write_text("# Digits\n", encoding="utf-8")
 
 
@@ -30,7 +31,8 @@ def test_python_examples_run() -> None:
     assert examples
     for example in examples:
         exec(compile(example, "README.md", "exec"), {})
-    assert Path("restored.nnc").read_bytes() == Path("model.nnc").read_bytes()
+    model = nnguard.compress("model.safetensors")
+    assert Path("restored.nnc").read_bytes() == bytes(model)
 
 
 def test_console_examples_run() -> None:
@@ -40,7 +42,7 @@ def test_console_examples_run() -> None:
         for line in block.splitlines()
         if line.startswith("$ nnguard ")
     ]
-    assert len(commands) >= 7
+    assert len(commands) >= 9
     for command in commands:
         assert main(command[1:]) == 0, command
     assert Path("original.nnc").read_bytes() == Path("model.nnc").read_bytes()

@@ -1,7 +1,7 @@
 """Train the example's network and write `digits.nnc` and `digits_test.npz` beside this file.
 
-Both files are in the repository, so nobody has to run this. It needs torch and scikit-learn, and
-the stock coder of the tests:
+Both files are in the repository, so nobody has to run this. It needs torch, scikit-learn
+and the stock coder of the tests:
 
     PYTHONPATH=tests python examples/digits/train.py
 

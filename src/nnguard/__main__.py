@@ -1,0 +1,35 @@
+"""`python -m nnguard`, and what the `nnguard` command runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from nnguard.cli import main
+
+__all__ = ["run"]
+
+
+def run() -> None:
+    """Run a command and leave with its exit code."""
+    _keep_output_clean()
+    sys.exit(main())
+
+
+def _keep_output_clean() -> None:
+    """Send what the extension prints, around Python, to standard error."""
+    try:
+        if sys.stdout.fileno() != 1:
+            return
+    except (AttributeError, OSError):  # there is none, or it is no file
+        return
+    encoding, errors = sys.stdout.encoding, sys.stdout.errors
+    sys.stdout.flush()
+    output = os.dup(1)
+    os.dup2(2, 1)
+    buffering = 1 if os.isatty(output) else -1
+    sys.stdout = os.fdopen(output, "w", buffering, encoding, errors)
+
+
+if __name__ == "__main__":
+    run()
