@@ -6,13 +6,14 @@ ENVIRONMENT := .venv/.ready
 DATA ?= ../shared/data
 HARNESS := PYTHONPATH=tests:examples/digits
 
-.PHONY: help dev demo test check format bench vectors dist clean
+.PHONY: help dev demo test check format bench pretrained vectors dist clean
 
 help:
 	@echo "make demo    sign, verify and strip a trained network"
 	@echo "make test    run the tests"
 	@echo "make check   format, lint, types, layers, README"
 	@echo "make bench   measure cost and compression; with DATA=folder and PyTorch, distortion too"
+	@echo "make pretrained  take networks of others all the way; with DATA=folder and PyTorch"
 	@echo "make format  format the code"
 	@echo "make vectors make the test vectors again"
 	@echo "make dist    build the package"
@@ -51,6 +52,10 @@ bench: $(ENVIRONMENT)
 	@if $(BIN)/python -c "import torch" 2>/dev/null; \
 		then $(BIN)/python benchmarks/distortion.py --data $(DATA); \
 		else echo "Distortion needs PyTorch."; fi
+
+pretrained: $(ENVIRONMENT)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps tokenizers
+	PYTHONPATH=tests:benchmarks:examples/pretrained $(BIN)/python examples/pretrained/run.py --data $(DATA)
 
 vectors: $(ENVIRONMENT)
 	$(HARNESS) $(BIN)/python tests/vectors/make.py
