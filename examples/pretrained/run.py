@@ -16,12 +16,12 @@ import time
 from pathlib import Path
 
 import torch
-from tasks import Task, tasks
 from torch import nn
 
 import nnguard.torch
 import stock
 from nnguard.models.sources import open_model
+from tasks import Task, tasks
 
 
 def main() -> int:

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from bert import SentenceEncoder
 from torch import Tensor, nn
 
+from bert import SentenceEncoder
 from networks import CifarResNet, load_test_set
 
 _BATCH = 250
