@@ -307,7 +307,9 @@ def verify_and_strip_set(
         try:
             reports[name], originals[name] = verify_and_strip(stream, keys, progress)
         except VerificationError as error:
-            raise VerificationError(f"{name}: {error}", tensors=error.tensors) from None
+            raise VerificationError(
+                f"{name}: {error}", tensors=error.tensors, hint=error.hint
+            ) from None
     report = _check_set(reports)
     _check_index(streams)
     return report, replace(streams, streams=originals)

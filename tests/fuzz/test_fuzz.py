@@ -17,6 +17,7 @@ import pytest
 
 import nnguard
 import samples
+import stock
 from nnguard.crypto.cose import parse_sign1
 from nnguard.hiding import embed, extract
 from nnguard.records import Attachment, SignatureRecord
@@ -119,6 +120,15 @@ MUTATIONS: list[Mutation] = [
 ]
 
 
+def all_formats() -> dict[str, stock.Array]:
+    """Return tensors for which the topology unit has to say what they were."""
+    rng = np.random.default_rng(0)
+    names = ("bool", "int8", "uint16", "int64", "uint64", "float16", "float64")
+    arrays = {name: rng.integers(0, 2, (9, 7)).astype(name) for name in names}
+    scalars = {f"{name}.scalar": np.ones((), name) for name in names}
+    return {**arrays, **scalars, "large": np.array([[1 << 40]]), "empty": np.zeros((0, 4))}
+
+
 @pytest.fixture(scope="module")
 def corpus(key: nnguard.SigningKey, other_key: nnguard.SigningKey) -> list[bytes]:
     tcq = nnguard.Stream.from_bytes(samples.small_stream())
@@ -128,6 +138,9 @@ def corpus(key: nnguard.SigningKey, other_key: nnguard.SigningKey) -> list[bytes
         deep = nnguard.sign(nnguard.attach(deep, b"card %d" % number), other_key, localize=True)
     nested = nnguard.sign(deep, key)
     made = [tcq, urq, nnguard.sign(tcq, key), nnguard.sign(urq, key, localize=True), nested, deep]
+    made += [
+        nnguard.compress(all_formats(), nnguard.Settings(scan_order=order)) for order in (0, 1)
+    ]
     return [bytes(stream) for stream in made]
 
 
@@ -141,6 +154,8 @@ def test_hostile_streams(corpus: list[bytes], key: nnguard.SigningKey) -> None:
         nnguard.capacity,
         lambda stream: nnguard.sign(stream, key),
         lambda stream: nnguard.attach(stream, b"card"),
+        lambda stream: nnguard.decompress(stream, max_weights=1 << 16),
+        lambda stream: list(nnguard.iter_tensors(stream, max_weights=1 << 16)),
     ]
     end, case = time.monotonic() + SECONDS, 0
     while time.monotonic() < end:

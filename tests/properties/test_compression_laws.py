@@ -1,6 +1,6 @@
 """Compressing gives the stock encoder's bytes, and decompressing the stock decoder's weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,12 @@ SHAPES = st.one_of(
 )
 
 
+EXTREMES = (0, -0.0, 0.5, 1e-45, -1e-38, 1 << 20, -(1 << 27), (1 << 30) + 123, (1 << 31) - 200)
+"""In steps. Indices end at 2**31; beyond, the stock coder takes a larger step, or stops."""
+
+
 @st.composite
-def floats(draw: st.DrawFn) -> stock.Array:
+def floats(draw: st.DrawFn, step: float) -> stock.Array:
     rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
     shape = draw(SHAPES)
     kind = draw(st.sampled_from(["laplace", "normal", "constant", "uniform", "extreme"]))
@@ -53,19 +57,16 @@ def floats(draw: st.DrawFn) -> stock.Array:
     array = (array * scale).astype(np.float32)
     if kind == "extreme":
         at = rng.integers(0, array.size, 3)
-        array.reshape(-1)[at] = rng.choice(EXTREMES, 3)
+        array.reshape(-1)[at] = rng.choice(EXTREMES, 3) * step
     array[rng.random(shape[0]) < draw(st.sampled_from([0, 0.5, 1]))] = 0
     return array
-
-
-EXTREMES = np.array([0, -0.0, 1e-45, -1e-38, 1e4, -3e4], np.float32)
 
 
 @st.composite
 def integers(draw: st.DrawFn) -> stock.Array:
     rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
     shape = draw(SHAPES)
-    limit = draw(st.sampled_from([0, 1, 2, 20, 1000, 1 << 20, 1 << 30]))
+    limit = draw(st.sampled_from([0, 1, 2, 20, 1000, 1 << 20, (1 << 31) - 1]))
     array = rng.integers(-limit if draw(st.booleans()) else 0, limit, shape, np.int32, True)
     array[rng.random(shape[0]) < draw(st.sampled_from([0, 0.5]))] = 0
     return array
@@ -73,28 +74,44 @@ def integers(draw: st.DrawFn) -> stock.Array:
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    arrays = {
-        f"layer{number}.weight": array
-        for number, array in enumerate(
-            draw(st.lists(st.one_of(floats(), floats(), integers()), min_size=1, max_size=3))
-        )
-    }
     density = draw(st.integers(0, 4))
     octave = 1 << density
+    parameters = st.integers(-15 * octave, 2 * octave)
     options = {
-        "qp": draw(st.integers(-15 * octave, 2 * octave)),
-        "nonweight_qp": draw(st.integers(-15 * octave, 2 * octave)),
+        "qp": draw(parameters),
+        "nonweight_qp": draw(parameters.filter(bool)),  # 0 means none to the stock encoder
         "qp_density": density,
         "dependent": draw(st.booleans()),
         "parameter_optimisation": draw(st.booleans()),
         "row_skipping": draw(st.booleans()),
         "unary_length": draw(st.integers(1, 256)),
-        "scan_order": draw(st.integers(0, 5)),
+        "scan_order": draw(st.integers(0, 4)),
     }
+    finest = 2.0 ** (min(options["qp"], options["nonweight_qp"]) // octave)
+    tensors = st.one_of(floats(finest), floats(finest), integers())
+    arrays = {
+        f"layer{number}.weight": array
+        for number, array in enumerate(draw(st.lists(tensors, min_size=1, max_size=3)))
+    }
+    # In blocks the stock encoder fails on a matrix of one row or of one column: it announces entry
+    # points that it has not made (KeyError: cabac_entry_point_list).
+    if any(array.ndim > 1 and len(array) in (1, array.size) for array in arrays.values()):
+        options["scan_order"] = 0
     return Case(arrays, options)
 
 
-@settings(max_examples=2000)
+@st.composite
+def thin_tensors(draw: st.DrawFn) -> dict[str, stock.Array]:
+    """Return matrices of one row and of one column."""
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
+    shapes = st.sampled_from([(1, 1), (1, 200), (200, 1), (70, 1, 1), (1, 7, 1, 9), (1, 5)])
+    return {
+        "float": rng.laplace(0, 0.1, draw(shapes)).astype(np.float32),
+        "int": rng.integers(-5, 6, draw(shapes), np.int32),
+    }
+
+
+@settings(max_examples=150)
 @given(cases())
 def test_compressing_is_what_the_stock_coder_does(case: Case) -> None:
     stream = case.stream
@@ -106,3 +123,18 @@ def test_compressing_is_what_the_stock_coder_does(case: Case) -> None:
         assert array.dtype == case.arrays[name].dtype
         assert array.shape == case.arrays[name].shape
         assert array.tobytes() == expected[name].tobytes()
+
+
+@settings(max_examples=30)
+@given(thin_tensors(), st.integers(1, 4), st.booleans())
+def test_thin_tensors_are_coded_in_blocks_too(
+    arrays: dict[str, stock.Array], scan_order: int, dependent: bool
+) -> None:
+    """The stock encoder fails on these; its decoder reads them."""
+    chosen = nnguard.Settings(scan_order=scan_order, dependent=dependent)
+    stream = nnguard.compress(arrays, chosen)
+    in_rows = nnguard.decompress(nnguard.compress(arrays, replace(chosen, scan_order=0)))
+    expected, found = stock.decode(bytes(stream)), nnguard.decompress(stream)
+    for name, array in found.items():
+        assert array.shape == arrays[name].shape
+        assert array.tobytes() == expected[name].tobytes() == in_rows[name].tobytes()

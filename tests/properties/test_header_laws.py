@@ -1,16 +1,26 @@
 """Whatever parses is encoded to the same bytes; numbers are read as they were written."""
 
 import contextlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import samples
 from nnguard.errors import FormatError
 from nnguard.hiding.frame import Carrier, FrameHeader, parse_head, parse_header
 from nnguard.hiding.hqim import Peak
-from nnguard.stream.bits import BitReader
-from samples import BitWriter
+from nnguard.stream.bits import BitReader, BitWriter
+from nnguard.stream.headers import (
+    PayloadType,
+    TensorHeader,
+    block_rows,
+    parse_model_parameters,
+    parse_tensor_header,
+    write_model_parameters,
+    write_tensor_header,
+)
 
 PEAKS = st.builds(
     lambda magnitude, up: Peak(magnitude if up else -magnitude, 1 if up else -1),
@@ -76,7 +86,7 @@ FIELDS = st.lists(
 
 @given(FIELDS, st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=9))
 def test_fields_are_read_as_written(fields: list[tuple[str, int, int]], text: str) -> None:
-    bits = BitWriter().text(text)
+    bits = samples.BitWriter().text(text)
     for kind, value, argument in fields:
         getattr(bits, kind)(value, argument)
     reader = BitReader(bytes(bits.align()))
@@ -85,6 +95,19 @@ def test_fields_are_read_as_written(fields: list[tuple[str, int, int]], text: st
         assert getattr(reader, kind)(argument) == value
     reader.align()
     assert reader.byte_position == len(bytes(bits))
+
+
+@given(FIELDS, st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=9))
+def test_fields_are_written_as_the_standard_says(
+    fields: list[tuple[str, int, int]], text: str
+) -> None:
+    expected, writer = samples.BitWriter().text(text), BitWriter()
+    writer.text(text)
+    for kind, value, argument in fields:
+        getattr(expected, kind)(value, argument)
+        getattr(writer, kind)(argument, value)
+    writer.align()
+    assert writer.to_bytes() == bytes(expected.align())
 
 
 @given(
@@ -99,3 +122,53 @@ def test_reader_never_passes_the_end(data: bytes, reads: list[tuple[str, int]]) 
     with pytest.raises(FormatError) as caught:
         reader.u(8 * len(data) + 1)
     assert caught.value.offset == 100 + len(data)
+
+
+NAMES = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40)
+
+
+@st.composite
+def tensor_headers(draw: st.DrawFn) -> tuple[TensorHeader, list[int]]:
+    """Return a header and entry points for it, as the extension makes them."""
+    payload = draw(st.sampled_from([PayloadType.INT, PayloadType.FLOAT, PayloadType.RAW_FLOAT]))
+    raw = payload == PayloadType.RAW_FLOAT
+    shape = draw(st.lists(st.integers(0 if raw else 1, 3000), min_size=1, max_size=32).map(tuple))
+    header = TensorHeader(
+        name=draw(NAMES),
+        payload_type=payload,
+        shape=shape,
+        dependent=not raw and draw(st.booleans()),
+        unary_length=draw(st.integers(1, 256)),
+        profile=1,
+        qp_density=draw(st.integers(0, 7)),
+        base_qp=0,
+        scan_order=0 if len(shape) == 1 or 0 in shape else draw(st.integers(0, 15)),
+        data_format=draw(st.none() | st.integers(0, 127)),
+        payload_offset=0,
+    )
+    points = []
+    for _ in range(block_rows(shape, header.scan_order) - 1 if header.scan_order else 0):
+        offset = draw(st.integers(0, 1 << 20))
+        state = draw(st.integers(0, 7)) if header.dependent else 0
+        points.append(offset << 11 | draw(st.integers(0, 255)) << 3 | state)
+    return header, points
+
+
+@given(tensor_headers(), st.integers(0, 1 << 20), st.binary(max_size=20))
+def test_tensor_header_is_read_as_written(
+    case: tuple[TensorHeader, list[int]], position: int, payload: bytes
+) -> None:
+    header, points = case
+    model = parse_model_parameters(write_model_parameters(header.qp_density), 1, 0)
+    written = write_tensor_header(header, position, points)
+    name, found = parse_tensor_header(written + payload, 0, model, 0, carriers_only=False)
+    assert name == header.name
+    assert found == replace(header, payload_offset=len(written))
+
+
+@given(st.integers(0, 7))
+def test_model_parameters_are_read_as_written(density: int) -> None:
+    found = parse_model_parameters(write_model_parameters(density), 1, 0)
+    assert (found.qp_density, found.base_qp, found.profile) == (density, 0, 1)
+    assert not found.indexed_names
+    assert not found.parent_signalling

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 import nnguard
+import nnguard.torch
 
 
 class Token:
@@ -71,6 +76,58 @@ def look(path: str) -> int:
     return found.size + room.bits + len(carrier)
 
 
+def compress(model: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> nnguard.Stream:
+    settings: nnguard.Settings = nnguard.Settings(
+        qp=-32,
+        nonweight_qp=-75,
+        qp_per_tensor={"conv.weight": -40},
+        qp_density=2,
+        dependent=False,
+        parameter_optimisation=False,
+        row_skipping=True,
+        unary_length=11,
+        bit_depth=None,
+        scan_order=0,
+    )
+    with ThreadPoolExecutor() as executor:
+        nnguard.compress(arrays, executor=executor, workers=4).save("model.nnc")
+    return nnguard.compress(model, settings, workers=2, spool=model.parent, progress=print)
+
+
+def decompress(path: str) -> dict[str, np.ndarray[Any, Any]]:
+    arrays: dict[str, np.ndarray[Any, Any]] = nnguard.decompress(
+        path, workers=2, max_weights=nnguard.MAX_WEIGHTS, progress=lambda count: None
+    )
+    for name, array in nnguard.iter_tensors(nnguard.Stream.open(path), workers=1):
+        text: str = name
+        arrays[text] = array
+    nnguard.decompress_to_file(path, Path("model.safetensors"), overwrite=True)
+    return arrays
+
+
+def shards(folder: Path, signer: nnguard.Signer) -> nnguard.Shard | None:
+    nnguard.compress_set(folder, "streams", nnguard.Settings(), workers=2, overwrite=True)
+    streams: nnguard.StreamSet = nnguard.StreamSet.open("streams", in_memory=True)
+    signed: nnguard.StreamSet = nnguard.sign_set(
+        streams, signer, issuer="acme.ai", metadata={"git": "4f2a91c"}, localize=True
+    )
+    signed.save(folder / "release", overwrite=False)
+    report: nnguard.SetReport = nnguard.verify_set(folder / "release", ["vendor.pub"])
+    parts: Mapping[str, nnguard.Report] = report.shards
+    original: nnguard.StreamSet = nnguard.strip_set(signed, "vendor.pub")
+    nnguard.decompress_set(original, "restored", max_weights=1 << 20)
+    places: Mapping[str, str] = original.weight_map
+    first: nnguard.Stream = original.streams[next(iter(places.values()))]
+    return parts[report.digest].claims.shard if original.size + len(first) else None
+
+
+def torch(path: Path, signer: nnguard.Signer) -> list[str]:
+    nnguard.torch.save({}, path, signer=signer, settings=nnguard.Settings(), name="net")
+    state = nnguard.torch.load(path, trust=[signer.public_key], original=True, workers=2)
+    names: list[str] = list(state)
+    return names + list(nnguard.torch.decompress(nnguard.Stream.open(path)))
+
+
 def explain(error: nnguard.NnguardError) -> str:
     match error:
         case nnguard.VerificationError():
@@ -80,6 +137,8 @@ def explain(error: nnguard.NnguardError) -> str:
         case nnguard.FormatError():
             offset: int | None = error.offset
             return str(offset)
+        case nnguard.ModelError() | nnguard.WorkerError():
+            return str(error)
     return error.hint
 
 

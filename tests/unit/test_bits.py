@@ -1,10 +1,10 @@
-"""Fields of a header are read as the standard says, and never past the end."""
+"""Fields are read and written as the standard says, and never read past the end."""
 
 import pytest
 
+import samples
 from nnguard.errors import FormatError
-from nnguard.stream.bits import BitReader
-from samples import BitWriter
+from nnguard.stream.bits import BitReader, BitWriter
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_text_that_is_damaged(data: bytes, message: str) -> None:
 
 @pytest.mark.parametrize("zeros", range(28, 60))
 def test_numbers_have_a_limit(zeros: int) -> None:
-    data = bytes(BitWriter().u(1, zeros + 1).u(0, zeros + 7))
+    data = bytes(samples.BitWriter().u(1, zeros + 1).u(0, zeros + 7))
     if zeros + 7 <= 32:
         assert BitReader(data).ue(7) == ((1 << zeros) - 1) << 7
     else:
@@ -74,3 +74,53 @@ def test_end_of_data(read: str) -> None:
         with pytest.raises(FormatError, match="too early") as caught:
             getattr(BitReader(data, offset=20), read)(30)
         assert caught.value.offset == 20 + len(data)
+
+
+@pytest.mark.parametrize(
+    ("order", "value", "digits"),
+    [
+        (0, 0, "1"),
+        (0, 1, "010"),
+        (0, 2, "011"),
+        (0, 3, "00100"),
+        (1, 0, "10"),
+        (1, 2, "0100"),
+        (7, 127, "11111111"),
+        (7, 128, "0100000000"),
+    ],
+)
+def test_golomb_codes_are_written(order: int, value: int, digits: str) -> None:
+    writer = BitWriter()
+    writer.ue(order, value)
+    writer.u(-len(digits) % 8, 0)
+    expected = digits.ljust(-(-len(digits) // 8) * 8, "0")
+    assert writer.to_bytes() == int(expected, 2).to_bytes(len(expected) // 8, "big")
+
+
+@pytest.mark.parametrize(
+    ("value", "digits"),
+    [(0, "1"), (1, "010"), (-1, "011"), (2, "00100"), (-2, "00101"), (3, "00110")],
+)
+def test_signed_golomb_codes_are_written(value: int, digits: str) -> None:
+    writer = BitWriter()
+    writer.ie(0, value)
+    writer.u(-len(digits) % 8, 0)
+    assert writer.to_bytes() == int(digits.ljust(8, "0"), 2).to_bytes(1, "big")
+
+
+@pytest.mark.parametrize(("width", "value"), [(0, 1), (3, 8), (8, 256), (4, -1)])
+def test_numbers_that_do_not_fit_are_not_written(width: int, value: int) -> None:
+    with pytest.raises(ValueError, match=f"{value} does not fit into {width} bits"):
+        BitWriter().u(width, value)
+
+
+def test_nothing_written_is_no_bytes() -> None:
+    assert BitWriter().to_bytes() == b""
+
+
+@pytest.mark.parametrize("before", range(8))
+def test_alignment_is_written(before: int) -> None:
+    writer = BitWriter()
+    writer.u(before, 0)
+    writer.align()
+    assert writer.to_bytes() == bytes([1 << 7 - before])

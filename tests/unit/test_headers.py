@@ -6,7 +6,13 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard.stream.headers import PayloadType, TensorHeader
+from nnguard.stream.coding import find_entry_points
+from nnguard.stream.headers import (
+    PayloadType,
+    TensorHeader,
+    write_model_parameters,
+    write_tensor_header,
+)
 
 
 def header_of(*units: bytes) -> TensorHeader | None:
@@ -115,3 +121,40 @@ def test_every_truncation_of_a_model_parameter_set_is_noticed() -> None:
         data = samples.start_unit() + samples.unit(samples.MPS, body[:length])
         with pytest.raises(nnguard.FormatError, match="too early"):
             nnguard.Stream.from_bytes(data)
+
+
+@pytest.mark.parametrize("name", samples.ALL)
+def test_headers_of_the_stock_encoder_are_written_again(name: str) -> None:
+    stream = nnguard.Stream.open(samples.path_of(name))
+    position = 0
+    for index, unit in enumerate(stream):
+        if unit.kind != samples.NDU:
+            continue
+        header, data = stream.coded_tensor(index), unit.read()
+        assert header is not None
+        fields_at = 5 if data[0] & 0x80 else 3
+        points = find_entry_points(header, data[header.payload_offset :])
+        written = write_tensor_header(header, position, points)
+        assert written == data[fields_at : header.payload_offset]
+        position += 1
+    assert position >= 9
+
+
+@pytest.mark.parametrize("name", samples.ALL)
+def test_model_parameters_of_the_stock_encoder_are_written_again(name: str) -> None:
+    stream = nnguard.Stream.open(samples.path_of(name))
+    assert write_model_parameters(3 if name == "density3" else 2) == stream[1].read()[3:]
+
+
+def test_header_of_blocks_has_its_entry_points() -> None:
+    stream = nnguard.Stream.open(samples.path_of("scan2"))
+    found = 0
+    for index, unit in enumerate(stream):
+        header = stream.coded_tensor(index)
+        if header is None or header.scan_order == 0:
+            continue
+        assert unit.tensor is None, "nothing is hidden in it"
+        points = find_entry_points(header, unit.read()[header.payload_offset :])
+        assert len(points) == (header.shape[0] - 1) // 16
+        found += len(points)
+    assert found > 5

@@ -7,7 +7,7 @@ import pytest
 
 import nnguard
 from nnguard.crypto.cose import encode_cbor, sign1
-from nnguard.records import Attachment, Claims, SignatureRecord, model_digest
+from nnguard.records import Attachment, Claims, Shard, SignatureRecord, model_digest
 
 WHEN = datetime(2025, 3, 1, 12, 0, 1, tzinfo=timezone.utc)
 DIGESTS = [hashlib.sha256(bytes([index])).digest() for index in range(3)]
@@ -20,6 +20,8 @@ DIGESTS = [hashlib.sha256(bytes([index])).digest() for index in range(3)]
         Claims("acme.ai", "resnet56", "1.0", WHEN, {"git": "4f2a91c"}),
         Claims(name="模型", metadata={"": "", "a": "\0"}),
         Claims(issued_at=datetime(1960, 1, 1, tzinfo=timezone.utc)),
+        Claims(shard=Shard(DIGESTS[0].hex(), 0, 1)),
+        Claims("acme.ai", "net", "1.0", WHEN, {"a": "b"}, Shard(DIGESTS[1].hex(), 299, 300)),
     ],
 )
 def test_claims_are_read_as_written(claims: Claims) -> None:
@@ -46,6 +48,22 @@ def test_claims_are_read_as_written(claims: Claims) -> None:
         {"meta": {"a": 1}},
         {"meta": {1: "a"}},
         {"meta": "text"},
+        {"shard": None},
+        {"shard": []},
+        {"shard": "text"},
+        {"shard": DIGESTS[0]},
+        {"shard": [DIGESTS[0], 0]},
+        {"shard": [DIGESTS[0], 0, 1, 2]},
+        {"shard": [DIGESTS[0][:-1], 0, 1]},
+        {"shard": [DIGESTS[0] + b"\0", 0, 1]},
+        {"shard": [DIGESTS[0].hex(), 0, 1]},
+        {"shard": [DIGESTS[0], 1, 1]},
+        {"shard": [DIGESTS[0], 0, 0]},
+        {"shard": [DIGESTS[0], -1, 1]},
+        {"shard": [DIGESTS[0], 0.0, 1]},
+        {"shard": [DIGESTS[0], 0, "1"]},
+        {"shard": {"set_digest": DIGESTS[0], "position": 0, "count": 1}},
+        {"shard": {0: DIGESTS[0], 1: 0, 2: 1}},
     ],
 )
 def test_other_claims_are_refused(claims: object) -> None:
@@ -58,6 +76,9 @@ def test_claims_are_json() -> None:
     assert printed["issued_at"] == "2025-03-01T12:00:01+00:00"
     assert printed["metadata"] == {"a": "b"}
     assert Claims().to_json()["issued_at"] is None
+    assert "shard" not in printed
+    shard = Claims(shard=Shard(DIGESTS[0].hex(), 1, 3)).to_json()["shard"]
+    assert shard == {"set_digest": DIGESTS[0].hex(), "position": 1, "count": 3}
 
 
 def test_model_digest_is_that_of_the_specification() -> None:
@@ -98,6 +119,10 @@ def test_signature_record_is_read_as_written(key: nnguard.SigningKey) -> None:
         {"units": None},
         {"extra": 1},
         {"cwt": {1: 5}},
+        {"cwt": {"shard": [bytes(31), 0, 1]}},
+        {"cwt": {"shard": [bytes(32), False, True]}},
+        {"cwt": {"shard": [bytes(32), 0, True]}},
+        {"cwt": {"shard": (bytes(32), 1, 1)}},
         {"cwt": None},
     ],
 )

@@ -21,6 +21,7 @@ from nnguard.models.tensors import MAX_SIZE, FilePart, InMemory, Tensor, Values
 from nnguard.sharing import SharedFile
 from nnguard.stream import Stream
 from nnguard.stream.formats import write_topology
+from nnguard.stream.headers import MAX_DIMENSIONS
 from nnguard.stream.source import FileSource, MemorySource, Source
 
 __all__ = ["compress"]
@@ -70,6 +71,8 @@ def compress(
             raise ModelError(
                 f"tensor {tensor.name} has {tensor.size} weights; the coder ends at {MAX_SIZE}"
             )
+        if max(tensor.shape, default=0) > MAX_SIZE or len(tensor.shape) > MAX_DIMENSIONS:
+            raise ModelError(f"no stream can hold the shape of tensor {tensor.name}")
     leading = leading_units(settings, write_topology([tensor.type for tensor in tensors]))
     batches = make_batches([tensor.size for tensor in tensors])
     largest_first = sorted(batches, key=lambda batch: -batch.size)

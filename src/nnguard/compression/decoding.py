@@ -20,6 +20,9 @@ __all__ = ["DecodeJob", "Target", "decode_jobs"]
 
 _WORD = 4
 
+_LARGEST_EXPONENT = 127
+"""Of float32."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -80,7 +83,10 @@ def _decode(job: DecodeJob) -> Array | None:
 def _values(header: TensorHeader, form: Format, indices: Indices, qp: int) -> Array:
     """Turn indices into values; float32 takes their memory."""
     if header.payload_type == PayloadType.FLOAT:
-        weights = dequantise_into(indices, step_size(qp + header.base_qp, header.qp_density))
+        qp += header.base_qp
+        if qp >> header.qp_density > _LARGEST_EXPONENT:
+            raise FormatError(f"tensor {header.name} has a step beyond float32")
+        weights = dequantise_into(indices, step_size(qp, header.qp_density))
         return form.from_float32(weights.reshape(-1))
     values = indices.reshape(-1)
     low, high = int(values.min()), int(values.max())

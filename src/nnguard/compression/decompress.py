@@ -47,6 +47,9 @@ __all__ = [
 MAX_WEIGHTS = 1 << 30
 """Tensors of more weights are not decoded unless the caller says so: 4 GiB."""
 
+_MAX_EXTENT = 1 << 59
+"""Product of the dimensions of an empty tensor but its zeros, at most: NumPy's own limit."""
+
 _ALIGNMENT = 64
 """Arrays in shared memory begin at multiples of this."""
 
@@ -209,6 +212,8 @@ def coded_tensors(stream: Stream, max_weights: int) -> list[CodedTensor]:
             )
         if header.size > max_weights:
             raise LimitError(f"tensor {header.name} has {header.size} weights; limit {max_weights}")
+        if math.prod(size for size in header.shape if size) > _MAX_EXTENT:
+            raise FormatError(f"tensor {header.name} has dimensions that no array can have")
         headers.append(header)
     if len({header.name for header in headers}) != len(headers):
         raise FormatError("two tensors of the stream have the same name")
@@ -226,6 +231,7 @@ def decode_tensors(
     progress: Progress | None,
 ) -> list[Array]:
     """Return the values of tensors, flat, in the memory form of their formats."""
+    _check_memory(tensors)
     found: list[Array | None] = [None] * len(tensors)
     batches = _largest_first(tensors)
     with crew(batches, workers, executor) as team:
@@ -239,6 +245,18 @@ def decode_tensors(
                 found[position] = flat if region is None else region.array(position)
             _tell(progress, tensors, batch)
     return [flat for flat in found if flat is not None]
+
+
+def _check_memory(tensors: Sequence[CodedTensor]) -> None:
+    """Refuse what this machine could not hold, before any of it is taken."""
+    needed = sum(tensor.nbytes for tensor in tensors)
+    if "SC_PHYS_PAGES" in os.sysconf_names:
+        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if needed > available:
+            raise LimitError(
+                f"the tensors take {needed} bytes; this machine has {available}",
+                hint="decode them to a file, or one by one",
+            )
 
 
 def as_array(tensor: CodedTensor, values: Array) -> Array:

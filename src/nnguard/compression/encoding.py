@@ -6,7 +6,7 @@ encoder takes the tensor at all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from nnguard.compression.settings import Settings
 from nnguard.errors import ModelError
 from nnguard.models.tensors import Values
-from nnguard.stream.coding import MAX_INDEX, Indices, encode_payload, find_entry_points
+from nnguard.stream.coding import Indices, encode_payload, find_entry_points
 from nnguard.stream.formats import Array, TensorType
 from nnguard.stream.headers import (
     PayloadType,
@@ -37,6 +37,8 @@ __all__ = ["EncodeJob", "encode_jobs", "leading_units"]
 
 _INDEPENDENT = 2
 """`independently_decodable_flag` in the byte of a unit's kind."""
+
+_INT32 = np.iinfo(np.int32)
 
 _WORD = 4
 """Bytes of a raw value."""
@@ -115,32 +117,34 @@ def _header(job: EncodeJob, payload: PayloadType, shape: tuple[int, ...]) -> Ten
 
 
 def _encode_floats(job: EncodeJob, header: TensorHeader) -> bytes:
-    largest = 0.0
-
     def read(start: int, stop: int) -> Weights:
-        nonlocal largest
-        weights = job.type.format.to_float32(job.values.read(start, stop))
-        low, high = float(weights.min()), float(weights.max())
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise _not_finite(job, weights)
-        largest = max(largest, -low, high)
-        return weights
+        return job.type.format.to_float32(job.values.read(start, stop))
 
-    if job.settings.bit_depth is not None:
+    extremes = _extremes(job, read, header.size)
+    settings, bits = job.settings, job.settings.bit_depth
+    if bits is not None:
         weights = read(0, header.size)
-        bits = job.settings.bit_depth if len(job.shape) > 1 else max(job.settings.bit_depth, 8)
-        least, most = index_range(weights, bits)
+        least, most = index_range(weights, bits if len(job.shape) > 1 else max(bits, 8))
         qp = qp_for_range(weights, most, header.qp_density)
         indices = quantise(header, read, qp)
         return _code(job, header, indices.clip(least, most, out=indices), qp)
-    wanted = job.settings.qp_of(job.name, len(job.shape))
-    indices = quantise(header, read, wanted)
-    qp = fit_qp(largest, wanted, header.qp_density)
+    qp = fit_qp(header, extremes, settings.qp_of(job.name, len(job.shape)))
     if qp >= 1 << (5 + header.qp_density):
+        largest = float(np.abs(extremes).max())
         raise ModelError(f"tensor {job.name} has weights up to {largest:g}: too large to quantise")
-    if qp != wanted:
-        indices = quantise(header, read, qp)
-    return _code(job, header, indices, qp)
+    return _code(job, header, quantise(header, read, qp), qp)
+
+
+def _extremes(job: EncodeJob, read: Callable[[int, int], Weights], size: int) -> Weights:
+    """Return the least and the largest weight, once all are known to be finite."""
+    extremes = np.array([np.inf, -np.inf], np.float32)
+    for start in range(0, size, CHUNK):
+        weights = read(start, min(start + CHUNK, size))
+        low, high = weights.min(), weights.max()
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise _not_finite(job, weights)
+        extremes = np.array([min(extremes[0], low), max(extremes[1], high)], np.float32)
+    return extremes
 
 
 def _not_finite(job: EncodeJob, weights: Weights) -> ModelError:
@@ -156,7 +160,7 @@ def _integers(job: EncodeJob, shape: tuple[int, ...]) -> Indices | None:
     indices = np.empty(size, np.int32)
     for start in range(0, size, CHUNK):
         part = job.values.read(start, min(start + CHUNK, size))
-        if int(part.max()) > MAX_INDEX or int(part.min()) < -MAX_INDEX:
+        if int(part.max()) > _INT32.max or int(part.min()) < _INT32.min:
             return None
         indices[start : start + CHUNK] = part
     return indices.reshape(shape)

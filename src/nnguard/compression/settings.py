@@ -33,7 +33,7 @@ class Settings:
             so many bits (2 to 16), unsigned where no weight is negative; the largest 0.05 % are
             cut off. Goes before all other parameters. With TCQ the cut spoils what follows in the
             tensor, in the stock encoder too: set `dependent=False` with it.
-        scan_order: 0 to code row by row; 1 to 5 in blocks of `4 << scan_order` rows and columns,
+        scan_order: 0 to code row by row; 1 to 4 in blocks of `4 << scan_order` rows and columns,
             with entry points for decoders that work in parallel. Such tensors cannot carry a
             record.
 
@@ -56,14 +56,14 @@ class Settings:
         object.__setattr__(self, "qp_per_tensor", MappingProxyType(dict(self.qp_per_tensor)))
         _check_range("qp_density", self.qp_density, 0, 7)
         limit = 1 << (5 + self.qp_density)
-        _check_range("qp", self.qp, -limit, limit - 1)
-        _check_range("nonweight_qp", self.nonweight_qp, -limit, limit - 1)
-        for name, qp in self.qp_per_tensor.items():
-            _check_range(f"qp of tensor {name}", qp, -limit, limit - 1)
+        parameters = {"qp": self.qp, "nonweight_qp": self.nonweight_qp}
+        parameters |= {f"qp of tensor {name}": qp for name, qp in self.qp_per_tensor.items()}
+        for name, qp in parameters.items():
+            _check_range(f"with qp_density {self.qp_density}, {name}", qp, -limit, limit - 1)
         _check_range("unary_length", self.unary_length, 1, 256)
         if self.bit_depth is not None:
             _check_range("bit_depth", self.bit_depth, 2, 16)
-        _check_range("scan_order", self.scan_order, 0, 5)
+        _check_range("scan_order", self.scan_order, 0, 4)
 
     def __reduce__(self) -> tuple[object, ...]:
         values = {name: getattr(self, name) for name in self.__slots__}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from nnguard.compression.processes import WorkerProcesses
-from nnguard.errors import NnguardError, WorkerError
+from nnguard.errors import WorkerError
 
 __all__ = ["Batch", "Crew", "crew", "make_batches", "run"]
 
@@ -148,7 +149,7 @@ def run(
         while True:
             for batch in itertools.islice(waiting, team.in_flight - len(running)):
                 jobs, kept = prepare(batch)
-                running[team.executor.submit(work, jobs)] = batch, kept
+                running[_submit(team.executor, work, jobs)] = batch, kept
             if not running:
                 return
             if in_order:
@@ -163,16 +164,32 @@ def run(
             future.cancel()
 
 
+def _submit(
+    executor: Executor, work: Callable[[list[_Job]], list[_Result]], jobs: list[_Job]
+) -> Future[list[_Result]]:
+    try:
+        return executor.submit(_do, work, jobs, uuid.uuid4().hex)
+    except BrokenExecutor as error:
+        raise _death() from error
+
+
+def _do(work: Callable[[list[_Job]], list[_Result]], jobs: list[_Job], _name: str) -> list[_Result]:
+    """Do the work; with a name of its own, Dask does not take it for work that was cancelled."""
+    return work(jobs)
+
+
 def _result(future: Future[list[_Result]]) -> list[_Result]:
     try:
         return future.result()
-    except (NnguardError, OSError, MemoryError):
-        raise
     except (BrokenExecutor, CancelledError) as error:
-        raise WorkerError(
-            "a worker process died while it coded a tensor",
-            hint="out of memory, perhaps: try fewer workers",
-        ) from error
+        raise _death() from error
+
+
+def _death() -> WorkerError:
+    return WorkerError(
+        "a worker process died while it coded a tensor",
+        hint="out of memory, perhaps: try fewer workers",
+    )
 
 
 def _processors() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,6 +47,8 @@ def from_torch(name: Any, tensor: Any) -> Tensor:
     if form is None or tensor.layout != torch.strided:
         what = str(tensor.dtype if form is None else tensor.layout).removeprefix("torch.")
         raise ModelError(f"tensor {name} is {what}, which nnguard does not code")
+    if tensor.is_meta:
+        raise ModelError(f"tensor {name} has no values: it is on the device meta")
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     values = (flat.view(torch.int16) if form.name == "bfloat16" else flat).numpy()
     shape = tuple(tensor.shape)
@@ -76,14 +79,18 @@ def _load(path: str | os.PathLike[str]) -> Any:
         except (RuntimeError, ValueError):  # the format before PyTorch 1.6 cannot be mapped
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).strip().splitlines()[0]
+        # The rest of PyTorch's text tells how to load it with the code in it.
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise ModelError(
-            f"{os.fspath(path)} is no checkpoint of weights alone: {reason}",
+            f"{os.fspath(path)} is no checkpoint of weights alone"
+            + (f": it asks for {found[1]}" if found else ""),
             hint="it may hold code, which nnguard never runs; save a state dict",
         ) from None
-    except (RuntimeError, ValueError, EOFError, KeyError, AttributeError, IndexError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except RuntimeError as error:
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0]
         raise ModelError(f"{os.fspath(path)} is no PyTorch checkpoint: {reason}") from None
+    except (ValueError, EOFError, KeyError, AttributeError, IndexError):
+        raise ModelError(f"{os.fspath(path)} is no PyTorch checkpoint") from None
 
 
 def _weights(loaded: Any, path: str | os.PathLike[str]) -> Mapping[str, Any]:
@@ -104,5 +111,6 @@ def _is_state_dict(value: Any) -> bool:
     return (
         isinstance(value, Mapping)
         and bool(value)
+        and all(isinstance(name, str) for name in value)
         and all(isinstance(tensor, torch.Tensor) for tensor in value.values())
     )

@@ -106,8 +106,13 @@ class BitWriter:
             self._digits.append(f"{value:0{width}b}")
 
     def i(self, width: int, value: int) -> None:
-        """Write a two's complement integer of `width` bits."""
-        self.u(width, value + (1 << width) if value < 0 else value)
+        """Write a two's complement integer of `width` bits.
+
+        Raises:
+            ValueError: The value does not fit.
+        """
+        self.u(1, int(value < 0))
+        self.u(width - 1, value if value >= 0 else value + (1 << width - 1))
 
     def ue(self, order: int, value: int) -> None:
         """Write an unsigned Exp-Golomb code of the given order."""

@@ -45,7 +45,7 @@ MAX_WEIGHTS = 1 << 24
 """Tensors of more weights are not decoded: 64 MiB of indices, a few seconds."""
 
 MAX_INDEX = 1 << 30
-"""Indices beyond this cannot be coded: the binarisation ends there."""
+"""Indices of carriers, at most, so that moving one does not leave 32 bits."""
 
 _GUARD_BASE = 1 << 14
 _GUARD_PER_WEIGHT = 64
@@ -132,7 +132,8 @@ def decode_payload(
         if to_the_end and decoder.finish() != len(payload):
             raise FormatError(f"payload of tensor {header.name} does not end where it should")
     except (RuntimeError, IndexError, ValueError) as error:
-        raise FormatError(f"payload of tensor {header.name} is damaged: {error}") from None
+        reason = str(error).strip().splitlines()[-1]  # before it, where in the extension's source
+        raise FormatError(f"payload of tensor {header.name} is damaged: {reason}") from None
     return indices, qp
 
 
@@ -153,12 +154,7 @@ def encode_payload(
         row_skipping: Flag all-zero rows instead of coding them.
         parameter_optimisation: Fit the initial states of the contexts: four times the time, some
             percent of size.
-
-    Raises:
-        ValueError: An index lies beyond `MAX_INDEX`.
     """
-    if not codable(indices):
-        raise ValueError(f"tensor {header.name} has indices beyond {MAX_INDEX}")
     zero_rows = np.zeros(header.shape[0], np.int32)
     if header.profile == 1 and indices.ndim > 1:
         zero_rows[:] = ~indices.reshape(header.shape[0], -1).any(axis=1)
@@ -240,6 +236,8 @@ def encode(tensor: QuantisedTensor) -> bytes:
     Raises:
         ValueError: An index lies beyond `MAX_INDEX`.
     """
+    if not codable(tensor.indices):
+        raise ValueError(f"tensor {tensor.header.name} has indices beyond {MAX_INDEX}")
     payload = encode_payload(
         tensor.header,
         np.ascontiguousarray(tensor.indices),
@@ -257,7 +255,7 @@ def step_size(qp: int, qp_density: int) -> float:
 
 
 def codable(indices: Indices) -> bool:
-    """Tell whether all indices lie in the range that `encode` can write."""
+    """Tell whether all indices lie in the range of carriers."""
     return bool(indices.max(initial=0) <= MAX_INDEX and indices.min(initial=0) >= -MAX_INDEX)
 
 

@@ -9,7 +9,6 @@ reads over both: it gives float32 or int32, and scalars as arrays of one element
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -159,13 +158,14 @@ def read_topology(stream: Stream, headers: Sequence[TensorHeader]) -> list[Tenso
         for index in _indices(ranges, len(headers)):
             formats[index] = FORMATS[name]
     for index in _indices(said.get("scalars", []), len(headers)):
-        if math.prod(headers[index].shape[:1]) != 1 or len(headers[index].shape) > 2:
-            raise FormatError(f"tensor {headers[index].name} is no scalar")
         scalars[index] = True
-    return [
-        TensorType(_format_of(header, form), scalar)
-        for header, form, scalar in zip(headers, formats, scalars, strict=True)
-    ]
+    types = [TensorType(_format_of(*pair)) for pair in zip(headers, formats, strict=True)]
+    for index, header in enumerate(headers):
+        if scalars[index]:
+            if types[index].shape_of(header) != (1,):
+                raise FormatError(f"tensor {header.name} is no scalar")
+            types[index] = TensorType(types[index].format, scalar=True)
+    return types
 
 
 def _format_of(header: TensorHeader, listed: Format | None) -> Format:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from nncodec.extensions import deepCABAC
 
-from nnguard.stream.coding import MAX_INDEX, Indices, QuantisedTensor, step_size
+from nnguard.stream.coding import Indices, QuantisedTensor, step_size
 from nnguard.stream.headers import TensorHeader
 
 __all__ = [
@@ -37,6 +37,8 @@ CHUNK = 1 << 20
 _WHOLE = 1 << 22
 """Tensors up to this size are searched in one go, in 256 MiB: just what the stock coder finds."""
 
+_LARGEST_INDEX = (1 << 31) - 4
+
 _OVERLAP = 1 << 13
 _AGREEMENT = 64
 """Consecutive equal indices of two windows that make a place to join them."""
@@ -45,17 +47,32 @@ _NEXT_STATE = ((0, 2), (7, 5), (1, 3), (6, 4), (2, 0), (5, 7), (3, 1), (4, 6))
 """Next state of the trellis by state and parity of the coded integer (ISO/IEC 15938-17)."""
 
 
-def fit_qp(largest: float, qp: int, qp_density: int) -> int:
-    """Return the quantisation parameter, or the next larger one whose indices can be coded.
+def fit_qp(header: TensorHeader, extremes: Weights, qp: int) -> int:
+    """Return the quantisation parameter, or the next larger one whose indices are int32.
 
     Args:
-        largest: The largest magnitude of the weights.
+        header: The tensor's.
+        extremes: The least and the largest of its weights.
         qp: The quantisation parameter that is wanted.
-        qp_density: Steps an octave are `2**qp_density`.
     """
-    while largest / step_size(qp, qp_density) > MAX_INDEX - 2:
-        qp += 1
-    return qp
+    try:
+        fitted: int = deepCABAC.Encoder().quantLayer(
+            extremes,
+            np.zeros(2, np.int32),
+            int(header.dependent),
+            header.qp_density,
+            qp,
+            0.0,
+            0,
+            0,
+            1,
+        )
+    except RuntimeError:  # at powers of two the extension takes a step that is just too small
+        largest = float(np.abs(extremes).max())
+        while largest / step_size(qp, header.qp_density) > _LARGEST_INDEX:
+            qp += 1
+        return qp
+    return fitted
 
 
 def index_range(weights: Weights, bits: int) -> tuple[int, int]:
@@ -140,24 +157,30 @@ def dequantise_into(indices: Indices, step: float) -> Weights:
     flat, weights = indices.reshape(-1), indices.reshape(-1).view(np.float32)
     for start in range(0, flat.size, CHUNK):
         part = slice(start, start + CHUNK)
-        np.multiply(flat[part].astype(np.float32), np.float32(step), out=weights[part])
+        with np.errstate(over="ignore"):  # as in the stock decoder, they become infinite
+            np.multiply(flat[part].astype(np.float32), np.float32(step), out=weights[part])
     return weights.reshape(indices.shape)
 
 
 def _search_in_windows(search: Callable[[int, int, Indices], None], indices: Indices) -> bool:
     """Search one window after the other; tell whether all could be joined."""
     size = indices.size
-    end = min(CHUNK + _OVERLAP, size)
-    search(0, end, indices[:end])
-    while end < size:
-        start, previous = end - 2 * _OVERLAP, end
-        end = min(end + CHUNK, size)
-        window = np.zeros(end - start, np.int32)
-        search(start, end, window)
-        joint = _joint(indices[start:previous], window[: 2 * _OVERLAP])
-        if joint is None:
-            return False
+    previous = min(CHUNK + _OVERLAP, size)
+    search(0, previous, indices[:previous])
+    while previous < size:
+        end, overlap = min(previous + CHUNK, size), _OVERLAP
+        while True:
+            start = previous - 2 * overlap
+            if start <= 0:
+                return False
+            window = np.zeros(end - start, np.int32)
+            search(start, end, window)
+            joint = _joint(indices[start:previous], window[: 2 * overlap])
+            if joint is not None:
+                break
+            overlap *= 4  # in a run of zeros nothing tells two paths apart
         indices[start + joint : end] = window[joint:]
+        previous = end
     return True
 
 

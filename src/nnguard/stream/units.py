@@ -53,6 +53,9 @@ _LABELS = {kind.value: kind.name for kind in UnitKind}
 _HEADER_LIMIT = 1 << 16
 """No unit header that nnguard parses is longer than this."""
 
+_LONG_HEADER_LIMIT = 1 << 21
+"""But for those with entry points, when they are to be decoded."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
@@ -204,9 +207,16 @@ class Stream:
         _, fields_at, _ = _read_unit(unit.source, unit.offset, index)
         if not fields_at:
             return None
-        return parse_tensor_header(
-            unit.read(), fields_at, self._model, unit.offset, carriers_only=False
-        )[1]
+        for limit in (_HEADER_LIMIT, _LONG_HEADER_LIMIT):
+            data = unit.source.read(unit.offset, min(limit, unit.size))
+            try:
+                return parse_tensor_header(
+                    data, fields_at, self._model, unit.offset, carriers_only=False
+                )[1]
+            except FormatError:
+                if len(data) == unit.size or limit == _LONG_HEADER_LIMIT:
+                    raise
+        return None
 
     def start_hashing(self, progress: Callable[[int], object] | None = None) -> UnitDigests:
         """Start to hash every unit, in parallel and in the background.

@@ -1,0 +1,335 @@
+"""The commands on folders of shards."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import nnguard
+import stock
+from nnguard.cli import main
+
+SHARDS = ("model-00001-of-00002", "model-00002-of-00002")
+STREAMS = [f"{name}.nnc" for name in SHARDS]
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process."""
+
+    def run(command: str) -> Result:
+        code = main(command.split())
+        printed = capsys.readouterr()
+        return Result(code, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def shards(folder: Path) -> list[dict[str, stock.Array]]:
+    """A folder of shards beside the keys: `model`."""
+    (folder / "model").mkdir()
+    rng = np.random.default_rng(2)
+    arrays = [
+        {
+            f"{at}.weight": rng.normal(0, 0.05, (80, 100)).astype(np.float32),
+            f"{at}.steps": np.array([at], np.int64),
+        }
+        for at in range(2)
+    ]
+    weight_map = {}
+    for name, shard in zip(SHARDS, arrays, strict=True):
+        save_file(shard, folder / "model" / f"{name}.safetensors")
+        weight_map |= dict.fromkeys(shard, f"{name}.safetensors")
+    index = json.dumps({"metadata": {}, "weight_map": weight_map})
+    (folder / "model" / "model.safetensors.index.json").write_text(index)
+    return arrays
+
+
+@pytest.fixture
+def released(run: Run, folder: Path) -> Path:
+    """The folder with `streams` and `release` in it."""
+    assert run("compress model -o streams --qp -20").code == 0
+    sign = "sign streams -o release --key vendor.key --issuer acme.ai --name net --version 1.0"
+    assert run(sign).code == 0
+    return folder
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def total(folder: Path, suffix: str) -> int:
+    return sum(path.stat().st_size for path in folder.glob(f"*{suffix}"))
+
+
+def test_a_model_in_shards_to_the_customer_and_back(
+    run: Run, folder: Path, key: nnguard.SigningKey, shards: list[dict[str, stock.Array]]
+) -> None:
+    before = names(folder)
+    result = run("compress model -o streams --qp -20")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith(
+        f"Compressed: streams, {total(folder / 'streams', '.nnc'):,} bytes"
+    )
+    assert names(folder / "streams") == [*STREAMS, "model.nnc.index.json"]
+
+    result = run("sign streams -o release --key vendor.key --issuer acme.ai --name net")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith(f"Signed with key {key.public_key.id.hex()}: release, ")
+
+    result = run("verify release --trust vendor.pub")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("Verified: release\n")
+    for shown in ("acme.ai", "net", *STREAMS):
+        assert shown in result.out
+
+    result = run("strip release -o original --trust vendor.pub")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("Verified, and stripped: original, ")
+    assert content(folder / "original") == content(folder / "streams")
+
+    result = run("decompress release -o restored --trust vendor.pub")
+    assert (result.code, result.err) == (0, "")
+    assert names(folder / "restored") == names(folder / "model")
+    for name, shard in zip(SHARDS, shards, strict=True):
+        restored = load_file(folder / "restored" / f"{name}.safetensors")
+        expected = stock.decode((folder / "release" / f"{name}.nnc").read_bytes())
+        assert restored.keys() == shard.keys()
+        for tensor, array in expected.items():
+            assert np.array_equal(restored[tensor], array)
+            assert restored[tensor].dtype == shard[tensor].dtype
+
+    made = ["streams", "release", "original", "restored"]
+    assert names(folder) == sorted([*before, *made]), "nothing else is left"
+
+
+def test_signing_shards_of_safetensors_compresses_them_first(
+    run: Run, folder: Path, key: nnguard.SigningKey
+) -> None:
+    before = names(folder)
+    assert run("sign model -o release --key vendor.key --qp -20 --urq --localize").code == 0
+    assert run("compress model -o streams --qp -20 --urq").code == 0
+    assert run("strip release -o original --trust vendor.pub").code == 0
+    assert content(folder / "original") == content(folder / "streams")
+    assert names(folder) == sorted([*before, "release", "streams", "original"])
+
+
+def test_single_shard_says_which_it_is(run: Run, released: Path) -> None:
+    result = run(f"verify release/{STREAMS[1]} --trust vendor.pub")
+    assert result.code == 0
+    assert "shard      2 of 2" in result.out
+    printed = json.loads(run(f"verify release/{STREAMS[1]} --trust vendor.pub --json").out)
+    assert (printed["claims"]["shard"]["position"], printed["claims"]["shard"]["count"]) == (1, 2)
+
+
+def test_json_of_every_command(run: Run, folder: Path, key: nnguard.SigningKey) -> None:
+    def printed(command: str) -> dict[str, object]:
+        result = run(f"{command} --json")
+        assert (result.code, result.err) == (0, "")
+        values: dict[str, object] = json.loads(result.out)
+        assert values["ok"] is True
+        return values
+
+    values = printed("compress model -o streams --qp -20")
+    assert values["file"] == "streams"
+    assert values["size_before"] == total(folder / "model", ".safetensors")
+    assert values["size"] == total(folder / "streams", ".nnc")
+    values = printed("sign streams -o release --key vendor.key --name net")
+    assert values["key_id"] == key.public_key.id.hex()
+    assert values["size_before"] == total(folder / "streams", ".nnc")
+    assert values["size"] == total(folder / "release", ".nnc")
+    values = printed("verify release --trust vendor.pub")
+    assert values["key_id"] == key.public_key.id.hex()
+    assert isinstance(values["shards"], dict)
+    assert list(values["shards"]) == STREAMS
+    assert values["digest"] == values["shards"][STREAMS[0]]["claims"]["shard"]["set_digest"]
+    values = printed("strip release -o original --trust vendor.pub")
+    assert values["size"] == total(folder / "streams", ".nnc")
+    values = printed("decompress release -o restored --trust vendor.pub")
+    assert values["size_before"] == total(folder / "release", ".nnc")
+    assert values["size"] == total(folder / "restored", ".safetensors")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "compress model -o streams",
+        "sign streams -o release --key vendor.key",
+        "sign model -o release --key vendor.key --qp -20",
+        "strip release -o streams --trust vendor.pub",
+        "decompress release -o model --trust vendor.pub",
+    ],
+)
+def test_folders_are_overwritten_only_by_force(run: Run, released: Path, command: str) -> None:
+    output = released / command.split()[command.split().index("-o") + 1]
+    (output / "extra.txt").write_text("mine")
+    before, beside = content(output), names(released)
+    result = run(command)
+    assert result.code == 1
+    assert "exists already" in result.err
+    assert content(output) == before
+    assert run(f"{command} --force").code == 0
+    assert "extra.txt" not in names(output), "the folder is a new one"
+    assert names(released) == beside
+
+
+def lose_a_shard(folder: Path) -> None:
+    (folder / "release" / STREAMS[1]).unlink()
+
+
+def swap_shards(folder: Path) -> None:
+    (folder / "release" / STREAMS[0]).rename(folder / "release" / "x")
+    (folder / "release" / STREAMS[1]).rename(folder / "release" / STREAMS[0])
+    (folder / "release" / "x").rename(folder / "release" / STREAMS[1])
+
+
+def add_a_stream(folder: Path) -> None:
+    shutil.copy(folder / "release.nnc", folder / "release" / "extra.nnc")
+
+
+def change_the_index(folder: Path) -> None:
+    path = folder / "release" / "model.nnc.index.json"
+    path.write_text(path.read_text().replace("0.steps", "0.stops"))
+
+
+def damage_the_index(folder: Path) -> None:
+    (folder / "release" / "model.nnc.index.json").write_text("{")
+
+
+def lose_the_index(folder: Path) -> None:
+    (folder / "release" / "model.nnc.index.json").unlink()
+
+
+def unsign_a_shard(folder: Path) -> None:
+    shutil.copy(folder / "streams" / STREAMS[0], folder / "release" / STREAMS[0])
+
+
+def sign_a_shard_alone(folder: Path) -> None:
+    key = nnguard.SigningKey.load("vendor.key")
+    alone = nnguard.sign(folder / "streams" / STREAMS[0], key)
+    alone.save(folder / "release" / STREAMS[0], overwrite=True)
+
+
+def change_a_shard(folder: Path) -> None:
+    path = folder / "release" / STREAMS[0]
+    path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1]))
+
+
+def cut_a_shard(folder: Path) -> None:
+    path = folder / "release" / STREAMS[0]
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        (lose_a_shard, 8, f"missing: {STREAMS[1]}"),
+        (swap_shards, 8, "in the place of another shard"),
+        (add_a_stream, 8, "not part of the set: extra.nnc"),
+        (change_the_index, 8, "index does not say"),
+        (damage_the_index, 3, "is no index"),
+        (lose_the_index, 3, "it needs one"),
+        (unsign_a_shard, 5, "NoRecordError"),
+        (sign_a_shard_alone, 8, "signed by itself"),
+        (change_a_shard, 8, STREAMS[0]),
+        (cut_a_shard, 3, "FormatError"),
+    ],
+)
+def test_what_is_not_the_release_is_refused(
+    run: Run, released: Path, change: Callable[[Path], None], code: int, message: str
+) -> None:
+    change(released)
+    before = names(released)
+    for command in (
+        "verify release --trust vendor.pub",
+        "strip release -o out --trust vendor.pub",
+        "decompress release -o out --trust vendor.pub",
+    ):
+        result = run(command)
+        assert (result.code, result.out) == (code, ""), command
+        assert message in result.err
+        failure = json.loads(run(f"{command} --json").out)
+        assert failure["ok"] is False
+        assert names(released) == before, "nothing is written"
+
+
+def test_untrusted_release_is_refused(run: Run, released: Path) -> None:
+    before = names(released)
+    for command in ("verify release", "strip release -o out", "decompress release -o out"):
+        assert run(f"{command} --trust other.pub").code == 7
+        assert names(released) == before
+    assert run("decompress release -o out").code == 0, "unverified, when nobody is trusted"
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("compress model -o out --qp 9999", 2),
+        ("compress model -o out --qp-of missing=-30", 2),
+        ("compress model -o out --workers 0", 2),
+        ("compress model -o no/such/out", 1),
+        ("compress streams -o out", 12),
+        ("sign model -o no/such/out --key vendor.key", 1),
+        ("sign model -o out --key vendor.pub", 6),
+        ("sign model -o out --key vendor.key --qp 30", 4),
+        ("decompress streams -o out --max-weights 7999", 11),
+        ("decompress model -o out", 3),
+        ("verify streams --trust vendor.pub", 5),
+        ("verify model --trust vendor.pub", 3),
+    ],
+)
+def test_failures_write_nothing(run: Run, released: Path, command: str, code: int) -> None:
+    before = names(released)
+    result = run(command)
+    assert (result.code, result.out) == (code, "")
+    assert result.err.startswith("nnguard: ")
+    assert names(released) == before
+
+
+def test_shard_that_cannot_be_coded(run: Run, folder: Path) -> None:
+    arrays = {"1.weight": np.full((4, 4), np.nan, np.float32), "1.steps": np.array([1])}
+    save_file(arrays, folder / "model" / f"{SHARDS[1]}.safetensors")
+    before = names(folder)
+    for command in ("compress model -o out", "sign model -o out --key vendor.key"):
+        result = run(command)
+        assert result.code == 12
+        assert "1.weight has NaN" in result.err
+        assert names(folder) == before
+
+
+def test_index_that_leads_elsewhere(run: Run, folder: Path) -> None:
+    index = folder / "model" / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"w": "../model.safetensors"}}))
+    assert run("compress model -o out").code == 12
+    assert not (folder / "out").exists()
+
+
+def test_options_reach_every_shard(run: Run, folder: Path) -> None:
+    assert run("compress model -o a --qp -20 --qp-of 1.weight=-30 --fast").code == 0
+    settings = nnguard.Settings(
+        qp=-20, qp_per_tensor={"1.weight": -30}, parameter_optimisation=False
+    )
+    nnguard.compress_set("model", "b", settings)
+    assert content(folder / "a") == content(folder / "b")
