@@ -89,7 +89,7 @@ def write_large(source: Path, target: Path, size: int, smallest: int) -> None:
 def compare(label: str, model: Path, at: Path, runs: int) -> None:
     """Print the rows of one large stream."""
     release = at / "release.nnc"
-    cli = [sys.executable, "-m", "nnguard.cli"]
+    cli = [sys.executable, "-m", "nnguard"]
     sign = [*cli, "sign", model, "-o", release, "--key", at / "vendor.key"]
     verify = [*cli, "verify", release, "--trust", at / "vendor.pub"]
     openssl = ["openssl", "dgst", "-sha256", release]
@@ -121,7 +121,7 @@ def small(source: Path, at: Path, runs: int) -> None:
     ours = statistics.median(
         timed(lambda: nnguard.verify(release, at / "vendor.pub")) for _ in range(runs)
     )
-    cli = [sys.executable, "-m", "nnguard.cli", "verify", release, "--trust", at / "vendor.pub"]
+    cli = [sys.executable, "-m", "nnguard", "verify", release, "--trust", at / "vendor.pub"]
     whole = statistics.median(process(cli)[0] for _ in range(runs))
     empty = statistics.median(process([sys.executable, "-c", "pass"])[0] for _ in range(runs))
     importing = statistics.median(

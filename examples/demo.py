@@ -28,7 +28,7 @@ CHANGED = 8
 def run(command: str, folder: Path, *, expect: int = 0) -> None:
     """Run a command of nnguard, showing it; stop where its exit code is not the expected one."""
     print(f"\n$ nnguard {command}", flush=True)
-    arguments = [sys.executable, "-m", "nnguard.cli", *command.split()]
+    arguments = [sys.executable, "-m", "nnguard", *command.split()]
     code = subprocess.run(arguments, cwd=folder, stderr=subprocess.STDOUT, check=False).returncode
     if code != expect:
         sys.exit(f"exit code {code} where {expect} was expected")

@@ -163,7 +163,7 @@ def stream_of(*units: bytes) -> bytes:
 def run_process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
     """Run a command in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "nnguard.cli", *arguments],
+        [sys.executable, "-m", "nnguard", *arguments],
         capture_output=True,
         check=False,
         timeout=60,

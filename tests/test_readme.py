@@ -30,9 +30,12 @@ def test_python_examples_run() -> None:
     examples = blocks("python")
     assert examples
     for example in examples:
+        if "nnguard.torch" in example:
+            pytest.importorskip("torch")
         exec(compile(example, "README.md", "exec"), {})
-    model = nnguard.compress("model.safetensors")
-    assert Path("restored.nnc").read_bytes() == bytes(model)
+        if "restored.nnc" in example:
+            model = nnguard.compress("model.safetensors")
+            assert Path("restored.nnc").read_bytes() == bytes(model)
 
 
 def test_console_examples_run() -> None:

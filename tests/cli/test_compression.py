@@ -356,7 +356,7 @@ def test_interrupted_work_leaves_nothing(
 ) -> None:
     """A terminal sends SIGINT to the command; nobody can catch SIGKILL."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "nnguard.cli", *command, "--workers", "2"],
+        [sys.executable, "-m", "nnguard", *command, "--workers", "2"],
         cwd=large,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -386,7 +386,7 @@ def test_interrupted_decompression_leaves_nothing(large: Path) -> None:
         [
             sys.executable,
             "-m",
-            "nnguard.cli",
+            "nnguard",
             "decompress",
             "large.nnc",
             "-o",
@@ -426,7 +426,7 @@ def on_terminal(command: list[str], folder: Path) -> tuple[str, int, bytes]:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     process = subprocess.Popen(
-        [sys.executable, "-m", "nnguard.cli", *command],
+        [sys.executable, "-m", "nnguard", *command],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=theirs,
