@@ -69,23 +69,27 @@ def make_folder_atomically(path: Path, *, overwrite: bool) -> Iterator[Path]:
 
     Args:
         path: The folder to make.
-        overwrite: Replace a folder that exists.
+        overwrite: Replace a folder that exists, with all that is in it.
 
     Raises:
-        FileExistsError: `path` exists and `overwrite` is false.
+        FileExistsError: `path` exists and `overwrite` is false, or it is no folder.
         OSError: The folder cannot be made; the temporary one is removed.
     """
-    if not overwrite and path.exists():
-        raise FileExistsError(f"{path} exists already")
+    if path.exists() and not (overwrite and path.is_dir()):
+        raise FileExistsError(f"{path} exists already" + (" and is no folder" if overwrite else ""))
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
-        if overwrite and path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-            path.replace(old / path.name)
-            temporary.replace(path)
-            shutil.rmtree(old)
+        if path.exists():
+            old = temporary.with_name(f"{temporary.name}.old")
+            path.replace(old)
+            try:
+                temporary.replace(path)
+            except BaseException:
+                old.replace(path)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
         else:
             temporary.replace(path)
     except BaseException:

@@ -8,10 +8,11 @@ another release is refused, and so is an index that does not say where things ar
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,12 +20,24 @@ from pathlib import Path
 from typing import Any
 
 from nnguard.compression.compress import compress
-from nnguard.compression.decompress import MAX_WEIGHTS, coded_tensors, decompress_to_file
+from nnguard.compression.decompress import (
+    MAX_WEIGHTS,
+    CodedTensor,
+    coded_tensors,
+    decompress_to_file,
+)
 from nnguard.compression.settings import Settings
 from nnguard.crypto.keys import Signer, Trust, load_trust
-from nnguard.errors import FormatError, LimitError, ModelError, VerificationError
+from nnguard.errors import (
+    FormatError,
+    LimitError,
+    ModelError,
+    NnguardError,
+    VerificationError,
+)
 from nnguard.files import make_folder_atomically, write_bytes
 from nnguard.models.safetensors import read_safetensors
+from nnguard.models.tensors import MAX_SIZE
 from nnguard.records import Claims, Shard, model_digest
 from nnguard.signing import Progress, Report, make_claims, sign_claims, verify_and_strip
 from nnguard.stream import Stream
@@ -35,6 +48,7 @@ __all__ = [
     "compress_set",
     "decompress_set",
     "set_digest",
+    "shard_names",
     "sign_set",
     "strip_set",
     "verify_set",
@@ -85,7 +99,8 @@ class StreamSet:
             raise VerificationError(f"not part of the set: {', '.join(stray[:5])}")
 
         def opened(path: Path) -> Stream:
-            return Stream.from_bytes(path.read_bytes()) if in_memory else Stream.open(path)
+            with _naming(path.name):
+                return Stream.from_bytes(path.read_bytes()) if in_memory else Stream.open(path)
 
         return cls(weight_map, {name: opened(folder / name) for name in names})
 
@@ -147,6 +162,16 @@ def set_digest(digests: Mapping[str, bytes]) -> bytes:
     return hashlib.sha256(b"".join(parts)).digest()
 
 
+def shard_names(folder: Folder) -> list[str]:
+    """Return the names of the safetensors files that a folder's index lists.
+
+    Raises:
+        ModelError: There is no index, or it is malformed.
+        OSError: It cannot be read.
+    """
+    return sorted(set(_read_index(Path(folder), ".safetensors", ModelError).values()))
+
+
 def compress_set(
     folder: Folder,
     output: Folder,
@@ -178,7 +203,7 @@ def compress_set(
     settings.check_names(weight_map)
     stream_map = {name: Path(file).stem + ".nnc" for name, file in weight_map.items()}
     with make_folder_atomically(Path(output), overwrite=overwrite) as temporary:
-        for file in sorted(set(weight_map.values())):
+        for file in shard_names(folder):
             names = {tensor.name for tensor in read_safetensors(folder / file)}
             if names != {name for name, where in weight_map.items() if where == file}:
                 raise ModelError(f"the index of {folder} does not list the tensors of {file}")
@@ -210,6 +235,7 @@ def decompress_set(
     Args and errors are those of `decompress_to_file`.
     """
     streams = _as_set(streams)
+    _check_index(streams, FormatError)
     with make_folder_atomically(Path(output), overwrite=overwrite) as temporary:
         for name, stream in streams.streams.items():
             decompress_to_file(
@@ -247,6 +273,7 @@ def sign_set(
         The signed set; its shards also verify one by one.
     """
     streams = _as_set(streams)
+    _check_index(streams, FormatError)
     claims = make_claims(issuer, name, version, metadata, issued_at)
     digests = {}
     for file, stream in streams.streams.items():
@@ -304,14 +331,10 @@ def verify_and_strip_set(
     reports: dict[str, Report] = {}
     originals: dict[str, Stream] = {}
     for name, stream in streams.streams.items():
-        try:
+        with _naming(name):
             reports[name], originals[name] = verify_and_strip(stream, keys, progress)
-        except VerificationError as error:
-            raise VerificationError(
-                f"{name}: {error}", tensors=error.tensors, hint=error.hint
-            ) from None
     report = _check_set(reports)
-    _check_index(streams)
+    _check_index(streams, VerificationError)
     return report, replace(streams, streams=originals)
 
 
@@ -346,19 +369,34 @@ def _shard(report: Report) -> Shard:
     return report.claims.shard
 
 
-def _check_index(streams: StreamSet) -> None:
+def _check_index(streams: StreamSet, error: type[FormatError] | type[VerificationError]) -> None:
     """Check that the index, which is not signed, is the one that the shards make."""
     names = [
         (tensor.header.name, file)
         for file, stream in streams.streams.items()
-        for tensor in coded_tensors(stream, MAX_WEIGHTS)
+        for tensor in _tensors_of(file, stream)
     ]
     if len(dict(names)) != len(names) or dict(names) != dict(streams.weight_map):
-        raise VerificationError("the index does not say where the tensors are")
+        raise error("the index does not say where the tensors are")
+
+
+@contextlib.contextmanager
+def _naming(file: str) -> Iterator[None]:
+    """Say in errors which file they are about."""
+    try:
+        yield
+    except NnguardError as error:
+        error.args = (f"{file}: {error}",)
+        raise
 
 
 def _as_set(streams: StreamSet | Folder) -> StreamSet:
     return streams if isinstance(streams, StreamSet) else StreamSet.open(streams)
+
+
+def _tensors_of(file: str, stream: Stream) -> list[CodedTensor]:
+    with _naming(file):
+        return coded_tensors(stream, MAX_SIZE)
 
 
 def _read_index(

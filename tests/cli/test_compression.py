@@ -444,3 +444,16 @@ def on_terminal(command: list[str], folder: Path) -> tuple[str, int, bytes]:
     os.close(ours)
     out, _ = process.communicate(timeout=60)
     return shown.decode(), process.returncode, out
+
+
+def test_stream_with_the_suffix_of_a_checkpoint_is_signed(run: Run, folder: Path) -> None:
+    (folder / "model.bin").write_bytes((folder / "model.nnc").read_bytes())
+    assert run("sign", "model.bin", "-o", "signed.nnc", "--key", "vendor.key").code == 0
+    assert run("verify", "signed.nnc", "--trust", "vendor.pub").code == 0
+
+
+def test_coding_options_need_something_to_code(run: Run, folder: Path) -> None:
+    result = run("sign", "model.nnc", "-o", "signed.nnc", "--key", "vendor.key", "--urq")
+    assert result.code == 2
+    assert "model.nnc is compressed already" in result.err
+    assert not (folder / "signed.nnc").exists()

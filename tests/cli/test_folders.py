@@ -333,3 +333,25 @@ def test_options_reach_every_shard(run: Run, folder: Path) -> None:
     )
     nnguard.compress_set("model", "b", settings)
     assert content(folder / "a") == content(folder / "b")
+
+
+def test_force_replaces_no_file_by_a_folder(run: Run, folder: Path) -> None:
+    before = (folder / "vendor.pub").read_bytes()
+    result = run("compress model -o vendor.pub --force")
+    assert result.code == 1
+    assert "no folder" in result.err
+    assert (folder / "vendor.pub").read_bytes() == before
+
+
+def test_errors_name_the_shard(run: Run, released: Path, folder: Path) -> None:
+    release, streams = folder / "release", folder / "streams"
+    (release / STREAMS[1]).write_bytes((streams / STREAMS[1]).read_bytes())
+    result = run("verify release --trust vendor.pub")
+    assert result.code == 5
+    assert STREAMS[1] in result.err
+
+
+def test_coding_options_need_something_to_code(run: Run, released: Path) -> None:
+    result = run("sign streams -o again --key vendor.key --qp -20")
+    assert result.code == 2
+    assert "streams is compressed already" in result.err

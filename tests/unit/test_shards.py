@@ -365,16 +365,30 @@ def test_changed_index(
     refused(release, trust, "index does not say where the tensors are")
 
 
-def test_tensors_of_the_same_name(
-    built: Path, key: nnguard.SigningKey, trust: list[nnguard.PublicKey], tmp_path: Path
-) -> None:
+def test_tensors_of_the_same_name(built: Path, key: nnguard.SigningKey, tmp_path: Path) -> None:
     """Two shards with one name: what is loaded would depend on the loader."""
     streams = tmp_path / "streams"
     shutil.copytree(built / "streams", streams)
     twin = shard_of(1) | {"layers.0.bias": np.ones(10, np.float32)}
     nnguard.compress(twin, SETTINGS).save(streams / SECOND, overwrite=True)
-    nnguard.sign_set(streams, key).save(tmp_path / "release")
-    refused(tmp_path / "release", trust, "index does not say where the tensors are")
+    with pytest.raises(nnguard.FormatError, match="index does not say where the tensors are"):
+        nnguard.sign_set(streams, key)
+
+
+def test_index_that_is_wrong_is_neither_signed_nor_decoded(
+    built: Path, key: nnguard.SigningKey, tmp_path: Path
+) -> None:
+    streams = tmp_path / "streams"
+    shutil.copytree(built / "streams", streams)
+    index = streams / "model.nnc.index.json"
+    index.write_text(index.read_text().replace("layers.0.bias", "layers.0.other"))
+    for work in (
+        lambda: nnguard.sign_set(streams, key),
+        lambda: nnguard.decompress_set(streams, tmp_path / "restored"),
+    ):
+        with pytest.raises(nnguard.FormatError, match="index does not say where the tensors are"):
+            work()
+    assert not (tmp_path / "restored").exists()
 
 
 @pytest.mark.parametrize(

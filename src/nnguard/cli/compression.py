@@ -10,7 +10,14 @@ from typing import Any
 import nnguard
 from nnguard.cli.output import add_json, add_output, print_json, progress_bar, say
 
-__all__ = ["add_commands", "add_settings", "add_workers", "compress_folder", "compress_model"]
+__all__ = [
+    "add_commands",
+    "add_settings",
+    "add_workers",
+    "compress_folder",
+    "compress_model",
+    "refuse_settings",
+]
 
 
 def add_commands(commands: Any) -> None:
@@ -124,6 +131,16 @@ def _settings_of(options: argparse.Namespace) -> nnguard.Settings:
     )
 
 
+def refuse_settings(options: argparse.Namespace) -> None:
+    """Refuse options of the coder where nothing is coded.
+
+    Raises:
+        ValueError: There are some.
+    """
+    if _settings_of(options) != nnguard.Settings() or options.workers is not None:
+        raise ValueError(f"{options.model} is compressed already: no coding options apply")
+
+
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """Add the option for the number of processes."""
     parser.add_argument(
@@ -146,7 +163,7 @@ def compress_model(options: argparse.Namespace, spool: Path) -> nnguard.Stream:
 def compress_folder(options: argparse.Namespace, output: Path) -> Path:
     """Compress the folder of shards that the options name, with a progress bar."""
     model = Path(options.model)
-    with progress_bar(_total_size(model, ".safetensors"), "Compressing") as progress:
+    with progress_bar(_size_of_shards(model), "Compressing") as progress:
         nnguard.compress_set(
             model,
             output,
@@ -158,6 +175,11 @@ def compress_folder(options: argparse.Namespace, output: Path) -> Path:
     return output
 
 
+def _size_of_shards(folder: Path) -> int:
+    """Return the bytes of the shards that a folder's index lists; there may be other files."""
+    return sum((folder / name).stat().st_size for name in nnguard.shard_names(folder))
+
+
 def _total_size(folder: Path, suffix: str) -> int:
     """Return the bytes of a folder's files with this suffix."""
     return sum(path.stat().st_size for path in folder.glob(f"*{suffix}"))
@@ -167,7 +189,7 @@ def _compress(options: argparse.Namespace) -> None:
     start = time.monotonic()
     model, output = Path(options.model), Path(options.output)
     if model.is_dir():
-        before = _total_size(model, ".safetensors")
+        before = _size_of_shards(model)
         after = _total_size(compress_folder(options, output), ".nnc")
     else:
         before = model.stat().st_size

@@ -13,6 +13,7 @@ from nnguard.cli.compression import (
     add_workers,
     compress_folder,
     compress_model,
+    refuse_settings,
 )
 from nnguard.cli.keys import add_signing_key, load_signing_key
 from nnguard.cli.output import add_json, add_output, print_json, progress_bar, say
@@ -96,11 +97,8 @@ def _sign(options: argparse.Namespace) -> None:
         "localize": options.localize,
     }
     output = Path(options.output)
-    before, after = (
-        _sign_folder(options, key, claims)
-        if Path(options.model).is_dir()
-        else (_sign_file(options, key, claims))
-    )
+    sign = _sign_folder if Path(options.model).is_dir() else _sign_file
+    before, after = sign(options, key, claims)
     growth = 100 * (after - before) / before
     key_id = key.public_key.id.hex()
     if options.json:
@@ -115,14 +113,28 @@ def _sign_file(
 ) -> tuple[int, int]:
     """Sign a stream, or a compressed model; return the stream's size before and after."""
     output = Path(options.output)
-    if Path(options.model).suffix.lower() in MODEL_SUFFIXES:
+    stream = _open_stream(options.model)
+    if stream is None:
         stream = compress_model(options, output.parent)
     else:
-        stream = nnguard.Stream.open(options.model)
+        refuse_settings(options)
     with progress_bar(stream.size, "Signing") as progress:
         signed = nnguard.sign(stream, key, **claims, progress=progress)
     signed.save(output, overwrite=options.force)
     return stream.size, signed.size
+
+
+def _open_stream(model: str) -> nnguard.Stream | None:
+    """Return the stream in a file, or None for a model that is yet to be compressed."""
+    suffix = Path(model).suffix.lower()
+    if suffix == ".safetensors":
+        return None
+    try:
+        return nnguard.Stream.open(model)
+    except nnguard.FormatError:
+        if suffix in MODEL_SUFFIXES:
+            return None
+        raise
 
 
 def _sign_folder(
@@ -133,6 +145,8 @@ def _sign_folder(
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".nnguard.") as temporary:
         if any(model.glob("*.safetensors.index.json")):
             model = compress_folder(options, Path(temporary) / "streams")
+        else:
+            refuse_settings(options)
         streams = nnguard.StreamSet.open(model)
         with progress_bar(2 * streams.size, "Signing") as progress:
             signed = nnguard.sign_set(streams, key, **claims, progress=progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -74,10 +75,12 @@ def to_torch(kind: TensorType, shape: tuple[int, ...], values: Array) -> torch.T
 
 def _load(path: str | os.PathLike[str]) -> Any:
     try:
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except (RuntimeError, ValueError):  # the format before PyTorch 1.6 cannot be mapped
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            except (RuntimeError, ValueError):  # the format before PyTorch 1.6 cannot be mapped
+                return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # The rest of PyTorch's text tells how to load it with the code in it.
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
