@@ -54,7 +54,6 @@ bench: $(ENVIRONMENT)
 		else echo "Distortion needs PyTorch."; fi
 
 pretrained: $(ENVIRONMENT)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps tokenizers
 	PYTHONPATH=tests:benchmarks:examples/pretrained $(BIN)/python examples/pretrained/run.py --data $(DATA)
 
 vectors: $(ENVIRONMENT)

@@ -16,22 +16,25 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
 import safetensors.numpy
-from nncodec.extensions import deepCABAC
 
+import bare_calls
 import nnguard
 import stock
 from nnguard import Settings
-from peak_memory import Peak, measure
+from peak_memory import measure
 from random_networks import many_tensors, of_size, vgg16
 
 ROOT = Path(__file__).parents[1]
 URQ, TCQ = Settings(dependent=False), Settings()
+
+WORKERS = 2
 
 Arrays = Mapping[str, stock.Array]
 
@@ -42,8 +45,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--only", nargs="+", choices=parts, default=list(parts))
+    parser.add_argument("--minilm", type=Path, help="all-MiniLM-L6-v2's own model.safetensors")
     parser.add_argument("--runs", type=int, default=3, help="runs of each; the best is printed")
-    parser.add_argument("--quick", action="store_true", help="small networks, to try it out")
+    parser.add_argument("--quick", action="store_true", help="small parts, to try it out")
     options = parser.parse_args()
     if not options.data.is_dir():
         print(f"no data at {options.data}; name its folder with --data", file=sys.stderr)
@@ -53,7 +57,10 @@ def main() -> int:
         f"best of up to {options.runs} runs, as many workers as cores, qp -38\n"
     )
     for part in options.only:
+        started = time.perf_counter()
+        print(f"{part} ...", file=sys.stderr, flush=True)
         parts[part](options)
+        print(f"{part}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
         print(flush=True)
     return 0
 
@@ -90,13 +97,16 @@ def networks(
     options: argparse.Namespace,
 ) -> Iterator[tuple[str, Arrays, Settings, int, tuple[float | None, float | None]]]:
     """Yield what to measure: label, arrays, settings, runs, bars of both directions."""
-    resnet = resnet18(options)
-    yield "ResNet18, URQ", resnet, URQ, options.runs, (3, 1.7)
-    yield "ResNet18, TCQ", resnet, TCQ, options.runs, (3, 1.7)
+    label, resnet = resnet18(options)
+    yield f"{label}, URQ", resnet, URQ, options.runs, (3, 1.7)
+    yield f"{label}, TCQ", resnet, TCQ, options.runs, (3, 1.7)
     if options.quick:
         yield "100 tensors, URQ", many_tensors(100), URQ, options.runs, (None, None)
         return
-    transformer = nnguard.decompress(options.data / "streams" / "minilm.default.nnc")
+    if options.minilm:
+        transformer = as_stock_takes(options.minilm)
+    else:
+        transformer = nnguard.decompress(options.data / "streams" / "minilm.default.nnc")
     yield "MiniLM, URQ", transformer, URQ, options.runs, (2.5, None)
     yield "MiniLM, TCQ", transformer, TCQ, options.runs, (2.5, None)
     del transformer
@@ -104,86 +114,55 @@ def networks(
     yield "VGG16's shapes, URQ", vgg16(), URQ, 1, (2, None)
 
 
-def resnet18(options: argparse.Namespace) -> Arrays:
+def resnet18(options: argparse.Namespace) -> tuple[str, Arrays]:
     """Return ResNet18 as the stock coder takes it: counters as int32 of one element."""
-    path = options.data / "models" / "resnet18-cifar10.safetensors"
-    arrays = safetensors.numpy.load_file(path)
+    arrays = as_stock_takes(options.data / "models" / "resnet18-cifar10.safetensors")
     if options.quick:
-        arrays = {name: array for name, array in arrays.items() if array.size < 100_000}
+        small = {name: array for name, array in arrays.items() if array.size < 100_000}
+        return "small tensors of ResNet18", small
+    return "ResNet18", arrays
+
+
+def as_stock_takes(path: Path) -> Arrays:
+    """Return the arrays of a file; integers of any size as int32, scalars with one element."""
     return {
-        name: array.astype(np.int32).reshape(1) if array.dtype == np.int64 else array
-        for name, array in arrays.items()
+        name: np.atleast_1d(array.astype(np.int32) if array.dtype == np.int64 else array)
+        for name, array in safetensors.numpy.load_file(path).items()
     }
 
 
 def bare(options: argparse.Namespace) -> None:
     """Compare with the sum of the extension's own calls, one after the other on one core."""
-    print(
-        "| network | | bare calls, 1 core, s | nnguard, 2 workers, s | times as fast | bar | ",
-        end="",
-    )
-    print("share of the extension |")
+    print("| network | | bare calls, 1 core, s | nnguard, 2 workers, s | ", end="")
+    print("times as fast | bar | share of the extension |")
     print("|---|---|--:|--:|--:|--:|--:|")
     count = 40 if options.quick else 400
     for label, arrays in (
-        ("ResNet18, URQ", resnet18(options)),
-        (f"{count} tensors of 100,000, URQ", many_tensors(count, 100_000, 100_000)),
+        resnet18(options),
+        (f"{count} tensors of 100,000", many_tensors(count, 100_000, 100_000)),
     ):
-        stream = nnguard.compress(arrays, URQ)
-        data = bytes(stream)
-        (ours, theirs), _ = best_of(
-            options.runs,
-            lambda arrays=arrays: nnguard.compress(arrays, URQ, workers=2),
-            lambda arrays=arrays: bare_encode(arrays),
-        )
-        bare_row(label, "compress", theirs, ours)
-        payloads = list(payloads_of(stream))
-        (ours, theirs), _ = best_of(
-            options.runs,
-            lambda data=data: nnguard.decompress(nnguard.Stream.from_bytes(data), workers=2),
-            lambda payloads=payloads: bare_decode(payloads),
-        )
-        bare_row(label, "decompress", theirs, ours)
-
-
-def bare_encode(arrays: Arrays) -> None:
-    """Quantise and encode with nothing around the extension."""
-    history = np.zeros(2, np.int8)
-    for array in arrays.values():
-        encoder = deepCABAC.Encoder()
-        indices, qp = array, URQ.qp if array.ndim > 1 else URQ.nonweight_qp
-        if array.dtype == np.float32:
-            indices = np.zeros(array.shape, np.int32)
-            encoder.quantLayer(array, indices, 0, 2, qp, 0.0, 11, 0, 1)
-            encoder.iae_v(8, qp)
-        encoder.initCtxModels(11, 1)
-        rows = np.zeros(len(array), np.int32)
-        encoder.encodeLayer(
-            indices, 0, 0, 1, 0, 1, rows, deepCABAC.HdspMode.AlwaysOff, history, 0, 0
-        )
-        encoder.finish()
-
-
-def payloads_of(stream: nnguard.Stream) -> Iterator[tuple[stock.Array, tuple[int, ...], bool]]:
-    """Yield payload, shape, and whether it is quantised, of all tensors."""
-    for unit in stream:
-        if (header := unit.tensor) is not None:
-            payload = unit.read()[header.payload_offset :] + bytes(64)
-            yield np.frombuffer(payload, np.uint8), header.shape, header.payload_type == 1
-
-
-def bare_decode(payloads: Sequence[tuple[stock.Array, tuple[int, ...], bool]]) -> None:
-    """Decode and dequantise with nothing around the extension."""
-    history = np.zeros(2, np.int8)
-    for payload, shape, quantised in payloads:
-        decoder = deepCABAC.Decoder()
-        decoder.setStream(payload)
-        qp = decoder.iae_v(8) if quantised else 0
-        decoder.initCtxModels(11)
-        indices = np.zeros(shape, np.int32)
-        decoder.decodeLayer(indices, 0, 0, 1, 0, deepCABAC.HdspMode.AlwaysOff, history, 0, 0)
-        if quantised:
-            decoder.dequantLayer(np.zeros(shape, np.float32), indices, 2, qp, 0)
+        theirs, ours = [], []
+        for _ in range(options.runs):
+            seconds, expected = bare_calls.encode(arrays, URQ.qp, URQ.nonweight_qp)
+            theirs.append(seconds)
+            seconds, stream = timed(
+                lambda arrays=arrays: nnguard.compress(arrays, URQ, workers=WORKERS)
+            )
+            ours.append(seconds)
+        coded = list(bare_calls.payloads(stream))
+        assert [payload.data for payload in coded] == expected, f"{label}: not the same work"
+        bare_row(f"{label}, URQ", "compress", min(theirs), min(ours))
+        theirs, ours = [], []
+        for _ in range(options.runs):
+            seconds, weights = bare_calls.decode(coded)
+            theirs.append(seconds)
+            seconds, found = timed(
+                lambda stream=stream: nnguard.decompress(stream, workers=WORKERS)
+            )
+            ours.append(seconds)
+        for one, other in zip(found.values(), weights, strict=True):
+            assert np.array_equal(one, other), f"{label}: not the same work"
+        bare_row(f"{label}, URQ", "decompress", min(theirs), min(ours))
 
 
 def growth(options: argparse.Namespace) -> None:
@@ -222,41 +201,56 @@ safetensors.numpy.save_file(stock.decode(open(sys.argv[1], "rb").read()), sys.ar
 
 def memory(options: argparse.Namespace) -> None:
     """Compare peak memory, from file to file in fresh processes."""
-    print(
-        "| VGG16's shapes, URQ, file to file | s | resident MB | without a file behind MB | bar |"
-    )
-    print("|---|--:|--:|--:|---|")
-    nnguard_cli = [sys.executable, "-m", "nnguard"]
+    label = "3 M weights" if options.quick else "VGG16's shapes"
+    print(f"| {label}, URQ, file to file | s | resident MB | shared pages once MB | ", end="")
+    print("in no file MB | of each process MB | bar MB |")
+    print("|---|--:|--:|--:|--:|--:|---|")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with tempfile.TemporaryDirectory() as folder:
         model, stream = Path(folder, "model.safetensors"), Path(folder, "model.nnc")
-        safetensors.numpy.save_file(of_size(10**6) if options.quick else vgg16(), model)
-        commands: list[tuple[str, list[object], str]] = [
+        safetensors.numpy.save_file(of_size(3 * 10**6) if options.quick else vgg16(), model)
+        theirs, back = Path(folder, "stock.nnc"), Path(folder, "stock.safetensors")
+        ours = Path(folder, "ours.safetensors")
+        python, own = [sys.executable, "-c"], [sys.executable, "-m", "nnguard"]
+        workers = ["--workers", WORKERS]
+        for what, command, bar in (
             (
-                "nnguard compress --workers 2",
-                [*nnguard_cli, "compress", model, "-o", stream, "--urq", "--workers", 2],
+                f"nnguard compress, {WORKERS} workers",
+                [*own, "compress", model, "-o", stream, "--urq", *workers],
                 "1,000 resident",
             ),
             (
-                "nnguard decompress --workers 2",
-                [*nnguard_cli, "decompress", stream, "-o", f"{model}.ours", "--workers", 2],
-                "400",
+                f"nnguard decompress, {WORKERS} workers",
+                [*own, "decompress", stream, "-o", ours, *workers],
+                "400 in no file",
             ),
-            ("stock encoder", [sys.executable, "-c", STOCK_ENCODE, model, f"{stream}.stock"], ""),
-            (
-                "stock decoder",
-                [sys.executable, "-c", STOCK_DECODE, stream, f"{model}.stock.safetensors"],
-                "",
-            ),
-        ]
-        for label, command, bar in commands:
-            peak: Peak = measure(command, environment)
+            ("stock encoder", [*python, STOCK_ENCODE, model, theirs], ""),
+            ("stock decoder", [*python, STOCK_DECODE, stream, back], ""),
+        ):
+            print(f"{what} ...", file=sys.stderr, flush=True)
+            peak = measure(command, environment)
+            sums = (peak.resident, peak.proportional, peak.anonymous)
+            each = " + ".join(f"{size / 1e6:.0f}" for size in peak.processes)
             print(
-                f"| {label} | {peak.seconds:.1f} | {peak.resident / 1e6:.0f} | "
-                f"{peak.anonymous / 1e6:.0f} | {bar} |",
+                f"| {what} | {peak.seconds:.1f} | "
+                + " | ".join(f"{size / 1e6:.0f}" for size in sums)
+                + f" | {each} | {bar} |",
                 flush=True,
             )
-        assert stream.read_bytes() == Path(f"{stream}.stock").read_bytes()
+        assert stream.read_bytes() == theirs.read_bytes(), "not the stock encoder's bytes"
+        assert equal_weights(ours, back), "not the stock decoder's weights"
+
+
+def equal_weights(one: Path, other: Path) -> bool:
+    """Tell whether two safetensors files hold the same arrays, whatever their order."""
+    with (
+        safetensors.safe_open(one, "numpy") as first,
+        safetensors.safe_open(other, "numpy") as second,
+    ):
+        names = sorted(first.keys())
+        return names == sorted(second.keys()) and all(
+            np.array_equal(first.get_tensor(name), second.get_tensor(name)) for name in names
+        )
 
 
 def best_of(

@@ -2,9 +2,10 @@
 
     python benchmarks/peak_memory.py COMMAND ...
 
-Samples `/proc` and prints JSON: the peaks of the sums over the process tree, in bytes. `resident`
-counts every page that is mapped, those of files included; `anonymous` only what no file is behind,
-which is what a machine runs out of. Linux only.
+Samples `/proc` and prints JSON, in bytes. Linux only. No single figure is right: a page that two
+processes map counts twice in the sum of resident memory; an output file that is written through
+its pages counts, though the system may drop them; and memory without a file (`memfd`, a kind of
+shared memory) is not anonymous. So there are three.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 INTERVAL = 0.05
-_FIELD = re.compile(r"^(Rss|Anonymous): +(\d+) kB$", re.MULTILINE)
+_SUMS = re.compile(r"^(Rss|Pss|Anonymous): +(\d+) kB$", re.MULTILINE)
+_PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 
 
 @dataclass
@@ -28,13 +30,17 @@ class Peak:
 
     Attributes:
         seconds: Wall clock.
-        resident: Bytes of all mapped pages, summed over processes, at the most.
-        anonymous: Bytes of pages without a file, summed over processes, at the most.
+        resident: Bytes of all pages that are mapped, summed over processes, at the most.
+        proportional: The same; a page that n processes map counts as an n-th in each.
+        anonymous: Bytes of pages that belong to no file, summed over processes, at the most.
+        processes: Resident bytes of each process at its own most, as the kernel noted them.
     """
 
-    seconds: float
-    resident: int
-    anonymous: int
+    seconds: float = 0
+    resident: int = 0
+    proportional: int = 0
+    anonymous: int = 0
+    processes: list[int] = field(default_factory=list)
 
 
 def measure(command: Sequence[object], environment: dict[str, str] | None = None) -> Peak:
@@ -47,17 +53,23 @@ def measure(command: Sequence[object], environment: dict[str, str] | None = None
     process = subprocess.Popen(
         [str(part) for part in command], stdout=subprocess.DEVNULL, env=environment
     )
-    resident = anonymous = 0
+    peak = Peak()
+    own: dict[int, int] = {}
     while process.poll() is None:
-        sums = {"Rss": 0, "Anonymous": 0}
+        sums = {"Rss": 0, "Pss": 0, "Anonymous": 0}
         for pid in tree(process.pid):
-            for field, kilobytes in _FIELD.findall(rollup(pid)):
-                sums[field] += 1024 * int(kilobytes)
-        resident, anonymous = max(resident, sums["Rss"]), max(anonymous, sums["Anonymous"])
+            for name, kilobytes in _SUMS.findall(read(pid, "smaps_rollup")):
+                sums[name] += 1024 * int(kilobytes)
+            if found := _PEAK.search(read(pid, "status")):
+                own[pid] = 1024 * int(found[1])
+        peak.resident = max(peak.resident, sums["Rss"])
+        peak.proportional = max(peak.proportional, sums["Pss"])
+        peak.anonymous = max(peak.anonymous, sums["Anonymous"])
         time.sleep(INTERVAL)
     if process.returncode:
         raise RuntimeError(f"{command[:3]} ended with exit status {process.returncode}")
-    return Peak(time.perf_counter() - start, resident, anonymous)
+    peak.seconds, peak.processes = time.perf_counter() - start, list(own.values())
+    return peak
 
 
 def tree(pid: int) -> list[int]:
@@ -72,10 +84,10 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def rollup(pid: int) -> str:
-    """Return the sums over a process's mappings; nothing once it is gone."""
+def read(pid: int, name: str) -> str:
+    """Return what the kernel says of a process; nothing once it is gone."""
     try:
-        return Path(f"/proc/{pid}/smaps_rollup").read_text()
+        return Path(f"/proc/{pid}/{name}").read_text()
     except OSError:
         return ""
 

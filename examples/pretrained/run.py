@@ -3,8 +3,8 @@
     make pretrained [DATA=folder]
 
 Each network is compressed from its own file, signed, saved; then verified and loaded into a fresh
-module. Its outputs are compared with those of a module that has the stock NNCodec decoder's
-weights, and its score with that of the original weights.
+module. Its outputs have to be those of a module that has the stock NNCodec decoder's weights; its
+score is shown beside that of the original weights, which PyTorch or safetensors reads.
 """
 
 from __future__ import annotations
@@ -15,32 +15,49 @@ import tempfile
 import time
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from torch import nn
 
 import nnguard.torch
 import stock
-from nnguard.models.sources import open_model
 from tasks import Task, tasks
+
+COLUMNS = (
+    "network",
+    "weights, M",
+    "file MB",
+    "stream MB",
+    "signed MB",
+    "compress, sign s",
+    "verify, load s",
+    "score before",
+    "loaded",
+    "",
+    "outputs of the stock decoder's weights",
+)
 
 
 def main() -> int:
     """Run all networks and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with models and test sets")
-    parser.add_argument("--wheels", type=Path, help="folder for fetched wheels; a temporary one")
-    parser.add_argument("--limit", type=int, default=1000, help="images or pairs of each test set")
-    parser.add_argument("--qp", type=int, default=nnguard.Settings().qp)
+    parser.add_argument("--wheels", type=Path, help="folder for wheels (default: a temporary one)")
+    parser.add_argument(
+        "--limit", type=int, default=1000, help="images or pairs of each test set (%(default)s)"
+    )
+    parser.add_argument(
+        "--qp",
+        type=int,
+        default=nnguard.Settings().qp,
+        help="quantisation parameter of weights (%(default)s)",
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         wheels = options.wheels or Path(folder)
         key = nnguard.SigningKey.generate()
-        print(
-            "| network | file MB | signed MB | compress s | verify and load s | score before | ",
-            end="",
-        )
-        print("loaded | | outputs of the stock decoder's weights |")
-        print("|---|--:|--:|--:|--:|--:|--:|---|---|")
+        print("| " + " | ".join(COLUMNS) + " |")
+        print("|---" + "|--:" * 8 + "|---|---|", flush=True)
         same = [
             show(task, key, Path(folder, f"{task.name}.nnc"), nnguard.Settings(qp=options.qp))
             for task in tasks(options.data, wheels, options.limit)
@@ -62,13 +79,19 @@ def show(task: Task, key: nnguard.SigningKey, release: Path, settings: nnguard.S
 
     outputs = task.outputs(module)
     same = torch.equal(outputs, task.outputs(with_stock_weights(task.module(), release)))
-    before = task.metric(task.outputs(with_original_weights(task)))
-    print(
-        f"| {task.name} | {task.weights.stat().st_size / 1e6:.1f} | "
-        f"{release.stat().st_size / 1e6:.1f} | {packed:.1f} | {loaded:.2f} | {before:.2f} | "
-        f"{task.metric(outputs):.2f} | {task.unit} | {'the same' if same else 'DIFFERENT'} |",
-        flush=True,
-    )
+    original = task.outputs(with_original_weights(task))
+    sizes = [task.weights.stat().st_size, stream.size, release.stat().st_size]
+    cells = [
+        task.name,
+        f"{sum(tensor.numel() for tensor in module.state_dict().values()) / 1e6:.2f}",
+        *(f"{size / 1e6:.2f}" for size in sizes),
+        f"{packed:.1f}",
+        f"{loaded:.2f}",
+        *(f"{task.metric(found, original):.2f}" for found in (original, outputs)),
+        task.unit,
+        "the same" if same else "DIFFERENT",
+    ]
+    print("| " + " | ".join(cells) + " |", flush=True)
     return same
 
 
@@ -85,12 +108,13 @@ def with_stock_weights(module: nn.Module, release: Path) -> nn.Module:
 
 
 def with_original_weights(task: Task) -> nn.Module:
-    """Give a module the weights of its makers' file."""
+    """Give a module the weights of its makers' file, without nnguard."""
     module = task.module()
-    state = {
-        tensor.name: torch.from_numpy(tensor.values.read(0, tensor.size)).reshape(tensor.shape)
-        for tensor in open_model(task.weights)
-    }
+    if task.weights.suffix == ".safetensors":
+        state = safetensors.torch.load_file(task.weights)
+    else:
+        state = torch.load(task.weights, map_location="cpu", weights_only=True)
+        state = state.get("model_state", state)
     module.load_state_dict(state)
     return module.eval()
 

