@@ -128,7 +128,7 @@ def iter_tensors(
     stream = as_stream(stream)
     tensors = coded_tensors(stream, max_weights)
     batches = make_batches([tensor.header.size for tensor in tensors])
-    with crew(batches, workers, executor) as team:
+    with crew(batches, workers, executor, decoding=True) as team:
         units = _Units(stream, team)
         regions: dict[Batch, _Region] = {}
 
@@ -234,7 +234,7 @@ def decode_tensors(
     _check_memory(tensors)
     found: list[Array | None] = [None] * len(tensors)
     batches = _largest_first(tensors)
-    with crew(batches, workers, executor) as team:
+    with crew(batches, workers, executor, decoding=True) as team:
         in_processes = team.executor is not None and team.shares_files
         region = _Region(tensors) if in_processes else None
         prepare = _preparing(
@@ -278,7 +278,7 @@ def _decode_into(
     progress: Progress | None,
 ) -> None:
     batches = _largest_first(tensors)
-    with crew(batches, workers, executor) as team:
+    with crew(batches, workers, executor, decoding=True) as team:
         targets = [Target(file.path, offset) for offset in offsets] if team.shares_files else None
         prepare = _preparing(_Units(stream, team), tensors, targets)
         for batch, values in run(team, batches, prepare, decode_jobs):

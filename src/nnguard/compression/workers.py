@@ -33,7 +33,7 @@ _BATCH = 1 << 18
 """Weights of a batch: small tensors go to a worker together."""
 
 _WORTH_WORKERS = 1 << 21
-"""Models of fewer weights are coded sooner than workers start."""
+"""Models of fewer weights are encoded sooner than workers start, twice as many are decoded so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,11 @@ class Crew:
 
 @contextmanager
 def crew(
-    batches: Sequence[Batch], workers: int | None, executor: Executor | None
+    batches: Sequence[Batch],
+    workers: int | None,
+    executor: Executor | None,
+    *,
+    decoding: bool = False,
 ) -> Iterator[Crew]:
     """Give the workers that were asked for, and see to it that none is left behind.
 
@@ -95,6 +99,7 @@ def crew(
         workers: Processes to start, at most; with an executor, batches to hand out at a time. As
             many as there are processors, if None.
         executor: Does the work instead of processes that are started here.
+        decoding: It is to decode, which is quicker than to encode.
 
     Raises:
         ValueError: There are to be fewer than one worker.
@@ -105,7 +110,7 @@ def crew(
         yield Crew(executor, workers or 2 * _processors(), shares_files=False)
         return
     wanted = min(workers or _processors(), len(batches))
-    if wanted <= 1 or sum(batch.size for batch in batches) < _WORTH_WORKERS:
+    if wanted <= 1 or sum(batch.size for batch in batches) < _WORTH_WORKERS << decoding:
         yield Crew(None, 1, shares_files=True)
         return
     pool = WorkerProcesses(wanted)
