@@ -45,6 +45,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--only", nargs="+", choices=parts, default=list(parts))
+    parser.add_argument("--network", default="", help="only networks of such a name, for speed")
     parser.add_argument("--minilm", type=Path, help="all-MiniLM-L6-v2's own model.safetensors")
     parser.add_argument("--runs", type=int, default=3, help="runs of each; the best is printed")
     parser.add_argument("--quick", action="store_true", help="small parts, to try it out")
@@ -70,6 +71,8 @@ def speed(options: argparse.Namespace) -> None:
     print("| network | weights | | stock s | nnguard s | times as fast | bar |")
     print("|---|--:|---|--:|--:|--:|--:|")
     for label, arrays, settings, runs, bars in networks(options):
+        if options.network not in label:
+            continue
         weights = sum(array.size for array in arrays.values())
         (ours, theirs), (stream, expected) = best_of(
             runs,

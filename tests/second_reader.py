@@ -408,7 +408,12 @@ def well_formed_claims(claims: Any) -> bool:
         return False
     meta, issued = claims.get("meta", {"-": "-"}), claims.get(6, 0)
     texts = [claims[key] for key in (1, 2, "version") if key in claims]
-    if set(claims) - {1, 2, 6, "version", "meta"} or not all(texts) or not meta:
+    if set(claims) - {1, 2, 6, "version", "meta", "shard"} or not all(texts) or not meta:
+        return False
+    shard = claims.get("shard", [bytes(32), 0, 1])
+    if type(shard) is not list or [type(part) for part in shard] != [bytes, int, int]:
+        return False
+    if len(shard[0]) != 32 or not 0 <= shard[1] < shard[2]:
         return False
     if type(issued) is not int or type(meta) is not dict:
         return False

@@ -176,6 +176,15 @@ def unicode_claims() -> Made:
 
 
 @vector("verifies")
+def shard() -> Made:
+    """One of three shards; that the others are there is no matter of this file."""
+    digest = bytes(range(32))
+    claims = {**CLAIMS, "issued_at": ISSUED.isoformat(), "metadata": {}}
+    claims["shard"] = {"set_digest": digest.hex(), "position": 1, "count": 3}
+    return signed(small(), {"claims": claims}, shard=[digest, 1, 3])
+
+
+@vector("verifies")
 def localized() -> Made:
     """The record has the first bytes of each unit's digest."""
     return signed(small(), localize=True)

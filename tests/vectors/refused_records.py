@@ -208,6 +208,12 @@ def number_metadata() -> Made:
     return malformed(header={15: {"meta": {"a": 1}}})
 
 
+@vector("VerificationError: shard beyond its set", message="claims")
+def shard_beyond_set() -> Made:
+    """The fourth of three."""
+    return malformed(header={15: {"shard": [bytes(32), 3, 3]}})
+
+
 @vector("VerificationError: map keys not sorted", message="deterministic")
 def unsorted_header() -> Made:
     """The protected header with its first entries swapped; the signature is right."""

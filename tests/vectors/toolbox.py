@@ -110,7 +110,7 @@ def sign(
 ) -> Stream:
     """Sign by a plan that stays as it is, whatever planner nnguard has."""
     claims = {**CLAIMS, **options}
-    labels = {"issuer": 1, "name": 2, "version": "version", "metadata": "meta"}
+    labels = {"issuer": 1, "name": 2, "version": "version", "metadata": "meta", "shard": "shard"}
     cwt = {label: claims[name] for name, label in labels.items() if name in claims}
     cwt[6] = int(ISSUED.timestamp())
     digests = [digest[:4] for digest in stream.sha256_of_units()]

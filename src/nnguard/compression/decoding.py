@@ -20,6 +20,9 @@ __all__ = ["DecodeJob", "Target", "decode_jobs"]
 
 _WORD = 4
 
+_LARGE = 1 << 18
+"""Tensors of so many weights are decoded where they go; smaller ones are copied there sooner."""
+
 _LARGEST_EXPONENT = 127
 """Of float32."""
 
@@ -65,19 +68,20 @@ def decode_jobs(jobs: Sequence[DecodeJob]) -> list[Array | None]:
     Raises:
         FormatError: A payload is damaged.
     """
-    return [_decode(job) for job in jobs]
+    files: dict[str, SharedFile] = {}
+    return [_decode(job, files) for job in jobs]
 
 
-def _decode(job: DecodeJob) -> Array | None:
+def _decode(job: DecodeJob, files: dict[str, SharedFile]) -> Array | None:
     header, form = job.header, job.type.format
     payload = job.unit.read(header.payload_offset, job.size)
     if header.payload_type == PayloadType.RAW_FLOAT:
-        return _deliver(job, _raw(header, form, payload))
-    if job.target is not None and form.name in ("float32", "int32"):
+        return _deliver(job, _raw(header, form, payload), files)
+    if job.target is not None and header.size >= _LARGE and form.name in ("float32", "int32"):
         _decode_in_place(job, payload, job.target)
         return None
     indices, qp = decode_payload(header, payload, to_the_end=True)
-    return _deliver(job, _values(header, form, indices, qp))
+    return _deliver(job, _values(header, form, indices, qp), files)
 
 
 def _values(header: TensorHeader, form: Format, indices: Indices, qp: int) -> Array:
@@ -120,8 +124,11 @@ def _raw(header: TensorHeader, form: Format, payload: Array) -> Array:
     return np.frombuffer(payload, form.dtype)
 
 
-def _deliver(job: DecodeJob, values: Array) -> Array | None:
+def _deliver(job: DecodeJob, values: Array, files: dict[str, SharedFile]) -> Array | None:
     if job.target is None:
         return values
-    SharedFile.open_to_write(job.target.path).write(values, job.target.offset)
+    path = job.target.path
+    if path not in files:
+        files[path] = SharedFile.open_to_write(path)
+    files[path].write(values, job.target.offset)
     return None

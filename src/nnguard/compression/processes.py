@@ -100,6 +100,7 @@ def answer_calls() -> None:
             pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
             answers.flush()
             del answer
+    os._exit(0)  # the caller waits, and there is nothing to tidy up
 
 
 def _start() -> subprocess.Popen[bytes]:

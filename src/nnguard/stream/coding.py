@@ -9,6 +9,7 @@ stop pattern included. (The extension's own check at the end prints to standard 
 from __future__ import annotations
 
 import mmap
+import threading
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,6 +52,9 @@ _GUARD_BASE = 1 << 14
 _GUARD_PER_WEIGHT = 64
 """Zeros behind the payload. They decode along the most probable symbols, at most a bit for each
 bin: two flags, up to 256 greater-than flags, 31 prefix and 31 suffix bins; 40 bytes a weight."""
+
+_KEPT_GUARD = 1 << 24
+"""Payloads that need no more than this, guard included, share their memory, one after the other."""
 
 _NO_HISTORY = np.zeros(2, np.int8)
 
@@ -285,13 +289,38 @@ def _has_entry_points(header: TensorHeader) -> bool:
 def _with_guard(payload: bytes | npt.NDArray[np.uint8], weights: int) -> npt.NDArray[np.uint8]:
     """Return the payload with zeros behind it; pages that are never touched cost no memory."""
     length = len(payload) + _GUARD_BASE + _GUARD_PER_WEIGHT * weights
+    if length <= _KEPT_GUARD:
+        return _kept.hold(payload)[:length]
+    guarded = _zeros(length)
+    guarded[: len(payload)] = np.frombuffer(payload, np.uint8)
+    return guarded
+
+
+class _Kept(threading.local):
+    """A thread's memory for small payloads, which come by the thousand; zeros behind the last."""
+
+    def __init__(self) -> None:
+        self._buffer = _zeros(_KEPT_GUARD)
+        self._used = 0
+
+    def hold(self, payload: bytes | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Return the memory with the payload at its start."""
+        size = len(payload)
+        self._buffer[:size] = np.frombuffer(payload, np.uint8)
+        self._buffer[size : self._used] = 0
+        self._used = size
+        return self._buffer
+
+
+def _zeros(length: int) -> npt.NDArray[np.uint8]:
+    """Return memory of zeros, of which pages that are never touched are never there."""
     options: dict[str, int] = {}
     if hasattr(mmap, "MAP_NORESERVE"):
         options["flags"] = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE
-    buffer = mmap.mmap(-1, length, **options)
-    guarded = np.frombuffer(buffer, np.uint8)
-    guarded[: len(payload)] = np.frombuffer(payload, np.uint8)
-    return guarded
+    return np.frombuffer(mmap.mmap(-1, length, **options), np.uint8)
+
+
+_kept = _Kept()
 
 
 def _start_decoder(guarded: npt.NDArray[np.uint8], header: TensorHeader) -> tuple[Any, int]:
