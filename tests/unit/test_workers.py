@@ -202,14 +202,19 @@ def test_progress_counts_every_byte(
     assert len(coded) > 1
 
 
-def kill_one_at_first_progress() -> tuple[Callable[[int], None], list[int]]:
-    """Return a progress hook that kills a worker while there is more to do, and whom it killed."""
+def kill_at_first_progress() -> tuple[Callable[[int], None], list[int]]:
+    """Return a progress hook that kills all workers while there is more to do, and whom it killed.
+
+    With one of them left, the rest of the work may all go to that one.
+    """
+    before = children()
     killed: list[int] = []
 
     def progress(count: int) -> None:
         if not killed:
-            killed.append(min(children()))
-            os.kill(killed[0], signal.SIGKILL)
+            killed.extend(children() - before)
+            for worker in killed:
+                os.kill(worker, signal.SIGKILL)
 
     return progress, killed
 
@@ -217,7 +222,7 @@ def kill_one_at_first_progress() -> tuple[Callable[[int], None], list[int]]:
 @linux
 def test_killed_worker_ends_compression(network: dict[str, stock.Array], tmp_path: Path) -> None:
     before = children()
-    progress, killed = kill_one_at_first_progress()
+    progress, killed = kill_at_first_progress()
     with pytest.raises(nnguard.WorkerError, match="died") as caught:
         nnguard.compress(network, workers=2, spool=tmp_path, progress=progress)
     assert "fewer workers" in caught.value.hint
@@ -235,7 +240,7 @@ def test_killed_worker_ends_decompression(stream: nnguard.Stream, tmp_path: Path
         lambda progress: nnguard.decompress_to_file(stream, target, workers=2, progress=progress),
     ]
     for decode in work:
-        progress, killed = kill_one_at_first_progress()
+        progress, killed = kill_at_first_progress()
         with pytest.raises(nnguard.WorkerError):
             decode(progress)
         assert killed
