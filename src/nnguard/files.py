@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["make_folder_atomically", "write_atomically", "write_bytes"]
+__all__ = ["make_folder_atomically", "write_all", "write_atomically", "write_bytes"]
 
 _FLUSH_INTERVAL = 0.02
 
@@ -56,11 +56,16 @@ def write_bytes(path: Path, data: bytes, *, overwrite: bool, mode: int = 0o666) 
     """Write bytes to a file, whole or not at all; see `write_atomically`."""
 
     def write(file: BinaryIO) -> None:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[file.write(rest) :]
+        write_all(file, data)
 
     write_atomically(path, write, overwrite=overwrite, mode=mode)
+
+
+def write_all(file: BinaryIO, data: bytes | memoryview) -> None:
+    """Write all of the data to a file that is not buffered."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 @contextlib.contextmanager

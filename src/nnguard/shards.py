@@ -203,7 +203,7 @@ def compress_set(
     settings.check_names(weight_map)
     stream_map = {name: Path(file).stem + ".nnc" for name, file in weight_map.items()}
     with make_folder_atomically(Path(output), overwrite=overwrite) as temporary:
-        for file in shard_names(folder):
+        for file in sorted(set(weight_map.values())):
             names = {tensor.name for tensor in read_safetensors(folder / file)}
             if names != {name for name, where in weight_map.items() if where == file}:
                 raise ModelError(f"the index of {folder} does not list the tensors of {file}")

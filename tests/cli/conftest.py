@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 import nnguard
+from nnguard.cli import main
+from transcripts import Result, Run
 
 
 @pytest.fixture(autouse=True)
@@ -26,3 +28,15 @@ def folder(
     model.save("model.nnc")
     release.save("release.nnc")
     return tmp_path
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process."""
+
+    def run(*arguments: str | Path) -> Result:
+        code = main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return Result(code, printed.out, printed.err)
+
+    return run

@@ -6,8 +6,6 @@ import json
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,30 +15,9 @@ import samples
 import stock
 from nnguard.cli import main
 from nnguard.cli.output import EXIT_CODES, exit_code_of
+from transcripts import Run
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\r\n\u202eVerified: all"
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process."""
-
-    def run(*arguments: str | Path) -> Result:
-        code = main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return Result(code, printed.out, printed.err)
-
-    return run
 
 
 def test_keygen_writes_a_pair(run: Run, folder: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,32 +13,16 @@ from safetensors.numpy import load_file, save_file
 
 import nnguard
 import stock
-from nnguard.cli import main
+from transcripts import Run
 
 SHARDS = ("model-00001-of-00002", "model-00002-of-00002")
 STREAMS = [f"{name}.nnc" for name in SHARDS]
 
 
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process."""
-
-    def run(command: str) -> Result:
-        code = main(command.split())
-        printed = capsys.readouterr()
-        return Result(code, printed.out, printed.err)
-
-    return run
+def run(run: Run) -> Run:
+    """Run a command that is given as one line."""
+    return lambda command: run(*command.split())
 
 
 @pytest.fixture(autouse=True)

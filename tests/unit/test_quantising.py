@@ -139,19 +139,11 @@ def test_windows_that_cannot_be_joined_are_searched_whole(
     assert np.array_equal(found, whole)
 
 
-def test_windows_grow_until_they_can_be_joined(windows: Callable[..., None]) -> None:
+@pytest.mark.parametrize("zeros", [slice(3000, 5500), slice(5500, 7500)])
+def test_windows_are_joined_beside_zeros(zeros: slice, windows: Callable[..., None]) -> None:
+    """Where they lie around a joint, the window grows until it reaches beyond them."""
     weights = np.random.default_rng(4).laplace(0, 0.05, (4, 3000)).astype(np.float32)
-    weights.reshape(-1)[3000:5500] = 0
-    whole, _ = search(weights)
-    windows()
-    found, reader = search(weights)
-    assert not reader.read_whole
-    assert np.array_equal(found, whole)
-
-
-def test_zeros_beside_a_joint_do_no_harm(windows: Callable[..., None]) -> None:
-    weights = np.random.default_rng(4).laplace(0, 0.05, (4, 3000)).astype(np.float32)
-    weights.reshape(-1)[5500:7500] = 0
+    weights.reshape(-1)[zeros] = 0
     whole, _ = search(weights)
     windows()
     found, reader = search(weights)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nnguard
 from nnguard.cli.compression import (
@@ -20,6 +21,9 @@ from nnguard.cli.output import add_json, add_output, print_json, progress_bar, s
 from nnguard.models.sources import MODEL_SUFFIXES
 
 __all__ = ["add_commands"]
+
+_One = TypeVar("_One")
+_Many = TypeVar("_Many")
 
 
 def add_commands(commands: Any) -> None:
@@ -155,15 +159,7 @@ def _sign_folder(
 
 
 def _verify(options: argparse.Namespace) -> None:
-    report: nnguard.Report | nnguard.SetReport
-    if Path(options.file).is_dir():
-        streams = nnguard.StreamSet.open(options.file)
-        with progress_bar(streams.size, "Verifying") as progress:
-            report = nnguard.verify_set(streams, options.trust, progress=progress)
-    else:
-        stream = nnguard.Stream.open(options.file)
-        with progress_bar(stream.size, "Verifying") as progress:
-            report = nnguard.verify(stream, options.trust, progress=progress)
+    report = _check(options, nnguard.verify, nnguard.verify_set)
     if options.json:
         print_json({"ok": True, **report.to_json()})
         return
@@ -174,20 +170,25 @@ def _verify(options: argparse.Namespace) -> None:
 
 
 def _strip(options: argparse.Namespace) -> None:
-    original: nnguard.Stream | nnguard.StreamSet
-    if Path(options.file).is_dir():
-        streams = nnguard.StreamSet.open(options.file)
-        with progress_bar(streams.size, "Verifying") as progress:
-            original = nnguard.strip_set(streams, options.trust, progress=progress)
-    else:
-        stream = nnguard.Stream.open(options.file)
-        with progress_bar(stream.size, "Verifying") as progress:
-            original = nnguard.strip(stream, options.trust, progress=progress)
+    original = _check(options, nnguard.strip, nnguard.strip_set)
     original.save(options.output, overwrite=options.force)
     if options.json:
         print_json({"ok": True, "file": options.output, "size": original.size})
     else:
         say(f"Verified, and stripped: {options.output}, {original.size:,} bytes")
+
+
+def _check(
+    options: argparse.Namespace, check_file: Callable[..., _One], check_folder: Callable[..., _Many]
+) -> _One | _Many:
+    """Do what verifies a stream, or a folder of them, with a progress bar."""
+    if Path(options.file).is_dir():
+        streams = nnguard.StreamSet.open(options.file)
+        with progress_bar(streams.size, "Verifying") as progress:
+            return check_folder(streams, options.trust, progress=progress)
+    stream = nnguard.Stream.open(options.file)
+    with progress_bar(stream.size, "Verifying") as progress:
+        return check_file(stream, options.trust, progress=progress)
 
 
 def _lines(report: nnguard.Report | nnguard.SetReport) -> list[tuple[str, str]]:

@@ -14,8 +14,9 @@ from typing import BinaryIO
 
 from nnguard.compression.encoding import EncodeJob, encode_jobs, leading_units
 from nnguard.compression.settings import Settings
-from nnguard.compression.workers import Batch, Crew, crew, make_batches, run
+from nnguard.compression.workers import Batch, Crew, crew, largest_first, make_batches, run
 from nnguard.errors import ModelError
+from nnguard.files import write_all
 from nnguard.models.sources import ModelLike, open_model
 from nnguard.models.tensors import MAX_SIZE, FilePart, InMemory, Tensor, Values
 from nnguard.sharing import SharedFile
@@ -74,8 +75,7 @@ def compress(
         if max(tensor.shape, default=0) > MAX_SIZE or len(tensor.shape) > MAX_DIMENSIONS:
             raise ModelError(f"no stream can hold the shape of tensor {tensor.name}")
     leading = leading_units(settings, write_topology([tensor.type for tensor in tensors]))
-    batches = make_batches([tensor.size for tensor in tensors])
-    largest_first = sorted(batches, key=lambda batch: -batch.size)
+    batches = largest_first(make_batches([tensor.size for tensor in tensors]))
     with crew(batches, workers, executor) as team, _Spool(leading, spool) as units:
 
         def prepare(batch: Batch) -> tuple[list[EncodeJob], object]:
@@ -86,7 +86,7 @@ def compress(
                 for tensor, where, position in zip(chosen, values, batch.positions, strict=True)
             ], kept
 
-        for batch, coded in run(team, largest_first, prepare, encode_jobs):
+        for batch, coded in run(team, batches, prepare, encode_jobs):
             units.add(batch.positions[0], coded)
             if progress is not None:
                 progress(sum(tensors[position].nbytes for position in batch.positions))
@@ -154,8 +154,6 @@ class _Spool:
         start, self._end = self._end, self._end + len(data)
         if self._file is None:
             self._in_memory.append(data)
-            return start
-        rest = memoryview(data)
-        while rest:
-            rest = rest[self._file.write(rest) :]
+        else:
+            write_all(self._file, data)
         return start

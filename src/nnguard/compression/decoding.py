@@ -12,13 +12,11 @@ from nnguard.errors import FormatError
 from nnguard.models.tensors import Values
 from nnguard.sharing import SharedFile
 from nnguard.stream.coding import Indices, decode_payload, step_size
-from nnguard.stream.formats import Array, Format, TensorType
+from nnguard.stream.formats import WORD, Array, Format, TensorType
 from nnguard.stream.headers import PayloadType, TensorHeader
 from nnguard.stream.quantising import dequantise_into
 
 __all__ = ["DecodeJob", "Target", "decode_jobs"]
-
-_WORD = 4
 
 _LARGE = 1 << 18
 """Tensors of so many weights are decoded where they go; smaller ones are copied there sooner."""
@@ -108,7 +106,7 @@ def _range(form: Format) -> tuple[int, int]:
 def _decode_in_place(job: DecodeJob, payload: Array, target: Target) -> None:
     """Decode into the file's pages, so that the tensor takes no memory besides."""
     start = target.offset % mmap.ALLOCATIONGRANULARITY
-    length = start + job.header.size * _WORD
+    length = start + job.header.size * WORD
     file = SharedFile.open_to_write(target.path)
     pages = mmap.mmap(file.descriptor, length, offset=target.offset - start)
     file.close()
@@ -119,7 +117,7 @@ def _decode_in_place(job: DecodeJob, payload: Array, target: Target) -> None:
 
 def _raw(header: TensorHeader, form: Format, payload: Array) -> Array:
     """Return raw float32, or large integers as they lie in memory."""
-    if len(payload) != header.size * _WORD:
+    if len(payload) != header.size * WORD:
         raise FormatError(f"payload of tensor {header.name} has the wrong length")
     return np.frombuffer(payload, form.dtype)
 

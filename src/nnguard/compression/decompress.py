@@ -22,7 +22,7 @@ from typing import BinaryIO
 import numpy as np
 
 from nnguard.compression.decoding import DecodeJob, Target, decode_jobs
-from nnguard.compression.workers import Batch, Crew, crew, make_batches, run
+from nnguard.compression.workers import Batch, Crew, crew, largest_first, make_batches, run
 from nnguard.errors import FormatError, LimitError
 from nnguard.files import write_atomically
 from nnguard.models.safetensors import lay_out
@@ -127,7 +127,7 @@ def iter_tensors(
     """
     stream = as_stream(stream)
     tensors = coded_tensors(stream, max_weights)
-    batches = make_batches([tensor.header.size for tensor in tensors])
+    batches = _batches(tensors)
     with crew(batches, workers, executor, decoding=True) as team:
         units = _Units(stream, team)
         regions: dict[Batch, _Region] = {}
@@ -233,7 +233,7 @@ def decode_tensors(
     """Return the values of tensors, flat, in the memory form of their formats."""
     _check_memory(tensors)
     found: list[Array | None] = [None] * len(tensors)
-    batches = _largest_first(tensors)
+    batches = largest_first(_batches(tensors))
     with crew(batches, workers, executor, decoding=True) as team:
         in_processes = team.executor is not None and team.shares_files
         region = _Region(tensors) if in_processes else None
@@ -277,7 +277,7 @@ def _decode_into(
     executor: Executor | None,
     progress: Progress | None,
 ) -> None:
-    batches = _largest_first(tensors)
+    batches = largest_first(_batches(tensors))
     with crew(batches, workers, executor, decoding=True) as team:
         targets = [Target(file.path, offset) for offset in offsets] if team.shares_files else None
         prepare = _preparing(_Units(stream, team), tensors, targets)
@@ -324,9 +324,8 @@ class _Units:
         return DecodeJob(tensor.header, tensor.type, where, unit.size, target)
 
 
-def _largest_first(tensors: Sequence[CodedTensor]) -> list[Batch]:
-    batches = make_batches([tensor.header.size for tensor in tensors])
-    return sorted(batches, key=lambda batch: -batch.size)
+def _batches(tensors: Sequence[CodedTensor]) -> list[Batch]:
+    return make_batches([tensor.header.size for tensor in tensors])
 
 
 def _tell(progress: Progress | None, tensors: Sequence[CodedTensor], batch: Batch) -> None:

@@ -15,7 +15,7 @@ from nnguard.compression.settings import Settings
 from nnguard.errors import ModelError
 from nnguard.models.tensors import Values
 from nnguard.stream.coding import Indices, encode_payload, find_entry_points
-from nnguard.stream.formats import Array, TensorType
+from nnguard.stream.formats import WORD, Array, TensorType
 from nnguard.stream.headers import (
     PayloadType,
     TensorHeader,
@@ -39,9 +39,6 @@ _INDEPENDENT = 2
 """`independently_decodable_flag` in the byte of a unit's kind."""
 
 _INT32 = np.iinfo(np.int32)
-
-_WORD = 4
-"""Bytes of a raw value."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,7 +166,7 @@ def _integers(job: EncodeJob, shape: tuple[int, ...]) -> Indices | None:
 def _encode_raw(job: EncodeJob, shape: tuple[int, ...]) -> bytes:
     """Code large integers as they lie in memory, in words of 4 bytes."""
     values: Array = job.values.read(0, int(np.prod(shape)))
-    words = values.dtype.itemsize // _WORD
+    words = values.dtype.itemsize // WORD
     raw_shape = shape if words == 1 else (*shape, words)
     header = _header(job, PayloadType.RAW_FLOAT, raw_shape)
     return _unit(header, job.position, values.tobytes())

@@ -24,7 +24,7 @@ from typing import TypeVar
 from nnguard.compression.processes import WorkerProcesses
 from nnguard.errors import WorkerError
 
-__all__ = ["Batch", "Crew", "crew", "make_batches", "run"]
+__all__ = ["Batch", "Crew", "crew", "largest_first", "make_batches", "run"]
 
 _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
@@ -67,6 +67,11 @@ def make_batches(sizes: Sequence[int]) -> list[Batch]:
     if positions:
         batches.append(Batch(tuple(positions), weights))
     return batches
+
+
+def largest_first(batches: Sequence[Batch]) -> list[Batch]:
+    """Sort batches so that no worker begins a large one when the others are done."""
+    return sorted(batches, key=lambda batch: -batch.size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,6 @@ def _open(model: ModelLike) -> list[Tensor]:
     if any(type(value).__module__.partition(".")[0] == "torch" for value in model.values()):
         from nnguard.models.pytorch import from_torch
 
-        model = dict(model)
         return [
             from_torch(name, value) if hasattr(value, "detach") else from_arrays({name: value})[0]
             for name, value in model.items()

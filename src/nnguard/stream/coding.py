@@ -117,22 +117,8 @@ def decode_payload(
     if indices is None:
         indices = np.zeros(header.shape, np.int32)
     decoder, qp = _start_decoder(_with_guard(payload, header.size), header)
-    decoder.initCtxModels(header.unary_length)
-    # Given entry points, the extension would jump to wherever they point. It can make them, too:
-    # then it reads on from the start, and begins contexts afresh where the encoder did.
-    read = decoder.decodeLayerAndCreateEPs if _has_entry_points(header) else decoder.decodeLayer
     try:
-        read(
-            indices,
-            int(header.dependent),
-            header.scan_order,
-            header.profile,
-            0,
-            deepCABAC.HdspMode.AlwaysOff,
-            _NO_HISTORY,
-            0,
-            0,
-        )
+        _read_layer(decoder, header, indices)
         if to_the_end and decoder.finish() != len(payload):
             raise FormatError(f"payload of tensor {header.name} does not end where it should")
     except (RuntimeError, IndexError, ValueError) as error:
@@ -188,18 +174,7 @@ def find_entry_points(header: TensorHeader, payload: bytes) -> list[int]:
     if not _has_entry_points(header):
         return []
     decoder, _ = _start_decoder(_with_guard(payload, header.size), header)
-    decoder.initCtxModels(header.unary_length)
-    points = decoder.decodeLayerAndCreateEPs(
-        np.zeros(header.shape, np.int32),
-        int(header.dependent),
-        header.scan_order,
-        header.profile,
-        0,
-        deepCABAC.HdspMode.AlwaysOff,
-        _NO_HISTORY,
-        0,
-        0,
-    )
+    points = _read_layer(decoder, header, np.zeros(header.shape, np.int32))
     return [int(point) for point in points]
 
 
@@ -328,6 +303,25 @@ def _start_decoder(guarded: npt.NDArray[np.uint8], header: TensorHeader) -> tupl
     decoder.setStream(guarded)
     quantised = header.payload_type == PayloadType.FLOAT
     return decoder, decoder.iae_v(6 + header.qp_density) if quantised else 0
+
+
+def _read_layer(decoder: Any, header: TensorHeader, indices: Indices) -> Any:
+    """Decode the indices; return the entry points, where there are any."""
+    decoder.initCtxModels(header.unary_length)
+    # Given entry points, the extension would jump to wherever they point. It can make them, too:
+    # then it reads on from the start, and begins contexts afresh where the encoder did.
+    read = decoder.decodeLayerAndCreateEPs if _has_entry_points(header) else decoder.decodeLayer
+    return read(
+        indices,
+        int(header.dependent),
+        header.scan_order,
+        header.profile,
+        0,
+        deepCABAC.HdspMode.AlwaysOff,
+        _NO_HISTORY,
+        0,
+        0,
+    )
 
 
 def _reads_row_skipping(payload: bytes, header: TensorHeader) -> bool:

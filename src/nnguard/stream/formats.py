@@ -20,7 +20,7 @@ from nnguard.errors import FormatError
 from nnguard.stream.headers import DataFormat, PayloadType, TensorHeader, UnitKind
 from nnguard.stream.units import Stream, Unit, size_field
 
-__all__ = ["FORMATS", "Format", "TensorType", "read_topology", "write_topology"]
+__all__ = ["FORMATS", "WORD", "Format", "TensorType", "read_topology", "write_topology"]
 
 Array = npt.NDArray[Any]
 
@@ -91,7 +91,7 @@ _DEFAULTS = {
     PayloadType.RAW_FLOAT: FORMATS["float32"],
 }
 
-_WORD = 4
+WORD = 4
 """Bytes of a raw value; larger integers are stored in two, as a last dimension."""
 
 _KEY = "nnguard"
@@ -114,7 +114,7 @@ class TensorType:
     def shape_of(self, header: TensorHeader) -> tuple[int, ...]:
         """Return the shape that a tensor had before it was coded."""
         in_words = header.payload_type == PayloadType.RAW_FLOAT and header.size > 0
-        if in_words and self.format.dtype.itemsize == 2 * _WORD:
+        if in_words and self.format.dtype.itemsize == 2 * WORD:
             return () if self.scalar else header.shape[:-1]
         return () if self.scalar else header.shape
 
@@ -177,8 +177,8 @@ def _format_of(header: TensorHeader, listed: Format | None) -> Format:
         return found
     if header.payload_type == PayloadType.RAW_FLOAT:
         fits = not found.is_float and (
-            found.dtype.itemsize == _WORD
-            or (found.dtype.itemsize == 2 * _WORD and header.shape[-1] == 2)
+            found.dtype.itemsize == WORD
+            or (found.dtype.itemsize == 2 * WORD and header.shape[-1] == 2)
         )
         return found if fits else default
     return found if found.is_float == default.is_float else default

@@ -56,23 +56,12 @@ def fit_qp(header: TensorHeader, extremes: Weights, qp: int) -> int:
         qp: The quantisation parameter that is wanted.
     """
     try:
-        fitted: int = deepCABAC.Encoder().quantLayer(
-            extremes,
-            np.zeros(2, np.int32),
-            int(header.dependent),
-            header.qp_density,
-            qp,
-            0.0,
-            0,
-            0,
-            1,
-        )
+        return _quantise(header, extremes, np.zeros(2, np.int32), qp)
     except RuntimeError:  # at powers of two the extension takes a step that is just too small
         largest = float(np.abs(extremes).max())
         while largest / step_size(qp, header.qp_density) > _LARGEST_INDEX:
             qp += 1
         return qp
-    return fitted
 
 
 def index_range(weights: Weights, bits: int) -> tuple[int, int]:
@@ -117,17 +106,7 @@ def quantise(header: TensorHeader, read: Callable[[int, int], Weights], qp: int)
 
     def search(start: int, stop: int, found: Indices) -> None:
         shape = header.shape if stop - start == size else (stop - start,)
-        deepCABAC.Encoder().quantLayer(
-            read(start, stop).reshape(shape),
-            found.reshape(shape),
-            int(header.dependent),
-            header.qp_density,
-            qp,
-            0.0,
-            0,
-            header.scan_order,
-            1,
-        )
+        _quantise(header, read(start, stop).reshape(shape), found.reshape(shape), qp)
 
     if not header.dependent:
         for start in range(0, size, CHUNK):
@@ -137,11 +116,25 @@ def quantise(header: TensorHeader, read: Callable[[int, int], Weights], qp: int)
     return indices.reshape(header.shape)
 
 
+def _quantise(header: TensorHeader, weights: Weights, indices: Indices, qp: int) -> int:
+    """Quantise weights into the indices; return the parameter, larger where they would overflow."""
+    fitted: int = deepCABAC.Encoder().quantLayer(
+        weights,
+        indices,
+        int(header.dependent),
+        header.qp_density,
+        qp,
+        0.0,
+        0,
+        header.scan_order,
+        1,
+    )
+    return fitted
+
+
 def dequantise(tensor: QuantisedTensor) -> Weights:
     """Return the weights, float32 of the tensor's shape, as the stock decoder gives them."""
-    weights = tensor.indices.astype(np.float32)
-    weights *= np.float32(tensor.step)
-    return weights
+    return dequantise_into(np.array(tensor.indices, order="C"), tensor.step)
 
 
 def dequantise_into(indices: Indices, step: float) -> Weights:

@@ -14,6 +14,7 @@ import weakref
 from typing import BinaryIO, Protocol
 
 from nnguard.errors import FormatError
+from nnguard.files import write_all
 
 __all__ = ["FileSource", "MemorySource", "Source"]
 
@@ -49,7 +50,7 @@ class MemorySource:
         return self._data[offset : offset + size]
 
     def copy(self, offset: int, size: int, target: BinaryIO) -> None:
-        _write_all(target, memoryview(self._data)[offset : offset + size])
+        write_all(target, memoryview(self._data)[offset : offset + size])
 
 
 class FileSource:
@@ -83,7 +84,7 @@ class FileSource:
         done = self._copy_in_kernel(offset, size, target)
         while done < size:
             chunk = self.read(offset + done, min(_COPY_SIZE, size - done))
-            _write_all(target, memoryview(chunk))
+            write_all(target, chunk)
             done += len(chunk)
 
     def _copy_in_kernel(self, offset: int, size: int, target: BinaryIO) -> int:
@@ -114,8 +115,3 @@ class FileSource:
             with self._lock:
                 os.lseek(self.descriptor, offset, os.SEEK_SET)
                 return os.read(self.descriptor, size)
-
-
-def _write_all(target: BinaryIO, data: memoryview) -> None:
-    while data:
-        data = data[target.write(data) :]
