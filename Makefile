@@ -23,9 +23,9 @@ dev: $(ENVIRONMENT)
 $(ENVIRONMENT): requirements/dev.txt requirements/nncodec.txt requirements/torch.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/nncodec.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt \
 		|| echo "No build of PyTorch without CUDA here: tests that need it are skipped."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/nncodec.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
