@@ -25,22 +25,34 @@ if TYPE_CHECKING:
         iter_tensors,
     )
     from nnguard.compression.settings import Settings
+    from nnguard.crypto.content import ContentKey
+    from nnguard.crypto.identity import Identity, Recipient
     from nnguard.crypto.keys import PublicKey, Signer, SigningKey, load_trust
+    from nnguard.desk import Desk
     from nnguard.errors import (
         CapacityError,
         FormatError,
         KeyFormatError,
+        LedgerError,
         LicenseError,
         LimitError,
         ModelError,
         NnguardError,
         NoRecordError,
+        Refusal,
         UnlockError,
         VerificationError,
         WorkerError,
         WrongKeyError,
     )
     from nnguard.inspection import Capacity, Inspection, capacity, inspect, plot_carrier
+    from nnguard.ledger import Ledger
+    from nnguard.licensing.checks import Checks, LicenseStatus, check_license
+    from nnguard.licensing.device import Device
+    from nnguard.licensing.license import License, LicenseTerms
+    from nnguard.licensing.revocation import RevocationList
+    from nnguard.locking.lock import Locked, Tier, lock, lock_tiers
+    from nnguard.locking.search import CurvePoint
     from nnguard.records import Attachment, Claims, Shard
     from nnguard.shards import (
         SetReport,
@@ -54,6 +66,7 @@ if TYPE_CHECKING:
     )
     from nnguard.signing import NestedRecord, Report, sign, strip, verify
     from nnguard.stream import Stream
+    from nnguard.unlocking import issue_license, unlock
 
 __version__ = "0.1.0"
 
@@ -62,18 +75,33 @@ __all__ = [
     "Attachment",
     "Capacity",
     "CapacityError",
+    "Checks",
     "Claims",
+    "ContentKey",
+    "CurvePoint",
+    "Desk",
+    "Device",
     "FormatError",
+    "Identity",
     "Inspection",
     "KeyFormatError",
+    "Ledger",
+    "LedgerError",
+    "License",
     "LicenseError",
+    "LicenseStatus",
+    "LicenseTerms",
     "LimitError",
+    "Locked",
     "ModelError",
     "NestedRecord",
     "NnguardError",
     "NoRecordError",
     "PublicKey",
+    "Recipient",
+    "Refusal",
     "Report",
+    "RevocationList",
     "SetReport",
     "Settings",
     "Shard",
@@ -81,6 +109,7 @@ __all__ = [
     "SigningKey",
     "Stream",
     "StreamSet",
+    "Tier",
     "UnlockError",
     "VerificationError",
     "WorkerError",
@@ -88,6 +117,7 @@ __all__ = [
     "__version__",
     "attach",
     "capacity",
+    "check_license",
     "compress",
     "compress_set",
     "decompress",
@@ -95,14 +125,18 @@ __all__ = [
     "decompress_to_file",
     "detach",
     "inspect",
+    "issue_license",
     "iter_tensors",
     "load_trust",
+    "lock",
+    "lock_tiers",
     "plot_carrier",
     "shard_names",
     "sign",
     "sign_set",
     "strip",
     "strip_set",
+    "unlock",
     "verify",
     "verify_set",
 ]
@@ -116,18 +150,24 @@ _HOMES = {
     "decompress_to_file": "compression.decompress",
     "iter_tensors": "compression.decompress",
     "Settings": "compression.settings",
+    "ContentKey": "crypto.content",
+    "Identity": "crypto.identity",
+    "Recipient": "crypto.identity",
     "PublicKey": "crypto.keys",
     "Signer": "crypto.keys",
     "SigningKey": "crypto.keys",
     "load_trust": "crypto.keys",
+    "Desk": "desk",
     "CapacityError": "errors",
     "FormatError": "errors",
     "KeyFormatError": "errors",
+    "LedgerError": "errors",
     "LicenseError": "errors",
     "LimitError": "errors",
     "ModelError": "errors",
     "NnguardError": "errors",
     "NoRecordError": "errors",
+    "Refusal": "errors",
     "UnlockError": "errors",
     "VerificationError": "errors",
     "WorkerError": "errors",
@@ -137,6 +177,19 @@ _HOMES = {
     "capacity": "inspection",
     "inspect": "inspection",
     "plot_carrier": "inspection",
+    "Ledger": "ledger",
+    "Checks": "licensing.checks",
+    "LicenseStatus": "licensing.checks",
+    "check_license": "licensing.checks",
+    "Device": "licensing.device",
+    "License": "licensing.license",
+    "LicenseTerms": "licensing.license",
+    "RevocationList": "licensing.revocation",
+    "Locked": "locking.lock",
+    "Tier": "locking.lock",
+    "lock": "locking.lock",
+    "lock_tiers": "locking.lock",
+    "CurvePoint": "locking.search",
     "Attachment": "records",
     "Claims": "records",
     "Shard": "records",
@@ -154,6 +207,8 @@ _HOMES = {
     "strip": "signing",
     "verify": "signing",
     "Stream": "stream",
+    "issue_license": "unlocking",
+    "unlock": "unlocking",
 }
 
 

@@ -7,17 +7,20 @@ Everything that can be wrong with a stream, a record, a key file or a license is
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 
 __all__ = [
     "CapacityError",
     "FormatError",
     "KeyFormatError",
+    "LedgerError",
     "LicenseError",
     "LimitError",
     "ModelError",
     "NnguardError",
     "NoRecordError",
+    "Refusal",
     "UnlockError",
     "VerificationError",
     "WorkerError",
@@ -87,12 +90,38 @@ class VerificationError(NnguardError):
         self.tensors = tuple(tensors)
 
 
+class Refusal(enum.Enum):
+    """Why a license does not permit what was asked for."""
+
+    MALFORMED = "malformed"
+    OTHER_STREAM = "other-stream"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not-yet-valid"
+    OTHER_DEVICE = "other-device"
+    REVOKED = "revoked"
+    STALE_REVOCATIONS = "stale-revocations"
+    CLOCK_SET_BACK = "clock-set-back"
+    OTHER_TIER = "other-tier"
+
+
 class LicenseError(NnguardError):
-    """The license does not permit this: expired, not yet valid, another device, revoked."""
+    """The license does not permit this.
+
+    Attributes:
+        reason: Why.
+    """
+
+    def __init__(self, message: str, *, reason: Refusal, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
 
 
 class UnlockError(NnguardError):
-    """The locked weights could not be restored."""
+    """A lock cannot be opened, or cannot be made: what is asked for and what is there disagree."""
+
+
+class LedgerError(NnguardError):
+    """The ledger cannot be opened, or does not hold what was asked for."""
 
 
 class LimitError(NnguardError):

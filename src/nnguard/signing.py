@@ -9,7 +9,6 @@ original = nnguard.strip("release.nnc", trust=[key.public_key])
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,15 @@ from typing import Any
 
 from nnguard.crypto.cose import sign1
 from nnguard.crypto.keys import PublicKey, Signer, Trust, load_trust
-from nnguard.errors import NnguardError, NoRecordError, VerificationError, WrongKeyError
+from nnguard.errors import (
+    LicenseError,
+    NnguardError,
+    NoRecordError,
+    VerificationError,
+    WrongKeyError,
+)
 from nnguard.hiding import Extraction, RecordKind, extract, kind_name, plan_record
+from nnguard.licensing.license import License, LicenseTerms
 from nnguard.records import Claims, SignatureRecord, model_digest
 from nnguard.stream import Stream, StreamLike, as_stream
 
@@ -31,14 +37,19 @@ Progress = Callable[[int], object]
 
 _DOMAIN = b"nnguard signature v1\0"
 
+_HINTS = {
+    "attachment": "take it out first, with nnguard detach",
+    "lock": "the trial is not signed itself; nnguard unlock needs a license",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class NestedRecord:
     """A record inside a signed stream; the outer signature covers it.
 
     Attributes:
-        kind: `signature`, `attachment`, `record of kind N` for kinds of later versions, or
-            `unreadable` for one that was damaged before the outer vendor signed.
+        kind: `signature`, `attachment`, `lock`, `license`, `record of kind N` for kinds of later
+            versions, or `unreadable` for one that was damaged before the outer vendor signed.
         key_id: Key of a signature, in hexadecimal; empty for all else.
         claims: Claims of a signature.
         verified: The signature is right, by a trusted key. False says only that no trusted key
@@ -69,21 +80,27 @@ class Report:
         claims: What the vendor says of the release.
         key_id: The key that signed, in hexadecimal.
         digest: Digest of the original model, in hexadecimal; see `nnguard.records.model_digest`.
-        nested: Records inside the signed stream, outermost first.
+        nested: Records inside the signed stream, outermost first; what is under a lock is not
+            looked at.
+        licensed_to: License that the stream was unlocked with, where it carries that as a mark.
     """
 
     claims: Claims
     key_id: str
     digest: str
     nested: tuple[NestedRecord, ...]
+    licensed_to: LicenseTerms | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""
+        mark = self.licensed_to
+        licensed_to = {} if mark is None else {"licensed_to": mark.to_json()}
         return {
             "claims": self.claims.to_json(),
             "key_id": self.key_id,
             "digest": self.digest,
             "nested": [record.to_json() for record in self.nested],
+            **licensed_to,
         }
 
 
@@ -213,26 +230,63 @@ def verify_and_strip(
     """Do what `verify` and `strip` do."""
     with stream.start_hashing(progress) as hashing:
         extraction = extract(stream)
-        record = _check_signature(extraction, keys)
+        mark = read_mark(extraction, keys)
+        outer = None if mark is None else extraction
+        if outer is not None:
+            extraction = extract(outer.original)
+        record = check_signature(extraction, keys)
         digests = hashing.result()
-    for index, unit in extraction.restored.items():
-        digests[index] = hashlib.sha256(unit).digest()
-    _check_digest(record, extraction.original, digests)
+    if mark is not None and outer is not None:
+        digests = outer.digests_of_original(digests)
+        check_mark(mark, digests)
+    digests = check_digest(record, extraction, digests)
     report = Report(
         claims=record.claims,
         key_id=record.key_id.hex(),
         digest=record.digest.hex(),
         nested=tuple(_nested(extraction, digests, keys)),
+        licensed_to=None if mark is None else mark.terms,
     )
     return report, extraction.original
 
 
-def _check_signature(extraction: Extraction, keys: Sequence[PublicKey]) -> SignatureRecord:
-    """Return the record once a trusted key has verified it."""
+def read_mark(extraction: Extraction, keys: Sequence[PublicKey]) -> License | None:
+    """Return the license that marks a stream, once a trusted key has verified it; None without.
+
+    Raises:
+        WrongKeyError: It is another vendor's.
+        VerificationError: It was changed.
+    """
+    if extraction.header.kind != RecordKind.LICENSE:
+        return None
+    try:
+        mark = License.parse(extraction.record)
+        mark.authenticate(keys)
+    except LicenseError as error:
+        raise VerificationError(f"the mark of the licensee was changed: {error}") from None
+    return mark
+
+
+def check_mark(mark: License, digests: Sequence[bytes]) -> None:
+    """Make sure that a license marks the stream that it opens.
+
+    Args:
+        mark: The license, authenticated.
+        digests: SHA-256 of the units of the stream below the mark.
+
+    Raises:
+        VerificationError: It is of another stream.
+    """
+    if not hmac.compare_digest(model_digest(digests).hex(), mark.terms.opens):
+        raise VerificationError("the mark of the licensee is that of another stream")
+
+
+def check_signature(extraction: Extraction, keys: Sequence[PublicKey]) -> SignatureRecord:
+    """Return the record once a trusted key has verified it; the digest is yet to be checked."""
     if extraction.header.kind != RecordKind.SIGNATURE:
+        kind = kind_name(extraction.header.kind)
         raise NoRecordError(
-            f"the outermost record is not a signature: {kind_name(extraction.header.kind)}",
-            hint="take it out first, with nnguard detach",
+            f"the outermost record is not a signature: {kind}", hint=_HINTS.get(kind, "")
         )
     record = SignatureRecord.parse(extraction.record)
     key = next((key for key in keys if key.id == record.key_id), None)
@@ -246,7 +300,25 @@ def _check_signature(extraction: Extraction, keys: Sequence[PublicKey]) -> Signa
     return record
 
 
-def _check_digest(record: SignatureRecord, original: Stream, digests: Sequence[bytes]) -> None:
+def check_digest(
+    record: SignatureRecord, extraction: Extraction, digests: Sequence[bytes]
+) -> list[bytes]:
+    """Check the digest of what was signed, and return the SHA-256 of its units.
+
+    Args:
+        record: The signature, verified.
+        extraction: Where it was.
+        digests: SHA-256 of the units of the signed stream.
+
+    Raises:
+        VerificationError: It is another one.
+    """
+    found = extraction.digests_of_original(digests)
+    _compare(record, extraction.original, found)
+    return found
+
+
+def _compare(record: SignatureRecord, original: Stream, digests: Sequence[bytes]) -> None:
     if hmac.compare_digest(model_digest(digests), record.digest):
         return
     changed = record.changed_units(digests)
@@ -266,12 +338,11 @@ def _nested(
 ) -> list[NestedRecord]:
     """List the records inside a stream whose digest was verified."""
     found: list[NestedRecord] = []
-    inner, current = outer, list(digests)
-    while inner.header.layer > 1:
+    inner, current = outer, digests
+    while inner.header.layer > 1 and inner.header.kind != RecordKind.LOCK:
         try:
             inner = extract(inner.original)
-            for index, unit in inner.restored.items():
-                current[index] = hashlib.sha256(unit).digest()
+            current = inner.digests_of_original(current)
             found.append(_describe(inner, current, keys))
         except NnguardError:  # damaged or malformed before the outer vendor signed it
             found.append(NestedRecord("unreadable", "", None, verified=False))

@@ -1,11 +1,12 @@
-"""COSE_Sign1 envelopes (RFC 9052), strict: one valid encoding for each content.
+"""COSE_Sign1 and COSE_Encrypt0 (RFC 9052), strict: one valid encoding for each content.
 
 What comes from outside must be deterministic CBOR (RFC 8949, section 4.2), with an empty
-unprotected header, EdDSA and a key identifier. A record that is encoded in any other way would be a
-second valid record of the same content, so it is refused.
+unprotected header, the one algorithm and a key identifier. A message that is encoded in any other
+way would be a second valid one of the same content, so it is refused.
 
-Of COSE this is one structure of four fields, so it stands here; `docs/adr/0001-dependencies.md`
-says what a library would cost at every start. Two of them, `cwt` and `pycose`, check it in tests.
+Of COSE these are two structures of three or four fields, so they stand here;
+`docs/adr/0001-dependencies.md` says what a library would cost at every start. Two of them, `cwt`
+and `pycose`, check it in tests.
 """
 
 from __future__ import annotations
@@ -18,10 +19,25 @@ import cbor2
 from nnguard.crypto.keys import PublicKey, Signer
 from nnguard.errors import VerificationError
 
-__all__ = ["EDDSA", "Label", "Sign1", "encode_cbor", "parse_cbor", "parse_sign1", "sign1"]
+__all__ = [
+    "A256GCM",
+    "EDDSA",
+    "NONCE_SIZE",
+    "Encrypt0",
+    "Label",
+    "Sign1",
+    "encode_cbor",
+    "parse_cbor",
+    "parse_encrypt0",
+    "parse_sign1",
+    "sign1",
+]
 
 _SIGN1_TAG = 18
+_ENCRYPT0_TAG = 16
 EDDSA = -8
+A256GCM = 3
+NONCE_SIZE = 12
 _SIGNATURE_SIZE = 64
 
 
@@ -30,6 +46,7 @@ class Label:
 
     ALG = 1  # RFC 9052, section 3.1
     KID = 4
+    IV = 5
     CWT_CLAIMS = 15  # RFC 9597
     PAYLOAD_HASH_ALG = 258  # COSE hash envelope
     PREIMAGE_CONTENT_TYPE = 259
@@ -107,7 +124,64 @@ def parse_sign1(encoded: bytes) -> Sign1:
                     and isinstance(protected.get(Label.KID), bytes)
                 ):
                     return Sign1(protected, payload, signature)
-    raise VerificationError("the record is not a COSE_Sign1 with EdDSA and a key identifier")
+    raise VerificationError("not a COSE_Sign1 with EdDSA and a key identifier")
+
+
+@dataclass(frozen=True, slots=True)
+class Encrypt0:
+    """A COSE_Encrypt0 that was parsed, but not decrypted.
+
+    Attributes:
+        protected: The protected header, with `kid` and `IV` in it.
+        ciphertext: Encrypted content and tag.
+    """
+
+    protected: dict[Any, Any]
+    ciphertext: bytes
+
+    @property
+    def key_id(self) -> bytes:
+        """Identifier of the key, as the message says."""
+        kid: bytes = self.protected[Label.KID]
+        return kid
+
+    @property
+    def nonce(self) -> bytes:
+        """The 12 bytes of the initialisation vector."""
+        nonce: bytes = self.protected[Label.IV]
+        return nonce
+
+    def associated_data(self, external_aad: bytes) -> bytes:
+        """Return what is authenticated besides the content: the `Enc_structure`, section 5.3."""
+        return encode_cbor(["Encrypt0", encode_cbor(self.protected), external_aad])
+
+    def __bytes__(self) -> bytes:
+        """Encode the message, tagged."""
+        fields = [encode_cbor(self.protected), {}, self.ciphertext]
+        return encode_cbor(cbor2.CBORTag(_ENCRYPT0_TAG, fields))
+
+
+def parse_encrypt0(encoded: bytes) -> Encrypt0:
+    """Parse a COSE_Encrypt0 with AES-256-GCM.
+
+    Raises:
+        VerificationError: It is none, or not in the one encoding that is accepted.
+    """
+    message = parse_cbor(encoded)
+    if isinstance(message, cbor2.CBORTag) and message.tag == _ENCRYPT0_TAG:
+        match message.value:
+            case [bytes() as header, {}, bytes() as ciphertext]:
+                protected = parse_cbor(header)
+                if (
+                    not message.value[1]
+                    and isinstance(protected, dict)
+                    and protected.get(Label.ALG) == A256GCM
+                    and isinstance(protected.get(Label.KID), bytes)
+                    and isinstance(protected.get(Label.IV), bytes)
+                    and len(protected[Label.IV]) == NONCE_SIZE
+                ):
+                    return Encrypt0(protected, ciphertext)
+    raise VerificationError("not a COSE_Encrypt0 with AES-256-GCM, a key identifier and an IV")
 
 
 def parse_cbor(encoded: bytes) -> Any:
@@ -148,7 +222,7 @@ def _is_plain(encoded: bytes) -> bool:
         value = int.from_bytes(encoded[start + 1 : at], "big") if size else info
         if major in (2, 3):
             at += value
-        if major == 7 or (major == 6 and (start or value != _SIGN1_TAG)):
+        if major == 7 or (major == 6 and (start or value not in (_SIGN1_TAG, _ENCRYPT0_TAG))):
             return False
     return at == len(encoded)
 

@@ -11,17 +11,22 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from nnguard.crypto.pem import (
+    load_private_pem,
+    load_public_pem,
+    private_pem,
+    public_pem,
+    read_key_file,
+)
 from nnguard.errors import KeyFormatError
 from nnguard.files import write_bytes
 
 __all__ = ["PublicKey", "Signer", "SigningKey", "Trust", "load_trust"]
 
-_MAX_FILE_SIZE = 1 << 20
-_MAX_PASSPHRASE = 1023
 _BEGIN, _END = b"-----BEGIN PUBLIC KEY-----", b"-----END PUBLIC KEY-----"
 _SUFFIXES = {".pem", ".pub"}
 
@@ -45,9 +50,7 @@ class PublicKey:
     @property
     def pem(self) -> bytes:
         """SubjectPublicKeyInfo as PEM."""
-        return self._key.public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+        return public_pem(self._key)
 
     @property
     def raw(self) -> bytes:
@@ -61,10 +64,7 @@ class PublicKey:
         Raises:
             KeyFormatError: It is not a public Ed25519 key.
         """
-        try:
-            key = serialization.load_pem_public_key(data)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            raise KeyFormatError("not a public key in PEM") from None
+        key = load_public_pem(data)
         if not isinstance(key, Ed25519PublicKey):
             raise KeyFormatError("not an Ed25519 key", hint="nnguard keygen makes one")
         return cls(key)
@@ -73,7 +73,7 @@ class PublicKey:
     def load(cls, path: str | os.PathLike[str]) -> PublicKey:
         """Read a public key from a file; see `from_pem`."""
         try:
-            return cls.from_pem(_read_key_file(Path(path)))
+            return cls.from_pem(read_key_file(Path(path)))
         except KeyFormatError as error:
             raise KeyFormatError(f"{path}: {error}", hint=error.hint) from None
 
@@ -146,16 +146,7 @@ class SigningKey:
         Raises:
             KeyFormatError: It is not a private Ed25519 key, or the passphrase is missing or wrong.
         """
-        secret = None if passphrase is None else _encode_passphrase(passphrase)
-        try:
-            key = serialization.load_pem_private_key(data, secret)
-        except TypeError:
-            if secret is None:
-                raise KeyFormatError("the key is protected: its passphrase is needed") from None
-            raise KeyFormatError("the key is not protected: no passphrase belongs to it") from None
-        except (ValueError, UnsupportedAlgorithm):
-            what = "not a private key in PEM" if secret is None else "wrong passphrase or not a key"
-            raise KeyFormatError(what) from None
+        key = load_private_pem(data, passphrase)
         if not isinstance(key, Ed25519PrivateKey):
             raise KeyFormatError("not an Ed25519 key", hint="nnguard keygen makes one")
         return cls(key)
@@ -164,20 +155,13 @@ class SigningKey:
     def load(cls, path: str | os.PathLike[str], *, passphrase: str | None = None) -> SigningKey:
         """Read a private key from a file; see `from_pem`."""
         try:
-            return cls.from_pem(_read_key_file(Path(path)), passphrase=passphrase)
+            return cls.from_pem(read_key_file(Path(path)), passphrase=passphrase)
         except KeyFormatError as error:
             raise KeyFormatError(f"{path}: {error}", hint=error.hint) from None
 
     def pem(self, *, passphrase: str | None = None) -> bytes:
         """Return the key as PKCS#8 in PEM, encrypted where a passphrase is given."""
-        protection: serialization.KeySerializationEncryption = serialization.NoEncryption()
-        if passphrase is not None:
-            if not passphrase:
-                raise ValueError("an empty passphrase protects nothing")
-            protection = serialization.BestAvailableEncryption(_encode_passphrase(passphrase))
-        return self._key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection
-        )
+        return private_pem(self._key, passphrase)
 
     def save(
         self,
@@ -227,7 +211,7 @@ def _key_files(path: Path) -> list[Path]:
 
 
 def _load_bundle(path: Path) -> list[PublicKey]:
-    data = _read_key_file(path)
+    data = read_key_file(path)
     if b"PRIVATE KEY-----" in data:
         raise KeyFormatError(f"{path}: this is a private key", hint="trust its public half")
     blocks = [_BEGIN + part.partition(_END)[0] + _END for part in data.split(_BEGIN)[1:]]
@@ -237,22 +221,3 @@ def _load_bundle(path: Path) -> list[PublicKey]:
         return [PublicKey.from_pem(block) for block in blocks]
     except KeyFormatError as error:
         raise KeyFormatError(f"{path}: {error}", hint=error.hint) from None
-
-
-def _encode_passphrase(passphrase: str) -> bytes:
-    """Encode a passphrase, which OpenSSL limits to 1023 bytes."""
-    try:
-        encoded = passphrase.encode()
-    except UnicodeEncodeError:
-        raise KeyFormatError("the passphrase is not text that UTF-8 can hold") from None
-    if len(encoded) > _MAX_PASSPHRASE:
-        raise KeyFormatError(f"a passphrase has at most {_MAX_PASSPHRASE} bytes")
-    return encoded
-
-
-def _read_key_file(path: Path) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(_MAX_FILE_SIZE + 1)
-    if len(data) > _MAX_FILE_SIZE:
-        raise KeyFormatError("too large for a key file")
-    return data

@@ -26,6 +26,7 @@ __all__ = [
     "channels",
     "check_work",
     "find_header",
+    "outermost_layer",
     "primary_candidates",
     "stride_of",
 ]
@@ -148,19 +149,22 @@ def find_header(indices: Indices, stride: int) -> FrameHeader | None:
     Raises:
         LimitError: The head lists more peaks than nnguard is willing to look at.
     """
-    if not codable(indices):
-        return None
-    outermost: tuple[int, Carrier] | None = None
-    for peak, bits in _possible_heads(indices.reshape(-1), stride):
-        head = parse_head(whole_bytes(bits))
-        if head is not None and head[1].peaks[0] == peak:
-            outermost = max(outermost or head, head, key=lambda found: found[0])
+    outermost = _outermost_head(indices, stride)
     if outermost is None:
         return None
     peaks = outermost[1].peaks
     check_work(indices.size * len(peaks))
     bits, _ = extract(indices, peaks, stride=stride)
     return parse_header(whole_bytes(bits))
+
+
+def outermost_layer(indices: Indices, stride: int) -> int:
+    """Return the layer of the outermost head in a tensor, 0 where there is none.
+
+    The rest of that record may be unreadable: a lock may have changed it.
+    """
+    head = _outermost_head(indices, stride)
+    return 0 if head is None else head[0]
 
 
 def check_work(work: int) -> None:
@@ -171,6 +175,18 @@ def check_work(work: int) -> None:
     """
     if work > MAX_WORK:
         raise LimitError(f"taking the record out takes {work} steps; limit {MAX_WORK}")
+
+
+def _outermost_head(indices: Indices, stride: int) -> tuple[int, Carrier] | None:
+    """Find the head of the highest layer: that layer, and the primary carrier that it lists."""
+    if not codable(indices):
+        return None
+    outermost: tuple[int, Carrier] | None = None
+    for peak, bits in _possible_heads(indices.reshape(-1), stride):
+        head = parse_head(whole_bytes(bits))
+        if head is not None and head[1].peaks[0] == peak:
+            outermost = max(outermost or head, head, key=lambda found: found[0])
+    return outermost
 
 
 _MAGIC_BITS = np.unpackbits(np.frombuffer(MAGIC, np.uint8))

@@ -6,6 +6,7 @@ embedded in a stream and yields a stream, so records nest; the last one in is th
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -26,6 +27,7 @@ from nnguard.hiding.carriers import (
     channels,
     check_work,
     find_header,
+    outermost_layer,
     primary_candidates,
     stride_of,
 )
@@ -39,7 +41,7 @@ __all__ = ["Extraction", "Plan", "capacity_of", "embed", "extract", "plan_record
 MAX_WEIGHTS_IN_ALL = 1 << 26
 """Weights of all carriers of a record, at most; they are decoded and encoded twice."""
 
-_TARGET_DENSITY = 1 / 16
+_DENSITY = 1 / 16
 """Bits for each weight; more carriers are taken until there are no more than this."""
 
 _CHECKSUM_BITS = 32
@@ -100,14 +102,26 @@ class Extraction:
     original: Stream
     restored: dict[int, bytes]
 
+    def digests_of_original(self, digests: Sequence[bytes]) -> list[bytes]:
+        """Return the SHA-256 of every unit of the original.
 
-def plan_record(stream: Stream, kind: int, size: int) -> Plan:
+        Args:
+            digests: Those of the stream with the record in it.
+        """
+        result = list(digests)
+        for index, unit in self.restored.items():
+            result[index] = hashlib.sha256(unit).digest()
+        return result
+
+
+def plan_record(stream: Stream, kind: int, size: int, *, density: float = _DENSITY) -> Plan:
     """Choose where a record goes, decoding only the tensors that it goes into.
 
     Args:
         stream: The stream.
         kind: A `RecordKind`.
         size: Bytes of the record.
+        density: Bits for each weight of the carriers, at most, as long as there are more carriers.
 
     Raises:
         CapacityError: The stream has not enough room.
@@ -129,7 +143,7 @@ def plan_record(stream: Stream, kind: int, size: int) -> Plan:
             break
         positions.append(index)
         tensors.append(tensor)
-        if needed <= weights * _TARGET_DENSITY:
+        if needed <= weights * density:
             break
     plan = _plan_for(stream, kind, size, positions, tensors) if tensors else None
     if plan is None:
@@ -207,8 +221,7 @@ def _plan_for(
     positions: Sequence[int],
     tensors: Sequence[QuantisedTensor],
 ) -> Plan | None:
-    below = find_header(tensors[0].indices, stride_of(tensors[0].header))
-    layer = 1 if below is None else below.layer + 1
+    layer = 1 + outermost_layer(tensors[0].indices, stride_of(tensors[0].header))
     head, directory = _SHORTEST_HEAD, 0
     while True:  # until the header fits that lists the peaks that were chosen for its size
         header_bits = head + directory

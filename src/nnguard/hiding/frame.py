@@ -50,6 +50,8 @@ class RecordKind(enum.IntEnum):
 
     SIGNATURE = 1
     ATTACHMENT = 2
+    LOCK = 3
+    LICENSE = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,52 @@
+"""Armour: bytes as text between two lines, as in PEM, that survives e-mail.
+
+Reading forgives what mail does to text: other line ends and lengths, quote marks, text around.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+__all__ = ["read_armour", "write_armour"]
+
+_WIDTH = 64
+_MAX_SIZE = 1 << 24
+
+
+def write_armour(label: str, data: bytes) -> str:
+    """Return the armour around bytes, ending with a line end.
+
+    Args:
+        label: What they are, in capitals.
+        data: Any bytes.
+    """
+    text = base64.b64encode(data).decode()
+    lines = [text[at : at + _WIDTH] for at in range(0, len(text), _WIDTH)]
+    return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""])
+
+
+def read_armour(label: str, text: str) -> bytes:
+    """Return the bytes inside the first armour of this label.
+
+    Raises:
+        ValueError: There is none, or it is damaged.
+    """
+    if len(text) > _MAX_SIZE:
+        raise ValueError("too large")
+    begin, end = f"-----BEGIN {label}-----", f"-----END {label}-----"
+    _, found, rest = text.partition(begin)
+    body, ended, _ = rest.partition(end)
+    if not found:
+        raise ValueError(f"there is no line {begin}")
+    if not ended:
+        raise ValueError(f"there is no line {end}")
+    characters = re.sub(r"[\s>|\u00a0\ufeff]", "", body)
+    try:
+        data = base64.b64decode(characters, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("the text between its first and last line was changed") from None
+    if base64.b64encode(data).decode() != characters:
+        raise ValueError("the text between its first and last line was changed")
+    return data

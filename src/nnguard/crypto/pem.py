@@ -1,0 +1,91 @@
+"""Private keys as PKCS#8 and public keys as SubjectPublicKeyInfo in PEM (RFC 5958, RFC 7468)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+
+from nnguard.errors import KeyFormatError
+
+__all__ = ["load_private_pem", "load_public_pem", "private_pem", "public_pem", "read_key_file"]
+
+_MAX_FILE_SIZE = 1 << 20
+_MAX_PASSPHRASE = 1023
+
+
+def load_public_pem(data: bytes) -> Any:
+    """Read a public key of any kind.
+
+    Raises:
+        KeyFormatError: It is none.
+    """
+    try:
+        return serialization.load_pem_public_key(data)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise KeyFormatError("not a public key in PEM") from None
+
+
+def load_private_pem(data: bytes, passphrase: str | None) -> Any:
+    """Read a private key of any kind.
+
+    Raises:
+        KeyFormatError: It is none, or the passphrase is missing or wrong.
+    """
+    secret = None if passphrase is None else _encode_passphrase(passphrase)
+    try:
+        return serialization.load_pem_private_key(data, secret)
+    except TypeError:
+        if secret is None:
+            raise KeyFormatError("the key is protected: its passphrase is needed") from None
+        raise KeyFormatError("the key is not protected: no passphrase belongs to it") from None
+    except (ValueError, UnsupportedAlgorithm):
+        what = "not a private key in PEM" if secret is None else "wrong passphrase or not a key"
+        raise KeyFormatError(what) from None
+
+
+def public_pem(key: Any) -> bytes:
+    """Return a public key as PEM."""
+    encoded: bytes = key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return encoded
+
+
+def private_pem(key: Any, passphrase: str | None) -> bytes:
+    """Return a private key as PEM, encrypted where a passphrase is given."""
+    protection: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if passphrase is not None:
+        if not passphrase:
+            raise ValueError("an empty passphrase protects nothing")
+        protection = serialization.BestAvailableEncryption(_encode_passphrase(passphrase))
+    encoded: bytes = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection
+    )
+    return encoded
+
+
+def read_key_file(path: Path) -> bytes:
+    """Return a key file's bytes.
+
+    Raises:
+        KeyFormatError: It is too large to be one.
+    """
+    with path.open("rb") as file:
+        data = file.read(_MAX_FILE_SIZE + 1)
+    if len(data) > _MAX_FILE_SIZE:
+        raise KeyFormatError("too large for a key file")
+    return data
+
+
+def _encode_passphrase(passphrase: str) -> bytes:
+    """Encode a passphrase, which OpenSSL limits to 1023 bytes."""
+    try:
+        encoded = passphrase.encode()
+    except UnicodeEncodeError:
+        raise KeyFormatError("the passphrase is not text that UTF-8 can hold") from None
+    if len(encoded) > _MAX_PASSPHRASE:
+        raise KeyFormatError(f"a passphrase has at most {_MAX_PASSPHRASE} bytes")
+    return encoded

@@ -1,0 +1,4 @@
+"""Licenses, lists of revoked ones, devices, and the rules by which a license holds.
+
+Knows nothing of streams.
+"""

@@ -1,0 +1,158 @@
+"""Which machine this is, well enough to bind a license to it.
+
+A device is a handful of traits: the system's identifier, network addresses, and so on. What leaves
+the customer are their SHA-256, and a license holds them hashed once more, with a salt of its own. A
+license asks for `required` of them, so that a new network card does not end it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import platform
+import secrets
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Device", "DeviceBinding"]
+
+_TRAIT = b"nnguard device trait v1\0"
+_BINDING = b"nnguard device binding v1\0"
+_SALT_SIZE, _PRINT_SIZE, _MOST = 16, 16, 64
+
+_FILES = {
+    "machine-id": "/etc/machine-id",
+    "product-uuid": "/sys/class/dmi/id/product_uuid",
+    "board-serial": "/sys/class/dmi/id/board_serial",
+}
+_NETWORK = Path("/sys/class/net")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """The traits of a machine, hashed.
+
+    Attributes:
+        traits: Kind and SHA-256 in hexadecimal of each.
+    """
+
+    traits: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of_values(cls, values: Iterable[tuple[str, str]]) -> Device:
+        """Make a device of traits that you gather yourself: kind and value of each."""
+        hashed = (
+            (kind, hashlib.sha256(_TRAIT + f"{kind}\0{value}".encode()).hexdigest())
+            for kind, value in values
+        )
+        return cls(tuple(dict.fromkeys(hashed)))
+
+    @classmethod
+    def this(cls) -> Device:
+        """Return the machine that this runs on."""
+        values = [("host", socket.gethostname()), ("processor", _processor())]
+        for kind, path in _FILES.items():
+            values.append((kind, _read(Path(path))))
+        if _NETWORK.is_dir():
+            cards = sorted(card for card in _NETWORK.iterdir() if (card / "device").exists())
+            values += [("network", _read(card / "address")) for card in cards]
+        return cls.of_values((kind, value) for kind, value in values if value)
+
+    @classmethod
+    def from_json(cls, text: str) -> Device:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        try:
+            traits = [(str(trait["kind"]), str(trait["sha256"])) for trait in json.loads(text)]
+            if not traits or any(len(bytes.fromhex(digest)) != 32 for _, digest in traits):
+                raise ValueError("digest")
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise ValueError("not a device: nnguard license device writes one") from None
+        return cls(tuple(traits))
+
+    def to_json(self) -> str:
+        """Return the traits as JSON, for the vendor; no value can be read out of it."""
+        return json.dumps([{"kind": kind, "sha256": digest} for kind, digest in self.traits])
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceBinding:
+    """The device that a license holds on.
+
+    Attributes:
+        required: How many of the traits have to be there.
+        salt: 16 bytes.
+        prints: HMAC-SHA256 of each trait, cut to 16 bytes.
+    """
+
+    required: int
+    salt: bytes
+    prints: tuple[bytes, ...]
+
+    @classmethod
+    def make(cls, device: Device, required: int) -> DeviceBinding:
+        """Bind to a device.
+
+        Args:
+            device: The customer's.
+            required: How many of its traits have to be there.
+
+        Raises:
+            ValueError: It has not so many.
+        """
+        if not 0 < required <= len(device.traits) <= _MOST:
+            raise ValueError(f"the device has {len(device.traits)} traits; {required} are required")
+        salt = secrets.token_bytes(_SALT_SIZE)
+        return cls(required, salt, tuple(sorted(_print(salt, d) for _, d in device.traits)))
+
+    def matches(self, device: Device) -> int:
+        """Return how many of the traits a device has."""
+        found = {_print(self.salt, digest) for _, digest in device.traits}
+        return len(found.intersection(self.prints))
+
+    def to_cbor(self) -> list[Any]:
+        """Return the value of the claim."""
+        return [self.required, self.salt, b"".join(self.prints)]
+
+    @classmethod
+    def from_cbor(cls, value: Any) -> DeviceBinding:
+        """Read the value of the claim.
+
+        Raises:
+            ValueError: It is malformed.
+        """
+        match value:
+            case [int() as required, bytes() as salt, bytes() as joined] if (
+                len(salt) == _SALT_SIZE and len(joined) % _PRINT_SIZE == 0
+            ):
+                parts = (joined[at : at + _PRINT_SIZE] for at in range(0, len(joined), _PRINT_SIZE))
+                prints = tuple(parts)
+                if 0 < required <= len(prints) <= _MOST and list(prints) == sorted(set(prints)):
+                    return cls(required, salt, prints)
+        raise ValueError("device")
+
+    def to_json(self) -> dict[str, int]:
+        """Return what there is to say about it as JSON values."""
+        return {"required": self.required, "of": len(self.prints)}
+
+
+def _print(salt: bytes, digest: str) -> bytes:
+    return hmac.digest(salt, _BINDING + bytes.fromhex(digest), "sha256")[:_PRINT_SIZE]
+
+
+def _processor() -> str:
+    return f"{platform.machine()} {platform.processor()}".strip()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,246 @@
+"""The lock record: what was replaced, encrypted and authenticated.
+
+A COSE_Encrypt0 with AES-256-GCM. Its protected header names the key and the tier that it opens; the
+frame's header is associated data. The content is CBOR: the digest of the original, a list of
+replaced weights for each tensor, and the list of tensors whose signs are scrambled
+(`docs/SPEC.md`, section 6.4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nnguard.crypto.content import ContentKey
+from nnguard.crypto.cose import (
+    A256GCM,
+    Encrypt0,
+    Label,
+    encode_cbor,
+    parse_cbor,
+    parse_encrypt0,
+)
+from nnguard.errors import FormatError, NnguardError, UnlockError, VerificationError
+from nnguard.stream.bits import BitReader, BitWriter
+
+__all__ = ["LockContent", "LockRecord", "Replaced", "Scrambled"]
+
+_DOMAIN = b"nnguard lock v1\0"
+_TIER = "tier"
+_MAX_TIER = 255
+_DIGEST_SIZE = 32
+_MAX_ORDER = 24
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replaced:
+    """Weights of one tensor that were replaced.
+
+    Attributes:
+        unit: Position of its unit.
+        parameter_optimisation: The encoder's setting for the original unit.
+        positions: int64 array, ascending.
+        values: int32 array, the original indices.
+    """
+
+    unit: int
+    parameter_optimisation: bool
+    positions: npt.NDArray[np.int64]
+    values: npt.NDArray[np.int32]
+
+    def to_cbor(self) -> list[Any]:
+        """Encode the list, positions as gaps."""
+        gaps = np.diff(self.positions, prepend=-1) - 1
+        gap_order, value_order = _best_order(gaps), _best_order(_unsigned(self.values))
+        writer = BitWriter()
+        for gap, value in zip(gaps.tolist(), _unsigned(self.values).tolist(), strict=True):
+            writer.ue(gap_order, gap)
+            writer.ue(value_order, value)
+        writer.align()
+        setting = int(self.parameter_optimisation)
+        count = self.positions.size
+        return [self.unit, setting, count, gap_order, value_order, writer.to_bytes()]
+
+    @classmethod
+    def from_cbor(cls, encoded: Any) -> Replaced:
+        """Decode a list.
+
+        Raises:
+            ValueError: It is malformed.
+        """
+        match encoded:
+            case [
+                int() as unit,
+                0 | 1 as setting,
+                int() as count,
+                int() as gap_order,
+                int() as value_order,
+                bytes() as bits,
+            ] if 0 < count <= 8 * len(bits) and min(gap_order, value_order) >= 0:
+                return cls(unit, bool(setting), *_read_list(bits, count, gap_order, value_order))
+        raise ValueError("replaced")
+
+
+@dataclass(frozen=True, slots=True)
+class Scrambled:
+    """A tensor whose signs are scrambled.
+
+    Attributes:
+        unit: Position of its unit.
+        parameter_optimisation: The encoder's setting for the original unit.
+    """
+
+    unit: int
+    parameter_optimisation: bool
+
+    def to_cbor(self) -> list[Any]:
+        """Encode the tensor's place."""
+        return [self.unit, int(self.parameter_optimisation)]
+
+    @classmethod
+    def from_cbor(cls, encoded: Any) -> Scrambled:
+        """Decode a tensor's place.
+
+        Raises:
+            ValueError: It is malformed.
+        """
+        match encoded:
+            case [int() as unit, 0 | 1 as setting]:
+                return cls(unit, bool(setting))
+        raise ValueError("scrambled")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LockContent:
+    """What the content key makes readable.
+
+    Attributes:
+        digest: Model digest of the original stream.
+        replaced: Weights to put back, ascending by unit.
+        scrambled: Tensors to unscramble first, ascending by unit.
+    """
+
+    digest: bytes
+    replaced: tuple[Replaced, ...]
+    scrambled: tuple[Scrambled, ...]
+
+    def __bytes__(self) -> bytes:
+        """Encode the content."""
+        lists = [[part.to_cbor() for part in parts] for parts in (self.replaced, self.scrambled)]
+        return encode_cbor([self.digest, *lists])
+
+    @classmethod
+    def parse(cls, data: bytes) -> LockContent:
+        """Decode the content.
+
+        Raises:
+            UnlockError: It is malformed; whoever made the lock did it wrong.
+        """
+        try:
+            match parse_cbor(data):
+                case [bytes() as digest, [*replaced], [*scrambled]] if len(digest) == _DIGEST_SIZE:
+                    content = cls(
+                        digest,
+                        tuple(map(Replaced.from_cbor, replaced)),
+                        tuple(map(Scrambled.from_cbor, scrambled)),
+                    )
+                    if bytes(content) == data:
+                        return content
+        except (ValueError, OverflowError, NnguardError):
+            pass
+        raise UnlockError("the content of the lock is malformed")
+
+
+@dataclass(frozen=True, slots=True)
+class LockRecord:
+    """A lock that was parsed, but not opened.
+
+    Attributes:
+        tier: Name of what it opens.
+        envelope: The COSE message.
+    """
+
+    tier: str
+    envelope: Encrypt0
+
+    @staticmethod
+    def seal(
+        key: ContentKey, nonce: bytes, tier: str, content: LockContent, header: bytes
+    ) -> bytes:
+        """Make a record; its size does not depend on `header`, the frame's.
+
+        Raises:
+            ValueError: The name of the tier is too long.
+        """
+        if len(tier.encode()) > _MAX_TIER:
+            raise ValueError(f"the name of a tier has at most {_MAX_TIER} bytes")
+        return key.seal(bytes(content), {_TIER: tier}, nonce, _DOMAIN + header)
+
+    @classmethod
+    def parse(cls, record: bytes) -> LockRecord:
+        """Read a record.
+
+        Raises:
+            VerificationError: It is malformed.
+        """
+        envelope = parse_encrypt0(record)
+        tier = envelope.protected.get(_TIER)
+        expected = {
+            Label.ALG: A256GCM,
+            Label.KID: envelope.key_id,
+            Label.IV: envelope.nonce,
+            _TIER: tier,
+        }
+        if not isinstance(tier, str) or encode_cbor(expected) != encode_cbor(envelope.protected):
+            raise VerificationError("the protected header of the lock is malformed")
+        return cls(tier, envelope)
+
+    def open(self, key: ContentKey, header: bytes) -> LockContent:
+        """Decrypt the content.
+
+        Args:
+            key: That of `envelope.key_id`.
+            header: The frame's.
+
+        Raises:
+            VerificationError: The record was changed.
+            UnlockError: It is malformed.
+        """
+        content = key.open(self.envelope, _DOMAIN + header)
+        if content is None:
+            raise VerificationError("the lock was changed: its content is not authentic")
+        return LockContent.parse(content)
+
+
+def _read_list(
+    bits: bytes, count: int, gap_order: int, value_order: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    reader = BitReader(bits)
+    numbers = np.zeros((count, 2), np.int64)
+    try:
+        for row in range(count):
+            numbers[row] = reader.ue(gap_order), reader.ue(value_order)
+    except FormatError:
+        raise ValueError("list ends too early") from None
+    folded = numbers[:, 1]
+    values = np.where(folded & 1, (folded + 1) >> 1, -(folded >> 1))
+    return np.cumsum(numbers[:, 0] + 1) - 1, values.astype(np.int32)
+
+
+def _unsigned(values: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """Fold signed numbers into unsigned ones, small ones first, as `ie(k)` does."""
+    wide = values.astype(np.int64)
+    return np.where(wide > 0, 2 * wide - 1, -2 * wide)
+
+
+def _best_order(numbers: npt.NDArray[np.int64]) -> int:
+    """Return the order of the Exp-Golomb code that takes the fewest bits."""
+
+    def bits(order: int) -> int:
+        scaled = (numbers >> order) + 1
+        return int((2 * np.frexp(scaled.astype(np.float64))[1] - 1).sum()) + order * numbers.size
+
+    return min(range(_MAX_ORDER), key=bits)
