@@ -46,12 +46,13 @@ if TYPE_CHECKING:
         WrongKeyError,
     )
     from nnguard.inspection import Capacity, Inspection, capacity, inspect, plot_carrier
-    from nnguard.ledger import Ledger
+    from nnguard.ledger import Entry, Ledger
     from nnguard.licensing.checks import Checks, LicenseStatus, check_license
     from nnguard.licensing.device import Device
     from nnguard.licensing.license import License, LicenseTerms
     from nnguard.licensing.revocation import RevocationList
     from nnguard.locking.lock import Locked, Tier, lock, lock_tiers
+    from nnguard.locking.plotting import plot_curves
     from nnguard.locking.search import CurvePoint
     from nnguard.records import Attachment, Claims, Shard
     from nnguard.shards import (
@@ -81,6 +82,7 @@ __all__ = [
     "CurvePoint",
     "Desk",
     "Device",
+    "Entry",
     "FormatError",
     "Identity",
     "Inspection",
@@ -131,6 +133,7 @@ __all__ = [
     "lock",
     "lock_tiers",
     "plot_carrier",
+    "plot_curves",
     "shard_names",
     "sign",
     "sign_set",
@@ -177,6 +180,7 @@ _HOMES = {
     "capacity": "inspection",
     "inspect": "inspection",
     "plot_carrier": "inspection",
+    "Entry": "ledger",
     "Ledger": "ledger",
     "Checks": "licensing.checks",
     "LicenseStatus": "licensing.checks",
@@ -189,6 +193,7 @@ _HOMES = {
     "Tier": "locking.lock",
     "lock": "locking.lock",
     "lock_tiers": "locking.lock",
+    "plot_curves": "locking.plotting",
     "CurvePoint": "locking.search",
     "Attachment": "records",
     "Claims": "records",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import nnguard
-from nnguard.cli import attachment, compression, inspection, keys, signing
+from nnguard.cli import attachment, compression, inspection, keys, licensing, locking, signing
 from nnguard.cli.output import (
     EXIT_CODES,
     INTERRUPTED,
@@ -30,6 +30,11 @@ example:
   nnguard verify release.nnc --trust vendor.pub
   nnguard strip release.nnc -o model.nnc --trust vendor.pub
 
+  nnguard lock release.nnc -o trial.nnc --content-key content.key --key vendor.key
+  nnguard license issue trial.nnc -o ada.license --key vendor.key --content-key content.key \\
+      --to ada.pub --customer Ada
+  nnguard unlock trial.nnc -o full.nnc --license ada.license --identity ada.key --trust vendor.pub
+
 exit codes:
 """ + "\n".join(f"  {code:3}  {meaning}" for code, meaning in EXIT_CODES.items())
 
@@ -38,13 +43,14 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="nnguard",
-        description="Sign NNCodec neural networks inside their own weights, and verify them.",
+        description="Sign NNCodec neural networks inside their own weights, verify them, and sell "
+        "them as trials that a license unlocks.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"nnguard {nnguard.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (keys, compression, signing, attachment, inspection):
+    for group in (keys, compression, signing, locking, licensing, attachment, inspection):
         group.add_commands(commands)
     return parser
 

@@ -41,6 +41,7 @@ EXIT_CODES = {
     11: "a limit was exceeded",
     12: "the model cannot be read or compressed",
     13: "a worker process died",
+    14: "the ledger cannot be opened, or does not hold that license",
 }
 
 INTERRUPTED = 130
@@ -57,6 +58,7 @@ _FAMILIES: dict[type[Exception], int] = {
     nnguard.LimitError: 11,
     nnguard.ModelError: 12,
     nnguard.WorkerError: 13,
+    nnguard.LedgerError: 14,
     ValueError: 2,
 }
 
@@ -74,7 +76,7 @@ def add_output(parser: argparse.ArgumentParser, *, what: str) -> None:
 
 def refuse_to_overwrite(options: argparse.Namespace) -> None:
     """Stop before any work is done for a file that may not be written in the end."""
-    for name in ("output", "plot"):
+    for name in ("output", "plot", "content_key_output"):
         path = getattr(options, name, None)
         if path is not None and not options.force and Path(path).exists():
             raise FileExistsError(f"{path} exists already; --force overwrites it")
@@ -103,7 +105,8 @@ def describe_failure(error: Exception, *, as_json: bool) -> None:
     tensors = list(getattr(error, "tensors", ()))
     if as_json:
         failure = {"error": type(error).__name__, "message": str(error)}
-        print_json({"ok": False, **failure, "hint": hint, "tensors": tensors})
+        reason = {"reason": error.reason.value} if isinstance(error, nnguard.LicenseError) else {}
+        print_json({"ok": False, **failure, **reason, "hint": hint, "tensors": tensors})
         return
     with contextlib.redirect_stdout(sys.stderr):
         say(f"nnguard: {type(error).__name__}: {error}")

@@ -20,7 +20,7 @@ from nnguard.cli.keys import add_signing_key, load_signing_key
 from nnguard.cli.output import add_json, add_output, print_json, progress_bar, say
 from nnguard.models.sources import MODEL_SUFFIXES
 
-__all__ = ["add_commands"]
+__all__ = ["add_commands", "add_trust", "pair"]
 
 _One = TypeVar("_One")
 _Many = TypeVar("_Many")
@@ -50,7 +50,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--name", default="", help="what is signed")
     parser.add_argument("--version", default="", help="version of the release")
     parser.add_argument(
-        "--meta", action="append", default=[], metavar="KEY=VALUE", type=_pair,
+        "--meta", action="append", default=[], metavar="KEY=VALUE", type=pair,
         help="anything else to sign; may be repeated",
     )  # fmt: skip
     parser.add_argument(
@@ -73,7 +73,7 @@ def add_commands(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", metavar="FILE", help="signed stream, or a folder of them")
-    _add_trust(parser)
+    add_trust(parser)
     add_json(parser)
     parser.set_defaults(run=_verify)
 
@@ -86,7 +86,7 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("file", metavar="FILE", help="signed stream, or a folder of them")
     add_output(parser, what="original stream, or folder of streams,")
-    _add_trust(parser)
+    add_trust(parser)
     add_json(parser)
     parser.set_defaults(run=_strip)
 
@@ -166,7 +166,7 @@ def _verify(options: argparse.Namespace) -> None:
     say(f"Verified: {options.file}")
     for label, value in _lines(report):
         if value:
-            say(f"  {label:<10} {value}")
+            say(f"  {label:<11} {value}")
 
 
 def _strip(options: argparse.Namespace) -> None:
@@ -203,6 +203,9 @@ def _lines(report: nnguard.Report | nnguard.SetReport) -> list[tuple[str, str]]:
     lines += [("key", report.key_id), ("digest", report.digest)]
     if claims.shard is not None:
         lines.append(("shard", f"{claims.shard.position + 1} of {claims.shard.count}"))
+    if isinstance(report, nnguard.Report) and report.licensed_to is not None:
+        mark = report.licensed_to
+        lines.append(("licensed to", f"{mark.customer} (license {mark.id})".strip()))
     if isinstance(report, nnguard.SetReport):
         return lines + [("shard", name) for name in report.shards]
     for record in report.nested:
@@ -212,7 +215,8 @@ def _lines(report: nnguard.Report | nnguard.SetReport) -> list[tuple[str, str]]:
     return lines
 
 
-def _add_trust(parser: argparse.ArgumentParser) -> None:
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names trusted keys."""
     parser.add_argument(
         "--trust",
         action="append",
@@ -223,7 +227,8 @@ def _add_trust(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _pair(text: str) -> tuple[str, str]:
+def pair(text: str) -> tuple[str, str]:
+    """Read `KEY=VALUE`."""
     key, equals, value = text.partition("=")
     if not key or not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")

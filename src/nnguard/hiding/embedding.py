@@ -144,7 +144,10 @@ def plan_record(stream: Stream, kind: int, size: int, *, density: float = _DENSI
         positions.append(index)
         tensors.append(tensor)
         if needed <= weights * density:
-            break
+            plan = _plan_for(stream, kind, size, positions, tensors)
+            if plan is not None:
+                return plan
+            density /= 2
     plan = _plan_for(stream, kind, size, positions, tensors) if tensors else None
     if plan is None:
         room = sum(map(total_capacity, tensors))

@@ -42,9 +42,9 @@ _FRACTION = 1e-4
 _DRAWS = 4
 """Sets of weights that are tried, where one is not enough to reach the target."""
 
-_DENSITY = 1 / 4
-"""Bits for each weight of the carriers. Few carriers mean a small file and quick unlocking; that
-the weights in them move further does not matter to a trial."""
+_DENSITY = 1.0
+"""Bits for each weight of the carriers, at most. Few carriers mean a small file and quick
+unlocking; that the weights in them move further does not matter to a trial."""
 
 _ROUNDS = 4
 """How often the search may allow for what the hidden record itself does to the score."""

@@ -1,0 +1,123 @@
+"""The issuing desk: licenses made out, written down, and revoked.
+
+with nnguard.Ledger("licenses.db") as ledger:
+    desk = nnguard.Desk(ledger, signer=key)
+    license = desk.issue("trial.nnc", content_key, to="customer.pub", customer="Ada")
+    desk.revoke([license.terms.id], reason="refund")
+    desk.revocation_list().save("acme.revoked")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from nnguard.crypto.content import ContentKey
+from nnguard.crypto.identity import Identity
+from nnguard.crypto.keys import Signer
+from nnguard.errors import KeyFormatError, WrongKeyError
+from nnguard.ledger import Entry, Ledger
+from nnguard.licensing.license import License
+from nnguard.licensing.revocation import RevocationList
+from nnguard.stream import StreamLike, as_stream
+from nnguard.unlocking import issue_license, lock_id
+
+__all__ = ["Desk"]
+
+_WRAPPING = b"nnguard ledger content key v1\0"
+
+
+class Desk:
+    """Issues licenses and keeps a ledger of them.
+
+    Args:
+        ledger: Where it is written down who got what.
+        signer: Signs licenses and lists: the vendor's key, or your own `Signer`.
+        identity: The vendor's own pair. The ledger then keeps content keys, wrapped to it.
+    """
+
+    def __init__(self, ledger: Ledger, signer: Signer, identity: Identity | None = None) -> None:
+        self._ledger = ledger
+        self._signer = signer
+        self._identity = identity
+
+    def issue(
+        self, trial: StreamLike, content_key: ContentKey | None = None, **options: Any
+    ) -> License:
+        """Make out a license and write it down.
+
+        Args:
+            trial: The stream that the customer has, or its path.
+            content_key: As for `nnguard.issue_license`; the one that the ledger keeps, if not
+                given.
+            **options: Of `nnguard.issue_license`, but for `signer`.
+
+        Raises:
+            KeyFormatError: There is no content key, neither given nor in the ledger.
+            LedgerError: The ledger cannot be written.
+            NnguardError: See `nnguard.issue_license`.
+        """
+        trial = as_stream(trial)
+        lock = lock_id(trial)
+        key = self._kept(lock) if content_key is None else content_key
+        license = issue_license(trial, key, signer=self._signer, **options)  # noqa: A001
+        if content_key is not None and self._identity is not None:
+            wrapped = self._identity.recipient.wrap(key.secret, _info(lock))
+            self._ledger.keep_content_key(lock, license.terms.product, wrapped)
+        self._ledger.add(_entry_of(license))
+        return license
+
+    def revoke(
+        self, license_ids: Sequence[str], *, reason: str = "", at: datetime | None = None
+    ) -> list[Entry]:
+        """Note that licenses hold no longer. Deployments learn it from `revocation_list`.
+
+        Args:
+            license_ids: Identifiers, or as much of them as is unambiguous.
+            reason: For the ledger only.
+            at: Now, if not given.
+
+        Raises:
+            LedgerError: One is not in the ledger; nothing is revoked then.
+        """
+        when = datetime.now(timezone.utc) if at is None else at
+        found = [self._ledger.get(license_id).license_id for license_id in license_ids]
+        return [self._ledger.revoke(license_id, at=when, reason=reason) for license_id in found]
+
+    def revocation_list(self, *, issuer: str = "", at: datetime | None = None) -> RevocationList:
+        """Sign the list of all licenses that were revoked."""
+        ids = self._ledger.revoked_ids()
+        return RevocationList.make(ids, self._signer, issuer=issuer, issued_at=at)
+
+    def _kept(self, lock: str) -> ContentKey:
+        wrapped = self._ledger.wrapped_content_key(lock)
+        if wrapped is None:
+            raise KeyFormatError(
+                f"the ledger has no content key for lock {lock}", hint="give the content key once"
+            )
+        secret = None if self._identity is None else self._identity.unwrap(wrapped, _info(lock))
+        if secret is None:
+            raise WrongKeyError("the content key in the ledger is wrapped to another key")
+        return ContentKey(secret)
+
+
+def _info(lock: str) -> bytes:
+    return _WRAPPING + bytes.fromhex(lock)
+
+
+def _entry_of(license: License) -> Entry:  # noqa: A002
+    terms = license.terms
+    return Entry(
+        license_id=terms.id,
+        product=terms.product,
+        customer=terms.customer,
+        recipient=terms.recipient,
+        tier=terms.tier,
+        stream=terms.stream,
+        content_key_id=terms.lock,
+        issued_at=terms.issued_at,
+        not_before=terms.not_before,
+        expires_at=terms.expires_at,
+        armoured=str(license),
+    )
