@@ -4,12 +4,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 ENVIRONMENT := .venv/.ready
 DATA ?= ../shared/data
+NETWORK ?= digits
 HARNESS := PYTHONPATH=tests:examples/digits
 
-.PHONY: help dev demo test check format bench pretrained vectors dist clean
+.PHONY: help dev demo sell test check format bench pretrained vectors dist clean
 
 help:
 	@echo "make demo    sign, verify and strip a trained network"
+	@echo "make sell    sell a network: trial, license, unlocking"
 	@echo "make test    run the tests"
 	@echo "make check   format, lint, types, layers, README"
 	@echo "make bench   measure cost and compression; with DATA=folder and PyTorch, distortion too"
@@ -31,6 +33,9 @@ $(ENVIRONMENT): requirements/dev.txt requirements/nncodec.txt requirements/torch
 
 demo: $(ENVIRONMENT)
 	$(HARNESS) $(BIN)/python examples/demo.py
+
+sell: $(ENVIRONMENT)
+	$(HARNESS):benchmarks $(BIN)/python examples/try_before_you_buy.py --data $(DATA) --network $(NETWORK)
 
 test: $(ENVIRONMENT)
 	$(BIN)/python -m pytest

@@ -10,14 +10,20 @@ from __future__ import annotations
 import os
 import tempfile
 import weakref
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SharedFile"]
+__all__ = ["SharedFile", "stays_in_memory"]
 
 _CHUNK = 1 << 24
+
+
+def stays_in_memory() -> bool:
+    """Tell whether `SharedFile.in_memory` is in memory on this machine, not in a temporary file."""
+    return hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir()
 
 
 class SharedFile:

@@ -1,6 +1,9 @@
 """State dicts and modules: verify before loading, load what was verified. Needs PyTorch.
 
 state = nnguard.torch.load("release.nnc", trust=["vendor.pub"])
+state = nnguard.torch.load(
+    "trial.nnc", trust=["vendor.pub"], license="acme.license", identity="customer.key"
+)
 nnguard.torch.load_into(module, "release.nnc", trust=["vendor.pub"])
 nnguard.torch.save(module, "release.nnc", signer=key, name="resnet56", version="1.0")
 """
@@ -8,23 +11,28 @@ nnguard.torch.save(module, "release.nnc", signer=key, name="resnet56", version="
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from nnguard.compression.compress import compress
 from nnguard.compression.decompress import MAX_WEIGHTS, coded_tensors, decode_tensors
 from nnguard.compression.settings import Settings
-from nnguard.crypto.keys import Signer, Trust, load_trust
-from nnguard.models.pytorch import to_torch
+from nnguard.crypto.keys import Signer, Trust
+from nnguard.licensing.checks import Checks, LicenseLike
+from nnguard.models.pytorch import as_tensor, to_torch
 from nnguard.shards import StreamSet, verify_and_strip_set
-from nnguard.signing import sign, verify_and_strip
+from nnguard.sharing import stays_in_memory
+from nnguard.signing import sign, strip
 from nnguard.stream import Stream, StreamLike, as_stream
+from nnguard.unlocking import IdentityLike, unlock
 
-__all__ = ["decompress", "load", "load_into", "save"]
+__all__ = ["decompress", "evaluator", "importance", "load", "load_into", "save"]
 
 StateDict = dict[str, torch.Tensor]
 
@@ -33,18 +41,25 @@ def load(
     path: str | os.PathLike[str],
     trust: Trust,
     *,
+    license: LicenseLike | None = None,  # noqa: A002
+    identity: IdentityLike | None = None,
+    checks: Checks | None = None,
     original: bool = False,
     workers: int | None = None,
     executor: Executor | None = None,
     max_weights: int = MAX_WEIGHTS,
 ) -> StateDict:
-    """Verify a stream, or a folder of shards, and decode it.
+    """Verify a stream, or a folder of shards, and decode it; unlock it first, with a license.
 
-    The file is read once, and decoded from the very bytes that were verified.
+    The file is read once, and decoded from the very bytes that were verified. What a license
+    unlocks is in memory only, never in a file.
 
     Args:
-        path: A signed stream, or a folder of them.
+        path: A signed stream, or a folder of them; with a license, a trial.
         trust: Trusted keys; see `nnguard.verify`.
+        license: Unlocks a trial; see `nnguard.unlock`.
+        identity: The customer's private key, which goes with the license.
+        checks: What else to ask of the license.
         original: Decode the original that was signed, without the signature in its weights, rather
             than the file as it is.
         workers: See `nnguard.decompress`.
@@ -58,18 +73,20 @@ def load(
         NoRecordError: The file is not signed.
         WrongKeyError: It is signed by a key that is not trusted.
         VerificationError: It was changed after it was signed.
+        LicenseError: The license does not hold, or is of another stream.
+        UnlockError: What was restored is not what was locked.
         FormatError: It is no stream, or damaged.
         LimitError: A tensor is too large.
         OSError: It cannot be read.
+        TypeError: A license without an identity, or the other way round.
     """
-    if Path(path).is_dir():
-        signed = StreamSet.open(path, in_memory=True)
-        _, stripped = verify_and_strip_set(signed, trust, None)
-        streams = list((stripped if original else signed).streams.values())
+    if (license is None) != (identity is None):
+        raise TypeError("a license and an identity belong together")
+    if license is not None and identity is not None:
+        streams = [_unlocked(path, trust, license, identity, checks, original=original)]
+        workers = workers if executor is not None or stays_in_memory() else 1
     else:
-        stream = Stream.from_bytes(Path(path).read_bytes())
-        _, without = verify_and_strip(stream, load_trust(trust), None)
-        streams = [without if original else stream]
+        streams = _verified(path, trust, original=original)
     state: StateDict = {}
     for stream in streams:
         state |= decompress(stream, workers=workers, executor=executor, max_weights=max_weights)
@@ -157,3 +174,91 @@ def decompress(
         tensor.header.name: to_torch(tensor.type, tensor.shape, flat)
         for tensor, flat in zip(tensors, values, strict=True)
     }
+
+
+def importance(
+    module: torch.nn.Module,
+    batches: Iterable[Any],
+    loss: Callable[[torch.nn.Module, Any], torch.Tensor],
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Measure how much a network depends on each weight, for `nnguard.lock`.
+
+    That is weight times gradient, root of the mean square over the batches: the change of the loss
+    that takes the weight away, to first order.
+
+    Args:
+        module: The network. It is measured in evaluation mode, and left as it was.
+        batches: Anything that `loss` takes.
+        loss: Given the network and a batch, returns the loss, a scalar.
+
+    Returns:
+        For each parameter, by name, an array of its shape. Frozen parameters are left out.
+    """
+    training = module.training
+    parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    sums = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    count = 0
+    module.eval()
+    try:
+        for batch in batches:
+            value = loss(module, batch)
+            gradients = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
+            for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True):
+                if gradient is not None:
+                    sums[name] += (parameter.detach() * gradient) ** 2
+            count += 1
+    finally:
+        module.train(training)
+    if not count:
+        raise ValueError("there is no batch to measure with")
+    return {name: (total / count).sqrt().float().cpu().numpy() for name, total in sums.items()}
+
+
+def evaluator(
+    module: torch.nn.Module, score: Callable[[torch.nn.Module], float]
+) -> Callable[[Mapping[str, Any]], float]:
+    """Make the `evaluate` of `nnguard.lock` out of a module and a function that scores it.
+
+    Args:
+        module: Takes the weights to score; it keeps the last ones.
+        score: Scores the module; higher is better.
+    """
+
+    def evaluate(state: Mapping[str, Any]) -> float:
+        own = module.state_dict()
+        tensors = {name: as_tensor(array) for name, array in state.items()}
+        for name, tensor in tensors.items():  # the stock encoder makes scalars arrays of one
+            if name in own and not own[name].ndim and tensor.numel() == 1:
+                tensors[name] = tensor.reshape(())
+        module.load_state_dict(tensors)
+        return score(module)
+
+    return evaluate
+
+
+def _verified(path: str | os.PathLike[str], trust: Trust, *, original: bool) -> list[Stream]:
+    """Return the streams of a file or folder, once their signatures have been checked."""
+    if Path(path).is_dir():
+        signed = StreamSet.open(path, in_memory=True)
+        _, stripped = verify_and_strip_set(signed, trust, None)
+        return list((stripped if original else signed).streams.values())
+    stream = Stream.from_bytes(Path(path).read_bytes())
+    without = strip(stream, trust)
+    return [without if original else stream]
+
+
+def _unlocked(
+    path: str | os.PathLike[str],
+    trust: Trust,
+    license: LicenseLike,  # noqa: A002
+    identity: IdentityLike,
+    checks: Checks | None,
+    *,
+    original: bool,
+) -> Stream:
+    """Return what a license makes of a trial."""
+    if Path(path).is_dir():
+        raise TypeError("a license opens a single stream, no folder of shards")
+    trial = Stream.from_bytes(Path(path).read_bytes())
+    stream = unlock(trial, license, identity, trust, checks=checks)
+    return strip(stream, trust) if original else stream

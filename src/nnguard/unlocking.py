@@ -34,7 +34,7 @@ from nnguard.records import Claims, SignatureRecord, model_digest
 from nnguard.signing import Progress, check_digest, check_signature
 from nnguard.stream import Stream, StreamLike, as_stream
 
-__all__ = ["issue_license", "lock_id", "unlock"]
+__all__ = ["IdentityLike", "issue_license", "lock_id", "unlock"]
 
 RecipientLike = Recipient | str | os.PathLike[str]
 IdentityLike = Identity | str | os.PathLike[str]

@@ -175,17 +175,18 @@ def test_what_was_verified_is_what_is_decoded(
     """The file changes the moment after its signature was checked."""
     expected = nnguard.torch.load(path, key.public_key)
     evil = bytes(nnguard.compress({name: value * 2 for name, value in expected.items()}, SETTINGS))
-    check = signing._check_digest
+    check = signing.check_digest
 
-    def check_and_swap(*arguments: Any) -> None:
-        check(*arguments)
+    def check_and_swap(*arguments: Any) -> list[bytes]:
+        digests = check(*arguments)
         if replaced:
             (path.parent / "evil").write_bytes(evil)
             (path.parent / "evil").replace(path)
         else:
             path.write_bytes(evil)
+        return digests
 
-    monkeypatch.setattr(signing, "_check_digest", check_and_swap)
+    monkeypatch.setattr(signing, "check_digest", check_and_swap)
     for original in (False, True):
         before = path.read_bytes()
         state = nnguard.torch.load(path, key.public_key, original=original)

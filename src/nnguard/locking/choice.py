@@ -1,10 +1,10 @@
 """Which weights a lock replaces, and what they become.
 
 The content key decides both. In each tensor the most important weights are the *pool*, eight times
-as many as are to be replaced. Out of it come weights of one sign in one row, half of those that
-there are in a row, so that a row's error adds up; each becomes a value of the other sign that some
-weight of the pool has. So no value is new to the tensor, and whoever does not have the key has to
-tell, for each weight of the pool, whether it is one of the eighth that is wrong.
+as many as are to be replaced. Out of it come weights of one sign in one row, three quarters of
+those that there are in a row, so that a row's error adds up; each becomes a value of the other sign
+that some weight of the pool has. So no value is new to the tensor, and whoever does not have the
+key has to tell, for each weight of the pool, whether it is one of the eighth that is wrong.
 
 Without data, importance is magnitude within the tensor: the change of a weight's sign changes the
 row's output by twice its magnitude, and networks are built so that every layer's output counts. All
@@ -29,7 +29,8 @@ from nnguard.stream.coding import Indices, QuantisedTensor
 __all__ = ["Choice", "Importance", "apply", "choose", "count_weights", "tensors_to_touch"]
 
 Importance = Mapping[str, npt.ArrayLike]
-"""For each tensor, by name, how much the network depends on each weight: not negative."""
+"""For each tensor, by name, how much the network depends on each weight: not negative. Tensors that
+it does not name are left alone."""
 
 _POOL = 8
 """Weights of the pool for each one that is replaced."""
@@ -82,7 +83,9 @@ def count_weights(stream: Stream) -> int:
     return sum(tensor.size for tensor in tensors if tensor is not None and len(tensor.shape) > 1)
 
 
-def tensors_to_touch(stream: Stream, count: int, randomness: Keystream) -> list[int]:
+def tensors_to_touch(
+    stream: Stream, count: int, randomness: Keystream, importance: Importance | None = None
+) -> list[int]:
     """Return the positions of the tensors in which weights are replaced.
 
     The smallest ones; of equal ones, those that the key says.
@@ -91,8 +94,18 @@ def tensors_to_touch(stream: Stream, count: int, randomness: Keystream) -> list[
         stream: The stream.
         count: Weights to replace.
         randomness: From the content key.
+        importance: See `Importance`.
+
+    Raises:
+        ValueError: The importance names a tensor that is not there.
     """
-    usable = [index for index, unit in enumerate(stream) if can_carry(unit)]
+    if importance is not None and (unknown := {*importance} - {unit.name for unit in stream}):
+        raise ValueError(f"there is no tensor {', '.join(sorted(unknown))} to be important")
+    usable = [
+        index
+        for index, unit in enumerate(stream)
+        if can_carry(unit) and (importance is None or unit.name in importance)
+    ]
     lots = dict(zip(usable, _numbers(randomness, 0, len(usable)).tolist(), strict=True))
     touched: list[int] = []
     weights = 0
@@ -120,7 +133,7 @@ def choose(
         importance: See `Importance`; magnitude, if None.
 
     Raises:
-        ValueError: The importance of a tensor is missing, or has another shape, or is no number.
+        ValueError: The importance of a tensor has another shape, or is no number.
     """
     rooms = [tensor.indices.size // _DENSEST for tensor in tensors.values()]
     parts = []
@@ -186,7 +199,7 @@ def _pool(flat: Indices, wanted: int, importance: npt.NDArray[np.float64]) -> Po
 def _new_values(
     pool: Indices, old: Indices, stride: int, draws: Numbers
 ) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
-    """Draw a value of the other sign for each weight, from the larger quarter of the pool.
+    """Draw a value of the other sign for each weight, from the largest eighth of the pool.
 
     Magnitudes keep their residue modulo the stride, so that the states of a trellis do not change.
     """
@@ -195,7 +208,7 @@ def _new_values(
     for sign in (-1, 1):
         for residue in range(stride):
             source = np.sort(np.abs(pool[(np.sign(pool) == sign) & (residues == residue)]))
-            source = source[source.size - (source.size + 3) // 4 :]
+            source = source[source.size - (source.size + 7) // 8 :]
             mine = (np.sign(old) == -sign) & (np.abs(old) % stride == residue)
             if source.size and mine.any():
                 drawn = source[(draws[mine] % np.uint64(source.size)).astype(np.int64)]
@@ -209,8 +222,6 @@ def _importance_of(
     if importance is None:
         return np.abs(tensor.indices.reshape(-1)).astype(np.float64)
     name = tensor.header.name
-    if name not in importance:
-        raise ValueError(f"there is no importance for tensor {name}")
     values = np.asarray(importance[name], np.float64)
     if values.size != tensor.indices.size or not np.isfinite(values).all() or (values < 0).any():
         raise ValueError(f"importance of tensor {name} is not a number above 0 for each weight")
@@ -230,7 +241,7 @@ def _share(count: int, rooms: Sequence[int]) -> list[int]:
 
 
 def _rounds(cells: Positions) -> Positions:
-    """Tell for each weight whether it is of the first half of its cell, or of the second.
+    """Tell for each weight whether it is of the first three quarters of its cell, or of the rest.
 
     Args:
         cells: Labels; equal ones follow each other.
@@ -238,7 +249,7 @@ def _rounds(cells: Positions) -> Positions:
     starts = np.flatnonzero(np.diff(cells, prepend=-1))
     lengths = np.diff(starts, append=cells.size)
     rank = np.arange(cells.size) - np.repeat(starts, lengths)
-    return (2 * rank >= np.repeat(lengths, lengths)).astype(np.int64)
+    return (4 * rank >= 3 * np.repeat(lengths, lengths)).astype(np.int64)
 
 
 def _numbers(randomness: Keystream, run: int, count: int) -> Numbers:

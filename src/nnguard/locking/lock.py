@@ -39,7 +39,7 @@ MAX_TIERS = 8
 """Locks on one release, at most."""
 
 _FRACTION = 1e-4
-_DRAWS = 4
+_DRAWS = 8
 """Sets of weights that are tried, where one is not enough to reach the target."""
 
 _DENSITY = 1.0
@@ -163,8 +163,10 @@ def lock(
         UnlockError: The network has no weights that can be restored exactly.
         ValueError: The arguments contradict each other, or the network scores less than the target.
     """
+    if target is None and evaluate is not None:
+        raise ValueError("a function that evaluates is of no use without a target")
     quality = Tier(tier, fraction, target, tolerance, max_fraction, scramble)
-    options = _Options(evaluate, importance, signer, progress)
+    options = _options([quality], evaluate, importance, signer, progress)
     return _lock(as_stream(stream), quality, content_key or ContentKey.generate(), options)
 
 
@@ -201,7 +203,7 @@ def lock_tiers(
     if not 0 < len(tiers) <= MAX_TIERS or len({tier.name for tier in tiers}) != len(tiers):
         raise ValueError(f"a release has 1 to {MAX_TIERS} tiers of different names")
     stream, key = as_stream(stream), content_key or ContentKey.generate()
-    options = _Options(evaluate, importance, signer, progress)
+    options = _options(tiers, evaluate, importance, signer, progress)
     locks: list[Locked] = []
     for depth, tier in enumerate(tiers):
         locks.append(_lock(stream, tier, key.below(depth), options))
@@ -219,20 +221,31 @@ class _Options:
     progress: Callable[[CurvePoint], object] | None
 
 
+def _options(
+    tiers: Sequence[Tier],
+    evaluate: Evaluate | None,
+    importance: Importance | None,
+    signer: Signer | None,
+    progress: Callable[[CurvePoint], object] | None,
+) -> _Options:
+    if evaluate is None and any(tier.target is not None for tier in tiers):
+        raise ValueError("a target needs a function that evaluates")
+    return _Options(evaluate, importance, signer, progress)
+
+
 def _lock(stream: Stream, tier: Tier, key: ContentKey, options: _Options) -> Locked:
-    if (tier.target is None) != (options.evaluate is None):
-        raise ValueError("a target and a function that evaluates belong together")
     work = _Work(stream, tier, key, options)
-    if options.evaluate is None:
+    if tier.target is None:
         return work.finish(work.choice, ())
-    assert tier.target is not None
+    assert options.evaluate is not None
     scores = Scores(options.evaluate, stream, work.weights, options.progress)
     _draw_below_target(work, scores, tier.target, tier.tolerance / 2)
     aim = tier.target
+    score_of = partial(scores.of, work.tensors)
     for _ in range(_ROUNDS):
         choice = work.choice
-        if abs(scores.curve[-1].score - aim) > tier.tolerance / 2:
-            choice = narrow(choice, partial(scores.of, work.tensors), aim, tier.tolerance / 2)
+        if score_of(choice) < aim - tier.tolerance / 2:
+            choice = narrow(choice, score_of, aim, tier.tolerance / 2)
         locked = work.finish(choice, ())
         score = scores.of_stream(locked.stream, len(choice))
         if abs(score - tier.target) <= tier.tolerance:
@@ -253,6 +266,7 @@ def _draw_below_target(work: _Work, scores: Scores, target: float, tolerance: fl
         if score <= target + tolerance:
             return
         work.draw()
+        scores.forget()
     raise LimitError(
         f"with {len(work.choice)} weights replaced the network still scores {score:g}",
         hint="allow a larger max_fraction, give importance, or scramble",
@@ -278,8 +292,9 @@ class _Work:
         self._nonce = self._key.new_nonce()
         randomness = self._key.keystream("choice", self._nonce)
         count = _at_least_one(self._tier.most, self.weights)
-        touched = tensors_to_touch(self._stream, count, randomness) if count else []
-        self.choice = choose(self._read(touched), count, randomness, self._options.importance)
+        importance = self._options.importance
+        touched = tensors_to_touch(self._stream, count, randomness, importance) if count else []
+        self.choice = choose(self._read(touched), count, randomness, importance)
 
     def _read(self, units: Sequence[int]) -> dict[int, QuantisedTensor]:
         """Decode tensors that were not decoded before; leave out those of no use."""

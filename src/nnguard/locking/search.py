@@ -59,15 +59,24 @@ class Scores:
         self._state = decompress(stream)
         self._weights = weights
         self._progress = progress
+        self._known: dict[bytes, float] = {}
         self.curve: list[CurvePoint] = []
 
     def of(self, tensors: Mapping[int, QuantisedTensor], choice: Choice) -> float:
-        """Score the network with these weights of its tensors replaced."""
+        """Score the network with these weights of its tensors replaced; ask once only."""
+        key = choice.units.tobytes() + choice.positions.tobytes() + choice.values.tobytes()
+        if key in self._known:
+            return self._known[key]
         state = dict(self._state)
         for tensor in apply(choice, tensors).values():
             name = tensor.header.name
             state[name] = dequantise(tensor).astype(state[name].dtype)
-        return self._note(len(choice), state)
+        self._known[key] = self._note(len(choice), state)
+        return self._known[key]
+
+    def forget(self) -> None:
+        """Begin the curve again, with the network as it is: other weights are to be replaced."""
+        del self.curve[1:]
 
     def of_stream(self, stream: Stream, replaced: int) -> float:
         """Score the network in a stream."""

@@ -9,13 +9,15 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from nnguard.errors import ModelError
 from nnguard.models.tensors import Array, InMemory, Tensor, check_name
 from nnguard.stream.formats import FORMATS, TensorType
 
-__all__ = ["from_torch", "read_checkpoint", "to_torch"]
+__all__ = ["as_tensor", "from_torch", "read_checkpoint", "to_torch"]
 
 _USUAL_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights", "params")
 """Where checkpoints keep the weights, beside an optimiser's state and the like."""
@@ -71,6 +73,13 @@ def to_torch(kind: TensorType, shape: tuple[int, ...], values: Array) -> torch.T
     if kind.format.name == "bfloat16":
         return torch.from_numpy(values.view("<i2")).view(torch.bfloat16).reshape(shape)
     return torch.from_numpy(values).reshape(shape)
+
+
+def as_tensor(array: npt.NDArray[Any]) -> torch.Tensor:
+    """Return a tensor over the memory of an array, those of bfloat16 included."""
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
 
 
 def _load(path: str | os.PathLike[str]) -> Any:

@@ -1,0 +1,146 @@
+"""Sell a network: lock it to an accuracy, give the trial away, issue a license, unlock.
+
+    make sell                                     a network for digits, trained by examples/digits
+    make sell NETWORK=resnet20 DATA=folder        a ResNet on CIFAR-10; needs PyTorch
+
+The seller and the customer are two folders; what passes between them is the trial, the customer's
+public key and the license. Every accuracy is that of the weights that the stock NNCodec decoder
+reads from a file, on images that no training saw. The picture shows how the trial was found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import tempfile
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+import nnguard
+from model import accuracy as digits_accuracy
+from stock import decode
+
+DIGITS = Path(__file__).parent / "digits"
+
+Weights = Mapping[str, npt.NDArray[np.generic]]
+
+
+def main() -> None:
+    """Run the example."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--network", default="digits", help="digits, resnet20 or resnet56")
+    parser.add_argument("--data", type=Path, help="folder with streams/ and cifar10_test.npz")
+    parser.add_argument(
+        "--target", type=float, default=0.4, help="accuracy of the trial (%(default)s)"
+    )
+    parser.add_argument("--output", type=Path, default=Path("out"), help="folder for the picture")
+    options = parser.parse_args()
+    model, accuracy = load(options.network, options.data)
+    options.output.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        seller, customer = Path(folder, "seller"), Path(folder, "customer")
+        seller.mkdir()
+        customer.mkdir()
+        locked = make_trial(seller, customer, model, accuracy, options)
+        sell(seller, customer, locked.content_key)
+        unlock(seller, customer)
+        files = {
+            "full": seller / "release.nnc",
+            "trial": customer / "trial.nnc",
+            "unlocked": customer / "full.nnc",
+        }
+        print("\n             accuracy   bytes       SHA-256")
+        for name, path in files.items():
+            data = path.read_bytes()
+            score, digest = accuracy(decode(data)), hashlib.sha256(data).hexdigest()
+            print(f"  {name:<10} {100 * score:6.2f} %   {len(data):<9,}   {digest[:32]}...")
+        if files["unlocked"].read_bytes() != files["full"].read_bytes():
+            raise SystemExit("the unlocked file is not the release")
+    print("\nThe unlocked file is the release, byte for byte.")
+    nnguard.plot_curves([locked], options.output / "trial.png", overwrite=True)
+    print(f"The search for the trial: {options.output / 'trial.png'}")
+
+
+def load(network: str, data: Path | None) -> tuple[Path, Callable[[Weights], float]]:
+    """Return a network's stream and a function that scores weights, from 0 to 1."""
+    if network == "digits":
+        test = np.load(DIGITS / "digits_test.npz")
+        images, labels = test["images"], test["labels"]
+        return DIGITS / "digits.nnc", lambda weights: digits_accuracy(weights, images, labels)
+    if data is None:
+        raise SystemExit("this network is in the data folder: give --data")
+    import networks
+    import nnguard.torch
+
+    module = networks.NETWORKS[network]()
+    cifar = networks.load_test_set(data)
+    score = nnguard.torch.evaluator(module, lambda module: networks.accuracy(module, *cifar) / 100)
+    return data / "streams" / f"{network}.default.nnc", score
+
+
+def make_trial(
+    seller: Path,
+    customer: Path,
+    model: Path,
+    accuracy: Callable[[Weights], float],
+    options: argparse.Namespace,
+) -> nnguard.Locked:
+    """Sign the network, lock it to the accuracy that is asked for, and publish the trial."""
+    key = nnguard.SigningKey.generate()
+    key.save(seller / "vendor.key")
+    key.public_key.save(seller / "vendor.pub")
+    release = nnguard.sign(model, key, issuer="acme.ai", name=options.network, version="1.0")
+    release.save(seller / "release.nnc")
+    print(f"Searching for a trial of {100 * options.target:g} % ...")
+    locked = nnguard.lock(
+        release,
+        target=options.target,
+        tolerance=0.01,
+        max_fraction=0.01,  # a network this small takes more than the usual 0.001
+        evaluate=accuracy,
+        signer=key,
+        progress=lambda point: print(
+            f"  {100 * point.fraction:.4f} % of the weights replaced: {100 * point.score:.2f} %"
+        ),
+    )
+    locked.content_key.save(seller / "content.key")
+    locked.stream.save(customer / "trial.nnc")
+    share = 100 * locked.replaced / locked.weights
+    growth = 100 * (locked.stream.size - release.size) / release.size
+    print(f"{locked.replaced} weights ({share:.3f} %) replaced; the file grew by {growth:.2f} %")
+    return locked
+
+
+def sell(seller: Path, customer: Path, content_key: nnguard.ContentKey) -> None:
+    """Make out a license to the customer's public key."""
+    identity = nnguard.Identity.generate()
+    identity.save(customer / "customer.key")
+    license = nnguard.issue_license(  # noqa: A001
+        customer / "trial.nnc",
+        content_key,
+        to=identity.recipient,
+        signer=nnguard.SigningKey.load(seller / "vendor.key"),
+        customer="Ada",
+        expires=datetime.now(timezone.utc) + timedelta(days=365),
+    )
+    license.save(customer / "ada.license")
+    print(f"\n{license}")
+
+
+def unlock(seller: Path, customer: Path) -> None:
+    """Check everything, and restore the release."""
+    full = nnguard.unlock(
+        customer / "trial.nnc",
+        customer / "ada.license",
+        identity=customer / "customer.key",
+        trust=[seller / "vendor.pub"],
+    )
+    full.save(customer / "full.nnc")
+
+
+if __name__ == "__main__":
+    main()
