@@ -112,7 +112,6 @@ def _make_engine(url: URL) -> Engine:
     except SQLAlchemyError as error:
         raise _translated(error, url) from None
     if url.get_backend_name() == "sqlite":
-        event.listen(engine, "connect", _leave_transactions_to_us)
         event.listen(engine, "begin", _begin)
     return engine
 
@@ -122,10 +121,6 @@ def _make_file(path: str) -> None:
     if not path.startswith("file:"):
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-
-
-def _leave_transactions_to_us(connection: Any, _record: object) -> None:
-    connection.isolation_level = None
 
 
 def _begin(connection: Connection) -> None:

@@ -64,6 +64,10 @@ class Plan:
     distortion: float
     _tensors: tuple[QuantisedTensor, ...]
 
+    def onto(self, stream: Stream) -> Plan:
+        """Return the plan for a stream that differs only in units that carry nothing of it."""
+        return replace(self, stream=stream)
+
     def embed(self, record: bytes) -> Stream:
         """Return the stream with the record in it.
 

@@ -20,7 +20,8 @@ peaks)` returns the bits, with zeros up to the capacity, and `values`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +41,10 @@ __all__ = [
 Bits = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int32]
 
+Positions = npt.NDArray[np.int64]
+
 _INT32 = np.iinfo(np.int32)
+_NOWHERE: Positions = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,7 @@ def capacity(values: Indices, peaks: Sequence[Peak], *, stride: int = 1) -> int:
     Raises:
         ValueError: Values would leave 32 bits.
     """
-    return sum(_places(_flat_copy(values), peaks, stride))
+    return sum(_places(_sort_into_bins(values), peaks, stride))
 
 
 def embed(values: Indices, peaks: Sequence[Peak], bits: Bits, *, stride: int = 1) -> Indices:
@@ -105,8 +109,8 @@ def embed(values: Indices, peaks: Sequence[Peak], bits: Bits, *, stride: int = 1
         ValueError: There are more bits than places, peaks share a bin, or values would leave 32
             bits.
     """
-    marked = _flat_copy(values)
-    places = _places(marked, peaks, stride)
+    bins = _sort_into_bins(values)
+    places = _places(bins, peaks, stride)
     if bits.size > sum(places):
         raise ValueError(f"{bits.size} bits for {sum(places)} places")
     padded = np.zeros(sum(places), np.uint8)
@@ -114,13 +118,14 @@ def embed(values: Indices, peaks: Sequence[Peak], bits: Bits, *, stride: int = 1
     ends = np.cumsum(places)
     for index in reversed(range(len(peaks))):
         peak = peaks[index]
-        here = np.flatnonzero(marked == peak.value)
+        here = bins.get(peak.value, _NOWHERE)
         if here.size != places[index]:
             raise ValueError(f"peak {peak.value} takes values from a peak that is listed after it")
-        _open(marked, peak, stride)
+        bins = _open(bins, peak, stride)
         ones = padded[ends[index] - places[index] : ends[index]] != 0
-        marked[here[ones]] = peak.partner(stride)
-    return marked.reshape(values.shape)
+        _put(bins, peak.value, here[~ones])
+        _put(bins, peak.partner(stride), here[ones])
+    return _to_array(bins, values.shape)
 
 
 def extract(values: Indices, peaks: Sequence[Peak], *, stride: int = 1) -> tuple[Bits, Indices]:
@@ -134,14 +139,21 @@ def extract(values: Indices, peaks: Sequence[Peak], *, stride: int = 1) -> tuple
     Returns:
         All bits, as many as there are places, and the array as it was before.
     """
-    restored = _flat_copy(values)
+    bins = _sort_into_bins(values)
     parts: list[Bits] = [np.zeros(0, np.uint8)]
     for peak in peaks:
-        here = np.flatnonzero((restored == peak.value) | (restored == peak.partner(stride)))
-        parts.append((restored[here] == peak.partner(stride)).astype(np.uint8))
-        beyond = _beyond(restored, peak, stride)
-        restored[beyond] -= peak.direction * stride
-    return np.concatenate(parts), restored.reshape(values.shape)
+        zeros = bins.get(peak.value, _NOWHERE)
+        ones = bins.get(peak.partner(stride), _NOWHERE)
+        here = np.concatenate([zeros, ones])
+        order = np.argsort(here, kind="stable")
+        parts.append((order >= zeros.size).astype(np.uint8))
+        bins = {
+            value - peak.direction * stride if _is_beyond(value, peak, stride) else value: positions
+            for value, positions in bins.items()
+            if value != peak.value
+        }
+        _put(bins, peak.value, here[order])
+    return np.concatenate(parts), _to_array(bins, values.shape)
 
 
 def whole_bytes(bits: Bits) -> bytes:
@@ -149,38 +161,54 @@ def whole_bytes(bits: Bits) -> bytes:
     return np.packbits(bits[: bits.size // 8 * 8]).tobytes()
 
 
-def _places(values: Indices, peaks: Sequence[Peak], stride: int) -> list[int]:
+def _sort_into_bins(values: Indices) -> dict[int, Positions]:
+    """Return the positions of each value, ascending. Each step then costs what its bin has."""
+    if values.dtype != np.int32:
+        raise TypeError(f"indices are int32, not {values.dtype}")
+    flat = values.reshape(-1)
+    fits = flat.size and int(flat.min()) >= -(1 << 15) and int(flat.max()) < 1 << 15
+    order = np.argsort(flat.astype(np.int16) if fits else flat, kind="stable")
+    distinct, starts = np.unique(flat[order], return_index=True)
+    return dict(zip(distinct.tolist(), np.split(order, starts[1:]), strict=False))
+
+
+def _to_array(bins: Mapping[int, Positions], shape: tuple[int, ...]) -> Indices:
+    result = np.empty(math.prod(shape), np.int32)
+    for value, positions in bins.items():
+        result[positions] = value
+    return result.reshape(shape)
+
+
+def _places(bins: Mapping[int, Positions], peaks: Sequence[Peak], stride: int) -> list[int]:
     """Count the places of each peak, in listed order, where all bits are zeros."""
-    current = values.copy()
+    current = dict(bins)
     places = []
     for peak in reversed(peaks):
-        places.append(int(np.count_nonzero(current == peak.value)))
-        _open(current, peak, stride)
+        places.append(current.get(peak.value, _NOWHERE).size)
+        current = _open(current, peak, stride)
     return places[::-1]
 
 
-def _open(values: Indices, peak: Peak, stride: int) -> None:
-    """Empty the bin beside the peak, in place."""
-    beyond = _beyond(values, peak, stride)
-    moved = values[beyond]
+def _open(bins: Mapping[int, Positions], peak: Peak, stride: int) -> dict[int, Positions]:
+    """Empty the bin beside the peak."""
     step = peak.direction * stride
-    if moved.size and not (
-        _INT32.min <= int(moved.min()) + step and int(moved.max()) + step <= _INT32.max
-    ):
+    opened = {
+        value + step if _is_beyond(value, peak, stride) else value: positions
+        for value, positions in bins.items()
+    }
+    if opened and not (_INT32.min <= min(opened) and max(opened) <= _INT32.max):
         raise ValueError(f"values beyond peak {peak.value} would leave 32 bits")
-    values[beyond] = moved + np.int32(step)
+    return opened
 
 
-def _beyond(values: Indices, peak: Peak, stride: int) -> npt.NDArray[np.bool_]:
-    mask: npt.NDArray[np.bool_]
-    mask = values > peak.value if peak.direction > 0 else values < peak.value
-    if stride > 1:
-        mask &= np.mod(values, stride) == peak.value % stride
-    return mask
+def _put(bins: dict[int, Positions], value: int, positions: Positions) -> None:
+    """Set a bin; there are none without positions."""
+    if positions.size:
+        bins[value] = positions
+    else:
+        bins.pop(value, None)
 
 
-def _flat_copy(values: Indices) -> Indices:
-    if values.dtype != np.int32:
-        raise TypeError(f"indices are int32, not {values.dtype}")
-    flat: Indices = values.reshape(-1).copy()
-    return flat
+def _is_beyond(value: int, peak: Peak, stride: int) -> bool:
+    outward = (value - peak.value) * peak.direction
+    return outward > 0 and outward % stride == 0

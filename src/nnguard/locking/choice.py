@@ -43,7 +43,7 @@ _DENSEST = 16
 _GROUP = 8
 """Weights that are replaced in one tensor before it is the next one's turn."""
 
-_TOUCHED = 1 << 19
+_TOUCHED = 1 << 18
 """Weights of tensors that are touched, at most, if they are enough: unlocking codes them all."""
 
 Numbers = np.ndarray[tuple[int], np.dtype[np.uint64]]

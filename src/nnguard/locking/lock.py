@@ -38,7 +38,10 @@ __all__ = ["MAX_TIERS", "Locked", "Tier", "lock", "lock_tiers"]
 MAX_TIERS = 8
 """Locks on one release, at most."""
 
-_FRACTION = 1e-4
+_FRACTION, _ENOUGH = 1e-4, 4096
+"""Weights that are replaced where nothing else is asked for: a fraction of all, and no more than
+these. Unlocking a large network then takes no longer than unlocking a small one."""
+
 _DRAWS = 8
 """Sets of weights that are tried, where one is not enough to reach the target."""
 
@@ -56,7 +59,8 @@ class Tier:
 
     Attributes:
         name: What a license of this tier opens.
-        fraction: Of all weights, how many are replaced; 1e-4 where nothing else is given.
+        fraction: Of all weights, how many are replaced. Where nothing else is given, 1e-4, and
+            4,096 weights at most.
         target: Score to reach, instead of a fraction.
         tolerance: How far the score may be from the target, either way.
         max_fraction: Weights that may be replaced to reach the target.
@@ -81,14 +85,12 @@ class Tier:
         if not self.tolerance > 0:
             raise ValueError("the tolerance has to be above 0")
 
-    @property
-    def most(self) -> float:
-        """The fraction of weights that are replaced, at most."""
-        if self.target is not None:
-            return self.max_fraction
-        if self.fraction is None:
-            return 0.0 if self.scramble else _FRACTION
-        return self.fraction
+    def most_of(self, weights: int) -> int:
+        """Return how many weights are replaced, at most, of so many."""
+        if self.target is None and self.fraction is None:
+            return 0 if self.scramble else min(_at_least_one(_FRACTION, weights), _ENOUGH)
+        fraction = self.max_fraction if self.fraction is None else self.fraction
+        return _at_least_one(fraction, weights)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,7 +139,8 @@ def lock(
     Args:
         stream: A stream or the path of one; signed, if `unlock` is to prove the result by the
             release's own signature.
-        fraction: Of all weights, how many are replaced; 1e-4 where nothing else is given.
+        fraction: Of all weights, how many are replaced. Where nothing else is given, 1e-4, and
+            4,096 weights at most.
         target: Score that the trial is to have, instead of a fraction.
         evaluate: Scores a network, given a mapping of names to arrays; higher is better. Called
             some ten or twenty times.
@@ -236,7 +239,7 @@ def _options(
 def _lock(stream: Stream, tier: Tier, key: ContentKey, options: _Options) -> Locked:
     work = _Work(stream, tier, key, options)
     if tier.target is None:
-        return work.finish(work.choice, ())
+        return work.finish(work.choice)
     assert options.evaluate is not None
     scores = Scores(options.evaluate, stream, work.weights, options.progress)
     _draw_below_target(work, scores, tier.target, tier.tolerance / 2)
@@ -246,7 +249,7 @@ def _lock(stream: Stream, tier: Tier, key: ContentKey, options: _Options) -> Loc
         choice = work.choice
         if score_of(choice) < aim - tier.tolerance / 2:
             choice = narrow(choice, score_of, aim, tier.tolerance / 2)
-        locked = work.finish(choice, ())
+        locked = work.finish(choice)
         score = scores.of_stream(locked.stream, len(choice))
         if abs(score - tier.target) <= tier.tolerance:
             return replace(locked, curve=tuple(scores.curve))
@@ -291,7 +294,7 @@ class _Work:
         """Choose weights to replace, others each time."""
         self._nonce = self._key.new_nonce()
         randomness = self._key.keystream("choice", self._nonce)
-        count = _at_least_one(self._tier.most, self.weights)
+        count = self._tier.most_of(self.weights)
         importance = self._options.importance
         touched = tensors_to_touch(self._stream, count, randomness, importance) if count else []
         self.choice = choose(self._read(touched), count, randomness, importance)
@@ -302,15 +305,12 @@ class _Work:
         self.tensors |= read_all(self._stream, missing)
         return {unit: self.tensors[unit] for unit in units if unit in self.tensors}
 
-    def finish(self, choice: Choice, curve: tuple[CurvePoint, ...]) -> Locked:
+    def finish(self, choice: Choice) -> Locked:
         """Replace the chosen weights, scramble, hide the record, and sign."""
         changed = apply(choice, self.tensors)
         keystream = self._key.keystream("signs", self._nonce)
         for unit in self._scrambled:
             changed[unit] = scramble(changed.get(unit, self.tensors[unit]), unit, keystream)
-        degraded = self._stream.replace(
-            encode_all(self._stream, sorted(changed), changed.__getitem__)
-        )
         content = LockContent(
             self._digest,
             tuple(_replaced(choice, self.tensors)),
@@ -319,7 +319,7 @@ class _Work:
                 for unit in self._scrambled
             ),
         )
-        trial = _hide(degraded, content, self._key, self._nonce, self._tier.name)
+        trial = self._hide(changed, content)
         return Locked(
             _sign(trial, self._stream, self._tier.name, self._options.signer),
             self._key,
@@ -327,8 +327,24 @@ class _Work:
             len(choice),
             sum(self.tensors[unit].indices.size for unit in self._scrambled),
             self.weights,
-            curve,
+            (),
         )
+
+    def _hide(self, changed: Mapping[int, QuantisedTensor], content: LockContent) -> Stream:
+        """Hide the record in the stream with the changed tensors.
+
+        All of these are encoded the quick way first. Those that turn out to carry nothing of the
+        record are then encoded as they were in the release.
+        """
+        seal = partial(LockRecord.seal, self._key, self._nonce, self._tier.name, content)
+        quick = {
+            unit: replace(tensor, parameter_optimisation=False) for unit, tensor in changed.items()
+        }
+        stream = self._stream.replace(encode_all(self._stream, sorted(quick), quick.__getitem__))
+        plan = plan_record(stream, RecordKind.LOCK, len(seal(b"")), density=_DENSITY)
+        rest = sorted(changed.keys() - {carrier.unit for carrier in plan.header.carriers})
+        plan = plan.onto(stream.replace(encode_all(stream, rest, changed.__getitem__)))
+        return plan.embed(seal(bytes(plan.header)))
 
 
 def _replaced(choice: Choice, tensors: Mapping[int, QuantisedTensor]) -> Iterator[Replaced]:
@@ -337,12 +353,6 @@ def _replaced(choice: Choice, tensors: Mapping[int, QuantisedTensor]) -> Iterato
         positions.sort()
         values = tensors[unit].indices.reshape(-1)[positions]
         yield Replaced(unit, tensors[unit].parameter_optimisation, positions, values)
-
-
-def _hide(stream: Stream, content: LockContent, key: ContentKey, nonce: bytes, tier: str) -> Stream:
-    size = len(LockRecord.seal(key, nonce, tier, content, b""))
-    plan = plan_record(stream, RecordKind.LOCK, size, density=_DENSITY)
-    return plan.embed(LockRecord.seal(key, nonce, tier, content, bytes(plan.header)))
 
 
 def _sign(trial: Stream, release: Stream, tier: str, signer: Signer | None) -> Stream:

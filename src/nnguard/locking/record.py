@@ -142,13 +142,11 @@ class LockContent:
         try:
             match parse_cbor(data):
                 case [bytes() as digest, [*replaced], [*scrambled]] if len(digest) == _DIGEST_SIZE:
-                    content = cls(
+                    return cls(
                         digest,
                         tuple(map(Replaced.from_cbor, replaced)),
                         tuple(map(Scrambled.from_cbor, scrambled)),
                     )
-                    if bytes(content) == data:
-                        return content
         except (ValueError, OverflowError, NnguardError):
             pass
         raise UnlockError("the content of the lock is malformed")

@@ -1,0 +1,102 @@
+"""Cost of unlocking, side by side with decoding the whole network by the stock decoder.
+
+    python benchmarks/unlocking.py [--stream FILE] [--runs 3]
+
+Locks a network of VGG16's size (random weights of its shapes, unless a stream is given) in several
+ways. For each, whole processes in turn: the stock decoder reads the trial, and `nnguard unlock`
+writes the original to a file, which is compared byte for byte. Prints medians, ratios and peak
+resident memory as Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import nnguard
+import random_networks
+from cost import process
+
+LOCKS: dict[str, dict[str, Any]] = {
+    "0.01 % of the weights": {"fraction": 1e-4},
+    "0.1 % of the weights": {"fraction": 1e-3},
+    "signs of 10 %": {"scramble": 0.1},
+}
+BAR = 20
+
+_STOCK = "import sys, pathlib, stock; stock.decode(pathlib.Path(sys.argv[1]).read_bytes())"
+
+
+def main() -> int:
+    """Run all measurements and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--stream", type=Path, help="a stream to lock instead")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each; medians are printed")
+    options = parser.parse_args()
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
+    key, customer = nnguard.SigningKey.generate(), nnguard.Identity.generate()
+    with tempfile.TemporaryDirectory() as folder:
+        at = Path(folder)
+        key.public_key.save(at / "vendor.pub")
+        customer.save(at / "customer.key")
+        release = nnguard.sign(options.stream or vgg16(at / "model.nnc"), key, name="network")
+        release.save(at / "release.nnc")
+        print(
+            f"{release.size / 1e6:.0f} MB, {len(release)} units; medians of {options.runs} runs\n"
+        )
+        print(
+            "| lock | weights replaced or scrambled | growth % | stock decode s | unlock s | ratio "
+            "| bar | stock MB | unlock MB |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+            flush=True,
+        )
+        for label, amount in LOCKS.items():
+            locked = nnguard.lock(release, signer=key, **amount)
+            locked.stream.save(at / "trial.nnc", overwrite=True)
+            license = nnguard.issue_license(  # noqa: A001
+                locked.stream, locked.content_key, to=customer.recipient, signer=key
+            )
+            license.save(at / "license", overwrite=True)
+            measure(label, locked, release.size, at, options.runs)
+    return 0
+
+
+def vgg16(path: Path) -> Path:
+    """Write a stream of VGG16's shapes."""
+    settings = nnguard.Settings(qp=-38, dependent=False)
+    nnguard.compress(random_networks.vgg16(), settings, spool=path.parent).save(path)
+    return path
+
+
+def measure(label: str, locked: nnguard.Locked, size: int, at: Path, runs: int) -> None:
+    """Print the row of one lock."""
+    stock: list[Any] = [sys.executable, "-c", _STOCK, at / "trial.nnc"]
+    unlock: list[Any] = [sys.executable, "-m", "nnguard", "unlock", at / "trial.nnc"]
+    unlock += ["-o", at / "full.nnc", "--license", at / "license"]
+    unlock += ["--identity", at / "customer.key", "--trust", at / "vendor.pub"]
+    theirs, ours = [], []
+    for run in range(runs):
+        (at / "full.nnc").unlink(missing_ok=True)
+        ours.append(process(unlock))
+        if (at / "full.nnc").read_bytes() != (at / "release.nnc").read_bytes():
+            sys.exit("the unlocked file is not the release")
+        if run < max(1, runs // 2):
+            theirs.append(process(stock))
+    slow, fast = (statistics.median(seconds for seconds, _ in row) for row in (theirs, ours))
+    memory = [max(peak for _, peak in row) for row in (theirs, ours)]
+    growth = 100 * (locked.stream.size - size) / size
+    touched = locked.replaced + locked.scrambled
+    print(
+        f"| {label} | {touched:,} | {growth:.3f} | {slow:.2f} | {fast:.2f} | {slow / fast:.0f} "
+        f"| {BAR} | {memory[0]:.0f} | {memory[1]:.0f} |",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
