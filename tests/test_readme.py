@@ -23,19 +23,16 @@ def folder_with_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     model = ROOT / "examples" / "digits" / "digits.nnc"
     nnguard.decompress_to_file(model, "model.safetensors")
-    Path("card.md").write_text("# Digits\n", encoding="utf-8")
 
 
 def test_python_examples_run() -> None:
     examples = blocks("python")
-    assert examples
+    names: dict[str, object] = {}
     for example in examples:
-        if "nnguard.torch" in example:
-            pytest.importorskip("torch")
-        exec(compile(example, "README.md", "exec"), {})
-        if "restored.nnc" in example:
-            model = nnguard.compress("model.safetensors")
-            assert Path("restored.nnc").read_bytes() == bytes(model)
+        exec(compile(example, "README.md", "exec"), names)
+    model = nnguard.compress("model.safetensors")
+    assert Path("restored.nnc").read_bytes() == bytes(model)
+    assert bytes(names["full"]) == Path("acme.nnc").read_bytes()  # type: ignore[call-overload]
 
 
 def test_console_examples_run() -> None:
@@ -49,6 +46,7 @@ def test_console_examples_run() -> None:
     for command in commands:
         assert main(command[1:]) == 0, command
     assert Path("original.nnc").read_bytes() == Path("model.nnc").read_bytes()
+    assert Path("full.nnc").read_bytes() == Path("release.nnc").read_bytes()
 
 
 def test_commands_are_those_of_help() -> None:
