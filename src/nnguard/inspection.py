@@ -13,9 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from nnguard.errors import FormatError, NnguardError, NoRecordError, VerificationError
+from nnguard.errors import (
+    FormatError,
+    LicenseError,
+    NnguardError,
+    NoRecordError,
+    VerificationError,
+)
 from nnguard.files import write_atomically
 from nnguard.hiding import Extraction, RecordKind, candidates, capacity_of, extract, kind_name
+from nnguard.licensing.license import License
+from nnguard.locking.record import LockRecord
 from nnguard.records import Attachment, SignatureRecord
 from nnguard.stream import StreamLike, Unit, as_stream
 from nnguard.stream.coding import decode
@@ -134,6 +142,8 @@ def inspect(stream: StreamLike) -> Inspection:
             break
         records.append(_describe(extraction))
         current = extraction.original
+        if extraction.header.kind == RecordKind.LOCK:  # what is below may be unreadable
+            break
     return Inspection(
         size=stream.size,
         units=tuple(map(_unit_info, stream)),
@@ -243,7 +253,12 @@ def _describe(extraction: Extraction) -> RecordInfo:
         elif header.kind == RecordKind.ATTACHMENT:
             attachment, _ = Attachment.parse(extraction.record)
             unverified = {"media_type": attachment.media_type, "bytes": len(attachment.payload)}
-    except (VerificationError, FormatError) as error:
+        elif header.kind == RecordKind.LOCK:
+            lock = LockRecord.parse(extraction.record)
+            unverified = {"tier": lock.tier, "content_key_id": lock.envelope.key_id.hex()}
+        elif header.kind == RecordKind.LICENSE:
+            unverified = License.parse(extraction.record).terms.to_json()
+    except (VerificationError, FormatError, LicenseError) as error:
         unverified = {"malformed": str(error)}
     carriers = tuple(original[carrier.unit].name for carrier in header.carriers)
     return RecordInfo(

@@ -36,6 +36,8 @@ from nnguard.stream import Stream, StreamLike, as_stream
 
 __all__ = ["IdentityLike", "issue_license", "lock_id", "unlock"]
 
+_FEWEST_TRAITS = 2
+
 RecipientLike = Recipient | str | os.PathLike[str]
 IdentityLike = Identity | str | os.PathLike[str]
 
@@ -79,7 +81,8 @@ def issue_license(
         features: Names that your own software may act on.
         metadata: Anything else, text to text.
         device: Bind the license to this device of the customer.
-        device_traits: How many of the device's traits have to be there; all but one, if not given.
+        device_traits: How many of the device's traits have to be there; all but one, and no
+            fewer than two, if not given.
 
     Returns:
         The license. The content key is in it, readable for the customer alone.
@@ -256,5 +259,5 @@ def _describe(outer: Extraction) -> tuple[Claims, str]:
 
 
 def _bind(device: Device, required: int | None) -> DeviceBinding:
-    enough = max(1, len(device.traits) - 1) if required is None else required
-    return DeviceBinding.make(device, enough)
+    enough = max(min(_FEWEST_TRAITS, len(device.traits)), len(device.traits) - 1)
+    return DeviceBinding.make(device, enough if required is None else required)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import platform
 import secrets
 import socket
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +25,13 @@ _BINDING = b"nnguard device binding v1\0"
 _SALT_SIZE, _PRINT_SIZE, _MOST = 16, 16, 64
 
 _FILES = {
-    "machine-id": "/etc/machine-id",
-    "product-uuid": "/sys/class/dmi/id/product_uuid",
-    "board-serial": "/sys/class/dmi/id/board_serial",
+    "machine-id": "etc/machine-id",
+    "product-uuid": "sys/class/dmi/id/product_uuid",
+    "board-serial": "sys/class/dmi/id/board_serial",
+    "network": "sys/class/net/*/device/../address",
+    "disk": "sys/class/block/*/device/wwid",
 }
-_NETWORK = Path("/sys/class/net")
+"""Where Linux keeps what tells machines apart, under the root: pattern for each kind of trait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,11 @@ class Device:
     @classmethod
     def this(cls) -> Device:
         """Return the machine that this runs on."""
-        values = [("host", socket.gethostname()), ("processor", _processor())]
-        for kind, path in _FILES.items():
-            values.append((kind, _read(Path(path))))
-        if _NETWORK.is_dir():
-            cards = sorted(card for card in _NETWORK.iterdir() if (card / "device").exists())
-            values += [("network", _read(card / "address")) for card in cards]
+        values = [("host", socket.gethostname())]
+        for kind, pattern in _FILES.items():
+            values += [(kind, _read(path)) for path in sorted(Path("/").glob(pattern))]
+        if not any(kind == "network" and value for kind, value in values):
+            values.append(("network", _network_address()))
         return cls.of_values((kind, value) for kind, value in values if value)
 
     @classmethod
@@ -147,8 +148,10 @@ def _print(salt: bytes, digest: str) -> bytes:
     return hmac.digest(salt, _BINDING + bytes.fromhex(digest), "sha256")[:_PRINT_SIZE]
 
 
-def _processor() -> str:
-    return f"{platform.machine()} {platform.processor()}".strip()
+def _network_address() -> str:
+    """Return the address of a network card, or nothing where Python would make one up."""
+    node = uuid.getnode()
+    return "" if node >> 40 & 1 else f"{node:012x}"
 
 
 def _read(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -84,6 +85,8 @@ class Scores:
 
     def _note(self, replaced: int, state: Mapping[str, npt.NDArray[np.generic]]) -> float:
         point = CurvePoint(replaced / self._weights, float(self._evaluate(state)))
+        if not math.isfinite(point.score):
+            raise ValueError(f"the function that evaluates gave {point.score}")
         self.curve.append(point)
         if self._progress is not None:
             self._progress(point)
