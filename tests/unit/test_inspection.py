@@ -41,11 +41,11 @@ def test_records_are_described(signed: Signed, key: nnguard.SigningKey) -> None:
     assert "fc1.weight" in outer.carriers
 
 
-@pytest.mark.parametrize("kind", [0, 1, 2, 3, 255])
+@pytest.mark.parametrize("kind", [0, 1, 2, 3, 4, 5, 255])
 def test_records_of_other_kinds_are_described(model: nnguard.Stream, kind: int) -> None:
     (record,) = nnguard.inspect(embed(model, b"\xff junk", kind=kind)).records
     assert record.size == 6
-    if kind in (1, 2):
+    if kind in (1, 2, 3, 4):
         assert "malformed" in record.unverified
     else:
         assert str(kind) in record.kind
