@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -158,9 +159,12 @@ def test_failures(run: Run, folder: Path, command: str, code: int, error: str) -
 
 def test_every_family_has_a_code_of_its_own() -> None:
     families = nnguard.NnguardError.__subclasses__()
-    arguments = {nnguard.CapacityError: {"needed": 1, "available": 0}}
+    arguments: dict[type, dict[str, Any]] = {
+        nnguard.CapacityError: {"needed": 1, "available": 0},
+        nnguard.LicenseError: {"reason": nnguard.Refusal.EXPIRED},
+    }
     codes = [exit_code_of(family("", **arguments.get(family, {}))) for family in families]
-    assert sorted(codes) == list(range(3, 14))
+    assert sorted(codes) == list(range(3, 15))
     assert set(codes) < set(EXIT_CODES)
 
 

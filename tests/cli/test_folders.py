@@ -122,7 +122,7 @@ def test_signing_shards_of_safetensors_compresses_them_first(
 def test_single_shard_says_which_it_is(run: Run, released: Path) -> None:
     result = run(f"verify release/{STREAMS[1]} --trust vendor.pub")
     assert result.code == 0
-    assert "shard      2 of 2" in result.out
+    assert "shard       2 of 2" in result.out
     printed = json.loads(run(f"verify release/{STREAMS[1]} --trust vendor.pub --json").out)
     assert (printed["claims"]["shard"]["position"], printed["claims"]["shard"]["count"]) == (1, 2)
 
