@@ -194,7 +194,7 @@ def _read_state(path: Path) -> datetime | None:
         return time_of(json.loads(path.read_text(encoding="utf-8"))["newest"])
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise LicenseError(
             f"{path} is no state file, or it was damaged", reason=Refusal.CLOCK_SET_BACK
         ) from None

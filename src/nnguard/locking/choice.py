@@ -3,8 +3,9 @@
 The content key decides both. In each tensor the most important weights are the *pool*, eight times
 as many as are to be replaced. Out of it come weights of one sign in one row, three quarters of
 those that there are in a row, so that a row's error adds up; each becomes a value of the other sign
-that some weight of the pool has. So no value is new to the tensor, and whoever does not have the
-key has to tell, for each weight of the pool, whether it is one of the eighth that is wrong.
+that some weight of the pool has, mostly a large one. So no value is new to the tensor, and whoever
+does not have the key has to tell, for each weight of the pool, whether it is one of the eighth that
+is wrong.
 
 Without data, importance is magnitude within the tensor: the change of a weight's sign changes the
 row's output by twice its magnitude, and networks are built so that every layer's output counts. All
@@ -26,7 +27,15 @@ from nnguard.hiding.carriers import can_carry, stride_of
 from nnguard.stream import Stream
 from nnguard.stream.coding import Indices, QuantisedTensor
 
-__all__ = ["Choice", "Importance", "apply", "choose", "count_weights", "tensors_to_touch"]
+__all__ = [
+    "TOUCHED",
+    "Choice",
+    "Importance",
+    "apply",
+    "choose",
+    "count_weights",
+    "tensors_to_touch",
+]
 
 Importance = Mapping[str, npt.ArrayLike]
 """For each tensor, by name, how much the network depends on each weight: not negative. Tensors that
@@ -43,7 +52,7 @@ _DENSEST = 16
 _GROUP = 8
 """Weights that are replaced in one tensor before it is the next one's turn."""
 
-_TOUCHED = 1 << 18
+TOUCHED = 1 << 18
 """Weights of tensors that are touched, at most, if they are enough: unlocking codes them all."""
 
 Numbers = np.ndarray[tuple[int], np.dtype[np.uint64]]
@@ -84,7 +93,12 @@ def count_weights(stream: Stream) -> int:
 
 
 def tensors_to_touch(
-    stream: Stream, count: int, randomness: Keystream, importance: Importance | None = None
+    stream: Stream,
+    count: int,
+    randomness: Keystream,
+    importance: Importance | None = None,
+    *,
+    limit: int = TOUCHED,
 ) -> list[int]:
     """Return the positions of the tensors in which weights are replaced.
 
@@ -95,6 +109,7 @@ def tensors_to_touch(
         count: Weights to replace.
         randomness: From the content key.
         importance: See `Importance`.
+        limit: Weights of these tensors, at most, if they are enough.
 
     Raises:
         ValueError: The importance names a tensor that is not there.
@@ -111,7 +126,7 @@ def tensors_to_touch(
     weights = 0
     for index in sorted(usable, key=lambda index: (_size(stream, index), lots[index])):
         size = _size(stream, index)
-        if weights + size > _TOUCHED and weights >= _DENSEST * count:
+        if weights + size > limit and weights >= _DENSEST * count:
             break
         touched.append(index)
         weights += size
@@ -199,20 +214,22 @@ def _pool(flat: Indices, wanted: int, importance: npt.NDArray[np.float64]) -> Po
 def _new_values(
     pool: Indices, old: Indices, stride: int, draws: Numbers
 ) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
-    """Draw a value of the other sign for each weight, from the largest eighth of the pool.
+    """Draw a value of the other sign for each weight, out of the pool.
 
-    Magnitudes keep their residue modulo the stride, so that the states of a trellis do not change.
+    Values are drawn in proportion to the fourth power of their magnitude: mostly the larger ones,
+    and where a tensor has a few very large ones, mostly these. Magnitudes keep their residue modulo
+    the stride, so that the states of a trellis do not change.
     """
     values = -old
     residues = np.abs(pool) % stride
     for sign in (-1, 1):
         for residue in range(stride):
-            source = np.sort(np.abs(pool[(np.sign(pool) == sign) & (residues == residue)]))
-            source = source[source.size - (source.size + 7) // 8 :]
+            source = np.abs(pool[(np.sign(pool) == sign) & (residues == residue)])
             mine = (np.sign(old) == -sign) & (np.abs(old) % stride == residue)
             if source.size and mine.any():
-                drawn = source[(draws[mine] % np.uint64(source.size)).astype(np.int64)]
-                values[mine] = sign * drawn
+                weights = np.cumsum(source.astype(np.float64) ** 4)
+                drawn = np.searchsorted(weights, draws[mine] / 2.0**64 * weights[-1], side="right")
+                values[mine] = sign * source[np.minimum(drawn, source.size - 1)]
     return values
 
 

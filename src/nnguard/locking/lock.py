@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from nnguard.crypto.content import ContentKey
+from nnguard.crypto.content import ContentKey, Keystream
 from nnguard.crypto.keys import Signer
 from nnguard.errors import LimitError, NoRecordError, UnlockError
 from nnguard.hiding import RecordKind, extract, plan_record
 from nnguard.locking.choice import (
+    TOUCHED,
     Choice,
     Importance,
     apply,
@@ -42,8 +43,11 @@ _FRACTION, _ENOUGH = 1e-4, 4096
 """Weights that are replaced where nothing else is asked for: a fraction of all, and no more than
 these. Unlocking a large network then takes no longer than unlocking a small one."""
 
-_DRAWS = 8
-"""Sets of weights that are tried, where one is not enough to reach the target."""
+_DRAWS = 6
+"""Sets of weights that are tried where one is not enough to reach the target: so many in few
+tensors, then as many all over the network."""
+
+_ALL = 1 << 62
 
 _DENSITY = 1.0
 """Bits for each weight of the carriers, at most. Few carriers mean a small file and quick
@@ -264,11 +268,11 @@ def _draw_below_target(work: _Work, scores: Scores, target: float, tolerance: fl
     untouched = scores.of(work.tensors, work.choice.first(0))
     if untouched <= target:
         raise ValueError(f"the network scores {untouched:g} as it is, no more than the target")
-    for _ in range(_DRAWS):
+    for attempt in range(1, 2 * _DRAWS + 1):
         score = scores.of(work.tensors, work.choice)
         if score <= target + tolerance:
             return
-        work.draw()
+        work.draw(limit=TOUCHED if attempt < _DRAWS else _ALL)
         scores.forget()
     raise LimitError(
         f"with {len(work.choice)} weights replaced the network still scores {score:g}",
@@ -290,14 +294,21 @@ class _Work:
         if not self._scrambled and not len(self.choice):
             raise UnlockError("the network has no weights that could be restored exactly")
 
-    def draw(self) -> None:
-        """Choose weights to replace, others each time."""
+    def draw(self, *, limit: int = TOUCHED) -> None:
+        """Choose weights to replace, others each time.
+
+        Args:
+            limit: Weights of the tensors that they are in, at most, if that is enough.
+        """
         self._nonce = self._key.new_nonce()
         randomness = self._key.keystream("choice", self._nonce)
         count = self._tier.most_of(self.weights)
+        touched = self._touch(count, randomness, limit) if count else []
+        self.choice = choose(self._read(touched), count, randomness, self._options.importance)
+
+    def _touch(self, count: int, randomness: Keystream, limit: int) -> list[int]:
         importance = self._options.importance
-        touched = tensors_to_touch(self._stream, count, randomness, importance) if count else []
-        self.choice = choose(self._read(touched), count, randomness, importance)
+        return tensors_to_touch(self._stream, count, randomness, importance, limit=limit)
 
     def _read(self, units: Sequence[int]) -> dict[int, QuantisedTensor]:
         """Decode tensors that were not decoded before; leave out those of no use."""
