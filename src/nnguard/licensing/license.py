@@ -2,7 +2,7 @@
 
 A CWT (RFC 8392) in a COSE_Sign1 with EdDSA, as text in armour. It is no bearer token: the content
 key in it opens with the customer's private key alone (HPKE, RFC 9180), and is bound to all that the
-license says (`docs/SPEC.md`, section 7).
+license says (`docs/SPEC.md`, section 11).
 
     license = nnguard.License.load("acme.license")
     print(license.customer, license.expires_at)
