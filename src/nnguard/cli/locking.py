@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
+import math
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,15 @@ from nnguard.cli.keys import add_passphrase_file, load_identity, load_signing_ke
 from nnguard.cli.output import add_json, add_output, print_json, progress_bar, say
 from nnguard.cli.signing import add_trust
 
-__all__ = ["add_checks", "add_commands", "checks_of", "parse_time"]
+__all__ = [
+    "add_checks",
+    "add_commands",
+    "check_folders",
+    "checks_of",
+    "load_device",
+    "parse_days",
+    "parse_time",
+]
 
 _TIER_FIELDS = ("fraction", "target", "tolerance", "max_fraction", "scramble")
 
@@ -86,8 +97,9 @@ def add_checks(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("checks")
     group.add_argument("--revocations", metavar="FILE", help="the vendor's revocation list")
     group.add_argument(
-        "--max-age", type=float, metavar="DAYS", help="require a revocation list no older than this"
-    )
+        "--max-age", type=parse_days, metavar="DAYS",
+        help="require a revocation list no older than this",
+    )  # fmt: skip
     group.add_argument(
         "--state", metavar="FILE", help="remember the newest time: notices clocks that are set back"
     )
@@ -99,59 +111,98 @@ def add_checks(parser: argparse.ArgumentParser) -> None:
 
 def checks_of(options: argparse.Namespace) -> nnguard.Checks:
     """Return the checks that the options ask for."""
-    device = None
-    if options.device is not None:
-        device = nnguard.Device.from_json(Path(options.device).read_text(encoding="utf-8"))
     return nnguard.Checks(
         now=options.now,
-        device=device,
+        device=load_device(options.device),
         revocations=options.revocations,
-        max_age=None if options.max_age is None else timedelta(days=options.max_age),
+        max_age=options.max_age,
         state=options.state,
     )
+
+
+def load_device(path: str | None) -> nnguard.Device | None:
+    """Read a device file, if there is one."""
+    if path is None:
+        return None
+    try:
+        return nnguard.Device.from_json(Path(path).read_bytes().decode())
+    except ValueError:
+        raise ValueError(f"{path} is no device: nnguard license device writes one") from None
 
 
 def parse_time(text: str) -> datetime:
     """Read a date or a time in ISO 8601; UTC, where it does not say."""
     try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no date or time, such as 2027-12-31") from (
-            None
-        )
-    return time if time.tzinfo is not None else time.replace(tzinfo=timezone.utc)
+        time = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
+        time = time if time.tzinfo is not None else time.replace(tzinfo=timezone.utc)
+        return time.astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        example = "such as 2027-12-31 or 2027-12-31T18:00+01:00"
+        raise argparse.ArgumentTypeError(f"{text!r} is no date or time, {example}") from None
+
+
+def parse_days(text: str) -> timedelta:
+    """Read a number of days, not below 0."""
+    try:
+        days = timedelta(days=float(text))
+    except (ValueError, OverflowError):
+        days = timedelta(-1)
+    if days < timedelta(0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of days")
+    return days
+
+
+def check_folders(*paths: str | None) -> None:
+    """Stop before any work is done for a file whose folder does not exist."""
+    for path in paths:
+        if path is not None and not Path(path).parent.is_dir():
+            raise FileNotFoundError(f"{path}: there is no folder {Path(path).parent}")
 
 
 def _add_amount(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how much")
     group.add_argument(
-        "--fraction", type=float, metavar="F", help="replace this fraction of all weights (1e-4)"
+        "--fraction", type=_share, metavar="F", help="replace this fraction of all weights (1e-4)"
     )
     group.add_argument(
-        "--target", type=float, metavar="SCORE", help="replace as many as this score asks for"
+        "--target", type=_number, metavar="SCORE", help="replace as many as this score asks for"
     )
     group.add_argument(
         "--evaluate", metavar="FILE.py:FUNCTION",
-        help="function of yours that scores a mapping of names to arrays; it is run",
+        help="your function: given the weights, a mapping of names to NumPy arrays, it returns a "
+        "score; higher is better. The file is run",
     )  # fmt: skip
     group.add_argument(
-        "--tolerance", type=float, metavar="T",
+        "--tolerance", type=_number, metavar="T",
         help="how far the score may be from the target (0.01)",
     )  # fmt: skip
     group.add_argument(
-        "--max-fraction", type=float, metavar="F", help="replace no more for the target (1e-3)"
+        "--max-fraction", type=_share, metavar="F", help="replace no more for the target (1e-3)"
     )
     group.add_argument(
-        "--scramble", type=float, metavar="F",
+        "--scramble", type=_share, metavar="F",
         help="encrypt the signs of this fraction of all weights: slower to unlock, hard to repair",
     )  # fmt: skip
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("not a number to reckon with")
+    return number
+
+
+def _share(text: str) -> float:
+    share = _number(text)
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
+    return share
 
 
 def _lock(options: argparse.Namespace) -> None:
     tiers = [_tier(text, options) for text in options.tier or ["full"]]
     aims = any(tier.target is not None for tier in tiers)
-    if aims != (options.evaluate is not None):
-        raise ValueError("--target and --evaluate belong together")
+    _check_usage(options, aims=aims)
     evaluate = _function(options.evaluate) if aims else None
     signer = None if options.key is None else load_signing_key(options)
     release = nnguard.Stream.open(options.release)
@@ -159,11 +210,24 @@ def _lock(options: argparse.Namespace) -> None:
         release, tiers, evaluate=evaluate, signer=signer, progress=_show_point
     )
     trial = locks[-1].stream
-    locks[0].content_key.save(options.content_key_output, overwrite=options.force)
-    trial.save(options.output, overwrite=options.force)
     if options.plot is not None:
         nnguard.plot_curves(locks, options.plot, overwrite=options.force)
+    locks[0].content_key.save(options.content_key_output, overwrite=options.force)
+    trial.save(options.output, overwrite=options.force)
     _report(options, release, trial, locks)
+
+
+def _check_usage(options: argparse.Namespace, *, aims: bool) -> None:
+    """Stop before a search whose result could not be kept."""
+    if aims != (options.evaluate is not None):
+        raise ValueError("--target and --evaluate belong together")
+    if options.plot is not None and not aims:
+        raise ValueError("--plot draws the search for a target: give --target and --evaluate")
+    outputs = [options.output, options.content_key_output, options.plot]
+    check_folders(*outputs)
+    paths = [Path(path).resolve() for path in outputs if path is not None]
+    if len(set(paths)) < len(paths):
+        raise ValueError("the trial, the content key and the plot are files of their own")
 
 
 def _report(
@@ -214,18 +278,23 @@ def _tier_json(locked: nnguard.Locked) -> dict[str, Any]:
 def _tier(text: str, options: argparse.Namespace) -> nnguard.Tier:
     """Read `NAME[:FIELD=VALUE,...]`; what it leaves out is what the options say."""
     name, _, fields = text.partition(":")
+    if not name:
+        raise ValueError(f"--tier {text}: a tier needs a name")
     given = {field: getattr(options, field) for field in _TIER_FIELDS}
+    own: dict[str, float] = {}
     for part in filter(None, fields.split(",")):
         field, _, value = part.partition("=")
         field = field.replace("-", "_")
         if field not in given:
             raise ValueError(f"--tier {text}: {field} is none of {', '.join(_TIER_FIELDS)}")
-        if field in ("fraction", "target"):
-            given["fraction"] = given["target"] = None
-        given[field] = float(value)
-    return nnguard.Tier(
-        name, **{field: value for field, value in given.items() if value is not None}
-    )
+        try:
+            own[field] = _number(value)
+        except ValueError:
+            raise ValueError(f"--tier {text}: {field} needs a number") from None
+    if own.keys() & {"fraction", "target"}:
+        given["fraction"] = given["target"] = None
+    values = {field: value for field, value in (given | own).items() if value is not None}
+    return nnguard.Tier(name, **values)
 
 
 def _function(text: str) -> Callable[[Any], float]:
@@ -236,13 +305,36 @@ def _function(text: str) -> Callable[[Any], float]:
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     if spec is None or spec.loader is None:
         raise ValueError(f"--evaluate {text}: {path} is no Python file")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"--evaluate {text}: there is no file {path}")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses, among others, look for it there
     sys.path.insert(0, str(Path(path).resolve().parent))
-    spec.loader.exec_module(module)
-    function: Callable[[Any], float] = getattr(module, name, None)  # type: ignore[assignment]
+    with _their_code(text, spec.origin):
+        spec.loader.exec_module(module)
+    function = getattr(module, name, None)
     if not callable(function):
         raise ValueError(f"--evaluate {text}: {path} has no function {name}")
-    return function
+
+    def evaluate(weights: Any) -> float:
+        with _their_code(text, spec.origin):
+            return float(function(weights))
+
+    return evaluate
+
+
+@contextlib.contextmanager
+def _their_code(text: str, path: str | None) -> Iterator[None]:
+    """Run the seller's code: what it prints is no result, and where it fails is told."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == path]
+        where = f"line {lines[-1]}: " if lines else ""
+        message = f"--evaluate {text}: {where}{type(error).__name__}: {error}"
+        raise ValueError(message) from error
 
 
 def _show_point(point: nnguard.CurvePoint) -> None:

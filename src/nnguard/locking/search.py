@@ -23,7 +23,8 @@ Evaluate = Callable[[Mapping[str, npt.NDArray[np.generic]]], float]
 
 _MAX_EVALUATIONS = 60
 _NEXT = 8
-"""How far to look for the other side of the target, after a weight was left out."""
+"""How far to look for the other side of the target at first, after a weight was left out; then
+twice as far each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +112,12 @@ def narrow(
         LimitError: No part of the choice does.
     """
     above, below, below_is_known = 0, len(choice), True
+    reach = _NEXT
     for _ in range(_MAX_EVALUATIONS):
         if below - above == 1 and below_is_known:
             choice = choice.without(above)
-            below, below_is_known = min(above + _NEXT, len(choice)), False
+            reach = _NEXT
+            below, below_is_known = min(above + reach, len(choice)), False
         if below == above:
             break
         middle = max((above + below) // 2, above + 1)
@@ -126,7 +129,9 @@ def narrow(
             below, below_is_known = middle, True
         else:
             above = middle
-            below = max(below, min(above + 1, len(choice)))
+            if not below_is_known:
+                reach *= 2
+                below = min(above + reach, len(choice))
     raise LimitError(
         f"no amount of weights takes the score to {target:g}",
         hint="allow a larger tolerance",

@@ -1,0 +1,195 @@
+"""Whatever is locked comes back byte for byte, and a trial is a stream like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
+
+import nnguard
+import samples
+import stock
+from nnguard.hiding import extract
+from nnguard.locking.opening import Opened, open_locks
+
+Locks = Sequence[nnguard.Locked]
+
+
+@dataclass
+class Network:
+    """A random stream of the stock encoder, and how it was made."""
+
+    data: bytes
+    how: str
+
+    def __repr__(self) -> str:
+        return self.how
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to lock a release: one lock for each of `tiers`, the highest first."""
+
+    tiers: tuple[dict[str, Any], ...]
+    sign_release: bool
+    sign_trial: bool
+
+    def release(self, model: nnguard.Stream, key: nnguard.SigningKey) -> nnguard.Stream:
+        return nnguard.sign(model, key, name="random") if self.sign_release else model
+
+    def locks(self, release: nnguard.Stream, key: nnguard.SigningKey) -> Locks:
+        signer = key if self.sign_trial else None
+        if len(self.tiers) == 1:
+            return [nnguard.lock(release, **self.tiers[0], signer=signer)]
+        tiers = [nnguard.Tier(f"tier {at}", **options) for at, options in enumerate(self.tiers)]
+        return nnguard.lock_tiers(release, tiers, signer=signer)
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> Network:
+    """Draw one or two tensors of some thousand weights that carry, and two that do not."""
+    seed = draw(st.integers(0, 1 << 32))
+    rng = np.random.default_rng(seed)
+    density = draw(st.integers(1, 3))
+    qp = draw(st.integers(-32, -18))
+    arrays = {}
+    for size in ((6000, 8000), (256, 900))[: draw(st.integers(1, 2))]:
+        columns = draw(st.sampled_from([(1,), (9,), (30,), (4, 3, 3), (16, 8)]))
+        rows = -(-draw(st.integers(*size)) // int(np.prod(columns)))
+        steps = draw(st.sampled_from([0.8, 1.5, 3.0]))
+        array = rng.laplace(0, steps * 2 ** (qp / 4), (rows, *columns))
+        array[: rows // 5] *= draw(st.sampled_from([0, 1]))  # rows of zeros
+        arrays[f"layer{len(arrays)}.weight"] = array.astype(np.float32)
+    arrays["tiny.weight"] = rng.normal(0, 0.1, (3, 4)).astype(np.float32)
+    arrays["bias"] = rng.normal(0, 1, 9).astype(np.float32)
+    options = {
+        "qp": qp * (1 << density) // 4,
+        "nonweight_qp": -60 * (1 << density) // 4,
+        "qp_density": density,
+        "dependent": draw(st.booleans()),
+        "parameter_optimisation": draw(st.booleans()),
+        "row_skipping": draw(st.booleans()),
+        "unary_length_minus1": draw(st.integers(1, 12)),
+    }
+    shapes = {name: array.shape for name, array in arrays.items()}
+    return Network(stock.encode(arrays, **options), f"seed {seed}, {shapes}, {options}")
+
+
+def amounts() -> st.SearchStrategy[dict[str, Any]]:
+    """Draw a fraction of weights to replace, one to scramble, or both."""
+    fraction = st.floats(1e-5, 0.02)
+    scramble = st.floats(0.05, 1)
+    return st.one_of(
+        st.fixed_dictionaries({}),
+        st.fixed_dictionaries({"fraction": fraction}),
+        st.fixed_dictionaries({"scramble": scramble}),
+        st.fixed_dictionaries({"fraction": fraction, "scramble": scramble}),
+    )
+
+
+def plans(tiers: int) -> st.SearchStrategy[Plan]:
+    depth = st.lists(amounts(), min_size=tiers, max_size=tiers).map(tuple)
+    return st.builds(Plan, depth, st.booleans(), st.booleans())
+
+
+any_plan = st.integers(1, 2).flatmap(plans)
+
+
+def open_with(content_key: nnguard.ContentKey, trial: nnguard.Stream) -> Opened:
+    """Open a trial as a reader of its file does."""
+    reread = nnguard.Stream.from_bytes(bytes(trial))
+    return open_locks(extract(reread), reread.sha256_of_units(), content_key)
+
+
+def check_locks(release: nnguard.Stream, locks: Locks) -> None:
+    """Every key opens the trial to its own depth, down to the last byte."""
+    trial = locks[-1].stream
+    assert bytes(trial) != bytes(release)
+    inside = [release, *(lock.stream for lock in locks)]
+    for depth, lock in enumerate(locks):
+        opened = open_with(lock.content_key, trial)
+        assert bytes(opened.stream) == bytes(inside[depth])
+        assert opened.digests == inside[depth].sha256_of_units()
+        assert opened.tiers == tuple(each.tier for each in reversed(locks[depth:]))
+
+
+@settings(max_examples=200)
+@given(networks(), st.tuples(plans(1), plans(1), plans(1), plans(2)))
+def test_a_thousand_random_trials_open_to_their_releases(
+    key: nnguard.SigningKey, network: Network, drawn: tuple[Plan, ...]
+) -> None:
+    """Two hundred networks, three locks of one tier and one of two: five openings each."""
+    model = nnguard.Stream.from_bytes(network.data)
+    try:
+        signed = nnguard.sign(model, key, name="random")
+        for plan in drawn:
+            release = signed if plan.sign_release else model
+            check_locks(release, plan.locks(release, key))
+    except nnguard.CapacityError:
+        reject()
+
+
+@settings(max_examples=40)
+@given(networks(), any_plan, st.booleans())
+def test_licenses_open_random_trials(
+    key: nnguard.SigningKey, network: Network, plan: Plan, post_quantum: bool
+) -> None:
+    customer = nnguard.Identity.generate(post_quantum=post_quantum)
+    try:
+        release = plan.release(nnguard.Stream.from_bytes(network.data), key)
+        locks = plan.locks(release, key)
+    except nnguard.CapacityError:
+        reject()
+    trial = nnguard.Stream.from_bytes(bytes(locks[-1].stream))
+    inside = [release, *(lock.stream for lock in locks)]
+    for depth, lock in enumerate(locks):
+        license_ = nnguard.issue_license(
+            trial, locks[0].content_key, to=customer.recipient, signer=key, tier=lock.tier
+        )
+        received = nnguard.License.from_text(str(license_))
+        full = nnguard.unlock(trial, received, customer, [key.public_key])
+        assert bytes(full) == bytes(inside[depth])
+
+
+@settings(max_examples=25)
+@given(networks(), any_plan)
+def test_stock_decoder_reads_random_trials(
+    key: nnguard.SigningKey, network: Network, plan: Plan
+) -> None:
+    try:
+        release = plan.release(nnguard.Stream.from_bytes(network.data), key)
+        locks = plan.locks(release, key)
+    except nnguard.CapacityError:
+        reject()
+    for lock in locks:
+        expected = stock.decode(bytes(lock.stream))
+        found = nnguard.decompress(lock.stream)
+        assert list(found) == list(expected)
+        for name, array in expected.items():
+            assert np.array_equal(found[name], array), name
+
+
+@pytest.mark.parametrize("sign", [True, False], ids=["one, signed", "two tiers"])
+@pytest.mark.parametrize("name", samples.SIGNABLE)
+def test_streams_of_the_stock_encoder(
+    name: str, key: nnguard.SigningKey, signed: Callable[[str], nnguard.Stream], *, sign: bool
+) -> None:
+    """Locked as the encoder wrote them, or signed; the stock decoder reads the trial."""
+    both = {"fraction": 0.002, "scramble": 0.2}
+    tiers = (both,) if sign else ({"fraction": 0.001}, {"scramble": 0.1})
+    release = signed(name) if sign else nnguard.Stream.open(samples.path_of(name))
+    locks = Plan(tiers, sign, sign).locks(release, key)
+    check_locks(release, locks)
+
+    trial = locks[-1].stream
+    before, after = stock.decode(bytes(release)), stock.decode(bytes(trial))
+    found = nnguard.decompress(trial)
+    assert all(np.array_equal(found[tensor], array) for tensor, array in after.items())
+    changed = [tensor for tensor in before if not np.array_equal(before[tensor], after[tensor])]
+    assert changed
+    assert all(len(unit.tensor.shape) > 1 for unit in trial if unit.name in changed)

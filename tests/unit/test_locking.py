@@ -1,0 +1,279 @@
+"""Locks that are made as they were asked for, and what cannot be locked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nnguard
+import samples
+import stock
+from nnguard.hiding import extract
+from nnguard.locking.opening import lock_of, open_locks
+
+
+@pytest.fixture(scope="module")
+def model() -> nnguard.Stream:
+    return nnguard.Stream.from_bytes(samples.small_stream(weights=20_000))
+
+
+@pytest.fixture(scope="module")
+def release(model: nnguard.Stream, key: nnguard.SigningKey) -> nnguard.Stream:
+    return nnguard.sign(
+        model, key, issuer="acme.ai", name="small", version="1.0", metadata={"a": "b"}
+    )
+
+
+def opened(locked: nnguard.Locked) -> bytes:
+    stream = locked.stream
+    return bytes(open_locks(extract(stream), stream.sha256_of_units(), locked.content_key).stream)
+
+
+def flipped(before: nnguard.Stream, after: nnguard.Stream) -> int:
+    """Count the weights whose signs differ; hiding a record changes none."""
+    old, new = stock.decode(bytes(before)), stock.decode(bytes(after))
+    return sum(int(np.count_nonzero(np.sign(old[n]) * np.sign(new[n]) < 0)) for n in old)
+
+
+# How much
+
+
+def test_fraction_is_of_all_weights(model: nnguard.Stream) -> None:
+    for fraction, count in ((0.01, 200), (1e-3, 20), (1e-9, 1)):
+        locked = nnguard.lock(model, fraction=fraction)
+        assert (locked.replaced, locked.scrambled, locked.weights) == (count, 0, 20_000)
+        assert flipped(model, locked.stream) == count
+        assert opened(locked) == bytes(model)
+
+
+def test_default_is_a_few_weights(model: nnguard.Stream) -> None:
+    locked = nnguard.lock(model)
+    assert (locked.replaced, locked.scrambled) == (2, 0)
+    assert opened(locked) == bytes(model)
+
+
+def test_scramble_alone_replaces_nothing(model: nnguard.Stream) -> None:
+    locked = nnguard.lock(model, scramble=1.0)
+    assert (locked.replaced, locked.scrambled) == (0, 20_000)
+    assert opened(locked) == bytes(model)
+
+
+def test_both_at_once(model: nnguard.Stream) -> None:
+    locked = nnguard.lock(model, fraction=0.001, scramble=0.5)
+    assert (locked.replaced, locked.scrambled) == (20, 20_000)
+    assert opened(locked) == bytes(model)
+
+
+def test_trial_and_key_unpack(model: nnguard.Stream) -> None:
+    locked = nnguard.lock(model)
+    trial, content_key = locked
+    assert trial is locked.stream
+    assert content_key is locked.content_key
+
+
+def test_every_lock_has_a_key_and_weights_of_its_own(model: nnguard.Stream) -> None:
+    one, two = nnguard.lock(model, fraction=0.01), nnguard.lock(model, fraction=0.01)
+    assert one.content_key != two.content_key
+    assert flipped(one.stream, two.stream) > 200
+
+
+def test_the_same_key_locks_differently_each_time(model: nnguard.Stream) -> None:
+    """A nonce is used once, so no two records have the same keystream."""
+    key = nnguard.ContentKey.generate()
+    locks = [nnguard.lock(model, fraction=0.01, content_key=key) for _ in range(2)]
+    nonces = {lock_of(extract(lock.stream)).envelope.nonce for lock in locks}
+    assert len(nonces) == 2
+    assert flipped(locks[0].stream, locks[1].stream) > 200
+    assert [opened(lock) for lock in locks] == [bytes(model)] * 2
+
+
+def test_stream_is_left_as_it_is(model: nnguard.Stream) -> None:
+    before = bytes(model)
+    nnguard.lock(model, fraction=0.01, scramble=0.5)
+    assert bytes(model) == before
+
+
+# A target
+
+
+def agreement(model: nnguard.Stream) -> Any:
+    """Return a score that falls steadily with every weight that is changed for good."""
+    original = nnguard.decompress(model)["conv.weight"]
+
+    def evaluate(state: Mapping[str, np.ndarray]) -> float:
+        wrong = np.count_nonzero(np.sign(state["conv.weight"]) * np.sign(original) < 0)
+        return 1 - wrong / 100
+
+    return evaluate
+
+
+@pytest.mark.parametrize("target", [0.9, 0.5, 0.15])
+def test_target_is_reached(model: nnguard.Stream, target: float) -> None:
+    evaluate = agreement(model)
+    points: list[nnguard.CurvePoint] = []
+    locked = nnguard.lock(
+        model,
+        target=target,
+        evaluate=evaluate,
+        tolerance=0.02,
+        max_fraction=0.01,
+        progress=points.append,
+    )
+    score = evaluate(nnguard.decompress(locked.stream))
+    assert score == pytest.approx(target, abs=0.02)
+    assert locked.curve[-1].score == score
+    assert locked.curve[-1].fraction == locked.replaced / locked.weights
+    assert locked.curve[0] == nnguard.CurvePoint(0.0, 1.0)
+    assert set(locked.curve) <= set(points)
+    assert len(points) <= 40
+    assert opened(locked) == bytes(model)
+
+
+def test_target_that_max_fraction_does_not_reach(model: nnguard.Stream) -> None:
+    with pytest.raises(nnguard.LimitError, match=r"20 weights replaced .* still scores 0\.8"):
+        nnguard.lock(model, target=0.1, evaluate=agreement(model), max_fraction=0.001)
+
+
+def test_target_above_the_network_itself(model: nnguard.Stream) -> None:
+    with pytest.raises(ValueError, match="scores 1 as it is"):
+        nnguard.lock(model, target=1.0, evaluate=agreement(model))
+
+
+def test_error_of_the_function_that_evaluates_gets_through(model: nnguard.Stream) -> None:
+    def evaluate(state: Mapping[str, np.ndarray]) -> float:
+        raise RuntimeError("out of data")
+
+    with pytest.raises(RuntimeError, match="out of data"):
+        nnguard.lock(model, target=0.5, evaluate=evaluate)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"fraction": 0.1, "target": 0.5, "evaluate": len},
+        {"target": 0.5},
+        {"evaluate": len},
+        {"target": 0.5, "evaluate": len, "scramble": 0.5},
+        {"target": 0.5, "evaluate": len, "tolerance": 0},
+        {"fraction": -0.1},
+        {"fraction": 1.1},
+        {"fraction": float("nan")},
+        {"scramble": 2},
+        {"tier": "x" * 256},
+        {"tier": "é" * 128},
+    ],
+)
+def test_contradictions_are_refused(model: nnguard.Stream, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        nnguard.lock(model, **options)
+
+
+# What cannot be locked
+
+
+def test_network_without_weights() -> None:
+    arrays = {"bias": np.ones(900, np.float32), "steps": np.ones((30, 30), np.int32)}
+    stream = nnguard.Stream.from_bytes(stock.encode(arrays))
+    for options in ({}, {"scramble": 1.0}):
+        with pytest.raises(nnguard.UnlockError, match="no weights"):
+            nnguard.lock(stream, **options)
+
+
+def test_network_without_room_for_the_record() -> None:
+    stream = nnguard.Stream.from_bytes(samples.small_stream(weights=300))
+    with pytest.raises(nnguard.CapacityError):
+        nnguard.lock(stream, fraction=0.01)
+
+
+def test_bytes_that_are_no_stream(tmp_path: Any) -> None:
+    (tmp_path / "a.nnc").write_bytes(b"hello")
+    with pytest.raises(nnguard.FormatError):
+        nnguard.lock(tmp_path / "a.nnc")
+
+
+# The signature on the trial
+
+
+def test_trial_is_signed_with_the_claims_of_the_release(
+    release: nnguard.Stream, key: nnguard.SigningKey
+) -> None:
+    locked = nnguard.lock(release, fraction=0.001, tier="professional", signer=key)
+    claims = nnguard.verify(locked.stream, key.public_key).claims
+    assert (claims.issuer, claims.name, claims.version) == ("acme.ai", "small", "1.0")
+    assert dict(claims.metadata) == {"a": "b", "locked": "professional"}
+    assert opened(locked) == bytes(release)
+
+
+def test_trial_of_a_release_that_is_not_signed_is_signed_without_claims(
+    model: nnguard.Stream, key: nnguard.SigningKey
+) -> None:
+    locked = nnguard.lock(model, fraction=0.001, signer=key)
+    claims = nnguard.verify(locked.stream, key.public_key).claims
+    assert (claims.name, dict(claims.metadata)) == ("", {"locked": "full"})
+
+
+def test_release_inside_a_trial_is_not_readable(
+    release: nnguard.Stream, key: nnguard.SigningKey
+) -> None:
+    """`verify` says that there is a lock, and no more."""
+    locked = nnguard.lock(release, fraction=0.001, signer=key)
+    report = nnguard.verify(locked.stream, key.public_key)
+    assert [(record.kind, record.verified) for record in report.nested] == [("lock", False)]
+    trial = nnguard.lock(release, fraction=0.001).stream
+    with pytest.raises(nnguard.NoRecordError, match="lock"):
+        nnguard.verify(trial, key.public_key)
+
+
+# Tiers
+
+
+def test_keys_of_lower_tiers_follow_from_that_of_the_highest(release: nnguard.Stream) -> None:
+    key = nnguard.ContentKey.generate()
+    names = ["gold", "silver", "bronze"]
+    locks = nnguard.lock_tiers(
+        release, [nnguard.Tier(name, fraction=0.001) for name in names], content_key=key
+    )
+    assert [lock.tier for lock in locks] == names
+    assert [lock.content_key for lock in locks] == [key.below(depth) for depth in range(3)]
+
+
+def test_locks_by_different_vendors_nest(model: nnguard.Stream) -> None:
+    """A key opens what it locked, and what it left is locked still."""
+    inner = nnguard.lock(model, fraction=0.001)
+    outer = nnguard.lock(inner.stream, fraction=0.001)
+    assert opened(outer) == bytes(inner.stream)
+    stream = outer.stream
+    with pytest.raises(nnguard.WrongKeyError):
+        open_locks(extract(stream), stream.sha256_of_units(), inner.content_key)
+
+
+@pytest.mark.parametrize(
+    "names", [[], ["a", "a"], [str(number) for number in range(9)]], ids=["none", "twice", "nine"]
+)
+def test_tiers_that_cannot_be(model: nnguard.Stream, names: list[str]) -> None:
+    with pytest.raises(ValueError, match="1 to 8 tiers"):
+        nnguard.lock_tiers(model, [nnguard.Tier(name) for name in names])
+
+
+def test_eight_tiers() -> None:
+    model = nnguard.Stream.from_bytes(samples.small_stream(weights=60_000))
+    tiers = [nnguard.Tier(str(number), fraction=1e-4) for number in range(8)]
+    locks = nnguard.lock_tiers(model, tiers)
+    stream = locks[-1].stream
+    found = open_locks(extract(stream), stream.sha256_of_units(), locks[0].content_key)
+    assert bytes(found.stream) == bytes(model)
+    assert found.tiers == tuple("76543210")
+
+
+def test_tiers_with_targets(model: nnguard.Stream) -> None:
+    evaluate = agreement(model)
+    tiers = [
+        nnguard.Tier(name, target=target, tolerance=0.03, max_fraction=0.01)
+        for name, target in (("professional", 0.8), ("standard", 0.4))
+    ]
+    locks = nnguard.lock_tiers(model, tiers, evaluate=evaluate)
+    scores = [evaluate(nnguard.decompress(lock.stream)) for lock in locks]
+    assert scores == pytest.approx([0.8, 0.4], abs=0.03)

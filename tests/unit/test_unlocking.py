@@ -1,0 +1,415 @@
+"""A customer with a license gets the release back, whatever way the license took."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+import nnguard
+import samples
+from nnguard.hiding import RecordKind, embed, extract
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture(scope="module")
+def customer() -> nnguard.Identity:
+    return nnguard.Identity.generate()
+
+
+@pytest.fixture(scope="module")
+def release(key: nnguard.SigningKey) -> nnguard.Stream:
+    """A release with room for a signature, locks, and a mark."""
+    model = nnguard.Stream.from_bytes(samples.small_stream(weights=20_000))
+    return nnguard.sign(model, key, issuer="acme.ai", name="small", version="1.0")
+
+
+@pytest.fixture(scope="module")
+def locked(release: nnguard.Stream, key: nnguard.SigningKey) -> nnguard.Locked:
+    return nnguard.lock(release, fraction=0.002, signer=key)
+
+
+@pytest.fixture(scope="module")
+def license_(
+    locked: nnguard.Locked, customer: nnguard.Identity, key: nnguard.SigningKey
+) -> nnguard.License:
+    return nnguard.issue_license(
+        locked.stream,
+        locked.content_key,
+        to=customer.recipient,
+        signer=key,
+        customer="Ada Lovelace",
+        metadata={"order": "4711"},
+    )
+
+
+# Where things are
+
+
+def test_unlocked_in_memory(
+    release: nnguard.Stream,
+    locked: nnguard.Locked,
+    license_: nnguard.License,
+    customer: nnguard.Identity,
+    key: nnguard.SigningKey,
+) -> None:
+    full = nnguard.unlock(locked.stream, license_, customer, key.public_key)
+    assert bytes(full) == bytes(release)
+    assert nnguard.verify(full, key.public_key).claims.name == "small"
+
+
+def test_unlocked_from_files_to_a_file(
+    tmp_path: Path,
+    release: nnguard.Stream,
+    locked: nnguard.Locked,
+    license_: nnguard.License,
+    customer: nnguard.Identity,
+    key: nnguard.SigningKey,
+) -> None:
+    locked.stream.save(tmp_path / "trial.nnc")
+    license_.save(tmp_path / "ada.license")
+    customer.save(tmp_path / "ada.key")
+    key.public_key.save(tmp_path / "vendor.pub")
+    paths = (tmp_path / name for name in ("trial.nnc", "ada.license", "ada.key"))
+    full = nnguard.unlock(*paths, trust=tmp_path)
+    full.save(tmp_path / "full.nnc")
+    assert (tmp_path / "full.nnc").read_bytes() == bytes(release)
+    assert (tmp_path / "trial.nnc").read_bytes() == bytes(locked.stream)
+
+
+def test_trial_that_is_not_signed_itself(
+    release: nnguard.Stream, customer: nnguard.Identity, key: nnguard.SigningKey
+) -> None:
+    trial, content_key = nnguard.lock(release)
+    license_ = nnguard.issue_license(trial, content_key, to=customer.recipient, signer=key)
+    assert bytes(nnguard.unlock(trial, license_, customer, key.public_key)) == bytes(release)
+
+
+def test_release_that_is_not_signed(customer: nnguard.Identity, key: nnguard.SigningKey) -> None:
+    model = nnguard.Stream.from_bytes(samples.small_stream())
+    trial, content_key = nnguard.lock(model, scramble=1.0)
+    license_ = nnguard.issue_license(trial, content_key, to=customer.recipient, signer=key)
+    assert bytes(nnguard.unlock(trial, license_, customer, key.public_key)) == bytes(model)
+
+
+def test_trial_of_a_stream_that_is_signed_by_two(
+    release: nnguard.Stream,
+    customer: nnguard.Identity,
+    key: nnguard.SigningKey,
+    other_key: nnguard.SigningKey,
+) -> None:
+    """A reseller signs on top of the vendor, and sells."""
+    resold = nnguard.sign(release, other_key, issuer="shop")
+    trial, content_key = nnguard.lock(resold, signer=other_key)
+    license_ = nnguard.issue_license(trial, content_key, to=customer.recipient, signer=other_key)
+    full = nnguard.unlock(trial, license_, customer, other_key.public_key)
+    assert bytes(nnguard.strip(full, other_key.public_key)) == bytes(release)
+
+
+def test_progress_counts_the_bytes_of_the_trial(
+    locked: nnguard.Locked,
+    license_: nnguard.License,
+    customer: nnguard.Identity,
+    key: nnguard.SigningKey,
+) -> None:
+    seen: list[int] = []
+    nnguard.unlock(locked.stream, license_, customer, key.public_key, progress=seen.append)
+    assert sum(seen) == len(bytes(locked.stream))
+
+
+# Identities
+
+
+@pytest.mark.parametrize("post_quantum", [False, True])
+@pytest.mark.parametrize("passphrase", [None, "pässword 模型"])
+def test_identities_of_every_kind(
+    tmp_path: Path,
+    release: nnguard.Stream,
+    locked: nnguard.Locked,
+    key: nnguard.SigningKey,
+    *,
+    post_quantum: bool,
+    passphrase: str | None,
+) -> None:
+    customer = nnguard.Identity.generate(post_quantum=post_quantum)
+    customer.save(tmp_path / "ada.key", passphrase=passphrase)
+    customer.recipient.save(tmp_path / "ada.pub")
+    license_ = nnguard.issue_license(
+        locked.stream, locked.content_key, to=tmp_path / "ada.pub", signer=key
+    )
+    identity = nnguard.Identity.load(tmp_path / "ada.key", passphrase=passphrase)
+    full = nnguard.unlock(locked.stream, license_, identity, key.public_key)
+    assert bytes(full) == bytes(release)
+
+
+def test_path_of_an_identity_with_passphrase_says_what_is_missing(
+    tmp_path: Path, locked: nnguard.Locked, license_: nnguard.License, key: nnguard.SigningKey
+) -> None:
+    nnguard.Identity.generate().save(tmp_path / "ada.key", passphrase="secret")
+    with pytest.raises(nnguard.KeyFormatError, match="passphrase is needed"):
+        nnguard.unlock(locked.stream, license_, tmp_path / "ada.key", key.public_key)
+
+
+# Tiers
+
+
+@pytest.fixture(scope="module")
+def tiers(release: nnguard.Stream, key: nnguard.SigningKey) -> list[nnguard.Locked]:
+    names = ("professional", "standard", "basic")
+    wanted = [nnguard.Tier(name, fraction=0.001) for name in names]
+    return nnguard.lock_tiers(release, wanted, signer=key)
+
+
+@pytest.mark.parametrize("depth", range(3))
+def test_license_of_a_tier_gives_the_bytes_of_that_tier(
+    depth: int,
+    release: nnguard.Stream,
+    tiers: list[nnguard.Locked],
+    customer: nnguard.Identity,
+    key: nnguard.SigningKey,
+) -> None:
+    """The highest tier's content key issues them all, and so does each tier's own."""
+    trial, name = tiers[-1].stream, tiers[depth].tier
+    expected = release if depth == 0 else tiers[depth - 1].stream
+    for content_key in (tiers[0].content_key, tiers[depth].content_key):
+        license_ = nnguard.issue_license(
+            trial, content_key, to=customer.recipient, signer=key, tier=name
+        )
+        assert license_.terms.tier == name
+        full = nnguard.unlock(trial, license_, customer, key.public_key, tier=name)
+        assert bytes(full) == bytes(expected)
+        assert nnguard.verify(full, key.public_key).claims.name == "small"
+
+
+def test_license_of_a_lower_tier_is_refused_for_a_higher(
+    tiers: list[nnguard.Locked], customer: nnguard.Identity, key: nnguard.SigningKey
+) -> None:
+    trial, content_key = tiers[-1].stream, tiers[1].content_key
+    license_ = nnguard.issue_license(trial, content_key, to=customer.recipient, signer=key)
+    assert license_.terms.tier == "standard"
+    with pytest.raises(nnguard.LicenseError, match="opens tier 'standard'") as caught:
+        nnguard.unlock(trial, license_, customer, key.public_key, tier="professional")
+    assert caught.value.reason is nnguard.Refusal.OTHER_TIER
+
+
+def test_key_of_a_lower_tier_opens_no_higher(
+    tiers: list[nnguard.Locked], customer: nnguard.Identity, key: nnguard.SigningKey
+) -> None:
+    basic = tiers[-1].content_key
+    with pytest.raises(nnguard.UnlockError, match="professional"):
+        nnguard.issue_license(
+            tiers[-1].stream, basic, to=customer.recipient, signer=key, tier="professional"
+        )
+    for locked in tiers[:2]:
+        with pytest.raises(nnguard.WrongKeyError):
+            nnguard.issue_license(locked.stream, basic, to=customer.recipient, signer=key)
+
+
+# The mark
+
+
+@pytest.fixture(scope="module")
+def marked(
+    locked: nnguard.Locked,
+    license_: nnguard.License,
+    customer: nnguard.Identity,
+    key: nnguard.SigningKey,
+) -> nnguard.Stream:
+    return nnguard.unlock(locked.stream, license_, customer, key.public_key, mark=True)
+
+
+def test_mark_says_whom_the_release_is_licensed_to(
+    marked: nnguard.Stream, license_: nnguard.License, key: nnguard.SigningKey
+) -> None:
+    report = nnguard.verify(nnguard.Stream.from_bytes(bytes(marked)), key.public_key)
+    assert report.licensed_to == license_.terms
+    assert report.claims.name == "small"
+    assert report.to_json()["licensed_to"]["customer"] == "Ada Lovelace"
+
+
+def test_release_without_mark_is_licensed_to_nobody(
+    release: nnguard.Stream, key: nnguard.SigningKey
+) -> None:
+    report = nnguard.verify(release, key.public_key)
+    assert report.licensed_to is None
+    assert "licensed_to" not in report.to_json()
+
+
+def test_mark_is_stripped_with_the_signature(
+    marked: nnguard.Stream, release: nnguard.Stream, key: nnguard.SigningKey
+) -> None:
+    original = nnguard.strip(marked, key.public_key)
+    assert bytes(original) == bytes(nnguard.strip(release, key.public_key))
+
+
+def test_mark_moved_to_another_release_is_refused(
+    license_: nnguard.License, key: nnguard.SigningKey
+) -> None:
+    model = nnguard.Stream.from_bytes(samples.small_stream(weights=20_000, seed=1))
+    other = nnguard.sign(model, key, name="small")
+    moved = embed(other, license_.encoded, kind=RecordKind.LICENSE)
+    for refuse in (nnguard.verify, nnguard.strip):
+        with pytest.raises(nnguard.VerificationError, match="another stream"):
+            refuse(moved, key.public_key)
+
+
+def test_mark_of_another_vendor_is_refused(
+    release: nnguard.Stream,
+    locked: nnguard.Locked,
+    customer: nnguard.Identity,
+    key: nnguard.SigningKey,
+    other_key: nnguard.SigningKey,
+) -> None:
+    foreign = nnguard.issue_license(
+        locked.stream, locked.content_key, to=customer.recipient, signer=other_key
+    )
+    marked = embed(release, foreign.encoded, kind=RecordKind.LICENSE)
+    with pytest.raises(nnguard.WrongKeyError):
+        nnguard.verify(marked, key.public_key)
+
+
+def test_changed_mark_is_refused(
+    release: nnguard.Stream, license_: nnguard.License, key: nnguard.SigningKey
+) -> None:
+    forgeries = [
+        license_.encoded.replace(b"Ada Lovelace", b"Eve Lovelace"),
+        license_.encoded[:-1] + bytes([license_.encoded[-1] ^ 1]),
+        license_.encoded[:-1],
+        b"",
+    ]
+    for forged in forgeries:
+        marked = embed(release, forged, kind=RecordKind.LICENSE)
+        with pytest.raises(nnguard.VerificationError, match="mark of the licensee was changed"):
+            nnguard.verify(marked, key.public_key)
+
+
+def test_no_bit_of_a_marked_release_can_be_changed(
+    marked: nnguard.Stream, key: nnguard.SigningKey
+) -> None:
+    data = bytes(marked)
+    for bit in range(0, 8 * len(data), 449):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(nnguard.NnguardError):
+            verify_bytes(bytes(changed), key)
+
+
+def verify_bytes(data: bytes, key: nnguard.SigningKey) -> None:
+    nnguard.verify(nnguard.Stream.from_bytes(data), key.public_key)
+
+
+def test_mark_needs_no_changed_weights_below(
+    marked: nnguard.Stream, release: nnguard.Stream
+) -> None:
+    """Under the mark is the release, byte for byte."""
+    taken = extract(marked)
+    assert taken.header.kind == RecordKind.LICENSE
+    assert bytes(taken.original) == bytes(release)
+
+
+# The way of a license by mail
+
+
+def quoted(text: str) -> str:
+    return "".join(f"> {line}\n" for line in text.splitlines())
+
+
+MAIL: dict[str, Callable[[str], str]] = {
+    "as it is": lambda text: text,
+    "quoted": quoted,
+    "quoted twice": lambda text: quoted(quoted(text)),
+    "quoted with bars": lambda text: "".join(f"| {line}\n" for line in text.splitlines()),
+    "CRLF": lambda text: text.replace("\n", "\r\n"),
+    "CR": lambda text: text.replace("\n", "\r"),
+    "text around": lambda text: f"Dear Ada,\n\nyour license:\n\n{text}\n-- \nThe shop\n",
+    "byte order mark": lambda text: "\ufeff" + text,
+    "indented": lambda text: textwrap.indent(text, "    "),
+    "blank lines": lambda text: text.replace("\n", "\n\n"),
+    "spaces at the ends": lambda text: text.replace("\n", "  \n"),
+    "no-break spaces": lambda text: text.replace("\n", "\n\u00a0"),
+    "rewrapped": lambda text: rewrap(text, 40),
+    "one line": lambda text: text.replace("\n", " "),
+    "no line end": lambda text: text.rstrip("\n"),
+    "all of it": lambda text: "\ufeffHi!\r\n" + quoted(rewrap(text, 50)).replace("\n", " \r\n"),
+}
+
+
+def rewrap(text: str, width: int) -> str:
+    first, *body, last = text.splitlines()
+    return "\n".join([first, *textwrap.wrap("".join(body), width), last, ""])
+
+
+@pytest.mark.parametrize("way", MAIL)
+def test_license_survives_mail(
+    way: str,
+    tmp_path: Path,
+    license_: nnguard.License,
+    locked: nnguard.Locked,
+    release: nnguard.Stream,
+    customer: nnguard.Identity,
+    key: nnguard.SigningKey,
+) -> None:
+    path = tmp_path / "ada.license"
+    path.write_bytes(MAIL[way](str(license_)).encode())
+    assert nnguard.License.load(path).encoded == license_.encoded
+    full = nnguard.unlock(locked.stream, path, customer, key.public_key)
+    assert bytes(full) == bytes(release)
+
+
+def test_mail_in_another_encoding_around_a_license(
+    tmp_path: Path, license_: nnguard.License
+) -> None:
+    path = tmp_path / "ada.license"
+    path.write_bytes("Für Ada:\n".encode("latin-1") + str(license_).encode() + b"\xff\xfe")
+    assert nnguard.License.load(path).encoded == license_.encoded
+
+
+def test_license_with_names_in_every_script(
+    locked: nnguard.Locked, customer: nnguard.Identity, key: nnguard.SigningKey
+) -> None:
+    license_ = nnguard.issue_license(
+        locked.stream,
+        locked.content_key,
+        to=customer.recipient,
+        signer=key,
+        issuer="Crème & Söhne",
+        customer="王小明 🦊",
+        product="модель",
+        features=["übersetzen", "日本語"],
+        metadata={"Größe": "groß", "": ""},
+    )
+    assert str(license_).isascii()
+    terms = nnguard.License.from_text(str(license_)).terms
+    assert (terms.issuer, terms.customer, terms.product) == ("Crème & Söhne", "王小明 🦊", "модель")
+    assert terms.features == ("übersetzen", "日本語")
+    assert dict(terms.metadata) == {"Größe": "groß", "": ""}
+    assert nnguard.unlock(locked.stream, license_, customer, key.public_key)
+
+
+# What issuing fills in
+
+
+def test_license_says_what_the_trial_says(
+    license_: nnguard.License, locked: nnguard.Locked
+) -> None:
+    terms = license_.terms
+    assert (terms.issuer, terms.product, terms.tier) == ("acme.ai", "small", "full")
+    assert terms.expires_at is None
+    assert terms.not_before == terms.issued_at
+    assert abs(datetime.now(timezone.utc) - terms.issued_at) < HOUR
+    assert terms.lock == locked.content_key.id.hex()
+
+
+def test_licenses_have_ids_of_their_own(
+    locked: nnguard.Locked, customer: nnguard.Identity, key: nnguard.SigningKey
+) -> None:
+    made = [
+        nnguard.issue_license(locked.stream, locked.content_key, to=customer.recipient, signer=key)
+        for _ in range(5)
+    ]
+    assert len({license_.terms.id for license_ in made}) == 5
+    assert len({license_.encoded for license_ in made}) == 5
