@@ -49,11 +49,12 @@ tensors, then as many all over the network."""
 
 _ALL = 1 << 62
 
-_DENSITY = 1.0
-"""Bits for each weight of the carriers, at most. Few carriers mean a small file and quick
-unlocking; that the weights in them move further does not matter to a trial."""
+_DENSITY, _GENTLE = 1.0, 1 / 4
+"""Bits for each weight of the carriers, at most; with a target, fewer. Few carriers mean a small
+file and quick unlocking. But the weights in them move further, which moves a score that was aimed
+at."""
 
-_ROUNDS = 4
+_ROUNDS = 8
 """How often the search may allow for what the hidden record itself does to the score."""
 
 
@@ -352,7 +353,8 @@ class _Work:
             unit: replace(tensor, parameter_optimisation=False) for unit, tensor in changed.items()
         }
         stream = self._stream.replace(encode_all(self._stream, sorted(quick), quick.__getitem__))
-        plan = plan_record(stream, RecordKind.LOCK, len(seal(b"")), density=_DENSITY)
+        density = _DENSITY if self._tier.target is None else _GENTLE
+        plan = plan_record(stream, RecordKind.LOCK, len(seal(b"")), density=density)
         rest = sorted(changed.keys() - {carrier.unit for carrier in plan.header.carriers})
         plan = plan.onto(stream.replace(encode_all(stream, rest, changed.__getitem__)))
         return plan.embed(seal(bytes(plan.header)))
