@@ -24,8 +24,8 @@ import random_networks
 from cost import process
 
 LOCKS: dict[str, dict[str, Any]] = {
+    "default: 4,096 weights": {},
     "0.01 % of the weights": {"fraction": 1e-4},
-    "0.1 % of the weights": {"fraction": 1e-3},
     "signs of 10 %": {"scramble": 0.1},
 }
 BAR = 20

@@ -20,6 +20,7 @@ from nnguard.errors import KeyFormatError, WrongKeyError
 from nnguard.ledger import Entry, Ledger
 from nnguard.licensing.license import License
 from nnguard.licensing.revocation import RevocationList
+from nnguard.locking.lock import MAX_TIERS
 from nnguard.stream import StreamLike, as_stream
 from nnguard.unlocking import issue_license, lock_id
 
@@ -62,9 +63,8 @@ class Desk:
         lock = lock_id(trial)
         key = self._kept(lock) if content_key is None else content_key
         license = issue_license(trial, key, signer=self._signer, **options)  # noqa: A001
-        if content_key is not None and self._identity is not None:
-            wrapped = self._identity.recipient.wrap(key.secret, _info(lock))
-            self._ledger.keep_content_key(lock, license.terms.product, wrapped)
+        if content_key is not None:
+            self._keep(lock, license.terms.product, key)
         self._ledger.add(_entry_of(license))
         return license
 
@@ -96,10 +96,26 @@ class Desk:
             raise KeyFormatError(
                 f"the ledger has no content key for lock {lock}", hint="give the content key once"
             )
-        secret = None if self._identity is None else self._identity.unwrap(wrapped, _info(lock))
-        if secret is None:
+        key = self._unwrap(lock, wrapped)
+        if key is None:
             raise WrongKeyError("the content key in the ledger is wrapped to another key")
-        return ContentKey(secret)
+        return key
+
+    def _keep(self, lock: str, product: str, key: ContentKey) -> None:
+        """Keep a content key, unless the ledger has that of a higher tier."""
+        if self._identity is None:
+            return
+        kept = self._unwrap(lock, self._ledger.wrapped_content_key(lock))
+        if kept is None or not any(kept.below(steps) == key for steps in range(MAX_TIERS)):
+            wrapped = self._identity.recipient.wrap(key.secret, _info(lock))
+            self._ledger.keep_content_key(lock, product, wrapped)
+
+    def _unwrap(self, lock: str, wrapped: bytes | None) -> ContentKey | None:
+        """Return the content key that the ledger keeps; None where it keeps none for us."""
+        if wrapped is None or self._identity is None:
+            return None
+        secret = self._identity.unwrap(wrapped, _info(lock))
+        return None if secret is None else ContentKey(secret)
 
 
 def _info(lock: str) -> bytes:

@@ -1,32 +1,21 @@
-"""`lock`, `unlock`, and the options that ask something of a license."""
+"""`lock` and `unlock`."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import importlib.util
 import math
 import sys
-import traceback
-from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import nnguard
+from nnguard.cli.checks import add_checks, check_folders, checks_of
+from nnguard.cli.evaluating import load_function
 from nnguard.cli.keys import add_passphrase_file, load_identity, load_signing_key
 from nnguard.cli.output import add_json, add_output, print_json, progress_bar, say
 from nnguard.cli.signing import add_trust
 
-__all__ = [
-    "add_checks",
-    "add_commands",
-    "check_folders",
-    "checks_of",
-    "load_device",
-    "parse_days",
-    "parse_time",
-]
+__all__ = ["add_commands"]
 
 _TIER_FIELDS = ("fraction", "target", "tolerance", "max_fraction", "scramble")
 
@@ -92,73 +81,6 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(run=_unlock)
 
 
-def add_checks(parser: argparse.ArgumentParser) -> None:
-    """Add the options that ask something of a license besides its signature."""
-    group = parser.add_argument_group("checks")
-    group.add_argument("--revocations", metavar="FILE", help="the vendor's revocation list")
-    group.add_argument(
-        "--max-age", type=parse_days, metavar="DAYS",
-        help="require a revocation list no older than this",
-    )  # fmt: skip
-    group.add_argument(
-        "--state", metavar="FILE", help="remember the newest time: notices clocks that are set back"
-    )
-    group.add_argument(
-        "--device", metavar="FILE", help="device instead of this machine (nnguard license device)"
-    )
-    group.add_argument("--now", type=parse_time, metavar="TIME", help="time instead of the clock's")
-
-
-def checks_of(options: argparse.Namespace) -> nnguard.Checks:
-    """Return the checks that the options ask for."""
-    return nnguard.Checks(
-        now=options.now,
-        device=load_device(options.device),
-        revocations=options.revocations,
-        max_age=options.max_age,
-        state=options.state,
-    )
-
-
-def load_device(path: str | None) -> nnguard.Device | None:
-    """Read a device file, if there is one."""
-    if path is None:
-        return None
-    try:
-        return nnguard.Device.from_json(Path(path).read_bytes().decode())
-    except ValueError:
-        raise ValueError(f"{path} is no device: nnguard license device writes one") from None
-
-
-def parse_time(text: str) -> datetime:
-    """Read a date or a time in ISO 8601; UTC, where it does not say."""
-    try:
-        time = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
-        time = time if time.tzinfo is not None else time.replace(tzinfo=timezone.utc)
-        return time.astimezone(timezone.utc)
-    except (ValueError, OverflowError):
-        example = "such as 2027-12-31 or 2027-12-31T18:00+01:00"
-        raise argparse.ArgumentTypeError(f"{text!r} is no date or time, {example}") from None
-
-
-def parse_days(text: str) -> timedelta:
-    """Read a number of days, not below 0."""
-    try:
-        days = timedelta(days=float(text))
-    except (ValueError, OverflowError):
-        days = timedelta(-1)
-    if days < timedelta(0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of days")
-    return days
-
-
-def check_folders(*paths: str | None) -> None:
-    """Stop before any work is done for a file whose folder does not exist."""
-    for path in paths:
-        if path is not None and not Path(path).parent.is_dir():
-            raise FileNotFoundError(f"{path}: there is no folder {Path(path).parent}")
-
-
 def _add_amount(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how much")
     group.add_argument(
@@ -186,16 +108,19 @@ def _add_amount(parser: argparse.ArgumentParser) -> None:
 
 
 def _number(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
     if not math.isfinite(number):
-        raise ValueError("not a number to reckon with")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number")
     return number
 
 
 def _share(text: str) -> float:
     share = _number(text)
     if not 0 < share <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0 and at most 1")
     return share
 
 
@@ -203,9 +128,9 @@ def _lock(options: argparse.Namespace) -> None:
     tiers = [_tier(text, options) for text in options.tier or ["full"]]
     aims = any(tier.target is not None for tier in tiers)
     _check_usage(options, aims=aims)
-    evaluate = _function(options.evaluate) if aims else None
-    signer = None if options.key is None else load_signing_key(options)
+    evaluate = load_function(options.evaluate) if aims else None
     release = nnguard.Stream.open(options.release)
+    signer = None if options.key is None else load_signing_key(options)
     locks = nnguard.lock_tiers(
         release, tiers, evaluate=evaluate, signer=signer, progress=_show_point
     )
@@ -289,7 +214,7 @@ def _tier(text: str, options: argparse.Namespace) -> nnguard.Tier:
             raise ValueError(f"--tier {text}: {field} is none of {', '.join(_TIER_FIELDS)}")
         try:
             own[field] = _number(value)
-        except ValueError:
+        except argparse.ArgumentTypeError:
             raise ValueError(f"--tier {text}: {field} needs a number") from None
     if own.keys() & {"fraction", "target"}:
         given["fraction"] = given["target"] = None
@@ -297,51 +222,12 @@ def _tier(text: str, options: argparse.Namespace) -> nnguard.Tier:
     return nnguard.Tier(name, **values)
 
 
-def _function(text: str) -> Callable[[Any], float]:
-    """Load a function from a file of the seller's own."""
-    path, colon, name = text.rpartition(":")
-    if not colon:
-        raise ValueError(f"--evaluate {text}: give a file and a function, FILE.py:FUNCTION")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"--evaluate {text}: {path} is no Python file")
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"--evaluate {text}: there is no file {path}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses, among others, look for it there
-    sys.path.insert(0, str(Path(path).resolve().parent))
-    with _their_code(text, spec.origin):
-        spec.loader.exec_module(module)
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise ValueError(f"--evaluate {text}: {path} has no function {name}")
-
-    def evaluate(weights: Any) -> float:
-        with _their_code(text, spec.origin):
-            return float(function(weights))
-
-    return evaluate
-
-
-@contextlib.contextmanager
-def _their_code(text: str, path: str | None) -> Iterator[None]:
-    """Run the seller's code: what it prints is no result, and where it fails is told."""
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if frame.filename == path]
-        where = f"line {lines[-1]}: " if lines else ""
-        message = f"--evaluate {text}: {where}{type(error).__name__}: {error}"
-        raise ValueError(message) from error
-
-
 def _show_point(point: nnguard.CurvePoint) -> None:
     print(f"  {100 * point.fraction:.4f} % replaced: score {point.score:g}", file=sys.stderr)
 
 
 def _unlock(options: argparse.Namespace) -> None:
+    check_folders(options.output)
     identity = load_identity(options.identity, options)
     license = nnguard.License.load(options.license)  # noqa: A001
     checks = checks_of(options)

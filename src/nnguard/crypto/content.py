@@ -171,3 +171,6 @@ class Keystream:
 
     def __repr__(self) -> str:
         return "<nnguard keystream>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("keystreams are not pickled")

@@ -29,7 +29,7 @@ _ARMOUR = "NNGUARD REVOCATION LIST"
 _DOMAIN = b"nnguard revocation list v1\0"
 _HASH_LABEL = b"nnguard revoked license v1\0"
 _ISSUER, _ISSUED_AT, _REVOKED = 1, 6, "revoked"
-_HASH_SIZE = 32
+_ID_SIZE, _HASH_SIZE = 16, 32
 _MAX_FILE_SIZE = 1 << 26
 
 
@@ -68,6 +68,9 @@ class RevocationList:
             signer: Signs: a key, or your own `Signer`.
             issuer: Who signs.
             issued_at: Now, if not given.
+
+        Raises:
+            ValueError: An identifier is none, or not a whole one; the time has no time zone.
         """
         hashes = b"".join(sorted({_hash(license_id) for license_id in ids}))
         when = datetime.now(timezone.utc) if issued_at is None else issued_at
@@ -133,7 +136,10 @@ class RevocationList:
 
 
 def _hash(license_id: str) -> bytes:
-    return hashlib.sha256(_HASH_LABEL + bytes.fromhex(license_id)).digest()
+    encoded = bytes.fromhex(license_id)
+    if len(encoded) != _ID_SIZE:
+        raise ValueError(f"no license id: {license_id!r}")
+    return hashlib.sha256(_HASH_LABEL + encoded).digest()
 
 
 def _parse_claims(claims: Any) -> tuple[str, datetime, frozenset[bytes]]:

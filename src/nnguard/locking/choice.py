@@ -17,7 +17,7 @@ tensors, which most of a network's inputs pass through, count for most
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -65,13 +65,13 @@ class Choice:
 
     Attributes:
         units: int64 array, position in the stream of each weight's unit.
-        positions: int64 array, where the weight is in its tensor, row by row.
+        positions: int64 array, where the weight is in its tensor, row by row; as secret as the key.
         values: int32 array, the indices that they become.
     """
 
     units: Positions
-    positions: Positions
-    values: np.ndarray[tuple[int], np.dtype[np.int32]]
+    positions: Positions = field(repr=False)
+    values: np.ndarray[tuple[int], np.dtype[np.int32]] = field(repr=False)
 
     def __len__(self) -> int:
         return self.units.size

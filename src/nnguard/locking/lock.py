@@ -14,7 +14,7 @@ from functools import partial
 
 from nnguard.crypto.content import ContentKey, Keystream
 from nnguard.crypto.keys import Signer
-from nnguard.errors import LimitError, NoRecordError, UnlockError
+from nnguard.errors import FormatError, LimitError, NoRecordError, UnlockError
 from nnguard.hiding import RecordKind, extract, plan_record
 from nnguard.locking.choice import (
     TOUCHED,
@@ -377,7 +377,7 @@ def _sign(trial: Stream, release: Stream, tier: str, signer: Signer | None) -> S
         extraction = extract(release)
         if extraction.header.kind == RecordKind.SIGNATURE:
             claims = SignatureRecord.parse(extraction.record).claims
-    except NoRecordError:
+    except (FormatError, NoRecordError):  # not signed, perhaps by a foreign encoder
         pass
     return sign(
         trial,

@@ -19,7 +19,7 @@ from nnguard.hiding import Extraction, RecordKind, extract, kind_name
 from nnguard.hiding.carriers import can_carry
 from nnguard.locking.coding import encode_all
 from nnguard.locking.lock import MAX_TIERS
-from nnguard.locking.record import LockContent, LockRecord, Replaced
+from nnguard.locking.record import LockContent, LockRecord, Replaced, Scrambled
 from nnguard.locking.scramble import scramble
 from nnguard.records import model_digest
 from nnguard.stream import Stream
@@ -120,7 +120,7 @@ def _restore(
     scrambled = {part.unit for part in content.scrambled}
     settings = {part.unit: part.parameter_optimisation for part in content.replaced}
     settings |= {part.unit: part.parameter_optimisation for part in content.scrambled}
-    _check(stream, replaced, settings)
+    _check(stream, content, settings)
 
     def original(unit: int) -> QuantisedTensor:
         tensor = decode(stream[unit], parameter_optimisation=settings[unit])
@@ -134,13 +134,19 @@ def _restore(
         raise UnlockError("a tensor that the lock names cannot be restored") from None
 
 
-def _check(stream: Stream, replaced: Mapping[int, Replaced], settings: Mapping[int, bool]) -> None:
-    """Refuse a lock that names what is not there."""
-    for unit in settings:
-        tensor = stream[unit].tensor if 0 <= unit < len(stream) else None
-        if tensor is None or not can_carry(stream[unit]):
+def _check(stream: Stream, content: LockContent, settings: Mapping[int, bool]) -> None:
+    """Refuse a lock that names what is not there, or a tensor in two ways."""
+    for units in ([p.unit for p in content.replaced], [p.unit for p in content.scrambled]):
+        if units != sorted(set(units)):
+            raise UnlockError("the lock names tensors twice, or out of order")
+    parts: tuple[Replaced | Scrambled, ...] = (*content.replaced, *content.scrambled)
+    for part in parts:
+        tensor = stream[part.unit].tensor if 0 <= part.unit < len(stream) else None
+        if tensor is None or not can_carry(stream[part.unit]):
             raise UnlockError("the lock names a tensor that cannot be locked")
-        if unit in replaced and int(replaced[unit].positions[-1]) >= tensor.size:
+        if part.parameter_optimisation != settings[part.unit]:
+            raise UnlockError("the lock names two settings of one tensor")
+        if isinstance(part, Replaced) and int(part.positions[-1]) >= tensor.size:
             raise UnlockError("the lock names a weight that is not there")
 
 

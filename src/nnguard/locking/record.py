@@ -8,7 +8,7 @@ replaced weights for each tensor, and the list of tensors whose signs are scramb
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,14 @@ from nnguard.crypto.cose import (
 )
 from nnguard.errors import FormatError, NnguardError, UnlockError, VerificationError
 from nnguard.stream.bits import BitReader, BitWriter
+from nnguard.stream.coding import MAX_INDEX
 
 __all__ = ["LockContent", "LockRecord", "Replaced", "Scrambled"]
 
 _DOMAIN = b"nnguard lock v1\0"
 _TIER = "tier"
 _MAX_TIER = 255
-_DIGEST_SIZE = 32
+_DIGEST_SIZE, _KEY_ID_SIZE = 32, 8
 _MAX_ORDER = 24
 
 
@@ -42,14 +43,14 @@ class Replaced:
     Attributes:
         unit: Position of its unit.
         parameter_optimisation: The encoder's setting for the original unit.
-        positions: int64 array, ascending.
+        positions: int64 array, ascending; secret, as the values are, so `repr` shows neither.
         values: int32 array, the original indices.
     """
 
     unit: int
     parameter_optimisation: bool
-    positions: npt.NDArray[np.int64]
-    values: npt.NDArray[np.int32]
+    positions: npt.NDArray[np.int64] = field(repr=False)
+    values: npt.NDArray[np.int32] = field(repr=False)
 
     def to_cbor(self) -> list[Any]:
         """Encode the list, positions as gaps."""
@@ -192,7 +193,12 @@ class LockRecord:
             Label.IV: envelope.nonce,
             _TIER: tier,
         }
-        if not isinstance(tier, str) or encode_cbor(expected) != encode_cbor(envelope.protected):
+        if (
+            not isinstance(tier, str)
+            or len(tier.encode()) > _MAX_TIER
+            or len(envelope.key_id) != _KEY_ID_SIZE
+            or encode_cbor(expected) != encode_cbor(envelope.protected)
+        ):
             raise VerificationError("the protected header of the lock is malformed")
         return cls(tier, envelope)
 
@@ -221,10 +227,13 @@ def _read_list(
     try:
         for row in range(count):
             numbers[row] = reader.ue(gap_order), reader.ue(value_order)
+        reader.align()
     except FormatError:
-        raise ValueError("list ends too early") from None
+        raise ValueError("list ends too early, or has no end") from None
     folded = numbers[:, 1]
     values = np.where(folded & 1, (folded + 1) >> 1, -(folded >> 1))
+    if reader.byte_position != len(bits) or np.abs(values).max() > MAX_INDEX:
+        raise ValueError("list goes on, or an index is too large")
     return np.cumsum(numbers[:, 0] + 1) - 1, values.astype(np.int32)
 
 

@@ -1,0 +1,535 @@
+"""`keygen --identity`, `lock` and `unlock`, as a seller and a customer see them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nnguard
+import samples
+import stock
+from nnguard.cli import main
+from transcripts import Run
+
+LOCK = ("lock", "release.nnc", "-o", "trial.nnc", "--content-key", "content.key")
+ISSUE = ("license", "issue", "trial.nnc", "--key", "vendor.key", "--content-key", "content.key")
+UNLOCK = ("unlock", "trial.nnc", "-o", "full.nnc", "--trust", "vendor.pub")
+SCORE = """
+from pathlib import Path
+
+import numpy as np
+
+from model import accuracy as accuracy_of
+
+TEST = np.load(Path(__file__).parent / "digits_test.npz")
+
+
+def accuracy(weights):
+    print("scoring")
+    return accuracy_of(weights, TEST["images"], TEST["labels"])
+"""
+
+
+@pytest.fixture
+def bought(run: Run) -> None:
+    """A signed trial, and the license of a customer for it."""
+    assert run(*LOCK, "--key", "vendor.key", "--fraction", "0.005").code == 0
+    assert run("keygen", "ada", "--identity").code == 0
+    assert run(*ISSUE, "-o", "ada.license", "--to", "ada.pub", "--customer", "Ada").code == 0
+
+
+def listing(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def change(path: Path, tensor: bytes) -> None:
+    """Change the last bit of a tensor in a file."""
+    units = samples.split(path.read_bytes())
+    at = next(index for index, unit in enumerate(units) if tensor in unit)
+    units[at] = units[at][:-1] + bytes([units[at][-1] ^ 1])
+    path.write_bytes(b"".join(units))
+
+
+# Keys of customers
+
+
+@pytest.mark.parametrize(
+    ("options", "suite"), [((), "X25519"), (("--post-quantum",), "ML-KEM-768+X25519")]
+)
+def test_keygen_makes_a_customers_pair(
+    run: Run, folder: Path, options: tuple[str, ...], suite: str
+) -> None:
+    result = run("keygen", "ada", "--identity", *options)
+    assert (result.code, result.err) == (0, "")
+    identity = nnguard.Identity.load("ada.key")
+    assert nnguard.Recipient.load("ada.pub") == identity.recipient
+    assert identity.recipient.suite == suite
+    assert identity.recipient.id.hex() in result.out
+    assert "send it to the vendor" in result.out
+    assert stat.S_IMODE((folder / "ada.key").stat().st_mode) == 0o600
+
+
+def test_keygen_refuses_a_vendors_pair_against_quantum_computers(run: Run, folder: Path) -> None:
+    result = run("keygen", "ada", "--post-quantum")
+    assert result.code == 2
+    assert "--identity" in result.err
+    assert not list(folder.glob("ada.*"))
+
+
+def test_protected_identity_unlocks_with_its_passphrase_only(
+    run: Run, folder: Path, bought: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "secret").write_text("pässword\n")
+    (folder / "wrong").write_text("guess\n")
+    (folder / "ada.license").unlink()
+    keygen = ("keygen", "eve", "--identity", "--post-quantum", "--passphrase-file", "secret")
+    assert run(*keygen).code == 0
+    assert (folder / "eve.key").read_bytes().count(b"ENCRYPTED PRIVATE KEY-----") == 4
+    assert run(*ISSUE, "-o", "eve.license", "--to", "eve.pub").code == 0
+    unlock = (*UNLOCK, "--license", "eve.license", "--identity", "eve.key")
+    result = run(*unlock, "--passphrase-file", "wrong")
+    assert result.code == 6
+    assert "passphrase" in result.err
+    assert not (folder / "full.nnc").exists()
+    assert run(*unlock, "--passphrase-file", "secret").code == 0
+    monkeypatch.setattr("getpass.getpass", lambda prompt: "pässword" if "eve.key" in prompt else "")
+    assert run(*unlock, "--force").code == 0
+    assert (folder / "full.nnc").read_bytes() == (folder / "release.nnc").read_bytes()
+
+
+def test_protected_identity_is_asked_for_its_passphrase_twice(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter(["secret", "secret"])
+    monkeypatch.setattr("getpass.getpass", lambda _: next(answers))
+    assert run("keygen", "ada", "--identity", "--protect").code == 0
+    assert nnguard.Identity.load("ada.key", passphrase="secret")
+    with pytest.raises(nnguard.KeyFormatError):
+        nnguard.Identity.load("ada.key")
+
+
+# Locking
+
+
+def test_lock_writes_a_trial_and_its_key(run: Run, folder: Path) -> None:
+    result = run(*LOCK, "--fraction", "0.01")
+    assert (result.code, result.err) == (0, "")
+    assert "trial.nnc" in result.out
+    assert "tier full: 30 weights replaced (1.0000 %)" in result.out
+    assert "content.key (keep it secret)" in result.out
+    assert stat.S_IMODE((folder / "content.key").stat().st_mode) == 0o600
+    secret = nnguard.ContentKey.load("content.key").secret
+    assert secret not in (folder / "trial.nnc").read_bytes()
+    assert secret.hex() not in result.out
+    full, trial = (stock.decode((folder / f"{name}.nnc").read_bytes()) for name in
+                   ("release", "trial"))  # fmt: skip
+    assert list(full) == list(trial)
+    moved = np.abs(full["conv.weight"] - trial["conv.weight"]) > np.abs(full["conv.weight"])
+    assert 10 <= np.count_nonzero(moved) <= 100, "weights changed sign"
+
+
+def test_trial_that_is_signed_says_so(run: Run) -> None:
+    assert run(*LOCK, "--key", "vendor.key").code == 0
+    result = run("verify", "trial.nnc", "--trust", "vendor.pub")
+    assert (result.code, result.err) == (0, "")
+    for shown in ("acme.ai", "small", "1.0", "locked=full", "inside      lock"):
+        assert shown in result.out
+    assert run("verify", "trial.nnc", "--trust", "other.pub").code == 7
+
+
+def test_trial_that_is_not_signed_does_not_verify(run: Run) -> None:
+    assert run(*LOCK).code == 0
+    for command in (("verify",), ("strip", "-o", "out.nnc")):
+        result = run(*command, "trial.nnc", "--trust", "vendor.pub")
+        assert (result.code, result.out) == (5, "")
+        assert "license" in result.err, "says what to do instead"
+    assert not Path("out.nnc").exists()
+
+
+def test_inspect_shows_the_lock(run: Run) -> None:
+    assert run(*LOCK, "--tier", "professional", "--fraction", "0.001").code == 0
+    shown = run("inspect", "trial.nnc").out
+    assert "lock of " in shown
+    assert "tier: professional" in shown
+
+
+def test_scramble_encrypts_signs(run: Run, folder: Path) -> None:
+    printed = json.loads(run(*LOCK, "--scramble", "0.5", "--json").out)
+    (tier,) = printed["tiers"]
+    assert (tier["tier"], tier["replaced"], tier["scrambled"]) == ("full", 0, 3000)
+    assert printed["size"] == (folder / "trial.nnc").stat().st_size
+    assert printed["size_before"] == (folder / "release.nnc").stat().st_size
+    assert printed["content_key"] == "content.key"
+    full, trial = (stock.decode((folder / f"{name}.nnc").read_bytes())["conv.weight"] for name in
+                   ("release", "trial"))  # fmt: skip
+    assert 0.4 < np.mean(np.sign(full) == -np.sign(trial)) < 0.6
+    result = run(*LOCK, "--scramble", "0.5", "--force")
+    assert "signs of 3,000 weights scrambled (100.0 %)" in result.out
+
+
+def test_target_is_found_with_the_sellers_own_function(
+    run: Run, folder: Path, key: nnguard.SigningKey
+) -> None:
+    """The tolerance is wide, since the search draws weights by chance; the score must be true."""
+    pytest.importorskip("matplotlib")
+    for name in ("model.py", "digits_test.npz"):
+        shutil.copy(samples.DIGITS / name, folder)
+    (folder / "score.py").write_text(SCORE)
+    nnguard.sign(samples.DIGITS / "digits.nnc", key, name="digits").save("digits.nnc")
+    lock = ("lock", "digits.nnc", "-o", "trial.nnc", "--content-key", "content.key")
+    amount = ("--target", "0.5", "--tolerance", "0.3", "--max-fraction", "0.01")
+    result = run(*lock, *amount, "--evaluate", "score.py:accuracy", "--plot", "curve.png", "--json")
+    assert result.code == 0, result.err
+    (tier,) = json.loads(result.out)["tiers"]
+    from model import accuracy
+
+    test = np.load(samples.DIGITS / "digits_test.npz")
+    weights = stock.decode((folder / "trial.nnc").read_bytes())
+    score = accuracy(weights, test["images"], test["labels"])
+    assert 0.2 <= score <= 0.8
+    assert tier["curve"][-1] == {"fraction": tier["replaced"] / tier["weights"], "score": score}
+    assert tier["curve"][0]["score"] > 0.97, "of the network as it is"
+    assert f"replaced: score {score:g}" in result.err, "the search is shown"
+    assert "scoring" in result.err, "what the function prints is no result"
+    assert (folder / "curve.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "advice"),
+    [
+        ("--target 0.4", 2, "--evaluate"),
+        ("--evaluate score.py:zero", 2, "--target"),
+        ("--target 0.4 --evaluate score.py", 2, "FILE.py:FUNCTION"),
+        ("--target 0.4 --evaluate score.py:nothing", 2, "no function nothing"),
+        ("--target 0.4 --evaluate missing.py:zero", 1, "there is no file missing.py"),
+        ("--target 0.4 --evaluate vendor.pub:zero", 2, "no Python file"),
+        ("--target 0.4 --evaluate broken.py:zero", 2, "SyntaxError"),
+        ("--target 0.4 --evaluate score.py:failing", 2, "line 5: KeyError: 'no.such.tensor'"),
+        ("--target 0.4 --evaluate score.py:silent", 2, "NoneType"),
+        ("--target 0.4 --evaluate score.py:zero", 2, "no more than the target"),
+        ("--target 0.4 --fraction 0.1 --evaluate score.py:zero", 2, "not both"),
+        ("--target 0.4 --scramble 0.1 --evaluate score.py:zero", 2, "no target with scramble"),
+        ("--target 0.4 --tolerance 0 --evaluate score.py:zero", 2, "tolerance"),
+        ("--tier :fraction=0.1", 2, "a tier needs a name"),
+        ("--tier a --tier a", 2, "different names"),
+        ("--tier a:fractoin=0.1", 2, "fractoin is none of fraction, target"),
+        ("--tier a:fraction=much", 2, "fraction needs a number"),
+        ("--tier a:fraction=0.1,target=0.4 --evaluate score.py:zero", 2, "not both"),
+        ("--plot curve.png", 2, "--target"),
+        ("--content-key ./trial.nnc", 2, "files of their own"),
+        ("--content-key no/such.key", 1, "no folder no"),
+        ("-o no/such.nnc", 1, "no folder no"),
+        ("--key vendor.pub", 6, "vendor.pub"),
+    ],
+)
+def test_lock_that_cannot_be_made(
+    run: Run, folder: Path, options: str, code: int, advice: str
+) -> None:
+    score = "zero = lambda weights: 0\nsilent = lambda weights: None\n\n"
+    score += "def failing(weights):\n    return weights['no.such.tensor']\n"
+    (folder / "score.py").write_text(score)
+    (folder / "broken.py").write_text("def zero(weights) 0\n")
+    before = listing(folder)
+    result = run(*LOCK, *options.split())
+    assert (result.code, result.out) == (code, "")
+    assert advice in result.err
+    assert listing(folder) - {"__pycache__"} == before, "nothing is written"
+
+
+@pytest.mark.parametrize(
+    ("command", "advice"),
+    [
+        ("lock release.nnc -o trial.nnc", "--content-key"),
+        ("lock release.nnc --content-key content.key", "-o/--output"),
+        ("lock release.nnc -o t --content-key c --fraction 2", "at most 1"),
+        ("lock release.nnc -o t --content-key c --fraction much", "'much' is no number"),
+        ("lock release.nnc -o t --content-key c --scramble 0", "above 0"),
+        ("lock release.nnc -o t --content-key c --target nan", "'nan' is no number"),
+        ("unlock trial.nnc -o full.nnc --license l --identity i", "--trust"),
+        ("unlock trial.nnc -o full.nnc --license l --trust vendor.pub", "--identity"),
+        ("unlock trial.nnc -o full.nnc --identity i --trust vendor.pub", "--license"),
+        ("unlock t -o f --license l --identity i --trust k --now soon", "2027-12-31"),
+        ("unlock t -o f --license l --identity i --trust k --max-age -1", "number of days"),
+    ],
+)
+def test_wrong_usage_of_lock_and_unlock(
+    command: str, advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(command.split())
+    assert caught.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("usage: nnguard ")
+    assert advice in printed
+
+
+def test_model_that_is_too_small_to_lock(run: Run, folder: Path) -> None:
+    """There are two weights, and a lock's record takes hundreds."""
+    weights = {"w": np.array([[0.5, -0.25]], np.float32)}
+    (folder / "tiny.nnc").write_bytes(stock.encode(weights, qp=-20))
+    before = listing(folder)
+    result = run("lock", "tiny.nnc", "-o", "trial.nnc", "--content-key", "content.key")
+    assert (result.code, result.out) in ((4, ""), (10, ""))
+    assert listing(folder) == before
+
+
+def test_lock_overwrites_neither_file(run: Run, folder: Path) -> None:
+    for name in ("trial.nnc", "content.key"):
+        (folder / name).write_text("mine")
+        result = run(*LOCK)
+        assert result.code == 1
+        assert f"{name} exists already; --force" in result.err
+        assert (folder / name).read_text() == "mine"
+        assert len(listing(folder) & {"trial.nnc", "content.key"}) == 1
+        (folder / name).unlink()
+    assert run(*LOCK).code == 0
+    first = (folder / "content.key").read_bytes()
+    assert run(*LOCK, "--force").code == 0
+    assert (folder / "content.key").read_bytes() != first
+
+
+def test_dataclasses_may_be_in_the_sellers_file(run: Run, folder: Path) -> None:
+    (folder / "score.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n\n"
+        "@dataclass\nclass Data:\n    score: float\n\n"
+        "def zero(weights):\n    return Data(0.0).score\n"
+    )
+    result = run(*LOCK, "--target", "0.5", "--evaluate", "score.py:zero")
+    assert "the network scores 0 as it is" in result.err
+
+
+# Unlocking
+
+
+def test_unlock_gives_the_release_back(run: Run, folder: Path, bought: None) -> None:
+    unlock = (*UNLOCK, "--license", "ada.license", "--identity", "ada.key")
+    result = run(*unlock)
+    assert (result.code, result.err) == (0, "")
+    size = (folder / "release.nnc").stat().st_size
+    assert result.out == f"Unlocked: full.nnc, {size:,} bytes, tier full\n"
+    assert (folder / "full.nnc").read_bytes() == (folder / "release.nnc").read_bytes()
+    assert run("verify", "full.nnc", "--trust", "vendor.pub").code == 0
+    printed = json.loads(run(*unlock, "--force", "--json").out)
+    assert (printed["ok"], printed["file"], printed["size"]) == (True, "full.nnc", size)
+    assert printed["license"]["customer"] == "Ada"
+    assert printed["in_grace"] is False
+
+
+def test_unlock_overwrites_only_by_force(run: Run, folder: Path, bought: None) -> None:
+    (folder / "full.nnc").write_text("mine")
+    result = run(*UNLOCK, "--license", "ada.license", "--identity", "ada.key")
+    assert result.code == 1
+    assert (folder / "full.nnc").read_text() == "mine"
+    trial = ("unlock", "trial.nnc", "-o", "trial.nnc", "--trust", "vendor.pub", "--force")
+    assert run(*trial, "--license", "ada.license", "--identity", "ada.key").code == 0
+    assert (folder / "trial.nnc").read_bytes() == (folder / "release.nnc").read_bytes()
+
+
+def test_mark_names_the_customer(run: Run, folder: Path, bought: None) -> None:
+    unlock = (*UNLOCK, "--license", "ada.license", "--identity", "ada.key", "--mark")
+    assert run(*unlock).code == 0
+    assert (folder / "full.nnc").read_bytes() != (folder / "release.nnc").read_bytes()
+    license_id = nnguard.License.load("ada.license").terms.id
+    shown = run("verify", "full.nnc", "--trust", "vendor.pub").out
+    assert f"licensed to Ada (license {license_id})" in shown
+    printed = json.loads(run("verify", "full.nnc", "--trust", "vendor.pub", "--json").out)
+    assert printed["licensed_to"]["id"] == license_id
+    assert license_id in run("inspect", "full.nnc").out
+    assert run("strip", "full.nnc", "-o", "model2.nnc", "--trust", "vendor.pub").code == 0
+    assert (folder / "model2.nnc").read_bytes() == (folder / "model.nnc").read_bytes()
+
+
+def test_license_within_its_grace_period_asks_to_be_renewed(run: Run, bought: None) -> None:
+    terms = ("--expires", "2090-01-01", "--grace", "7", "--to", "ada.pub")
+    assert run(*ISSUE, "-o", "short.license", *terms).code == 0
+    unlock = (*UNLOCK, "--license", "short.license", "--identity", "ada.key")
+    late = run(*unlock, "--now", "2090-01-08")
+    assert late.code == 9
+    assert "expired" in late.err
+    result = run(*unlock, "--now", "2090-01-07T23:59:59")
+    assert result.code == 0
+    assert "renew it" in result.out
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "error", "reason"),
+    [
+        ("--identity eve.key", 7, "WrongKeyError", None),
+        ("--trust other.pub", 7, "WrongKeyError", None),
+        ("--license other.license", 7, "WrongKeyError", None),
+        ("--revocations other.revoked", 7, "WrongKeyError", None),
+        ("--now 2020-01-01", 9, "LicenseError", "clock-set-back"),
+        ("--license later.license", 9, "LicenseError", "not-yet-valid"),
+        ("--now 2091-01-01", 9, "LicenseError", "expired"),
+        ("--tier professional", 9, "LicenseError", "other-tier"),
+        ("--max-age 7", 9, "LicenseError", "stale-revocations"),
+        ("--revocations acme.revoked --max-age 7 --now 2089-01-01", 9, "LicenseError",
+         "stale-revocations"),
+        ("--revocations all.revoked", 9, "LicenseError", "revoked"),
+        ("--revocations vendor.pub", 9, "LicenseError", "malformed"),
+        ("--state vendor.pub", 9, "LicenseError", "clock-set-back"),
+        ("--state state", 9, "LicenseError", "clock-set-back"),
+        ("--license bound.license --device elsewhere", 9, "LicenseError", "other-device"),
+        ("--license vendor.pub", 9, "LicenseError", "malformed"),
+        ("--license torn.license", 9, "LicenseError", "malformed"),
+        ("--identity vendor.key", 6, "KeyFormatError", None),
+        ("--identity ada.pub", 6, "KeyFormatError", None),
+        ("--license bound.license --device vendor.pub", 2, "ValueError", None),
+        ("--license missing", 1, "FileNotFoundError", None),
+        ("-o no/such.nnc", 1, "FileNotFoundError", None),
+    ],
+)  # fmt: skip
+def test_unlock_refuses(
+    run: Run,
+    folder: Path,
+    bought: None,
+    key: nnguard.SigningKey,
+    other_key: nnguard.SigningKey,
+    options: str,
+    code: int,
+    error: str,
+    reason: str | None,
+) -> None:
+    make_licenses(folder, key, other_key)
+    unlock = {
+        "-o": "full.nnc",
+        "--license": "ada.license",
+        "--identity": "ada.key",
+        "--trust": "vendor.pub",
+    }
+    words = options.split()
+    unlock |= dict(zip(words[::2], words[1::2], strict=True))
+    arguments = [word for option in unlock.items() for word in option]
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    result = run("unlock", "trial.nnc", *arguments)
+    assert (result.code, result.out) == (code, "")
+    assert result.err.startswith(f"nnguard: {error}: ")
+
+    result = run("unlock", "trial.nnc", *arguments, "--json")
+    assert (result.code, result.err) == (code, "")
+    failure = json.loads(result.out)
+    assert (failure["ok"], failure["error"], failure.get("reason")) == (False, error, reason)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def make_licenses(folder: Path, key: nnguard.SigningKey, other_key: nnguard.SigningKey) -> None:
+    """Replace Ada's license by one that ends in 2090, and make some that do not unlock."""
+    content_key = nnguard.ContentKey.load("content.key")
+
+    def issue(name: str, signer: nnguard.SigningKey = key, **options: Any) -> nnguard.License:
+        options = {"to": "ada.pub", "customer": "Ada", **options}
+        made = nnguard.issue_license("trial.nnc", content_key, signer=signer, **options)
+        made.save(name, overwrite=True)
+        return made
+
+    from nnguard.cli.checks import parse_time
+
+    license_ = issue("ada.license", expires=parse_time("2090-01-01"))
+    issue("other.license", other_key)
+    issue("later.license", not_before=parse_time("2089-01-01"))
+    here = nnguard.Device.of_values([("host", "ada"), ("disk", "1")])
+    issue("bound.license", device=here)
+    elsewhere = nnguard.Device.of_values([("host", "eve"), ("disk", "1")])
+    (folder / "elsewhere").write_text(elsewhere.to_json())
+    text = (folder / "ada.license").read_text()
+    (folder / "torn.license").write_text(text.replace("AdhY"[:2], "", 1)[:200])
+    nnguard.RevocationList.make([], key).save("acme.revoked")
+    nnguard.RevocationList.make([license_.terms.id], key).save("all.revoked")
+    nnguard.RevocationList.make([], other_key).save("other.revoked")
+    (folder / "state").write_text('{"newest": 3700000000}')
+    nnguard.Identity.generate().save("eve.key")
+
+
+@pytest.mark.parametrize(
+    ("trial", "code", "reason"),
+    [
+        ("changed.nnc", 8, None),
+        ("stripped.nnc", 8, None),
+        ("release.nnc", 9, "other-stream"),
+        ("model.nnc", 9, "other-stream"),
+        ("other.nnc", 9, "other-stream"),
+        ("vendor.pub", 3, None),
+    ],
+)
+def test_unlock_refuses_another_stream(
+    run: Run, folder: Path, bought: None, trial: str, code: int, reason: str | None
+) -> None:
+    shutil.copy("trial.nnc", "changed.nnc")
+    change(folder / "changed.nnc", b"conv.bias")
+    assert run("strip", "trial.nnc", "-o", "stripped.nnc", "--trust", "vendor.pub").code == 0
+    nnguard.lock("release.nnc").stream.save("other.nnc")
+    arguments = ("--license", "ada.license", "--identity", "ada.key", "--trust", "vendor.pub")
+    result = run("unlock", trial, "-o", "full.nnc", *arguments, "--json")
+    assert result.code == code
+    assert json.loads(result.out).get("reason") == reason
+    assert not (folder / "full.nnc").exists()
+
+
+def test_device_file_stands_for_the_customers_machine(run: Run, bought: None) -> None:
+    assert run("license", "device", "-o", "ada.device").code == 0
+    assert run(*ISSUE, "-o", "d.license", "--to", "ada.pub", "--device", "ada.device").code == 0
+    unlock = (*UNLOCK, "--license", "d.license", "--identity", "ada.key")
+    assert run(*unlock).code == 0, "this is the device"
+    assert run(*unlock, "--force", "--device", "ada.device").code == 0
+
+
+def test_state_file_remembers_the_newest_time(run: Run, folder: Path, bought: None) -> None:
+    unlock = (*UNLOCK, "--license", "ada.license", "--identity", "ada.key", "--state", "state")
+    assert run(*unlock, "--now", "2080-01-02").code == 0
+    assert (folder / "state").exists()
+    back = run(*unlock, "--force", "--now", "2080-01-01")
+    assert back.code == 9
+    assert "2080-01-02" in back.err
+    assert run(*unlock, "--force", "--now", "2080-01-03").code == 0
+
+
+def test_tiers_open_as_far_as_their_licenses_say(run: Run, folder: Path) -> None:
+    tiers = ("--tier", "professional:fraction=1e-3", "--tier", "standard:fraction=1e-2")
+    result = run(*LOCK, "--key", "vendor.key", *tiers)
+    assert result.code == 0
+    assert [line.split(":")[0].strip() for line in result.out.splitlines()[1:3]] == [
+        "tier professional",
+        "tier standard",
+    ]
+    assert run("keygen", "ada", "--identity").code == 0
+    for tier in ("professional", "standard"):
+        to = ("--to", "ada.pub", "--tier", tier)
+        assert run(*ISSUE, "-o", f"{tier}.license", *to).code == 0
+        unlock = ("unlock", "trial.nnc", "-o", f"{tier}.nnc", "--trust", "vendor.pub")
+        customer = ("--license", f"{tier}.license", "--identity", "ada.key")
+        result = run(*unlock, *customer, "--tier", tier)
+        assert (result.code, result.err) == (0, "")
+        assert f"tier {tier}" in result.out
+    assert (folder / "professional.nnc").read_bytes() == (folder / "release.nnc").read_bytes()
+    shown = run("verify", "standard.nnc", "--trust", "vendor.pub").out
+    assert "locked=professional" in shown
+    result = run(*ISSUE, "-o", "gold.license", "--to", "ada.pub", "--tier", "gold")
+    assert (result.code, result.out) == (10, "")
+    assert "it opens standard, professional" in result.err
+    assert not (folder / "gold.license").exists()
+
+
+def test_process_unlocks_without_a_word_on_standard_error(run: Run, bought: None) -> None:
+    customer = ("--license", "ada.license", "--identity", "ada.key")
+    done = samples.run_process(*UNLOCK, *customer)
+    assert (done.returncode, done.stderr) == (0, b"")
+    done = samples.run_process(*UNLOCK, *customer)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"exists already" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["keygen", "lock", "unlock"])
+def test_help_of_commands_for_trials_has_an_example(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    assert f"  nnguard {command} " in capsys.readouterr().out

@@ -1,0 +1,267 @@
+"""Whatever a license, a list, a device or a lock's content holds, only an `NnguardError` comes out.
+
+    NNGUARD_FUZZ_SECONDS=3600 NNGUARD_FUZZ_SEED=$RANDOM pytest tests/fuzz
+
+`NNGUARD_FUZZ_SECONDS` is shared among the tests here. A failure names its case.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nnguard
+import samples
+from nnguard.crypto.armour import read_armour, write_armour
+from nnguard.crypto.cose import Label, encode_cbor, parse_cbor, parse_encrypt0, sign1
+from nnguard.hiding import extract
+from nnguard.licensing.device import DeviceBinding
+from nnguard.licensing.license import License
+from nnguard.licensing.revocation import RevocationList
+from nnguard.locking.opening import lock_of
+from nnguard.locking.record import LockContent, LockRecord
+
+SECONDS = float(os.environ.get("NNGUARD_FUZZ_SECONDS", "15")) / 8
+SEED = os.environ.get("NNGUARD_FUZZ_SEED", "0")
+START = datetime(2026, 3, 1, tzinfo=timezone.utc)
+
+Case = Callable[[random.Random], object]
+
+
+def run(case: Case, *allowed: type[Exception]) -> None:
+    """Run cases until the time is over; each may raise what is allowed."""
+    end, number = time.monotonic() + SECONDS, 0
+    while time.monotonic() < end:
+        try:
+            case(random.Random(f"{SEED}/{number}"))
+        except allowed:
+            pass
+        except Exception as error:
+            raise AssertionError(f"case {SEED}/{number}") from error
+        number += 1
+    assert number > 20 * SECONDS
+
+
+def mutate(rng: random.Random, data: bytes) -> bytes:
+    """Flip bits, cut, repeat, insert, put lengths and types of CBOR anywhere."""
+    changed = bytearray(data)
+    for _ in range(rng.choice([1, 1, 2, 5])):
+        at = rng.randrange(len(changed) + 1)
+        match rng.randrange(6):
+            case 0 if changed:
+                changed[at % len(changed)] ^= 1 << rng.randrange(8)
+            case 1:
+                del changed[at : at + rng.choice([1, 4, 40])]
+            case 2:
+                changed[at:at] = rng.randbytes(rng.choice([1, 4, 40]))
+            case 3:
+                changed[at:at] = changed[at : at + rng.choice([1, 8, 100])]
+            case 4:
+                changed[at : at + 1] = bytes([rng.choice(range(0, 256, 8)) | rng.randrange(24, 28)])
+            case 5:
+                changed[at:at] = rng.choice([b"\x9f", b"\xff", b"\xf6", b"\xfb", b"\x81" * 2000])
+    return bytes(changed)
+
+
+VALUES: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    1 << 31,
+    1 << 63,
+    -(1 << 63),
+    "",
+    "x" * 300,
+    b"",
+    bytes(8),
+    bytes(16),
+    bytes(32),
+    [],
+    [0],
+    [1, bytes(16), bytes(16)],
+    {},
+    {"a": 1},
+    {1: "a"},
+    1.5,
+    [[[[]]]],
+]
+
+
+def edit(rng: random.Random, value: Any) -> Any:
+    """Change a value of CBOR somewhere inside."""
+    if rng.random() < 0.2 or not isinstance(value, (dict, list)):
+        return rng.choice(VALUES)
+    if isinstance(value, dict):
+        label = rng.choice([*value, rng.choice([0, 9, "more", b"x"])])
+        edited = {**value, label: edit(rng, value.get(label))}
+        if rng.random() < 0.3:
+            del edited[label]
+        return edited
+    at = rng.randrange(len(value) + 1)
+    return [*value[:at], edit(rng, value[at] if at < len(value) else 0), *value[at + 1 :]]
+
+
+@pytest.fixture(scope="module")
+def customer() -> nnguard.Identity:
+    return nnguard.Identity.generate()
+
+
+@pytest.fixture(scope="module")
+def locked(key: nnguard.SigningKey) -> nnguard.Locked:
+    release = nnguard.sign(nnguard.Stream.from_bytes(samples.small_stream()), key)
+    return nnguard.lock(release, fraction=0.005)
+
+
+@pytest.fixture(scope="module")
+def license_(
+    locked: nnguard.Locked, customer: nnguard.Identity, key: nnguard.SigningKey
+) -> License:
+    return nnguard.issue_license(
+        locked.stream,
+        locked.content_key,
+        to=customer.recipient,
+        signer=key,
+        customer="Ada",
+        issued_at=START,
+        expires=START + timedelta(days=9),
+        grace=timedelta(days=1),
+        features=["a", "b"],
+        metadata={"c": "d"},
+        device=nnguard.Device.of_values([("a", "b"), ("c", "d")]),
+    )
+
+
+def test_bytes_of_licenses(
+    license_: License,
+    locked: nnguard.Locked,
+    customer: nnguard.Identity,
+    key: nnguard.SigningKey,
+) -> None:
+    def case(rng: random.Random) -> None:
+        data = mutate(rng, license_.encoded)
+        if data == license_.encoded:
+            return
+        read = License.parse(data)
+        with pytest.raises(nnguard.NnguardError):
+            nnguard.unlock(locked.stream, read, customer, [key.public_key])
+
+    run(case, nnguard.LicenseError)
+
+
+def test_text_of_licenses(license_: License) -> None:
+    def case(rng: random.Random) -> None:
+        text = mutate(rng, str(license_).encode()).decode("utf-8", "replace")
+        License.from_text(text)
+
+    run(case, nnguard.LicenseError)
+
+
+def test_claims_of_a_hostile_vendor(
+    license_: License,
+    locked: nnguard.Locked,
+    customer: nnguard.Identity,
+    key: nnguard.SigningKey,
+) -> None:
+    """The signature is right, the claims are anything; what parses gives the same bytes again."""
+    claims = parse_cbor(license_._envelope.payload)
+    original = encode_cbor(claims)
+
+    def case(rng: random.Random) -> None:
+        payload = encode_cbor(edit(rng, claims))
+        if rng.random() < 0.3:
+            payload = mutate(rng, original)
+        signed = sign1(key, {Label.KID: key.public_key.id}, payload, b"nnguard license v1\0")
+        read = License.parse(signed)
+        again = {**read.terms.to_cwt(), "key": read._wrapped}
+        assert encode_cbor(again) == payload
+        checks = nnguard.Checks(now=START, device=nnguard.Device.of_values([("a", "b")]))
+        nnguard.unlock(locked.stream, read, customer, [key.public_key], checks=checks)
+
+    run(case, nnguard.NnguardError)
+
+
+def test_revocation_lists(key: nnguard.SigningKey) -> None:
+    revoked = RevocationList.make(["00" * 16, "11" * 16], key, issuer="acme", issued_at=START)
+    claims = parse_cbor(revoked._envelope.payload)
+
+    def case(rng: random.Random) -> None:
+        if rng.random() < 0.5:
+            data = mutate(rng, revoked.encoded)
+            if data != revoked.encoded:
+                read = RevocationList.parse(data)
+                with pytest.raises(nnguard.NnguardError):
+                    read.authenticate([key.public_key])
+            return
+        payload = encode_cbor(edit(rng, claims))
+        read = RevocationList.parse(sign1(key, {Label.KID: key.public_key.id}, payload, b""))
+        assert parse_cbor(payload)["revoked"] == b"".join(sorted(read.hashes))
+
+    run(case, nnguard.LicenseError)
+
+
+def test_armour() -> None:
+    text = write_armour("X", bytes(range(200)))
+
+    def case(rng: random.Random) -> None:
+        read_armour("X", mutate(rng, text.encode()).decode("utf-8", "replace"))
+
+    run(case, ValueError)
+
+
+def test_devices() -> None:
+    text = nnguard.Device.of_values([("host", "a"), ("network", "b")]).to_json()
+
+    def case(rng: random.Random) -> None:
+        device = nnguard.Device.from_json(mutate(rng, text.encode()).decode("utf-8", "replace"))
+        assert nnguard.Device.from_json(device.to_json()) == device
+        binding = DeviceBinding.make(device, len(device.traits))
+        assert binding.matches(device) == len({digest for _, digest in device.traits})
+
+    run(case, ValueError)
+
+
+def test_device_bindings() -> None:
+    good = [2, bytes(16), b"".join(bytes([n] * 16) for n in range(3))]
+
+    def case(rng: random.Random) -> None:
+        value = edit(rng, good)
+        binding = DeviceBinding.from_cbor(value)
+        assert encode_cbor(binding.to_cbor()) == encode_cbor(value)
+        assert binding.matches(nnguard.Device.this()) == 0
+
+    run(case, ValueError)
+
+
+def test_contents_of_locks(locked: nnguard.Locked) -> None:
+    outer = extract(locked.stream)
+    record = lock_of(outer)
+    content = record.open(locked.content_key, bytes(outer.header))
+    encoded = bytes(content)
+    value = parse_cbor(encoded)
+
+    def case(rng: random.Random) -> None:
+        match rng.randrange(4):
+            case 0:
+                parse_encrypt0(mutate(rng, outer.record))
+            case 1:
+                changed = mutate(rng, outer.record)
+                if changed != outer.record:
+                    read = LockRecord.parse(changed)
+                    with pytest.raises(nnguard.NnguardError):
+                        read.open(locked.content_key, bytes(outer.header))
+            case _:
+                data = mutate(rng, encoded) if rng.random() < 0.5 else encode_cbor(edit(rng, value))
+                for part in LockContent.parse(data).replaced:
+                    assert part.positions.size == part.values.size > 0
+                    assert part.positions[0] >= 0
+                    assert np.all(np.diff(part.positions) > 0)
+
+    run(case, nnguard.NnguardError)

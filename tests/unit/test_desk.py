@@ -1,0 +1,211 @@
+"""The issuing desk hands out licenses, remembers them, and takes them back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+import nnguard
+import samples
+
+pytest.importorskip("sqlalchemy")
+
+START = datetime(2026, 3, 1, tzinfo=timezone.utc)
+DAY = timedelta(days=1)
+CUSTOMER = nnguard.Identity.generate()
+
+
+@pytest.fixture(scope="module")
+def release(key: nnguard.SigningKey) -> nnguard.Stream:
+    model = nnguard.Stream.from_bytes(samples.small_stream(weights=9000))
+    return nnguard.sign(model, key, issuer="acme.ai", name="small")
+
+
+@pytest.fixture(scope="module")
+def tiers(release: nnguard.Stream, key: nnguard.SigningKey) -> list[nnguard.Locked]:
+    names = ("professional", "standard")
+    return nnguard.lock_tiers(
+        release, [nnguard.Tier(name, fraction=0.001) for name in names], signer=key
+    )
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[nnguard.Ledger]:
+    with nnguard.Ledger(tmp_path / "licenses.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def identity() -> nnguard.Identity:
+    return nnguard.Identity.generate()
+
+
+@pytest.fixture
+def desk(
+    ledger: nnguard.Ledger, key: nnguard.SigningKey, identity: nnguard.Identity
+) -> nnguard.Desk:
+    return nnguard.Desk(ledger, key, identity)
+
+
+def test_license_of_the_desk_unlocks_and_is_written_down(
+    desk: nnguard.Desk,
+    ledger: nnguard.Ledger,
+    tiers: list[nnguard.Locked],
+    release: nnguard.Stream,
+    key: nnguard.SigningKey,
+) -> None:
+    trial = tiers[-1].stream
+    license_ = desk.issue(
+        trial,
+        tiers[0].content_key,
+        to=CUSTOMER.recipient,
+        customer="Ada",
+        issued_at=START,
+        expires=START + DAY,
+    )
+    checks = nnguard.Checks(now=START)
+    full = nnguard.unlock(trial, license_, CUSTOMER, key.public_key, checks=checks)
+    assert bytes(full) == bytes(release)
+    (entry,) = ledger.entries()
+    terms = license_.terms
+    assert (entry.license_id, entry.customer, entry.product) == (terms.id, "Ada", "small")
+    assert (entry.tier, entry.recipient) == ("professional", CUSTOMER.recipient.id.hex())
+    assert (entry.issued_at, entry.not_before, entry.expires_at) == (START, START, START + DAY)
+    assert (entry.stream, entry.content_key_id) == (terms.stream, terms.lock)
+    assert nnguard.License.from_text(entry.armoured).encoded == license_.encoded
+
+
+def test_content_key_is_given_once(
+    desk: nnguard.Desk,
+    tiers: list[nnguard.Locked],
+    release: nnguard.Stream,
+    key: nnguard.SigningKey,
+) -> None:
+    trial = tiers[-1].stream
+    desk.issue(trial, tiers[0].content_key, to=CUSTOMER.recipient)
+    for tier, expected in (("professional", release), ("standard", tiers[0].stream)):
+        license_ = desk.issue(trial, to=CUSTOMER.recipient, tier=tier)
+        full = nnguard.unlock(trial, license_, CUSTOMER, key.public_key, tier=tier)
+        assert bytes(full) == bytes(expected)
+
+
+def test_key_of_a_lower_tier_does_not_displace_that_of_a_higher(
+    desk: nnguard.Desk, tiers: list[nnguard.Locked]
+) -> None:
+    trial = tiers[-1].stream
+    desk.issue(trial, tiers[0].content_key, to=CUSTOMER.recipient)
+    desk.issue(trial, tiers[1].content_key, to=CUSTOMER.recipient)
+    license_ = desk.issue(trial, to=CUSTOMER.recipient, tier="professional")
+    assert license_.terms.tier == "professional"
+
+
+def test_key_of_a_higher_tier_takes_the_place_of_a_lower(
+    desk: nnguard.Desk, tiers: list[nnguard.Locked]
+) -> None:
+    trial = tiers[-1].stream
+    desk.issue(trial, tiers[1].content_key, to=CUSTOMER.recipient)
+    desk.issue(trial, tiers[0].content_key, to=CUSTOMER.recipient)
+    license_ = desk.issue(trial, to=CUSTOMER.recipient, tier="professional")
+    assert license_.terms.tier == "professional"
+
+
+def test_another_desk_with_the_same_identity_goes_on(
+    desk: nnguard.Desk,
+    ledger: nnguard.Ledger,
+    tiers: list[nnguard.Locked],
+    identity: nnguard.Identity,
+    other_key: nnguard.SigningKey,
+) -> None:
+    desk.issue(tiers[0].stream, tiers[0].content_key, to=CUSTOMER.recipient)
+    again = nnguard.Desk(ledger, other_key, identity)
+    license_ = again.issue(tiers[0].stream, to=CUSTOMER.recipient)
+    assert license_.key_id == other_key.public_key.id.hex()
+    assert len(ledger.entries()) == 2
+
+
+def test_ledger_is_of_no_use_without_the_identity(
+    desk: nnguard.Desk,
+    ledger: nnguard.Ledger,
+    tiers: list[nnguard.Locked],
+    key: nnguard.SigningKey,
+) -> None:
+    desk.issue(tiers[0].stream, tiers[0].content_key, to=CUSTOMER.recipient)
+    for other in (None, nnguard.Identity.generate()):
+        with pytest.raises(nnguard.WrongKeyError, match="wrapped to another key"):
+            nnguard.Desk(ledger, key, other).issue(tiers[0].stream, to=CUSTOMER.recipient)
+    assert len(ledger.entries()) == 1
+
+
+def test_desk_without_identity_keeps_no_content_keys(
+    ledger: nnguard.Ledger, tiers: list[nnguard.Locked], key: nnguard.SigningKey
+) -> None:
+    desk = nnguard.Desk(ledger, key)
+    desk.issue(tiers[0].stream, tiers[0].content_key, to=CUSTOMER.recipient)
+    assert ledger.wrapped_content_key(tiers[0].content_key.id.hex()) is None
+    with pytest.raises(nnguard.KeyFormatError, match="no content key"):
+        desk.issue(tiers[0].stream, to=CUSTOMER.recipient)
+
+
+def test_what_is_not_issued_is_not_written_down(
+    desk: nnguard.Desk,
+    ledger: nnguard.Ledger,
+    tiers: list[nnguard.Locked],
+    release: nnguard.Stream,
+) -> None:
+    trial, content_key = tiers[-1].stream, tiers[0].content_key
+    stranger = nnguard.ContentKey.generate()
+    with pytest.raises(nnguard.WrongKeyError):
+        desk.issue(trial, stranger, to=CUSTOMER.recipient)
+    with pytest.raises(nnguard.UnlockError):
+        desk.issue(trial, content_key, to=CUSTOMER.recipient, tier="none")
+    with pytest.raises(nnguard.NoRecordError):
+        desk.issue(release, content_key, to=CUSTOMER.recipient)
+    with pytest.raises(ValueError, match="time zone"):
+        desk.issue(trial, content_key, to=CUSTOMER.recipient, expires=datetime(2026, 1, 1))
+    assert ledger.entries() == []
+    assert ledger.wrapped_content_key(tiers[-1].content_key.id.hex()) is None
+
+
+def test_revoked_license_is_on_the_list_and_no_longer_unlocks(
+    desk: nnguard.Desk,
+    ledger: nnguard.Ledger,
+    tiers: list[nnguard.Locked],
+    key: nnguard.SigningKey,
+) -> None:
+    trial = tiers[-1].stream
+    revoked, kept = (
+        desk.issue(trial, tiers[0].content_key, to=CUSTOMER.recipient, issued_at=START)
+        for _ in range(2)
+    )
+    assert desk.revocation_list(at=START).hashes == frozenset()
+    (entry,) = desk.revoke([revoked.terms.id[:12]], reason="refund", at=START + DAY)
+    assert (entry.license_id, entry.reason) == (revoked.terms.id, "refund")
+    assert ledger.get(revoked.terms.id).revoked_at == START + DAY
+    listed = desk.revocation_list(issuer="acme.ai", at=START + DAY)
+    checks = nnguard.Checks(now=START + DAY, revocations=listed, max_age=DAY)
+    assert nnguard.unlock(trial, kept, CUSTOMER, key.public_key, checks=checks)
+    with pytest.raises(nnguard.LicenseError) as caught:
+        nnguard.unlock(trial, revoked, CUSTOMER, key.public_key, checks=checks)
+    assert caught.value.reason is nnguard.Refusal.REVOKED
+
+
+def test_nothing_is_revoked_where_one_is_unknown(
+    desk: nnguard.Desk, ledger: nnguard.Ledger, tiers: list[nnguard.Locked]
+) -> None:
+    license_ = desk.issue(tiers[0].stream, tiers[0].content_key, to=CUSTOMER.recipient)
+    with pytest.raises(nnguard.LedgerError):
+        desk.revoke([license_.terms.id, "ff" * 16])
+    assert ledger.revoked_ids() == []
+    assert desk.revocation_list().hashes == frozenset()
+
+
+def test_trial_may_be_a_path(
+    desk: nnguard.Desk, tiers: list[nnguard.Locked], tmp_path: Path
+) -> None:
+    tiers[0].stream.save(tmp_path / "trial.nnc")
+    CUSTOMER.recipient.save(tmp_path / "ada.pub")
+    license_ = desk.issue(tmp_path / "trial.nnc", tiers[0].content_key, to=tmp_path / "ada.pub")
+    assert license_.terms.recipient == CUSTOMER.recipient.id.hex()

@@ -1,0 +1,214 @@
+"""The record of a lock says to the key what was replaced, and nothing to anybody else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import nnguard
+import samples
+from nnguard.crypto.cose import encode_cbor, parse_cbor
+from nnguard.hiding import RecordKind, embed, extract, plan_record
+from nnguard.locking.opening import lock_of, open_locks
+from nnguard.locking.record import LockContent, LockRecord, Replaced, Scrambled
+
+KEY = nnguard.ContentKey(bytes(range(32)))
+NONCE = bytes(12)
+DIGEST = bytes(range(32))
+INT32 = st.integers(-(1 << 30), 1 << 30)
+
+
+def make(unit: int, weights: dict[int, int], *, fitted: bool = False) -> Replaced:
+    positions = sorted(weights)
+    values = [weights[position] for position in positions]
+    return Replaced(unit, fitted, np.array(positions, np.int64), np.array(values, np.int32))
+
+
+def same(one: Sequence[Replaced], two: Sequence[Replaced]) -> bool:
+    return len(one) == len(two) and all(
+        (a.unit, a.parameter_optimisation) == (b.unit, b.parameter_optimisation)
+        and np.array_equal(a.positions, b.positions)
+        and np.array_equal(a.values, b.values)
+        for a, b in zip(one, two, strict=True)
+    )
+
+
+replaced_lists = st.lists(
+    st.builds(
+        make,
+        st.integers(0, 1 << 20),
+        st.dictionaries(st.integers(0, (1 << 24) - 1), INT32, min_size=1, max_size=40),
+        fitted=st.booleans(),
+    ),
+    max_size=4,
+)
+scrambled_lists = st.lists(st.builds(Scrambled, st.integers(0, 1 << 20), st.booleans()), max_size=4)
+
+
+@given(replaced_lists, scrambled_lists)
+def test_content_comes_back(replaced: list[Replaced], scrambled: list[Scrambled]) -> None:
+    content = LockContent(DIGEST, tuple(replaced), tuple(scrambled))
+    found = LockContent.parse(bytes(content))
+    assert found.digest == DIGEST
+    assert same(found.replaced, replaced)
+    assert found.scrambled == tuple(scrambled)
+    assert bytes(found) == bytes(content)
+
+
+def test_list_of_usual_weights_is_short() -> None:
+    """At 0.1 % of the weights, gaps take some 10 bits and values some 7."""
+    rng = np.random.default_rng(0)
+    positions = np.sort(rng.choice(100_000, 100, replace=False))
+    values = rng.integers(-40, 40, 100)
+    weights = dict(zip(positions.tolist(), values.tolist(), strict=True))
+    content = LockContent(DIGEST, (make(3, weights),), ())
+    assert len(bytes(content)) < 40 + 100 * 21 / 8 + 10
+
+
+CONTENT = LockContent(DIGEST, (make(3, {5: -7, 9: 2}),), (Scrambled(4, True),))
+
+
+def test_record_comes_back() -> None:
+    record = LockRecord.seal(KEY, NONCE, "förderer", CONTENT, b"header")
+    found = LockRecord.parse(record)
+    assert found.tier == "förderer"
+    assert bytes(found.open(KEY, b"header")) == bytes(CONTENT)
+
+
+def test_record_of_another_place_or_key_is_not_authentic() -> None:
+    found = LockRecord.parse(LockRecord.seal(KEY, NONCE, "full", CONTENT, b"header"))
+    for key, header in ((KEY, b"other"), (KEY.below(), b"header")):
+        with pytest.raises(nnguard.VerificationError, match="not authentic"):
+            found.open(key, header)
+
+
+def test_size_of_a_record_does_not_depend_on_its_place() -> None:
+    sizes = {len(LockRecord.seal(KEY, NONCE, "full", CONTENT, bytes(size))) for size in (0, 9, 999)}
+    assert len(sizes) == 1
+
+
+def test_nothing_of_the_content_is_readable() -> None:
+    record = LockRecord.seal(KEY, NONCE, "full", CONTENT, b"header")
+    assert DIGEST not in record
+    assert bytes(CONTENT)[-20:] not in record
+    large = LockContent(DIGEST, (make(3, dict.fromkeys(range(0, 9000, 9), -7)),), ())
+    records = [
+        LockRecord.seal(KEY, bytes([number] * 12), "full", large, b"header") for number in range(2)
+    ]
+    one, two = (LockRecord.parse(record).envelope.ciphertext for record in records)
+    common = sum(a == b for a, b in zip(one, two, strict=True))
+    assert common < len(one) / 50
+
+
+def test_no_bit_of_a_record_can_be_changed() -> None:
+    record = LockRecord.seal(KEY, NONCE, "full", CONTENT, b"header")
+    for bit in range(8 * len(record)):
+        changed = bytearray(record)
+        changed[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(nnguard.VerificationError):
+            LockRecord.parse(bytes(changed)).open(KEY, b"header")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [],
+        [DIGEST, []],
+        [DIGEST[:-1], [], []],
+        [DIGEST, [], [], []],
+        [DIGEST, [[1, 0, 1, 0, 0]], []],
+        [DIGEST, [[1, 2, 1, 0, 0, b"\xff"]], []],
+        [DIGEST, [[1, 0, 0, 0, 0, b"\xff"]], []],
+        [DIGEST, [[1, 0, 1, 0, 0, b""]], []],
+        [DIGEST, [[1, 0, 9, 0, 0, b"\xff"]], []],
+        [DIGEST, [[1, 0, 8, 0, 0, b"\xff"]], []],
+        [DIGEST, [[1, 0, 1, -1, 0, b"\xff"]], []],
+        [DIGEST, [[1, 0, 1, 1 << 63, 0, b"\xff" * 99]], []],
+        [DIGEST, [[1, 0, 1, 0, 64, b"\xff" * 99]], []],
+        [DIGEST, [[1, 0, 1, 0, 0, bytes(99)]], []],
+        [DIGEST, [], [[1]]],
+        [DIGEST, [], [[1, 2]]],
+        [DIGEST, [], [7]],
+        {"digest": DIGEST},
+    ],
+)
+def test_content_of_a_careless_vendor_is_refused(content: object) -> None:
+    with pytest.raises(nnguard.UnlockError, match="malformed"):
+        LockContent.parse(encode_cbor(content))
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"\x9f\xff", bytes(CONTENT)[:-1], b"\x80" * 5000])
+def test_content_that_is_not_cbor_is_refused(data: bytes) -> None:
+    with pytest.raises(nnguard.UnlockError, match="malformed"):
+        LockContent.parse(data)
+
+
+@pytest.fixture(scope="module")
+def locked() -> nnguard.Locked:
+    return nnguard.lock(nnguard.Stream.from_bytes(samples.small_stream()), fraction=0.005)
+
+
+def relock(locked: nnguard.Locked, content: LockContent) -> nnguard.Stream:
+    """Hide another lock under the same key in what carries the trial's."""
+    outer = extract(locked.stream)
+    seal = partial(LockRecord.seal, locked.content_key, NONCE, "full", content)
+    plan = plan_record(outer.original, RecordKind.LOCK, len(seal(b"")))
+    return plan.embed(seal(bytes(plan.header)))
+
+
+def open_all(stream: nnguard.Stream, key: nnguard.ContentKey) -> None:
+    open_locks(extract(stream), stream.sha256_of_units(), key)
+
+
+def test_lock_that_restores_something_else_is_refused(locked: nnguard.Locked) -> None:
+    outer = extract(locked.stream)
+    content = lock_of(outer).open(locked.content_key, bytes(outer.header))
+    wrong = LockContent(DIGEST, content.replaced, content.scrambled)
+    with pytest.raises(nnguard.UnlockError, match="not what was locked"):
+        open_all(relock(locked, wrong), locked.content_key)
+
+
+@pytest.mark.parametrize(
+    ("part", "complaint"),
+    [
+        (make(99, {1: 1}), "cannot be locked"),
+        (make(0, {1: 1}), "cannot be locked"),
+        (make(3, {1: 1}), "cannot be locked"),
+        (make(4, {3000: 1}), "weight that is not there"),
+        (make(4, {1: 1 << 30}), r"\w"),
+    ],
+    ids=["no unit", "not a tensor", "bias", "no weight", "huge"],
+)
+def test_lock_that_names_what_is_not_there_is_refused(
+    locked: nnguard.Locked, part: Replaced, complaint: str
+) -> None:
+    stream = relock(locked, LockContent(DIGEST, (part,), ()))
+    with pytest.raises(nnguard.UnlockError, match=complaint):
+        open_all(stream, locked.content_key)
+
+
+def test_record_of_another_stream_does_not_open_there(locked: nnguard.Locked) -> None:
+    """Whoever copies the record of a lock into another network copies nothing of use."""
+    record = extract(locked.stream).record
+    other = nnguard.Stream.from_bytes(samples.small_stream(seed=5))
+    with pytest.raises(nnguard.VerificationError, match="not authentic"):
+        open_all(embed(other, record, kind=RecordKind.LOCK), locked.content_key)
+
+
+def test_record_that_is_no_lock_is_refused(locked: nnguard.Locked) -> None:
+    model = nnguard.Stream.from_bytes(samples.small_stream())
+    for record in (b"", b"\x80", encode_cbor({"a": 1})):
+        with pytest.raises(nnguard.VerificationError):
+            open_all(embed(model, record, kind=RecordKind.LOCK), locked.content_key)
+    with pytest.raises(nnguard.NoRecordError, match="attachment"):
+        open_all(nnguard.attach(model, b"card"), locked.content_key)
+
+
+def test_record_is_deterministic_cbor(locked: nnguard.Locked) -> None:
+    record = extract(locked.stream).record
+    assert encode_cbor(parse_cbor(record)) == record
