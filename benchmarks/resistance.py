@@ -351,8 +351,9 @@ def draw(values: Mapping[str, Any], folder: Path) -> None:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for start in (*LOCKS, "from scratch"):
-        points = [values[f"{start}: training, {share:.0%} of the data"] for share in SHARES]
-        axes.plot([100 * s for s in SHARES], points, "o-", label=start)
+        found = {s: values.get(f"{start}: training, {s:.0%} of the data") for s in SHARES}
+        points = [(100 * s, score) for s, score in found.items() if score is not None]
+        axes.plot(*zip(*points, strict=True), "o-", label=start)
     axes.axhline(values["full"], color="grey", linestyle="--", label="the release")
     axes.set_xlabel("training images that the attacker has (% of 50,000)")
     axes.set_ylabel("accuracy after training (%)")
@@ -367,6 +368,7 @@ def draw(values: Mapping[str, Any], folder: Path) -> None:
              "turned": "largest turned", "pruned": "smallest pruned",
              "gradient signs": "gradient signs"}  # fmt: skip
     width = 0.8 / len(kinds)
+    kinds = {mark: label for mark, label in kinds.items() if any(mark in name for name in values)}
     for place, (mark, label) in enumerate(kinds.items()):
         best = [best_of(values, lock, mark) for lock in LOCKS]
         axes.bar(np.arange(len(LOCKS)) + place * width, best, width, label=label)
@@ -379,9 +381,8 @@ def draw(values: Mapping[str, Any], folder: Path) -> None:
 
 def best_of(values: Mapping[str, Any], lock: str, mark: str) -> float:
     """Return the best result of one kind of attack on a lock."""
-    return float(
-        max(v for name, v in values.items() if name.startswith(f"{lock}: ") and mark in name)
-    )
+    mine = [v for name, v in values.items() if name.startswith(f"{lock}: ") and mark in name]
+    return float(max(mine, default=0.0))
 
 
 if __name__ == "__main__":

@@ -101,6 +101,16 @@ def test_binding_asks_for_no_more_than_there_is(required: int) -> None:
         DeviceBinding.make(DEVICE, required)
 
 
+def test_trait_that_a_customer_sends_twice_counts_once() -> None:
+    """However it is spelt."""
+    trait, *others = json.loads(DEVICE.to_json())
+    twice = {"kind": "another", "sha256": trait["sha256"].upper()}
+    device = nnguard.Device.from_json(json.dumps([trait, twice, trait, *others]))
+    assert DeviceBinding.make(device, 3).to_json() == {"required": 3, "of": 3}
+    with pytest.raises(ValueError, match="3 traits; 4 are required"):
+        DeviceBinding.make(device, 4)
+
+
 def test_device_of_too_many_traits() -> None:
     device = nnguard.Device.of_values(("card", str(number)) for number in range(65))
     with pytest.raises(ValueError, match="65 traits"):

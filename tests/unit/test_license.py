@@ -151,6 +151,24 @@ def test_key_is_looked_for_among_all_that_are_trusted(
         license_.authenticate([])
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"customer": 7},
+        {"features": (1,)},
+        {"metadata": {"a": 1}},
+        {"grace": timedelta(seconds=-1)},
+        {"grace": timedelta(days=999_999_999)},
+    ],
+)
+def test_vendor_is_told_that_a_claim_cannot_be(
+    changes: dict[str, Any], key: nnguard.SigningKey
+) -> None:
+    """Not that the license was changed, which nobody has seen yet."""
+    with pytest.raises(ValueError, match="claim"):
+        License.make(make_terms(**changes), CONTENT_KEY, CUSTOMER.recipient, key)
+
+
 # What a vendor's signature does not make right
 
 

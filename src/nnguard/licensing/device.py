@@ -108,10 +108,11 @@ class DeviceBinding:
         Raises:
             ValueError: It has not so many.
         """
-        if not 0 < required <= len(device.traits) <= _MOST:
-            raise ValueError(f"the device has {len(device.traits)} traits; {required} are required")
         salt = secrets.token_bytes(_SALT_SIZE)
-        return cls(required, salt, tuple(sorted(_print(salt, d) for _, d in device.traits)))
+        prints = {_print(salt, digest) for _, digest in device.traits}
+        if not 0 < required <= len(prints) <= _MOST:
+            raise ValueError(f"the device has {len(prints)} traits; {required} are required")
+        return cls(required, salt, tuple(sorted(prints)))
 
     def matches(self, device: Device) -> int:
         """Return how many of the traits a device has."""

@@ -184,12 +184,17 @@ class License:
         """Wrap the content key to the customer and sign the license.
 
         Raises:
-            ValueError: The signer's signature does not verify with its own public key.
+            ValueError: A claim has not its type, or is out of range; or the signer's signature does
+                not verify with its own public key.
         """
         claims = terms.to_cwt()
         wrapped = recipient.wrap(content_key.secret, _WRAPPING + encode_cbor(claims))
         payload = encode_cbor({**claims, "key": wrapped})
-        return cls.parse(sign1(signer, {Label.KID: signer.public_key.id}, payload, _DOMAIN))
+        encoded = sign1(signer, {Label.KID: signer.public_key.id}, payload, _DOMAIN)
+        try:
+            return cls.parse(encoded)
+        except LicenseError:
+            raise ValueError("a claim has not its type, or is out of range") from None
 
     @classmethod
     def parse(cls, encoded: bytes) -> License:
