@@ -22,7 +22,7 @@ from vectors.toolbox import KEYS, SEEDS, VECTORS, Made, Vector
 
 FOLDER = Path(__file__).parent
 SPEC = FOLDER.parents[1] / "docs" / "SPEC.md"
-SPEC_VERSION = "1.0"
+SPEC_VERSION = "1.1"
 MODULES = (accepted, refused_streams, refused_changes, refused_records)
 """They register their vectors when they are imported."""
 
