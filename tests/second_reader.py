@@ -34,7 +34,7 @@ OFF, NONE = deepCABAC.HdspMode.AlwaysOff, np.zeros(2, np.int8)
 
 
 class Outcome(Exception):  # noqa: N818 (the specification's word)
-    """Why a stream was refused; `name` is one of the five of section 1."""
+    """Why a stream was refused; `name` is one of those of section 1."""
 
     def __init__(self, name: str, what: str, tensors: tuple[int, ...] = ()) -> None:
         super().__init__(f"{name}: {what}")
@@ -463,7 +463,7 @@ def key_id(key: Ed25519PublicKey) -> bytes:
 
 
 def verify(data: bytes, trust: list[Ed25519PublicKey]) -> tuple[dict[Any, Any], list[Taken]]:
-    """7: the outermost protected header, and all records that can be read, the outermost first.
+    """7: the outermost protected header, and all records down to a lock, the outermost first.
 
     Raises:
         Outcome: The stream is refused.
@@ -473,7 +473,7 @@ def verify(data: bytes, trust: list[Ed25519PublicKey]) -> tuple[dict[Any, Any], 
         raise Outcome("NoRecordError", f"kind {taken[0].kind}")
     header = check_signature(taken[0], trust)
     with contextlib.suppress(Outcome):
-        while taken[-1].layer > 1:
+        while taken[-1].layer > 1 and taken[-1].kind != 3:
             taken.append(take_out(taken[-1].original))
     return header, taken
 

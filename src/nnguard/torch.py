@@ -78,10 +78,12 @@ def load(
         FormatError: It is no stream, or damaged.
         LimitError: A tensor is too large.
         OSError: It cannot be read.
-        TypeError: A license without an identity, or the other way round.
+        TypeError: A license without an identity, or the other way round, or checks of no license.
     """
     if (license is None) != (identity is None):
         raise TypeError("a license and an identity belong together")
+    if license is None and checks is not None:
+        raise TypeError("there is no license to check")
     if license is not None and identity is not None:
         streams = [_unlocked(path, trust, license, identity, checks, original=original)]
         workers = workers if executor is not None or stays_in_memory() else 1
@@ -194,9 +196,9 @@ def importance(
     Returns:
         For each parameter, by name, an array of its shape. Frozen parameters are left out.
     """
-    training = module.training
+    training = {part: part.training for part in module.modules()}
     parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    sums = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    sums = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in parameters.items()}
     count = 0
     module.eval()
     try:
@@ -205,13 +207,14 @@ def importance(
             gradients = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
             for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True):
                 if gradient is not None:
-                    sums[name] += (parameter.detach() * gradient) ** 2
+                    sums[name] += (parameter.detach().float() * gradient.float()) ** 2
             count += 1
     finally:
-        module.train(training)
+        for part, mode in training.items():
+            part.training = mode
     if not count:
         raise ValueError("there is no batch to measure with")
-    return {name: (total / count).sqrt().float().cpu().numpy() for name, total in sums.items()}
+    return {name: (total / count).sqrt().cpu().numpy() for name, total in sums.items()}
 
 
 def evaluator(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import nnguard
 import nnguard.torch
@@ -128,8 +129,145 @@ def torch(path: Path, signer: nnguard.Signer) -> list[str]:
     return names + list(nnguard.torch.decompress(nnguard.Stream.open(path)))
 
 
+def accuracy(weights: Mapping[str, npt.NDArray[np.generic]]) -> float:
+    return float(np.mean([array.size for array in weights.values()]))
+
+
+def trials(path: Path, key: nnguard.SigningKey) -> nnguard.ContentKey:
+    locked: nnguard.Locked = nnguard.lock(
+        path,
+        target=0.4,
+        evaluate=accuracy,
+        tolerance=0.02,
+        max_fraction=1e-3,
+        importance={"conv.weight": np.ones((16, 3, 3, 3), np.float32)},
+        tier="full",
+        content_key=nnguard.ContentKey.generate(),
+        signer=key,
+        progress=lambda point: print(point.fraction, point.score),
+    )
+    curve: tuple[nnguard.CurvePoint, ...] = locked.curve
+    counts: tuple[int, int, int] = (locked.replaced, locked.scrambled, locked.weights)
+    locked.stream.save("trial.nnc", overwrite=bool(curve) and sum(counts) > 0)
+    stream: nnguard.Stream = nnguard.lock("release.nnc", fraction=1e-4, scramble=0.5).stream
+    tiers: list[nnguard.Locked] = nnguard.lock_tiers(
+        stream, [nnguard.Tier("professional", target=0.8), nnguard.Tier("standard", scramble=0.3)]
+    )
+    nnguard.plot_curves([locked, *tiers], path.parent / "curve.png", overwrite=True)
+    names: list[str] = [tier.tier for tier in tiers]
+    content_key: nnguard.ContentKey = tiers[0].content_key
+    content_key.save("content.key")
+    lower: nnguard.ContentKey = nnguard.ContentKey.load("content.key").below(len(names) - 1)
+    secret: bytes = lower.secret + lower.id
+    return nnguard.ContentKey(secret[:32])
+
+
+def customer(folder: Path) -> nnguard.Recipient:
+    identity: nnguard.Identity = nnguard.Identity.generate(post_quantum=True)
+    identity.save(folder / "ada.key", passphrase="secret", overwrite=True)
+    recipient: nnguard.Recipient = nnguard.Identity.load("ada.key", passphrase=None).recipient
+    recipient.save("ada.pub")
+    pem: bytes = nnguard.Recipient.load(folder / "ada.pub").pem
+    suite: str = recipient.suite
+    return nnguard.Recipient.from_pem(pem) if suite else recipient
+
+
+def issue(key: nnguard.ContentKey, signer: nnguard.Signer) -> nnguard.License:
+    device: nnguard.Device = nnguard.Device.from_json(nnguard.Device.this().to_json())
+    own: nnguard.Device = nnguard.Device.of_values([("serial", "4711")])
+    license_: nnguard.License = nnguard.issue_license(
+        "trial.nnc",
+        key,
+        to="ada.pub",
+        signer=signer,
+        customer="Ada",
+        product="resnet56",
+        issuer="acme.ai",
+        tier="standard",
+        expires=datetime(2027, 12, 31, tzinfo=timezone.utc),
+        not_before=datetime.now(timezone.utc),
+        issued_at=None,
+        grace=timedelta(days=7),
+        features=["export"],
+        metadata={"order": "7"},
+        device=device if device.traits else own,
+        device_traits=2,
+    )
+    license_.save(Path("ada.license"), overwrite=False)
+    return nnguard.License.from_text(str(license_))
+
+
+def sell(key: nnguard.ContentKey, signer: nnguard.Signer) -> list[str]:
+    with nnguard.Ledger("licenses.db") as ledger:
+        desk: nnguard.Desk = nnguard.Desk(ledger, signer, nnguard.Identity.load("desk.key"))
+        first: nnguard.License = desk.issue(Path("trial.nnc"), key, to="ada.pub", customer="Ada")
+        terms: nnguard.LicenseTerms = desk.issue("trial.nnc", to="eve.pub").terms
+        revoked: list[nnguard.Entry] = desk.revoke([first.terms.id, terms.id], reason="refund")
+        revocations: nnguard.RevocationList = desk.revocation_list(issuer="acme.ai")
+        revocations.save("acme.revoked", overwrite=True)
+        entries: list[nnguard.Entry] = ledger.entries(customer="Ada", product="", revoked=None)
+        entry: nnguard.Entry = ledger.get(first.terms.id)
+        when: datetime | None = entry.revoked_at
+    empty = nnguard.RevocationList.make([], signer)
+    gone: bool = empty.revokes(terms.id) or nnguard.RevocationList.load("acme.revoked") is empty
+    return [each.customer for each in (*revoked, *entries)] if when and not gone else []
+
+
+def unlock(license_: nnguard.License) -> nnguard.LicenseTerms | None:
+    checks: nnguard.Checks = nnguard.Checks(
+        now=datetime.now(timezone.utc),
+        device=nnguard.Device.this(),
+        revocations="acme.revoked",
+        max_age=timedelta(days=7),
+        state=Path("newest"),
+    )
+    status: nnguard.LicenseStatus = nnguard.check_license(license_, "vendor.pub", checks=checks)
+    terms: nnguard.LicenseTerms = status.terms
+    ends: datetime | None = terms.expires_at
+    wanted: bool = "export" in terms.features and terms.metadata.get("order") == "7"
+    full: nnguard.Stream = nnguard.unlock(
+        "trial.nnc",
+        Path("ada.license") if status.in_grace else license_,
+        nnguard.Identity.load("ada.key"),
+        ["vendor.pub"],
+        tier="standard",
+        checks=checks,
+        mark=wanted and ends is not None,
+        progress=lambda count: None,
+    )
+    mark: nnguard.LicenseTerms | None = nnguard.verify(full, "vendor.pub").licensed_to
+    return mark
+
+
+def torch_trial(module: Any, batches: list[Any]) -> nnguard.Locked:
+    state = nnguard.torch.load(
+        "trial.nnc",
+        trust="vendor.pub",
+        license="ada.license",
+        identity=Path("ada.key"),
+        checks=nnguard.Checks(),
+    )
+    nnguard.torch.load_into(
+        module, "trial.nnc", ["vendor.pub"], license="ada.license", identity="ada.key"
+    )
+    importance: dict[str, npt.NDArray[np.float32]] = nnguard.torch.importance(
+        module, batches, lambda network, batch: network(batch).sum()
+    )
+    score: Callable[[Mapping[str, Any]], float] = nnguard.torch.evaluator(
+        module, lambda network: float(len(state))
+    )
+    return nnguard.lock("release.nnc", target=0.4, evaluate=score, importance=importance)
+
+
 def explain(error: nnguard.NnguardError) -> str:
     match error:
+        case nnguard.LicenseError(reason=nnguard.Refusal.EXPIRED | nnguard.Refusal.REVOKED):
+            return "ask the vendor for a new license"
+        case nnguard.LicenseError():
+            reason: nnguard.Refusal = error.reason
+            return reason.value
+        case nnguard.UnlockError() | nnguard.LedgerError() | nnguard.LimitError():
+            return str(error)
         case nnguard.VerificationError():
             return ", ".join(error.tensors)
         case nnguard.CapacityError():

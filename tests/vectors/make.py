@@ -3,9 +3,9 @@
     python tests/vectors/make.py              here, and the worked example in docs/SPEC.md
     python tests/vectors/make.py FOLDER       there, and nothing else
 
-Every vector has a function of its own and one outcome. All keys, times and weights are fixed, so
-running it again changes nothing. The private keys are published: they are for tests, never to be
-trusted.
+Every vector has a function of its own and one outcome. All keys, nonces, times and weights are
+fixed, so running it again changes nothing. The private keys are published: they are for tests,
+never to be trusted.
 """
 
 from __future__ import annotations
@@ -16,21 +16,38 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vectors import accepted, refused_changes, refused_records, refused_streams
+from vectors import (
+    accepted,
+    licenses,
+    locks,
+    refused_changes,
+    refused_contents,
+    refused_licenses,
+    refused_locks,
+    refused_records,
+    refused_sales,
+    refused_streams,
+)
 from vectors.example import EXAMPLE, example, with_example
+from vectors.selling import CONTENT_KEYS, CUSTOMER_SEEDS, CUSTOMERS
 from vectors.toolbox import KEYS, SEEDS, VECTORS, Made, Vector
 
 FOLDER = Path(__file__).parent
 SPEC = FOLDER.parents[1] / "docs" / "SPEC.md"
 SPEC_VERSION = "1.1"
-MODULES = (accepted, refused_streams, refused_changes, refused_records)
+MODULES = (
+    *(accepted, refused_streams, refused_changes, refused_records),
+    *(locks, refused_locks, refused_contents),
+    *(licenses, refused_licenses, refused_sales),
+)
 """They register their vectors when they are imported."""
 
 
 def entry(item: Vector, made: Made) -> dict[str, Any]:
     """What `vectors.json` says of a vector."""
     found: dict[str, Any] = {
-        "file": f"{item.name}.nnc",
+        "name": item.name,
+        "file": f"{made.file or item.name}.nnc",
         "about": item.about,
         "operation": item.operation,
         "expect": item.expect,
@@ -39,7 +56,28 @@ def entry(item: Vector, made: Made) -> dict[str, Any]:
         found["message"] = item.message
     if made.original is not None:
         found["original_sha256"] = hashlib.sha256(made.original).hexdigest()
-    return {**found, **dict(made.details)}
+    texts = {suffix: f"{item.name}.{suffix}" for suffix, _ in made.texts}
+    return {**found, **texts, **dict(made.details)}
+
+
+def write(folder: Path, item: Vector, made: Made) -> None:
+    """Write the files of a vector."""
+    if not made.file:
+        (folder / f"{item.name}.nnc").write_bytes(made.data)
+    for suffix, text in made.texts:
+        (folder / f"{item.name}.{suffix}").write_bytes(text.encode())
+
+
+def customers() -> dict[str, Any]:
+    """What there is to know of the customers: raw private keys, and the identifiers."""
+    return {
+        name: {
+            "x25519_private": x25519.hex(),
+            **({} if mlkem is None else {"mlkem768_seed": mlkem.hex()}),
+            "kid": CUSTOMERS[name].recipient.id.hex(),
+        }
+        for name, (x25519, mlkem) in CUSTOMER_SEEDS.items()
+    }
 
 
 def main(folder: Path) -> None:
@@ -47,7 +85,7 @@ def main(folder: Path) -> None:
     entries = []
     for item in VECTORS:
         made = item.make()
-        (folder / f"{item.name}.nnc").write_bytes(made.data)
+        write(folder, item, made)
         entries.append(entry(item, made))
     keys = {
         name: {
@@ -62,6 +100,8 @@ def main(folder: Path) -> None:
         "warning": "The private keys are published: they are TEST KEYS, never trust them.",
         "keys": keys,
         "trusted": ["vendor"],
+        "content_keys": {name: key.secret.hex() for name, key in CONTENT_KEYS.items()},
+        "customers": customers(),
         "vectors": entries,
     }
     text = json.dumps(listing, indent=1, ensure_ascii=False) + "\n"

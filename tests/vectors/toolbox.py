@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import nnguard
 import stock
-from nnguard.hiding import candidates, extract, hqim
-from nnguard.hiding.carriers import stride_of
+from nnguard.hiding import candidates, hqim
+from nnguard.hiding.carriers import outermost_layer, stride_of
 from nnguard.hiding.frame import Carrier, FrameHeader, frame_record
 from nnguard.hiding.hqim import Peak
 from nnguard.records import model_digest
@@ -35,11 +35,21 @@ DOMAIN = b"nnguard signature v1\0"
 
 @dataclass(frozen=True)
 class Made:
-    """A file, and what goes with it; `original` is what a reader MUST get back."""
+    """A file, and what goes with it.
 
-    data: bytes
+    Attributes:
+        data: The stream.
+        original: What a reader MUST get back.
+        details: What else `vectors.json` says.
+        texts: Files beside it: suffix and text.
+        file: Vector that has this stream in its file already, if one has.
+    """
+
+    data: bytes = b""
     original: bytes | None = None
     details: tuple[tuple[str, Any], ...] = ()
+    texts: tuple[tuple[str, str], ...] = ()
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -176,18 +186,22 @@ def envelope(stream: Stream, aad: bytes, **changes: Any) -> bytes:
 
 
 def hide(
-    stream: Stream, make_record: Callable[[bytes], bytes], kind: int = 1, carriers: int = 1
+    stream: Stream,
+    make_record: Callable[[bytes], bytes],
+    kind: int = 1,
+    carriers: int = 1,
+    domain: bytes = DOMAIN,
 ) -> Stream:
     """Hide a record that is made once the header is known."""
     header = plan(stream, kind, len(make_record(b"")), carriers)
-    record = make_record(DOMAIN + bytes(header))
+    record = make_record(domain + bytes(header))
     return place(stream, header.carriers, frame_record(header, record))
 
 
 def plan(stream: Stream, kind: int, size: int, count: int = 1) -> FrameHeader:
     """Choose peaks from the middle outwards on both sides, in as many carriers; not a good plan."""
-    found = [(at, tensor_of(stream, at)) for at in candidates(stream)]
-    found = [(at, tensor) for at, tensor in found if np.count_nonzero(tensor.indices) > size]
+    tensors = ((at, find_settings(stream[at])) for at in candidates(stream))
+    found = [(at, t) for at, t in tensors if t and np.count_nonzero(t.indices) > size]
     carriers = []
     for at, tensor in found[:count]:
         stride, peaks = stride_of(tensor.header), []
@@ -198,10 +212,8 @@ def plan(stream: Stream, kind: int, size: int, count: int = 1) -> FrameHeader:
                 break
         carriers.append(Carrier(at, tensor.parameter_optimisation, tuple(peaks)))
     assert len(carriers) == count
-    try:
-        layer = 1 + extract(stream).header.layer
-    except nnguard.NoRecordError:
-        layer = 1
+    primary = found[0][1]
+    layer = 1 + outermost_layer(primary.indices, stride_of(primary.header))
     return FrameHeader(kind, layer, size, tuple(carriers))
 
 

@@ -1,0 +1,267 @@
+"""The second reader, continued: licenses and marks, written from `docs/SPEC.md`, 6.5 and 11, alone.
+
+Nothing of nnguard is used here.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import cbor2
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+import second_reader
+from second_hpke import Customer
+from second_reader import Outcome, Taken, key_id, model_digest, read_cbor, split
+from second_unlocker import Opened, ascends, open_locks, read_lock
+
+__all__ = ["Deployment", "Refused", "unlock", "verify"]
+
+
+class Refused(Outcome):
+    """A LicenseError, with its reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("LicenseError", reason)
+        self.reason = reason
+
+
+# 11.1: licenses
+
+
+REQUIRED = {5: int, 6: int, 7: 16, "grace": int, "stream": 32, "opens": 32, "lock": 8, "to": 8}
+REQUIRED |= {"key": bytes}
+OPTIONAL = {1: str, 2: str, 4: int, "product": str, "tier": str}
+OPTIONAL |= {"features": list, "meta": dict, "device": list}
+
+
+def unarmour(label: str, text: str) -> bytes:
+    found = re.search(f"-----BEGIN {label}-----(.*?)-----END {label}-----", text, re.DOTALL)
+    body = re.sub(r"[\s\ufeff>|]", "", found[1]) if found else ""
+    try:
+        data = base64.b64decode(body, validate=True)
+    except ValueError:
+        data = b""
+    if not data or base64.b64encode(data).decode() != body:
+        raise Refused("malformed")
+    return data
+
+
+def read_signed(encoded: bytes) -> tuple[list[bytes], dict[Any, Any]]:
+    """The fields of a COSE_Sign1 with `alg` and `kid`, and its claims; the form only."""
+    try:
+        protected, _, payload, signature = read_cbor(encoded).value
+        kid, claims = read_cbor(protected)[4], read_cbor(payload)
+        header = cbor2.dumps({1: -8, 4: kid}, canonical=True)
+        again = cbor2.dumps(cbor2.CBORTag(18, [header, {}, payload, signature]))
+    except (Outcome, AttributeError, TypeError, ValueError, LookupError):
+        raise Refused("malformed") from None
+    fields = [protected, payload, signature, kid]
+    typed = all(type(field) is bytes for field in fields) and type(claims) is dict
+    if not typed or len(signature) != 64 or again != encoded:
+        raise Refused("malformed")
+    return fields, claims
+
+
+def read_license(encoded: bytes) -> tuple[list[bytes], dict[Any, Any]]:
+    fields, claims = read_signed(encoded)
+    kinds = REQUIRED | {key: kind for key, kind in OPTIONAL.items() if key in claims}
+    if claims.keys() != kinds.keys() or not all(
+        (type(claims[key]) is bytes and len(claims[key]) == kind)
+        if isinstance(kind, int)
+        else type(claims[key]) is kind and (kind in (int, bytes) or claims[key])
+        for key, kind in kinds.items()
+    ):
+        raise Refused("malformed")
+    meta = claims.get("meta", {})
+    texts = [*claims.get("features", []), *meta, *meta.values()]
+    times = [claims[5], claims[6]]
+    times += [claims[4], claims[4] + claims["grace"]] if 4 in claims else []
+    well_formed = all(type(text) is str for text in texts) and claims["grace"] >= 0
+    if not well_formed or not all(map(is_time, times)) or not is_binding(claims.get("device")):
+        raise Refused("malformed")
+    return fields, claims
+
+
+def is_time(seconds: int) -> bool:
+    try:
+        return datetime.fromtimestamp(seconds, timezone.utc).year > 0
+    except (ValueError, OverflowError, OSError):
+        return False
+
+
+def is_binding(device: Any) -> bool:
+    if device is None:
+        return True
+    if [type(part) for part in device] != [int, bytes, bytes] or len(device[2]) % 16:
+        return False
+    prints = chunks(device[2], 16)
+    return len(device[1]) == 16 and 0 < device[0] <= len(prints) <= 64 and ascends(prints)
+
+
+def chunks(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def authenticate(fields: list[bytes], label: bytes, trust: list[Ed25519PublicKey]) -> None:
+    protected, payload, signature, kid = fields
+    key = next((key for key in trust if key_id(key) == kid), None)
+    if key is None:
+        raise Outcome("WrongKeyError", kid.hex())
+    try:
+        key.verify(signature, cbor2.dumps(["Signature1", protected, label + b"\0", payload]))
+    except InvalidSignature:
+        raise Refused("malformed") from None
+
+
+def read_list(text: str, trust: list[Ed25519PublicKey]) -> tuple[int, list[bytes]]:
+    """11.2: when, and the hashes."""
+    fields, claims = read_signed(unarmour("NNGUARD REVOCATION LIST", text))
+    kinds = {key: type(value) for key, value in claims.items()}
+    hashes = claims.get("revoked", b"")
+    if kinds != {1: str, 6: int, "revoked": bytes} or len(hashes) % 32 or not is_time(claims[6]):
+        raise Refused("malformed")
+    if not ascends(chunks(hashes, 32)):
+        raise Refused("malformed")
+    authenticate(fields, b"nnguard revocation list v1", trust)
+    return claims[6], chunks(hashes, 32)
+
+
+# 11.3: unlocking
+
+
+@dataclass
+class Deployment:
+    """What a reader knows besides the license: times in seconds, traits as kind and value."""
+
+    now: int
+    seen: int | None = None
+    revocations: str | None = None
+    max_age: int | None = None
+    traits: tuple[tuple[str, str], ...] = ()
+    tier: str | None = None
+
+
+def check_license(claims: dict[Any, Any], here: Deployment, trust: list[Ed25519PublicKey]) -> bool:
+    """Steps 2 to 7, from the list on; whether it is in grace."""
+    listed = None if here.revocations is None else read_list(here.revocations, trust)
+    newest = max(claims[6], *(() if listed is None else (listed[0],)), here.seen or claims[6])
+    if here.now < newest - 300:
+        raise Refused("clock-set-back")
+    mark = hashlib.sha256(b"nnguard revoked license v1\0" + claims[7]).digest()
+    if listed and mark in listed[1]:
+        raise Refused("revoked")
+    if here.max_age is not None and (listed is None or here.now - listed[0] > here.max_age):
+        raise Refused("stale-revocations")
+    if here.now < claims[5]:
+        raise Refused("not-yet-valid")
+    if 4 in claims and here.now >= claims[4] + claims["grace"]:
+        raise Refused("expired")
+    required, salt, prints = claims.get("device", (0, b"", b""))
+    found = {print_of(salt, kind, value) for kind, value in here.traits}
+    if len(found.intersection(chunks(prints, 16))) < required:
+        raise Refused("other-device")
+    if here.tier is not None and claims.get("tier", "") != here.tier:
+        raise Refused("other-tier")
+    return 4 in claims and here.now >= claims[4]
+
+
+def print_of(salt: bytes, kind: str, value: str) -> bytes:
+    trait = b"nnguard device trait v1\0" + kind.encode() + b"\0" + value.encode()
+    data = b"nnguard device binding v1\0" + hashlib.sha256(trait).digest()
+    return hmac.digest(salt, data, "sha256")[:16]
+
+
+def unlock(
+    data: bytes,
+    license_text: str,
+    customer: Customer,
+    trust: list[Ed25519PublicKey],
+    here: Deployment,
+) -> tuple[Opened, bool]:
+    """11.3: what the license opens, and whether it is in grace.
+
+    Raises:
+        Outcome: The license does not unlock the trial.
+    """
+    units = split(data)
+    second_reader.eligible(units)
+    fields, claims = read_license(unarmour("NNGUARD LICENSE", license_text))
+    authenticate(fields, b"nnguard license v1", trust)
+    in_grace = check_license(claims, here, trust)
+    rest = {label: value for label, value in claims.items() if label != "key"}
+    info = b"nnguard license content key v1\0" + cbor2.dumps(rest, canonical=True)
+    content_key = customer.unwrap(claims["key"], info) if claims["to"] == customer.id else None
+    if content_key is None:
+        raise Outcome("WrongKeyError", claims["to"].hex())
+    outer = outermost(units)
+    check_binding(units, outer, claims)
+    if outer is None:
+        raise Outcome("NoRecordError", "not locked")
+    if outer.kind == 1:
+        second_reader.check_signature(outer, trust)
+    opened = open_locks(data, content_key)
+    if model_digest(opened.units) != claims["opens"]:
+        raise Outcome("UnlockError", "not what the license says")
+    check_result(opened, trust)
+    return opened, in_grace
+
+
+def outermost(units: list[bytes]) -> Taken | None:
+    try:
+        return second_reader.take_out(units)
+    except Outcome as outcome:
+        if outcome.name == "NoRecordError":
+            return None
+        raise
+
+
+def check_binding(units: list[bytes], outer: Taken | None, claims: dict[Any, Any]) -> None:
+    """Step 9."""
+    if model_digest(units) == claims["stream"]:
+        return
+    inner = outermost(outer.original) if outer and outer.kind == 1 else outer
+    if inner and inner.kind == 3 and read_lock(inner.record)[0][4] == claims["lock"]:
+        raise Outcome("VerificationError", "the trial was changed")
+    raise Refused("other-stream")
+
+
+def check_result(opened: Opened, trust: list[Ed25519PublicKey]) -> None:
+    """Step 12."""
+    try:
+        inner = outermost(opened.units)
+    except Outcome as outcome:
+        if outcome.name != "FormatError":
+            raise
+        return
+    if inner and inner.kind == 1:
+        second_reader.check_signature(inner, trust)
+
+
+def verify(
+    data: bytes, trust: list[Ed25519PublicKey]
+) -> tuple[dict[Any, Any], list[Taken], dict[Any, Any] | None]:
+    """7 and 6.5: what `second_reader.verify` gives, and the claims of a mark, if there is one.
+
+    Raises:
+        Outcome: The stream is refused.
+    """
+    taken = second_reader.take_out(split(data))
+    if taken.kind != 4:
+        return (*second_reader.verify(data, trust), None)
+    try:
+        fields, claims = read_license(taken.record)
+        authenticate(fields, b"nnguard license v1", trust)
+    except Refused:
+        raise Outcome("VerificationError", "the mark was changed") from None
+    header, below = second_reader.verify(b"".join(taken.original), trust)
+    if claims["opens"] != model_digest(taken.original):
+        raise Outcome("VerificationError", "the mark is that of another stream")
+    return header, below, claims

@@ -1,0 +1,196 @@
+"""Vectors of locks that open, and of what `verify` says of locks and marks."""
+
+from __future__ import annotations
+
+from nnguard.hiding.embedding import extract
+from nnguard.stream import Stream
+from vectors.selling import (
+    CONTENT_KEYS,
+    FULL,
+    LICENSE_ID,
+    content_of,
+    license_of,
+    lock,
+    opens,
+    replaced_entry,
+    spread,
+)
+from vectors.toolbox import (
+    CLAIMS,
+    ISSUED,
+    Made,
+    carrier_of,
+    describe,
+    hide,
+    several,
+    sign,
+    small,
+    tensor_of,
+    vector,
+)
+
+CLAIMED = {**CLAIMS, "issued_at": ISSUED.isoformat(), "metadata": {}}
+LOWER = CONTENT_KEYS["lower"]
+
+
+def large() -> Stream:
+    """One tensor with room for several records."""
+    return several(1, (120, 140), dependent=False)
+
+
+def locked(stream: Stream, **options: object) -> Stream:
+    unit = carrier_of(stream)
+    return lock(stream, {unit: spread(stream, unit)}, **options)
+
+
+def marked(stream: Stream, license_: bytes) -> Stream:
+    return hide(stream, lambda _: license_, kind=4)
+
+
+@vector("opens", operation="open")
+def lock_urq() -> Made:
+    """Twelve indices of one tensor were replaced; the record is in the same."""
+    stream = small()
+    return opens(locked(stream), stream, ["full"])
+
+
+@vector("opens", operation="open")
+def lock_tcq() -> Made:
+    """The same, trellis-coded."""
+    stream = small(dependent=True)
+    return opens(locked(stream), stream, ["full"])
+
+
+@vector("opens", operation="open")
+def lock_quick() -> Made:
+    """The degraded tensor is encoded without parameter optimisation, the original with it."""
+    stream = small(dependent=True)
+    return opens(locked(stream, quick=True), stream, ["full"])
+
+
+@vector("opens", operation="open")
+def lock_first_and_last() -> Made:
+    """The first and the last index of a tensor, and the order 0 of both codes."""
+    stream = large()
+    unit = carrier_of(stream)
+    tensor = tensor_of(stream, unit)
+    positions = [0, tensor.indices.size - 1]
+    assert tensor.indices.reshape(-1)[positions].all()
+    content = content_of(stream, {unit: positions}, [])
+    content[1] = [replaced_entry(tensor, unit, positions, g=0, v=0)]
+    return opens(lock(stream, {unit: positions}, content=content), stream, ["full"])
+
+
+@vector("opens", operation="open")
+def lock_scrambled() -> Made:
+    """All signs of a tensor that carries nothing are scrambled, trellis-coded."""
+    stream = several(2, (50, 60), dependent=True)
+    return opens(lock(stream, {}, [carrier_of(stream) + 1]), stream, ["full"])
+
+
+@vector("opens", operation="open")
+def lock_both() -> Made:
+    """Replaced in two tensors, one of which is scrambled, too: that is undone first."""
+    stream = several(2, (50, 60), dependent=False)
+    units = [carrier_of(stream), carrier_of(stream) + 1]
+    trial = lock(stream, {unit: spread(stream, unit) for unit in units}, units[:1])
+    return opens(trial, stream, ["full"])
+
+
+@vector("opens", operation="open")
+def lock_two_carriers() -> Made:
+    """The directory is part of what is authenticated."""
+    stream = several(2, (50, 60), dependent=False)
+    return opens(locked(stream, carriers=2), stream, ["full"])
+
+
+@vector("opens", operation="open")
+def lock_nothing() -> Made:
+    """A lock that changed nothing, of a tier without a name."""
+    stream = small()
+    return opens(lock(stream, {}, header={"tier": ""}), stream, [""])
+
+
+@vector("opens", operation="open")
+def lock_tiers() -> Made:
+    """Two locks; the outer one has a key that is derived from the inner one's."""
+    stream = small()
+    trial = locked(locked(stream), key=LOWER, header={"tier": "lower"})
+    return opens(trial, stream, ["lower", "full"])
+
+
+@vector("opens", operation="open")
+def lock_lower_tier() -> Made:
+    """The same file with the key of the lower tier: its lock alone is opened."""
+    inner = locked(small())
+    made = opens(locked(inner, key=LOWER), inner, ["lower"], "lower")
+    return Made(original=made.original, details=made.details, file="lock_tiers")
+
+
+@vector("opens", operation="open")
+def lock_eighth_tier() -> Made:
+    """The key of the outer lock is derived seven times; keys between may be missing."""
+    stream = small()
+    trial = locked(locked(stream), key=FULL.below(7), header={"tier": "eighth"})
+    return opens(trial, stream, ["eighth", "full"])
+
+
+@vector("opens", operation="open")
+def lock_signatures_between() -> Made:
+    """Signed, locked, signed, locked, signed: what is between locks is taken off."""
+    release = sign(large())
+    inner = sign(locked(release))
+    trial = sign(locked(inner, key=LOWER, header={"tier": "lower"}))
+    return opens(trial, release, ["lower", "full"])
+
+
+@vector("verifies")
+def signed_lock() -> Made:
+    """A signed trial of a signed release: what is below the lock is not looked at."""
+    trial = locked(sign(small()))
+    nested = [{"kind": "lock", "kid": ""}]
+    layers = extract(sign(trial)).header.layer
+    assert layers > 2
+    details = describe(trial, {"claims": CLAIMED, "nested": nested, "layers": 2})
+    return Made(bytes(sign(trial)), bytes(trial), details)
+
+
+@vector("verifies")
+def mark() -> Made:
+    """A license on top of the signed release that it opens."""
+    return with_mark(sign(small()))
+
+
+@vector("verifies")
+def mark_on_lock() -> Made:
+    """A license of a lower tier, on top of a signed stream that is locked in turn."""
+    return with_mark(sign(locked(large())), nested=[{"kind": "lock", "kid": ""}])
+
+
+def with_mark(release: Stream, nested: list[dict[str, str]] | None = None) -> Made:
+    license_ = license_of(small(), release)
+    original = extract(release).original
+    details = {"claims": CLAIMED, "licensed_to": LICENSE_ID.hex(), "layers": 1 + len(nested or [])}
+    details |= {"nested": nested} if nested else {}
+    return Made(bytes(marked(release, license_)), bytes(original), describe(original, details))
+
+
+@vector("NoRecordError: the outermost record is a lock", message="not a signature: lock")
+def lock_outermost() -> Made:
+    """A trial that is not signed."""
+    return Made(bytes(locked(sign(small()))))
+
+
+@vector("NoRecordError: no signature below the mark", message="holds no record")
+def mark_without_signature() -> Made:
+    """A mark on a release that was never signed."""
+    release = small()
+    return Made(bytes(marked(release, license_of(small(), release))))
+
+
+@vector("NoRecordError: mark below the mark", message="license")
+def mark_twice() -> Made:
+    """Only one mark is taken off."""
+    release = sign(large())
+    below = marked(release, license_of(small(), release))
+    return Made(bytes(marked(below, license_of(small(), below))))

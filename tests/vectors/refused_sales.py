@@ -1,0 +1,175 @@
+"""Vectors of licenses that hold, but do not open the trial; and of marks that are refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from nnguard.stream import Stream
+from vectors.licenses import sale, sold, with_trial
+from vectors.locks import LOWER, large, locked, marked
+from vectors.refused_licenses import issued
+from vectors.selling import CONTENT_KEYS, FULL, armour, license_of
+from vectors.toolbox import OTHER, Made, edit, position, sign, small, vector
+
+
+def refused(trial: Stream, release: Stream, **changes: Any) -> Made:
+    """A trial of its own that a license does not open."""
+    return without_result(with_trial(trial, release, license_of(trial, release, **changes)))
+
+
+def without_result(made: Made) -> Made:
+    details = tuple(item for item in made.details if item[0] not in ("tiers", "in_grace"))
+    return replace(made, original=None, details=details)
+
+
+# The customer
+
+
+@vector("WrongKeyError: license of another customer", message="made out to", operation="unlock")
+def license_other_customer() -> Made:
+    """Ada's license, Eve's key."""
+    return sold(issued(), customer="eve")
+
+
+@vector("WrongKeyError: content key of another customer", message="made out", operation="unlock")
+def license_wrapped_to_other() -> Made:
+    """It names Ada, and the content key is wrapped to Eve."""
+    return sold(issued(wrapped_to="eve"))
+
+
+@vector("WrongKeyError: content key of other claims", message="made out to", operation="unlock")
+def license_bound_to_others() -> Made:
+    """The content key of another license to the same customer."""
+    return sold(issued(bound_to={"product": "large"}))
+
+
+# The trial
+
+
+@vector("FormatError: no trial, no license", message="are left", operation="unlock")
+def license_of_no_stream() -> Made:
+    """The trial lacks its last byte, the license its last line: the trial is looked at first."""
+    made = sold("\n".join(armour(issued()).splitlines()[:-1]), file="")
+    return replace(made, data=bytes(sale()[0])[:-1])
+
+
+@vector("LicenseError: other-stream", message="another stream", operation="unlock")
+def license_of_other_stream() -> Made:
+    """A trial that was locked with another content key."""
+    other = sign(locked(small(), key=CONTENT_KEYS["other"]))
+    made = refused(other, small())
+    return replace(made, texts=sold(issued()).texts)
+
+
+@vector("LicenseError: other-stream", message="another stream", operation="unlock")
+def license_of_unlocked_stream() -> Made:
+    """A stream without any record."""
+    made = refused(small(), small())
+    return replace(made, texts=sold(issued()).texts)
+
+
+@vector("VerificationError: trial changed", message="since the license", operation="unlock")
+def trial_changed() -> Made:
+    """One bit of a tensor that carries nothing; the lock is that of the license."""
+    release = small()
+    trial = sign(locked(release))
+    made = refused(trial, release)
+    return replace(made, data=edit(trial, position(trial, "fc.weight"), -5))
+
+
+@vector("VerificationError: signature taken off the trial", message="since", operation="unlock")
+def trial_stripped() -> Made:
+    """The license is for the signed trial."""
+    release = small()
+    bare = locked(release)
+    license_ = license_of(sign(bare), release)
+    return without_result(with_trial(bare, release, license_))
+
+
+@vector("NoRecordError: trial is not locked", message="holds no record", operation="unlock")
+def trial_without_record() -> Made:
+    """A license for a stream without any record."""
+    return refused(small(), small())
+
+
+@vector("NoRecordError: trial is signed, not locked", message="record", operation="unlock")
+def trial_signed_only() -> Made:
+    """A license for a signed release."""
+    return refused(sign(small()), small())
+
+
+@vector("WrongKeyError: trial signed by another vendor", message="signed with", operation="unlock")
+def trial_of_other_vendor() -> Made:
+    """The license is by the vendor, the trial's signature is not."""
+    release = small()
+    return refused(sign(locked(release), OTHER), release)
+
+
+@vector("WrongKeyError: content key of another lock", message="locked with", operation="unlock")
+def license_with_other_content_key() -> Made:
+    """All is right but for the 32 bytes."""
+    wrong = CONTENT_KEYS["other"]
+    return sold(issued(content_key=wrong, claims={"lock": FULL.id}))
+
+
+# The result
+
+
+@vector("UnlockError: license promises another result", message="license says", operation="unlock")
+def license_of_other_result() -> Made:
+    """`opens` is the digest of another stream."""
+    return sold(license_of(sale()[0], small()))
+
+
+@vector("UnlockError: license promises the higher tier", message="license says", operation="unlock")
+def license_of_higher_result() -> Made:
+    """The content key opens the lower tier."""
+    release = sign(large())
+    trial = locked(locked(release), key=LOWER)
+    return refused(trial, release, content_key=LOWER)
+
+
+@vector("WrongKeyError: release signed by another vendor", message="signed", operation="unlock")
+def release_of_other_vendor() -> Made:
+    """The vendor sells what another signed."""
+    release = sign(large(), OTHER)
+    return refused(locked(release), release)
+
+
+# Marks
+
+
+def marked_with(license_: bytes) -> Made:
+    return Made(bytes(marked(sign(small()), license_)))
+
+
+@vector("VerificationError: mark of another stream", message="that of another stream")
+def mark_of_other_stream() -> Made:
+    """A license that opens something else."""
+    return marked_with(license_of(small(), small()))
+
+
+@vector("VerificationError: mark changed", message="mark of the licensee was changed")
+def mark_changed() -> Made:
+    """Another customer's name."""
+    return marked_with(license_of(small(), sign(small())).replace(b"Ada", b"Eda"))
+
+
+@vector("VerificationError: mark malformed", message="mark of the licensee was changed")
+def mark_malformed() -> Made:
+    """A zero byte after the license."""
+    return marked_with(license_of(small(), sign(small())) + b"\0")
+
+
+@vector("WrongKeyError: mark of another vendor", message="license is signed with")
+def mark_of_other_vendor() -> Made:
+    """The release is the vendor's."""
+    return marked_with(license_of(small(), sign(small()), key=OTHER))
+
+
+@vector("WrongKeyError: mark of another stream, signed by another vendor", message="signed with")
+def mark_on_other_vendor() -> Made:
+    """Below the mark is another vendor's release: that is looked at before the mark's digest."""
+    release = sign(small(), OTHER)
+    return Made(bytes(marked(release, license_of(small(), small()))))

@@ -1,0 +1,278 @@
+"""What vectors of locks and licenses are made of: fixed keys, and records that may be wrong.
+
+Nonces, identifiers and the ephemeral keys of HPKE are fixed, so that all comes out the same again.
+ML-KEM-768 has no such switch: `mlkem768.encapsulated` was made once, for `HYBRID`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+import nnguard
+from nnguard.stream import Stream
+from nnguard.stream.coding import QuantisedTensor, encode
+from second_hpke import hybrid_secret, key_schedule, x25519_secret
+from vectors.toolbox import ISSUED, VENDOR, Made, digest_of, hide, tensor_of, ue
+
+LOCK_DOMAIN = b"nnguard lock v1\0"
+NONCE = bytes(range(0xA0, 0xAC))
+FULL = nnguard.ContentKey(bytes(range(64, 96)))
+CONTENT_KEYS = {"full": FULL, "lower": FULL.below(), "other": nnguard.ContentKey(bytes(32))}
+
+_ENCAPSULATED = Path(__file__).with_name("mlkem768.encapsulated")
+_EPHEMERAL = X25519PrivateKey.from_private_bytes(bytes(range(128, 160)))
+CUSTOMER_SEEDS = {
+    "ada": (bytes(range(96, 128)), None),
+    "eve": (bytes(range(160, 192)), None),
+    "hybrid": (bytes(range(192, 224)), bytes(range(64))),
+}
+CUSTOMERS = {
+    name: nnguard.Identity(
+        X25519PrivateKey.from_private_bytes(seed),
+        None if mlkem is None else MLKEM768PrivateKey.from_seed_bytes(mlkem),
+    )
+    for name, (seed, mlkem) in CUSTOMER_SEEDS.items()
+}
+NOW = int(ISSUED.timestamp())
+DAY = 86_400
+LICENSE_ID = bytes(range(16))
+SALT = bytes(range(16, 32))
+
+
+# Locks
+
+
+def derive(key: nnguard.ContentKey, use: bytes, salt: bytes) -> bytes:
+    kdf = HKDF(SHA256(), 32, salt=salt, info=b"nnguard content key v1\0" + use)
+    return kdf.derive(key.secret)
+
+
+def seal(content: bytes, aad: bytes, **changes: Any) -> bytes:
+    """A lock record made by hand, right but for what is changed.
+
+    Args:
+        content: What is encrypted.
+        aad: `external_aad`.
+        changes: `key`; `header`: entries of the protected header, None to leave one out;
+            `unprotected`, `tag`: of the message.
+    """
+    key = changes.get("key", FULL)
+    header = {1: 3, 4: key.id, 5: NONCE, "tier": "full", **changes.get("header", {})}
+    header = {label: value for label, value in header.items() if value is not None}
+    protected = cbor2.dumps(header, canonical=True)
+    nonce = header.get(5, NONCE)
+    cipher = AESGCM(derive(key, b"record", nonce))
+    structure = cbor2.dumps(["Encrypt0", protected, aad])
+    fields = [protected, changes.get("unprotected", {}), cipher.encrypt(nonce, content, structure)]
+    return bytes(cbor2.dumps(cbor2.CBORTag(changes.get("tag", 16), fields)))
+
+
+def spread(stream: Stream, unit: int, count: int = 12) -> list[int]:
+    """Positions of weights all over a tensor that are not zero."""
+    found = np.flatnonzero(tensor_of(stream, unit).indices)
+    return [int(position) for position in found[7 :: max(found.size // count, 1)][:count]]
+
+
+def replaced_entry(
+    tensor: QuantisedTensor, unit: int, positions: Sequence[int], **changes: Any
+) -> list[Any]:
+    """What a lock says of weights that were replaced; `changes` are fields of it."""
+    orders = changes.get("g", 7), changes.get("v", 2)
+    values = tensor.indices.reshape(-1)
+    bits, last = "", -1
+    for position in positions:
+        value = int(values[position]) if position < values.size else 1
+        bits += ue(position - last - 1, orders[0])
+        bits += ue(2 * value - 1 if value > 0 else -2 * value, orders[1])
+        last = position
+    fitted = int(changes.get("fitted", tensor.parameter_optimisation))
+    encoded = changes.get("bits", to_bytes(bits))
+    return [unit, fitted, changes.get("count", len(positions)), *orders, encoded]
+
+
+def to_bytes(digits: str) -> bytes:
+    """Bits and their alignment."""
+    digits += "1"
+    digits += "0" * (-len(digits) % 8)
+    return int(digits, 2).to_bytes(len(digits) // 8, "big")
+
+
+def content_of(
+    stream: Stream, replaced: Mapping[int, Sequence[int]], scrambled: Sequence[int]
+) -> list[Any]:
+    """The content of a lock on a stream, before it is encoded."""
+    return [
+        digest_of(stream),
+        [replaced_entry(tensor_of(stream, u), u, at) for u, at in replaced.items()],
+        [[unit, int(tensor_of(stream, unit).parameter_optimisation)] for unit in scrambled],
+    ]
+
+
+def degrade(
+    stream: Stream,
+    replaced: Mapping[int, Sequence[int]],
+    scrambled: Sequence[int],
+    key: nnguard.ContentKey = FULL,
+    *,
+    quick: bool = False,
+) -> Stream:
+    """Change what is to be replaced or scrambled.
+
+    Args:
+        stream: The stream.
+        replaced: Positions in tensors; their weights move four steps outwards.
+        scrambled: Tensors.
+        key: The content key.
+        quick: Encode without parameter optimisation, as nnguard does with carriers.
+    """
+    units = {}
+    for unit in {*replaced, *scrambled}:
+        tensor = tensor_of(stream, unit)
+        indices = tensor.indices.copy()
+        flat = indices.reshape(-1)
+        for position in replaced.get(unit, ()):
+            flat[position] += 4 * np.sign(flat[position])
+        if unit in scrambled:
+            signs = derive(key, b"keystream signs", NONCE)
+            cipher = Cipher(algorithms.AES(signs), modes.CTR(unit.to_bytes(8, "big") + bytes(8)))
+            stream_ = cipher.encryptor().update(bytes(flat.size // 8 + 1))
+            flipped = np.unpackbits(np.frombuffer(stream_, np.uint8))[: flat.size]
+            flat *= 1 - 2 * flipped.astype(np.int32)
+        fitted = tensor.parameter_optimisation and not quick
+        units[unit] = encode(replace(tensor.with_indices(indices), parameter_optimisation=fitted))
+    return stream.replace(units)
+
+
+def lock(
+    stream: Stream,
+    replaced: Mapping[int, Sequence[int]],
+    scrambled: Sequence[int] = (),
+    *,
+    carriers: int = 1,
+    **options: Any,
+) -> Stream:
+    """Lock a stream; `options` are those of `degrade` and `seal`."""
+    key = options.get("key", FULL)
+    degraded = degrade(stream, replaced, scrambled, key, quick=options.pop("quick", False))
+    content = cbor2.dumps(options.pop("content", content_of(stream, replaced, scrambled)))
+    return hide_lock(degraded, content, carriers=carriers, **options)
+
+
+def hide_lock(stream: Stream, content: bytes, *, carriers: int = 1, **options: Any) -> Stream:
+    """Hide the lock of any content in a stream."""
+
+    def record(aad: bytes) -> bytes:
+        return seal(content, aad, **options)
+
+    return hide(stream, record, kind=3, carriers=carriers, domain=LOCK_DOMAIN)
+
+
+def opens(trial: Stream, original: Stream, tiers: list[str], key: str = "full") -> Made:
+    """What a reader MUST make of a trial with a content key."""
+    return Made(bytes(trial), bytes(original), (("content_key", key), ("tiers", tiers)))
+
+
+def with_key(trial: Stream, key: str = "full") -> Made:
+    """A trial that a content key does not open."""
+    return Made(bytes(trial), None, (("content_key", key),))
+
+
+# Licenses
+
+
+def wrap(secret: bytes, customer: nnguard.Identity, info: bytes, name: str) -> bytes:
+    """HPKE with an ephemeral key that is always the same, which only a test may do."""
+    seed, mlkem = CUSTOMER_SEEDS[name]
+    public = X25519PrivateKey.from_private_bytes(seed).public_key()
+    dh, encapsulated = _EPHEMERAL.exchange(public), _EPHEMERAL.public_key().public_bytes_raw()
+    if mlkem is None:
+        shared = x25519_secret(dh, encapsulated, public.public_bytes_raw())
+    else:
+        ciphertext = _ENCAPSULATED.read_bytes()
+        inner = MLKEM768PrivateKey.from_seed_bytes(mlkem).decapsulate(ciphertext)
+        encapsulated = ciphertext + encapsulated
+        shared = hybrid_secret(inner, dh, encapsulated, public.public_bytes_raw())
+    key, nonce = key_schedule(shared, info, hybrid=mlkem is not None)
+    return encapsulated + AESGCM(key).encrypt(nonce, secret, b"")
+
+
+def license_of(trial: Stream, result: Stream, **changes: Any) -> bytes:
+    """A license made by hand, right but for what is changed.
+
+    Args:
+        trial: What it is for.
+        result: What it opens.
+        changes: `claims`: None to leave one out; `key`: who signs; `content_key`; `to`,
+            `wrapped_to`: names of customers; `bound_to`: claims that the wrapped key is bound to;
+            `domain`: `external_aad`; `payload`: function of the claims' bytes.
+    """
+    to = changes.get("to", "ada")
+    content_key = changes.get("content_key", FULL)
+    claims: dict[Any, Any] = {
+        1: "vendor.example",
+        2: "Ada",
+        5: NOW,
+        6: NOW,
+        7: LICENSE_ID,
+        "product": "small",
+        "tier": "full",
+        "grace": 0,
+        "stream": digest_of(trial),
+        "opens": digest_of(result),
+        "lock": content_key.id,
+        "to": CUSTOMERS[to].recipient.id,
+        **changes.get("claims", {}),
+    }
+    claims = {label: value for label, value in claims.items() if value is not None}
+    bound = cbor2.dumps({**claims, **changes.get("bound_to", {})}, canonical=True)
+    wrapped_to = changes.get("wrapped_to", to)
+    info = b"nnguard license content key v1\0" + bound
+    claims["key"] = wrap(content_key.secret, CUSTOMERS[wrapped_to], info, wrapped_to)
+    payload = cbor2.dumps(claims, canonical=True)
+    payload = changes.get("payload", lambda data: data)(payload)
+    return sign1(
+        payload, changes.get("domain", b"nnguard license v1\0"), changes.get("key", VENDOR)
+    )
+
+
+def revocation_list(ids: Sequence[bytes], issued_at: int = NOW, **changes: Any) -> bytes:
+    """A revocation list made by hand; `changes` are `key`, `sort` and `domain`."""
+    hashes = [hashlib.sha256(b"nnguard revoked license v1\0" + each).digest() for each in ids]
+    hashes = sorted(hashes) if changes.get("sort", True) else sorted(hashes, reverse=True)
+    claims = {1: "vendor.example", 6: issued_at, "revoked": b"".join(hashes)}
+    domain = changes.get("domain", b"nnguard revocation list v1\0")
+    return sign1(cbor2.dumps(claims, canonical=True), domain, changes.get("key", VENDOR))
+
+
+def sign1(payload: bytes, domain: bytes, key: nnguard.SigningKey) -> bytes:
+    protected = cbor2.dumps({1: -8, 4: key.public_key.id}, canonical=True)
+    signature = key.sign(cbor2.dumps(["Signature1", protected, domain, payload]))
+    return bytes(cbor2.dumps(cbor2.CBORTag(18, [protected, {}, payload, signature])))
+
+
+def print_of(kind: str, value: str) -> bytes:
+    trait = hashlib.sha256(f"nnguard device trait v1\0{kind}\0{value}".encode()).digest()
+    return hmac.digest(SALT, b"nnguard device binding v1\0" + trait, "sha256")[:16]
+
+
+def armour(data: bytes, label: str = "LICENSE") -> str:
+    text = base64.b64encode(data).decode()
+    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
+    return "\n".join(
+        [f"-----BEGIN NNGUARD {label}-----", *lines, f"-----END NNGUARD {label}-----", ""]
+    )
