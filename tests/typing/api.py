@@ -144,7 +144,7 @@ def trials(path: Path, key: nnguard.SigningKey) -> nnguard.ContentKey:
         tier="full",
         content_key=nnguard.ContentKey.generate(),
         signer=key,
-        progress=lambda point: print(point.fraction, point.score),
+        progress=lambda point: (point.fraction, point.score),
     )
     curve: tuple[nnguard.CurvePoint, ...] = locked.curve
     counts: tuple[int, int, int] = (locked.replaced, locked.scrambled, locked.weights)
