@@ -14,7 +14,7 @@ import nnguard
 from nnguard.hiding import extract
 from nnguard.locking.opening import Opened, open_locks
 from vectors import make, selling, toolbox
-from vectors.example import EXAMPLE, example, with_example
+from vectors.example import example, with_example
 
 FOLDER = Path(__file__).parent / "vectors"
 LISTING: dict[str, Any] = json.loads((FOLDER / "vectors.json").read_text(encoding="utf-8"))
@@ -164,7 +164,6 @@ def test_make_gives_the_same_files(tmp_path: Path) -> None:
 
 def test_specification_has_the_worked_example() -> None:
     page = make.SPEC.read_text(encoding="utf-8")
-    text = example((FOLDER / f"{EXAMPLE}.nnc").read_bytes())
-    assert with_example(page, text) == page
+    assert with_example(page, example(FOLDER)) == page
     assert LISTING["spec"] == make.SPEC_VERSION
     assert f"Version {make.SPEC_VERSION}." in page

@@ -1,20 +1,23 @@
-"""The worked example of the specification, printed from a vector."""
+"""The worked examples of the specification, printed from two vectors."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import cbor2
 
 from nnguard.hiding import extract
 from nnguard.hiding.frame import Carrier, FrameHeader
+from nnguard.locking.opening import lock_of
 from nnguard.stream import Stream
+from vectors.selling import FULL, LOCK_DOMAIN, NONCE, derive
 from vectors.toolbox import DOMAIN, VENDOR, with_checksum
 
-EXAMPLE = "two_carriers"
-"""The vector that it is printed from."""
+EXAMPLE, LOCK_EXAMPLE = "two_carriers", "lock_first_and_last"
+"""The vectors that they are printed from."""
 
 
 def hexadecimal(data: bytes) -> str:
@@ -89,9 +92,17 @@ class Embedded(bytes):
     """A byte string that holds CBOR."""
 
 
-def example(data: bytes) -> str:
-    """The worked example of the specification, from a signed stream."""
-    stream = Stream.from_bytes(data)
+def example(folder: Path) -> str:
+    """The worked examples of the specification, from the vectors in a folder."""
+    streams = (
+        Stream.from_bytes((folder / f"{name}.nnc").read_bytes()) for name in (EXAMPLE, LOCK_EXAMPLE)
+    )
+    signature, lock = streams
+    return signature_example(signature) + "\n" + lock_example(lock)
+
+
+def signature_example(stream: Stream) -> str:
+    """A signature, byte by byte."""
     taken = extract(stream)
     header, record = taken.header, taken.record
     sizes = [f"{i} {unit.name}: {unit.size}" for i, unit in enumerate(stream)]
@@ -101,7 +112,7 @@ def example(data: bytes) -> str:
     message.value[0] = Embedded(message.value[0])
     digests = [d.hex() for d in taken.original.sha256_of_units()]
     lines = [
-        f"`tests/vectors/{EXAMPLE}.nnc`: {len(data)} bytes, in units of (position, name, bytes)",
+        f"`tests/vectors/{EXAMPLE}.nnc`: {stream.size} bytes, in units of (position, name, bytes)",
         "",
         *[f"    {line}" for line in sizes],
         "",
@@ -122,6 +133,47 @@ def example(data: bytes) -> str:
         f"{len(aad)} bytes: `{hexadecimal(aad)}`. The `Sig_structure` has",
         f"{len(to_be_signed)}, and the SHA-256",
         f"`{hashlib.sha256(to_be_signed).hexdigest()}`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def lock_example(stream: Stream) -> str:
+    """A lock and what is derived from its content key."""
+    taken = extract(stream)
+    lock = lock_of(taken)
+    message = cbor2.loads(taken.record)
+    aad = LOCK_DOMAIN + bytes(taken.header)
+    structure = lock.envelope.associated_data(aad)
+    content = FULL.open(lock.envelope, aad)
+    assert content is not None
+    message.value[0] = Embedded(message.value[0])
+    assert lock.envelope.nonce == NONCE
+    (entry,) = cbor2.loads(content)[1]
+    keystream = FULL.keystream("signs", NONCE).read(entry[0], 16)
+    derived = {
+        "content key": FULL.secret,
+        "its kid": FULL.id,
+        "record": derive(FULL, b"record", NONCE),
+        "keystream signs": derive(FULL, b"keystream signs", NONCE),
+        "tier below": FULL.below().secret,
+    }
+    lines = [
+        f"`tests/vectors/{LOCK_EXAMPLE}.nnc` is a lock of two indices. Its content key, and what",
+        "follows from it and the IV:",
+        "",
+        *[f"    {name:<17}{value.hex()}" for name, value in derived.items()],
+        "",
+        f"(Nothing is scrambled here. The keystream of unit {entry[0]} would begin with",
+        f"`{keystream.hex()}`.) The record:",
+        "",
+        *[f"    {line}" for line in diagnostic(message).splitlines()],
+        "",
+        f"`external_aad` has {len(aad)} bytes: `{hexadecimal(aad)}`. The `Enc_structure` has",
+        f"{len(structure)}, and the SHA-256",
+        f"`{hashlib.sha256(structure).hexdigest()}`.",
+        "The content:",
+        "",
+        *[f"    {line}" for line in diagnostic(cbor2.loads(content)).splitlines()],
     ]
     return "\n".join(lines) + "\n"
 

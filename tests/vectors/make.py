@@ -1,6 +1,6 @@
 """Makes the test vectors: streams, and what a reader MUST say of each.
 
-    python tests/vectors/make.py              here, and the worked example in docs/SPEC.md
+    python tests/vectors/make.py              here, and the worked examples in docs/SPEC.md
     python tests/vectors/make.py FOLDER       there, and nothing else
 
 Every vector has a function of its own and one outcome. All keys, nonces, times and weights are
@@ -28,7 +28,7 @@ from vectors import (
     refused_sales,
     refused_streams,
 )
-from vectors.example import EXAMPLE, example, with_example
+from vectors.example import example, with_example
 from vectors.selling import CONTENT_KEYS, CUSTOMER_SEEDS, CUSTOMERS
 from vectors.toolbox import KEYS, SEEDS, VECTORS, Made, Vector
 
@@ -114,5 +114,4 @@ if __name__ == "__main__":
     else:
         main(FOLDER)
         specification = SPEC.read_text(encoding="utf-8")
-        text = example((FOLDER / f"{EXAMPLE}.nnc").read_bytes())
-        SPEC.write_text(with_example(specification, text), encoding="utf-8")
+        SPEC.write_text(with_example(specification, example(FOLDER)), encoding="utf-8")

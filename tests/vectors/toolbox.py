@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -89,6 +90,7 @@ def weights(shape: tuple[int, ...], seed: int, scale: float = 0.05) -> stock.Arr
     return np.asarray(np.round(drawn * 4096) / 4096, np.float32)
 
 
+@functools.cache
 def small(*, dependent: bool = False, seed: int = 1, **options: Any) -> Stream:
     """One tensor that can carry, at position 3, and three that cannot."""
     arrays = {
@@ -101,6 +103,7 @@ def small(*, dependent: bool = False, seed: int = 1, **options: Any) -> Stream:
     return Stream.from_bytes(data)
 
 
+@functools.cache
 def several(count: int, shape: tuple[int, ...], **options: Any) -> Stream:
     """As many tensors that can carry."""
     arrays = {f"layer{n}.weight": weights(shape, 10 + n) for n in range(count)}
