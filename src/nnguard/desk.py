@@ -63,9 +63,10 @@ class Desk:
         lock = lock_id(trial)
         key = self._kept(lock) if content_key is None else content_key
         license = issue_license(trial, key, signer=self._signer, **options)  # noqa: A001
+        entry = _entry_of(license)
         if content_key is not None:
             self._keep(lock, license.terms.product, key)
-        self._ledger.add(_entry_of(license))
+        self._ledger.add(entry)
         return license
 
     def revoke(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import tempfile
 import threading
@@ -22,6 +23,9 @@ def write_atomically(
 ) -> None:
     """Write to a temporary file beside `path`, sync it, and give it the name.
 
+    Where the system can, the temporary file has no name before it is whole, so that nothing is left
+    of it when the process is killed.
+
     Args:
         path: The file to make.
         write: Called with the open temporary file, which is not buffered.
@@ -34,13 +38,13 @@ def write_atomically(
     """
     if not overwrite and path.exists():
         raise FileExistsError(f"{path} exists already")
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with os.fdopen(descriptor, "wb", buffering=0) as file:
-            with _flushing(descriptor):
+        with _open_temporary(temporary) as file:
+            with _flushing(file.fileno()):
                 write(file)
-            os.fsync(descriptor)
+            os.fsync(file.fileno())
+            _give_name(file.fileno(), temporary)
         temporary.chmod(mode & ~_umask())
         if overwrite:
             temporary.replace(path)
@@ -122,6 +126,26 @@ def _flushing(descriptor: int) -> Iterator[None]:
         finally:
             done.set()
     flushing.result()  # the system tells of a failure to write once only, perhaps here
+
+
+def _open_temporary(path: Path) -> BinaryIO:
+    """Open a new file that gets its name from `_give_name`, or has it already."""
+    try:
+        descriptor = os.open(path.parent, os.O_WRONLY | os.O_TMPFILE, 0o600)
+    except (AttributeError, OSError):  # not on this system, or not on this file system
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(path, flags, 0o600)
+    return os.fdopen(descriptor, "wb", buffering=0)
+
+
+def _give_name(descriptor: int, path: Path) -> None:
+    if os.fstat(descriptor).st_nlink:
+        return
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:  # with a folder's descriptor Python follows the link, as it has to here
+        os.link(f"/proc/self/fd/{descriptor}", path.name, dst_dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 def _rename_to_new(temporary: Path, path: Path) -> None:

@@ -13,7 +13,6 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from types import MappingProxyType
 
 from nnguard.crypto.content import ContentKey
 from nnguard.crypto.identity import Identity, Recipient
@@ -93,15 +92,24 @@ def issue_license(
         WrongKeyError: The content key does not open it.
         UnlockError: No lock of that tier is opened by the key.
         KeyFormatError: The customer's key cannot be read.
-        ValueError: A time has no time zone, or lies too far out; a claim cannot be encoded.
+        ValueError: The license would never hold; a time has no time zone, or lies too far out; a
+            claim has not its type, or cannot be encoded.
     """
+    issued = _to_second(datetime.now(timezone.utc) if issued_at is None else issued_at)
+    begins = issued if not_before is None else _to_second(not_before)
+    ends = None if expires is None else _to_second(expires)
+    if ends is not None and ends <= max(begins, issued):
+        raise ValueError(f"a license that expires at {ends.isoformat()} would never hold")
+    if isinstance(features, str):
+        raise ValueError("features are a list of names, not one text")
+    if grace % timedelta(seconds=1):
+        raise ValueError("grace is counted in whole seconds")
     trial = as_stream(trial)
     recipient = to if isinstance(to, Recipient) else Recipient.load(to)
     digests = trial.sha256_of_units()
     outer = extract(trial)
     key, opened = _open_tier(outer, digests, content_key, tier)
     claims, lock = _describe(outer)
-    issued = time_of(seconds_of(datetime.now(timezone.utc) if issued_at is None else issued_at))
     terms = LicenseTerms(
         id=secrets.token_hex(16),
         issuer=issuer or claims.issuer,
@@ -109,11 +117,11 @@ def issue_license(
         product=product or claims.name,
         tier=opened.tiers[-1],
         issued_at=issued,
-        not_before=issued if not_before is None else time_of(seconds_of(not_before)),
-        expires_at=None if expires is None else time_of(seconds_of(expires)),
+        not_before=begins,
+        expires_at=ends,
         grace=grace,
         features=tuple(features),
-        metadata=MappingProxyType(dict(metadata or {})),
+        metadata=dict(metadata or {}),
         device=None if device is None else _bind(device, device_traits),
         stream=model_digest(digests).hex(),
         opens=model_digest(opened.digests).hex(),
@@ -149,7 +157,7 @@ def unlock(
         tier: Refuse a license of another tier.
         checks: What else to ask of the license.
         mark: Hide the license in the result: `verify` then says whom it is licensed to, and
-            `strip` takes it out with the signature.
+            `strip` takes it out with the signature. What is restored has to be signed.
         progress: Called with the number of bytes whenever so many more were hashed.
 
     Raises:
@@ -157,7 +165,9 @@ def unlock(
             by a key that is not trusted.
         LicenseError: The license does not hold, or is of another stream; `reason` says why.
         VerificationError: The trial was changed.
-        UnlockError: What was restored is not what was locked.
+        UnlockError: What was restored is not what was locked; or it is not signed, and so cannot be
+            marked.
+        CapacityError: There is no room for the mark.
         NoRecordError: The stream is not locked.
         FormatError: It is no stream, or damaged.
         KeyFormatError: A key cannot be read.
@@ -176,9 +186,14 @@ def unlock(
     if outer.header.kind == RecordKind.SIGNATURE:
         check_digest(check_signature(outer, keys), outer, digests)
     opened = open_locks(outer, digests, key)
-    _check_result(license, opened, keys)
+    signed = _check_result(license, opened, keys)
     if not mark:
         return opened.stream
+    if not signed:
+        raise UnlockError(
+            "what was restored is not signed, and a mark needs a signature under it",
+            hint="unlock it without a mark; the vendor signs a release before locking it",
+        )
     return embed(opened.stream, license.encoded, kind=RecordKind.LICENSE)
 
 
@@ -226,16 +241,22 @@ def _check_binding(
     raise LicenseError("the license is of another stream", reason=Refusal.OTHER_STREAM)
 
 
-def _check_result(license: License, opened: Opened, keys: Sequence[PublicKey]) -> None:  # noqa: A002
-    """Make sure that the result is what the vendor says, by the license and by its signature."""
+def _check_result(license: License, opened: Opened, keys: Sequence[PublicKey]) -> bool:  # noqa: A002
+    """Make sure that the result is what the vendor says, by the license and by its signature.
+
+    Returns:
+        Whether it is signed.
+    """
     if not hmac.compare_digest(model_digest(opened.digests).hex(), license.terms.opens):
         raise UnlockError("what was restored is not what the license says that it opens")
     try:
         inner = _outermost(opened.stream)
     except FormatError:  # tensors of a foreign encoder, which the vendor locked as they are
         inner = None
-    if inner is not None and inner.header.kind == RecordKind.SIGNATURE:
-        check_digest(check_signature(inner, keys), inner, opened.digests)
+    if inner is None or inner.header.kind != RecordKind.SIGNATURE:
+        return False
+    check_digest(check_signature(inner, keys), inner, opened.digests)
+    return True
 
 
 def _open_tier(
@@ -260,6 +281,10 @@ def _describe(outer: Extraction) -> tuple[Claims, str]:
         claims = SignatureRecord.parse(outer.record).claims
         outer = extract(outer.original)
     return claims, lock_of(outer).envelope.key_id.hex()
+
+
+def _to_second(time: datetime) -> datetime:
+    return time_of(seconds_of(time))
 
 
 def _bind(device: Device, required: int | None) -> DeviceBinding:

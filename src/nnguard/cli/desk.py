@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +141,6 @@ def _open_ledger(url: str) -> nnguard.Ledger:
 
 def _check_terms(options: argparse.Namespace) -> None:
     """Stop before a license is made out that would be of no use."""
-    begins = options.not_before or datetime.now(timezone.utc)
-    if options.expires is not None and options.expires <= begins:
-        raise ValueError(f"--expires {options.expires.isoformat()}: the license would never hold")
     if options.device_traits is not None and options.device is None:
         raise ValueError("--device-traits is of no use without --device")
     if options.content_key is None and options.desk is None:

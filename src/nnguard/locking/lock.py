@@ -87,6 +87,8 @@ class Tier:
         for value in (self.fraction, self.max_fraction, self.scramble):
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"{value} is no fraction of the weights")
+        if self.target is None and self.fraction == 0 and not self.scramble:
+            raise ValueError("a lock that replaces nothing needs scramble")
         if not self.tolerance > 0:
             raise ValueError("the tolerance has to be above 0")
 
