@@ -6,15 +6,18 @@ ENVIRONMENT := .venv/.ready
 DATA ?= ../shared/data
 NETWORK ?= digits
 HARNESS := PYTHONPATH=tests:examples/digits
+PAPER := PYTHONPATH=tests:benchmarks:examples/pretrained
+NETWORKS ?= out/networks
 
-.PHONY: help dev demo sell test check format bench pretrained vectors dist clean
+.PHONY: help dev demo sell test check format bench paper pretrained vectors dist clean
 
 help:
 	@echo "make demo    sign, verify and strip a trained network"
 	@echo "make sell    sell a network: trial, license, unlocking"
 	@echo "make test    run the tests"
 	@echo "make check   format, lint, types, layers, README"
-	@echo "make bench   measure cost and compression; with DATA=folder and PyTorch, distortion too"
+	@echo "make bench   measure cost and compression"
+	@echo "make paper   the paper's experiments; with DATA=folder, PyTorch, and hours"
 	@echo "make pretrained  take networks of others all the way; with DATA=folder and PyTorch"
 	@echo "make format  format the code"
 	@echo "make vectors make the test vectors again"
@@ -54,9 +57,13 @@ format: $(ENVIRONMENT)
 bench: $(ENVIRONMENT)
 	$(HARNESS) $(BIN)/python benchmarks/cost.py --data $(DATA)
 	$(HARNESS) $(BIN)/python benchmarks/compression.py --data $(DATA)
-	@if $(BIN)/python -c "import torch" 2>/dev/null; \
-		then $(BIN)/python benchmarks/distortion.py --data $(DATA); \
-		else echo "Distortion needs PyTorch."; fi
+
+paper: $(ENVIRONMENT)
+	for table in payload paper ours; do $(PAPER) $(BIN)/python benchmarks/paper/measure.py $$table \
+		--data $(DATA) --networks $(NETWORKS) --wheels $(NETWORKS)/wheels \
+		--output $(NETWORKS)/results.json || exit 1; done
+	$(PAPER) $(BIN)/python benchmarks/paper/page.py $(NETWORKS)/results.json \
+		--page docs/results.md --pictures docs/pictures
 
 pretrained: $(ENVIRONMENT)
 	PYTHONPATH=tests:benchmarks:examples/pretrained $(BIN)/python examples/pretrained/run.py --data $(DATA)

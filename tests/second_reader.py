@@ -27,8 +27,7 @@ __all__ = ["Outcome", "Taken", "detach", "verify"]
 
 Indices = npt.NDArray[np.int32]
 Bits = npt.NDArray[np.bool_]
-Peaks = list[tuple[int, int]]
-Entry = tuple[int, int, Peaks]  # position, setting of the original, peaks
+Entry = tuple[int, int]  # position, setting of the original
 
 OFF, NONE = deepCABAC.HdspMode.AlwaysOff, np.zeros(2, np.int8)
 
@@ -124,7 +123,7 @@ def eligible(units: list[bytes]) -> dict[int, Carrier]:
             tensor = read_tensor(Fields(unit, width + 1), unit, profile, *model)
             if tensor and len(tensor.shape) > 1 and 256 <= tensor.size <= 1 << 24:
                 tensors[position] = tensor
-    best = Fraction(65536)
+    best = Fraction(2048)
     return dict(sorted(tensors.items(), key=lambda t: max(t[1].size / best, best / t[1].size)))
 
 
@@ -214,15 +213,15 @@ class Carrier:
         self.qp = decoder.iae_v(6 + self.density)
         return decoder
 
-    def encode(self, indices: Indices, fitted: int) -> bytes:
-        """Give the whole unit, after `decode`."""
+    def encode(self, indices: Indices, fitted: int, *, halved: bool = True) -> bytes:
+        """Give the whole unit, after `decode`; or the original, whose step is not halved."""
         if np.abs(indices.astype(np.int64)).max() > 1 << 30:
             raise Outcome("VerificationError", "an index is too large")
         zero_rows = np.zeros(self.shape[0], np.int32)
         if self.profile == 1:
             zero_rows[:] = (indices.reshape(self.shape[0], -1) == 0).all(axis=1)
         encoder = deepCABAC.Encoder()
-        encoder.iae_v(6 + self.density, self.qp)
+        encoder.iae_v(6 + self.density, self.qp if halved else self.double_qp)
         encoder.initCtxModels(self.unary, fitted)
         how = (self.dependent, 0, self.profile, 0, self.skipping, zero_rows, OFF, NONE, 0, 0)
         encoder.encodeLayer(indices, *how)
@@ -239,37 +238,31 @@ class Carrier:
         except Outcome:
             return False
 
-    def tail(self, flat: Indices, value: int, direction: int) -> Bits:
-        far = flat.astype(np.int64) - value
-        mask: Bits = (direction * far > 0) & (far % self.stride == 0)
-        return mask
-
     @property
-    def stride(self) -> int:
-        return 4 if self.dependent else 1
+    def double_qp(self) -> int:
+        return self.qp + (1 << self.density)
 
-    def extract(self, indices: Indices, peaks: Peaks) -> tuple[list[Bits], Indices]:
-        """4: the bits of each peak, and what is left."""
-        flat, found = indices.reshape(-1).copy(), []
-        for value, direction in peaks:
-            partner = value + direction * self.stride
-            found.append(flat[(flat == value) | (flat == partner)] == partner)
-            flat[self.tail(flat, value, direction)] -= direction * self.stride
-        return found, flat.reshape(indices.shape)
+    def can_be_marked(self) -> bool:
+        """4, first condition."""
+        return self.double_qp < 1 << 5 + self.density
 
-    def places(self, indices: Indices, peaks: Peaks) -> list[int]:
-        """4: the places that embedding zeros meets."""
-        flat, places = indices.reshape(-1).copy(), []
-        for value, direction in reversed(peaks):
-            places.append(int((flat == value).sum()))
-            flat[self.tail(flat, value, direction)] += direction * self.stride
-        return places[::-1]
+    def extract(self, indices: Indices) -> tuple[Bits, Indices, bool]:
+        """4: the bits, what is left, and whether its magnitudes are right."""
+        stride, bits, left = 4 if self.dependent else 1, [], []
+        for position, v in enumerate(indices.reshape(-1).tolist()):
+            m, r = divmod(abs(v), stride)
+            t = 1 if r == 0 and position % 2 else 0
+            if v:
+                bits.append((m + t) % 2 == 1)
+            left.append(0 if not v else (stride * ((m + t) // 2) + r) * (1 if v > 0 else -1))
+        original = np.array(left, np.int64).reshape(indices.shape)
+        right = np.array_equal(original == 0, indices == 0) and abs(original).max() <= (1 << 29) - 4
+        return np.array(bits, bool), original.astype(np.int32), bool(right)
 
 
-def to_bytes(bits: list[Bits]) -> bytes:
+def to_bytes(bits: Bits) -> bytes:
     """5: whole bytes only."""
-    joined = np.concatenate(bits)
-    return np.packbits(joined[: joined.size // 8 * 8]).tobytes()
+    return np.packbits(bits[: bits.size // 8 * 8]).tobytes()
 
 
 def checked(data: bytes) -> bool:
@@ -277,61 +270,26 @@ def checked(data: bytes) -> bool:
 
 
 def read_entries(data: bytes) -> list[Entry]:
-    """5: the entries of a list; none where it is malformed."""
-    numbers: list[int] = []
+    """5: the carriers of a header; none where the list is malformed."""
+    entries: list[Entry] = []
     while data:
         size = next((i + 1 for i, byte in enumerate(data[:6]) if byte < 128), 0)
         if not size or (size > 1 and data[size - 1] == 0):
             return []
-        numbers.append(sum((byte & 127) << 7 * i for i, byte in enumerate(data[:size])))
+        number = sum((byte & 127) << 7 * i for i, byte in enumerate(data[:size]))
+        entries.append((number >> 1, number & 1))
         data = data[size:]
-    entries: list[Entry] = []
-    while numbers:
-        count = numbers[1] if len(numbers) > 1 else 0
-        peaks = [((n >> 1) * (-1) ** (n & 1), -1 if n & 1 else 1) for n in numbers[2 : 2 + count]]
-        if not 0 < count == len(peaks) or any(not -(1 << 31) <= p < 1 << 31 for p, _ in peaks):
-            return []
-        entries.append((numbers[0] >> 1, numbers[0] & 1, peaks))
-        numbers = numbers[2 + count :]
     return entries
-
-
-def read_head(data: bytes) -> tuple[bytes, Entry] | None:
-    """5: the head's bytes and the primary carrier."""
-    size = int.from_bytes(data[6:8], "big")
-    head, entries = data[:size], read_entries(data[14 : max(size - 4, 0)])
-    whole = data[:4] == b"\x9eNQ\x01" and len(head) == size and checked(head)
-    return (head, entries[0]) if whole and head[5] and len(entries) == 1 else None
 
 
 def read_header(data: bytes) -> tuple[bytes, list[Entry]] | None:
     """5: the header's bytes and all carriers."""
-    if (found := read_head(data)) is None:
-        return None
-    size = int.from_bytes(found[0][8:10], "big")
-    directory = data[len(found[0]) : len(found[0]) + size]
-    others = read_entries(directory[:-4]) if checked(directory) else []
-    entries = [found[1], *others]
-    well_formed = len(directory) == size and bool(others) == bool(size)
-    well_formed &= len({entry[0] for entry in entries}) == len(entries)
-    well_formed &= int.from_bytes(found[0][10:14], "big") <= 1 << 28
-    return (found[0] + directory, entries) if well_formed else None
-
-
-def synchronise(carrier: Carrier, indices: Indices) -> tuple[bytes, list[Entry]] | None:
-    """5.1, steps 1 to 3."""
-    best: tuple[bytes, Entry] | None = None
-    for value in np.unique(indices[np.abs(indices.astype(np.int64)) <= 4096]).tolist():
-        for peak in ((value, 1), (value, -1)):
-            if value * peak[1] >= 0:
-                head = read_head(to_bytes(carrier.extract(indices, [peak])[0]))
-                if head and head[1][2][0] == peak and (not best or head[0][5] > best[0][5]):
-                    best = head
-    if best is None:
-        return None
-    if carrier.size * len(best[1][2]) > 1 << 32:
-        raise Outcome("LimitError", "too many peaks")
-    return read_header(to_bytes(carrier.extract(indices, best[1][2])[0]))
+    size = int.from_bytes(data[6:8], "big")
+    header, entries = data[:size], read_entries(data[12 : max(size - 4, 0)])
+    whole = data[:4] == b"\x9eNQ\x02" and len(header) == size and checked(header)
+    distinct = len({position for position, _ in entries}) == len(entries)
+    small = int.from_bytes(header[8:12], "big") <= 1 << 28
+    return (header, entries) if whole and header[5] and entries and distinct and small else None
 
 
 def find_header(tensors: dict[int, Carrier]) -> tuple[bytes, list[Entry]]:
@@ -345,8 +303,8 @@ def find_header(tensors: dict[int, Carrier]) -> tuple[bytes, list[Entry]]:
             indices = carrier.decode()
         except Outcome:
             continue
-        if np.abs(indices.astype(np.int64)).max() <= 1 << 30:
-            header = synchronise(carrier, indices)
+        if carrier.can_be_marked():
+            header = read_header(to_bytes(carrier.extract(indices)[0]))
             if header is not None and header[1][0][0] == position:
                 return header
     if tensors and not next(iter(tensors.values())).recodes():
@@ -358,27 +316,27 @@ def take_out(units: list[bytes]) -> Taken:
     """7, steps 1 to 5; the units are those of `split`."""
     tensors = eligible(units)
     header, entries = find_header(tensors)
-    if any(at not in tensors or any(abs(p) > 4096 for p, _ in peaks) for at, _, peaks in entries):
+    if any(at not in tensors for at, _ in entries):
         raise Outcome("VerificationError", "the header does not fit the stream")
-    work = sum(tensors[at].size * len(peaks) for at, _, peaks in entries)
-    if work > 1 << 32 or sum(tensors[at].size for at, _, _ in entries) > 1 << 26:
+    if sum(tensors[at].size for at, _ in entries) > 1 << 26:
         raise Outcome("LimitError", "too much work")
     hidden: list[Bits] = []
     original = list(units)
-    for at, fitted, peaks in entries:
+    for at, fitted in entries:
         carrier = tensors[at]
         indices = carrier.decode()
-        bits, left = carrier.extract(indices, peaks)
-        independent = carrier.places(left, peaks) == [found.size for found in bits]
-        if not independent or carrier.encode(indices, 0) != units[at]:
+        bits, left, right = carrier.extract(indices)
+        marked = right and carrier.can_be_marked()
+        if not marked or carrier.encode(indices, 0) != units[at]:
             raise Outcome("VerificationError", "a carrier was changed", (at,))
-        original[at] = carrier.encode(left, fitted)
-        hidden += bits
-    data, end = to_bytes(hidden), len(header) + int.from_bytes(header[10:14], "big") + 4
+        original[at] = carrier.encode(left, fitted, halved=False)
+        hidden.append(bits)
+    places = np.concatenate(hidden)
+    data, end = to_bytes(places), len(header) + int.from_bytes(header[8:12], "big") + 4
     record = data[len(header) : end]
     if len(data) < end or zlib.crc32(record[:-4]) != int.from_bytes(record[-4:], "big"):
         raise Outcome("VerificationError", "checksum of the record")
-    if np.concatenate(hidden)[8 * end :].any():
+    if places[8 * end :].any():
         raise Outcome("VerificationError", "bits after the record")
     return Taken(header[4], header[5], header, record[:-4], original)
 

@@ -9,7 +9,7 @@ import samples
 
 def make(key: nnguard.SigningKey, *, dependent: bool) -> bytes:
     """Return the smallest signed stream that there is room for."""
-    model = samples.small_stream(dependent=dependent, weights=2000 if dependent else 1500, seed=1)
+    model = samples.small_stream(dependent=dependent, weights=2000, seed=1)
     return bytes(nnguard.sign(nnguard.Stream.from_bytes(model), key))
 
 

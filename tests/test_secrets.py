@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import nnguard
 import samples
+from nnguard import files
 from nnguard.cli import main
 from nnguard.hiding import extract
 from nnguard.licensing.license import License
@@ -500,14 +501,13 @@ def test_logs_and_output(
 def test_temporary_files(shop: Shop, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unlocking to memory and to a file leaves nothing behind, and puts nothing elsewhere."""
     made: list[Path] = []
-    make = tempfile.mkstemp
+    make = files._open_temporary
 
-    def watched(*arguments: Any, **options: Any) -> tuple[int, str]:
-        descriptor, name = make(*arguments, **options)
-        made.append(Path(name))
-        return descriptor, name
+    def watched(path: Path) -> BinaryIO:
+        made.append(path)
+        return make(path)
 
-    monkeypatch.setattr(tempfile, "mkstemp", watched)
+    monkeypatch.setattr(files, "_open_temporary", watched)
     shop.trial.save(shop.folder / "trial.nnc")
     full = nnguard.unlock(
         shop.folder / "trial.nnc",

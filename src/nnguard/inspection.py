@@ -100,7 +100,7 @@ class TensorInfo:
     Attributes:
         name: The tensor's name.
         weights: How many it has.
-        bits: How many it can hold, all useful peaks used.
+        bits: How many it can hold: one for each weight that is not zero.
     """
 
     name: str
@@ -113,8 +113,7 @@ class Capacity:
     """Room in a stream.
 
     Attributes:
-        bits: How many bits fit at the most, a record's frame included. Little of it is free of
-            cost: a signature of 2,000 bits should be a small part.
+        bits: How many bits fit at the most, a record's frame included.
         tensors: The tensors that can carry, best primary carrier first.
     """
 
@@ -204,8 +203,6 @@ def plot_carrier(
     after = decode(stream[carrier.unit]).indices.reshape(-1)
     before = decode(extraction.original[carrier.unit]).indices.reshape(-1)
     low, high = (int(q) for q in np.quantile(after, [0.001, 0.999]))
-    peaks = [peak.value for peak in carrier.peaks]
-    low, high = min(low, *peaks) - 8, max(high, *peaks) + 8
     bins = np.arange(low, high + 1)
     axes = figure.subplots(2, 1, sharex=True)
     moved = int(np.count_nonzero(before != after))
@@ -220,12 +217,10 @@ def plot_carrier(
             np.clip(values, low - 1, high + 1) - (low - 1), minlength=bins.size + 2
         )
         axis.bar(bins, counts[1:-1], width=1.0, color="#4c72b0")
-        for peak in carrier.peaks:
-            axis.axvline(peak.value, color="#c44e52", linewidth=0.8, alpha=0.7)
         axis.set_yscale("symlog")
         axis.set_ylabel("weights")
         axis.set_title(title, loc="left", parse_math=False)
-    axes[1].set_xlabel("quantisation index (lines: peaks that carry bits)")
+    axes[1].set_xlabel("quantisation index (below: of half the step)")
     write_atomically(
         path,
         lambda file: figure.savefig(file, format=path.suffix[1:]),

@@ -13,6 +13,7 @@ import hmac
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from types import MappingProxyType
 from typing import Any
 
 from nnguard.crypto.cose import sign1
@@ -206,7 +207,7 @@ def make_claims(
     issued_at: datetime | None,
 ) -> Claims:
     """Check what the caller claims; errors and meaning are those of `sign`."""
-    metadata = dict(metadata or {})
+    metadata = MappingProxyType(dict(metadata or {}))
     if issued_at is None:
         issued_at = datetime.now(timezone.utc)
     texts = (issuer, name, version, *metadata, *metadata.values())

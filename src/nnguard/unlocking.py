@@ -13,6 +13,7 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
+from types import MappingProxyType
 
 from nnguard.crypto.content import ContentKey
 from nnguard.crypto.identity import Identity, Recipient
@@ -121,7 +122,7 @@ def issue_license(
         expires_at=ends,
         grace=grace,
         features=tuple(features),
-        metadata=dict(metadata or {}),
+        metadata=MappingProxyType(dict(metadata or {})),
         device=None if device is None else _bind(device, device_traits),
         stream=model_digest(digests).hex(),
         opens=model_digest(opened.digests).hex(),

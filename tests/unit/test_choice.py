@@ -139,14 +139,17 @@ def test_tensors_without_room_are_left_alone(stream: nnguard.Stream) -> None:
     assert count_weights(stream) == 40 * 25 + 30 * 200 + 64 * 16 * 9 + 25
 
 
-def test_few_tensors_are_touched_where_they_are_enough(stream: nnguard.Stream) -> None:
+def test_few_tensors_are_touched_where_they_are_enough(
+    stream: nnguard.Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nnguard.locking.choice._TOUCHED", 1)
     randomness = KEY.keystream("choice", NONCE)
     for count, names in (
         (60, {"small"}),
         (100, {"small", "wide"}),
         (500, {"small", "wide", "deep"}),
     ):
-        touched = tensors_to_touch(stream, count, randomness, limit=1)
+        touched = tensors_to_touch(stream, count, randomness)
         assert names_of(stream, touched) == names
 
 
@@ -189,13 +192,14 @@ def test_another_key_or_nonce_chooses_others(
     assert len(one & two) < COUNT / 2
 
 
-def test_the_key_decides_among_tensors_of_equal_size() -> None:
+def test_the_key_decides_among_tensors_of_equal_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nnguard.locking.choice._TOUCHED", 1)
     rng = np.random.default_rng(0)
     arrays = {f"layer{at}": rng.normal(0, 0.05, (20, 50)) for at in range(12)}
     data = stock.encode({name: array.astype(np.float32) for name, array in arrays.items()}, qp=-24)
     stream = nnguard.Stream.from_bytes(data)
     chosen = {
-        tuple(tensors_to_touch(stream, 100, key.keystream("choice", NONCE), limit=1))
+        tuple(tensors_to_touch(stream, 100, key.keystream("choice", NONCE)))
         for key in (nnguard.ContentKey(bytes([number]) * 32) for number in range(8))
     }
     assert len(chosen) > 4

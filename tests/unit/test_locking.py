@@ -132,6 +132,26 @@ def test_target_is_reached(model: nnguard.Stream, target: float) -> None:
     assert opened(locked) == bytes(model)
 
 
+def test_tensors_that_matter_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that counts is one of the larger tensors; changes in small ones do nothing."""
+    rng = np.random.default_rng(0)
+    shapes = {"small": (40, 25), "other": (80, 60), "vital": (80, 61), "large": (90, 100)}
+    arrays = {name: rng.laplace(0, 0.05, shape) for name, shape in shapes.items()}
+    data = stock.encode({name: a.astype(np.float32) for name, a in arrays.items()}, qp=-30)
+    stream, vital = nnguard.Stream.from_bytes(data), arrays["vital"]
+
+    def evaluate(state: Mapping[str, np.ndarray]) -> float:
+        return float(np.corrcoef(state["vital"].ravel(), vital.ravel())[0, 1])
+
+    monkeypatch.setattr("nnguard.locking.choice._TOUCHED", 1)
+    locked = nnguard.lock(stream, target=0.8, evaluate=evaluate, tolerance=0.02, max_fraction=0.003)
+    assert locked.curve[-1].score == pytest.approx(0.8, abs=0.02)
+    changed = nnguard.decompress(locked.stream)
+    before = nnguard.decompress(stream)
+    flipped = {n for n in before if (np.sign(changed[n]) != np.sign(before[n])).any()}
+    assert flipped == {"vital"}
+
+
 def test_target_that_max_fraction_does_not_reach(model: nnguard.Stream) -> None:
     with pytest.raises(nnguard.LimitError, match=r"20 weights replaced .* still scores 0\.8"):
         nnguard.lock(model, target=0.1, evaluate=agreement(model), max_fraction=0.001)

@@ -146,12 +146,12 @@ def test_localized_signature_names_changed_tensors(
     release = nnguard.sign(samples.path_of("default"), key, localize=True)
     assert nnguard.verify(release, trust)
     with pytest.raises(nnguard.VerificationError) as caught:
-        nnguard.verify(change(release, "conv1.weight"), trust)
-    assert caught.value.tensors == ("conv1.weight",)
-    both = change(change(release, "conv1.weight"), "fc2.bias")
+        nnguard.verify(change(release, "fc1.weight"), trust)
+    assert caught.value.tensors == ("fc1.weight",)
+    both = change(change(release, "fc1.weight"), "fc2.bias")
     with pytest.raises(nnguard.VerificationError) as caught:
         nnguard.verify(both, trust)
-    assert sorted(caught.value.tensors) == ["conv1.weight", "fc2.bias"]
+    assert sorted(caught.value.tensors) == ["fc1.weight", "fc2.bias"]
     assert "fc2.bias" in str(caught.value)
 
 
@@ -224,7 +224,7 @@ def test_signatures_nest(
 def test_nested_signature_that_was_broken_before_is_not_verified(
     signed: Signed, key: nnguard.SigningKey, other_key: nnguard.SigningKey
 ) -> None:
-    broken = change(signed("default"), "conv1.weight")
+    broken = change(signed("default"), "fc1.weight")
     outer = nnguard.sign(broken, other_key)
     (nested,) = nnguard.verify(outer, [key.public_key, other_key.public_key]).nested
     assert nested.key_id == key.public_key.id.hex()

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -413,3 +414,48 @@ def test_licenses_have_ids_of_their_own(
     ]
     assert len({license_.terms.id for license_ in made}) == 5
     assert len({license_.encoded for license_ in made}) == 5
+
+
+def test_mark_needs_a_signature_under_it(
+    customer: nnguard.Identity, key: nnguard.SigningKey
+) -> None:
+    model = nnguard.Stream.from_bytes(samples.small_stream(weights=20_000))
+    locked = nnguard.lock(model, fraction=0.002)
+    license_ = nnguard.issue_license(
+        locked.stream, locked.content_key, to=customer.recipient, signer=key
+    )
+    with pytest.raises(nnguard.UnlockError, match="not signed"):
+        nnguard.unlock(locked.stream, license_, customer, key.public_key, mark=True)
+    full = nnguard.unlock(locked.stream, license_, customer, key.public_key)
+    assert bytes(full) == bytes(model)
+
+
+NOON = datetime(2027, 1, 1, 12, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        ({"issued_at": NOON, "expires": NOON}, "would never hold"),
+        ({"issued_at": NOON, "expires": NOON - HOUR}, "would never hold"),
+        ({"not_before": NOON, "expires": NOON - HOUR, "issued_at": NOON - 2 * HOUR}, "never hold"),
+        ({"features": "pro"}, "list of names"),
+        ({"grace": HOUR / 7000}, "whole seconds"),
+    ],
+)
+def test_license_that_makes_no_sense_is_not_issued(
+    locked: nnguard.Locked,
+    customer: nnguard.Identity,
+    key: nnguard.SigningKey,
+    terms: dict[str, Any],
+    message: str,
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        nnguard.issue_license(
+            locked.stream, locked.content_key, to=customer.recipient, signer=key, **terms
+        )
+
+
+def test_lock_of_nothing_is_refused(release: nnguard.Stream) -> None:
+    with pytest.raises(ValueError, match="replaces nothing"):
+        nnguard.lock(release, fraction=0)

@@ -10,7 +10,7 @@ from typing import Any
 import cbor2
 
 from nnguard.hiding import extract
-from nnguard.hiding.frame import Carrier, FrameHeader
+from nnguard.hiding.frame import FrameHeader
 from nnguard.locking.opening import lock_of
 from nnguard.stream import Stream
 from vectors.selling import FULL, LOCK_DOMAIN, NONCE, derive
@@ -26,40 +26,21 @@ def hexadecimal(data: bytes) -> str:
 
 def annotate(header: FrameHeader) -> list[str]:
     """The bytes of a header and what they mean, a field a line."""
-    head, directory = header.head, header.directory
+    data = bytes(header)
     lines = [
-        (head[:4], "magic; version 1 of the frame"),
-        (head[4:5], "kind: signature"),
-        (head[5:6], f"layer {header.layer}"),
-        (head[6:8], f"head: {len(head)} bytes"),
-        (head[8:10], f"directory: {len(directory)} bytes"),
-        (head[10:14], f"record: {header.record_size} bytes"),
-        *annotate_entry(header.carriers[0]),
-        (head[-4:], "checksum of the head"),
+        (data[:4], "magic; version 2 of the frame"),
+        (data[4:5], "kind: signature"),
+        (data[5:6], f"layer {header.layer}"),
+        (data[6:8], f"header: {len(data)} bytes"),
+        (data[8:12], f"record: {header.record_size} bytes"),
     ]
-    for carrier in header.carriers[1:]:
-        lines += annotate_entry(carrier)
-    lines += [(directory[-4:], "checksum of the directory")] if directory else []
-    assert b"".join(data for data, _ in lines) == bytes(header)
-    return [f"{data.hex(' '):<13}{meaning}" for data, meaning in lines]
-
-
-def annotate_entry(carrier: Carrier) -> list[tuple[bytes, str]]:
-    fitted = "with" if carrier.parameter_optimisation else "without"
-    return [
-        (
-            number(carrier.unit << 1 | carrier.parameter_optimisation),
-            f"unit {carrier.unit}; original {fitted} parameter optimisation",
-        ),
-        (number(len(carrier.peaks)), f"{len(carrier.peaks)} peaks"),
-        *[
-            (
-                number(abs(p.value) << 1 | (p.direction < 0)),
-                f"peak {p.value}, direction {p.direction:+}",
-            )
-            for p in carrier.peaks
-        ],
-    ]
+    for carrier in header.carriers:
+        fitted = "with" if carrier.parameter_optimisation else "without"
+        meaning = f"unit {carrier.unit}; original {fitted} parameter optimisation"
+        lines.append((number(carrier.unit << 1 | carrier.parameter_optimisation), meaning))
+    lines.append((data[-4:], "checksum of the header"))
+    assert b"".join(part for part, _ in lines) == data
+    return [f"{part.hex(' '):<13}{meaning}" for part, meaning in lines]
 
 
 def number(value: int) -> bytes:
@@ -116,7 +97,7 @@ def signature_example(stream: Stream) -> str:
         "",
         *[f"    {line}" for line in sizes],
         "",
-        "The head, in the first peak of the primary carrier, and the directory behind it:",
+        "The header, at the beginning of what the primary carrier holds:",
         "",
         *[f"    {line}" for line in annotate(header)],
         "",

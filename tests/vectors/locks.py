@@ -99,8 +99,8 @@ def lock_both() -> Made:
 
 @vector("opens", operation="open")
 def lock_two_carriers() -> Made:
-    """The directory is part of what is authenticated."""
-    stream = several(2, (50, 60), dependent=False)
+    """The list of carriers is part of what is authenticated."""
+    stream = several(2, (20, 40), dependent=False)
     return opens(locked(stream, carriers=2), stream, ["full"])
 
 

@@ -6,17 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
-import stock
-from nnguard.hiding import extract, hqim
+from nnguard.hiding import extract
+from nnguard.hiding.carriers import can_carry, capacity, mark
 from nnguard.hiding.frame import Carrier, FrameHeader, frame_record
-from nnguard.hiding.hqim import Peak
 from nnguard.stream import Stream
 from nnguard.stream.coding import encode
 from vectors.toolbox import (
     DOMAIN,
     Made,
     carrier_of,
-    carrier_of_any,
     edit,
     encode_marked,
     envelope,
@@ -27,6 +25,8 @@ from vectors.toolbox import (
     sign,
     small,
     tensor_of,
+    text_bits,
+    ue,
     vector,
     with_checksum,
     with_header,
@@ -108,17 +108,14 @@ def carrier_long_field() -> Made:
 
 @vector("VerificationError: carrier changed", message="changed after it was signed")
 def carrier_changed() -> Made:
-    """One weight of the original, not at a peak, under the same record."""
+    """One weight of the original, under the same record."""
     stream = small()
     header = header_of(stream)
     data = frame_record(header, envelope(stream, DOMAIN + bytes(header)))
     (carrier,) = header.carriers
-    taken = {peak.value for peak in carrier.peaks}
     tensor = tensor_of(stream, carrier.unit)
-    far = max(abs(value) for value in taken) + 1
-    old, new = far + 1, far
     indices = tensor.indices.copy()
-    indices.reshape(-1)[np.flatnonzero(indices == old)[0]] = new
+    indices.reshape(-1)[np.flatnonzero(indices == 5)[0]] = 6
     changed = stream.replace({carrier.unit: encode(tensor.with_indices(indices))})
     return Made(bytes(place(changed, header.carriers, data)))
 
@@ -147,8 +144,8 @@ def carrier_encoded_otherwise() -> Made:
 
 @vector("VerificationError: second carrier encoded with another setting", message="was changed")
 def second_carrier_encoded_otherwise() -> Made:
-    """The same in a carrier that the directory lists."""
-    stream = sign(several(2, (50, 60), dependent=False), carriers=2)
+    """The same in a carrier that is listed second."""
+    stream = sign(several(2, (30, 50), dependent=False), carriers=2)
     index = extract(stream).header.carriers[1].unit
     tensor = replace(tensor_of(stream, index), parameter_optimisation=True)
     marked = stream.replace({index: encode(tensor)})
@@ -180,7 +177,7 @@ def frame_cut_short() -> Made:
     stream = small()
     (carrier,) = header_of(stream).carriers
     tensor = tensor_of(stream, carrier.unit)
-    room = hqim.capacity(tensor.indices, carrier.peaks)
+    room = capacity(tensor)
     missing = 8 - room % 8
     assert missing < 8
     header = FrameHeader(1, 1, 0, (carrier,))
@@ -195,73 +192,65 @@ def frame_cut_short() -> Made:
     frames = (frame_record(header, record(text)) for text in texts)
     frame = next(frame for frame in frames if not frame[-1] % (1 << missing))
     bits = np.unpackbits(np.frombuffer(frame, np.uint8))[:room]
-    values = hqim.embed(tensor.indices, carrier.peaks, bits)
-    return Made(bytes(stream.replace({carrier.unit: encode_marked(tensor, values)})))
+    return Made(bytes(stream.replace({carrier.unit: encode_marked(mark(tensor, bits))})))
 
 
 @vector("VerificationError: record is longer than the places", message="checksum")
 def record_too_long() -> Made:
-    """The head tells of a record of 2^28 bytes."""
+    """The header tells of a record of 2^28 bytes."""
     stream = small()
     header = replace(header_of(stream), record_size=1 << 28)
     data = bytes(header) + with_checksum(envelope(stream, DOMAIN + bytes(header)))
     return Made(bytes(place(stream, header.carriers, data)))
 
 
-@vector(
-    "VerificationError: a peak takes places from one that is listed after it", message="changed"
-)
-def dependent_peaks() -> Made:
-    """Peaks 0 up and 0 down: how many zeros the first finds depends on the bits of the second.
-    All else is right: a record that is signed comes out."""
-    stream = small()
+def with_last(value: int, *, was_zero: bool) -> Made:
+    """A release with another value at an even position behind the record."""
+    stream = sign(small())
     index = carrier_of(stream)
-    first, second = Peak(0, 1), Peak(0, -1)
-    rest = (Peak(1, 1), Peak(2, 1))
-    header = header_of(stream)
-    header = replace(header, carriers=(Carrier(index, True, (first, second, *rest)),))
-    frame = frame_record(header, envelope(stream, DOMAIN + bytes(header)))
-    bits = np.unpackbits(np.frombuffer(frame, np.uint8))
     tensor = tensor_of(stream, index)
-    zeros = int(np.count_nonzero(tensor.indices == 0))
-    # As many bits go into the first peak as the ones of the second leave zeros.
-    split = next(n for n in range(zeros) if n + bits[n : n + zeros].sum() == zeros)
-    values = hqim.embed(tensor.indices, rest, bits[split + zeros :])
-    values = hqim.embed(values, (second,), bits[split : split + zeros])
-    values = hqim.embed(values, (first,), bits[:split])
-    marked = stream.replace({index: encode_marked(tensor, values)})
+    indices = tensor.indices.copy()
+    usable = np.flatnonzero((indices.reshape(-1) == 0) == was_zero)
+    indices.reshape(-1)[usable[usable % 2 == 0][-1]] = value
+    marked = stream.replace({index: encode_marked(tensor.with_indices(indices))})
     return Made(bytes(marked), details=(("tensors", [index]),))
+
+
+@vector("VerificationError: the original of an index is 0", message="conv.weight was changed")
+def index_of_zero() -> Made:
+    """An index of 1 at an even position, which no embedding makes."""
+    return with_last(1, was_zero=True)
+
+
+@vector("VerificationError: the original of an index is too large", message="conv.weight was")
+def large_index() -> Made:
+    """2^30, the original of which is 2^29."""
+    return with_last(1 << 30, was_zero=False)
 
 
 @vector("VerificationError: header names a unit that cannot carry", message="does not fit")
 def foreign_carrier() -> Made:
-    """The directory names a tensor of one dimension."""
+    """The header names a tensor of one dimension."""
     stream = small()
     header = header_of(stream)
     (carrier,) = header.carriers
-    bias = Carrier(position(stream, "conv.bias"), True, (Peak(1, 1),))
+    bias = Carrier(position(stream, "conv.bias"), True)
     return with_header(stream, replace(header, carriers=(carrier, bias)))
 
 
-@vector("VerificationError: peak beyond 4096", message="does not fit")
-def far_peak() -> Made:
-    """The head lists the peak 4097, where nothing is."""
+@vector("LimitError: weights of the carriers", message="weights")
+def too_many_weights() -> Made:
+    """The header names four tensors of 2^24 weights besides its own, which is just above 2^26."""
     stream = small()
+    bits = "00001001" + text_bits("w") + "000" + "110000" + ue(2, 1)
+    bits += 2 * ue(4096, 7) + f"{10:08b}" + ue(0, 1) + "0000" + "1"
+    bits += "0" * (-len(bits) % 8)
+    body = bytes([5 << 2]) + int(bits, 2).to_bytes(len(bits) // 8, "big") + b"\x80"
+    unit = (len(body) + 2).to_bytes(2, "big") + body
+    stream = Stream.from_bytes(bytes(stream) + 4 * unit)
+    large = range(len(stream) - 4, len(stream))
     header = header_of(stream)
-    (carrier,) = header.carriers
-    peaks = (*carrier.peaks, Peak(4097, 1))
-    return with_header(stream, replace(header, carriers=(replace(carrier, peaks=peaks),)))
-
-
-@vector("LimitError: weights times peaks", message="steps")
-def too_much_work() -> Made:
-    """4,097 peaks in a tensor of 2^20 weights, which is just above 2^32."""
-    values = np.zeros((1024, 1024), np.float32)
-    values[:48] = 1
-    data = stock.encode({"w": values}, qp=0, dependent=False, parameter_optimisation=False)
-    stream = Stream.from_bytes(data)
-    index = carrier_of_any(stream)
-    peaks = (Peak(1, 1),) * 4097
-    header = FrameHeader(1, 1, 0, (Carrier(index, False, peaks),))
-    room = Carrier(index, False, peaks[:1])
-    return Made(bytes(place(stream, (room,), bytes(header))))
+    assert all(map(can_carry, stream.units[-4:]))
+    others = tuple(Carrier(at, False) for at in large)
+    data = bytes(replace(header, carriers=header.carriers + others))
+    return Made(bytes(place(stream, header.carriers, data)))

@@ -152,14 +152,14 @@ def lock_no_label() -> Made:
 
 @vector("VerificationError: lock in another place", message="not authentic", operation="open")
 def lock_moved() -> Made:
-    """The record of one plan, hidden by another with one peak less."""
+    """The record of one plan, hidden by another, which lists the carrier otherwise."""
     stream = small()
     chosen = {UNIT: spread(stream, UNIT)}
     content = bytes(cbor2.dumps(content_of(stream, chosen, [])))
     degraded = degrade(stream, chosen, [])
     first = plan(degraded, 3, len(seal(content, b"")))
     (carrier,) = first.carriers
-    second = replace(first, carriers=(replace(carrier, peaks=carrier.peaks[:-1]),))
+    second = replace(first, carriers=(replace(carrier, parameter_optimisation=False),))
     sealed_record = seal(content, LOCK_DOMAIN + bytes(first))
     return with_key(place(degraded, second.carriers, frame_record(second, sealed_record)))
 

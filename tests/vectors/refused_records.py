@@ -6,15 +6,12 @@ from dataclasses import replace
 
 import cbor2
 
-from nnguard.hiding.frame import Carrier
-from nnguard.hiding.hqim import Peak
 from vectors.toolbox import (
     DOMAIN,
     OTHER,
     VENDOR,
     Made,
     attach,
-    carrier_of,
     digest_of,
     edit,
     envelope,
@@ -22,6 +19,7 @@ from vectors.toolbox import (
     hide,
     malformed,
     position,
+    several,
     sign,
     small,
     vector,
@@ -37,16 +35,16 @@ def other_model() -> Made:
 
 
 @vector(
-    "VerificationError: re-embedded in other peaks (second plan, same record)",
+    "VerificationError: re-embedded in other tensors (second plan, same record)",
     message="signature is wrong",
 )
 def second_plan() -> Made:
     """The record of one plan, hidden by another: the signature covers the plan."""
-    stream = small()
+    stream = several(2, (50, 60), dependent=False)
     header = header_of(stream)
-    peaks = (Peak(0, 1), Peak(-1, -1), Peak(-2, -1))
-    other = replace(header, carriers=(Carrier(carrier_of(stream), True, peaks),))
-    return with_header(stream, other, signed_as=header)
+    (carrier,) = header.carriers
+    other = replace(carrier, unit=carrier.unit + 1)
+    return with_header(stream, replace(header, carriers=(carrier, other)), signed_as=header)
 
 
 @vector("VerificationError: layer changed", message="signature is wrong")

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 import stock
+from nnguard.hiding.carriers import mark
 from nnguard.hiding.frame import Carrier, FrameHeader, frame_record
-from nnguard.hiding.hqim import Peak
 from nnguard.stream import Stream
 from vectors.toolbox import (
     DOMAIN,
@@ -17,13 +17,17 @@ from vectors.toolbox import (
     attach,
     carrier_of,
     edit,
+    encode_marked,
     envelope,
     header_of,
     hide,
     place,
+    plan,
     position,
+    several,
     sign,
     small,
+    tensor_of,
     text_bits,
     ue,
     vector,
@@ -159,12 +163,12 @@ def nothing_eligible() -> Made:
 
 @vector("NoRecordError: the header lies in the ninth tensor", message="holds no record")
 def ninth_tensor() -> Made:
-    """Eight tensors are nearer to 65,536 weights; no more are looked at."""
+    """Eight tensors are nearer to 2,048 weights; no more are looked at."""
     nearer = np.zeros((80, 80), np.float32)
     nearer[0, 0] = 1
-    arrays = {"w": weights((60, 100), 6), **{f"nearer{n}": nearer for n in range(8)}}
+    arrays = {"w": weights((100, 100), 6), **{f"nearer{n}": nearer for n in range(8)}}
     stream = Stream.from_bytes(stock.encode(arrays, qp=-24, dependent=False))
-    carrier = Carrier(position(stream, "w"), True, (Peak(-1, -1), Peak(1, 1), Peak(2, 1)))
+    carrier = Carrier(position(stream, "w"), True)
     return with_header(stream, FrameHeader(1, 1, 0, (carrier,)))
 
 
@@ -189,11 +193,11 @@ def unknown_kind() -> Made:
 
 @vector("NoRecordError: another version of the frame", message="holds no record")
 def frame_version() -> Made:
-    """The last byte of the magic is 2."""
+    """The last byte of the magic is 1."""
     stream = small()
     header = header_of(stream)
-    head = header.head[:3] + b"\2" + header.head[4:-4]
-    data = with_checksum(head) + with_checksum(envelope(stream, b""))
+    fields = bytes(header)[:3] + b"\1" + bytes(header)[4:-4]
+    data = with_checksum(fields) + with_checksum(envelope(stream, b""))
     return Made(bytes(place(stream, header.carriers, data)))
 
 
@@ -204,49 +208,58 @@ def layer_zero() -> Made:
     return with_header(stream, replace(header_of(stream), layer=0))
 
 
-@vector("NoRecordError: checksum of the head", message="holds no record")
-def head_checksum() -> Made:
-    """One bit of the head's checksum is wrong."""
+@vector("NoRecordError: checksum of the header", message="holds no record")
+def header_checksum() -> Made:
+    """One bit of the header's checksum is wrong."""
     stream = small()
     header = header_of(stream)
     data = bytearray(frame_record(header, envelope(stream, DOMAIN + bytes(header))))
-    data[len(header.head) - 1] ^= 1
+    data[len(bytes(header)) - 1] ^= 1
     return Made(bytes(place(stream, header.carriers, bytes(data))))
 
 
-@vector("NoRecordError: number in the head takes more bytes than it needs", message="no record")
+@vector("NoRecordError: number in the header takes more bytes than it needs", message="no record")
 def long_number() -> Made:
     """The position is written as two bytes; the checksum is right."""
     stream = small()
     header = header_of(stream)
-    fields = bytearray(header.head[:-4])
-    fields[14:15] = bytes([fields[14] | 0x80, 0])
+    fields = bytearray(bytes(header)[:-4])
+    fields[12:13] = bytes([fields[12] | 0x80, 0])
     fields[6:8] = (len(fields) + 4).to_bytes(2, "big")
     data = with_checksum(bytes(fields)) + with_checksum(envelope(stream, b""))
     return Made(bytes(place(stream, header.carriers, data)))
 
 
-@vector("NoRecordError: head lists another peak first", message="holds no record")
-def other_first_peak() -> Made:
-    """The head lies in a peak that it does not list first."""
-    stream = small()
-    header = header_of(stream)
-    (carrier,) = header.carriers
-    lying = replace(carrier, peaks=(Peak(2000, 1), *carrier.peaks))
-    data = frame_record(replace(header, carriers=(lying,)), envelope(stream, b""))
-    return Made(bytes(place(stream, (carrier,), data)))
+@vector("NoRecordError: header names another tensor first", message="holds no record")
+def other_primary() -> Made:
+    """The header lies in a tensor that it does not list first."""
+    stream = several(2, (50, 60), dependent=False)
+    first, second = plan(stream, 1, 400, 2).carriers
+    header = FrameHeader(1, 1, len(envelope(stream, b"")), (second, first))
+    data = frame_record(header, envelope(stream, DOMAIN + bytes(header)))
+    return Made(bytes(place(stream, (first, second), data)))
 
 
 @vector("NoRecordError: position listed twice", message="holds no record")
 def carrier_twice() -> Made:
-    """The directory names the primary carrier again."""
+    """The header names the primary carrier twice."""
     stream = small()
     header = header_of(stream)
-    (carrier,) = header.carriers
-    again = Carrier(carrier.unit, True, (Peak(2000, 1),))
-    listed = replace(header, carriers=(carrier, again))
+    listed = replace(header, carriers=2 * header.carriers)
     data = frame_record(listed, envelope(stream, DOMAIN + bytes(listed)))
-    return Made(bytes(place(stream, (carrier,), data)))
+    return Made(bytes(place(stream, header.carriers, data)))
+
+
+@vector("NoRecordError: no step is twice that of the tensor", message="holds no record")
+def largest_step() -> Made:
+    """The tensor's quantisation parameter is the largest but three; all else is right."""
+    stream = small()
+    header = header_of(stream)
+    data = frame_record(header, envelope(stream, DOMAIN + bytes(header)))
+    (carrier,) = header.carriers
+    bits = np.unpackbits(np.frombuffer(data, np.uint8))
+    marked = replace(mark(tensor_of(stream, carrier.unit), bits), qp=124)
+    return Made(bytes(stream.replace({carrier.unit: encode_marked(marked)})))
 
 
 @vector("WrongKeyError: signed by a key that is not trusted", message="not among")

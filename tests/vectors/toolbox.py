@@ -15,10 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import nnguard
 import stock
-from nnguard.hiding import candidates, hqim
-from nnguard.hiding.carriers import outermost_layer, stride_of
+from nnguard.hiding import candidates
+from nnguard.hiding.carriers import capacity, find_header, mark
 from nnguard.hiding.frame import Carrier, FrameHeader, frame_record
-from nnguard.hiding.hqim import Peak
 from nnguard.records import model_digest
 from nnguard.stream import Stream
 from nnguard.stream.coding import QuantisedTensor, encode, find_settings
@@ -32,6 +31,9 @@ VENDOR, OTHER = KEYS["vendor"], KEYS["other"]
 ISSUED = datetime(2026, 11, 1, 12, 0, tzinfo=timezone.utc)
 CLAIMS = {"issuer": "vendor.example", "name": "small", "version": "1.0"}
 DOMAIN = b"nnguard signature v1\0"
+
+_LEAST = 8 * 64
+"""Bits of a tensor that a vector's record may go into."""
 
 
 @dataclass(frozen=True)
@@ -202,22 +204,16 @@ def hide(
 
 
 def plan(stream: Stream, kind: int, size: int, count: int = 1) -> FrameHeader:
-    """Choose peaks from the middle outwards on both sides, in as many carriers; not a good plan."""
+    """List the first carriers in order, as many as asked for, which is as many as it takes."""
     tensors = ((at, find_settings(stream[at])) for at in candidates(stream))
-    found = [(at, t) for at, t in tensors if t and np.count_nonzero(t.indices) > size]
-    carriers = []
-    for at, tensor in found[:count]:
-        stride, peaks = stride_of(tensor.header), []
-        for peak in (Peak(sign * n, sign) for n in range(1, 100) for sign in (1, -1)):
-            peaks.append(peak)
-            room = hqim.capacity(tensor.indices, peaks, stride=stride)
-            if room > 8 * (size + 80) / count:
-                break
-        carriers.append(Carrier(at, tensor.parameter_optimisation, tuple(peaks)))
-    assert len(carriers) == count
-    primary = found[0][1]
-    layer = 1 + outermost_layer(primary.indices, stride_of(primary.header))
-    return FrameHeader(kind, layer, size, tuple(carriers))
+    found = [(at, tensor) for at, tensor in tensors if tensor and capacity(tensor) >= _LEAST]
+    carriers = [Carrier(at, tensor.parameter_optimisation) for at, tensor in found[:count]]
+    below = find_header(found[0][1])
+    header = FrameHeader(kind, 1 + below.layer if below else 1, size, tuple(carriers))
+    needed = 8 * (len(bytes(header)) + size + 4)
+    rooms = [capacity(tensor) for _, tensor in found[:count]]
+    assert sum(rooms[:-1]) < needed <= sum(rooms), (rooms, needed)
+    return header
 
 
 def malformed(**changes: Any) -> Made:
@@ -237,19 +233,17 @@ def place(stream: Stream, carriers: Iterable[Carrier], data: bytes, padding: int
     units = {}
     for carrier in carriers:
         tensor = tensor_of(stream, carrier.unit)
-        stride = stride_of(tensor.header)
-        room = hqim.capacity(tensor.indices, carrier.peaks, stride=stride)
+        room = capacity(tensor)
         here = np.full(room, padding, np.uint8)
         here[: bits[:room].size] = bits[:room]
-        marked = hqim.embed(tensor.indices, carrier.peaks, here, stride=stride)
-        units[carrier.unit] = encode_marked(tensor, marked)
+        units[carrier.unit] = encode_marked(mark(tensor, here))
         bits = bits[room:]
     assert not bits.size
     return stream.replace(units)
 
 
-def encode_marked(tensor: QuantisedTensor, indices: hqim.Indices) -> bytes:
-    return encode(replace(tensor.with_indices(indices), parameter_optimisation=False))
+def encode_marked(tensor: QuantisedTensor) -> bytes:
+    return encode(replace(tensor, parameter_optimisation=False))
 
 
 def header_of(stream: Stream) -> FrameHeader:
@@ -273,10 +267,6 @@ def edit(stream: Stream, index: int, at: int, mask: int = 1) -> bytes:
     units = [bytearray(unit.read()) for unit in stream]
     units[index][at] ^= mask
     return b"".join(units)
-
-
-def carrier_of_any(stream: Stream) -> int:
-    return len(stream) - 1
 
 
 def with_checksum(data: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Which tensors can carry bits, and in which order a reader looks at them.
+"""Which tensors can carry bits, in which order a reader looks at them, and how they carry.
 
 The order follows from headers alone, which embedding leaves as they are, so that a reader finds the
 primary carrier without being told (`docs/SPEC.md`, section 3).
@@ -6,47 +6,32 @@ primary carrier without being told (`docs/SPEC.md`, section 3).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 
-import numpy as np
-
-from nnguard.errors import LimitError
-from nnguard.hiding.frame import MAGIC, Carrier, FrameHeader, parse_head, parse_header
-from nnguard.hiding.hqim import Bits, Indices, Peak, extract, whole_bytes
+from nnguard.hiding import hqim
+from nnguard.hiding.frame import FrameHeader, parse_header
 from nnguard.stream import Stream, Unit
-from nnguard.stream.coding import MAX_WEIGHTS, codable
+from nnguard.stream.coding import MAX_WEIGHTS, QuantisedTensor, qp_range
 from nnguard.stream.headers import PayloadType, TensorHeader
 
 __all__ = [
-    "MAX_PEAK",
-    "Channel",
     "can_carry",
     "candidates",
-    "channels",
-    "check_work",
+    "capacity",
     "find_header",
-    "outermost_layer",
+    "mark",
     "primary_candidates",
     "stride_of",
+    "unmark",
 ]
 
 _PRIMARY_CANDIDATES = 8
 _PRIMARY_WEIGHTS = 1 << 25
 """What a reader looks at before it says that there is no header: tensors, and weights in all."""
 
-MAX_WORK = 1 << 32
-"""Weights of all carriers times their peaks, at most; some ten seconds."""
-
-MAX_PEAK = 4096
-"""Magnitude of the outermost peak."""
-
-_OUTSIDE = MAX_PEAK + 5
-"""Stands for all magnitudes that are in no bin of a peak."""
-
-_BEST_SIZE = 1 << 16
-"""Weights of the best primary carrier: room for a signature far out in the tail, and decoded in
-a few tens of milliseconds."""
+_BEST_SIZE = 1 << 11
+"""Weights of the best primary carrier: room for a signature and not much more, so that the file
+hardly grows and a reader decodes next to nothing."""
 
 _MIN_SIZE = 1 << 8
 
@@ -55,7 +40,7 @@ def candidates(stream: Stream) -> list[int]:
     """Return the positions of the units that may carry bits, the best primary carrier first.
 
     These are quantised tensors of two dimensions or more. They are ordered by how many times
-    larger or smaller than 65,536 weights they are; equals in the order of the stream.
+    larger or smaller than 2,048 weights they are; equals in the order of the stream.
     """
 
     def distance(index: int) -> float:
@@ -96,121 +81,47 @@ def stride_of(header: TensorHeader) -> int:
     return 4 if header.dependent else 1
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Channel:
-    """A histogram that bits can go into: one sign, one residue modulo the stride.
-
-    Attributes:
-        direction: +1 or -1, away from zero.
-        magnitudes: int64 array, the magnitude of each bin, ascending by the stride.
-        counts: int64 array, how many values each bin has; the last bin has all beyond.
-    """
-
-    direction: int
-    magnitudes: np.ndarray[tuple[int], np.dtype[np.int64]]
-    counts: np.ndarray[tuple[int], np.dtype[np.int64]]
+def capacity(tensor: QuantisedTensor) -> int:
+    """Return how many bits a tensor holds; none where its step cannot be halved."""
+    least, _ = qp_range(tensor.header.qp_density)
+    fits = tensor.qp - _octave(tensor) >= least and abs(tensor.indices).max() <= hqim.MAX_VALUE
+    return hqim.capacity(tensor.indices) if fits else 0
 
 
-def channels(indices: Indices, stride: int) -> list[Channel]:
-    """Split indices into their channels.
-
-    Zeros are bins of the channel of positive values for URQ, and of none for TCQ.
-
-    Args:
-        indices: int32 array of any shape, `codable`.
-        stride: Distance of bins.
-    """
-    flat = indices.reshape(-1)
-    first = 0 if stride == 1 else 1
-    result = []
-    for direction in (+1, -1):
-        side = flat[flat >= first] if direction > 0 else -flat[flat < 0]
-        outermost = min(int(side.max(initial=first)), MAX_PEAK)
-        bins = (outermost - first) // stride + 2
-        beyond = first + (bins - 1) * stride
-        clipped = np.where(side < beyond, side, beyond + np.mod(side - beyond, stride))
-        counts = np.bincount(clipped - first, minlength=bins * stride).reshape(bins, stride)
-        magnitudes = np.arange(first, first + bins * stride).reshape(bins, stride)
-        result += [Channel(direction, magnitudes[:, r], counts[:, r]) for r in range(stride)]
-    return result
-
-
-def find_header(indices: Indices, stride: int) -> FrameHeader | None:
-    """Find the header of the outermost record by synchronisation.
-
-    Tries every bin as the first peak: do its bits begin with the magic and hold a head whose
-    checksum is right, that lists this very peak first? Of several, the highest layer is the
-    outermost record.
-
-    Args:
-        indices: int32 array of any shape.
-        stride: Distance of bins.
+def mark(tensor: QuantisedTensor, bits: hqim.Bits) -> QuantisedTensor:
+    """Return a tensor with half the step and bits in it.
 
     Raises:
-        LimitError: The head lists more peaks than nnguard is willing to look at.
+        ValueError: There are more bits than it holds.
     """
-    outermost = _outermost_head(indices, stride)
-    if outermost is None:
+    if bits.size > capacity(tensor):
+        raise ValueError(f"{bits.size} bits for {capacity(tensor)} places")
+    indices = hqim.embed(tensor.indices, bits, stride=stride_of(tensor.header))
+    return replace(tensor.with_indices(indices), qp=tensor.qp - _octave(tensor))
+
+
+def unmark(tensor: QuantisedTensor) -> tuple[hqim.Bits, QuantisedTensor]:
+    """Return the bits in a tensor and the tensor without them; arbitrary for one without bits.
+
+    Raises:
+        ValueError: Its step cannot be doubled.
+    """
+    qp = tensor.qp + _octave(tensor)
+    if qp > qp_range(tensor.header.qp_density)[1]:
+        raise ValueError(f"no step is twice that of tensor {tensor.header.name}")
+    bits, indices = hqim.extract(tensor.indices, stride=stride_of(tensor.header))
+    return bits, replace(tensor.with_indices(indices), qp=qp)
+
+
+def find_header(tensor: QuantisedTensor) -> FrameHeader | None:
+    """Find the header of the outermost record in a tensor, if it is a primary carrier."""
+    try:
+        bits, _ = unmark(tensor)
+    except ValueError:
         return None
-    peaks = outermost[1].peaks
-    check_work(indices.size * len(peaks))
-    bits, _ = extract(indices, peaks, stride=stride)
-    return parse_header(whole_bytes(bits))
+    return parse_header(hqim.whole_bytes(bits))
 
 
-def outermost_layer(indices: Indices, stride: int) -> int:
-    """Return the layer of the outermost head in a tensor, 0 where there is none.
-
-    The rest of that record may be unreadable: a lock may have changed it.
-    """
-    head = _outermost_head(indices, stride)
-    return 0 if head is None else head[0]
-
-
-def check_work(work: int) -> None:
-    """Refuse to take out a record that takes too long.
-
-    Args:
-        work: Weights times peaks.
-    """
-    if work > MAX_WORK:
-        raise LimitError(f"taking the record out takes {work} steps; limit {MAX_WORK}")
-
-
-def _outermost_head(indices: Indices, stride: int) -> tuple[int, Carrier] | None:
-    """Find the head of the highest layer: that layer, and the primary carrier that it lists."""
-    if not codable(indices):
-        return None
-    outermost: tuple[int, Carrier] | None = None
-    for peak, bits in _possible_heads(indices.reshape(-1), stride):
-        head = parse_head(whole_bytes(bits))
-        if head is not None and head[1].peaks[0] == peak:
-            outermost = max(outermost or head, head, key=lambda found: found[0])
-    return outermost
-
-
-_MAGIC_BITS = np.unpackbits(np.frombuffer(MAGIC, np.uint8))
-
-
-def _possible_heads(flat: Indices, stride: int) -> Iterator[tuple[Peak, Bits]]:
-    """Yield the peaks whose bits begin with the magic, and these bits.
-
-    Takes time in proportion to the indices, whatever they are: positions are sorted by value once,
-    and each bin is part of four peaks at the most.
-    """
-    # The magic has zeros and ones, so both bins of a peak have values.
-    clipped = np.clip(flat, -_OUTSIDE, _OUTSIDE).astype(np.int16)
-    order = np.argsort(clipped, kind="stable")
-    values, starts = np.unique(clipped[order], return_index=True)
-    positions = dict(zip(values.tolist(), np.split(order, starts[1:]), strict=True))
-    for value, zeros in positions.items():
-        for direction in (+1, -1):
-            peak = Peak(value, direction)
-            ones = positions.get(peak.partner(stride))
-            if ones is None or abs(value) > MAX_PEAK or value * direction < 0:
-                continue
-            count = _MAGIC_BITS.size
-            first = np.sort(np.concatenate([zeros[:count], ones[:count]]))[:count]
-            if np.array_equal(flat[first] == peak.partner(stride), _MAGIC_BITS):
-                here = np.sort(np.concatenate([zeros, ones]))
-                yield peak, (flat[here] == peak.partner(stride)).astype(np.uint8)
+def _octave(tensor: QuantisedTensor) -> int:
+    """Return by how much the quantisation parameter falls where the step halves."""
+    return 1 << tensor.header.qp_density

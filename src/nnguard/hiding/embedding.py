@@ -19,20 +19,10 @@ from nnguard.errors import (
     NoRecordError,
     VerificationError,
 )
+from nnguard.hiding import carriers as carrying
 from nnguard.hiding import hqim
-from nnguard.hiding.carriers import (
-    MAX_PEAK,
-    can_carry,
-    candidates,
-    channels,
-    check_work,
-    find_header,
-    outermost_layer,
-    primary_candidates,
-    stride_of,
-)
+from nnguard.hiding.carriers import can_carry, candidates, find_header, primary_candidates
 from nnguard.hiding.frame import Carrier, FrameHeader, frame_record, unframe_record
-from nnguard.hiding.plan import choose_peaks, total_capacity
 from nnguard.stream import Stream
 from nnguard.stream.coding import QuantisedTensor, decode, encode, find_settings
 
@@ -41,12 +31,7 @@ __all__ = ["Extraction", "Plan", "capacity_of", "embed", "extract", "plan_record
 MAX_WEIGHTS_IN_ALL = 1 << 26
 """Weights of all carriers of a record, at most; they are decoded and encoded twice."""
 
-_DENSITY = 1 / 16
-"""Bits for each weight; more carriers are taken until there are no more than this."""
-
-_CHECKSUM_BITS = 32
-_SHORTEST_HEAD = 8 * 21
-"""Bits of a head that lists one peak."""
+_CHECKSUM_SIZE = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,12 +41,10 @@ class Plan:
     Attributes:
         stream: The stream that the record goes into.
         header: The frame's header. Records authenticate its bytes.
-        distortion: Expected sum of squared changes of the weights.
     """
 
     stream: Stream
     header: FrameHeader
-    distortion: float
     _tensors: tuple[QuantisedTensor, ...]
 
     def onto(self, stream: Stream) -> Plan:
@@ -77,10 +60,8 @@ class Plan:
         bits = _to_bits(frame_record(self.header, record))
         units: dict[int, bytes] = {}
         for carrier, tensor in zip(self.header.carriers, self._tensors, strict=True):
-            stride = stride_of(tensor.header)
-            places = hqim.capacity(tensor.indices, carrier.peaks, stride=stride)
-            marked = hqim.embed(tensor.indices, carrier.peaks, bits[:places], stride=stride)
-            units[carrier.unit] = _encode_marked(tensor.with_indices(marked))
+            places = carrying.capacity(tensor)
+            units[carrier.unit] = _encode_marked(carrying.mark(tensor, bits[:places]))
             bits = bits[places:]
         marked_stream = self.stream.replace(units)
         taken = extract(marked_stream)
@@ -118,50 +99,33 @@ class Extraction:
         return result
 
 
-def plan_record(stream: Stream, kind: int, size: int, *, density: float = _DENSITY) -> Plan:
+def plan_record(stream: Stream, kind: int, size: int) -> Plan:
     """Choose where a record goes, decoding only the tensors that it goes into.
+
+    The primary carrier is the first in order that has room for the header. What it does not hold
+    goes into the smallest tensor that does, so that no more weights than needed are coded anew.
 
     Args:
         stream: The stream.
         kind: A `RecordKind`.
         size: Bytes of the record.
-        density: Bits for each weight of the carriers, at most, as long as there are more carriers.
 
     Raises:
         CapacityError: The stream has not enough room.
         LimitError: The stream holds too many records, or the record is too large.
     """
-    needed = _SHORTEST_HEAD + 8 * size + _CHECKSUM_BITS
-    weights = 0
-    positions: list[int] = []
-    tensors: list[QuantisedTensor] = []
-    primaries = set(primary_candidates(stream))
-    for index in candidates(stream):
-        if not tensors and index not in primaries:
-            continue
-        tensor = _read_carrier(stream, index, as_primary=not tensors)
+    for primary in primary_candidates(stream):
+        tensor = find_settings(stream[primary])
         if tensor is None:
             continue
-        weights += tensor.indices.size
-        if weights > MAX_WEIGHTS_IN_ALL:
+        below = find_header(tensor)
+        layer = 1 if below is None else 1 + below.layer
+        plan = _plan_from(stream, FrameHeader(kind, layer, size, ()), primary, tensor)
+        if plan is not None:
+            return plan
+        if below is not None:  # a reader stops at this tensor, so no other can be the primary one
             break
-        positions.append(index)
-        tensors.append(tensor)
-        if needed <= weights * density:
-            plan = _plan_for(stream, kind, size, positions, tensors)
-            if plan is not None:
-                return plan
-            density /= 2
-    plan = _plan_for(stream, kind, size, positions, tensors) if tensors else None
-    if plan is None:
-        room = sum(map(total_capacity, tensors))
-        raise CapacityError(
-            "the record does not fit into the stream",
-            needed=needed,
-            available=room,
-            hint="a larger network, or one compressed at a finer step, has more room",
-        )
-    return plan
+    raise _too_large(8 * size, 0)
 
 
 def embed(stream: Stream, record: bytes, *, kind: int) -> Stream:
@@ -197,66 +161,56 @@ def extract(stream: Stream) -> Extraction:
 
 
 def capacity_of(stream: Stream, index: int) -> int:
-    """Return the bits that the unit at a position can hold, all peaks used; 0 for no carrier."""
+    """Return the bits that the unit at a position can hold; 0 for no carrier."""
     tensor = find_settings(stream[index])
-    return 0 if tensor is None else total_capacity(tensor)
+    return 0 if tensor is None else carrying.capacity(tensor)
 
 
-def _read_carrier(stream: Stream, index: int, *, as_primary: bool) -> QuantisedTensor | None:
-    """Decode a carrier; None for a tensor that cannot be one, or not the primary one."""
-    tensor = find_settings(stream[index])
-    if tensor is None or not as_primary:
-        return tensor
-    stride = stride_of(tensor.header)
-    largest = max(int(channel.counts[:-1].max()) for channel in channels(tensor.indices, stride))
-    if largest >= _SHORTEST_HEAD:
-        return tensor
-    if find_header(tensor.indices, stride) is not None:
-        # A reader stops at this tensor, so no other can be the primary carrier.
-        raise CapacityError(
-            f"tensor {tensor.header.name} has no room for another record",
-            needed=_SHORTEST_HEAD,
-            available=largest,
-        )
-    return None
-
-
-def _plan_for(
-    stream: Stream,
-    kind: int,
-    size: int,
-    positions: Sequence[int],
-    tensors: Sequence[QuantisedTensor],
+def _plan_from(
+    stream: Stream, header: FrameHeader, primary: int, tensor: QuantisedTensor
 ) -> Plan | None:
-    layer = 1 + outermost_layer(tensors[0].indices, stride_of(tensors[0].header))
-    head, directory = _SHORTEST_HEAD, 0
-    while True:  # until the header fits that lists the peaks that were chosen for its size
-        header_bits = head + directory
-        choice = choose_peaks(
-            tensors,
-            header_bits + 8 * size + _CHECKSUM_BITS,
-            head=head,
-            header=header_bits,
-        )
-        if choice is None:
+    """Add carriers to a header until the record fits; None where the header does not.
+
+    Raises:
+        CapacityError: The record does not fit into all tensors together.
+    """
+    chosen = {primary: tensor}
+    room = in_primary = carrying.capacity(tensor)
+    weights = tensor.indices.size
+    others = sorted((_size(stream, i), i) for i in candidates(stream) if i != primary)
+    while True:
+        listed = (Carrier(i, each.parameter_optimisation) for i, each in chosen.items())
+        header = replace(header, carriers=tuple(listed))
+        header_bits = 8 * len(bytes(header))
+        needed = header_bits + 8 * (header.record_size + _CHECKSUM_SIZE)
+        if header_bits > in_primary:
             return None
-        carriers = tuple(
-            Carrier(index, tensor.parameter_optimisation, peaks)
-            for index, tensor, peaks in zip(positions, tensors, choice.peaks, strict=True)
-            if peaks
-        )
-        header = FrameHeader(kind, layer, size, carriers)
-        actual = 8 * len(bytes(header))
-        if (
-            8 * len(header.head) <= choice.first_bits
-            and actual <= choice.primary_bits
-            and actual + 8 * size + _CHECKSUM_BITS <= choice.bits
-        ):
-            used = {carrier.unit for carrier in carriers}
-            kept = [t for i, t in zip(positions, tensors, strict=True) if i in used]
-            return Plan(stream, header, choice.distortion, tuple(kept))
-        head = max(8 * len(header.head), head + 8)
-        directory = max(8 * len(header.directory), directory)
+        if needed <= room:
+            return Plan(stream, header, tuple(chosen.values()))
+        large_enough = (at for at, (size, _) in enumerate(others) if size >= needed - room)
+        size, index = others.pop(next(large_enough, -1)) if others else (MAX_WEIGHTS_IN_ALL, -1)
+        weights += size
+        if weights > MAX_WEIGHTS_IN_ALL:
+            raise _too_large(needed, room)
+        another = find_settings(stream[index])
+        if another is not None and carrying.capacity(another):
+            chosen[index] = another
+            room += carrying.capacity(another)
+
+
+def _too_large(needed: int, room: int) -> CapacityError:
+    return CapacityError(
+        "the record does not fit into the stream",
+        needed=needed,
+        available=room,
+        hint="a larger network, or one compressed at a finer step, has more room",
+    )
+
+
+def _size(stream: Stream, index: int) -> int:
+    tensor = stream[index].tensor
+    assert tensor is not None
+    return tensor.size
 
 
 def _locate(stream: Stream) -> tuple[FrameHeader, QuantisedTensor]:
@@ -267,7 +221,7 @@ def _locate(stream: Stream) -> tuple[FrameHeader, QuantisedTensor]:
             tensor = decode(stream[index])
         except FormatError:
             continue
-        header = find_header(tensor.indices, stride_of(tensor.header))
+        header = find_header(tensor)
         if header is not None and header.carriers[0].unit == index:
             return header, tensor
     if order and find_settings(stream[order[0]]) is None:
@@ -281,33 +235,25 @@ def _locate(stream: Stream) -> tuple[FrameHeader, QuantisedTensor]:
 
 def _check_carriers(stream: Stream, header: FrameHeader) -> None:
     """Refuse a header that lists what cannot be, before anything is done about it."""
-    work = weights = 0
+    weights = 0
     for carrier in header.carriers:
-        known = carrier.unit < len(stream) and can_carry(stream[carrier.unit])
-        if not known or any(abs(peak.value) > MAX_PEAK for peak in carrier.peaks):
+        if carrier.unit >= len(stream) or not can_carry(stream[carrier.unit]):
             raise VerificationError("the header of the hidden record does not fit the stream")
-        tensor = stream[carrier.unit].tensor
-        assert tensor is not None
-        weights += tensor.size
-        work += tensor.size * len(carrier.peaks)
+        weights += _size(stream, carrier.unit)
     if weights > MAX_WEIGHTS_IN_ALL:
         raise LimitError(f"the record lies in {weights} weights; limit {MAX_WEIGHTS_IN_ALL}")
-    check_work(work)
 
 
 def _take_out(stream: Stream, carrier: Carrier, tensor: QuantisedTensor) -> tuple[hqim.Bits, bytes]:
     """Take the bits out of one carrier: all its places, and its unit's original bytes."""
-    unit, stride = stream[carrier.unit], stride_of(tensor.header)
-    bits, indices = hqim.extract(tensor.indices, carrier.peaks, stride=stride)
+    unit = stream[carrier.unit]
     try:
-        again = hqim.embed(indices, carrier.peaks, bits, stride=stride)
-        unchanged = np.array_equal(again, tensor.indices) and _encode_marked(tensor) == unit.read()
-        original = encode(tensor.with_indices(indices))
+        bits, original = carrying.unmark(tensor)
+        if _encode_marked(carrying.mark(original, bits)) == unit.read():
+            return bits, encode(original)
     except ValueError:
-        unchanged, original = False, b""
-    if not unchanged:
-        raise VerificationError(f"tensor {unit.name} was changed", tensors=[unit.name])
-    return bits, original
+        pass
+    raise VerificationError(f"tensor {unit.name} was changed", tensors=[unit.name])
 
 
 def _encode_marked(tensor: QuantisedTensor) -> bytes:

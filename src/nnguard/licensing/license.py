@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from nnguard.crypto.armour import read_armour, write_armour
@@ -36,6 +37,10 @@ _MAX_FILE_SIZE = 1 << 20
 
 _ISSUER, _SUBJECT, _EXPIRES, _NOT_BEFORE, _ISSUED_AT, _ID = 1, 2, 4, 5, 6, 7  # RFC 8392
 _ID_SIZE, _DIGEST_SIZE, _KEY_ID_SIZE = 16, 32, 8
+
+
+def _no_metadata() -> Mapping[str, str]:
+    return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,7 @@ class LicenseTerms:
     expires_at: datetime | None = None
     grace: timedelta = timedelta(0)
     features: tuple[str, ...] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=_no_metadata)
     device: DeviceBinding | None = None
 
     def to_cwt(self) -> dict[Any, Any]:
@@ -120,7 +125,9 @@ class LicenseTerms:
             expires_at=None if expires is None else time_of(expires),
             grace=timedelta(seconds=claims.get("grace", 0)),
             features=tuple(map(_text, claims.get("features", []))),
-            metadata={_text(key): _text(value) for key, value in claims.get("meta", {}).items()},
+            metadata=MappingProxyType(
+                {_text(key): _text(value) for key, value in claims.get("meta", {}).items()}
+            ),
             device=None if device is None else DeviceBinding.from_cbor(device),
             stream=_bytes(claims["stream"], _DIGEST_SIZE),
             opens=_bytes(claims["opens"], _DIGEST_SIZE),

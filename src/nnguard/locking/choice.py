@@ -28,13 +28,13 @@ from nnguard.stream import Stream
 from nnguard.stream.coding import Indices, QuantisedTensor
 
 __all__ = [
-    "TOUCHED",
     "Choice",
     "Importance",
     "apply",
     "choose",
     "count_weights",
     "tensors_to_touch",
+    "usable_tensors",
 ]
 
 Importance = Mapping[str, npt.ArrayLike]
@@ -52,7 +52,7 @@ _DENSEST = 16
 _GROUP = 8
 """Weights that are replaced in one tensor before it is the next one's turn."""
 
-TOUCHED = 1 << 18
+_TOUCHED = 1 << 18
 """Weights of tensors that are touched, at most, if they are enough: unlocking codes them all."""
 
 Numbers = np.ndarray[tuple[int], np.dtype[np.uint64]]
@@ -92,24 +92,8 @@ def count_weights(stream: Stream) -> int:
     return sum(tensor.size for tensor in tensors if tensor is not None and len(tensor.shape) > 1)
 
 
-def tensors_to_touch(
-    stream: Stream,
-    count: int,
-    randomness: Keystream,
-    importance: Importance | None = None,
-    *,
-    limit: int = TOUCHED,
-) -> list[int]:
-    """Return the positions of the tensors in which weights are replaced.
-
-    The smallest ones; of equal ones, those that the key says.
-
-    Args:
-        stream: The stream.
-        count: Weights to replace.
-        randomness: From the content key.
-        importance: See `Importance`.
-        limit: Weights of these tensors, at most, if they are enough.
+def usable_tensors(stream: Stream, importance: Importance | None = None) -> list[int]:
+    """Return the positions of the tensors in which weights may be replaced, the smallest first.
 
     Raises:
         ValueError: The importance names a tensor that is not there.
@@ -121,12 +105,35 @@ def tensors_to_touch(
         for index, unit in enumerate(stream)
         if can_carry(unit) and (importance is None or unit.name in importance)
     ]
+    return sorted(usable, key=lambda index: _size(stream, index))
+
+
+def tensors_to_touch(
+    stream: Stream,
+    count: int,
+    randomness: Keystream,
+    importance: Importance | None = None,
+) -> list[int]:
+    """Return the positions of the tensors in which weights are replaced.
+
+    The smallest ones; of equal ones, those that the key says.
+
+    Args:
+        stream: The stream.
+        count: Weights to replace.
+        randomness: From the content key.
+        importance: See `Importance`.
+
+    Raises:
+        ValueError: The importance names a tensor that is not there.
+    """
+    usable = sorted(usable_tensors(stream, importance))
     lots = dict(zip(usable, _numbers(randomness, 0, len(usable)).tolist(), strict=True))
     touched: list[int] = []
     weights = 0
     for index in sorted(usable, key=lambda index: (_size(stream, index), lots[index])):
         size = _size(stream, index)
-        if weights + size > limit and weights >= _DENSEST * count:
+        if weights + size > _TOUCHED and weights >= _DENSEST * count:
             break
         touched.append(index)
         weights += size

@@ -12,18 +12,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from nnguard.crypto.content import ContentKey, Keystream
+from nnguard.crypto.content import ContentKey
 from nnguard.crypto.keys import Signer
 from nnguard.errors import FormatError, LimitError, NoRecordError, UnlockError
 from nnguard.hiding import RecordKind, extract, plan_record
 from nnguard.locking.choice import (
-    TOUCHED,
     Choice,
     Importance,
     apply,
     choose,
     count_weights,
     tensors_to_touch,
+    usable_tensors,
 )
 from nnguard.locking.coding import encode_all, read_all
 from nnguard.locking.record import LockContent, LockRecord, Replaced, Scrambled
@@ -44,17 +44,14 @@ _FRACTION, _ENOUGH = 1e-4, 4096
 these. Unlocking a large network then takes no longer than unlocking a small one."""
 
 _DRAWS = 6
-"""Sets of weights that are tried where one is not enough to reach the target: so many in few
-tensors, then as many all over the network."""
+"""Sets of weights in the smallest tensors that are tried where one does not reach the target."""
 
-_ALL = 1 << 62
+_PROBED = 64
+_WIDTHS = (1, 2, 3, 4, 6, 8)
+"""Where none of these does, so many tensors are tried one by one, the largest ones; then weights
+are replaced in the so many of them without which the network scores worst, twice."""
 
-_DENSITY, _GENTLE = 1.0, 1 / 4
-"""Bits for each weight of the carriers, at most; with a target, fewer. Few carriers mean a small
-file and quick unlocking. But the weights in them move further, which moves a score that was aimed
-at."""
-
-_ROUNDS = 8
+_ROUNDS = 4
 """How often the search may allow for what the hidden record itself does to the score."""
 
 
@@ -150,7 +147,8 @@ def lock(
             4,096 weights at most.
         target: Score that the trial is to have, instead of a fraction.
         evaluate: Scores a network, given a mapping of names to arrays; higher is better. Called
-            some ten or twenty times.
+            some ten or twenty times; a hundred times more where changes in the smallest tensors do
+            little, and those that matter have to be found.
         tolerance: How far the trial's score may be from the target, either way.
         max_fraction: Weights that may be replaced to reach the target.
         importance: How much the network depends on each weight, by name of the tensor; see
@@ -249,38 +247,65 @@ def _lock(stream: Stream, tier: Tier, key: ContentKey, options: _Options) -> Loc
         return work.finish(work.choice)
     assert options.evaluate is not None
     scores = Scores(options.evaluate, stream, work.weights, options.progress)
-    _draw_below_target(work, scores, tier.target, tier.tolerance / 2)
-    aim = tier.target
+    untouched = scores.of({}, work.choice.first(0))
+    if untouched <= tier.target:
+        raise ValueError(f"the network scores {untouched:g} as it is, no more than the target")
+    failure: LimitError | None = None
+    for _ in _draws(work, scores):
+        try:
+            return _aim(work, scores, tier.target, tier.tolerance)
+        except LimitError as error:
+            failure = error
+            scores.forget()
+    assert failure is not None
+    raise failure
+
+
+def _aim(work: _Work, scores: Scores, target: float, tolerance: float) -> Locked:
+    """Replace as many of the chosen weights as take the trial's score to the target.
+
+    Raises:
+        LimitError: No number of them does.
+    """
     score_of = partial(scores.of, work.tensors)
+    enough = target + tolerance / 2
+    parts = (work.choice.first(len(work.choice) >> halvings) for halvings in range(3))
+    whole = next((part for part in parts if score_of(part) <= enough), None)
+    if whole is None:
+        raise LimitError(
+            f"with {len(work.choice)} weights replaced the network still scores "
+            f"{score_of(work.choice):g}",
+            hint="allow a larger max_fraction, give importance, or scramble",
+        )
+    aim = target
     for _ in range(_ROUNDS):
-        choice = work.choice
-        if score_of(choice) < aim - tier.tolerance / 2:
-            choice = narrow(choice, score_of, aim, tier.tolerance / 2)
+        choice = whole
+        if score_of(choice) < aim - tolerance / 2:
+            choice = narrow(choice, score_of, aim, tolerance / 2)
         locked = work.finish(choice)
         score = scores.of_stream(locked.stream, len(choice))
-        if abs(score - tier.target) <= tier.tolerance:
+        if abs(score - target) <= tolerance:
             return replace(locked, curve=tuple(scores.curve))
-        aim += tier.target - score
+        aim += target - score
     raise LimitError(
         f"the hidden record itself moves the score to {score:g}", hint="allow a larger tolerance"
     )
 
 
-def _draw_below_target(work: _Work, scores: Scores, target: float, tolerance: float) -> None:
-    """Draw weights to replace until all of them together are enough; draws differ in effect."""
-    untouched = scores.of(work.tensors, work.choice.first(0))
-    if untouched <= target:
-        raise ValueError(f"the network scores {untouched:g} as it is, no more than the target")
-    for attempt in range(1, 2 * _DRAWS + 1):
-        score = scores.of(work.tensors, work.choice)
-        if score <= target + tolerance:
-            return
-        work.draw(limit=TOUCHED if attempt < _DRAWS else _ALL)
-        scores.forget()
-    raise LimitError(
-        f"with {len(work.choice)} weights replaced the network still scores {score:g}",
-        hint="allow a larger max_fraction, give importance, or scramble",
-    )
+def _draws(work: _Work, scores: Scores) -> Iterator[None]:
+    """Draw weights to replace, first in small tensors, then in those that matter most."""
+    yield
+    for _ in range(_DRAWS - 1):
+        work.draw()
+        yield
+    weakest = work.probe(scores)
+    for width in _WIDTHS:
+        work.draw_in(weakest[:width])
+        yield
+    for width in _WIDTHS:
+        work.renew()
+        work.draw_in(weakest[:width])
+        yield
 
 
 class _Work:
@@ -297,21 +322,35 @@ class _Work:
         if not self._scrambled and not len(self.choice):
             raise UnlockError("the network has no weights that could be restored exactly")
 
-    def draw(self, *, limit: int = TOUCHED) -> None:
-        """Choose weights to replace, others each time.
-
-        Args:
-            limit: Weights of the tensors that they are in, at most, if that is enough.
-        """
-        self._nonce = self._key.new_nonce()
+    def draw(self) -> None:
+        """Choose weights to replace in the smallest tensors, others each time."""
+        self.renew()
+        count, importance = self._tier.most_of(self.weights), self._options.importance
         randomness = self._key.keystream("choice", self._nonce)
-        count = self._tier.most_of(self.weights)
-        touched = self._touch(count, randomness, limit) if count else []
-        self.choice = choose(self._read(touched), count, randomness, self._options.importance)
+        self.draw_in(tensors_to_touch(self._stream, count, randomness, importance) if count else [])
 
-    def _touch(self, count: int, randomness: Keystream, limit: int) -> list[int]:
-        importance = self._options.importance
-        return tensors_to_touch(self._stream, count, randomness, importance, limit=limit)
+    def renew(self) -> None:
+        """Choose otherwise from now on."""
+        self._nonce = self._key.new_nonce()
+
+    def draw_in(self, units: Sequence[int]) -> None:
+        """Choose weights to replace in these tensors; the same ones until `renew`."""
+        self.choice = self._choose(self._read(units))
+
+    def probe(self, scores: Scores) -> list[int]:
+        """Return the positions of large tensors, the one that the network needs most first."""
+        usable = usable_tensors(self._stream, self._options.importance)
+        found: dict[int, float] = {}
+        for unit in usable[-_PROBED:]:
+            tensors = read_all(self._stream, [unit])
+            found[unit] = scores.of(tensors, self._choose(tensors))
+        return sorted(found, key=lambda unit: found[unit])
+
+    def _choose(self, tensors: Mapping[int, QuantisedTensor]) -> Choice:
+        randomness = self._key.keystream("choice", self._nonce)
+        return choose(
+            tensors, self._tier.most_of(self.weights), randomness, self._options.importance
+        )
 
     def _read(self, units: Sequence[int]) -> dict[int, QuantisedTensor]:
         """Decode tensors that were not decoded before; leave out those of no use."""
@@ -355,8 +394,7 @@ class _Work:
             unit: replace(tensor, parameter_optimisation=False) for unit, tensor in changed.items()
         }
         stream = self._stream.replace(encode_all(self._stream, sorted(quick), quick.__getitem__))
-        density = _DENSITY if self._tier.target is None else _GENTLE
-        plan = plan_record(stream, RecordKind.LOCK, len(seal(b"")), density=density)
+        plan = plan_record(stream, RecordKind.LOCK, len(seal(b"")))
         rest = sorted(changed.keys() - {carrier.unit for carrier in plan.header.carriers})
         plan = plan.onto(stream.replace(encode_all(stream, rest, changed.__getitem__)))
         return plan.embed(seal(bytes(plan.header)))

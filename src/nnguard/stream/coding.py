@@ -37,6 +37,7 @@ __all__ = [
     "encode_payload",
     "find_entry_points",
     "find_settings",
+    "qp_range",
     "step_size",
 ]
 
@@ -231,6 +232,12 @@ def step_size(qp: int, qp_density: int) -> float:
     """Return the step size that a quantisation parameter stands for."""
     mantissa = (1 << qp_density) + (qp & ((1 << qp_density) - 1))
     return float(mantissa) * 2.0 ** ((qp >> qp_density) - qp_density)
+
+
+def qp_range(qp_density: int) -> tuple[int, int]:
+    """Return the least and the largest quantisation parameter that a payload can hold."""
+    limit = 1 << (5 + qp_density)
+    return -limit, limit - 1
 
 
 def codable(indices: Indices) -> bool:
