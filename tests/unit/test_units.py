@@ -297,3 +297,8 @@ def test_number_of_units_is_limited(
     monkeypatch.setattr("nnguard.stream.units.MAX_UNITS", len(stream) - 1)
     with pytest.raises(nnguard.LimitError):
         nnguard.Stream.from_bytes(data)
+
+
+def test_folder_is_no_stream(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match="a folder, where one stream is expected"):
+        nnguard.Stream.open(tmp_path)

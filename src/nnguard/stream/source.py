@@ -8,7 +8,9 @@ file's size, and a file that shrinks while it is read is an error instead of a S
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import threading
 import weakref
 from typing import BinaryIO, Protocol
@@ -67,7 +69,12 @@ class FileSource:
         flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
         self.descriptor = os.dup(path) if isinstance(path, int) else os.open(path, flags)
         weakref.finalize(self, os.close, self.descriptor)
-        self._size = os.fstat(self.descriptor).st_size
+        status = os.fstat(self.descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(
+                errno.EISDIR, "a folder, where one stream is expected", str(path)
+            )
+        self._size = status.st_size
         self._lock = threading.Lock()
 
     @property

@@ -1,0 +1,1 @@
+"""The paper's experiments, in its form and in ours."""

@@ -1,0 +1,210 @@
+"""Payload, size and score of networks with bits in them: the paper's form of H-QIM and ours.
+
+    python benchmarks/paper/measure.py payload   how many bits there is room for (section IV-A)
+    python benchmarks/paper/measure.py paper     Tables I and II, in the paper's form
+    python benchmarks/paper/measure.py ours      the same payloads and more, in ours
+
+with --data DIR (test sets and models), --networks DIR (what train.py made), --output FILE. Results
+are added to FILE, as JSON, when they come, and not measured again in a second run. `page.py` makes
+the page and its plots. Every record is taken out again and compared, and so is the stream under it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import nnguard
+from nnguard.hiding import candidates, capacity_of, embed, extract
+from paper.paper_form import PaperForm
+from paper.subjects import NAMES, Subject, load_subject
+from paper.train import SEED, describe
+
+SHARES = (0.1, 0.5, 1.0)
+"""Of the paper's payload."""
+
+MESSAGES = 5
+SIGNATURE = 1500
+"""Bits of a signature, as the paper counts."""
+
+RATES = (0.05, 0.1, 0.25, 0.5)
+"""Bits for each weight of the network."""
+
+LAYERS = (1, 2, 3)
+"""Records on top of each other, each as large as fits."""
+
+Job = tuple[str, Callable[[], Any]]
+KINDS = {"URQ": False, "TCQ": True}
+
+
+class Results:
+    """Results by name, in a file that grows with each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.values: dict[str, Any] = {}
+        if path.exists():
+            self.values = json.loads(path.read_text(encoding="utf-8"))
+
+    def run(self, jobs: list[Job]) -> None:
+        """Measure what was not measured before."""
+        for done, (name, measure) in enumerate(jobs):
+            if name in self.values:
+                continue
+            bar = "#" * (24 * done // len(jobs))
+            print(f"[{bar:<24}] {done + 1}/{len(jobs)} {name}", file=sys.stderr, flush=True)
+            started = time.monotonic()
+            try:
+                self.values[name] = measure()
+            except nnguard.CapacityError as error:
+                self.values[name] = {"failure": str(error)}
+            self.values[name]["seconds"] = round(time.monotonic() - started, 1)
+            self.values["made"] = describe({"threads": torch.get_num_threads()})
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(json.dumps(self.values, indent=1) + "\n", encoding="utf-8")
+
+
+def payload_jobs(subject: Subject, items: int) -> Iterator[Job]:
+    """Yield what is to be known of a network without bits."""
+    name = subject.name
+
+    def raw() -> dict[str, Any]:
+        score = subject.raw_score
+        return {"bytes": subject.raw_bytes, "score": score, "unit": subject.unit, "items": items}
+
+    def compressed(dependent: bool) -> dict[str, Any]:
+        stream = subject.stream(dependent=dependent)
+        room = sum(capacity_of(stream, index) for index in candidates(stream))
+        return {"bytes": stream.size, "score": subject.score_of(stream), "room": room}
+
+    def peak() -> dict[str, Any]:
+        form = PaperForm(subject.stream(dependent=False))
+        near = {v: form.histogram.get(v, 0) for v in range(form.peak - 40, form.peak + 41)}
+        return {
+            "weights": form.weights,
+            "peak": form.peak,
+            "count": form.capacity,
+            "histogram": near,
+        }
+
+    yield f"{name}: raw", raw
+    for kind, dependent in KINDS.items():
+        yield f"{name}: {kind}", lambda d=dependent: compressed(d)
+    yield f"{name}: peak", peak
+
+
+def paper_jobs(subject: Subject, results: Results) -> Iterator[Job]:
+    """Yield Tables I and II in the paper's form; `payload_jobs` have been done."""
+    stream = subject.stream(dependent=False)
+    form: list[PaperForm] = []
+
+    def mark(bits: int, seed: int) -> dict[str, Any]:
+        form.append(form[0] if form else PaperForm(stream))
+        message = np.random.default_rng(seed).integers(2, size=bits, dtype=np.uint8)
+        marked = form[0].embed(message)
+        found, original = form[0].extract(marked)
+        exact = bytes(original) == bytes(stream) and np.array_equal(found[:bits], message)
+        score = subject.score_of(marked)
+        return {"bits": bits, "bytes": marked.size, "score": score, "exact": exact}
+
+    room = results.values[f"{subject.name}: peak"]["count"]
+    yield f"{subject.name}: paper, bins shifted", lambda: mark(0, SEED)
+    for share in SHARES:
+        for seed in range(MESSAGES):
+            name = f"{subject.name}: paper, {share:.0%}, message {seed}"
+            yield name, lambda share=share, seed=seed: mark(round(share * room), SEED + seed)
+
+
+def ours_jobs(subject: Subject, results: Results) -> Iterator[Job]:
+    """Yield the same payloads in our form, and the curve up to the capacity."""
+    weights = results.values[f"{subject.name}: peak"]["weights"]
+    payload = results.values[f"{subject.name}: peak"]["count"]
+    for kind, dependent in KINDS.items():
+        stream = subject.stream(dependent=dependent)
+        room = results.values[f"{subject.name}: {kind}"]["room"]
+        sizes = {f"{share:.0%} of the paper's payload": round(share * payload) for share in SHARES}
+        sizes |= {"signature": SIGNATURE}
+        for label, bits in sizes.items():
+            for seed in range(MESSAGES if kind == "URQ" else 1):
+                name = f"{subject.name}: ours, {kind}, {label}, message {seed}"
+                yield name, lambda s=stream, b=bits, n=seed: mark(subject, s, [b], n)
+        for rate in RATES:
+            name = f"{subject.name}: ours, {kind}, {rate:g} bits a weight"
+            bits = _share_out(round(rate * weights), room)
+            yield name, lambda s=stream, b=bits: mark(subject, s, b, 0)
+        for layers in LAYERS:
+            name = f"{subject.name}: ours, {kind}, all room, {layers} records"
+            bits = [room - _frame_bits(stream)] * layers
+            yield name, lambda s=stream, b=bits: mark(subject, s, b, 0)
+
+
+def _frame_bits(stream: nnguard.Stream) -> int:
+    """Return the bits that header and checksum take, at most, where all tensors carry."""
+    return 8 * (12 + 4 + 4 + 3 * len(candidates(stream)) + 1)
+
+
+def _share_out(bits: int, room: int) -> list[int]:
+    """Return the bits of each of as many records as it takes."""
+    records = -(-bits // max(room - 8 * 4096, room // 2))
+    return [bits // records] * records
+
+
+def mark(subject: Subject, stream: nnguard.Stream, sizes: list[int], seed: int) -> dict[str, Any]:
+    """Hide records of so many bits on top of each other; measure and take them out again."""
+    rng = np.random.default_rng(SEED + seed)
+    records = [rng.bytes(-(-bits // 8)) for bits in sizes]
+    marked = stream
+    for record in records:
+        marked = embed(marked, record, kind=2)
+    score, original, exact = subject.score_of(marked), marked, True
+    for record in reversed(records):
+        taken = extract(original)
+        original, exact = taken.original, exact and taken.record == record
+    exact = exact and bytes(original) == bytes(stream)
+    bits = 8 * sum(map(len, records))
+    return {"bits": bits, "bytes": marked.size, "score": score, "exact": exact}
+
+
+def main() -> int:
+    """Measure a table from the command line; tell whether everything came out as it went in."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("table", choices=("payload", "paper", "ours"))
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--networks", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--wheels", type=Path, metavar="DIR", help="default: a temporary folder")
+    parser.add_argument("--network", action="append", choices=NAMES, help="default: all")
+    parser.add_argument("--items", type=int, default=10_000, help="of test data (%(default)s)")
+    parser.add_argument("--threads", type=int, help="of PyTorch")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    results = Results(options.output)
+    with tempfile.TemporaryDirectory() as folder:
+        wheels = options.wheels or Path(folder)
+        for name in options.network or NAMES:
+            try:
+                subject = load_subject(name, options.data, options.networks, wheels, options.items)
+            except FileNotFoundError as error:
+                print(error, file=sys.stderr)
+                continue
+            results.run(list(payload_jobs(subject, options.items)))
+            if options.table == "paper":
+                results.run(list(paper_jobs(subject, results)))
+            elif options.table == "ours":
+                results.run(list(ours_jobs(subject, results)))
+    marked = [value for value in results.values.values() if "exact" in value]
+    return 0 if all(value["exact"] for value in marked) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

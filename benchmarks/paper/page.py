@@ -1,0 +1,272 @@
+"""Make docs/results.md and its plots from the JSON of `measure.py`.
+
+python benchmarks/paper/page.py RESULTS.json --page docs/results.md --pictures docs/pictures
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+
+from paper.measure import KINDS, LAYERS, MESSAGES, RATES, SHARES
+from paper.subjects import NAMES, PAPER
+
+PUBLISHED = {
+    "vgg16": (25_932_685, (88.66, 88.84, 81.94, 80.644, 80.182, 79.224)),
+    "mobilenetv2": (13_807, (92.38, 92.36, 91.27, 91.272, 91.270, 91.274)),
+    "resnet18": (190_387, (87.52, 87.51, 74.35, 74.172, 74.028, 74.040)),
+}
+"""Section IV-A, Table II: count of the peak; accuracy raw, compressed, shifted, 10, 50, 100 %."""
+
+PUBLISHED_SIZES = {
+    "vgg16": (537_218, 56_210, 53_066, 54_481, 56_211),
+    "mobilenetv2": (9_195, 2_512, 2_511, 2_512, 2_512),
+    "resnet18": (44_806, 9_395, 9_376, 9_384, 9_395),
+}
+"""Table I, in KB: raw, compressed, 10, 50, 100 %."""
+
+_LABELS = [f"{share:.0%} of the paper's payload" for share in SHARES]
+
+
+class Page:
+    """The results, as Markdown.
+
+    Args:
+        values: What `measure.py` wrote.
+    """
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+        self.networks = [name for name in NAMES if f"{name}: peak" in values]
+
+    def payload(self) -> list[str]:
+        """Return section IV-A, and our room."""
+        rows = []
+        for name in self.networks:
+            peak = self.values[f"{name}: peak"]
+            published = f"{PUBLISHED[name][0]:,}" if name in PUBLISHED else ""
+            rooms = [self.values[f"{name}: {kind}"]["room"] for kind in KINDS]
+            rows.append(
+                [
+                    name,
+                    f"{peak['weights']:,}",
+                    f"{peak['peak']}",
+                    f"{peak['count']:,}",
+                    f"{peak['count'] / peak['weights']:.4f}",
+                    published,
+                    *[f"{room:,} ({room / peak['weights']:.3f})" for room in rooms],
+                ]
+            )
+        head = ["network", "weights", "peak", "count", "a weight", "in the paper"]
+        return table([*head, "ours, URQ (a weight)", "ours, TCQ (a weight)"], rows)
+
+    def sizes(self) -> list[str]:
+        """Return Table I."""
+        rows = []
+        for name in self.networks:
+            raw = self.values[f"{name}: raw"]["bytes"]
+            compressed = self.values[f"{name}: URQ"]["bytes"]
+            row = [name, kilobytes(raw), kilobytes(compressed)]
+            for form in ("paper, {:.0%}", "ours, URQ, {:.0%} of the paper's payload"):
+                for share in SHARES:
+                    found = self._messages(f"{name}: {form.format(share)}", "bytes")
+                    row.append(kilobytes(statistics.mean(found)) if found else "-")
+            rows.append(row)
+            if name in PUBLISHED_SIZES:
+                published = [f"{size:,}" for size in PUBLISHED_SIZES[name]]
+                rows.append([f"*{name}, published*", *published, "", "", ""])
+        head = ["network", "raw", "compressed", "paper's form: 10 %", "50 %", "100 %"]
+        return table([*head, "ours: 10 %", "50 %", "100 %"], rows)
+
+    def scores(self) -> list[str]:
+        """Return Table II, in the paper's form."""
+        rows = []
+        for name in self.networks:
+            if f"{name}: paper, bins shifted" not in self.values:
+                continue
+            published = PUBLISHED[name][1] if name in PUBLISHED else ("",) * 6
+            compressed = self.values[f"{name}: URQ"]["score"]
+            shifted = self.values[f"{name}: paper, bins shifted"]["score"]
+            lines: list[tuple[str, list[float]]] = [
+                ("raw", [self.values[f"{name}: raw"]["score"]]),
+                ("compressed", [compressed]),
+                ("bins shifted", [shifted]),
+            ]
+            lines += [
+                (f"{share:.0%}", self._messages(f"{name}: paper, {share:.0%}", "score"))
+                for share in SHARES
+            ]
+            for (what, found), other in zip(lines, published, strict=True):
+                rows.append([name, what, *spread(found), f"{other}"])
+            rows.append([name, "reconstructed", *spread([compressed]), f"{published[1]}"])
+        head = ["network", "", "mean", "median", "min / max", "variance, 10^-3", "published"]
+        return table(head, rows)
+
+    def ours(self) -> list[str]:
+        """Return the same payloads and more in our form."""
+        rows = []
+        for name in self.networks:
+            for kind in KINDS:
+                rows += self._ours(name, kind)
+        head = ["network", "", "payload", "bits", "a weight", "file growth %", "growth / payload"]
+        return table([*head, "score", "change", "paper's form, change"], rows)
+
+    def _ours(self, name: str, kind: str) -> list[list[str]]:
+        rows: list[list[str]] = []
+        base = self.values[f"{name}: {kind}"]
+        weights = self.values[f"{name}: peak"]["weights"]
+        labels = ["signature", *_LABELS, *[f"{rate:g} bits a weight" for rate in RATES]]
+        labels += [f"all room, {layers} records" for layers in LAYERS]
+        for label in labels:
+            found = self._all(f"{name}: ours, {kind}, {label}")
+            if not found:
+                continue
+            score = statistics.mean(one["score"] for one in found)
+            size = statistics.mean(one["bytes"] for one in found)
+            bits, grown = found[0]["bits"], size - base["bytes"]
+            theirs = ""
+            if kind == "URQ" and label in _LABELS:
+                share = SHARES[_LABELS.index(label)]
+                mean = self._messages(f"{name}: paper, {share:.0%}", "score")
+                theirs = f"{statistics.mean(mean) - base['score']:+.2f}" if mean else ""
+            rows.append(
+                [
+                    name,
+                    kind,
+                    label,
+                    f"{bits:,}",
+                    f"{bits / weights:.4f}",
+                    f"{100 * grown / base['bytes']:+.2f}",
+                    f"{8 * grown / bits:.2f}",
+                    f"{score:.2f}",
+                    f"{score - base['score']:+.2f}",
+                    theirs,
+                ]
+            )
+        return rows
+
+    def points(self, name: str, form: str) -> list[tuple[float, float, float]]:
+        """Return bits a weight, change of score, and growth in percent, of all marks of a form."""
+        kind = "TCQ" if "TCQ" in form else "URQ"
+        base, weights = self.values[f"{name}: {kind}"], self.values[f"{name}: peak"]["weights"]
+        return sorted(
+            (
+                one["bits"] / weights,
+                one["score"] - base["score"],
+                100 * (one["bytes"] / base["bytes"] - 1),
+            )
+            for label, one in self.values.items()
+            if label.startswith(f"{name}: {form}") and one.get("bits")
+        )
+
+    def _messages(self, name: str, what: str) -> list[float]:
+        return [one[what] for one in self._all(name)]
+
+    def _all(self, name: str) -> list[dict[str, Any]]:
+        names = [name, *(f"{name}, message {seed}" for seed in range(MESSAGES))]
+        found = [self.values[each] for each in names if each in self.values]
+        return [one for one in found if "score" in one]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table; all columns but the first three stand to the right."""
+    marks = ["---" if column < 2 else "--:" for column in range(len(head))]
+    return [f"| {' | '.join(row)} |" for row in (head, marks, *rows)]
+
+
+def spread(found: Sequence[float]) -> list[str]:
+    """Return mean, median, least and largest, and variance."""
+    if not found:
+        return ["-"] * 4
+    return [
+        f"{statistics.mean(found):.3f}",
+        f"{statistics.median(found):.2f}",
+        f"{min(found):.2f} / {max(found):.2f}",
+        f"{1000 * statistics.pvariance(found):.2f}",
+    ]
+
+
+def kilobytes(size: float) -> str:
+    """Return bytes as thousands, as the paper has them."""
+    return f"{size / 1000:,.0f}"
+
+
+def draw(page: Page, folder: Path) -> None:
+    """Draw score and growth against payload for every network, and histograms as in Fig. 2."""
+    mpl.use("Agg")
+    folder.mkdir(parents=True, exist_ok=True)
+    forms = {"paper": "o", "ours, URQ": "s", "ours, TCQ": "^"}
+    for column, what in ((1, "change of the score, in points"), (2, "growth of the file, in %")):
+        figure, axes = plt.subplots(
+            -(-len(page.networks) // 3), 3, figsize=(13, 3.4 * -(-len(page.networks) // 3))
+        )
+        for axis in axes.flat[len(page.networks) :]:
+            axis.set_visible(False)
+        for name, axis in zip(page.networks, axes.flat, strict=False):
+            for form, marker in forms.items():
+                points = page.points(name, form)
+                axis.plot(
+                    [p[0] for p in points],
+                    [p[column] for p in points],
+                    marker + "-",
+                    ms=4,
+                    lw=0.8,
+                    label=form,
+                )
+            axis.set_xscale("log")
+            axis.set_yscale("symlog", linthresh=1)
+            axis.set_title(name, loc="left")
+            axis.set_xlabel("bits for each weight")
+            axis.grid(alpha=0.3)
+        axes.flat[0].legend(frameon=False)
+        figure.supylabel(what)
+        figure.tight_layout()
+        figure.savefig(folder / f"results-{'score' if column == 1 else 'growth'}.png", dpi=90)
+    draw_histograms(page, folder / "results-histograms.png")
+
+
+def draw_histograms(page: Page, path: Path) -> None:
+    """Draw Fig. 2 of the paper: before, bins shifted, and with random bits in the peak."""
+    names = [name for name in PAPER if name in page.networks]
+    figure, axes = plt.subplots(len(names), 3, figsize=(13, 2.4 * len(names)), squeeze=False)
+    for row, name in zip(axes, names, strict=True):
+        peak = page.values[f"{name}: peak"]
+        before = {int(value): count for value, count in peak["histogram"].items()}
+        shifted = {v + (v > peak["peak"]): count for v, count in before.items()}
+        filled = shifted | {peak["peak"]: peak["count"] // 2, peak["peak"] + 1: peak["count"] // 2}
+        stages = (before, shifted, filled)
+        titles = ("before", "bins shifted", "all of the payload")
+        for axis, counts, title in zip(row, stages, titles, strict=True):
+            near = {v: count for v, count in counts.items() if abs(v - peak["peak"]) <= 20}
+            axis.bar(list(near), list(near.values()), width=1.0, color="#4c72b0")
+            axis.set_title(f"{name}: {title}", loc="left")
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+
+
+def main() -> None:
+    """Make the page from the command line; what stands between marks in it is replaced."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--page", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--pictures", type=Path, required=True, metavar="DIR")
+    options = parser.parse_args()
+    page = Page(json.loads(options.results.read_text(encoding="utf-8")))
+    text = options.page.read_text(encoding="utf-8")
+    for part in ("payload", "sizes", "scores", "ours"):
+        start, end = f"<!-- {part} -->\n", f"<!-- /{part} -->"
+        before, after = text.split(start)[0], text.split(end)[1]
+        text = f"{before}{start}{chr(10).join(getattr(page, part)())}\n{end}{after}"
+    options.page.write_text(text, encoding="utf-8")
+    draw(page, options.pictures)
+
+
+if __name__ == "__main__":
+    main()

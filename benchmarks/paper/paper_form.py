@@ -1,0 +1,91 @@
+"""The paper's form of H-QIM: one peak for the whole network (paper, section III).
+
+Which reading is taken where the paper leaves one open:
+
+- The weights are those of all quantised tensors of two dimensions or more: they share one step.
+- The peak is the most frequent index of all of them, the least of equals.
+- All indices above the peak move up by one, also where the peak is zero ("shift to w^p + 1" names
+  the bin that this empties).
+- A 0 leaves an index at the peak, a 1 moves it up.
+
+Unlike nnguard's form, extraction is told the peak, and how each tensor was encoded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import numpy.typing as npt
+
+from nnguard.stream import Stream, coding
+from nnguard.stream.coding import Indices, QuantisedTensor, encode, find_settings
+from nnguard.stream.headers import PayloadType
+
+__all__ = ["PaperForm"]
+
+coding.MAX_WEIGHTS = 1 << 27
+"""The paper's form takes every tensor, also those that nnguard would not decode for a stranger."""
+
+Bits = npt.NDArray[np.uint8]
+
+
+class PaperForm:
+    """A URQ stream in which the paper's form hides bits.
+
+    Attributes:
+        weights: How many weights take part.
+        peak: The index that carries.
+        capacity: How often it occurs, which is how many bits there is room for.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._optimised: dict[int, bool] = {}
+        counts: Counter[int] = Counter()
+        for index, unit in enumerate(stream):
+            header = unit.tensor
+            if header is None or header.payload_type != PayloadType.FLOAT or len(header.shape) < 2:
+                continue
+            tensor = find_settings(unit)
+            if tensor is None:
+                raise ValueError(f"tensor {unit.name} cannot be encoded to the same bytes")
+            self._optimised[index] = tensor.parameter_optimisation
+            distinct, found = np.unique(tensor.indices, return_counts=True)
+            counts.update(dict(zip(distinct.tolist(), found.tolist(), strict=True)))
+        self.weights = counts.total()
+        self.peak = min(counts, key=lambda value: (-counts[value], value))
+        self.capacity = counts[self.peak]
+        self.histogram = dict(counts)
+
+    def embed(self, bits: Bits) -> Stream:
+        """Return the stream with bits in it; places that they do not reach hold zeros."""
+        units = {}
+        for index in self._optimised:
+            tensor = self._read(self._stream, index)
+            units[index], bits = self._mark(tensor, bits)
+        return self._stream.replace(units)
+
+    def _mark(self, tensor: QuantisedTensor, bits: Bits) -> tuple[bytes, Bits]:
+        flat = tensor.indices.reshape(-1)
+        places = np.flatnonzero(flat == self.peak)
+        marked = flat + (flat > self.peak)
+        here = bits[: places.size]
+        marked[places[: here.size]] += here
+        return encode(tensor.with_indices(marked.astype(np.int32))), bits[here.size :]
+
+    def extract(self, marked: Stream) -> tuple[Bits, Stream]:
+        """Return the bits of a marked stream, zeros up to the capacity, and the original."""
+        parts: list[Bits] = []
+        units = {}
+        for index in self._optimised:
+            tensor = self._read(marked, index)
+            flat = tensor.indices.reshape(-1)
+            at_peak = flat[(flat == self.peak) | (flat == self.peak + 1)]
+            parts.append((at_peak > self.peak).astype(np.uint8))
+            restored: Indices = (flat - (flat > self.peak)).astype(np.int32)
+            units[index] = encode(tensor.with_indices(restored))
+        return np.concatenate(parts), marked.replace(units)
+
+    def _read(self, stream: Stream, index: int) -> QuantisedTensor:
+        return coding.decode(stream[index], parameter_optimisation=self._optimised[index])

@@ -1,0 +1,123 @@
+"""The networks of the experiments, and what each is scored by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import nnguard
+import nnguard.torch
+from networks import ResNet18, accuracy, load_test_set
+from paper.architectures import MobileNetV2, Vgg16
+from tasks import Task, tasks
+
+__all__ = ["NAMES", "PAPER", "Subject", "load_subject"]
+
+_PAPER = {"vgg16": Vgg16, "mobilenetv2": MobileNetV2, "resnet18": ResNet18}
+_TASKS = {
+    "resnet20": "resnet20",
+    "resnet56": "resnet56",
+    "efficientnet-lite0": "efficientnet-lite0",
+    "minilm": "all-MiniLM-L6-v2",
+}
+PAPER, NAMES = tuple(_PAPER), (*_PAPER, *_TASKS)
+"""The paper's networks, and all. `train.py` makes VGG16 and MobileNetV2."""
+
+_QP = -38
+
+
+class Subject:
+    """A network and its task.
+
+    Args:
+        name: Of the network.
+        task: What it does.
+        folder: Where its streams are kept, once made.
+    """
+
+    def __init__(self, name: str, task: Task, folder: Path) -> None:
+        self.name, self.unit, self._task, self._folder = name, task.unit, task, folder
+        self._module = task.module().eval()
+
+    @property
+    def raw_bytes(self) -> int:
+        """Size of the weights as they are stored."""
+        return self._task.weights.stat().st_size
+
+    @cached_property
+    def raw_score(self) -> float:
+        """Score of the weights as they are stored."""
+        return self._task.metric(self._original, self._original)
+
+    def stream(self, *, dependent: bool) -> nnguard.Stream:
+        """Return the network's stream at qp -38, of the stock encoder's bytes."""
+        path = self._folder / f"{self.name}.{'tcq' if dependent else 'urq'}.nnc"
+        if not path.exists():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            settings = nnguard.Settings(qp=_QP, dependent=dependent)
+            nnguard.compress(self._task.weights, settings).save(path)
+        return nnguard.Stream.open(path)
+
+    def score_of(self, stream: nnguard.Stream) -> float:
+        """Score the weights of a stream."""
+        outputs = self._outputs(nnguard.decompress(stream))
+        return self._task.metric(outputs, self._original)
+
+    @cached_property
+    def _original(self) -> Tensor:
+        path = self._task.weights
+        if path.suffix == ".safetensors":
+            return self._outputs(load_file(str(path)))
+        return self._outputs(torch.load(path, map_location="cpu", weights_only=True))
+
+    def _outputs(self, state: Mapping[str, Any]) -> Tensor:
+        own = self._module.state_dict()
+        weights = {name: torch.as_tensor(value) for name, value in state.items() if name in own}
+        self._module.load_state_dict(
+            {name: value.reshape(own[name].shape) for name, value in weights.items()},
+            strict=False,
+        )
+        return self._task.outputs(self._module)
+
+
+def load_subject(name: str, data: Path, networks: Path, wheels: Path, items: int) -> Subject:
+    """Return a network by name.
+
+    Args:
+        name: One of `NAMES`.
+        data: Folder with test sets and models.
+        networks: Folder with what `train.py` made; streams are kept there, too.
+        wheels: Folder for wheels of the package index.
+        items: Of the test data, at most.
+
+    Raises:
+        FileNotFoundError: The network has to be trained first.
+    """
+    if name in _PAPER:
+        task = _classifier(name, data, networks, items)
+    else:
+        (task,) = (t for t in tasks(data, wheels, items) if t.name == _TASKS[name])
+    return Subject(name, task, networks / "streams")
+
+
+def _classifier(name: str, data: Path, networks: Path, items: int) -> Task:
+    found = [networks / f"{name}.safetensors", data / "models" / f"{name}-cifar10.safetensors"]
+    path = next((path for path in found if path.is_file()), None)
+    if path is None:
+        raise FileNotFoundError(f"{found[0]}: train it first (benchmarks/paper/train.py {name})")
+    images, labels = load_test_set(data)
+    images, labels = images[:items], labels[:items]
+
+    def outputs(module: nn.Module) -> Tensor:
+        return torch.tensor(accuracy(module, images, labels))
+
+    def score(outputs: Tensor, _: Tensor) -> float:
+        return float(outputs)
+
+    return Task(name, path, partial(_PAPER[name]), outputs, score, "% of CIFAR-10")

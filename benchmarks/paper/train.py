@@ -1,0 +1,198 @@
+"""Train the paper's networks on CIFAR-10, on a GPU where there is one.
+
+    python benchmarks/paper/train.py vgg16 --training cifar10.npz --output networks --minutes 60
+
+Writes NETWORK.safetensors and NETWORK.json: accuracy, epochs, seed, machine. FILE holds all of
+CIFAR-10 as arrays `x_train`, `y_train`, `x_test`, `y_test`. The schedule is for so many minutes:
+epochs are counted off by the clock, so more time or a faster machine gives a better network.
+
+VGG16 has no batch normalisation, and takes many epochs to learn anything without. It is trained
+with it, and the normalisation is folded into the convolutions at the end, which computes the same.
+Its first linear layer sees each of 512 values 49 times, since one pixel is all that is left of an
+image: the 49 weights of a value have the same gradient, so their sum is trained, and each then gets
+its share on top of its own random beginning. That is what training all of them would give.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from networks import ResNet18, accuracy
+from paper.architectures import MobileNetV2, Normalised, Vgg16
+
+SEED = 15938
+BATCH = 128
+RATES = {"vgg16": 0.05, "mobilenetv2": 0.002, "resnet18": 0.1}
+"""Of SGD with momentum; of AdamW for MobileNetV2."""
+DECAY, MOMENTUM = 5e-4, 0.9
+_COPIES = 7 * 7
+
+
+class VggInTraining(Normalised):
+    """VGG16 with batch normalisation, and the copies of its first linear layer summed up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plain = Vgg16()
+        layers: list[nn.Module] = []
+        for layer in self.plain.features:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out")
+                own = nn.Conv2d(layer.in_channels, layer.out_channels, 3, padding=1, bias=False)
+                own.weight.data.copy_(layer.weight.data)
+                layers += [own, nn.BatchNorm2d(layer.out_channels)]
+            else:
+                layers.append(layer)
+        self.features = nn.Sequential(*layers)
+        first, second, last = (m for m in self.plain.classifier if isinstance(m, nn.Linear))
+        for linear in (first, second, last):
+            nn.init.normal_(linear.weight, 0, 0.01)
+            nn.init.zeros_(linear.bias)
+        self.summed = nn.Linear(512, first.out_features)
+        self.summed.weight.data.copy_(first.weight.data.view(-1, 512, _COPIES).sum(2))
+        self.summed.bias.data.zero_()
+        self.rest = self.plain.classifier[1:]
+        first.requires_grad_(requires_grad=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.features(self.normalise(images)).flatten(1)
+        logits: Tensor = self.rest(self.summed(x))
+        return logits
+
+    @torch.no_grad()
+    def folded(self) -> Vgg16:
+        """Return the network without batch normalisation that computes the same."""
+        ours = iter(self.features)
+        for layer in self.plain.features:
+            trained = next(ours)
+            if isinstance(layer, nn.Conv2d):
+                norm = next(ours)
+                scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+                layer.weight.copy_(trained.weight * scale.view(-1, 1, 1, 1))
+                layer.bias.copy_(norm.bias - norm.running_mean * scale)
+        first = self.plain.classifier[0]
+        copies = first.weight.view(-1, 512, _COPIES)
+        copies += (self.summed.weight - copies.sum(2)).unsqueeze(2) / _COPIES
+        first.bias.copy_(self.summed.bias)
+        return self.plain
+
+
+def build(name: str) -> nn.Module:
+    """Return a network as it is trained."""
+    if name == "vgg16":
+        return VggInTraining()
+    return MobileNetV2() if name == "mobilenetv2" else ResNet18()
+
+
+def finish(module: nn.Module) -> nn.Module:
+    """Return a trained network as it is used."""
+    return module.folded() if isinstance(module, VggInTraining) else module
+
+
+def batches(images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield one epoch: shifted by up to four pixels, half of them mirrored."""
+    for chosen in torch.randperm(len(labels)).split(BATCH)[:-1]:
+        batch = nn.functional.pad(images[chosen].float(), (4, 4, 4, 4))
+        down, right = torch.randint(9, (2, len(chosen)))
+        rows = down.view(-1, 1) + torch.arange(32)
+        columns = right.view(-1, 1) + torch.arange(32)
+        mirrored = torch.rand(len(chosen)) < 0.5
+        columns[mirrored] = columns[mirrored].flip(1)
+        at = torch.arange(len(chosen)).view(-1, 1, 1)
+        cut = batch.permute(0, 2, 3, 1)[at, rows.unsqueeze(2), columns.unsqueeze(1)]
+        yield cut.permute(0, 3, 1, 2), labels[chosen]
+
+
+def train(module: nn.Module, images: Tensor, labels: Tensor, rate: float, minutes: float) -> float:
+    """Train until the time is up; return the number of epochs."""
+    device = next(module.parameters()).device
+    trained = [p for p in module.parameters() if p.requires_grad]
+    optimiser: torch.optim.Optimizer = torch.optim.SGD(
+        trained, rate, MOMENTUM, weight_decay=DECAY, nesterov=True
+    )
+    if isinstance(module, MobileNetV2):
+        optimiser = torch.optim.AdamW(trained, rate, weight_decay=0.01)
+    started, steps, progress = time.monotonic(), 0, 0.0
+    module.train()
+    while progress < 1:
+        for inputs, truth in batches(images, labels):
+            progress = min((time.monotonic() - started) / (60 * minutes), 1.0)
+            warm = min(progress / 0.1, 1.0)
+            for group in optimiser.param_groups:
+                group["lr"] = rate * warm * (1 - progress) + 1e-5
+            loss = nn.functional.cross_entropy(
+                module(inputs.to(device)), truth.to(device), label_smoothing=0.1
+            )
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            steps += 1
+            if steps % 50 == 0:
+                epochs = steps * BATCH / len(labels)
+                print(f"{progress:6.1%}  epoch {epochs:.2f}  loss {loss:.3f}", file=sys.stderr)
+            if progress == 1:
+                break
+    return steps * BATCH / len(labels)
+
+
+def load(path: Path, part: str) -> tuple[Tensor, Tensor]:
+    """Return the images and labels of `train` or `test`."""
+    with np.load(path) as arrays:
+        images = torch.from_numpy(arrays[f"x_{part}"]).permute(0, 3, 1, 2).contiguous()
+        return images, torch.from_numpy(arrays[f"y_{part}"].astype(np.int64).reshape(-1))
+
+
+def describe(extra: Mapping[str, object]) -> dict[str, object]:
+    """Return what a JSON file says of a run."""
+    return {
+        **extra,
+        "seed": SEED,
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "machine": f"{platform.machine()}, Python {platform.python_version()}",
+        "versions": {name: version(name) for name in ("numpy", "torch", "nncodec")},
+    }
+
+
+def main() -> None:
+    """Train a network from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("network", choices=RATES)
+    parser.add_argument("--training", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--minutes", type=float, default=60, help="of training (%(default)g)")
+    parser.add_argument("--rate", type=float, help="learning rate")
+    parser.add_argument("--threads", type=int, help="of PyTorch")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    torch.manual_seed(SEED)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    module = build(options.network).to(device)
+    images, labels = load(options.training, "train")
+    rate = options.rate or RATES[options.network]
+    epochs = train(module, images, labels, rate, options.minutes)
+    trained = finish(module).cpu()
+    score = accuracy(trained, *load(options.training, "test"))
+    options.output.mkdir(parents=True, exist_ok=True)
+    path = options.output / f"{options.network}.safetensors"
+    save_file({name: t.contiguous() for name, t in trained.state_dict().items()}, str(path))
+    facts = describe({"accuracy": score, "epochs": round(epochs, 2), "device": device})
+    path.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    print(f"{options.network}: {score:.2f} % after {epochs:.1f} epochs: {path}")
+
+
+if __name__ == "__main__":
+    main()
