@@ -119,11 +119,13 @@ def test_plan_says_where() -> None:
         plan.embed(bytes(99))
 
 
-def test_what_the_primary_carrier_does_not_hold_goes_into_the_smallest_tensor_that_does() -> None:
+def test_carriers_are_as_large_as_the_record_needs() -> None:
     stream = network(40, 60, 100, 200, 400)  # 2,000 to 20,000 weights, nearly all of a bit
     assert carriers_of(stream, 200) == ["w40"]
     assert carriers_of(stream, 500) == ["w40", "w60"]
     assert carriers_of(stream, 1400) == ["w40", "w200"]
+    assert carriers_of(stream, 800) == ["w40", "w100"]
+    assert carriers_of(stream, 900) == ["w40", "w100", "w60"]
     assert carriers_of(stream, 3000) == ["w40", "w400", "w60"]
 
 

@@ -6,6 +6,7 @@ embedded in a stream and yields a stream, so records nest; the last one in is th
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -103,7 +104,7 @@ def plan_record(stream: Stream, kind: int, size: int) -> Plan:
     """Choose where a record goes, decoding only the tensors that it goes into.
 
     The primary carrier is the first in order that has room for the header. What it does not hold
-    goes into the smallest tensor that does, so that no more weights than needed are coded anew.
+    goes into others, so that few weights more than needed are coded anew.
 
     Args:
         stream: The stream.
@@ -187,8 +188,9 @@ def _plan_from(
             return None
         if needed <= room:
             return Plan(stream, header, tuple(chosen.values()))
-        large_enough = (at for at, (size, _) in enumerate(others) if size >= needed - room)
-        size, index = others.pop(next(large_enough, -1)) if others else (MAX_WEIGHTS_IN_ALL, -1)
+        if not others:
+            raise _too_large(needed, room)
+        size, index = others.pop(_best(others, needed - room))
         weights += size
         if weights > MAX_WEIGHTS_IN_ALL:
             raise _too_large(needed, room)
@@ -196,6 +198,23 @@ def _plan_from(
         if another is not None and carrying.capacity(another):
             chosen[index] = another
             room += carrying.capacity(another)
+
+
+def _best(others: Sequence[tuple[int, int]], rest: int) -> int:
+    """Return which tensor takes bits that are left, so that few weights are coded anew.
+
+    The smallest that holds them all, unless it is larger by more than a quarter and there are
+    smaller ones: then the largest of these, and what is still left goes elsewhere.
+
+    Args:
+        others: Sizes, ascending, and positions.
+        rest: The bits.
+    """
+    sizes = [size for size, _ in others]
+    enough = bisect.bisect_left(sizes, rest)
+    if enough < len(sizes) and (not enough or 4 * sizes[enough] <= 5 * rest):
+        return enough
+    return enough - 1
 
 
 def _too_large(needed: int, room: int) -> CapacityError:
