@@ -51,9 +51,10 @@ if TYPE_CHECKING:
     from nnguard.licensing.device import Device
     from nnguard.licensing.license import License, LicenseTerms
     from nnguard.licensing.revocation import RevocationList
-    from nnguard.locking.lock import Locked, Tier, lock, lock_tiers
+    from nnguard.locking.lock import lock, lock_tiers
     from nnguard.locking.plotting import plot_curves
     from nnguard.locking.search import CurvePoint
+    from nnguard.locking.tiers import Locked, Tier
     from nnguard.records import Attachment, Claims, Shard
     from nnguard.shards import (
         SetReport,

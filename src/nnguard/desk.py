@@ -20,7 +20,7 @@ from nnguard.errors import KeyFormatError, WrongKeyError
 from nnguard.ledger import Entry, Ledger
 from nnguard.licensing.license import License
 from nnguard.licensing.revocation import RevocationList
-from nnguard.locking.lock import MAX_TIERS
+from nnguard.locking.tiers import MAX_TIERS
 from nnguard.stream import StreamLike, as_stream
 from nnguard.unlocking import issue_license, lock_id
 

@@ -8,40 +8,20 @@ in the same stream, encrypted. Locks nest, and so make tiers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from nnguard.crypto.content import ContentKey
 from nnguard.crypto.keys import Signer
-from nnguard.errors import FormatError, LimitError, NoRecordError, UnlockError
-from nnguard.hiding import RecordKind, extract, plan_record
-from nnguard.locking.choice import (
-    Choice,
-    Importance,
-    apply,
-    choose,
-    count_weights,
-    tensors_to_touch,
-    usable_tensors,
-)
-from nnguard.locking.coding import encode_all, read_all
-from nnguard.locking.record import LockContent, LockRecord, Replaced, Scrambled
-from nnguard.locking.scramble import scramble, tensors_to_scramble
+from nnguard.errors import LimitError
+from nnguard.locking.choice import Importance
+from nnguard.locking.making import Making, Options
 from nnguard.locking.search import CurvePoint, Evaluate, Scores, narrow
-from nnguard.records import Claims, SignatureRecord, model_digest
-from nnguard.signing import sign
+from nnguard.locking.tiers import MAX_TIERS, Locked, Tier
 from nnguard.stream import Stream, StreamLike, as_stream
-from nnguard.stream.coding import QuantisedTensor
 
-__all__ = ["MAX_TIERS", "Locked", "Tier", "lock", "lock_tiers"]
-
-MAX_TIERS = 8
-"""Locks on one release, at most."""
-
-_FRACTION, _ENOUGH = 1e-4, 4096
-"""Weights that are replaced where nothing else is asked for: a fraction of all, and no more than
-these. Unlocking a large network then takes no longer than unlocking a small one."""
+__all__ = ["lock", "lock_tiers"]
 
 _DRAWS = 6
 """Sets of weights in the smallest tensors that are tried where one does not reach the target."""
@@ -53,74 +33,6 @@ are replaced in the so many of them without which the network scores worst, twic
 
 _ROUNDS = 4
 """How often the search may allow for what the hidden record itself does to the score."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """A quality of a release, and how far the network falls without it.
-
-    Attributes:
-        name: What a license of this tier opens.
-        fraction: Of all weights, how many are replaced. Where nothing else is given, 1e-4, and
-            4,096 weights at most.
-        target: Score to reach, instead of a fraction.
-        tolerance: How far the score may be from the target, either way.
-        max_fraction: Weights that may be replaced to reach the target.
-        scramble: Of all weights, how many are in tensors whose signs are encrypted.
-    """
-
-    name: str
-    fraction: float | None = None
-    target: float | None = None
-    tolerance: float = 0.01
-    max_fraction: float = 1e-3
-    scramble: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.fraction is not None and self.target is not None:
-            raise ValueError("either a fraction or a target, not both")
-        if self.target is not None and self.scramble:
-            raise ValueError("scrambled signs leave nothing to aim at: no target with scramble")
-        for value in (self.fraction, self.max_fraction, self.scramble):
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"{value} is no fraction of the weights")
-        if self.target is None and self.fraction == 0 and not self.scramble:
-            raise ValueError("a lock that replaces nothing needs scramble")
-        if not self.tolerance > 0:
-            raise ValueError("the tolerance has to be above 0")
-
-    def most_of(self, weights: int) -> int:
-        """Return how many weights are replaced, at most, of so many."""
-        if self.target is None and self.fraction is None:
-            return 0 if self.scramble else min(_at_least_one(_FRACTION, weights), _ENOUGH)
-        fraction = self.max_fraction if self.fraction is None else self.fraction
-        return _at_least_one(fraction, weights)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Locked:
-    """A locked stream and its key. Unpacks to these two.
-
-    Attributes:
-        stream: The trial, which every NNCodec decoder reads.
-        content_key: Opens it. It opens the locks of all lower tiers as well.
-        tier: What it opens.
-        replaced: Weights that were replaced.
-        scrambled: Weights in tensors whose signs are encrypted.
-        weights: Weights of the network, in tensors of two dimensions or more.
-        curve: What `evaluate` said, in the order of asking; the last is the trial itself.
-    """
-
-    stream: Stream
-    content_key: ContentKey
-    tier: str
-    replaced: int
-    scrambled: int
-    weights: int
-    curve: tuple[CurvePoint, ...]
-
-    def __iter__(self) -> Iterator[Stream | ContentKey]:
-        return iter((self.stream, self.content_key))
 
 
 def lock(
@@ -219,30 +131,20 @@ def lock_tiers(
     return locks
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Options:
-    """What all tiers of a release have in common."""
-
-    evaluate: Evaluate | None
-    importance: Importance | None
-    signer: Signer | None
-    progress: Callable[[CurvePoint], object] | None
-
-
 def _options(
     tiers: Sequence[Tier],
     evaluate: Evaluate | None,
     importance: Importance | None,
     signer: Signer | None,
     progress: Callable[[CurvePoint], object] | None,
-) -> _Options:
+) -> Options:
     if evaluate is None and any(tier.target is not None for tier in tiers):
         raise ValueError("a target needs a function that evaluates")
-    return _Options(evaluate, importance, signer, progress)
+    return Options(evaluate, importance, signer, progress)
 
 
-def _lock(stream: Stream, tier: Tier, key: ContentKey, options: _Options) -> Locked:
-    work = _Work(stream, tier, key, options)
+def _lock(stream: Stream, tier: Tier, key: ContentKey, options: Options) -> Locked:
+    work = Making(stream, tier, key, options)
     if tier.target is None:
         return work.finish(work.choice)
     assert options.evaluate is not None
@@ -261,7 +163,7 @@ def _lock(stream: Stream, tier: Tier, key: ContentKey, options: _Options) -> Loc
     raise failure
 
 
-def _aim(work: _Work, scores: Scores, target: float, tolerance: float) -> Locked:
+def _aim(work: Making, scores: Scores, target: float, tolerance: float) -> Locked:
     """Replace as many of the chosen weights as take the trial's score to the target.
 
     Raises:
@@ -292,13 +194,13 @@ def _aim(work: _Work, scores: Scores, target: float, tolerance: float) -> Locked
     )
 
 
-def _draws(work: _Work, scores: Scores) -> Iterator[None]:
+def _draws(work: Making, scores: Scores) -> Iterator[None]:
     """Draw weights to replace, first in small tensors, then in those that matter most."""
     yield
     for _ in range(_DRAWS - 1):
         work.draw()
         yield
-    weakest = work.probe(scores)
+    weakest = work.probe(scores, _PROBED)
     for width in _WIDTHS:
         work.draw_in(weakest[:width])
         yield
@@ -306,129 +208,3 @@ def _draws(work: _Work, scores: Scores) -> Iterator[None]:
         work.renew()
         work.draw_in(weakest[:width])
         yield
-
-
-class _Work:
-    """One lock in the making: the tensors, decoded, and all weights that may be replaced."""
-
-    def __init__(self, stream: Stream, tier: Tier, key: ContentKey, options: _Options) -> None:
-        self._stream, self._tier, self._key, self._options = stream, tier, key, options
-        self.weights = count_weights(stream)
-        self.tensors: dict[int, QuantisedTensor] = {}
-        scrambled = self._read(tensors_to_scramble(stream, tier.scramble, self.weights))
-        self._scrambled = sorted(scrambled)
-        self._digest = model_digest(stream.sha256_of_units())
-        self.draw()
-        if not self._scrambled and not len(self.choice):
-            raise UnlockError("the network has no weights that could be restored exactly")
-
-    def draw(self) -> None:
-        """Choose weights to replace in the smallest tensors, others each time."""
-        self.renew()
-        count, importance = self._tier.most_of(self.weights), self._options.importance
-        randomness = self._key.keystream("choice", self._nonce)
-        self.draw_in(tensors_to_touch(self._stream, count, randomness, importance) if count else [])
-
-    def renew(self) -> None:
-        """Choose otherwise from now on."""
-        self._nonce = self._key.new_nonce()
-
-    def draw_in(self, units: Sequence[int]) -> None:
-        """Choose weights to replace in these tensors; the same ones until `renew`."""
-        self.choice = self._choose(self._read(units))
-
-    def probe(self, scores: Scores) -> list[int]:
-        """Return the positions of large tensors, the one that the network needs most first."""
-        usable = usable_tensors(self._stream, self._options.importance)
-        found: dict[int, float] = {}
-        for unit in usable[-_PROBED:]:
-            tensors = read_all(self._stream, [unit])
-            found[unit] = scores.of(tensors, self._choose(tensors))
-        return sorted(found, key=lambda unit: found[unit])
-
-    def _choose(self, tensors: Mapping[int, QuantisedTensor]) -> Choice:
-        randomness = self._key.keystream("choice", self._nonce)
-        return choose(
-            tensors, self._tier.most_of(self.weights), randomness, self._options.importance
-        )
-
-    def _read(self, units: Sequence[int]) -> dict[int, QuantisedTensor]:
-        """Decode tensors that were not decoded before; leave out those of no use."""
-        missing = [unit for unit in units if unit not in self.tensors]
-        self.tensors |= read_all(self._stream, missing)
-        return {unit: self.tensors[unit] for unit in units if unit in self.tensors}
-
-    def finish(self, choice: Choice) -> Locked:
-        """Replace the chosen weights, scramble, hide the record, and sign."""
-        changed = apply(choice, self.tensors)
-        keystream = self._key.keystream("signs", self._nonce)
-        for unit in self._scrambled:
-            changed[unit] = scramble(changed.get(unit, self.tensors[unit]), unit, keystream)
-        content = LockContent(
-            self._digest,
-            tuple(_replaced(choice, self.tensors)),
-            tuple(
-                Scrambled(unit, self.tensors[unit].parameter_optimisation)
-                for unit in self._scrambled
-            ),
-        )
-        trial = self._hide(changed, content)
-        return Locked(
-            _sign(trial, self._stream, self._tier.name, self._options.signer),
-            self._key,
-            self._tier.name,
-            len(choice),
-            sum(self.tensors[unit].indices.size for unit in self._scrambled),
-            self.weights,
-            (),
-        )
-
-    def _hide(self, changed: Mapping[int, QuantisedTensor], content: LockContent) -> Stream:
-        """Hide the record in the stream with the changed tensors.
-
-        All of these are encoded the quick way first. Those that turn out to carry nothing of the
-        record are then encoded as they were in the release.
-        """
-        seal = partial(LockRecord.seal, self._key, self._nonce, self._tier.name, content)
-        quick = {
-            unit: replace(tensor, parameter_optimisation=False) for unit, tensor in changed.items()
-        }
-        stream = self._stream.replace(encode_all(self._stream, sorted(quick), quick.__getitem__))
-        plan = plan_record(stream, RecordKind.LOCK, len(seal(b"")))
-        rest = sorted(changed.keys() - {carrier.unit for carrier in plan.header.carriers})
-        plan = plan.onto(stream.replace(encode_all(stream, rest, changed.__getitem__)))
-        return plan.embed(seal(bytes(plan.header)))
-
-
-def _replaced(choice: Choice, tensors: Mapping[int, QuantisedTensor]) -> Iterator[Replaced]:
-    for unit in sorted({*choice.units.tolist()}):
-        positions = choice.positions[choice.units == unit]
-        positions.sort()
-        values = tensors[unit].indices.reshape(-1)[positions]
-        yield Replaced(unit, tensors[unit].parameter_optimisation, positions, values)
-
-
-def _sign(trial: Stream, release: Stream, tier: str, signer: Signer | None) -> Stream:
-    """Sign a trial with the claims of the release, if there are any."""
-    if signer is None:
-        return trial
-    claims = Claims()
-    try:
-        extraction = extract(release)
-        if extraction.header.kind == RecordKind.SIGNATURE:
-            claims = SignatureRecord.parse(extraction.record).claims
-    except (FormatError, NoRecordError):  # not signed, perhaps by a foreign encoder
-        pass
-    return sign(
-        trial,
-        signer,
-        issuer=claims.issuer,
-        name=claims.name,
-        version=claims.version,
-        metadata={**claims.metadata, "locked": tier},
-    )
-
-
-def _at_least_one(fraction: float, weights: int) -> int:
-    """Return a fraction of the weights, rounded, but not to none."""
-    return max(round(fraction * weights), 1) if fraction else 0

@@ -18,9 +18,9 @@ from nnguard.errors import FormatError, NoRecordError, UnlockError, WrongKeyErro
 from nnguard.hiding import Extraction, RecordKind, extract, kind_name
 from nnguard.hiding.carriers import can_carry
 from nnguard.locking.coding import encode_all
-from nnguard.locking.lock import MAX_TIERS
 from nnguard.locking.record import LockContent, LockRecord, Replaced, Scrambled
 from nnguard.locking.scramble import scramble
+from nnguard.locking.tiers import MAX_TIERS
 from nnguard.records import model_digest
 from nnguard.stream import Stream
 from nnguard.stream.coding import QuantisedTensor, decode

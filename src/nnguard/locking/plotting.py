@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnguard.files import write_atomically
-from nnguard.locking.lock import Locked
+from nnguard.locking.tiers import Locked
 
 __all__ = ["plot_curves"]
 
