@@ -172,6 +172,10 @@ def capacity(stream: StreamLike, *, progress: Callable[[int], object] | None = N
     return Capacity(sum(tensor.bits for tensor in tensors), tuple(tensors))
 
 
+_SHOWN_STEPS = 24
+"""Of the histogram, to either side of zero."""
+
+
 def plot_carrier(
     stream: StreamLike, path: str | os.PathLike[str], *, overwrite: bool = False
 ) -> str:
@@ -200,27 +204,27 @@ def plot_carrier(
         raise ValueError(f"{path}: no picture format has this suffix; png, svg and pdf are some")
     extraction = extract(stream)
     carrier = extraction.header.carriers[0]
-    after = decode(stream[carrier.unit]).indices.reshape(-1)
-    before = decode(extraction.original[carrier.unit]).indices.reshape(-1)
-    low, high = (int(q) for q in np.quantile(after, [0.001, 0.999]))
-    bins = np.arange(low, high + 1)
-    axes = figure.subplots(2, 1, sharex=True)
-    moved = int(np.count_nonzero(before != after))
+    before, after = decode(extraction.original[carrier.unit]), decode(stream[carrier.unit])
+    # In half steps of the original, which is what indices count once bits are in.
+    positions = (2 * before.indices.reshape(-1), after.indices.reshape(-1))
+    shown = min(_SHOWN_STEPS, int(np.abs(before.indices).max())) * 2
+    farthest = np.abs(positions[1] - positions[0]).max() / 2
     name = ascii(stream[carrier.unit].name)[1:-1][:80]
     titles = (
         f"{name}: before",
         f"after: {extraction.header.record_size} bytes hidden, "
-        f"{moved:,} of {before.size:,} weights moved",
+        f"no weight moved by more than {farthest:g} steps",
     )
-    for axis, values, title in zip(axes, (before, after), titles, strict=True):
-        counts = np.bincount(
-            np.clip(values, low - 1, high + 1) - (low - 1), minlength=bins.size + 2
-        )
-        axis.bar(bins, counts[1:-1], width=1.0, color="#4c72b0")
+    axes = figure.subplots(2, 1, sharex=True, sharey=True)
+    bins = np.arange(-shown, shown + 1)
+    for axis, values, title in zip(axes, positions, titles, strict=True):
+        inside = values[np.abs(values) <= shown]
+        counts = np.bincount(inside + shown, minlength=bins.size)
+        axis.bar(bins / 2, counts, width=0.4, color="#4c72b0")
         axis.set_yscale("symlog")
         axis.set_ylabel("weights")
         axis.set_title(title, loc="left", parse_math=False)
-    axes[1].set_xlabel("quantisation index (below: of half the step)")
+    axes[1].set_xlabel(f"weight, in steps of {before.step:g}, near zero")
     write_atomically(
         path,
         lambda file: figure.savefig(file, format=path.suffix[1:]),
