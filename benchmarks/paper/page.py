@@ -204,8 +204,10 @@ def draw(page: Page, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     forms = {"paper": "o", "ours, URQ": "s", "ours, TCQ": "^"}
     for column, what in ((1, "change of the score, in points"), (2, "growth of the file, in %")):
+        columns = min(3, len(page.networks))
+        rows = -(-len(page.networks) // columns)
         figure, axes = plt.subplots(
-            -(-len(page.networks) // 3), 3, figsize=(13, 3.4 * -(-len(page.networks) // 3))
+            rows, columns, figsize=(4.4 * columns, 3.4 * rows), squeeze=False
         )
         for axis in axes.flat[len(page.networks) :]:
             axis.set_visible(False)
@@ -222,6 +224,7 @@ def draw(page: Page, folder: Path) -> None:
                 )
             axis.set_xscale("log")
             axis.set_yscale("symlog", linthresh=1)
+            axis.set_ylim((-100, 2) if column == 1 else (-1, 100))
             axis.set_title(name, loc="left")
             axis.set_xlabel("bits for each weight")
             axis.grid(alpha=0.3)

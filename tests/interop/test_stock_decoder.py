@@ -9,7 +9,7 @@ import model as digits
 import nnguard
 import samples
 import stock
-from nnguard.hiding import extract
+from nnguard.hiding import candidates, embed, extract
 from nnguard.stream.coding import decode
 from nnguard.stream.quantising import dequantise
 
@@ -56,6 +56,25 @@ def test_weights_of_carriers_move_by_half_a_step(name: str, signed: Signed) -> N
         moved = np.abs(read[before.header.name].reshape(before.header.shape) - dequantise(before))
         assert 0 < moved.max() <= farthest * 1.0001
         assert not moved[before.indices == 0].any()
+
+
+@pytest.mark.parametrize("name", ["default", "urq"])
+def test_weights_hardly_move_under_six_records(name: str) -> None:
+    """Each halves the step, so that together they move a weight by less than twice the first."""
+    stream = marked = nnguard.Stream.open(samples.path_of(name))
+    for kind in range(1, 7):
+        marked = embed(marked, bytes([kind]) * 100, kind=kind)
+    read = stock.decode(bytes(marked))
+    changed = 0
+    for index in candidates(stream):
+        before, after = decode(stream[index]), decode(marked[index])
+        found = read[before.header.name].reshape(before.header.shape)
+        moved = np.abs(found - dequantise(before))
+        assert np.array_equal(found, dequantise(after).reshape(found.shape))
+        assert np.array_equal(before.indices == 0, found == 0)
+        assert moved.max() < before.step * (4 if before.header.dependent else 1)
+        changed += bool(moved.any())
+    assert changed
 
 
 def test_signed_network_recognises_digits_as_before(key: nnguard.SigningKey) -> None:

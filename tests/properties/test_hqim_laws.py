@@ -64,6 +64,20 @@ def test_arrays_that_no_embedding_made_do_no_harm(values: Indices, stride: int) 
     assert original.shape == values.shape
 
 
+@given(
+    values=ARRAYS.filter(lambda values: values.size > 0),
+    beyond=st.integers(MAX_VALUE + 1, INT32.max) | st.integers(INT32.min, -MAX_VALUE - 1),
+    stride=STRIDES,
+    data=st.data(),
+)
+def test_value_beyond_the_largest_is_refused(
+    values: Indices, beyond: int, stride: int, data: st.DataObject
+) -> None:
+    values.flat[data.draw(st.integers(0, values.size - 1))] = beyond
+    with pytest.raises(ValueError, match="a value is beyond"):
+        embed(values, bits_for(values, data), stride=stride)
+
+
 @given(values=ARRAYS)
 def test_one_bit_too_many_is_refused(values: Indices) -> None:
     with pytest.raises(ValueError, match="places"):

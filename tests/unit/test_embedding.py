@@ -11,6 +11,7 @@ import stock
 from nnguard.hiding import candidates, capacity_of, embed, extract, plan_record
 from nnguard.hiding.carriers import capacity, mark, unmark
 from nnguard.hiding.frame import Carrier, FrameHeader, frame_record
+from nnguard.hiding.hqim import MAX_VALUE
 from nnguard.stream.coding import QuantisedTensor, encode, find_settings, qp_range
 
 
@@ -20,10 +21,14 @@ def tensor_of(stream: nnguard.Stream, unit: int) -> QuantisedTensor:
     return tensor
 
 
+def encode_marked(tensor: QuantisedTensor) -> bytes:
+    return encode(replace(tensor, parameter_optimisation=False))
+
+
 def hide(stream: nnguard.Stream, data: bytes, unit: int) -> nnguard.Stream:
     """Hide bytes in one unit, as an attacker would: nothing is checked."""
     marked = mark(tensor_of(stream, unit), np.unpackbits(np.frombuffer(data, np.uint8)))
-    return stream.replace({unit: encode(replace(marked, parameter_optimisation=False))})
+    return stream.replace({unit: encode_marked(marked)})
 
 
 def network(*sizes: int, qp: int = -20, dependent: bool = False) -> nnguard.Stream:
@@ -47,6 +52,13 @@ def hostile(
     primary = candidates(wide)[0]
     header = FrameHeader(1, 1, len(record), (Carrier(primary, True), *others))
     return hide(wide, frame_record(replace(header, **changes), record), primary)
+
+
+def smallest(*, dependent: bool) -> tuple[nnguard.Stream, nnguard.Stream, int]:
+    """Return a stream of one small tensor, the stream with eight zero bytes in it, its position."""
+    weights = np.random.default_rng(3).laplace(0, 0.05, (24, 16)).astype(np.float32)
+    stream = nnguard.Stream.from_bytes(stock.encode({"w": weights}, qp=-20, dependent=dependent))
+    return stream, embed(stream, bytes(8), kind=1), candidates(stream)[0]
 
 
 def carriers_of(stream: nnguard.Stream, size: int) -> list[str]:
@@ -93,12 +105,13 @@ def test_only_carriers_change() -> None:
     assert len(carriers) < len(candidates(stream)) / 3
 
 
-def test_layers_are_numbered_and_come_out_in_reverse() -> None:
-    stream = nnguard.Stream.open(samples.path_of("urq"))
+@pytest.mark.parametrize("name", ["default", "urq"])
+def test_layers_are_numbered_and_come_out_in_reverse(name: str) -> None:
+    stream = nnguard.Stream.open(samples.path_of(name))
     marked = stream
-    for layer in range(1, 6):
+    for layer in range(1, 7):
         marked = embed(marked, bytes([layer]) * 20 * layer, kind=layer)
-    for layer in range(5, 0, -1):
+    for layer in range(6, 0, -1):
         taken = extract(marked)
         assert (taken.header.layer, taken.header.kind) == (layer, layer)
         assert taken.record == bytes([layer]) * 20 * layer
@@ -135,6 +148,20 @@ def test_file_grows_by_little_more_than_the_record() -> None:
         for size in (200, 2000, 20_000):
             marked = embed(stream, np.random.default_rng(0).bytes(size), kind=2)
             assert size < marked.size - stream.size < 1.6 * size + 300
+
+
+@pytest.mark.parametrize("nonzero", [100, 140])
+def test_tensor_without_room_for_the_header_is_not_the_primary_carrier(nonzero: int) -> None:
+    """A header that lists one carrier has 136 bits, one that lists two has 144."""
+    sparse = np.zeros(2048, np.float32)
+    sparse[:nonzero] = 0.25
+    arrays = {"sparse": sparse.reshape(64, 32), "dense": np.full((16, 17), 0.25, np.float32)}
+    stream = nnguard.Stream.from_bytes(stock.encode(arrays, qp=-20, dependent=False))
+    assert stream[candidates(stream)[0]].name == "sparse"
+    assert carriers_of(stream, 8) == ["dense"]
+    taken = extract(embed(stream, bytes(range(8)), kind=1))
+    assert taken.record == bytes(range(8))
+    assert bytes(taken.original) == bytes(stream)
 
 
 def test_record_that_does_not_fit_says_how_much_would() -> None:
@@ -235,7 +262,7 @@ def test_carrier_that_cannot_be_one_is_refused(wide: nnguard.Stream, unit: int) 
 def test_carrier_that_is_listed_twice_is_no_header(wide: nnguard.Stream) -> None:
     primary = candidates(wide)[0]
     stream = hostile(wide, Carrier(primary, True))
-    with pytest.raises(nnguard.NnguardError):
+    with pytest.raises(nnguard.NoRecordError):
         extract(stream)
 
 
@@ -260,19 +287,50 @@ def test_bits_behind_the_record_are_refused(wide: nnguard.Stream) -> None:
         extract(hide(wide, frame_record(header, b"x") + b"\0\1", primary))
 
 
-@pytest.mark.parametrize("at", [0, 100, 400, 2900])
-def test_any_carried_bit_counts(wide: nnguard.Stream, at: int) -> None:
-    marked = embed(wide, bytes(200), kind=1)
-    primary = candidates(wide)[0]
+@pytest.mark.parametrize("dependent", [False, True])
+def test_every_carried_bit_counts(dependent: bool) -> None:
+    """Those of the header, of the record, of its checksum, and the zeros behind them."""
+    stream, marked, primary = smallest(dependent=dependent)
+    bits, original = unmark(tensor_of(marked, primary))
+    for place in range(bits.size):
+        changed = bits.copy()
+        changed[place] ^= 1
+        with pytest.raises((nnguard.VerificationError, nnguard.NoRecordError)):
+            extract(marked.replace({primary: encode_marked(mark(original, changed))}))
+    assert bytes(extract(marked).original) == bytes(stream)
+
+
+def test_value_that_moves_by_one_never_gives_another_record() -> None:
+    """A one that becomes zero behind the record is no bit; then it is another original's record."""
+    stream, marked, primary = smallest(dependent=False)
     tensor = tensor_of(marked, primary)
-    indices = tensor.indices.copy()
-    place = np.flatnonzero(indices)[min(at, np.count_nonzero(indices) - 1)]
-    bits, _ = unmark(tensor)
-    bits[np.searchsorted(np.flatnonzero(indices), place)] ^= 1
-    changed = mark(unmark(tensor)[1], bits)
-    again = marked.replace({primary: encode(replace(changed, parameter_optimisation=False))})
-    with pytest.raises((nnguard.VerificationError, nnguard.NoRecordError)):
-        extract(again)
+    used = 8 * len(frame_record(extract(marked).header, bytes(8)))
+    refused = 0
+    for place, at in enumerate(np.argwhere(tensor.indices)):
+        indices = tensor.indices.copy()
+        value = indices[tuple(at)]
+        indices[tuple(at)] = np.sign(value) * (abs(value) ^ 1)
+        changed = marked.replace({primary: encode_marked(tensor.with_indices(indices))})
+        if place >= used and abs(value) == 1:
+            taken = extract(changed)
+            assert taken.record == bytes(8)
+            assert bytes(taken.original) != bytes(stream)
+        else:
+            refused += 1
+            with pytest.raises((nnguard.VerificationError, nnguard.NoRecordError)):
+                extract(changed)
+    assert used <= refused < np.count_nonzero(tensor.indices)
+
+
+def test_damaged_carrier_where_a_reader_looks_first_is_in_the_way(wide: nnguard.Stream) -> None:
+    """A reader would find its header, and not that of a record in the second tensor."""
+    stream = hostile(wide)
+    primary = candidates(wide)[0]
+    data = bytearray(stream[primary].read())
+    data[-1] ^= 1
+    damaged = stream.replace({primary: bytes(data)})
+    with pytest.raises((nnguard.VerificationError, nnguard.FormatError), match=r"w60|misleads"):
+        embed(damaged, b"x", kind=1)
 
 
 def test_carrier_in_a_second_encoding_is_refused(wide: nnguard.Stream) -> None:
@@ -294,6 +352,36 @@ def test_step_that_cannot_be_halved_carries_nothing(wide: nnguard.Stream) -> Non
     assert capacity(replace(tensor, qp=least + 3)) == 0
     with pytest.raises(ValueError, match="no step is twice"):
         unmark(replace(tensor, qp=largest - 3))
+    unmark(replace(tensor, qp=largest - 4))
+
+
+def test_value_that_cannot_be_doubled_carries_nothing(wide: nnguard.Stream) -> None:
+    tensor = tensor_of(wide, candidates(wide)[0])
+    indices = tensor.indices.copy()
+    for value in (MAX_VALUE, -MAX_VALUE):
+        indices[0, 0] = value
+        assert capacity(tensor.with_indices(indices)) == np.count_nonzero(indices)
+    for value in (MAX_VALUE + 1, -MAX_VALUE - 1):
+        indices[0, 0] = value
+        assert capacity(tensor.with_indices(indices)) == 0
+
+
+def test_units_that_cannot_carry_hold_nothing(wide: nnguard.Stream) -> None:
+    places = [capacity_of(wide, index) for index in range(len(wide))]
+    assert [index for index, bits in enumerate(places) if bits] == candidates(wide)
+
+
+def test_carrier_whose_step_cannot_be_doubled_is_refused() -> None:
+    rng = np.random.default_rng(3)
+    arrays = {f"w{n}": rng.laplace(0, 0.5, (n, 50)).astype(np.float32) for n in (60, 61)}
+    largest = {"w61": 127}
+    stream = nnguard.Stream.from_bytes(
+        stock.encode(arrays, qp=-20, dependent=False, qp_per_tensor=largest)
+    )
+    other = candidates(stream)[1]
+    with pytest.raises(nnguard.VerificationError) as caught:
+        extract(hostile(stream, Carrier(other, True)))
+    assert caught.value.tensors == ("w61",)
 
 
 def test_as_many_records_as_the_step_can_be_halved() -> None:
@@ -313,13 +401,20 @@ def test_as_many_records_as_the_step_can_be_halved() -> None:
 
 def test_primary_carrier_of_the_record_below_has_no_room_for_a_longer_list() -> None:
     """A reader would stop at the first tensor, so the second cannot be the primary carrier."""
-    small = {"first": np.ones((18, 16), np.float32) * 0.25}
-    others = {f"w{n}": np.ones((16, 16), np.float32) * 0.25 for n in range(40)}
-    stream = nnguard.Stream.from_bytes(stock.encode(small | others, qp=-20, dependent=False))
-    assert stream[candidates(stream)[0]].name == "first"
-    marked = embed(stream, bytes(5), kind=2)
+    sparse = np.zeros(2048, np.float32)
+    sparse[:150] = 0.25  # a header that lists two carriers has 144 bits, one that lists three 152
+    arrays = {
+        "sparse": sparse.reshape(64, 32),
+        "larger": np.full((16, 40), 0.25, np.float32),
+        "smaller": np.full((16, 20), 0.25, np.float32),
+    }
+    stream = nnguard.Stream.from_bytes(stock.encode(arrays, qp=-20, dependent=False))
+    assert carriers_of(stream, 80) == ["larger", "smaller"]
+    marked = embed(stream, b"", kind=2)
+    assert carriers_of(stream, 0) == ["sparse", "smaller"]
+    assert carriers_of(marked, 62) == ["sparse", "larger"]
     with pytest.raises(nnguard.CapacityError):
-        embed(marked, bytes(1000), kind=2)
+        embed(marked, bytes(80), kind=2)
 
 
 def test_pruned_rows_stay_pruned() -> None:
@@ -339,6 +434,9 @@ def test_weights_of_all_carriers_are_a_limit(
     monkeypatch.setattr("nnguard.hiding.embedding.MAX_WEIGHTS_IN_ALL", 6000)
     with pytest.raises(nnguard.LimitError, match="6050 weights; limit 6000"):
         extract(stream)
+    embed(wide, bytes(300), kind=1)
+    with pytest.raises(nnguard.CapacityError):
+        embed(wide, bytes(500), kind=1)
 
 
 def test_too_many_layers_are_a_limit(wide: nnguard.Stream) -> None:
@@ -350,5 +448,5 @@ def test_too_many_layers_are_a_limit(wide: nnguard.Stream) -> None:
 
 @pytest.mark.parametrize("size", [(1 << 28) + 1, 1 << 40])
 def test_record_that_is_too_large_is_refused_at_once(wide: nnguard.Stream, size: int) -> None:
-    with pytest.raises((nnguard.CapacityError, nnguard.LimitError)):
+    with pytest.raises(nnguard.LimitError, match="too large to hide"):
         plan_record(wide, 1, size)

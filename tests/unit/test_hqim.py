@@ -57,8 +57,9 @@ def test_largest_value(stride: int) -> None:
     values = ints(MAX_VALUE, MAX_VALUE, -MAX_VALUE)
     found, restored = extract(embed(values, bits("111"), stride=stride), stride=stride)
     assert (found.tolist(), restored.tolist()) == ([1, 1, 1], values.tolist())
-    with pytest.raises(ValueError, match="beyond"):
-        embed(ints(MAX_VALUE + 1), bits("1"), stride=stride)
+    for value in (MAX_VALUE + 1, -MAX_VALUE - 1, -(1 << 31)):
+        with pytest.raises(ValueError, match="beyond"):
+            embed(ints(value), bits("1"), stride=stride)
 
 
 def test_other_types_are_refused() -> None:

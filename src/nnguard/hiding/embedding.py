@@ -163,7 +163,7 @@ def extract(stream: Stream) -> Extraction:
 
 def capacity_of(stream: Stream, index: int) -> int:
     """Return the bits that the unit at a position can hold; 0 for no carrier."""
-    tensor = find_settings(stream[index])
+    tensor = find_settings(stream[index]) if can_carry(stream[index]) else None
     return 0 if tensor is None else carrying.capacity(tensor)
 
 

@@ -55,9 +55,9 @@ def embed(values: Indices, bits: Bits, *, stride: int = 1) -> Indices:
     flat, places = _places(values)
     if bits.size > places.size:
         raise ValueError(f"{bits.size} bits for {places.size} places")
-    magnitudes = np.abs(flat[places])
-    if magnitudes.max(initial=0) > MAX_VALUE:
+    if flat.max(initial=0) > MAX_VALUE or flat.min(initial=0) < -MAX_VALUE:
         raise ValueError(f"a value is beyond {MAX_VALUE}")
+    magnitudes = np.abs(flat[places])
     bins, residues = np.divmod(magnitudes, np.int32(stride))
     bins = 2 * bins - _inward(places, residues)
     bins[: bits.size] += bits
