@@ -40,6 +40,10 @@ __all__ = [
 ]
 
 
+_SHOWN_STEPS = 24
+"""Of the histogram, to either side of zero."""
+
+
 @dataclass(frozen=True, slots=True)
 class UnitInfo:
     """One unit of a stream.
@@ -170,10 +174,6 @@ def capacity(stream: StreamLike, *, progress: Callable[[int], object] | None = N
         if progress is not None:
             progress(header.size)
     return Capacity(sum(tensor.bits for tensor in tensors), tuple(tensors))
-
-
-_SHOWN_STEPS = 24
-"""Of the histogram, to either side of zero."""
 
 
 def plot_carrier(

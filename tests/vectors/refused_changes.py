@@ -18,6 +18,7 @@ from vectors.toolbox import (
     edit,
     encode_marked,
     envelope,
+    frame_of,
     header_of,
     place,
     position,
@@ -111,7 +112,7 @@ def carrier_changed() -> Made:
     """One weight of the original, under the same record."""
     stream = small()
     header = header_of(stream)
-    data = frame_record(header, envelope(stream, DOMAIN + bytes(header)))
+    data = frame_of(stream, header)
     (carrier,) = header.carriers
     tensor = tensor_of(stream, carrier.unit)
     indices = tensor.indices.copy()
@@ -157,7 +158,7 @@ def record_changed() -> Made:
     """The last bit of the signature is flipped, the checksum is as it was."""
     stream = small()
     header = header_of(stream)
-    data = bytearray(frame_record(header, envelope(stream, DOMAIN + bytes(header))))
+    data = bytearray(frame_of(stream, header))
     data[-5] ^= 1
     return Made(bytes(place(stream, header.carriers, bytes(data))))
 
@@ -167,7 +168,7 @@ def padding() -> Made:
     """All places behind the record hold ones; everything else is right."""
     stream = small()
     header = header_of(stream)
-    data = frame_record(header, envelope(stream, DOMAIN + bytes(header)))
+    data = frame_of(stream, header)
     return Made(bytes(place(stream, header.carriers, data, padding=1)))
 
 

@@ -8,10 +8,9 @@ import numpy as np
 
 import stock
 from nnguard.hiding.carriers import mark
-from nnguard.hiding.frame import Carrier, FrameHeader, frame_record
+from nnguard.hiding.frame import Carrier, FrameHeader
 from nnguard.stream import Stream
 from vectors.toolbox import (
-    DOMAIN,
     OTHER,
     Made,
     attach,
@@ -19,6 +18,7 @@ from vectors.toolbox import (
     edit,
     encode_marked,
     envelope,
+    frame_of,
     header_of,
     hide,
     place,
@@ -213,7 +213,7 @@ def header_checksum() -> Made:
     """One bit of the header's checksum is wrong."""
     stream = small()
     header = header_of(stream)
-    data = bytearray(frame_record(header, envelope(stream, DOMAIN + bytes(header))))
+    data = bytearray(frame_of(stream, header))
     data[len(bytes(header)) - 1] ^= 1
     return Made(bytes(place(stream, header.carriers, bytes(data))))
 
@@ -236,7 +236,7 @@ def other_primary() -> Made:
     stream = several(2, (50, 60), dependent=False)
     first, second = plan(stream, 1, 400, 2).carriers
     header = FrameHeader(1, 1, len(envelope(stream, b"")), (second, first))
-    data = frame_record(header, envelope(stream, DOMAIN + bytes(header)))
+    data = frame_of(stream, header)
     return Made(bytes(place(stream, (first, second), data)))
 
 
@@ -246,7 +246,7 @@ def carrier_twice() -> Made:
     stream = small()
     header = header_of(stream)
     listed = replace(header, carriers=2 * header.carriers)
-    data = frame_record(listed, envelope(stream, DOMAIN + bytes(listed)))
+    data = frame_of(stream, listed)
     return Made(bytes(place(stream, header.carriers, data)))
 
 
@@ -255,7 +255,7 @@ def largest_step() -> Made:
     """The tensor's quantisation parameter is the largest but three; all else is right."""
     stream = small()
     header = header_of(stream)
-    data = frame_record(header, envelope(stream, DOMAIN + bytes(header)))
+    data = frame_of(stream, header)
     (carrier,) = header.carriers
     bits = np.unpackbits(np.frombuffer(data, np.uint8))
     marked = replace(mark(tensor_of(stream, carrier.unit), bits), qp=124)

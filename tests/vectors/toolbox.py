@@ -251,6 +251,11 @@ def header_of(stream: Stream) -> FrameHeader:
     return plan(stream, 1, len(envelope(stream, b"")))
 
 
+def frame_of(stream: Stream, header: FrameHeader) -> bytes:
+    """What is hidden for a signature under a header."""
+    return frame_record(header, envelope(stream, DOMAIN + bytes(header)))
+
+
 def with_header(
     stream: Stream, header: FrameHeader, *, signed_as: FrameHeader | None = None
 ) -> Made:

@@ -23,6 +23,7 @@ __all__ = [
     "primary_candidates",
     "stride_of",
     "unmark",
+    "weights_in",
 ]
 
 _PRIMARY_CANDIDATES = 8
@@ -44,10 +45,9 @@ def candidates(stream: Stream) -> list[int]:
     """
 
     def distance(index: int) -> float:
-        header = stream[index].tensor
-        assert header is not None
+        size = weights_in(stream, index)
         # Exact enough: two quotients of numbers of 26 bits differ by more than binary64 rounds.
-        return max(header.size, _BEST_SIZE) / min(header.size, _BEST_SIZE)
+        return max(size, _BEST_SIZE) / min(size, _BEST_SIZE)
 
     return sorted((i for i, unit in enumerate(stream) if can_carry(unit)), key=distance)
 
@@ -67,13 +67,18 @@ def primary_candidates(stream: Stream) -> list[int]:
     chosen: list[int] = []
     weights = 0
     for index in candidates(stream)[:_PRIMARY_CANDIDATES]:
-        header = stream[index].tensor
-        assert header is not None
-        weights += header.size
+        weights += weights_in(stream, index)
         if chosen and weights > _PRIMARY_WEIGHTS:
             break
         chosen.append(index)
     return chosen
+
+
+def weights_in(stream: Stream, index: int) -> int:
+    """Return the number of weights of the tensor at a position."""
+    tensor = stream[index].tensor
+    assert tensor is not None
+    return tensor.size
 
 
 def stride_of(header: TensorHeader) -> int:
@@ -83,9 +88,8 @@ def stride_of(header: TensorHeader) -> int:
 
 def capacity(tensor: QuantisedTensor) -> int:
     """Return how many bits a tensor holds; none where its step cannot be halved."""
-    least, _ = qp_range(tensor.header.qp_density)
-    fits = tensor.qp - _octave(tensor) >= least and abs(tensor.indices).max() <= hqim.MAX_VALUE
-    return hqim.capacity(tensor.indices) if fits else 0
+    usable = _can_be_halved(tensor) and hqim.fits(tensor.indices)
+    return hqim.capacity(tensor.indices) if usable else 0
 
 
 def mark(tensor: QuantisedTensor, bits: hqim.Bits) -> QuantisedTensor:
@@ -94,8 +98,8 @@ def mark(tensor: QuantisedTensor, bits: hqim.Bits) -> QuantisedTensor:
     Raises:
         ValueError: There are more bits than it holds.
     """
-    if bits.size > capacity(tensor):
-        raise ValueError(f"{bits.size} bits for {capacity(tensor)} places")
+    if not _can_be_halved(tensor):
+        raise ValueError(f"no step is half that of tensor {tensor.header.name}")
     indices = hqim.embed(tensor.indices, bits, stride=stride_of(tensor.header))
     return replace(tensor.with_indices(indices), qp=tensor.qp - _octave(tensor))
 
@@ -120,6 +124,10 @@ def find_header(tensor: QuantisedTensor) -> FrameHeader | None:
     except ValueError:
         return None
     return parse_header(hqim.whole_bytes(bits))
+
+
+def _can_be_halved(tensor: QuantisedTensor) -> bool:
+    return tensor.qp - _octave(tensor) >= qp_range(tensor.header.qp_density)[0]
 
 
 def _octave(tensor: QuantisedTensor) -> int:

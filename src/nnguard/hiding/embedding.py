@@ -23,7 +23,13 @@ from nnguard.errors import (
 )
 from nnguard.hiding import carriers as carrying
 from nnguard.hiding import hqim
-from nnguard.hiding.carriers import can_carry, candidates, find_header, primary_candidates
+from nnguard.hiding.carriers import (
+    can_carry,
+    candidates,
+    find_header,
+    primary_candidates,
+    weights_in,
+)
 from nnguard.hiding.frame import Carrier, FrameHeader, frame_record, unframe_record
 from nnguard.stream import Stream
 from nnguard.stream.coding import QuantisedTensor, decode, encode, find_settings
@@ -194,7 +200,7 @@ def _plan_from(
     chosen = {primary: tensor}
     room = in_primary = carrying.capacity(tensor)
     weights = tensor.indices.size
-    others = sorted((_size(stream, i), i) for i in candidates(stream) if i != primary)
+    others = sorted((weights_in(stream, i), i) for i in candidates(stream) if i != primary)
     while True:
         listed = (Carrier(i, each.parameter_optimisation) for i, each in chosen.items())
         header = replace(header, carriers=tuple(listed))
@@ -211,9 +217,10 @@ def _plan_from(
         if weights > MAX_WEIGHTS_IN_ALL:
             raise _too_large(needed, room)
         another = find_settings(stream[index])
-        if another is not None and carrying.capacity(another):
+        more = 0 if another is None else carrying.capacity(another)
+        if another is not None and more:
             chosen[index] = another
-            room += carrying.capacity(another)
+            room += more
 
 
 def _best(others: Sequence[tuple[int, int]], rest: int) -> int:
@@ -246,12 +253,6 @@ def _too_large(needed: int, room: int) -> CapacityError:
     )
 
 
-def _size(stream: Stream, index: int) -> int:
-    tensor = stream[index].tensor
-    assert tensor is not None
-    return tensor.size
-
-
 def _locate(stream: Stream) -> tuple[FrameHeader, QuantisedTensor]:
     """Find the primary carrier and the header of the outermost record in it."""
     order = primary_candidates(stream)
@@ -278,7 +279,7 @@ def _check_carriers(stream: Stream, header: FrameHeader) -> None:
     for carrier in header.carriers:
         if carrier.unit >= len(stream) or not can_carry(stream[carrier.unit]):
             raise VerificationError("the header of the hidden record does not fit the stream")
-        weights += _size(stream, carrier.unit)
+        weights += weights_in(stream, carrier.unit)
     if weights > MAX_WEIGHTS_IN_ALL:
         raise LimitError(f"the record lies in {weights} weights; limit {MAX_WEIGHTS_IN_ALL}")
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from nnguard.errors import LimitError
 
 __all__ = [
-    "FIXED_SIZE",
     "MAGIC",
     "MAX_RECORD_SIZE",
     "Carrier",
@@ -30,7 +29,7 @@ __all__ = [
 MAGIC = b"\x9eNQ\x02"
 """First bytes of a header; the last is the version of the frame."""
 
-FIXED_SIZE = 12
+_FIXED_SIZE = 12
 """Bytes of a header before the carriers."""
 
 _CHECKSUM_SIZE = 4
@@ -87,7 +86,7 @@ class FrameHeader:
         """
         numbers = (carrier.unit << 1 | carrier.parameter_optimisation for carrier in self.carriers)
         body = b"".join(map(_varint, numbers))
-        size = FIXED_SIZE + len(body) + _CHECKSUM_SIZE
+        size = _FIXED_SIZE + len(body) + _CHECKSUM_SIZE
         if self.layer > _MAX_LAYER:
             raise LimitError(f"the stream already holds {_MAX_LAYER} records")
         if self.record_size > MAX_RECORD_SIZE or size > _MAX_HEADER_SIZE:
@@ -114,9 +113,9 @@ def parse_header(data: bytes) -> FrameHeader | None:
         The header, or None where there is none. What it says of the stream is not checked.
     """
     size = int.from_bytes(data[6:8], "big")
-    if not data.startswith(MAGIC) or not FIXED_SIZE < size - _CHECKSUM_SIZE < len(data):
+    if not data.startswith(MAGIC) or not _FIXED_SIZE < size - _CHECKSUM_SIZE < len(data):
         return None
-    numbers = _varints(data[FIXED_SIZE : size - _CHECKSUM_SIZE])
+    numbers = _varints(data[_FIXED_SIZE : size - _CHECKSUM_SIZE])
     record_size = int.from_bytes(data[8:12], "big")
     if not numbers or not data[5] or record_size > MAX_RECORD_SIZE:
         return None

@@ -22,7 +22,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MAX_VALUE", "Bits", "Indices", "capacity", "embed", "extract", "whole_bytes"]
+__all__ = ["MAX_VALUE", "Bits", "Indices", "capacity", "embed", "extract", "fits", "whole_bytes"]
 
 Bits = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int32]
@@ -30,6 +30,11 @@ Positions = npt.NDArray[np.int64]
 
 MAX_VALUE = (1 << 29) - 4
 """Magnitude of values that bits go into, at most: twice that is still an index."""
+
+
+def fits(values: Indices) -> bool:
+    """Tell whether no value is beyond `MAX_VALUE`."""
+    return bool(values.max(initial=0) <= MAX_VALUE and values.min(initial=0) >= -MAX_VALUE)
 
 
 def capacity(values: Indices) -> int:
@@ -55,7 +60,7 @@ def embed(values: Indices, bits: Bits, *, stride: int = 1) -> Indices:
     flat, places = _places(values)
     if bits.size > places.size:
         raise ValueError(f"{bits.size} bits for {places.size} places")
-    if flat.max(initial=0) > MAX_VALUE or flat.min(initial=0) < -MAX_VALUE:
+    if not fits(flat):
         raise ValueError(f"a value is beyond {MAX_VALUE}")
     magnitudes = np.abs(flat[places])
     bins, residues = np.divmod(magnitudes, np.int32(stride))

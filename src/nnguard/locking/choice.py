@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnguard.crypto.content import Keystream
-from nnguard.hiding.carriers import can_carry, stride_of
+from nnguard.hiding.carriers import can_carry, stride_of, weights_in
 from nnguard.stream import Stream
 from nnguard.stream.coding import Indices, QuantisedTensor
 
@@ -93,19 +93,18 @@ def count_weights(stream: Stream) -> int:
 
 
 def usable_tensors(stream: Stream, importance: Importance | None = None) -> list[int]:
-    """Return the positions of the tensors in which weights may be replaced, the smallest first.
+    """Return the positions of the tensors in which weights may be replaced.
 
     Raises:
         ValueError: The importance names a tensor that is not there.
     """
     if importance is not None and (unknown := {*importance} - {unit.name for unit in stream}):
         raise ValueError(f"there is no tensor {', '.join(sorted(unknown))} to be important")
-    usable = [
+    return [
         index
         for index, unit in enumerate(stream)
         if can_carry(unit) and (importance is None or unit.name in importance)
     ]
-    return sorted(usable, key=lambda index: _size(stream, index))
 
 
 def tensors_to_touch(
@@ -127,12 +126,12 @@ def tensors_to_touch(
     Raises:
         ValueError: The importance names a tensor that is not there.
     """
-    usable = sorted(usable_tensors(stream, importance))
+    usable = usable_tensors(stream, importance)
     lots = dict(zip(usable, _numbers(randomness, 0, len(usable)).tolist(), strict=True))
     touched: list[int] = []
     weights = 0
-    for index in sorted(usable, key=lambda index: (_size(stream, index), lots[index])):
-        size = _size(stream, index)
+    for index in sorted(usable, key=lambda index: (weights_in(stream, index), lots[index])):
+        size = weights_in(stream, index)
         if weights + size > _TOUCHED and weights >= _DENSEST * count:
             break
         touched.append(index)
@@ -282,9 +281,3 @@ def _numbers(randomness: Keystream, run: int, count: int) -> Numbers:
 
 def _run(unit: int, purpose: int) -> int:
     return 8 * (unit + 1) + purpose
-
-
-def _size(stream: Stream, index: int) -> int:
-    tensor = stream[index].tensor
-    assert tensor is not None
-    return tensor.size

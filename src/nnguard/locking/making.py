@@ -10,6 +10,7 @@ from nnguard.crypto.content import ContentKey
 from nnguard.crypto.keys import Signer
 from nnguard.errors import FormatError, NoRecordError, UnlockError
 from nnguard.hiding import RecordKind, extract, plan_record
+from nnguard.hiding.carriers import weights_in
 from nnguard.locking.choice import (
     Choice,
     Importance,
@@ -75,7 +76,7 @@ class Making:
         """Return the positions of the largest tensors, the one that is needed most first."""
         usable = usable_tensors(self._stream, self._options.importance)
         found: dict[int, float] = {}
-        for unit in usable[-most:]:
+        for unit in sorted(usable, key=partial(weights_in, self._stream))[-most:]:
             tensors = read_all(self._stream, [unit])
             found[unit] = scores.of(tensors, self._choose(tensors))
         return sorted(found, key=lambda unit: found[unit])

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from nncodec.extensions import deepCABAC
 
-from nnguard.stream.coding import Indices, QuantisedTensor, step_size
+from nnguard.stream.coding import Indices, QuantisedTensor, qp_range, step_size
 from nnguard.stream.headers import TensorHeader
 
 __all__ = [
@@ -85,9 +85,8 @@ def qp_for_range(weights: Weights, most: int, qp_density: int) -> int:
         return 0
     octave = 1 << qp_density
     base = np.floor(np.log2(step)) * octave
-    limit = 1 << (5 + qp_density)
     qp = base + step * octave / 2 ** (base / octave) - octave
-    return int(np.round(np.clip(qp, -limit, limit - 1)))
+    return int(np.round(np.clip(qp, *qp_range(qp_density))))
 
 
 def quantise(header: TensorHeader, read: Callable[[int, int], Weights], qp: int) -> Indices:
