@@ -12,13 +12,8 @@ are made from that file. Accuracy is in percent, of 1,000 test images unless `--
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import sys
-import time
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +24,9 @@ from torch import Tensor, nn
 import nnguard
 import nnguard.torch
 from networks import NETWORKS, accuracy, load_test_set
+from results import SEED, Results
 
 NETWORK = "resnet20"
-SEED = 15938
 LOCKS: dict[str, dict[str, float]] = {
     "0.01 % replaced": {"fraction": 1e-4},
     "0.1 % replaced": {"fraction": 1e-3},
@@ -47,30 +42,15 @@ RATE = 0.02
 State = dict[str, Tensor]
 
 
-class Results:
-    """Results by name, in a file that grows with each."""
+class Measured(Results):
+    """Results that are shown when they come."""
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / "resistance.json"
-        self.values: dict[str, Any] = {}
-        if self.path.exists():
-            self.values = json.loads(self.path.read_text(encoding="utf-8"))
-        self.values["made"] = {
-            "date": datetime.now(timezone.utc).date().isoformat(),
-            "machine": f"{platform.machine()}, Python {platform.python_version()}",
-            "versions": {name: version(name) for name in ("nncodec", "numpy", "torch")},
-            "seed": SEED,
-        }
-
-    def add(self, name: str, measure: Callable[[], Any]) -> Any:
-        """Measure what was not measured before."""
-        if name not in self.values:
-            started = time.monotonic()
-            self.values[name] = measure()
-            print(f"{name}: {self.values[name]} ({time.monotonic() - started:.0f} s)", flush=True)
-            self.path.write_text(json.dumps(self.values, indent=1), encoding="utf-8")
-        return self.values[name]
+    def add(self, name: str, measure: Callable[[], Any]) -> float | None:
+        """Measure what was not measured before, and print it."""
+        seconds = super().add(name, measure)
+        if seconds is not None:
+            print(f"{name}: {self.values[name]} ({seconds:.0f} s)", flush=True)
+        return seconds
 
 
 class Bench:
@@ -136,7 +116,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=100, help="of training, of 64 images each")
     parser.add_argument("--quick", action="store_true", help="a minute's run, to see that it works")
     options = parser.parse_args()
-    bench, results = Bench(options), Results(options.output)
+    bench, results = Bench(options), Measured(options.output / "resistance.json")
     results.add("full", lambda: bench.score(bench.full))
     trials: dict[str, State] = {}
     for lock, amount in LOCKS.items():

@@ -12,11 +12,11 @@ the page and its plots. Every record is taken out again and compared, and so is 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ import nnguard
 from nnguard.hiding import candidates, capacity_of, embed, extract
 from paper.paper_form import PaperForm
 from paper.subjects import NAMES, Subject, load_subject
-from paper.train import SEED, describe
+from results import SEED, Results
 
 SHARES = (0.1, 0.5, 1.0)
 """Of the paper's payload."""
@@ -46,31 +46,24 @@ Job = tuple[str, Callable[[], Any]]
 KINDS = {"URQ": False, "TCQ": True}
 
 
-class Results:
-    """Results by name, in a file that grows with each."""
+def run(results: Results, jobs: list[Job]) -> None:
+    """Measure what was not measured before."""
+    for done, (name, measure) in enumerate(jobs):
+        if name in results.values:
+            continue
+        bar = "#" * (24 * done // len(jobs))
+        print(f"[{bar:<24}] {done + 1}/{len(jobs)} {name}", file=sys.stderr, flush=True)
+        results.add(name, partial(timed, measure))
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.values: dict[str, Any] = {}
-        if path.exists():
-            self.values = json.loads(path.read_text(encoding="utf-8"))
 
-    def run(self, jobs: list[Job]) -> None:
-        """Measure what was not measured before."""
-        for done, (name, measure) in enumerate(jobs):
-            if name in self.values:
-                continue
-            bar = "#" * (24 * done // len(jobs))
-            print(f"[{bar:<24}] {done + 1}/{len(jobs)} {name}", file=sys.stderr, flush=True)
-            started = time.monotonic()
-            try:
-                self.values[name] = measure()
-            except nnguard.CapacityError as error:
-                self.values[name] = {"failure": str(error)}
-            self.values[name]["seconds"] = round(time.monotonic() - started, 1)
-            self.values["made"] = describe({"threads": torch.get_num_threads()})
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(self.values, indent=1) + "\n", encoding="utf-8")
+def timed(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Measure, and note the time, or that there is no room."""
+    started = time.monotonic()
+    try:
+        found = measure()
+    except nnguard.CapacityError as error:
+        found = {"failure": str(error)}
+    return {**found, "seconds": round(time.monotonic() - started, 1)}
 
 
 def payload_jobs(subject: Subject, items: int) -> Iterator[Job]:
@@ -78,7 +71,7 @@ def payload_jobs(subject: Subject, items: int) -> Iterator[Job]:
     name = subject.name
 
     def raw() -> dict[str, Any]:
-        score = subject.raw_score
+        score = subject.raw_score()
         return {"bytes": subject.raw_bytes, "score": score, "unit": subject.unit, "items": items}
 
     def compressed(dependent: bool) -> dict[str, Any]:
@@ -105,13 +98,12 @@ def payload_jobs(subject: Subject, items: int) -> Iterator[Job]:
 def paper_jobs(subject: Subject, results: Results) -> Iterator[Job]:
     """Yield Tables I and II in the paper's form; `payload_jobs` have been done."""
     stream = subject.stream(dependent=False)
-    form: list[PaperForm] = []
+    form = cache(partial(PaperForm, stream))  # made once, and only if something is to be measured
 
     def mark(bits: int, seed: int) -> dict[str, Any]:
-        form.append(form[0] if form else PaperForm(stream))
         message = np.random.default_rng(seed).integers(2, size=bits, dtype=np.uint8)
-        marked = form[0].embed(message)
-        found, original = form[0].extract(marked)
+        marked = form().embed(message)
+        found, original = form().extract(marked)
         exact = bytes(original) == bytes(stream) and np.array_equal(found[:bits], message)
         score = subject.score_of(marked)
         return {"bits": bits, "bytes": marked.size, "score": score, "exact": exact}
@@ -197,11 +189,11 @@ def main() -> int:
             except FileNotFoundError as error:
                 print(error, file=sys.stderr)
                 continue
-            results.run(list(payload_jobs(subject, options.items)))
+            run(results, list(payload_jobs(subject, options.items)))
             if options.table == "paper":
-                results.run(list(paper_jobs(subject, results)))
+                run(results, list(paper_jobs(subject, results)))
             elif options.table == "ours":
-                results.run(list(ours_jobs(subject, results)))
+                run(results, list(ours_jobs(subject, results)))
     marked = [value for value in results.values.values() if "exact" in value]
     return 0 if all(value["exact"] for value in marked) else 1
 

@@ -176,7 +176,7 @@ class Page:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table; all columns but the first three stand to the right."""
+    """Return the lines of a table; all columns but the first two stand to the right."""
     marks = ["---" if column < 2 else "--:" for column in range(len(head))]
     return [f"| {' | '.join(row)} |" for row in (head, marks, *rows)]
 

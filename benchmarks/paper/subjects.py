@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,12 @@ class Subject:
         """Size of the weights as they are stored."""
         return self._task.weights.stat().st_size
 
-    @cached_property
     def raw_score(self) -> float:
-        """Score of the weights as they are stored."""
-        return self._task.metric(self._original, self._original)
+        """Score the weights as they are stored."""
+        path = self._task.weights
+        if path.suffix == ".safetensors":
+            return self._score(load_file(str(path)))
+        return self._score(torch.load(path, map_location="cpu", weights_only=True))
 
     def stream(self, *, dependent: bool) -> nnguard.Stream:
         """Return the network's stream at qp -38, of the stock encoder's bytes."""
@@ -66,24 +68,17 @@ class Subject:
 
     def score_of(self, stream: nnguard.Stream) -> float:
         """Score the weights of a stream."""
-        outputs = self._outputs(nnguard.decompress(stream))
-        return self._task.metric(outputs, self._original)
+        return self._score(nnguard.decompress(stream))
 
-    @cached_property
-    def _original(self) -> Tensor:
-        path = self._task.weights
-        if path.suffix == ".safetensors":
-            return self._outputs(load_file(str(path)))
-        return self._outputs(torch.load(path, map_location="cpu", weights_only=True))
-
-    def _outputs(self, state: Mapping[str, Any]) -> Tensor:
+    def _score(self, state: Mapping[str, Any]) -> float:
         own = self._module.state_dict()
         weights = {name: torch.as_tensor(value) for name, value in state.items() if name in own}
         self._module.load_state_dict(
             {name: value.reshape(own[name].shape) for name, value in weights.items()},
             strict=False,
         )
-        return self._task.outputs(self._module)
+        outputs = self._task.outputs(self._module)
+        return self._task.metric(outputs, outputs)  # none of these tasks compares with the original
 
 
 def load_subject(name: str, data: Path, networks: Path, wheels: Path, items: int) -> Subject:

@@ -17,12 +17,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
-from importlib.metadata import version
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +29,8 @@ from torch import Tensor, nn
 
 from networks import ResNet18, accuracy
 from paper.architectures import MobileNetV2, Normalised, Vgg16
+from results import SEED, describe
 
-SEED = 15938
 BATCH = 128
 RATES = {"vgg16": 0.05, "mobilenetv2": 0.002, "resnet18": 0.1}
 """Of SGD with momentum; of AdamW for MobileNetV2."""
@@ -155,17 +152,6 @@ def load(path: Path, part: str) -> tuple[Tensor, Tensor]:
         return images, torch.from_numpy(arrays[f"y_{part}"].astype(np.int64).reshape(-1))
 
 
-def describe(extra: Mapping[str, object]) -> dict[str, object]:
-    """Return what a JSON file says of a run."""
-    return {
-        **extra,
-        "seed": SEED,
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "machine": f"{platform.machine()}, Python {platform.python_version()}",
-        "versions": {name: version(name) for name in ("numpy", "torch", "nncodec")},
-    }
-
-
 def main() -> None:
     """Train a network from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -189,7 +175,7 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / f"{options.network}.safetensors"
     save_file({name: t.contiguous() for name, t in trained.state_dict().items()}, str(path))
-    facts = describe({"accuracy": score, "epochs": round(epochs, 2), "device": device})
+    facts = {"accuracy": score, "epochs": round(epochs, 2), "device": device, **describe()}
     path.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print(f"{options.network}: {score:.2f} % after {epochs:.1f} epochs: {path}")
 

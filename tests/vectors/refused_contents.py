@@ -10,6 +10,7 @@ import cbor2
 from vectors.locks import locked
 from vectors.selling import (
     FULL,
+    UNIT,
     content_of,
     degrade,
     hide_lock,
@@ -31,8 +32,6 @@ from vectors.toolbox import (
     ue,
     vector,
 )
-
-UNIT = 3
 
 
 def listed(**changes: Any) -> Made:

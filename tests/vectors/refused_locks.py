@@ -14,6 +14,7 @@ from vectors.selling import (
     CONTENT_KEYS,
     FULL,
     LOCK_DOMAIN,
+    UNIT,
     content_of,
     degrade,
     seal,
@@ -30,8 +31,6 @@ from vectors.toolbox import (
     small,
     vector,
 )
-
-UNIT = 3
 
 
 def sealed(**changes: Any) -> Made:

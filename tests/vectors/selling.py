@@ -31,6 +31,8 @@ from vectors.toolbox import ISSUED, VENDOR, Made, digest_of, hide, tensor_of, ue
 
 LOCK_DOMAIN = b"nnguard lock v1\0"
 NONCE = bytes(range(0xA0, 0xAC))
+UNIT = 3
+"""Position of the carrier of `toolbox.small`."""
 FULL = nnguard.ContentKey(bytes(range(64, 96)))
 CONTENT_KEYS = {"full": FULL, "lower": FULL.below(), "other": nnguard.ContentKey(bytes(32))}
 
