@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from types import MappingProxyType
 from typing import Any
 
 from nnguard.crypto.cose import EDDSA, Label, Sign1, encode_cbor, parse_cbor, parse_sign1
 from nnguard.errors import VerificationError
+from nnguard.mappings import EMPTY, FrozenMapping
 
 __all__ = ["Attachment", "Claims", "Shard", "SignatureRecord", "model_digest"]
 
@@ -36,10 +36,6 @@ def model_digest(unit_digests: Sequence[bytes]) -> bytes:
     """
     count = len(unit_digests).to_bytes(4, "big")
     return hashlib.sha256(_DIGEST_LABEL + count + b"".join(unit_digests)).digest()
-
-
-def _no_metadata() -> Mapping[str, str]:
-    return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +95,7 @@ class Claims:
     name: str = ""
     version: str = ""
     issued_at: datetime | None = None
-    metadata: Mapping[str, str] = field(default_factory=_no_metadata)
+    metadata: Mapping[str, str] = EMPTY
     shard: Shard | None = None
 
     def to_cwt(self) -> dict[Any, Any]:
@@ -124,7 +120,7 @@ class Claims:
         try:
             seconds = claims.get(_ISSUED_AT)
             issued_at = None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)
-            metadata = MappingProxyType(dict(claims.get(_METADATA, {})))
+            metadata = FrozenMapping(claims.get(_METADATA, {}))
             read = cls(
                 issuer=claims.get(_ISSUER, ""),
                 name=claims.get(_SUBJECT, ""),

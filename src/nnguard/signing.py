@@ -13,7 +13,6 @@ import hmac
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from types import MappingProxyType
 from typing import Any
 
 from nnguard.crypto.cose import sign1
@@ -27,6 +26,7 @@ from nnguard.errors import (
 )
 from nnguard.hiding import Extraction, RecordKind, extract, kind_name, plan_record
 from nnguard.licensing.license import License, LicenseTerms
+from nnguard.mappings import FrozenMapping
 from nnguard.records import Claims, SignatureRecord, model_digest
 from nnguard.stream import Stream, StreamLike, as_stream
 
@@ -207,7 +207,7 @@ def make_claims(
     issued_at: datetime | None,
 ) -> Claims:
     """Check what the caller claims; errors and meaning are those of `sign`."""
-    metadata = MappingProxyType(dict(metadata or {}))
+    metadata = FrozenMapping(metadata or {})
     if issued_at is None:
         issued_at = datetime.now(timezone.utc)
     texts = (issuer, name, version, *metadata, *metadata.values())

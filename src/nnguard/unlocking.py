@@ -13,7 +13,6 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from types import MappingProxyType
 
 from nnguard.crypto.content import ContentKey
 from nnguard.crypto.identity import Identity, Recipient
@@ -31,6 +30,7 @@ from nnguard.licensing.checks import Checks, LicenseLike, as_license, check
 from nnguard.licensing.device import Device, DeviceBinding
 from nnguard.licensing.license import License, LicenseTerms, seconds_of, time_of
 from nnguard.locking.opening import Opened, lock_of, open_locks
+from nnguard.mappings import FrozenMapping
 from nnguard.records import Claims, SignatureRecord, model_digest
 from nnguard.signing import Progress, check_digest, check_signature
 from nnguard.stream import Stream, StreamLike, as_stream
@@ -122,7 +122,7 @@ def issue_license(
         expires_at=ends,
         grace=grace,
         features=tuple(features),
-        metadata=MappingProxyType(dict(metadata or {})),
+        metadata=FrozenMapping(metadata or {}),
         device=None if device is None else _bind(device, device_traits),
         stream=model_digest(digests).hex(),
         opens=model_digest(opened.digests).hex(),

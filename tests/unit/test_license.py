@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError
 from datetime import datetime, timedelta, timezone
@@ -114,6 +115,12 @@ def test_license_survives_a_file(license_: License, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         license_.save(tmp_path / "ada.license")
     license_.save(tmp_path / "ada.license", overwrite=True)
+
+
+def test_license_can_be_sent_to_another_process(license_: License) -> None:
+    there = pickle.loads(pickle.dumps(license_))
+    assert there.encoded == license_.encoded
+    assert there.terms == license_.terms
 
 
 def test_license_cannot_be_altered(license_: License) -> None:

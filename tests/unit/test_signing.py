@@ -1,6 +1,9 @@
 """A signed file verifies, and nothing else does."""
 
+import copy
+import pickle
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -73,6 +76,17 @@ def test_report_cannot_be_altered(release: nnguard.Stream, trust: list[nnguard.P
         report.key_id = "0"
     with pytest.raises(TypeError):
         report.claims.metadata["a"] = "b"
+
+
+@pytest.mark.parametrize("copied", [lambda it: pickle.loads(pickle.dumps(it)), copy.deepcopy])
+def test_report_can_be_copied_and_sent_to_another_process(
+    model: nnguard.Stream, key: nnguard.SigningKey, copied: Callable[[nnguard.Report], object]
+) -> None:
+    release = nnguard.sign(model, key, name="resnet", metadata={"git": "4f2a91c"})
+    report = nnguard.verify(release, key.public_key)
+    assert copied(report) == report
+    assert hash(copied(report)) == hash(report)
+    assert asdict(report)["claims"]["metadata"] == {"git": "4f2a91c"}
 
 
 def test_digest_is_that_of_the_original(

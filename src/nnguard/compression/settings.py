@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
+
+from nnguard.mappings import EMPTY, FrozenMapping
 
 __all__ = ["Settings"]
-
-
-def _none() -> Mapping[str, int]:
-    return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +40,7 @@ class Settings:
 
     qp: int = -38
     nonweight_qp: int = -75
-    qp_per_tensor: Mapping[str, int] = field(default_factory=_none)
+    qp_per_tensor: Mapping[str, int] = EMPTY
     qp_density: int = 2
     dependent: bool = True
     parameter_optimisation: bool = True
@@ -53,7 +50,7 @@ class Settings:
     scan_order: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "qp_per_tensor", MappingProxyType(dict(self.qp_per_tensor)))
+        object.__setattr__(self, "qp_per_tensor", FrozenMapping(self.qp_per_tensor))
         _check_range("qp_density", self.qp_density, 0, 7)
         limit = 1 << (5 + self.qp_density)
         parameters = {"qp": self.qp, "nonweight_qp": self.nonweight_qp}
@@ -64,11 +61,6 @@ class Settings:
         if self.bit_depth is not None:
             _check_range("bit_depth", self.bit_depth, 2, 16)
         _check_range("scan_order", self.scan_order, 0, 4)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        values = {name: getattr(self, name) for name in self.__slots__}
-        values["qp_per_tensor"] = dict(self.qp_per_tensor)  # a view of a dict cannot be pickled
-        return _restore, (values,)
 
     def qp_of(self, name: str, dimensions: int) -> int:
         """Return the quantisation parameter of a tensor."""
@@ -83,10 +75,6 @@ class Settings:
         unknown = sorted(set(self.qp_per_tensor) - set(names))
         if unknown:
             raise ValueError(f"qp_per_tensor names tensors that are not there: {unknown[:5]}")
-
-
-def _restore(values: dict[str, object]) -> Settings:
-    return Settings(**values)  # type: ignore[arg-type]
 
 
 def _check_range(name: str, value: int, least: int, most: int) -> None:

@@ -13,10 +13,9 @@ from __future__ import annotations
 import hmac
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from nnguard.crypto.armour import read_armour, write_armour
@@ -27,6 +26,7 @@ from nnguard.crypto.keys import PublicKey, Signer
 from nnguard.errors import LicenseError, Refusal, VerificationError, WrongKeyError
 from nnguard.files import write_bytes
 from nnguard.licensing.device import DeviceBinding
+from nnguard.mappings import EMPTY, FrozenMapping
 
 __all__ = ["License", "LicenseTerms", "seconds_of", "time_of", "unarmour"]
 
@@ -37,10 +37,6 @@ _MAX_FILE_SIZE = 1 << 20
 
 _ISSUER, _SUBJECT, _EXPIRES, _NOT_BEFORE, _ISSUED_AT, _ID = 1, 2, 4, 5, 6, 7  # RFC 8392
 _ID_SIZE, _DIGEST_SIZE, _KEY_ID_SIZE = 16, 32, 8
-
-
-def _no_metadata() -> Mapping[str, str]:
-    return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +76,7 @@ class LicenseTerms:
     expires_at: datetime | None = None
     grace: timedelta = timedelta(0)
     features: tuple[str, ...] = ()
-    metadata: Mapping[str, str] = field(default_factory=_no_metadata)
+    metadata: Mapping[str, str] = EMPTY
     device: DeviceBinding | None = None
 
     def to_cwt(self) -> dict[Any, Any]:
@@ -125,7 +121,7 @@ class LicenseTerms:
             expires_at=None if expires is None else time_of(expires),
             grace=timedelta(seconds=claims.get("grace", 0)),
             features=tuple(map(_text, claims.get("features", []))),
-            metadata=MappingProxyType(
+            metadata=FrozenMapping(
                 {_text(key): _text(value) for key, value in claims.get("meta", {}).items()}
             ),
             device=None if device is None else DeviceBinding.from_cbor(device),
