@@ -8,6 +8,8 @@ NETWORK ?= digits
 HARNESS := PYTHONPATH=tests:examples/digits
 PAPER := PYTHONPATH=tests:benchmarks:examples/pretrained
 NETWORKS ?= out/networks
+MINUTES ?= 60
+ITEMS ?= 10000
 
 .PHONY: help dev demo sell test check format bench paper pretrained vectors dist clean
 
@@ -17,7 +19,8 @@ help:
 	@echo "make test    run the tests"
 	@echo "make check   format, lint, types, layers, README"
 	@echo "make bench   measure cost and compression"
-	@echo "make paper   the paper's experiments; with DATA=folder, PyTorch, and hours"
+	@echo "make paper   the paper's experiments; with DATA=folder, PyTorch, and hours."
+	@echo "             CIFAR10=path trains its networks first, each for MINUTES=60"
 	@echo "make pretrained  take networks of others all the way; with DATA=folder and PyTorch"
 	@echo "make format  format the code"
 	@echo "make vectors make the test vectors again"
@@ -58,9 +61,20 @@ bench: $(ENVIRONMENT)
 	$(HARNESS) $(BIN)/python benchmarks/cost.py --data $(DATA)
 	$(HARNESS) $(BIN)/python benchmarks/compression.py --data $(DATA)
 
-paper: $(ENVIRONMENT)
+ifdef CIFAR10
+TRAINED := vgg16 mobilenetv2 vit
+$(NETWORKS)/%.safetensors: | $(ENVIRONMENT)
+	$(PAPER) $(BIN)/python benchmarks/paper/train.py $* --cifar10 $(CIFAR10) --output $(NETWORKS) \
+		--minutes $(MINUTES)
+else
+TRAINED := $(basename $(notdir $(wildcard benchmarks/paper/networks/*.nnc)))
+$(NETWORKS)/%.safetensors: benchmarks/paper/networks/%.nnc | $(ENVIRONMENT)
+	mkdir -p $(NETWORKS) && $(BIN)/nnguard decompress $< -o $@
+endif
+
+paper: $(ENVIRONMENT) $(TRAINED:%=$(NETWORKS)/%.safetensors)
 	for table in payload paper ours; do $(PAPER) $(BIN)/python benchmarks/paper/measure.py $$table \
-		--data $(DATA) --networks $(NETWORKS) --wheels $(NETWORKS)/wheels \
+		--data $(DATA) --networks $(NETWORKS) --wheels $(NETWORKS)/wheels --items $(ITEMS) \
 		--output $(NETWORKS)/results.json || exit 1; done
 	$(PAPER) $(BIN)/python benchmarks/paper/page.py $(NETWORKS)/results.json \
 		--page docs/results.md --pictures docs/pictures

@@ -30,9 +30,10 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+import cifar10
 import nnguard
 import nnguard.torch
-from networks import NETWORKS, accuracy, add_data_argument, load_test_set
+from networks import NETWORKS, accuracy, add_data_argument
 from stock import decode
 from tasks import Task, tasks
 from wordpiece import WordPiece
@@ -77,7 +78,7 @@ class Images:
     deviations = 2
 
     def __init__(self, data: Path, limit: int) -> None:
-        images, labels = load_test_set(data)
+        images, labels = cifar10.load(data, "test")
         self._images, self._labels = images[:limit], labels[:limit]
 
     def __call__(self, module: nn.Module, targets: Sequence[float] = ()) -> float:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,10 +19,10 @@ from nnguard.stream.coding import decode
 from nnguard.stream.headers import PayloadType
 from nnguard.stream.quantising import dequantise
 
-__all__ = ["NETWORKS", "accuracy", "add_data_argument", "load_test_set", "load_weights"]
+__all__ = ["NETWORKS", "accuracy", "add_data_argument", "load_weights"]
 
 _CLASSES = 10
-_BATCH = 250
+_BATCH = 50
 _TEST_SET = "cifar10_test.npz"
 _DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -154,13 +153,6 @@ def load_weights(module: nn.Module, stream: Stream) -> None:
     wrong = [name for name in missing if not name.endswith(".num_batches_tracked")] + unexpected
     if wrong:
         raise ValueError(f"the stream is of another network: {', '.join(wrong)}")
-
-
-def load_test_set(data: Path) -> tuple[Tensor, Tensor]:
-    """Return the 10,000 test images, uint8 of shape (10000, 3, 32, 32), and their labels."""
-    with np.load(data / _TEST_SET) as arrays:
-        images = torch.from_numpy(arrays["x"]).permute(0, 3, 1, 2).contiguous()
-        return images, torch.from_numpy(arrays["y"].astype(np.int64))
 
 
 def accuracy(module: nn.Module, images: Tensor, labels: Tensor) -> float:

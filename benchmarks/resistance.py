@@ -1,12 +1,12 @@
 """What an attacker gets back from a trial: clipping, pruning, statistics, gradients, training.
 
-    python benchmarks/resistance.py --data DIR --training FILE --output DIR [--quick]
+    python benchmarks/resistance.py --data DIR --cifar10 PATH --output DIR [--quick]
 
 ResNet20 on CIFAR-10 (stream `resnet20.default.nnc` of the data folder), locked in several ways. The
 attacker knows the method in full and has the trial, but not the content key; some attacks are given
-labelled images (FILE: CIFAR-10's 50,000 training images, arrays `x_train` and `y_train`). Each
-result is added to DIR/resistance.json as it comes, and not measured again in a second run; plots
-are made from that file. Accuracy is in percent, of 1,000 test images unless `--images` says so.
+labelled images (PATH: all of CIFAR-10). Each result is added to DIR/resistance.json as it comes,
+and not measured again in a second run; plots are made from that file. Accuracy is in percent, of
+1,000 test images unless `--images` says so.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import cifar10
 import nnguard
 import nnguard.torch
-from networks import NETWORKS, accuracy, load_test_set
+from networks import NETWORKS, accuracy
 from results import SEED, Results
 
 NETWORK = "resnet20"
@@ -60,15 +61,13 @@ class Bench:
         self.release = nnguard.Stream.open(options.data / "streams" / f"{NETWORK}.default.nnc")
         self.full = nnguard.torch.decompress(self.release)
         self.module = NETWORKS[NETWORK]()
-        images, labels = load_test_set(options.data)
+        images, labels = cifar10.load(options.data, "test")
         count = 100 if options.quick else options.images
         self.test = images[:count], labels[:count]
-        with np.load(options.training) as arrays:
-            order = np.random.default_rng(SEED).permutation(len(arrays["y_train"]))
-            taken = order[: round(max(SHARES) * len(order))]
-            pixels = torch.from_numpy(arrays["x_train"][taken])
-            self.images = pixels.permute(0, 3, 1, 2).contiguous()
-            self.labels = torch.from_numpy(arrays["y_train"][taken].astype(np.int64).reshape(-1))
+        images, labels = cifar10.load(options.cifar10, "train")
+        order = np.random.default_rng(SEED).permutation(len(labels))
+        taken = order[: round(max(SHARES) * len(order))]
+        self.images, self.labels = images[taken], labels[taken]
         self.training_size = 50_000
         self.steps = 5 if options.quick else options.steps
 
@@ -110,7 +109,7 @@ def main() -> int:
     """Run all attacks and draw the plots."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--training", type=Path, required=True)
+    parser.add_argument("--cifar10", type=Path, required=True, metavar="PATH", help=cifar10.FORMS)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--images", type=int, default=1000, help="test images (%(default)s)")
     parser.add_argument("--steps", type=int, default=100, help="of training, of 64 images each")

@@ -73,12 +73,13 @@ def load(network: str, data: Path | None) -> tuple[Path, Callable[[Weights], flo
         return DIGITS / "digits.nnc", lambda weights: digits_accuracy(weights, images, labels)
     if data is None:
         raise SystemExit("this network is in the data folder: give --data")
+    import cifar10
     import networks
     import nnguard.torch
 
     module = networks.NETWORKS[network]()
-    cifar = networks.load_test_set(data)
-    score = nnguard.torch.evaluator(module, lambda module: networks.accuracy(module, *cifar) / 100)
+    test = cifar10.load(data, "test")
+    score = nnguard.torch.evaluator(module, lambda module: networks.accuracy(module, *test) / 100)
     return data / "streams" / f"{network}.default.nnc", score
 
 

@@ -1,7 +1,8 @@
-"""VGG16 and MobileNetV2 for CIFAR-10, with torchvision's layers and names of tensors.
+"""VGG16, MobileNetV2 and a Vision Transformer for CIFAR-10: ten classes, 32 x 32 pixels.
 
-Ten classes, 32 x 32 pixels. With the buffers of batch normalisation, but for its counters, they
-have the numbers of values in the paper: 134,301,514 and 2,270,794 (and ResNet18 11,191,242).
+The first two have torchvision's layers and names of tensors. With the buffers of batch
+normalisation, but for its counters, they have the numbers of values in the paper: 134,301,514 and
+2,270,794 (and ResNet18 11,191,242).
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MEAN", "STANDARD_DEVIATION", "MobileNetV2", "Normalised", "Vgg16"]
+from networks import ResNet18
 
-MEAN, STANDARD_DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+__all__ = ["ARCHITECTURES", "MobileNetV2", "Normalised", "Vgg16", "VisionTransformer"]
+
+_MEAN, _DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 _CLASSES = 10
 _VGG16 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)
 """Channels of each convolution; 0 is a pooling layer."""
@@ -33,7 +36,7 @@ class Normalised(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        for name, values in (("mean", MEAN), ("deviation", STANDARD_DEVIATION)):
+        for name, values in (("mean", _MEAN), ("deviation", _DEVIATION)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -102,11 +105,11 @@ class _InvertedResidual(nn.Module):
 
 
 class MobileNetV2(Normalised):
-    """MobileNetV2 (Sandler et al., 2018)."""
+    """MobileNetV2 (Sandler et al., 2018), but that its first layer keeps the size of an image."""
 
     def __init__(self) -> None:
         super().__init__()
-        layers: list[nn.Module] = [_convolution(3, 32, 3, 2)]
+        layers: list[nn.Module] = [_convolution(3, 32, 3)]
         inputs = 32
         for expansion, channels, blocks, stride in _MOBILENET_V2:
             for block in range(blocks):
@@ -120,3 +123,35 @@ class MobileNetV2(Normalised):
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.classifier(self.features(self.normalise(images)).mean((2, 3)))
         return logits
+
+
+class VisionTransformer(Normalised):
+    """A small Vision Transformer (Dosovitskiy et al., 2021): patches of 8 x 8, six layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        width, patch = 128, 8
+        self.patches = nn.Conv2d(3, width, patch, stride=patch)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.positions = nn.Parameter(0.02 * torch.randn(1, (32 // patch) ** 2 + 1, width))
+        layer = nn.TransformerEncoderLayer(
+            width, 4, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, 6, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, _CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.patches(self.normalise(images)).flatten(2).transpose(1, 2)
+        x = torch.cat([self.class_token.expand(len(x), -1, -1), x], 1) + self.positions
+        logits: Tensor = self.head(self.norm(self.encoder(x)[:, 0]))
+        return logits
+
+
+ARCHITECTURES: dict[str, type[nn.Module]] = {
+    "vgg16": Vgg16,
+    "mobilenetv2": MobileNetV2,
+    "resnet18": ResNet18,
+    "vit": VisionTransformer,
+}
+"""The networks that `train.py` makes, by name."""

@@ -66,13 +66,14 @@ def timed(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return {**found, "seconds": round(time.monotonic() - started, 1)}
 
 
-def payload_jobs(subject: Subject, items: int) -> Iterator[Job]:
+def payload_jobs(subject: Subject) -> Iterator[Job]:
     """Yield what is to be known of a network without bits."""
     name = subject.name
 
     def raw() -> dict[str, Any]:
         score = subject.raw_score()
-        return {"bytes": subject.raw_bytes, "score": score, "unit": subject.unit, "items": items}
+        facts = {"unit": subject.unit, "items": subject.items}
+        return {"bytes": subject.raw_bytes, "score": score, **facts}
 
     def compressed(dependent: bool) -> dict[str, Any]:
         stream = subject.stream(dependent=dependent)
@@ -184,12 +185,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         wheels = options.wheels or Path(folder)
         for name in options.network or NAMES:
+            items = results.values.get(f"{name}: raw", {}).get("items", options.items)
+            if items != options.items:
+                print(f"{name}: on {items} items of test data, as before", file=sys.stderr)
             try:
-                subject = load_subject(name, options.data, options.networks, wheels, options.items)
+                subject = load_subject(name, options.data, options.networks, wheels, items)
             except FileNotFoundError as error:
                 print(error, file=sys.stderr)
                 continue
-            run(results, list(payload_jobs(subject, options.items)))
+            run(results, list(payload_jobs(subject)))
             if options.table == "paper":
                 run(results, list(paper_jobs(subject, results)))
             elif options.table == "ours":

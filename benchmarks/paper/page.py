@@ -46,6 +46,32 @@ class Page:
         self.values = values
         self.networks = [name for name in NAMES if f"{name}: peak" in values]
 
+    def bars(self) -> list[str]:
+        """Return what the paper's payload and a signature cost, and how much costs a point."""
+        rows = []
+        for name in self.networks:
+            raw, base = self.values[f"{name}: raw"], self.values[f"{name}: URQ"]["score"]
+            published = PUBLISHED[name][1] if name in PUBLISHED else None
+            changes = [
+                self._messages(f"{name}: {form}", "score")
+                for form in ("paper, 100%", f"ours, URQ, {_LABELS[-1]}", "ours, URQ, signature")
+            ]
+            within = [bits for bits, change, _ in self.points(name, "ours, URQ") if change >= -1]
+            rows.append(
+                [
+                    name,
+                    f"{raw['unit']}, {raw['items']:,} items",
+                    f"{base:.2f}",
+                    f"{published[-1] - published[1]:+.2f}" if published else "",
+                    *[f"{statistics.mean(one) - base:+.2f}" if one else "-" for one in changes],
+                    f"{max(within):.2f}" if within else "-",
+                ]
+            )
+        head = ["network", "score", "compressed", "100 %, published", "100 %, paper's form"]
+        return table(
+            [*head, "100 %, ours", "signature, ours", "bits a weight within 1 point, ours"], rows
+        )
+
     def payload(self) -> list[str]:
         """Return section IV-A, and our room."""
         rows = []
@@ -263,7 +289,7 @@ def main() -> None:
     options = parser.parse_args()
     page = Page(json.loads(options.results.read_text(encoding="utf-8")))
     text = options.page.read_text(encoding="utf-8")
-    for part in ("payload", "sizes", "scores", "ours"):
+    for part in ("bars", "payload", "sizes", "scores", "ours"):
         start, end = f"<!-- {part} -->\n", f"<!-- /{part} -->"
         before, after = text.split(start)[0], text.split(end)[1]
         text = f"{before}{start}{chr(10).join(getattr(page, part)())}\n{end}{after}"

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
 
 import nnguard
 import nnguard.torch
-from networks import ResNet18, accuracy, load_test_set
-from paper.architectures import MobileNetV2, Vgg16
-from tasks import Task, tasks
+from paper.architectures import ARCHITECTURES
+from tasks import Task, cifar, tasks
 
 __all__ = ["NAMES", "PAPER", "Subject", "load_subject"]
 
-_PAPER = {"vgg16": Vgg16, "mobilenetv2": MobileNetV2, "resnet18": ResNet18}
 _TASKS = {
     "resnet20": "resnet20",
     "resnet56": "resnet56",
     "efficientnet-lite0": "efficientnet-lite0",
     "minilm": "all-MiniLM-L6-v2",
 }
-PAPER, NAMES = tuple(_PAPER), (*_PAPER, *_TASKS)
-"""The paper's networks, and all. `train.py` makes VGG16 and MobileNetV2."""
+PAPER = ("vgg16", "mobilenetv2", "resnet18")
+NAMES = (*PAPER, *_TASKS, "vit")
+"""The paper's networks, and all. Those of `ARCHITECTURES` are trained, but for ResNet18."""
 
 _QP = -38
 
@@ -42,8 +39,9 @@ class Subject:
     """
 
     def __init__(self, name: str, task: Task, folder: Path) -> None:
-        self.name, self.unit, self._task, self._folder = name, task.unit, task, folder
-        self._module = task.module().eval()
+        self.name, self._task, self._folder = name, task, folder
+        self.unit, self.items = task.unit, task.items
+        self._module = task.module().eval().to(memory_format=torch.channels_last)
 
     @property
     def raw_bytes(self) -> int:
@@ -94,7 +92,7 @@ def load_subject(name: str, data: Path, networks: Path, wheels: Path, items: int
     Raises:
         FileNotFoundError: The network has to be trained first.
     """
-    if name in _PAPER:
+    if name in ARCHITECTURES:
         task = _classifier(name, data, networks, items)
     else:
         (task,) = (t for t in tasks(data, wheels, items) if t.name == _TASKS[name])
@@ -106,13 +104,4 @@ def _classifier(name: str, data: Path, networks: Path, items: int) -> Task:
     path = next((path for path in found if path.is_file()), None)
     if path is None:
         raise FileNotFoundError(f"{found[0]}: train it first (benchmarks/paper/train.py {name})")
-    images, labels = load_test_set(data)
-    images, labels = images[:items], labels[:items]
-
-    def outputs(module: nn.Module) -> Tensor:
-        return torch.tensor(accuracy(module, images, labels))
-
-    def score(outputs: Tensor, _: Tensor) -> float:
-        return float(outputs)
-
-    return Task(name, path, partial(_PAPER[name]), outputs, score, "% of CIFAR-10")
+    return cifar(name, path, ARCHITECTURES[name], data, items)

@@ -88,7 +88,7 @@ def show(task: Task, key: nnguard.SigningKey, release: Path, settings: nnguard.S
         f"{packed:.1f}",
         f"{loaded:.2f}",
         *(f"{task.metric(found, original):.2f}" for found in (original, outputs)),
-        task.unit,
+        f"{task.unit}, {task.items} items",
         "the same" if same else "DIFFERENT",
     ]
     print("| " + " | ".join(cells) + " |", flush=True)

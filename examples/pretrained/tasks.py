@@ -21,12 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import cifar10
 from bert import SentenceEncoder
 from lstm import VoiceEncoder, noise
-from networks import CifarResNet, load_test_set
+from networks import CifarResNet
 from wordpiece import WordPiece
 
-_BATCH = 250
+_VALUES = 600_000
+"""Of images in one batch; with more, layers of large images leave the caches."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Task:
         outputs: What the module makes of the task's data.
         metric: Says how good outputs are; it is also given those of the original weights.
         unit: Of the metric.
+        items: Images or pairs of sentences of the test data.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Task:
     outputs: Callable[[nn.Module], Tensor]
     metric: Callable[[Tensor, Tensor], float]
     unit: str
+    items: int
 
 
 def tasks(data: Path, wheels: Path, limit: int) -> list[Task]:
@@ -59,25 +63,33 @@ def tasks(data: Path, wheels: Path, limit: int) -> list[Task]:
         limit: Images or pairs of sentences of each test set, at most.
     """
     return [
-        _cifar("resnet20", 3, data, limit),
-        _cifar("resnet56", 9, data, limit),
+        _resnet("resnet20", 3, data, limit),
+        _resnet("resnet56", 9, data, limit),
         _efficientnet(data, wheels, limit),
         _minilm(data, wheels, limit),
         _resemblyzer(wheels),
     ]
 
 
-def _cifar(name: str, blocks: int, data: Path, limit: int) -> Task:
-    images, labels = load_test_set(data)
-    images, labels = images[:limit], labels[:limit]
+def cifar(
+    name: str, weights: Path, module: Callable[[], nn.Module], data: Path, limit: int
+) -> Task:
+    """Return the task of a network that tells the ten classes of CIFAR-10 apart."""
+    images, labels = cifar10.load(data, "test")
     return Task(
         name,
-        data / "models" / f"{name}-cifar10.safetensors",
-        partial(CifarResNet, blocks),
-        partial(_in_batches, images),
-        partial(_top1, labels),
+        weights,
+        module,
+        partial(_in_batches, images[:limit]),
+        partial(_top1, labels[:limit]),
         "% of CIFAR-10",
+        len(labels[:limit]),
     )
+
+
+def _resnet(name: str, blocks: int, data: Path, limit: int) -> Task:
+    weights = data / "models" / f"{name}-cifar10.safetensors"
+    return cifar(name, weights, partial(CifarResNet, blocks), data, limit)
 
 
 def _efficientnet(data: Path, wheels: Path, limit: int) -> Task:
@@ -95,7 +107,8 @@ def _efficientnet(data: Path, wheels: Path, limit: int) -> Task:
         partial(EfficientNet.from_name, "efficientnet-lite0"),
         partial(_in_batches, images),
         partial(_top1, labels),
-        f"% of {len(labels)} images of ImageNet",
+        "% of ImageNet",
+        len(labels),
     )
 
 
@@ -121,11 +134,13 @@ def _minilm(data: Path, wheels: Path, limit: int) -> Task:
         outputs,
         metric,
         "Spearman's rho of STS-B, in %",
+        len(rows),
     )
 
 
 def _resemblyzer(wheels: Path) -> Task:
     """Return a network whose file also has the state of its optimiser; there is no speech here."""
+    items = 64
 
     def metric(encoded: Tensor, original: Tensor) -> float:
         return 100 * float(torch.cosine_similarity(encoded, original).mean())
@@ -134,19 +149,21 @@ def _resemblyzer(wheels: Path) -> Task:
         "Resemblyzer",
         next(_wheel("resemblyzer==0.1.4", wheels).rglob("*.pt")),
         VoiceEncoder,
-        partial(_in_batches, noise(64)),
+        partial(_in_batches, noise(items)),
         metric,
         "% cosine to the original's, on noise",
+        items,
     )
 
 
 def _in_batches(images: Tensor, module: nn.Module) -> Tensor:
+    size = max(1, _VALUES // images[0].numel())
     with torch.no_grad():
-        return torch.cat([module(batch) for batch in torch.split(images, _BATCH)])
+        return torch.cat([module(batch) for batch in images.split(size)])
 
 
 def _top1(labels: Tensor, logits: Tensor, _: Tensor) -> float:
-    return 100 * float((logits.argmax(1) == labels).float().mean())
+    return 100 * int((logits.argmax(1) == labels).sum()) / len(labels)
 
 
 def _encode(module: nn.Module, tokeniser: WordPiece, sentences: list[str]) -> Tensor:
