@@ -280,8 +280,17 @@ def draw_histograms(page: Page, path: Path) -> None:
     figure.savefig(path, dpi=90)
 
 
+def fill(text: str, page: Page) -> str:
+    """Return the text of the page, with new tables between its marks."""
+    for part in ("bars", "payload", "sizes", "scores", "ours"):
+        start, end = f"<!-- {part} -->\n", f"<!-- /{part} -->"
+        before, after = text.split(start)[0], text.split(end)[1]
+        text = f"{before}{start}{chr(10).join(getattr(page, part)())}\n{end}{after}"
+    return text
+
+
 def main() -> None:
-    """Make the page from the command line; what stands between marks in it is replaced."""
+    """Make the page from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("results", type=Path)
     parser.add_argument("--page", type=Path, required=True, metavar="FILE")
@@ -289,11 +298,7 @@ def main() -> None:
     options = parser.parse_args()
     page = Page(json.loads(options.results.read_text(encoding="utf-8")))
     text = options.page.read_text(encoding="utf-8")
-    for part in ("bars", "payload", "sizes", "scores", "ours"):
-        start, end = f"<!-- {part} -->\n", f"<!-- /{part} -->"
-        before, after = text.split(start)[0], text.split(end)[1]
-        text = f"{before}{start}{chr(10).join(getattr(page, part)())}\n{end}{after}"
-    options.page.write_text(text, encoding="utf-8")
+    options.page.write_text(fill(text, page), encoding="utf-8")
     draw(page, options.pictures)
 
 

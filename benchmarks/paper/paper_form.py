@@ -18,13 +18,14 @@ from collections import Counter
 import numpy as np
 import numpy.typing as npt
 
-from nnguard.stream import Stream, coding
-from nnguard.stream.coding import Indices, QuantisedTensor, encode, find_settings
+from nnguard.errors import CapacityError
+from nnguard.stream import Stream
+from nnguard.stream.coding import Indices, QuantisedTensor, decode, encode, find_settings
 from nnguard.stream.headers import PayloadType
 
 __all__ = ["PaperForm"]
 
-coding.MAX_WEIGHTS = 1 << 27
+_MAX_WEIGHTS = 1 << 27
 """The paper's form takes every tensor, also those that nnguard would not decode for a stranger."""
 
 Bits = npt.NDArray[np.uint8]
@@ -47,7 +48,7 @@ class PaperForm:
             header = unit.tensor
             if header is None or header.payload_type != PayloadType.FLOAT or len(header.shape) < 2:
                 continue
-            tensor = find_settings(unit)
+            tensor = find_settings(unit, max_weights=_MAX_WEIGHTS)
             if tensor is None:
                 raise ValueError(f"tensor {unit.name} cannot be encoded to the same bytes")
             self._optimised[index] = tensor.parameter_optimisation
@@ -59,7 +60,13 @@ class PaperForm:
         self.histogram = dict(counts)
 
     def embed(self, bits: Bits) -> Stream:
-        """Return the stream with bits in it; places that they do not reach hold zeros."""
+        """Return the stream with bits in it; places that they do not reach hold zeros.
+
+        Raises:
+            CapacityError: There are more bits than places.
+        """
+        if bits.size > self.capacity:
+            raise CapacityError("the message", needed=bits.size, available=self.capacity)
         units = {}
         for index in self._optimised:
             tensor = self._read(self._stream, index)
@@ -88,4 +95,8 @@ class PaperForm:
         return np.concatenate(parts), marked.replace(units)
 
     def _read(self, stream: Stream, index: int) -> QuantisedTensor:
-        return coding.decode(stream[index], parameter_optimisation=self._optimised[index])
+        return decode(
+            stream[index],
+            parameter_optimisation=self._optimised[index],
+            max_weights=_MAX_WEIGHTS,
+        )

@@ -179,25 +179,28 @@ def find_entry_points(header: TensorHeader, payload: bytes) -> list[int]:
     return [int(point) for point in points]
 
 
-def decode(unit: Unit, *, parameter_optimisation: bool = True) -> QuantisedTensor:
+def decode(
+    unit: Unit, *, parameter_optimisation: bool = True, max_weights: int = MAX_WEIGHTS
+) -> QuantisedTensor:
     """Decode the indices of a quantised tensor.
 
     Args:
         unit: A unit with a FLOAT payload.
         parameter_optimisation: Setting to note for encoding; a payload does not tell.
+        max_weights: Larger tensors are refused.
 
     Returns:
         The tensor. On damaged input its indices are arbitrary: compare `encode` with the unit.
 
     Raises:
-        LimitError: The tensor has more than `MAX_WEIGHTS` weights.
+        LimitError: The tensor has more than `max_weights` weights.
         FormatError: The payload is empty, or the extension refuses it.
     """
     header = unit.tensor
     if header is None or header.payload_type != PayloadType.FLOAT:
         raise ValueError(f"unit {unit.name} is not a quantised tensor")
-    if header.size > MAX_WEIGHTS:
-        raise LimitError(f"tensor {header.name} has {header.size} weights; limit {MAX_WEIGHTS}")
+    if header.size > max_weights:
+        raise LimitError(f"tensor {header.name} has {header.size} weights; limit {max_weights}")
     data = unit.read()
     payload = data[header.payload_offset :]
     try:
@@ -245,14 +248,14 @@ def codable(indices: Indices) -> bool:
     return bool(indices.max(initial=0) <= MAX_INDEX and indices.min(initial=0) >= -MAX_INDEX)
 
 
-def find_settings(unit: Unit) -> QuantisedTensor | None:
+def find_settings(unit: Unit, *, max_weights: int = MAX_WEIGHTS) -> QuantisedTensor | None:
     """Decode a tensor and find the settings under which it encodes to the same bytes.
 
     Returns:
         The tensor, or None where no settings give the unit's bytes: then it was damaged, or written
         by an encoder that codes otherwise, and nothing can be restored in it exactly.
     """
-    tensor = decode(unit)
+    tensor = decode(unit, max_weights=max_weights)
     if not codable(tensor.indices):
         return None
     data = unit.read()
