@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
@@ -28,14 +27,10 @@ from nnguard.compression.decompress import (
 )
 from nnguard.compression.settings import Settings
 from nnguard.crypto.keys import Signer, Trust, load_trust
-from nnguard.errors import (
-    FormatError,
-    LimitError,
-    ModelError,
-    NnguardError,
-    VerificationError,
-)
-from nnguard.files import make_folder_atomically, write_bytes
+from nnguard.errors import FormatError, ModelError, NnguardError, VerificationError
+from nnguard.files import make_folder_atomically
+from nnguard.mappings import FrozenMapping
+from nnguard.models.index import read_index, write_index
 from nnguard.models.safetensors import read_safetensors
 from nnguard.models.tensors import MAX_SIZE
 from nnguard.records import Claims, Shard, model_digest
@@ -57,8 +52,6 @@ __all__ = [
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 STREAM_INDEX = "model.nnc.index.json"
 
-_INDEX_SUFFIX = ".index.json"
-_MAX_INDEX = 1 << 28
 _DIGEST_LABEL = b"nnguard set digest v1\0"
 
 Folder = str | os.PathLike[str]
@@ -90,7 +83,7 @@ class StreamSet:
             OSError: The folder cannot be read.
         """
         folder = Path(folder)
-        weight_map = _read_index(folder, ".nnc", FormatError)
+        weight_map = read_index(folder, ".nnc", FormatError)
         names = sorted(set(weight_map.values()))
         present = {path.name for path in folder.glob("*.nnc")}
         if missing := sorted(set(names) - present):
@@ -119,7 +112,7 @@ class StreamSet:
         with make_folder_atomically(Path(folder), overwrite=overwrite) as temporary:
             for name, stream in self.streams.items():
                 stream.save(temporary / name)
-            _write_index(temporary / STREAM_INDEX, self.weight_map)
+            write_index(temporary / STREAM_INDEX, self.weight_map)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +162,7 @@ def shard_names(folder: Folder) -> list[str]:
         ModelError: There is no index, or it is malformed.
         OSError: It cannot be read.
     """
-    return sorted(set(_read_index(Path(folder), ".safetensors", ModelError).values()))
+    return sorted(set(read_index(Path(folder), ".safetensors", ModelError).values()))
 
 
 def compress_set(
@@ -199,7 +192,7 @@ def compress_set(
         WorkerError: See `compress`.
     """
     folder, settings = Path(folder), settings or Settings()
-    weight_map = _read_index(folder, ".safetensors", ModelError)
+    weight_map = read_index(folder, ".safetensors", ModelError)
     settings.check_names(weight_map)
     stream_map = {name: Path(file).stem + ".nnc" for name, file in weight_map.items()}
     with make_folder_atomically(Path(output), overwrite=overwrite) as temporary:
@@ -217,7 +210,7 @@ def compress_set(
                 progress=progress,
             )
             stream.save(temporary / (Path(file).stem + ".nnc"))
-        _write_index(temporary / STREAM_INDEX, stream_map)
+        write_index(temporary / STREAM_INDEX, stream_map)
 
 
 def decompress_set(
@@ -249,7 +242,7 @@ def decompress_set(
         weight_map = {
             tensor: Path(name).stem + ".safetensors" for tensor, name in streams.weight_map.items()
         }
-        _write_index(temporary / SAFETENSORS_INDEX, weight_map)
+        write_index(temporary / SAFETENSORS_INDEX, weight_map)
 
 
 def sign_set(
@@ -361,7 +354,7 @@ def _check_set(reports: Mapping[str, Report]) -> SetReport:
     for name, report in reports.items():
         if report.key_id != first.key_id or replace(report.claims, shard=None) != claims:
             raise VerificationError(f"{name} has other claims than the rest of its set")
-    return SetReport(claims, first.key_id, digest.hex(), reports)
+    return SetReport(claims, first.key_id, digest.hex(), FrozenMapping(reports))
 
 
 def _shard(report: Report) -> Shard:
@@ -397,33 +390,3 @@ def _as_set(streams: StreamSet | Folder) -> StreamSet:
 def _tensors_of(file: str, stream: Stream) -> list[CodedTensor]:
     with _naming(file):
         return coded_tensors(stream, MAX_SIZE)
-
-
-def _read_index(
-    folder: Path, suffix: str, error: type[FormatError] | type[ModelError]
-) -> dict[str, str]:
-    """Return the map from tensors to files of the one index in a folder."""
-    found = sorted(folder.glob(f"*{suffix}{_INDEX_SUFFIX}"))
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is no folder")
-    if len(found) != 1:
-        raise error(f"{folder} has {len(found)} files *{suffix}{_INDEX_SUFFIX}; it needs one")
-    if found[0].stat().st_size > _MAX_INDEX:
-        raise LimitError(f"{found[0]} has {found[0].stat().st_size} bytes; limit {_MAX_INDEX}")
-    try:
-        weight_map = json.loads(found[0].read_bytes())["weight_map"]
-        if weight_map and all(_is_plain(file, suffix) for file in weight_map.values()):
-            return dict(weight_map)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        pass
-    raise error(f"{found[0]} is no index of files *{suffix}")
-
-
-def _is_plain(file: Any, suffix: str) -> bool:
-    """Tell whether this is the name of a file, and of nothing outside its folder."""
-    return isinstance(file, str) and file.endswith(suffix) and not set(file) & set("/\\\0")
-
-
-def _write_index(path: Path, weight_map: Mapping[str, str]) -> None:
-    index = {"metadata": {}, "weight_map": dict(weight_map)}
-    write_bytes(path, json.dumps(index, indent=2).encode() + b"\n", overwrite=False)
