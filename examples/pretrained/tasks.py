@@ -27,7 +27,7 @@ from lstm import VoiceEncoder, noise
 from networks import CifarResNet
 from wordpiece import WordPiece
 
-_VALUES = 600_000
+_VALUES = 150_000
 """Of images in one batch; with more, layers of large images leave the caches."""
 
 
