@@ -98,7 +98,7 @@ def payload_jobs(subject: Subject) -> Iterator[Job]:
     yield f"{name}: peak", peak
 
 
-def paper_jobs(subject: Subject, results: Results) -> Iterator[Job]:
+def paper_jobs(subject: Subject, results: Results, messages: int) -> Iterator[Job]:
     """Yield Tables I and II in the paper's form; `payload_jobs` have been done."""
     stream = subject.stream(dependent=False)
     form = cache(partial(PaperForm, stream))  # made once, and only if something is to be measured
@@ -113,13 +113,13 @@ def paper_jobs(subject: Subject, results: Results) -> Iterator[Job]:
 
     room = results.values[f"{subject.name}: peak"]["count"]
     yield f"{subject.name}: paper, bins shifted", lambda: mark(0, SEED)
-    for share in SHARES:
-        for seed in range(MESSAGES if subject.name in PAPER else 1):
+    for seed in range(messages if subject.name in PAPER else 1):
+        for share in SHARES:
             name = f"{subject.name}: paper, {share:.0%}, message {seed}"
             yield name, lambda share=share, seed=seed: mark(round(share * room), SEED + seed)
 
 
-def ours_jobs(subject: Subject, results: Results) -> Iterator[Job]:
+def ours_jobs(subject: Subject, results: Results, messages: int) -> Iterator[Job]:
     """Yield the same payloads in our form, and the curve up to the capacity."""
     weights = results.values[f"{subject.name}: peak"]["weights"]
     payload = results.values[f"{subject.name}: peak"]["count"]
@@ -129,7 +129,7 @@ def ours_jobs(subject: Subject, results: Results) -> Iterator[Job]:
         sizes = {f"{share:.0%} of the paper's payload": round(share * payload) for share in SHARES}
         sizes |= {"signature": SIGNATURE}
         for label, bits in sizes.items():
-            repeats = MESSAGES if kind == "URQ" and subject.name in PAPER else 1
+            repeats = messages if kind == "URQ" and subject.name in PAPER else 1
             for seed in range(repeats):
                 name = f"{subject.name}: ours, {kind}, {label}, message {seed}"
                 yield name, lambda s=stream, b=bits, n=seed: mark(subject, s, [b], n)
@@ -180,6 +180,7 @@ def main() -> int:
     parser.add_argument("--wheels", type=Path, metavar="DIR", help="default: a temporary folder")
     parser.add_argument("--network", action="append", choices=NAMES, help="default: all")
     parser.add_argument("--items", type=int, default=10_000, help="of test data (%(default)s)")
+    parser.add_argument("--messages", type=int, default=MESSAGES, help="of a size (%(default)s)")
     parser.add_argument("--threads", type=int, help="of PyTorch")
     options = parser.parse_args()
     if options.threads:
@@ -198,9 +199,9 @@ def main() -> int:
                 continue
             run(results, list(payload_jobs(subject)))
             if options.table == "paper":
-                run(results, list(paper_jobs(subject, results)))
+                run(results, list(paper_jobs(subject, results, options.messages)))
             elif options.table == "ours":
-                run(results, list(ours_jobs(subject, results)))
+                run(results, list(ours_jobs(subject, results, options.messages)))
     marked = [value for value in results.values.values() if "exact" in value]
     return 0 if all(value["exact"] for value in marked) else 1
 

@@ -14,6 +14,7 @@ Unlike nnguard's form, extraction is told the peak, and how each tensor was enco
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,10 @@ __all__ = ["PaperForm"]
 
 _MAX_WEIGHTS = 1 << 27
 """The paper's form takes every tensor, also those that nnguard would not decode for a stranger."""
+
+_LARGE = 1 << 24
+"""From so many weights on, marked tensors are coded without parameter optimisation: a percent more
+in size for a quarter of the time."""
 
 Bits = npt.NDArray[np.uint8]
 
@@ -42,7 +47,7 @@ class PaperForm:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._optimised: dict[int, bool] = {}
+        self._tensors: dict[int, QuantisedTensor] = {}
         counts: Counter[int] = Counter()
         for index, unit in enumerate(stream):
             header = unit.tensor
@@ -51,7 +56,7 @@ class PaperForm:
             tensor = find_settings(unit, max_weights=_MAX_WEIGHTS)
             if tensor is None:
                 raise ValueError(f"tensor {unit.name} cannot be encoded to the same bytes")
-            self._optimised[index] = tensor.parameter_optimisation
+            self._tensors[index] = tensor
             distinct, found = np.unique(tensor.indices, return_counts=True)
             counts.update(dict(zip(distinct.tolist(), found.tolist(), strict=True)))
         self.weights = counts.total()
@@ -68,8 +73,7 @@ class PaperForm:
         if bits.size > self.capacity:
             raise CapacityError("the message", needed=bits.size, available=self.capacity)
         units = {}
-        for index in self._optimised:
-            tensor = self._read(self._stream, index)
+        for index, tensor in self._tensors.items():
             units[index], bits = self._mark(tensor, bits)
         return self._stream.replace(units)
 
@@ -79,24 +83,23 @@ class PaperForm:
         marked = flat + (flat > self.peak)
         here = bits[: places.size]
         marked[places[: here.size]] += here
-        return encode(tensor.with_indices(marked.astype(np.int32))), bits[here.size :]
+        tensor = tensor.with_indices(marked.astype(np.int32))
+        if flat.size >= _LARGE:
+            tensor = replace(tensor, parameter_optimisation=False)
+        return encode(tensor), bits[here.size :]
 
     def extract(self, marked: Stream) -> tuple[Bits, Stream]:
         """Return the bits of a marked stream, zeros up to the capacity, and the original."""
         parts: list[Bits] = []
         units = {}
-        for index in self._optimised:
-            tensor = self._read(marked, index)
+        for index, original in self._tensors.items():
+            tensor = decode(marked[index], max_weights=_MAX_WEIGHTS)
             flat = tensor.indices.reshape(-1)
             at_peak = flat[(flat == self.peak) | (flat == self.peak + 1)]
             parts.append((at_peak > self.peak).astype(np.uint8))
             restored: Indices = (flat - (flat > self.peak)).astype(np.int32)
-            units[index] = encode(tensor.with_indices(restored))
+            if np.array_equal(restored, original.indices.reshape(-1)):  # encoded once already
+                units[index] = self._stream[index].read()
+            else:
+                units[index] = encode(original.with_indices(restored))
         return np.concatenate(parts), marked.replace(units)
-
-    def _read(self, stream: Stream, index: int) -> QuantisedTensor:
-        return decode(
-            stream[index],
-            parameter_optimisation=self._optimised[index],
-            max_weights=_MAX_WEIGHTS,
-        )
