@@ -10,14 +10,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["FORMS", "load"]
+__all__ = ["FORMS", "TEST_SET", "load"]
 
 FORMS = (
     "CIFAR-10: the binary version, as cifar-10-binary.tar.gz or unpacked, or a NumPy file of "
     "x_train, y_train, x_test, y_test; or a folder with one of these"
 )
 
-_TEST_SET = "cifar10_test.npz"
+TEST_SET = "cifar10_test.npz"
 _IN_FOLDERS = ("cifar10.npz", "cifar-10-batches-bin", "cifar-10-binary.tar.gz")
 _BATCHES = {"train": [f"data_batch_{n}.bin" for n in range(1, 6)], "test": ["test_batch.bin"]}
 _SHAPE = (3, 32, 32)
@@ -54,7 +54,7 @@ def _find(path: Path, part: str) -> Path:
     """Return the file, or the folder of batches, to read a part from."""
     if not path.is_dir() or (path / _BATCHES[part][0]).is_file():
         return path
-    names = [_TEST_SET, *_IN_FOLDERS] if part == "test" else _IN_FOLDERS
+    names = [TEST_SET, *_IN_FOLDERS] if part == "test" else _IN_FOLDERS
     for name in names:
         if (path / name).exists():
             return path / name
@@ -63,7 +63,7 @@ def _find(path: Path, part: str) -> Path:
 
 def _arrays(path: Path, part: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     with np.load(path) as arrays:
-        names = ("x", "y") if path.name == _TEST_SET else (f"x_{part}", f"y_{part}")
+        names = ("x", "y") if path.name == TEST_SET else (f"x_{part}", f"y_{part}")
         try:
             images, labels = (arrays[name] for name in names)
         except KeyError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from cifar10 import TEST_SET
 from nnguard.stream import Stream
 from nnguard.stream.coding import decode
 from nnguard.stream.headers import PayloadType
@@ -23,7 +24,6 @@ __all__ = ["NETWORKS", "accuracy", "add_data_argument", "load_weights"]
 
 _CLASSES = 10
 _BATCH = 50
-_TEST_SET = "cifar10_test.npz"
 _DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -180,14 +180,14 @@ def add_data_argument(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         type=_data_folder,
         default=str(_DEFAULT_DATA),
-        help=f"folder with {_TEST_SET} and streams/ (default: ../shared/data from the repository)",
+        help=f"folder with {TEST_SET} and streams/ (default: ../shared/data from the repository)",
     )
 
 
 def _data_folder(text: str) -> Path:
     folder = Path(text)
-    if not (folder / _TEST_SET).is_file() or not (folder / "streams").is_dir():
+    if not (folder / TEST_SET).is_file() or not (folder / "streams").is_dir():
         raise argparse.ArgumentTypeError(
-            f"{folder} has no {_TEST_SET} or no streams/; give the data folder"
+            f"{folder} has no {TEST_SET} or no streams/; give the data folder"
         )
     return folder

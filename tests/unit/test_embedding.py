@@ -142,53 +142,6 @@ def test_carriers_are_as_large_as_the_record_needs() -> None:
     assert carriers_of(stream, 3000) == ["w40", "w400", "w60"]
 
 
-def of_scales(**scales: float) -> nnguard.Stream:
-    """Return a stream of tensors of 2,000 weights of so many steps; the step is 1/32."""
-    rng = np.random.default_rng(3)
-    arrays = {
-        name: (rng.laplace(0, scale / 32, (40, 50))).astype(np.float32)
-        for name, scale in scales.items()
-    }
-    return nnguard.Stream.from_bytes(stock.encode(arrays, qp=-20, dependent=False))
-
-
-@pytest.mark.parametrize(
-    ("stream", "size", "carrier"),
-    [
-        (of_scales(a=10, b=11, c=12), 100, "a"),
-        (of_scales(a=10, b=30, c=25), 100, "b"),
-        (of_scales(a=10, b=30, c=90), 100, "c"),
-        (of_scales(a=10, b=30), 400, "a"),  # too much for one: both are needed
-    ],
-)
-def test_first_carrier_is_one_whose_weights_change_little(
-    stream: nnguard.Stream, size: int, carrier: str
-) -> None:
-    assert carriers_of(stream, size)[0] == carrier
-    record = bytes(range(1, 101)) * (size // 100)
-    assert extract(embed(stream, record, kind=1)).record == record
-
-
-def test_record_on_top_begins_where_the_one_below_does() -> None:
-    stream = of_scales(a=10, b=30)
-    below = embed(stream, bytes(100), kind=1)
-    both = embed(below, bytes(3), kind=1)
-    taken = extract(both)
-    assert taken.header.layer == 2
-    assert taken.header.carriers[0].unit == extract(below).header.carriers[0].unit
-    assert bytes(extract(taken.original).original) == bytes(stream)
-
-
-def test_large_tensors_are_not_compared() -> None:
-    rng = np.random.default_rng(3)
-    arrays = {
-        name: rng.laplace(0, scale, (rows, 100)).astype(np.float32)
-        for name, scale, rows in (("first", 0.3, 90), ("louder", 3, 91))
-    }
-    stream = nnguard.Stream.from_bytes(stock.encode(arrays, qp=-20, dependent=False))
-    assert carriers_of(stream, 100) == ["first"]
-
-
 def test_file_grows_by_little_more_than_the_record() -> None:
     for name in ("resnet20.default", "resnet20.urq38"):
         stream = nnguard.Stream.open(samples.path_of(name))

@@ -40,11 +40,6 @@ MAX_WEIGHTS_IN_ALL = 1 << 26
 """Weights of all carriers of a record, at most; they are decoded and encoded twice."""
 
 _CHECKSUM_SIZE = 4
-_HEAD_SIZE = 24
-"""Bytes of the header of a record in one carrier, and of its checksum, and some to spare."""
-
-_COMPARED = 1 << 13
-"""Weights of tensors that are compared; larger ones would cost readers more than they save."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,8 +114,8 @@ class Extraction:
 def plan_record(stream: Stream, kind: int, size: int) -> Plan:
     """Choose where a record goes, decoding only the tensors that it goes into.
 
-    The primary carrier is the first in `_primaries` that has room for the header. What it does not
-    hold goes into others, so that few weights more than needed are coded anew.
+    The primary carrier is the first in order that has room for the header. What it does not hold
+    goes into others, so that few weights more than needed are coded anew.
 
     Args:
         stream: The stream.
@@ -131,7 +126,7 @@ def plan_record(stream: Stream, kind: int, size: int) -> Plan:
         CapacityError: The stream has not enough room.
         LimitError: The stream holds too many records, or the record is too large.
     """
-    for primary in _primaries(stream, 8 * (size + _HEAD_SIZE)):
+    for primary in primary_candidates(stream):
         tensor = find_settings(stream[primary])
         if tensor is None:
             continue
@@ -188,35 +183,6 @@ def capacity_of(stream: Stream, index: int) -> int:
     """Return the bits that the unit at a position can hold; 0 for no carrier."""
     tensor = find_settings(stream[index]) if can_carry(stream[index]) else None
     return 0 if tensor is None else carrying.capacity(tensor)
-
-
-def _primaries(stream: Stream, bits: int) -> list[int]:
-    """Return the positions of tensors to try as the primary carrier, the best first.
-
-    A record on top of another one goes where that one begins: a reader stops there. The first one
-    goes into the first tensor in order, but for one of about its size whose indices are twice as
-    large or more: a bit moves each by the same, so in that one it changes half as much.
-
-    Args:
-        stream: The stream.
-        bits: To be held.
-    """
-    order = primary_candidates(stream)
-    best, loudest = 0, 0.0
-    for at, index in enumerate(order):
-        if weights_in(stream, index) > min(2 * weights_in(stream, order[0]), _COMPARED):
-            continue
-        tensor = find_settings(stream[index])
-        if tensor is None:
-            continue
-        below = find_header(tensor)
-        if below is not None and below.carriers[0].unit == index:
-            return [index]
-        loudness = float(np.sqrt(np.mean(np.square(tensor.indices, dtype=np.float64))))
-        fits = carrying.capacity(tensor) >= bits
-        if at == 0 or (fits and loudest and loudness >= 2 * loudest):
-            best, loudest = at, loudness if fits else 0.0
-    return [order[best], *order[:best], *order[best + 1 :]] if order else []
 
 
 def _plan_from(
