@@ -26,6 +26,9 @@ from nncodec.extensions import deepCABAC
 __all__ = ["Outcome", "Taken", "detach", "verify"]
 
 Indices = npt.NDArray[np.int32]
+NEXT = ((0, 7, 1, 6, 2, 5, 3, 4), (2, 5, 3, 4, 0, 7, 1, 6))
+"""4: the states that follow an even number and an odd one."""
+
 Bits = npt.NDArray[np.bool_]
 Entry = tuple[int, int]  # position, setting of the original
 
@@ -248,13 +251,19 @@ class Carrier:
 
     def extract(self, indices: Indices) -> tuple[Bits, Indices, bool]:
         """4: the bits, what is left, and whether its magnitudes are right."""
-        stride, bits, left = 4 if self.dependent else 1, [], []
+        bits, left, state = [], [], 0
         for position, v in enumerate(indices.reshape(-1).tolist()):
-            m, r = divmod(abs(v), stride)
-            t = 1 if r == 0 and position % 2 else 0
+            m = b = 0
+            if v and self.dependent:
+                coded = (abs(v) + 1) // 2
+                b = (coded + state) % 2
+                m = coded - (b if state % 2 or v % 2 else -b)
+            elif v:
+                m, b = divmod(abs(v) + position % 2, 2)
             if v:
-                bits.append((m + t) % 2 == 1)
-            left.append(0 if not v else (stride * ((m + t) // 2) + r) * (1 if v > 0 else -1))
+                bits.append(b == 1)
+            left.append(m if v > 0 else -m)
+            state = NEXT[(m + 1) // 2 % 2][state]
         original = np.array(left, np.int64).reshape(indices.shape)
         right = np.array_equal(original == 0, indices == 0) and abs(original).max() <= (1 << 29) - 4
         return np.array(bits, bool), original.astype(np.int32), bool(right)
@@ -286,7 +295,7 @@ def read_header(data: bytes) -> tuple[bytes, list[Entry]] | None:
     """5: the header's bytes and all carriers."""
     size = int.from_bytes(data[6:8], "big")
     header, entries = data[:size], read_entries(data[12 : max(size - 4, 0)])
-    whole = data[:4] == b"\x9eNQ\x02" and len(header) == size and checked(header)
+    whole = data[:4] == b"\x9eNQ\x03" and len(header) == size and checked(header)
     distinct = len({position for position, _ in entries}) == len(entries)
     small = int.from_bytes(header[8:12], "big") <= 1 << 28
     return (header, entries) if whole and header[5] and entries and distinct and small else None

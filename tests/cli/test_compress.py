@@ -333,13 +333,7 @@ def test_interrupted_work_leaves_nothing(
     large: Path, number: signal.Signals, command: tuple[str, ...]
 ) -> None:
     """A terminal sends SIGINT to the command; nobody can catch SIGKILL."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nnguard", *command, "--workers", "2"],
-        cwd=large,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    process = started(*command, "--workers=2", folder=large)
     until(lambda: len(children(process.pid)) == 2, "workers start")
     workers = children(process.pid)
     time.sleep(0.3)  # let them begin
@@ -360,22 +354,7 @@ def test_interrupted_decompression_leaves_nothing(large: Path) -> None:
     settings = nnguard.Settings(dependent=False, parameter_optimisation=False)
     nnguard.compress(large / "large.safetensors", settings).save(large / "large.nnc")
     before = names(large)
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "nnguard",
-            "decompress",
-            "large.nnc",
-            "-o",
-            "out",
-            "--workers=2",
-        ],
-        cwd=large,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    process = started("decompress", "large.nnc", "-o", "out", "--workers=2", folder=large)
     until(lambda: len(children(process.pid)) == 2, "workers start")
     workers = children(process.pid)
     os.killpg(process.pid, signal.SIGINT)
@@ -397,6 +376,18 @@ def test_progress_is_shown_on_a_terminal(large: Path) -> None:
     (large / "out.nnc").unlink()
     shown, code, _ = on_terminal(["compress", "../model.safetensors", "-o", "out.nnc"], large)
     assert (shown, code) == ("", 0), "short work shows no bar"
+
+
+def started(*command: str, folder: Path) -> subprocess.Popen[bytes]:
+    """Start a command in a session of its own, that heeds SIGINT even if the tests do not."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "nnguard", *command],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def on_terminal(command: list[str], folder: Path) -> tuple[str, int, bytes]:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from nnguard.hiding.hqim import MAX_VALUE, Bits, Indices, capacity, embed, extract
+from nnguard.stream.trellis import NEXT_STATE
 
 INT32 = np.iinfo(np.int32)
 SHAPES = array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=12)
@@ -17,21 +18,46 @@ ARRAYS = st.one_of(
     arrays(np.int32, SHAPES, elements=st.just(0)),
 )
 ANY = arrays(np.int32, SHAPES, elements=st.integers(INT32.min, INT32.max))
-STRIDES = st.sampled_from([1, 4])
+KINDS = pytest.mark.parametrize("dependent", [False, True], ids=["URQ", "TCQ"])
 
 
-def bits_for(values: Indices, data: st.DataObject) -> Bits:
+def states_of(coded: Indices) -> np.ndarray:
+    """Return the state in which each integer is coded."""
+    state, states = 0, []
+    for integer in coded.reshape(-1).tolist():
+        states.append(state)
+        state = NEXT_STATE[state][integer % 2]
+    return np.array(states, np.int64).reshape(coded.shape)
+
+
+def on_a_path(values: Indices) -> Indices:
+    """Move values by one where that takes it to make them a path through the trellis."""
+    coded = np.sign(values) * (np.abs(values) + 1 >> 1)
+    return np.asarray(np.sign(coded) * (2 * np.abs(coded) - states_of(coded) % 2), np.int32)
+
+
+def is_a_path(values: Indices) -> bool:
+    return np.array_equal(values, on_a_path(values))
+
+
+def some_bits(values: Indices, data: st.DataObject) -> Bits:
     places = capacity(values)
     used = data.draw(st.one_of(st.just(places), st.integers(0, places)))
     return data.draw(arrays(np.uint8, used, elements=st.integers(0, 1)))
 
 
-@given(values=ARRAYS, stride=STRIDES, data=st.data())
-def test_extraction_undoes_embedding(values: Indices, stride: int, data: st.DataObject) -> None:
-    bits, before = bits_for(values, data), values.copy()
-    marked = embed(values, bits, stride=stride)
+@KINDS
+@given(values=ARRAYS, data=st.data())
+def test_extraction_undoes_embedding(
+    dependent: bool,
+    values: Indices,
+    data: st.DataObject,
+) -> None:
+    values = on_a_path(values) if dependent else values
+    bits, before = some_bits(values, data), values.copy()
+    marked = embed(values, bits, dependent=dependent)
     assert np.array_equal(values, before), "the input is left alone"
-    hidden, restored = extract(marked, stride=stride)
+    hidden, restored = extract(marked, dependent=dependent)
     assert (restored.dtype, restored.shape) == (np.int32, values.shape)
     assert np.array_equal(restored, values)
     assert np.array_equal(hidden[: bits.size], bits)
@@ -39,43 +65,59 @@ def test_extraction_undoes_embedding(values: Indices, stride: int, data: st.Data
     assert hidden.size == capacity(values) == capacity(marked)
 
 
-@given(values=ARRAYS, stride=STRIDES, data=st.data())
-def test_weights_hardly_move(values: Indices, stride: int, data: st.DataObject) -> None:
-    marked = embed(values, bits_for(values, data), stride=stride).astype(np.int64)
+@KINDS
+@given(values=ARRAYS, data=st.data())
+def test_weights_hardly_move(dependent: bool, values: Indices, data: st.DataObject) -> None:
+    values = on_a_path(values) if dependent else values
+    bits = some_bits(values, data)
+    marked = embed(values, bits, dependent=dependent).astype(np.int64)
     assert np.array_equal(np.sign(marked), np.sign(values))
-    assert np.array_equal(np.mod(np.abs(marked), stride), np.mod(np.abs(values), stride))
     in_half_steps = np.abs(marked - 2 * values.astype(np.int64))
-    assert in_half_steps.max(initial=0) <= stride
+    assert in_half_steps.max(initial=0) <= (2 if dependent else 1)
+    without_bits = in_half_steps[values != 0][bits.size :]
+    assert without_bits.max(initial=0) <= 1
 
 
-@pytest.mark.parametrize("stride", [1, 4])
-def test_weights_do_not_grow_on_the_whole(stride: int) -> None:
+@given(values=ARRAYS, data=st.data())
+def test_what_carries_bits_in_tcq_is_a_path(values: Indices, data: st.DataObject) -> None:
+    path = on_a_path(values)
+    assert is_a_path(embed(path, some_bits(path, data), dependent=True))
+
+
+@KINDS
+def test_weights_do_not_grow_on_the_whole(dependent: bool) -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(0, 40, 100_000).astype(np.int32)
-    marked = embed(values, rng.integers(2, size=capacity(values), dtype=np.uint8), stride=stride)
-    outward = np.sign(values) * (marked - 2 * values)
-    assert abs(outward.mean()) < 0.02 * stride
+    values = on_a_path(values) if dependent else values
+    bits = rng.integers(2, size=capacity(values), dtype=np.uint8)
+    outward = np.sign(values) * (embed(values, bits, dependent=dependent) - 2 * values)
+    assert abs(outward.mean()) < 0.02
+    assert 0.45 < (outward[values != 0] ** 2).mean() / (3 if dependent else 1) < 0.55
 
 
-@given(values=ANY, stride=STRIDES)
-def test_arrays_that_no_embedding_made_do_no_harm(values: Indices, stride: int) -> None:
-    bits, original = extract(values, stride=stride)
+@KINDS
+@given(values=ANY)
+def test_arrays_that_no_embedding_made_do_no_harm(dependent: bool, values: Indices) -> None:
+    bits, original = extract(values, dependent=dependent)
     assert bits.size == capacity(values)
     assert original.shape == values.shape
 
 
+@KINDS
 @given(
     values=ARRAYS.filter(lambda values: values.size > 0),
     beyond=st.integers(MAX_VALUE + 1, INT32.max) | st.integers(INT32.min, -MAX_VALUE - 1),
-    stride=STRIDES,
     data=st.data(),
 )
 def test_value_beyond_the_largest_is_refused(
-    values: Indices, beyond: int, stride: int, data: st.DataObject
+    dependent: bool,
+    values: Indices,
+    beyond: int,
+    data: st.DataObject,
 ) -> None:
     values.flat[data.draw(st.integers(0, values.size - 1))] = beyond
     with pytest.raises(ValueError, match="a value is beyond"):
-        embed(values, bits_for(values, data), stride=stride)
+        embed(values, some_bits(values, data), dependent=dependent)
 
 
 @given(values=ARRAYS)

@@ -29,10 +29,14 @@ def test_zeros_stay_and_carry_nothing() -> None:
     assert (found.tolist(), restored.tolist()) == ([1, 1], values.tolist())
 
 
-def test_stride_4_keeps_residues() -> None:
-    values = ints(1, 2, 3, 4, 4, 5, -6, 9)
-    assert embed(values, bits("00000000"), stride=4).tolist() == [1, 2, 3, 4, 8, 9, -10, 17]
-    assert embed(values, bits("11111111"), stride=4).tolist() == [5, 6, 7, 8, 12, 13, -14, 21]
+def test_values_of_tcq_become_the_nearest_indices_of_the_new_state() -> None:
+    values = ints(2, 4, -1, 0, 5)  # coded as 1, 2, 1, 0, 3 in states 0, 2, 1, 5, 5
+    marked = embed(values, bits("0000"), dependent=True)
+    assert marked.tolist() == [4, 8, -2, 0, 9]  # 2, 4, 1, 0, 5 in states 0, 0, 0, 2, 1
+    marked = embed(values, bits("1111"), dependent=True)
+    assert marked.tolist() == [2, 6, -3, 0, 11]  # 1, 3, 2, 0, 6 in states 0, 2, 3, 6, 3
+    found, restored = extract(marked, dependent=True)
+    assert (found.tolist(), restored.tolist()) == ([1, 1, 1, 1], values.tolist())
 
 
 def test_places_without_bits_hold_zeros() -> None:
@@ -52,14 +56,15 @@ def test_too_many_bits_are_refused() -> None:
         embed(ints(0, 1, 2), bits("111"))
 
 
-@pytest.mark.parametrize("stride", [1, 4])
-def test_largest_value(stride: int) -> None:
+@pytest.mark.parametrize("dependent", [False, True])
+def test_largest_value(dependent: bool) -> None:
     values = ints(MAX_VALUE, MAX_VALUE, -MAX_VALUE)
-    found, restored = extract(embed(values, bits("111"), stride=stride), stride=stride)
+    marked = embed(values, bits("111"), dependent=dependent)
+    found, restored = extract(marked, dependent=dependent)
     assert (found.tolist(), restored.tolist()) == ([1, 1, 1], values.tolist())
     for value in (MAX_VALUE + 1, -MAX_VALUE - 1, -(1 << 31)):
         with pytest.raises(ValueError, match="beyond"):
-            embed(ints(value), bits("1"), stride=stride)
+            embed(ints(value), bits("1"), dependent=dependent)
 
 
 def test_other_types_are_refused() -> None:

@@ -28,7 +28,7 @@ def annotate(header: FrameHeader) -> list[str]:
     """The bytes of a header and what they mean, a field a line."""
     data = bytes(header)
     lines = [
-        (data[:4], "magic; version 2 of the frame"),
+        (data[:4], "magic; version 3 of the frame"),
         (data[4:5], "kind: signature"),
         (data[5:6], f"layer {header.layer}"),
         (data[6:8], f"header: {len(data)} bytes"),

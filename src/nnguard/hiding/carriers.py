@@ -12,7 +12,7 @@ from nnguard.hiding import hqim
 from nnguard.hiding.frame import FrameHeader, parse_header
 from nnguard.stream import Stream, Unit
 from nnguard.stream.coding import MAX_WEIGHTS, QuantisedTensor, qp_range
-from nnguard.stream.headers import PayloadType, TensorHeader
+from nnguard.stream.headers import PayloadType
 
 __all__ = [
     "can_carry",
@@ -21,7 +21,6 @@ __all__ = [
     "find_header",
     "mark",
     "primary_candidates",
-    "stride_of",
     "unmark",
     "weights_in",
 ]
@@ -81,11 +80,6 @@ def weights_in(stream: Stream, index: int) -> int:
     return tensor.size
 
 
-def stride_of(header: TensorHeader) -> int:
-    """Return the distance of bins that leaves all other weights alone: 4 for TCQ, 1 for URQ."""
-    return 4 if header.dependent else 1
-
-
 def capacity(tensor: QuantisedTensor) -> int:
     """Return how many bits a tensor holds; none where its step cannot be halved."""
     usable = _can_be_halved(tensor) and hqim.fits(tensor.indices)
@@ -100,7 +94,7 @@ def mark(tensor: QuantisedTensor, bits: hqim.Bits) -> QuantisedTensor:
     """
     if not _can_be_halved(tensor):
         raise ValueError(f"no step is half that of tensor {tensor.header.name}")
-    indices = hqim.embed(tensor.indices, bits, stride=stride_of(tensor.header))
+    indices = hqim.embed(tensor.indices, bits, dependent=tensor.header.dependent)
     return replace(tensor.with_indices(indices), qp=tensor.qp - _octave(tensor))
 
 
@@ -113,7 +107,7 @@ def unmark(tensor: QuantisedTensor) -> tuple[hqim.Bits, QuantisedTensor]:
     qp = tensor.qp + _octave(tensor)
     if qp > qp_range(tensor.header.qp_density)[1]:
         raise ValueError(f"no step is twice that of tensor {tensor.header.name}")
-    bits, indices = hqim.extract(tensor.indices, stride=stride_of(tensor.header))
+    bits, indices = hqim.extract(tensor.indices, dependent=tensor.header.dependent)
     return bits, replace(tensor.with_indices(indices), qp=qp)
 
 

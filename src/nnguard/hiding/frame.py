@@ -26,7 +26,7 @@ __all__ = [
     "unframe_record",
 ]
 
-MAGIC = b"\x9eNQ\x02"
+MAGIC = b"\x9eNQ\x03"
 """First bytes of a header; the last is the version of the frame."""
 
 _FIXED_SIZE = 12

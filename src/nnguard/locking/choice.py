@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnguard.crypto.content import Keystream
-from nnguard.hiding.carriers import can_carry, stride_of, weights_in
+from nnguard.hiding.carriers import can_carry, weights_in
 from nnguard.stream import Stream
 from nnguard.stream.coding import Indices, QuantisedTensor
 
@@ -203,7 +203,8 @@ def _choose_in(
     order = np.lexsort((lots, cells, cell_lots))
     order = order[np.argsort(_rounds(cells[order]), kind="stable")][:wanted]
     draws = _numbers(randomness, _run(unit, 3), wanted)
-    values = _new_values(flat[pool], flat[pool[order]], stride_of(tensor.header), draws)
+    modulus = 4 if tensor.header.dependent else 1
+    values = _new_values(flat[pool], flat[pool[order]], modulus, draws)
     return pool[order], values
 
 
@@ -218,20 +219,20 @@ def _pool(flat: Indices, wanted: int, importance: npt.NDArray[np.float64]) -> Po
 
 
 def _new_values(
-    pool: Indices, old: Indices, stride: int, draws: Numbers
+    pool: Indices, old: Indices, modulus: int, draws: Numbers
 ) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
     """Draw a value of the other sign for each weight, out of the pool.
 
     Values are drawn in proportion to the fourth power of their magnitude: mostly the larger ones,
-    and where a tensor has a few very large ones, mostly these. Magnitudes keep their residue modulo
-    the stride, so that the states of a trellis do not change.
+    and where a tensor has a few very large ones, mostly these. Magnitudes keep their residue: that
+    modulo 4 keeps the states of a trellis.
     """
     values = -old
-    residues = np.abs(pool) % stride
+    residues = np.abs(pool) % modulus
     for sign in (-1, 1):
-        for residue in range(stride):
+        for residue in range(modulus):
             source = np.abs(pool[(np.sign(pool) == sign) & (residues == residue)])
-            mine = (np.sign(old) == -sign) & (np.abs(old) % stride == residue)
+            mine = (np.sign(old) == -sign) & (np.abs(old) % modulus == residue)
             if source.size and mine.any():
                 weights = np.cumsum(source.astype(np.float64) ** 4)
                 drawn = np.searchsorted(weights, draws[mine] / 2.0**64 * weights[-1], side="right")

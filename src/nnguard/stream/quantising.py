@@ -17,6 +17,7 @@ from nncodec.extensions import deepCABAC
 
 from nnguard.stream.coding import Indices, QuantisedTensor, qp_range, step_size
 from nnguard.stream.headers import TensorHeader
+from nnguard.stream.trellis import NEXT_STATE
 
 __all__ = [
     "CHUNK",
@@ -42,9 +43,6 @@ _LARGEST_INDEX = (1 << 31) - 4
 _OVERLAP = 1 << 13
 _AGREEMENT = 64
 """Consecutive equal indices of two windows that make a place to join them."""
-
-_NEXT_STATE = ((0, 2), (7, 5), (1, 3), (6, 4), (2, 0), (5, 7), (3, 1), (4, 6))
-"""Next state of the trellis by state and parity of the coded integer (ISO/IEC 15938-17)."""
 
 
 def fit_qp(header: TensorHeader, extremes: Weights, qp: int) -> int:
@@ -201,5 +199,5 @@ def _state_is_certain(indices: Indices) -> bool:
         if index:
             states = {state for state in states if (state ^ index) & 1 == 0}
         coded = (abs(index) + 1) // 2
-        states = {_NEXT_STATE[state][coded & 1] for state in states}
+        states = {NEXT_STATE[state][coded & 1] for state in states}
     return len(states) == 1
