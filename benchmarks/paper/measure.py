@@ -26,14 +26,14 @@ import torch
 import nnguard
 from nnguard.hiding import candidates, capacity_of, embed, extract
 from paper.paper_form import PaperForm
-from paper.subjects import NAMES, PAPER, Subject, load_subject
+from paper.subjects import NAMES, Subject, load_subject
 from results import SEED, Results
 
 SHARES = (0.1, 0.5, 1.0)
 """Of the paper's payload."""
 
 MESSAGES = 5
-"""Of each size, for the paper's networks; one for the others, and for TCQ."""
+"""Of each size."""
 
 SIGNATURE = 1500
 """Bits of a signature, as the paper counts."""
@@ -113,7 +113,7 @@ def paper_jobs(subject: Subject, results: Results, messages: int) -> Iterator[Jo
 
     room = results.values[f"{subject.name}: peak"]["count"]
     yield f"{subject.name}: paper, bins shifted", lambda: mark(0, SEED)
-    for seed in range(messages if subject.name in PAPER else 1):
+    for seed in range(messages):
         for share in SHARES:
             name = f"{subject.name}: paper, {share:.0%}, message {seed}"
             yield name, lambda share=share, seed=seed: mark(round(share * room), SEED + seed)
@@ -129,8 +129,7 @@ def ours_jobs(subject: Subject, results: Results, messages: int) -> Iterator[Job
         sizes = {f"{share:.0%} of the paper's payload": round(share * payload) for share in SHARES}
         sizes |= {"signature": SIGNATURE}
         for label, bits in sizes.items():
-            repeats = messages if kind == "URQ" and subject.name in PAPER else 1
-            for seed in range(repeats):
+            for seed in range(messages):
                 name = f"{subject.name}: ours, {kind}, {label}, message {seed}"
                 yield name, lambda s=stream, b=bits, n=seed: mark(subject, s, [b], n)
         for rate in RATES:

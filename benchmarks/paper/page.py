@@ -50,27 +50,26 @@ class Page:
         """Return what the paper's payload and a signature cost, and how much costs a point."""
         rows = []
         for name in self.networks:
-            raw, base = self.values[f"{name}: raw"], self.values[f"{name}: URQ"]["score"]
-            published = PUBLISHED[name][1] if name in PUBLISHED else None
-            changes = [
-                self._messages(f"{name}: {form}", "score")
-                for form in ("paper, 100%", f"ours, URQ, {_LABELS[-1]}", "ours, URQ, signature")
-            ]
-            within = [bits for bits, change, _ in self.points(name, "ours, URQ") if change >= -1]
+            raw = self.values[f"{name}: raw"]
             rows.append(
                 [
                     name,
                     f"{raw['unit']}, {raw['items']:,} items",
-                    f"{base:.2f}",
-                    f"{published[-1] - published[1]:+.2f}" if published else "",
-                    *[f"{statistics.mean(one) - base:+.2f}" if one else "-" for one in changes],
-                    f"{max(within):.2f}" if within else "-",
+                    f"{self.values[f'{name}: URQ']['score']:.2f}",
+                    change(PUBLISHED[name][1][-1:], PUBLISHED[name][1][1])
+                    if name in PUBLISHED
+                    else "",
+                    self._change(name, "URQ", "paper, 100%"),
+                    *[
+                        " / ".join(self._change(name, k, f"ours, {k}, {label}") for k in KINDS)
+                        for label in (_LABELS[-1], "signature")
+                    ],
+                    " / ".join(self._within_a_point(name, f"ours, {kind}") for kind in KINDS),
                 ]
             )
         head = ["network", "score", "compressed", "100 %, published", "100 %, paper's form"]
-        return table(
-            [*head, "100 %, ours", "signature, ours", "bits a weight within 1 point, ours"], rows
-        )
+        ours = ["100 %", "signature", "bits a weight within 1 point"]
+        return table([*head, *[f"{what}, ours: URQ / TCQ" for what in ours]], rows)
 
     def payload(self) -> list[str]:
         """Return section IV-A, and our room."""
@@ -142,7 +141,8 @@ class Page:
             for kind in KINDS:
                 rows += self._ours(name, kind)
         head = ["network", "", "payload", "bits", "a weight", "file growth %", "growth / payload"]
-        return table([*head, "score", "change", "paper's form, change"], rows)
+        scores = ["mean", "median", "min / max", "variance, 10^-3"]
+        return table([*head, *scores, "change", "paper's form, change"], rows)
 
     def _ours(self, name: str, kind: str) -> list[list[str]]:
         rows: list[list[str]] = []
@@ -154,14 +154,13 @@ class Page:
             found = self._all(f"{name}: ours, {kind}, {label}")
             if not found:
                 continue
-            score = statistics.mean(one["score"] for one in found)
+            scores = [one["score"] for one in found]
             size = statistics.mean(one["bytes"] for one in found)
             bits, grown = found[0]["bits"], size - base["bytes"]
             theirs = ""
             if kind == "URQ" and label in _LABELS:
                 share = SHARES[_LABELS.index(label)]
-                mean = self._messages(f"{name}: paper, {share:.0%}", "score")
-                theirs = f"{statistics.mean(mean) - base['score']:+.2f}" if mean else ""
+                theirs = self._change(name, kind, f"paper, {share:.0%}")
             rows.append(
                 [
                     name,
@@ -171,8 +170,8 @@ class Page:
                     f"{bits / weights:.4f}",
                     f"{100 * grown / base['bytes']:+.2f}",
                     f"{8 * grown / bits:.2f}",
-                    f"{score:.2f}",
-                    f"{score - base['score']:+.2f}",
+                    *spread(scores),
+                    change(scores, base["score"]),
                     theirs,
                 ]
             )
@@ -191,6 +190,14 @@ class Page:
             for label, one in self.values.items()
             if label.startswith(f"{name}: {form}") and one.get("bits")
         )
+
+    def _change(self, name: str, kind: str, label: str) -> str:
+        base = self.values[f"{name}: {kind}"]["score"]
+        return change(self._messages(f"{name}: {label}", "score"), base)
+
+    def _within_a_point(self, name: str, form: str) -> str:
+        within = [bits for bits, lost, _ in self.points(name, form) if lost >= -1]
+        return f"{max(within):.2f}" if within else "-"
 
     def _messages(self, name: str, what: str) -> list[float]:
         return [one[what] for one in self._all(name)]
@@ -217,6 +224,11 @@ def spread(found: Sequence[float]) -> list[str]:
         f"{min(found):.2f} / {max(found):.2f}",
         f"{1000 * statistics.pvariance(found):.2f}",
     ]
+
+
+def change(scores: Sequence[float], base: float) -> str:
+    """Return the difference of the mean from a score, in points."""
+    return f"{statistics.mean(scores) - base:+.2f}" if scores else "-"
 
 
 def kilobytes(size: float) -> str:
