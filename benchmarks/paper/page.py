@@ -178,17 +178,19 @@ class Page:
         return rows
 
     def points(self, name: str, form: str) -> list[tuple[float, float, float]]:
-        """Return bits a weight, change of score, and growth in percent, of all marks of a form."""
+        """Return bits a weight, change of score, and growth in percent, of all sizes of a form."""
         kind = "TCQ" if "TCQ" in form else "URQ"
         base, weights = self.values[f"{name}: {kind}"], self.values[f"{name}: peak"]["weights"]
+        sizes = {label.partition(", message")[0] for label in self.values}
+        marks = [self._all(size) for size in sizes if size.startswith(f"{name}: {form}")]
         return sorted(
             (
-                one["bits"] / weights,
-                one["score"] - base["score"],
-                100 * (one["bytes"] / base["bytes"] - 1),
+                found[0]["bits"] / weights,
+                statistics.mean(one["score"] for one in found) - base["score"],
+                100 * (statistics.mean(one["bytes"] for one in found) / base["bytes"] - 1),
             )
-            for label, one in self.values.items()
-            if label.startswith(f"{name}: {form}") and one.get("bits")
+            for found in marks
+            if found and found[0]["bits"]
         )
 
     def _change(self, name: str, kind: str, label: str) -> str:
@@ -228,7 +230,7 @@ def spread(found: Sequence[float]) -> list[str]:
 
 def change(scores: Sequence[float], base: float) -> str:
     """Return the difference of the mean from a score, in points."""
-    return f"{statistics.mean(scores) - base:+.2f}" if scores else "-"
+    return f"{round(statistics.mean(scores) - base, 2) + 0.0:+.2f}" if scores else "-"
 
 
 def kilobytes(size: float) -> str:
