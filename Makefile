@@ -10,6 +10,7 @@ PAPER := PYTHONPATH=tests:benchmarks:examples/pretrained
 NETWORKS ?= out/networks
 MINUTES ?= 60
 ITEMS ?= 10000
+MESSAGES ?= 5
 
 .PHONY: help dev demo sell test check format bench paper pretrained vectors dist clean
 
@@ -20,7 +21,8 @@ help:
 	@echo "make check   format, lint, types, layers, README"
 	@echo "make bench   measure cost and compression"
 	@echo "make paper   the paper's experiments; with DATA=folder, PyTorch, and hours."
-	@echo "             CIFAR10=path trains its networks first, each for MINUTES=60"
+	@echo "             CIFAR10=path trains its networks first, each for MINUTES=60;"
+	@echo "             ITEMS=200 MESSAGES=1 takes less test data and one message a size"
 	@echo "make pretrained  take networks of others all the way; with DATA=folder and PyTorch"
 	@echo "make format  format the code"
 	@echo "make vectors make the test vectors again"
@@ -74,7 +76,7 @@ endif
 
 paper: $(ENVIRONMENT) $(TRAINED:%=$(NETWORKS)/%.safetensors)
 	for table in payload paper ours; do $(PAPER) $(BIN)/python benchmarks/paper/measure.py $$table \
-		--data $(DATA) --networks $(NETWORKS) --wheels $(NETWORKS)/wheels --items $(ITEMS) \
+		--data $(DATA) --networks $(NETWORKS) --wheels $(NETWORKS)/wheels --items $(ITEMS) --messages $(MESSAGES) \
 		--output $(NETWORKS)/results.json || exit 1; done
 	$(PAPER) $(BIN)/python benchmarks/paper/page.py $(NETWORKS)/results.json \
 		--page docs/results.md --pictures docs/pictures
