@@ -76,8 +76,8 @@ endif
 
 paper: $(ENVIRONMENT) $(TRAINED:%=$(NETWORKS)/%.safetensors)
 	for table in payload paper ours; do $(PAPER) $(BIN)/python benchmarks/paper/measure.py $$table \
-		--data $(DATA) --networks $(NETWORKS) --wheels $(NETWORKS)/wheels --items $(ITEMS) --messages $(MESSAGES) \
-		--output $(NETWORKS)/results.json || exit 1; done
+		--data $(DATA) --networks $(NETWORKS) --wheels $(NETWORKS)/wheels \
+		--items $(ITEMS) --messages $(MESSAGES) --output $(NETWORKS)/results.json || exit 1; done
 	$(PAPER) $(BIN)/python benchmarks/paper/page.py $(NETWORKS)/results.json \
 		--page docs/results.md --pictures docs/pictures
 
