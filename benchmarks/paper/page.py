@@ -50,15 +50,16 @@ class Page:
         """Return what the paper's payload and a signature cost, and how much costs a point."""
         rows = []
         for name in self.networks:
-            raw = self.values[f"{name}: raw"]
+            raw, published = self.values[f"{name}: raw"], ""
+            if name in PUBLISHED:
+                _, compressed, *_, full = PUBLISHED[name][1]
+                published = change([full], compressed)
             rows.append(
                 [
                     name,
                     f"{raw['unit']}, {raw['items']:,} items",
                     f"{self.values[f'{name}: URQ']['score']:.2f}",
-                    change(PUBLISHED[name][1][-1:], PUBLISHED[name][1][1])
-                    if name in PUBLISHED
-                    else "",
+                    published,
                     self._change(name, "URQ", "paper, 100%"),
                     *[
                         " / ".join(self._change(name, k, f"ours, {k}, {label}") for k in KINDS)
