@@ -1,0 +1,165 @@
+// The binary arithmetic decoder (docs/SPEC.md, 2.4.1), over a payload of known length.
+//
+// Law: a bit behind the payload is never made up. Whoever needs one gets a DamagedPayload.
+
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+
+#include "contexts.hpp"
+
+namespace nnguard {
+
+// What makes a payload unreadable, and where: in bytes from its beginning.
+class DamagedPayload : public std::runtime_error {
+ public:
+  DamagedPayload(const char* what, size_t offset) : std::runtime_error(what), offset(offset) {}
+  const size_t offset;
+};
+
+// After a bin, by row and range: the low byte of the range that follows the more probable symbol,
+// renormalized, and what the less probable one takes.
+struct RangeTable {
+  uint16_t entry[kRows * 256]{};
+
+  constexpr RangeTable() {
+    for (uint32_t row = 0; row < kRows; ++row)
+      for (uint32_t low = 0; low < 256; ++low) {
+        const uint32_t lps = lps_range(row, 256 + low), mps = 256 + low - lps;
+        entry[row << 8 | low] = static_cast<uint16_t>(lps << 8 | ((mps < 256 ? 2 * mps : mps) & 255));
+      }
+  }
+};
+
+inline constexpr RangeTable kRangeTable;
+
+class ArithmeticDecoder {
+ public:
+  ArithmeticDecoder() = default;
+
+  ArithmeticDecoder(const uint8_t* payload, size_t size)
+      : begin_(payload), next_(payload), end_(payload + size) {
+    refill();
+    if (value() >= 256 + range_) throw DamagedPayload("first bits that no encoder writes", 0);
+  }
+
+  [[gnu::always_inline]] uint32_t bin(Context& context) {
+    const uint32_t entry = kRangeTable.entry[context.row() | range_];
+    const uint32_t less = entry >> 8, more = 256 + range_ - less;
+    const uint64_t bound = static_cast<uint64_t>(more) << kPoint;
+    uint32_t symbol = context.more_probable();
+    if (window_ < bound) {
+      range_ = entry & 255;
+      context.update(symbol);
+      advance(more < 256);
+    } else {
+      window_ -= bound;
+      symbol ^= 1;
+      const int shift = kShift.entry[less];
+      range_ = less << shift & 255;
+      context.update(symbol);
+      advance(shift);
+    }
+    return symbol;
+  }
+
+  uint32_t bypass() {
+    advance(1);
+    const uint64_t bound = static_cast<uint64_t>(256 + range_) << kPoint;
+    const uint64_t below = window_ - bound;  // without a branch, which nothing could predict
+    const uint64_t zero = 0 - (below >> 63);
+    window_ = below + (bound & zero);
+    return static_cast<uint32_t>(1 + zero);
+  }
+
+  // Several bypass bins, the most significant first; at most 32.
+  uint32_t bypass(int count) {
+    uint32_t bins = 0;
+    while (count-- > 0) bins = bins << 1 | bypass();
+    return bins;
+  }
+
+  // Decodes the terminating bin and checks that the payload ends as an encoder ends it.
+  void finish() {
+    if (window_ < static_cast<uint64_t>(254 + range_) << kPoint)
+      throw DamagedPayload("no end where the last integer ends", position() / 8);
+    const uint64_t stop = position() + 8;
+    if (stop / 8 + 1 != static_cast<uint64_t>(end_ - begin_))
+      throw DamagedPayload("bytes behind the end", stop / 8 + 1);
+    if (static_cast<uint8_t>(begin_[stop / 8] << stop % 8) != 0x80)
+      throw DamagedPayload("wrong stop bits", stop / 8);
+  }
+
+  // Bits that the window has moved by: where it begins in the payload.
+  uint64_t position() const { return 8 * static_cast<uint64_t>(next_ - begin_) - available_ - 9; }
+
+  // The window, less the low end of the interval: 8 bits where the range is 256.
+  uint32_t value() const { return static_cast<uint32_t>(window_ >> kPoint); }
+
+  // Begins a row of blocks where the window is; see SPEC 2.4.6.
+  void narrow() {
+    range_ = 0;
+    if (value() >= 256) throw DamagedPayload("a row of blocks begins out of range", position() / 8);
+  }
+
+  // Begins a row of blocks at an entry point.
+  void enter(uint64_t position, uint32_t value) {
+    const uint64_t size = static_cast<uint64_t>(end_ - begin_);
+    if (position > 8 * size || position + 9 > 8 * size || value > 255)
+      throw DamagedPayload("entry point beyond the payload", size);
+    next_ = begin_ + (position + 9) / 8;
+    available_ = 0;
+    window_ = static_cast<uint64_t>(value) << kPoint;
+    range_ = 0;
+    const int used = static_cast<int>((position + 9) % 8);
+    if (used) {
+      available_ = 8 - used;
+      window_ |= static_cast<uint64_t>(*next_++ & (0xFF >> used)) << (kPoint - available_);
+    }
+  }
+
+ private:
+  // The window's nine bits stand from here upwards, one more bit is left for doubling.
+  static constexpr int kPoint = 54;
+
+  void advance(int shift) {
+    window_ <<= shift;
+    available_ -= shift;
+    if (available_ < 0) refill();
+  }
+
+  void refill() {
+    if (end_ - next_ >= 4) {
+      const uint32_t word = static_cast<uint32_t>(next_[0]) << 24 |
+                            static_cast<uint32_t>(next_[1]) << 16 |
+                            static_cast<uint32_t>(next_[2]) << 8 | next_[3];
+      window_ |= static_cast<uint64_t>(word) << (kPoint - 32 - available_);
+      next_ += 4;
+      available_ += 32;
+    } else {
+      *this = refilled_bytewise(*this);
+    }
+  }
+
+  // By value, so that the address of a decoder never leaves a loop and it stays in registers.
+  [[gnu::noinline, gnu::cold]] static ArithmeticDecoder refilled_bytewise(ArithmeticDecoder self) {
+    while (self.next_ < self.end_ && self.available_ < 24) {
+      self.window_ |= static_cast<uint64_t>(*self.next_++) << (kPoint - 8 - self.available_);
+      self.available_ += 8;
+    }
+    if (self.available_ < 0)
+      throw DamagedPayload("the payload ends too early",
+                           static_cast<size_t>(self.end_ - self.begin_));
+    return self;
+  }
+
+  const uint8_t *begin_ = nullptr, *next_ = nullptr, *end_ = nullptr;
+  uint64_t window_ = 0;
+  uint32_t range_ = 510 - 256;  // less 256, which it never is below
+  int available_ = -9;  // bits of the payload below the window
+};
+
+}  // namespace nnguard

@@ -1,0 +1,178 @@
+// Probability states of contexts, and which contexts there are (docs/SPEC.md, 2.4.2 and 2.4.3).
+//
+// A context estimates the probability of a bin twice, over a short and over a long window of the
+// bins that it has seen. All tables are made by the formulas of the specification.
+
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <cstdlib>
+#include <vector>
+
+namespace nnguard {
+
+// The fast estimate stays within +-123, the slow one within +-1923; with a bias they index tables.
+constexpr int kFastBias = 128;
+constexpr int kSlowBias = 2048;
+constexpr int kRows = 32;
+
+// Range of the less probable symbol: a factor for each row of probabilities times the range's
+// eighth.
+constexpr std::array<uint8_t, kRows> kLpsFactor = {
+    114, 100, 87, 75, 66, 58, 51, 45, 40, 35, 31, 27, 24, 21, 18, 16,
+    14,  13,  11, 10, 9,  8,  7,  7,  5,  5,  4,  4,  3,  3,  2,  2};
+
+constexpr uint32_t lps_range(uint32_t row, uint32_t range) {
+  return kLpsFactor[row] * ((range >> 5) + 1) >> 3;
+}
+
+// By how many bits a range is shifted to be 256 or more.
+struct Shifts {
+  uint8_t entry[256]{};
+
+  constexpr Shifts() {
+    for (int range = 1; range < 256; ++range)
+      while (range << entry[range] < 256) ++entry[range];
+  }
+};
+
+inline constexpr Shifts kShift;
+
+// By how much an estimate moves towards a bin, before the window divides it.
+constexpr std::array<uint16_t, 32> kStep = {
+    2512, 2288, 2064, 1840, 1616, 1392, 1168, 944, 720, 560, 464, 368, 272, 208, 144, 80,
+    64,   64,   64,   64,   64,   64,   64,   64,  64,  64,  64,  64,  64,  64,  64,  0};
+
+// What a context can start from: window sizes as shifts, and both estimates.
+struct StartState {
+  uint8_t fast_shift, slow_shift;
+  int8_t fast;
+  int16_t slow;
+};
+
+constexpr int kStartStates = 9;
+constexpr std::array<StartState, kStartStates> kStartState = {{
+    {5, 4, 0, 0},
+    {5, 4, -41, -1310 + 16 * 41},
+    {5, 4, 95, 3039 - 16 * 95},
+    {4, 5, 0, 0},
+    {6, 6, 30, 962 - 16 * 30},
+    {6, 6, 95, 3039 - 16 * 95},
+    {6, 6, -21, -673 + 16 * 21},
+    {7, 5, 0, 0},
+    {7, 5, 30, 962 - 16 * 30},
+}};
+
+constexpr int kFastShiftMin = 4, kFastShifts = 4;
+constexpr int kSlowShiftMin = 4, kSlowShifts = 3;
+
+// A state of an estimate is one number: twice the estimate and its bias, plus a multiple that tells
+// the window. The next state stands at the state plus the bin. Multiples are so large that those of
+// both estimates vanish from the sum `slow + 16 * fast` modulo kSumSpan.
+constexpr int kFastSpan = 8 * kFastBias;
+constexpr int kSlowSpan = 8 * kSlowBias;
+constexpr uint32_t kSumSpan = 16384;
+
+struct NextStates {
+  uint16_t fast[kFastShifts * kFastSpan]{};
+  uint16_t slow[kSlowShifts * kSlowSpan]{};
+
+  constexpr NextStates() {
+    for (int shift = 0; shift < kFastShifts; ++shift)
+      fill(fast, shift * kFastSpan, kFastBias, 3, shift + kFastShiftMin);
+    for (int shift = 0; shift < kSlowShifts; ++shift)
+      fill(slow, shift * kSlowSpan, kSlowBias, 7, shift + kSlowShiftMin);
+  }
+
+ private:
+  static constexpr void fill(uint16_t* next, int base, int bias, int scale, int shift) {
+    for (int estimate = 1 - bias; estimate < bias; ++estimate)
+      for (int bin = 0; bin < 2; ++bin) {
+        const int sign = bin ? 1 : -1;
+        const int moved = estimate + sign * (kStep[16 + (sign * estimate >> scale)] >> shift);
+        // Estimates near the bias are never reached; they only have to stay within the table.
+        const int most = bias - 1;
+        next[base + 2 * (estimate + bias) + bin] = static_cast<uint16_t>(
+            base + 2 * (bias + (moved > most ? most : moved < -most ? -most : moved)));
+      }
+  }
+};
+
+inline constexpr NextStates kNext;
+
+constexpr uint16_t first_fast(const StartState& from) {
+  return static_cast<uint16_t>((from.fast_shift - kFastShiftMin) * kFastSpan +
+                               2 * (from.fast + kFastBias));
+}
+
+constexpr uint16_t first_slow(const StartState& from) {
+  return static_cast<uint16_t>((from.slow_shift - kSlowShiftMin) * kSlowSpan +
+                               2 * (from.slow + kSlowBias));
+}
+
+// Twice the sum of both estimates and 4096.
+constexpr uint32_t biased_sum(uint32_t fast, uint32_t slow) {
+  return (slow + 16 * fast) % kSumSpan;
+}
+
+// What both estimates say together, by their sum in steps of 128: the row of the less probable
+// symbol's range, times 256, plus the more probable symbol.
+struct Rows {
+  uint16_t entry[64]{};
+
+  constexpr Rows() {
+    for (int step = -31; step < 32; ++step)
+      entry[step + 32] = static_cast<uint16_t>((step < 0 ? -step : step) << 8 | (step >= 0));
+  }
+};
+
+inline constexpr Rows kRowOf;
+
+// The state of one context.
+class Context {
+ public:
+  explicit Context(int start = 0)
+      : fast_(first_fast(kStartState[start])), slow_(first_slow(kStartState[start])) {
+    estimate();
+  }
+
+  // Row of the less probable symbol's range, times 256.
+  uint32_t row() const { return row_ & ~255u; }
+  uint32_t more_probable() const { return row_ & 1; }
+
+  void update(uint32_t bin) {
+    fast_ = kNext.fast[fast_ + bin];
+    slow_ = kNext.slow[slow_ + bin];
+    estimate();
+  }
+
+ private:
+  void estimate() { row_ = kRowOf.entry[biased_sum(fast_, slow_) >> 8]; }
+
+  uint16_t fast_, slow_, row_;
+};
+
+// Trellis-coded quantization knows eight states; other tensors stay in state 0.
+constexpr int kTrellisStates = 8;
+constexpr std::array<std::array<uint8_t, 2>, kTrellisStates> kNextTrellisState = {
+    {{0, 2}, {7, 5}, {1, 3}, {6, 4}, {2, 0}, {5, 7}, {3, 1}, {4, 6}}};
+
+constexpr int kSigns = 3;  // of the neighbor: zero, negative, positive
+constexpr int kPrefixes = 31;
+
+// Where each kind of context begins in the list of start states.
+struct Layout {
+  Layout(bool dependent, int unary_length)
+      : sign(kSigns * (dependent ? kTrellisStates : 1)),
+        greater(sign + kSigns),
+        prefix(greater + 2 * unary_length),
+        size(prefix + kPrefixes),
+        unary_length(unary_length) {}
+
+  int sign, greater, prefix, size, unary_length;
+};
+
+inline int sign_of(int64_t value) { return value < 0 ? 1 : value > 0 ? 2 : 0; }
+
+}  // namespace nnguard
