@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-ENVIRONMENT := .venv/.ready
+ENVIRONMENT := .venv/.built
 DATA ?= ../shared/data
 NETWORK ?= digits
 HARNESS := PYTHONPATH=tests:examples/digits
@@ -30,12 +30,15 @@ help:
 
 dev: $(ENVIRONMENT)
 
-$(ENVIRONMENT): requirements/dev.txt requirements/nncodec.txt requirements/torch.txt pyproject.toml
+.venv/.ready: requirements/dev.txt requirements/nncodec.txt requirements/torch.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt \
 		|| echo "No build of PyTorch without CUDA here: tests that need it are skipped."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/nncodec.txt
+	touch $@
+
+$(ENVIRONMENT): .venv/.ready pyproject.toml CMakeLists.txt $(wildcard src/coder/*)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 

@@ -48,12 +48,12 @@ class Payload:
     Attributes:
         data: The bytes.
         shape: Of the tensor.
-        quantised: It has float32 weights, not integers.
+        quantized: It has float32 weights, not integers.
     """
 
     data: bytes
     shape: tuple[int, ...]
-    quantised: bool
+    quantized: bool
 
 
 def payloads(stream: nnguard.Stream) -> Iterator[Payload]:
@@ -65,7 +65,7 @@ def payloads(stream: nnguard.Stream) -> Iterator[Payload]:
 
 
 def encode(arrays: Mapping[str, Array], qp: int, nonweight_qp: int) -> tuple[float, list[bytes]]:
-    """Quantise (URQ) and encode float32 and int32 arrays; return seconds and payloads."""
+    """Quantize (URQ) and encode float32 and int32 arrays; return seconds and payloads."""
     clock, found = Clock(), []
     for array in arrays.values():
         encoder = deepCABAC.Encoder()
@@ -89,12 +89,12 @@ def encode(arrays: Mapping[str, Array], qp: int, nonweight_qp: int) -> tuple[flo
 
 
 def decode(coded: list[Payload]) -> tuple[float, list[Array]]:
-    """Decode and dequantise; return seconds and arrays."""
+    """Decode and dequantize; return seconds and arrays."""
     clock, found = Clock(), []
     for payload in coded:
         decoder = deepCABAC.Decoder()
         clock(decoder.setStream, np.frombuffer(payload.data + _GUARD, np.uint8))
-        qp = clock(decoder.iae_v, 6 + _DENSITY) if payload.quantised else 0
+        qp = clock(decoder.iae_v, 6 + _DENSITY) if payload.quantized else 0
         clock(decoder.initCtxModels, _UNARY_LENGTH)
         indices = np.zeros(payload.shape, np.int32)
         clock(
@@ -102,7 +102,7 @@ def decode(coded: list[Payload]) -> tuple[float, list[Array]]:
             *(indices, 0, 0, 1, 0, deepCABAC.HdspMode.AlwaysOff, _NO_HISTORY, 0, 0),
         )
         weights: Array = indices
-        if payload.quantised:
+        if payload.quantized:
             weights = np.zeros(payload.shape, np.float32)
             clock(decoder.dequantLayer, weights, indices, _DENSITY, qp, 0)
         found.append(weights)

@@ -50,7 +50,7 @@ TOLERANCE = 0.8
 """Points that a trial may be off: within 1, after rounding and other decoders' arithmetic."""
 
 HEADER = (
-    "| network | quantisation | tier | target | full | trial | off by | weights replaced "
+    "| network | quantization | tier | target | full | trial | off by | weights replaced "
     "| evaluations | release, growth % | trial, growth % | trial over release % "
     "| lock s, without evaluation | unlocked |\n"
     "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|"
@@ -159,7 +159,7 @@ class Row:
 
     Attributes:
         network: Name of the network.
-        quantisation: Name of the stream.
+        quantization: Name of the stream.
         tier: Of the lock, where there are several.
         target: Score that the trial should have.
         max_percent: Weights that might be replaced, of all.
@@ -180,7 +180,7 @@ class Row:
     """
 
     network: str
-    quantisation: str
+    quantization: str
     tier: str
     target: float
     max_percent: float
@@ -200,7 +200,7 @@ class Row:
     failure: str = ""
 
     def __str__(self) -> str:
-        cells = [self.network, self.quantisation, self.tier]
+        cells = [self.network, self.quantization, self.tier]
         cells += [f"{self.target:g}, {self.max_percent:g} % at most", f"{self.full:.2f}"]
         if self.failure:
             cells += [self.failure, *["-"] * 2, f"{self.evaluations}", *["-"] * 5]

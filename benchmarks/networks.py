@@ -18,7 +18,7 @@ from cifar10 import TEST_SET
 from nnguard.stream import Stream
 from nnguard.stream.coding import decode
 from nnguard.stream.headers import PayloadType
-from nnguard.stream.quantising import dequantise
+from nnguard.stream.quantizing import dequantize
 
 __all__ = ["NETWORKS", "accuracy", "add_data_argument", "load_weights"]
 
@@ -145,7 +145,7 @@ def load_weights(module: nn.Module, stream: Stream) -> None:
         ValueError: The stream is of another network.
     """
     state = {
-        unit.name: torch.from_numpy(dequantise(decode(unit)))
+        unit.name: torch.from_numpy(dequantize(decode(unit)))
         for unit in stream
         if unit.tensor is not None and unit.tensor.payload_type == PayloadType.FLOAT
     }

@@ -88,19 +88,19 @@ class Bench:
         self.score(state)
         torch.manual_seed(SEED)
         module, count = self.module, round(share * self.training_size)
-        optimiser = torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             module.parameters(), RATE, momentum=0.9, weight_decay=5e-4, nesterov=True
         )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
         module.train()
         for _ in range(self.steps):
             batch = torch.randint(count, (64,))
             loss = nn.functional.cross_entropy(
                 module(augment(self.images[batch])), self.labels[batch]
             )
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             schedule.step()
         return accuracy(module, *self.test)
 

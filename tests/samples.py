@@ -122,9 +122,9 @@ def start_unit(profile: int = 1) -> bytes:
     return unit(STR, bytes([profile]))
 
 
-def model_unit(*, quantised: bool = True, density: int = 2, base_qp: int = 0) -> bytes:
-    bits = BitWriter().u(0, 5).u(1 if quantised else 0, 3).u(0, 8)
-    if quantised:
+def model_unit(*, quantized: bool = True, density: int = 2, base_qp: int = 0) -> bytes:
+    bits = BitWriter().u(0, 5).u(1 if quantized else 0, 3).u(0, 8)
+    if quantized:
         bits.u(density, 3).i(base_qp, 13)
     return unit(MPS, bytes(bits))
 

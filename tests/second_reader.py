@@ -132,13 +132,13 @@ def eligible(units: list[bytes]) -> dict[int, Carrier]:
 
 def read_model(bits: Fields, profile: int) -> tuple[int | None, int, int]:
     """2.2: density, indexed names, parent signalling."""
-    quantised, indexed, parent = bits.u(8) & 3, bits.u(1), 0
+    quantized, indexed, parent = bits.u(8) & 3, bits.u(1), 0
     flags = bits.u(7)
     if profile == 1:
         parent = flags >> 3 & 1
         for _ in range((flags >> 6) + bool(flags & 0b110000)):
             bits.st()
-    density = bits.u(16) >> 13 if quantised else None
+    density = bits.u(16) >> 13 if quantized else None
     return density, indexed, parent
 
 

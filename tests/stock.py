@@ -27,7 +27,7 @@ def decode(data: bytes) -> dict[str, Array]:
         data: The stream.
 
     Returns:
-        Each tensor's array in the stream's order: float32 where it was quantised or stored raw,
+        Each tensor's array in the stream's order: float32 where it was quantized or stored raw,
         int32 where it was coded as integers.
     """
     performance_maps = ("sparsification", "pruning", "unification", "decomposition_performance_map")
@@ -56,12 +56,12 @@ def encode(
     nonweight_qp: int = -75,
     qp_density: int = 2,
     dependent: bool = True,
-    parameter_optimisation: bool = True,
+    parameter_optimization: bool = True,
     row_skipping: bool = True,
     unary_length_minus1: int = 10,
     scan_order: int = 0,
     qp_per_tensor: Mapping[str, int] | None = None,
-    optimised_qp: bool = False,
+    optimized_qp: bool = False,
     bit_depth: int | None = None,
     codebook: bool = False,
 ) -> bytes:
@@ -72,19 +72,19 @@ def encode(
     has no `row_skipping`.
 
     Args:
-        arrays: float32 arrays, to be quantised, and int32 arrays, which are coded as integers.
+        arrays: float32 arrays, to be quantized, and int32 arrays, which are coded as integers.
             Arrays of two or more dimensions are weights. Scalars get shape `(1,)`.
-        qp: Quantisation parameter of weights.
-        nonweight_qp: Quantisation parameter of all other float32 arrays.
+        qp: Quantization parameter of weights.
+        nonweight_qp: Quantization parameter of all other float32 arrays.
         qp_density: Steps an octave are `2**qp_density`.
-        dependent: Trellis-coded quantisation, otherwise uniform.
-        parameter_optimisation: Fit the initial states of the contexts.
+        dependent: Trellis-coded quantization, otherwise uniform.
+        parameter_optimization: Fit the initial states of the contexts.
         row_skipping: Flag all-zero rows instead of coding them.
         unary_length_minus1: Greater-than flags of the binarisation, less one.
         scan_order: 0 for row by row; above 0, blocks of `4 << scan_order`, with entry points.
-        qp_per_tensor: Names to quantisation parameters that go before the other two.
-        optimised_qp: Raise the quantisation parameter of large and wide tensors (`opt_qp`).
-        bit_depth: Choose quantisation parameters for indices of so many bits (`bitdepth`).
+        qp_per_tensor: Names to quantization parameters that go before the other two.
+        optimized_qp: Raise the quantization parameter of large and wide tensors (`opt_qp`).
+        bit_depth: Choose quantization parameters for indices of so many bits (`bitdepth`).
         codebook: Try codebooks (`approx_method` of `codebook`).
 
     Returns:
@@ -104,7 +104,7 @@ def encode(
         "codebook" if codebook else "uniform",
         2 if codebook else 0,
         qp,
-        optimised_qp,
+        optimized_qp,
         not dependent,
         unary_length_minus1,
         0,
@@ -114,7 +114,7 @@ def encode(
     )
     options = {
         "cabac_unary_length_minus1": unary_length_minus1,
-        "param_opt_flag": parameter_optimisation,
+        "param_opt_flag": parameter_optimization,
         "partial_data_counter": 0,
         "general_profile_idc": 1,
         "node_id_present_flag": 1,
@@ -125,13 +125,13 @@ def encode(
         "row_skip_enabled_flag": int(row_skipping),
         "pre_signalling": 0,
     }
-    quantised = approximator.approx(settings.approx_info, model, data, options)
-    stream, _ = coder.encode(enc_info=options, model_info=model, approx_data=quantised)
+    quantized = approximator.approx(settings.approx_info, model, data, options)
+    stream, _ = coder.encode(enc_info=options, model_info=model, approx_data=quantized)
     return bytes(stream)
 
 
 def _as_parameter(name: str, array: Array) -> Array:
-    """Return the array as the stock encoder wants it: on other layouts it may quantise to zeros."""
+    """Return the array as the stock encoder wants it: on other layouts it may quantize to zeros."""
     if array.dtype not in (np.float32, np.int32):
         raise TypeError(f"array {name} is {array.dtype}; the stock coder takes float32 and int32")
     return np.ascontiguousarray(array)  # at least one dimension

@@ -2,7 +2,7 @@
 
 Which reading is taken where the paper leaves one open:
 
-- The weights are those of all quantised tensors of two dimensions or more: they share one step.
+- The weights are those of all quantized tensors of two dimensions or more: they share one step.
 - The peak is the most frequent index of all of them, the least of equals.
 - All indices above the peak move up by one, also where the peak is zero ("shift to w^p + 1" names
   the bin that this empties).
@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from nnguard.errors import CapacityError
 from nnguard.stream import Stream
-from nnguard.stream.coding import Indices, QuantisedTensor, decode, encode, find_settings
+from nnguard.stream.coding import Indices, QuantizedTensor, decode, encode, find_settings
 from nnguard.stream.headers import PayloadType
 
 __all__ = ["PaperForm"]
@@ -30,7 +30,7 @@ _MAX_WEIGHTS = 1 << 27
 """The paper's form takes every tensor, also those that nnguard would not decode for a stranger."""
 
 _LARGE = 1 << 24
-"""From so many weights on, marked tensors are coded without parameter optimisation: a percent more
+"""From so many weights on, marked tensors are coded without parameter optimization: a percent more
 in size for a quarter of the time."""
 
 Bits = npt.NDArray[np.uint8]
@@ -47,7 +47,7 @@ class PaperForm:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._tensors: dict[int, QuantisedTensor] = {}
+        self._tensors: dict[int, QuantizedTensor] = {}
         counts: Counter[int] = Counter()
         for index, unit in enumerate(stream):
             header = unit.tensor
@@ -77,7 +77,7 @@ class PaperForm:
             units[index], bits = self._mark(tensor, bits)
         return self._stream.replace(units)
 
-    def _mark(self, tensor: QuantisedTensor, bits: Bits) -> tuple[bytes, Bits]:
+    def _mark(self, tensor: QuantizedTensor, bits: Bits) -> tuple[bytes, Bits]:
         flat = tensor.indices.reshape(-1)
         places = np.flatnonzero(flat == self.peak)
         marked = flat + (flat > self.peak)
@@ -85,7 +85,7 @@ class PaperForm:
         marked[places[: here.size]] += here
         tensor = tensor.with_indices(marked.astype(np.int32))
         if flat.size >= _LARGE:
-            tensor = replace(tensor, parameter_optimisation=False)
+            tensor = replace(tensor, parameter_optimization=False)
         return encode(tensor), bits[here.size :]
 
     def extract(self, marked: Stream) -> tuple[Bits, Stream]:

@@ -128,26 +128,26 @@ def train(
     """Train until the time is up; return the number of epochs."""
     device = next(module.parameters()).device
     trained = [p for p in module.parameters() if p.requires_grad]
-    optimiser: torch.optim.Optimizer = torch.optim.SGD(
+    optimizer: torch.optim.Optimizer = torch.optim.SGD(
         trained, rate, MOMENTUM, weight_decay=DECAY, nesterov=True, fused=True
     )
     if isinstance(module, (MobileNetV2, VisionTransformer)):
-        optimiser = torch.optim.AdamW(trained, rate, weight_decay=0.01, fused=True)
+        optimizer = torch.optim.AdamW(trained, rate, weight_decay=0.01, fused=True)
     started, steps, progress = time.monotonic(), 0, 0.0
     module.train()
     while progress < 1:
         for inputs, truth in batches(images, labels):
             progress = min((time.monotonic() - started) / (60 * minutes), 1.0)
             warm = min(progress / 0.1, 1.0)
-            for group in optimiser.param_groups:
+            for group in optimizer.param_groups:
                 group["lr"] = rate * warm * (1 - progress) + 1e-5
             if progress < half_size:
                 inputs = nn.functional.avg_pool2d(inputs, 2)
             outputs = module(inputs.to(device, memory_format=torch.channels_last))
             loss = nn.functional.cross_entropy(outputs, truth.to(device), label_smoothing=0.1)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             steps += 1
             if steps % 50 == 0:
                 epochs = steps * BATCH / len(labels)

@@ -79,14 +79,14 @@ def train(images: np.ndarray, labels: np.ndarray) -> Network:
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(SEED)
     network = Network()
-    optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS)
+    optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
     x, y = torch.from_numpy(images), torch.from_numpy(labels)
     for _ in range(EPOCHS):
         for batch in torch.randperm(len(x)).split(BATCH_SIZE):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             nn.functional.cross_entropy(network(x[batch]), y[batch]).backward()
-            optimiser.step()
+            optimizer.step()
         schedule.step()
     return network
 

@@ -50,7 +50,7 @@ def main() -> int:
         "--qp",
         type=int,
         default=nnguard.Settings().qp,
-        help="quantisation parameter of weights (%(default)s)",
+        help="quantization parameter of weights (%(default)s)",
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -139,7 +139,7 @@ def _minilm(data: Path, wheels: Path, limit: int) -> Task:
 
 
 def _resemblyzer(wheels: Path) -> Task:
-    """Return a network whose file also has the state of its optimiser; there is no speech here."""
+    """Return a network whose file also has the state of its optimizer; there is no speech here."""
     items = 64
 
     def metric(encoded: Tensor, original: Tensor) -> float:

@@ -42,19 +42,29 @@ class Candidates {
 
   // Begins a row of blocks: estimates start again, costs go on.
   void restart() {
-    for (int i = 0; i < kStartStates; ++i) {
-      fast_[i] = first_fast(kStartState[i]);
-      slow_[i] = first_slow(kStartState[i]);
-    }
+    for (int i = 0; i < kStartStates; ++i)
+      tracks_[i] = {first_fast(kStartState[i]), first_slow(kStartState[i])};
   }
 
+  // Takes at most kAtOnce bins.
   void observe(const uint8_t* bins, size_t count) {
-    for (const uint8_t* const end = bins + count; bins != end; ++bins) {
-      for (int i = 0; i < kStartStates; ++i) {
-        cost_[i] += kCosts.entry[*bins][biased_sum(fast_[i], slow_[i]) >> 4];
-        fast_[i] = kNext.fast[fast_[i] + *bins];
-        slow_[i] = kNext.slow[slow_[i] + *bins];
-      }
+    // Candidates whose estimates have met stay together: from then on one stands for all of them.
+    int leaders = 0, leader_of[kStartStates];
+    Run run[kStartStates];
+    for (int i = 0; i < kStartStates; ++i) {
+      int at = 0;
+      while (at < leaders && !(run[at].track == tracks_[i])) ++at;
+      if (at == leaders) run[leaders++] = {tracks_[i], 0};
+      leader_of[i] = at;
+    }
+    // Three at once are what 16 registers hold.
+    int at = 0;
+    for (; at + 3 <= leaders; at += 3) follow<3>(run + at, bins, count);
+    if (leaders - at == 2) follow<2>(run + at, bins, count);
+    if (leaders - at == 1) follow<1>(run + at, bins, count);
+    for (int i = 0; i < kStartStates; ++i) {
+      tracks_[i] = run[leader_of[i]].track;
+      cost_[i] += run[leader_of[i]].cost;
     }
   }
 
@@ -66,10 +76,40 @@ class Candidates {
     return best;
   }
 
+  // A bin costs less than 2^18, so that the cost of so many bins fits 32 bits.
+  static constexpr size_t kAtOnce = 4096;
+
  private:
   static constexpr uint64_t kHandicap = 3 << 15;  // stating another state than 0 takes three bits
 
-  uint16_t fast_[kStartStates], slow_[kStartStates];
+  struct Track {
+    uint16_t fast, slow;
+    bool operator==(const Track& other) const { return fast == other.fast && slow == other.slow; }
+  };
+  struct Run {
+    Track track;
+    uint32_t cost;
+  };
+
+  template <int kCount>
+  static void follow(Run* runs, const uint8_t* bins, size_t count) {
+    uint32_t fast[kCount], slow[kCount], cost[kCount];
+    for (int i = 0; i < kCount; ++i) {
+      fast[i] = runs[i].track.fast, slow[i] = runs[i].track.slow, cost[i] = 0;
+    }
+    for (const uint8_t* const end = bins + count; bins != end; ++bins) {
+      const size_t bin = *bins;
+      for (int i = 0; i < kCount; ++i) {
+        cost[i] += kCosts.entry[bin][biased_sum(fast[i], slow[i]) >> 4];
+        fast[i] = (kNext.fast + bin)[fast[i]];
+        slow[i] = (kNext.slow + bin)[slow[i]];
+      }
+    }
+    for (int i = 0; i < kCount; ++i)
+      runs[i] = {{static_cast<uint16_t>(fast[i]), static_cast<uint16_t>(slow[i])}, cost[i]};
+  }
+
+  Track tracks_[kStartStates];
   uint64_t cost_[kStartStates] = {};
 };
 
@@ -77,7 +117,10 @@ class Search {
  public:
   Search(const Scan& scan, const Format& format, const std::vector<uint8_t>& skipped_rows)
       : format_(format), layout_(format.dependent, format.unary_length),
-        walk_(scan, format, skipped_rows), candidates_(layout_.size), bins_(layout_.size) {}
+        walk_(scan, format, skipped_rows), candidates_(layout_.size),
+        bins_(kStride * layout_.size), ends_(layout_.size) {
+    clear();
+  }
 
   // Looks at the next indices; see IndexWalk::take.
   void observe(const int32_t* indices, size_t count) {
@@ -89,12 +132,14 @@ class Search {
           for (Candidates& each : candidates_) each.restart();
         },
         [this](const int32_t* run, size_t length, Position& position) {
-          for (; length; run += kAtOnce < length ? kAtOnce : length,
-                         length -= kAtOnce < length ? kAtOnce : length) {
-            collect(run, std::min(length, kAtOnce), position);
-            digest();
+          while (length) {
+            const size_t part = std::min(length, kAtOnce - collected_);
+            collect(run, part, position);
+            run += part, length -= part;
+            if (collected_ == kAtOnce) digest();
           }
         });
+    digest();
   }
 
   std::vector<uint8_t> best() const {
@@ -104,28 +149,44 @@ class Search {
   }
 
  private:
-  static constexpr size_t kAtOnce = 1 << 14;
+  // Integers, of which each gives at most one bin to a context.
+  static constexpr size_t kAtOnce = Candidates::kAtOnce;
+  // Not a power of two, so that bins of different contexts do not fight for lines of the cache.
+  static constexpr size_t kStride = kAtOnce + 64;
 
   void collect(const int32_t* run, size_t length, Position& position) {
+    uint8_t* const bins = bins_.data();
+    uint32_t* const ends = ends_.data();
     // As in the stock encoder, indices of TCQ are not halved here.
     binarize(
         format_, layout_, run, length, position, [](int32_t index, int32_t) { return index; },
-        [this](int context, uint32_t bin) { bins_[context].push_back(static_cast<uint8_t>(bin)); },
+        [bins, ends](int context, uint32_t bin) {
+          bins[ends[context]++] = static_cast<uint8_t>(bin);
+        },
         [](uint32_t, int) {});
+    collected_ += length;
   }
 
   void digest() {
-    for (size_t i = 0; i < bins_.size(); ++i) {
-      candidates_[i].observe(bins_[i].data(), bins_[i].size());
-      bins_[i].clear();
+    for (size_t i = 0; i < candidates_.size(); ++i) {
+      const size_t begin = kStride * i, count = ends_[i] - begin;
+      if (count) candidates_[i].observe(bins_.data() + begin, count);
     }
+    clear();
+  }
+
+  void clear() {
+    for (size_t i = 0; i < ends_.size(); ++i) ends_[i] = static_cast<uint32_t>(kStride * i);
+    collected_ = 0;
   }
 
   const Format format_;
   const Layout layout_;
   IndexWalk walk_;
   std::vector<Candidates> candidates_;
-  std::vector<std::vector<uint8_t>> bins_;
+  std::vector<uint8_t> bins_;   // kStride for each context
+  std::vector<uint32_t> ends_;  // in `bins_`, of those that a context has now
+  size_t collected_ = 0;
 };
 
 }  // namespace nnguard

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["make_folder_atomically", "write_all", "write_atomically", "write_bytes"]
+__all__ = ["make_folder_atomically", "write_all", "write_at", "write_atomically", "write_bytes"]
 
 _FLUSH_INTERVAL = 0.02
 
@@ -70,6 +70,14 @@ def write_all(file: BinaryIO, data: bytes | memoryview) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]
+
+
+def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of the data to a position of a file; any number of threads may do so at once."""
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(descriptor, rest, offset)
+        rest, offset = rest[written:], offset + written
 
 
 @contextlib.contextmanager

@@ -52,13 +52,13 @@ class UnitInfo:
         name: Name of the tensor, or kind and position.
         size: Bytes.
         shape: The tensor's shape; None for units that are carried as opaque bytes.
-        quantisation: `URQ` or `TCQ`, `INT` or `RAW_FLOAT`; empty for opaque units.
+        quantization: `URQ` or `TCQ`, `INT` or `RAW_FLOAT`; empty for opaque units.
     """
 
     name: str
     size: int
     shape: tuple[int, ...] | None
-    quantisation: str
+    quantization: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +204,12 @@ def plot_carrier(
         raise ValueError(f"{path}: no picture format has this suffix; png, svg and pdf are some")
     extraction = extract(stream)
     carrier = extraction.header.carriers[0]
-    before, after = decode(extraction.original[carrier.unit]), decode(stream[carrier.unit])
+    before, after = decode(extraction.original[carrier]), decode(stream[carrier])
     # In half steps of the original, which is what indices count once bits are in.
     positions = (2 * before.indices.reshape(-1), after.indices.reshape(-1))
     shown = min(_SHOWN_STEPS, int(np.abs(before.indices).max())) * 2
     farthest = np.abs(positions[1] - positions[0]).max() / 2
-    name = ascii(stream[carrier.unit].name)[1:-1][:80]
+    name = ascii(stream[carrier].name)[1:-1][:80]
     titles = (
         f"{name}: before",
         f"after: {extraction.header.record_size} bytes hidden, "
@@ -259,7 +259,7 @@ def _describe(extraction: Extraction) -> RecordInfo:
             unverified = License.parse(extraction.record).terms.to_json()
     except (VerificationError, FormatError, LicenseError) as error:
         unverified = {"malformed": str(error)}
-    carriers = tuple(original[carrier.unit].name for carrier in header.carriers)
+    carriers = tuple(original[carrier].name for carrier in header.carriers)
     return RecordInfo(
         kind_name(header.kind), header.layer, header.record_size, carriers, unverified
     )

@@ -27,7 +27,6 @@ from nnguard.crypto.keys import Signer, Trust
 from nnguard.licensing.checks import Checks, LicenseLike
 from nnguard.models.pytorch import as_tensor, to_torch
 from nnguard.shards import StreamSet, verify_and_strip_set
-from nnguard.sharing import stays_in_memory
 from nnguard.signing import sign, strip
 from nnguard.stream import Stream, StreamLike, as_stream
 from nnguard.unlocking import IdentityLike, unlock
@@ -86,7 +85,6 @@ def load(
         raise TypeError("there is no license to check")
     if license is not None and identity is not None:
         streams = [_unlocked(path, trust, license, identity, checks, original=original)]
-        workers = workers if executor is not None or stays_in_memory() else 1
     else:
         streams = _verified(path, trust, original=original)
     state: StateDict = {}

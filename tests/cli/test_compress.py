@@ -79,9 +79,9 @@ def laid_out(path: Path) -> list[str]:
         ),
         ("--qp-density 3 --qp -40", {"qp_density": 3, "qp": -40}),
         ("--urq", {"dependent": False}),
-        ("--fast", {"parameter_optimisation": False}),
+        ("--fast", {"parameter_optimization": False}),
         ("--no-row-skipping", {"row_skipping": False}),
-        ("--urq --fast --workers 2", {"dependent": False, "parameter_optimisation": False}),
+        ("--urq --fast --workers 2", {"dependent": False, "parameter_optimization": False}),
     ],
 )
 def test_options_are_the_settings(
@@ -351,7 +351,7 @@ def test_interrupted_work_leaves_nothing(
 
 @linux
 def test_interrupted_decompression_leaves_nothing(large: Path) -> None:
-    settings = nnguard.Settings(dependent=False, parameter_optimisation=False)
+    settings = nnguard.Settings(dependent=False, parameter_optimization=False)
     nnguard.compress(large / "large.safetensors", settings).save(large / "large.nnc")
     before = names(large)
     process = started("decompress", "large.nnc", "-o", "out", "--workers=2", folder=large)

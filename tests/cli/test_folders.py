@@ -312,7 +312,7 @@ def test_index_that_leads_elsewhere(run: Run, folder: Path) -> None:
 def test_options_reach_every_shard(run: Run, folder: Path) -> None:
     assert run("compress model -o a --qp -20 --qp-of 1.weight=-30 --fast").code == 0
     settings = nnguard.Settings(
-        qp=-20, qp_per_tensor={"1.weight": -30}, parameter_optimisation=False
+        qp=-20, qp_per_tensor={"1.weight": -30}, parameter_optimization=False
     )
     nnguard.compress_set("model", "b", settings)
     assert content(folder / "a") == content(folder / "b")

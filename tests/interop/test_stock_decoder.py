@@ -11,7 +11,7 @@ import samples
 import stock
 from nnguard.hiding import candidates, embed, extract
 from nnguard.stream.coding import decode
-from nnguard.stream.quantising import dequantise
+from nnguard.stream.quantizing import dequantize
 
 Signed = Callable[[str], nnguard.Stream]
 
@@ -26,7 +26,7 @@ def test_signed_stream_decodes_to_the_same_weights(name: str, signed: Signed) ->
         if unit.tensor is None:
             continue
         if index in carriers:
-            assert np.array_equal(after[unit.name], dequantise(decode(unit)))
+            assert np.array_equal(after[unit.name], dequantize(decode(unit)))
             assert not np.array_equal(after[unit.name], before[unit.name])
         else:
             assert after[unit.name].dtype == before[unit.name].dtype
@@ -34,12 +34,12 @@ def test_signed_stream_decodes_to_the_same_weights(name: str, signed: Signed) ->
 
 
 @pytest.mark.parametrize("name", ["default", "urq"])
-def test_dequantised_weights_are_those_of_the_stock_decoder(name: str) -> None:
+def test_dequantized_weights_are_those_of_the_stock_decoder(name: str) -> None:
     expected = np.load(samples.FOLDER / f"{name}.decoded.npz")
     checked = 0
     for unit in nnguard.Stream.open(samples.path_of(name)):
         if unit.tensor is not None and unit.tensor.payload_type == samples.FLOAT:
-            assert np.array_equal(dequantise(decode(unit)), expected[unit.name])
+            assert np.array_equal(dequantize(decode(unit)), expected[unit.name])
             checked += 1
     assert checked >= 8
 
@@ -53,7 +53,7 @@ def test_weights_of_carriers_hardly_move(name: str, signed: Signed) -> None:
     for carrier in extraction.header.carriers:
         before = decode(extraction.original[carrier.unit])
         farthest = before.step * (1 if before.header.dependent else 0.5)
-        moved = np.abs(read[before.header.name].reshape(before.header.shape) - dequantise(before))
+        moved = np.abs(read[before.header.name].reshape(before.header.shape) - dequantize(before))
         assert 0 < moved.max() <= farthest * 1.0001
         assert not moved[before.indices == 0].any()
 
@@ -69,8 +69,8 @@ def test_weights_hardly_move_under_six_records(name: str) -> None:
     for index in candidates(stream):
         before, after = decode(stream[index]), decode(marked[index])
         found = read[before.header.name].reshape(before.header.shape)
-        moved = np.abs(found - dequantise(before))
-        assert np.array_equal(found, dequantise(after).reshape(found.shape))
+        moved = np.abs(found - dequantize(before))
+        assert np.array_equal(found, dequantize(after).reshape(found.shape))
         assert np.array_equal(before.indices == 0, found == 0)
         assert moved.max() < before.step * (2 if before.header.dependent else 1)
         changed += bool(moved.any())

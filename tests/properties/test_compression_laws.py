@@ -82,7 +82,7 @@ def cases(draw: st.DrawFn) -> Case:
         "nonweight_qp": draw(parameters.filter(bool)),  # 0 means none to the stock encoder
         "qp_density": density,
         "dependent": draw(st.booleans()),
-        "parameter_optimisation": draw(st.booleans()),
+        "parameter_optimization": draw(st.booleans()),
         "row_skipping": draw(st.booleans()),
         "unary_length": draw(st.integers(1, 256)),
         "scan_order": draw(st.integers(0, 4)),

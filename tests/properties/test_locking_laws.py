@@ -72,7 +72,7 @@ def networks(draw: st.DrawFn) -> Network:
         "nonweight_qp": -60 * (1 << density) // 4,
         "qp_density": density,
         "dependent": draw(st.booleans()),
-        "parameter_optimisation": draw(st.booleans()),
+        "parameter_optimization": draw(st.booleans()),
         "row_skipping": draw(st.booleans()),
         "unary_length_minus1": draw(st.integers(1, 12)),
     }

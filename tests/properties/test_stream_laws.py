@@ -12,7 +12,7 @@ import nnguard
 import stock
 from nnguard.hiding import candidates, embed, extract
 from nnguard.stream.coding import encode, find_settings
-from nnguard.stream.quantising import dequantise
+from nnguard.stream.quantizing import dequantize
 
 
 @dataclass
@@ -46,7 +46,7 @@ def networks(draw: st.DrawFn, *, least: int = 1) -> Network:
         "nonweight_qp": -60 * (1 << density) // 4,
         "qp_density": density,
         "dependent": draw(st.booleans()),
-        "parameter_optimisation": draw(st.booleans()),
+        "parameter_optimization": draw(st.booleans()),
         "row_skipping": draw(st.booleans()),
         "unary_length_minus1": draw(st.integers(0, 12)),
     }
@@ -64,7 +64,7 @@ def test_every_tensor_is_encoded_to_the_same_bytes(network: Network) -> None:
         tensor = find_settings(unit)
         assert tensor is not None, unit.name
         assert encode(tensor) == unit.read()
-        assert np.array_equal(dequantise(tensor), decoded[unit.name])
+        assert np.array_equal(dequantize(tensor), decoded[unit.name])
 
 
 @settings(max_examples=50)

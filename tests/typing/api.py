@@ -84,7 +84,7 @@ def compress(model: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> nnguard
         qp_per_tensor={"conv.weight": -40},
         qp_density=2,
         dependent=False,
-        parameter_optimisation=False,
+        parameter_optimization=False,
         row_skipping=True,
         unary_length=11,
         bit_depth=None,

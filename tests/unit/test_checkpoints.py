@@ -64,10 +64,10 @@ def test_weights_beside_the_state_of_training(
     tmp_path: Path, key: str, state: dict[str, Any]
 ) -> None:
     weight = torch.nn.Parameter(state["conv.weight"].clone())
-    optimiser = torch.optim.Adam([weight])
+    optimizer = torch.optim.Adam([weight])
     weight.sum().backward()
-    optimiser.step()
-    checkpoint = {"epoch": 90, "best": 0.91, "optimizer": optimiser.state_dict(), key: state}
+    optimizer.step()
+    checkpoint = {"epoch": 90, "best": 0.91, "optimizer": optimizer.state_dict(), key: state}
     torch.save(checkpoint, tmp_path / "last.pth")
     check(tmp_path / "last.pth", state)
 

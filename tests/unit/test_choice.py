@@ -9,9 +9,9 @@ import nnguard
 import stock
 from nnguard.locking.choice import Choice, apply, choose, count_weights, tensors_to_touch
 from nnguard.locking.coding import read_all
-from nnguard.stream.coding import QuantisedTensor
+from nnguard.stream.coding import QuantizedTensor
 
-Tensors = dict[int, QuantisedTensor]
+Tensors = dict[int, QuantizedTensor]
 
 KEY = nnguard.ContentKey(bytes(range(32)))
 NONCE = bytes(12)

@@ -16,11 +16,11 @@ from nnguard.stream.coding import (
     encode,
     find_settings,
 )
-from nnguard.stream.quantising import dequantise
+from nnguard.stream.quantizing import dequantize
 from nnguard.stream.units import Unit
 
 
-def quantised(stream: nnguard.Stream) -> list[Unit]:
+def quantized(stream: nnguard.Stream) -> list[Unit]:
     return [
         unit
         for unit in stream
@@ -29,12 +29,12 @@ def quantised(stream: nnguard.Stream) -> list[Unit]:
 
 
 def weight_of(data: bytes) -> Unit:
-    return max(quantised(nnguard.Stream.from_bytes(data)), key=lambda unit: unit.size)
+    return max(quantized(nnguard.Stream.from_bytes(data)), key=lambda unit: unit.size)
 
 
 @pytest.mark.parametrize("name", [*samples.SIGNABLE, *samples.OPAQUE])
 def test_stock_tensors_are_encoded_to_the_same_bytes(name: str) -> None:
-    for unit in quantised(nnguard.Stream.open(samples.path_of(name))):
+    for unit in quantized(nnguard.Stream.open(samples.path_of(name))):
         tensor = find_settings(unit)
         assert tensor is not None, unit.name
         assert encode(tensor) == unit.read()
@@ -43,35 +43,35 @@ def test_stock_tensors_are_encoded_to_the_same_bytes(name: str) -> None:
 @pytest.mark.parametrize("name", ["default", "urq_nopopt", "norowskip", "density3", "bitdepth8"])
 def test_weights_are_those_of_the_stock_decoder(name: str) -> None:
     expected = stock.decode(samples.read(name))
-    for unit in quantised(nnguard.Stream.open(samples.path_of(name))):
-        weights = dequantise(decode(unit))
+    for unit in quantized(nnguard.Stream.open(samples.path_of(name))):
+        weights = dequantize(decode(unit))
         assert weights.dtype == np.float32
         assert np.array_equal(weights, expected[unit.name])
 
 
 @pytest.mark.parametrize("name", ["default", "density3", "qp20"])
 def test_step_is_the_distance_of_weights(name: str) -> None:
-    for unit in quantised(nnguard.Stream.open(samples.path_of(name))):
+    for unit in quantized(nnguard.Stream.open(samples.path_of(name))):
         tensor = decode(unit)
-        assert np.allclose(dequantise(tensor), tensor.indices * tensor.step, rtol=1e-6)
+        assert np.allclose(dequantize(tensor), tensor.indices * tensor.step, rtol=1e-6)
 
 
-@pytest.mark.parametrize("optimised", [True, False])
+@pytest.mark.parametrize("optimized", [True, False])
 @pytest.mark.parametrize("skipping", [True, False])
-def test_settings_are_found(optimised: bool, skipping: bool) -> None:
+def test_settings_are_found(optimized: bool, skipping: bool) -> None:
     array = np.random.default_rng(0).laplace(0, 0.05, (50, 40)).astype(np.float32)
     array[10:20] = 0
     data = stock.encode(
-        {"w": array}, parameter_optimisation=optimised, row_skipping=skipping, qp=-30
+        {"w": array}, parameter_optimization=optimized, row_skipping=skipping, qp=-30
     )
     tensor = find_settings(weight_of(data))
     assert tensor is not None
-    assert (tensor.parameter_optimisation, tensor.row_skipping) == (optimised, skipping)
+    assert (tensor.parameter_optimization, tensor.row_skipping) == (optimized, skipping)
 
 
 def test_tensor_of_another_encoder_has_no_settings() -> None:
     stream = nnguard.Stream.open(samples.path_of("bitdepth8"))
-    assert [find_settings(unit) for unit in quantised(stream) if unit.name == "fc1.weight"] == [
+    assert [find_settings(unit) for unit in quantized(stream) if unit.name == "fc1.weight"] == [
         None
     ]
 
@@ -92,11 +92,11 @@ def test_payload_that_is_missing_is_refused() -> None:
         decode(stream[2])
 
 
-def test_only_quantised_tensors_are_decoded() -> None:
+def test_only_quantized_tensors_are_decoded() -> None:
     stream = nnguard.Stream.from_bytes(samples.small_stream())
     for unit in stream:
-        if unit not in quantised(stream):
-            with pytest.raises(ValueError, match="not a quantised tensor"):
+        if unit not in quantized(stream):
+            with pytest.raises(ValueError, match="not a quantized tensor"):
                 decode(unit)
 
 

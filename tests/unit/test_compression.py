@@ -21,7 +21,7 @@ SOURCE = dict(np.load(samples.FOLDER / "source.npz"))
 STOCK: dict[str, dict[str, Any]] = {
     "default": {},
     "urq": {"dependent": False},
-    "urq_nopopt": {"dependent": False, "parameter_optimisation": False},
+    "urq_nopopt": {"dependent": False, "parameter_optimization": False},
     "norowskip": {"row_skipping": False},
     "qp20": {"qp": -20},
     "qp50_urq": {"qp": -50, "dependent": False},
@@ -54,7 +54,7 @@ def test_parameters_of_single_tensors_are_those_of_the_stock_encoder() -> None:
     assert len(set(chosen.values())) > 3
     settings = nnguard.Settings(qp=-32, qp_per_tensor=chosen)
     assert bytes(nnguard.compress(SOURCE, settings)) == samples.read("optqp")
-    assert stock.encode(SOURCE, qp=-32, optimised_qp=True) == samples.read("optqp")
+    assert stock.encode(SOURCE, qp=-32, optimized_qp=True) == samples.read("optqp")
 
 
 @pytest.mark.parametrize("name", [*STOCK, "optqp", "resnet20.default", "resnet20.urq38"])
@@ -243,7 +243,7 @@ TOOLS = {
     "unknown payload": samples.data_unit("w", payload_type=9),
     "partial data": samples.data_unit("w", partial=True),
     "aggregate": samples.unit(samples.AGG, b"abc"),
-    "empty, quantised": samples.data_unit("w", (0, 5)),
+    "empty, quantized": samples.data_unit("w", (0, 5)),
     "layer parameters": samples.unit(samples.LPS, b"abc") + samples.data_unit("w"),
 }
 

@@ -12,17 +12,17 @@ from nnguard.hiding import candidates, capacity_of, embed, extract, plan_record
 from nnguard.hiding.carriers import capacity, mark, unmark
 from nnguard.hiding.frame import Carrier, FrameHeader, frame_record
 from nnguard.hiding.hqim import MAX_VALUE
-from nnguard.stream.coding import QuantisedTensor, encode, find_settings, qp_range
+from nnguard.stream.coding import QuantizedTensor, encode, find_settings, qp_range
 
 
-def tensor_of(stream: nnguard.Stream, unit: int) -> QuantisedTensor:
+def tensor_of(stream: nnguard.Stream, unit: int) -> QuantizedTensor:
     tensor = find_settings(stream[unit])
     assert tensor is not None
     return tensor
 
 
-def encode_marked(tensor: QuantisedTensor) -> bytes:
-    return encode(replace(tensor, parameter_optimisation=False))
+def encode_marked(tensor: QuantizedTensor) -> bytes:
+    return encode(replace(tensor, parameter_optimization=False))
 
 
 def hide(stream: nnguard.Stream, data: bytes, unit: int) -> nnguard.Stream:
@@ -338,7 +338,7 @@ def test_carrier_in_a_second_encoding_is_refused(wide: nnguard.Stream) -> None:
     primary = candidates(wide)[0]
     tensor = find_settings(stream[primary])
     assert tensor is not None
-    again = stream.replace({primary: encode(replace(tensor, parameter_optimisation=True))})
+    again = stream.replace({primary: encode(replace(tensor, parameter_optimization=True))})
     assert bytes(again) != bytes(stream)
     with pytest.raises(nnguard.VerificationError) as caught:
         extract(again)

@@ -166,7 +166,7 @@ def test_float64_beyond_float32_is_refused(value: float) -> None:
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("dependent", [True, False])
 def test_float16_never_becomes_infinite(sign: int, dependent: bool) -> None:
-    """Quantisation goes beyond its largest number."""
+    """Quantization goes beyond its largest number."""
     array = np.array([[sign * 65504, sign * 60000]], np.float16)
     beyond = 0
     for qp in range(20, 80):
@@ -178,7 +178,7 @@ def test_float16_never_becomes_infinite(sign: int, dependent: bool) -> None:
 
 
 @pytest.mark.parametrize("name", ["bfloat16", "float32", "float64"])
-def test_weights_beyond_what_can_be_quantised_are_refused(name: str) -> None:
+def test_weights_beyond_what_can_be_quantized_are_refused(name: str) -> None:
     array = np.array([[3e38, 1]], DTYPES[name])
     with pytest.raises(nnguard.ModelError, match=r"tensor w has weights up to .*: too large"):
         nnguard.compress({"w": array})

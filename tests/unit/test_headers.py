@@ -38,7 +38,7 @@ def test_header_of_the_stock_encoder() -> None:
 
 
 @pytest.mark.parametrize("dependent", [True, False])
-def test_quantisation_of_the_stock_encoder(dependent: bool) -> None:
+def test_quantization_of_the_stock_encoder(dependent: bool) -> None:
     stream = nnguard.Stream.from_bytes(samples.small_stream(dependent=dependent))
     tensors = [unit.tensor for unit in stream if unit.tensor is not None]
     weights = [tensor for tensor in tensors if len(tensor.shape) > 1]
@@ -84,8 +84,8 @@ def test_number_of_dimensions_has_a_limit(count: int) -> None:
         header_of(samples.data_unit("w", (1,) * count))
 
 
-def test_model_without_quantisation_has_no_quantised_tensors() -> None:
-    units = (samples.start_unit(), samples.model_unit(quantised=False), samples.data_unit("w"))
+def test_model_without_quantization_has_no_quantized_tensors() -> None:
+    units = (samples.start_unit(), samples.model_unit(quantized=False), samples.data_unit("w"))
     stream = nnguard.Stream.from_bytes(b"".join(units))
     assert (stream[2].name, stream[2].tensor) == ("w", None)
 

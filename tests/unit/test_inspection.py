@@ -20,8 +20,8 @@ def test_units_are_described() -> None:
         assert sum(unit.size for unit in found.units) == found.size
         units = {unit.name: unit for unit in found.units}
         assert units["fc1.weight"].shape == (128, 576)
-        assert units["fc1.weight"].quantisation == expected
-        assert (units["MPS[1]"].shape, units["MPS[1]"].quantisation) == (None, "")
+        assert units["fc1.weight"].quantization == expected
+        assert (units["MPS[1]"].shape, units["MPS[1]"].quantization) == (None, "")
         assert (found.records, found.note) == ((), "")
 
 

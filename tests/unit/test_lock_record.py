@@ -31,7 +31,7 @@ def make(unit: int, weights: dict[int, int], *, fitted: bool = False) -> Replace
 
 def same(one: Sequence[Replaced], two: Sequence[Replaced]) -> bool:
     return len(one) == len(two) and all(
-        (a.unit, a.parameter_optimisation) == (b.unit, b.parameter_optimisation)
+        (a.unit, a.parameter_optimization) == (b.unit, b.parameter_optimization)
         and np.array_equal(a.positions, b.positions)
         and np.array_equal(a.values, b.values)
         for a, b in zip(one, two, strict=True)

@@ -8,7 +8,7 @@ import pytest
 import nnguard
 import stock
 from nnguard.locking.scramble import scramble, tensors_to_scramble
-from nnguard.stream.coding import QuantisedTensor, decode, encode
+from nnguard.stream.coding import QuantizedTensor, decode, encode
 
 KEY = nnguard.ContentKey(bytes(32))
 SIZES = {"large": (100, 60), "small": (20, 20), "medium": (50, 30)}
@@ -23,7 +23,7 @@ def stream(request: pytest.FixtureRequest) -> nnguard.Stream:
     return nnguard.Stream.from_bytes(stock.encode(arrays, qp=-20, dependent=request.param))
 
 
-def tensor_of(stream: nnguard.Stream, name: str) -> tuple[int, QuantisedTensor]:
+def tensor_of(stream: nnguard.Stream, name: str) -> tuple[int, QuantizedTensor]:
     index = [unit.name for unit in stream].index(name)
     return index, decode(stream[index])
 

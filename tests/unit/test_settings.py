@@ -18,7 +18,7 @@ RANGES = [
     ("scan_order", 0, 4),
 ]
 FITTING = {"qp": -10, "nonweight_qp": -20}
-"""Quantisation parameters that every density has."""
+"""Quantization parameters that every density has."""
 
 
 @pytest.mark.parametrize(("name", "least", "most"), RANGES)
@@ -46,7 +46,7 @@ def test_values_are_integers(name: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("density", range(8))
-def test_range_of_the_quantisation_parameter_goes_with_the_density(density: int) -> None:
+def test_range_of_the_quantization_parameter_goes_with_the_density(density: int) -> None:
     limit = 32 << density
     for name in ("qp", "nonweight_qp"):
         for value in (-limit, limit - 1):

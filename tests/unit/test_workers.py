@@ -23,7 +23,7 @@ from nnguard.compression import workers
 from nnguard.compression.processes import WorkerProcesses
 from nnguard.compression.workers import make_batches
 
-FAST = nnguard.Settings(qp=-20, dependent=False, parameter_optimisation=False)
+FAST = nnguard.Settings(qp=-20, dependent=False, parameter_optimization=False)
 
 SCRIPT = """
 import sys
@@ -32,7 +32,7 @@ import nnguard
 
 rng = np.random.default_rng(0)
 arrays = {f"w{at}": rng.normal(0, 0.05, (1100, 1000)).astype(np.float32) for at in range(2)}
-settings = nnguard.Settings(qp=-20, dependent=False, parameter_optimisation=False)
+settings = nnguard.Settings(qp=-20, dependent=False, parameter_optimization=False)
 counted = []
 stream = nnguard.compress(arrays, settings, workers=2, progress=counted.append)
 restored = nnguard.decompress(stream, workers=2)
@@ -150,7 +150,7 @@ def test_one_tensor(count: int) -> None:
     arrays = {"w": samples.small_network()["conv.weight"]}
     stream = nnguard.compress(arrays, FAST, workers=count)
     assert bytes(stream) == stock.encode(
-        arrays, qp=-20, dependent=False, parameter_optimisation=False
+        arrays, qp=-20, dependent=False, parameter_optimization=False
     )
     assert same(nnguard.decompress(stream, workers=count), stock.decode(bytes(stream)))
 

@@ -33,20 +33,20 @@ from vectors.toolbox import (
 
 @vector("verifies")
 def urq() -> Made:
-    """Uniform quantisation; one carrier."""
+    """Uniform quantization; one carrier."""
     return signed(small())
 
 
 @vector("verifies")
 def tcq() -> Made:
-    """Trellis-coded quantisation: bins lie four apart, and zeros are few."""
+    """Trellis-coded quantization: bins lie four apart, and zeros are few."""
     return signed(small(dependent=True))
 
 
 @vector("verifies")
-def no_parameter_optimisation() -> Made:
-    """The original carrier was encoded without parameter optimisation, which its entry says."""
-    return signed(small(parameter_optimisation=False))
+def no_parameter_optimization() -> Made:
+    """The original carrier was encoded without parameter optimization, which its entry says."""
+    return signed(small(parameter_optimization=False))
 
 
 @vector("verifies")

@@ -35,9 +35,9 @@ def annotate(header: FrameHeader) -> list[str]:
         (data[8:12], f"record: {header.record_size} bytes"),
     ]
     for carrier in header.carriers:
-        fitted = "with" if carrier.parameter_optimisation else "without"
-        meaning = f"unit {carrier.unit}; original {fitted} parameter optimisation"
-        lines.append((number(carrier.unit << 1 | carrier.parameter_optimisation), meaning))
+        fitted = "with" if carrier.parameter_optimization else "without"
+        meaning = f"unit {carrier.unit}; original {fitted} parameter optimization"
+        lines.append((number(carrier.unit << 1 | carrier.parameter_optimization), meaning))
     lines.append((data[-4:], "checksum of the header"))
     assert b"".join(part for part, _ in lines) == data
     return [f"{part.hex(' '):<13}{meaning}" for part, meaning in lines]

@@ -63,7 +63,7 @@ def lock_tcq() -> Made:
 
 @vector("opens", operation="open")
 def lock_quick() -> Made:
-    """The degraded tensor is encoded without parameter optimisation, the original with it."""
+    """The degraded tensor is encoded without parameter optimization, the original with it."""
     stream = small(dependent=True)
     return opens(locked(stream, quick=True), stream, ["full"])
 

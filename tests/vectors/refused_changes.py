@@ -51,7 +51,7 @@ def localized_change() -> Made:
 
 @vector("VerificationError: parameter set changed", message="changed after it was signed")
 def model_changed() -> Made:
-    """Quantisation parameter of the whole network: all weights are scaled."""
+    """Quantization parameter of the whole network: all weights are scaled."""
     return Made(edit(sign(small()), 1, -3, mask=0x04))
 
 
@@ -125,20 +125,20 @@ def carrier_changed() -> Made:
     "VerificationError: setting of the original is wrong", message="changed after it was signed"
 )
 def wrong_setting() -> Made:
-    """The entry says: no parameter optimisation; header and signature agree with it."""
+    """The entry says: no parameter optimization; header and signature agree with it."""
     stream = small()
     header = header_of(stream)
     (carrier,) = header.carriers
-    carrier = replace(carrier, parameter_optimisation=False)
+    carrier = replace(carrier, parameter_optimization=False)
     return with_header(stream, replace(header, carriers=(carrier,)))
 
 
 @vector("VerificationError: carrier encoded with another setting", message="was changed")
 def carrier_encoded_otherwise() -> Made:
-    """The same weights, with parameter optimisation: another file that decodes alike."""
+    """The same weights, with parameter optimization: another file that decodes alike."""
     stream = sign(small())
     index = carrier_of(stream)
-    tensor = replace(tensor_of(stream, index), parameter_optimisation=True)
+    tensor = replace(tensor_of(stream, index), parameter_optimization=True)
     marked = stream.replace({index: encode(tensor)})
     return Made(bytes(marked), details=(("tensors", [index]),))
 
@@ -148,7 +148,7 @@ def second_carrier_encoded_otherwise() -> Made:
     """The same in a carrier that is listed second."""
     stream = sign(several(2, (30, 50), dependent=False), carriers=2)
     index = extract(stream).header.carriers[1].unit
-    tensor = replace(tensor_of(stream, index), parameter_optimisation=True)
+    tensor = replace(tensor_of(stream, index), parameter_optimization=True)
     marked = stream.replace({index: encode(tensor)})
     return Made(bytes(marked), details=(("tensors", [index]),))
 

@@ -185,7 +185,7 @@ def names_position() -> Made:
 
 @vector("UnlockError: setting of the original is wrong", message="not what was", operation="open")
 def names_wrong_setting() -> Made:
-    """Encoded without parameter optimisation."""
+    """Encoded without parameter optimization."""
     return listed(fitted=0)
 
 

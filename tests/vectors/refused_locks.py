@@ -158,7 +158,7 @@ def lock_moved() -> Made:
     degraded = degrade(stream, chosen, [])
     first = plan(degraded, 3, len(seal(content, b"")))
     (carrier,) = first.carriers
-    second = replace(first, carriers=(replace(carrier, parameter_optimisation=False),))
+    second = replace(first, carriers=(replace(carrier, parameter_optimization=False),))
     sealed_record = seal(content, LOCK_DOMAIN + bytes(first))
     return with_key(place(degraded, second.carriers, frame_record(second, sealed_record)))
 

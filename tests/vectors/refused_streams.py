@@ -252,7 +252,7 @@ def carrier_twice() -> Made:
 
 @vector("NoRecordError: no step is twice that of the tensor", message="holds no record")
 def largest_step() -> Made:
-    """The tensor's quantisation parameter is the largest but three; all else is right."""
+    """The tensor's quantization parameter is the largest but three; all else is right."""
     stream = small()
     header = header_of(stream)
     data = frame_of(stream, header)

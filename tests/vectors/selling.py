@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 import nnguard
 from nnguard.stream import Stream
-from nnguard.stream.coding import QuantisedTensor, encode
+from nnguard.stream.coding import QuantizedTensor, encode
 from second_hpke import hybrid_secret, key_schedule, x25519_secret
 from vectors.toolbox import ISSUED, VENDOR, Made, digest_of, hide, tensor_of, ue
 
@@ -91,7 +91,7 @@ def spread(stream: Stream, unit: int, count: int = 12) -> list[int]:
 
 
 def replaced_entry(
-    tensor: QuantisedTensor, unit: int, positions: Sequence[int], **changes: Any
+    tensor: QuantizedTensor, unit: int, positions: Sequence[int], **changes: Any
 ) -> list[Any]:
     """What a lock says of weights that were replaced; `changes` are fields of it."""
     orders = changes.get("g", 7), changes.get("v", 2)
@@ -102,7 +102,7 @@ def replaced_entry(
         bits += ue(position - last - 1, orders[0])
         bits += ue(2 * value - 1 if value > 0 else -2 * value, orders[1])
         last = position
-    fitted = int(changes.get("fitted", tensor.parameter_optimisation))
+    fitted = int(changes.get("fitted", tensor.parameter_optimization))
     encoded = changes.get("bits", to_bytes(bits))
     return [unit, fitted, changes.get("count", len(positions)), *orders, encoded]
 
@@ -121,7 +121,7 @@ def content_of(
     return [
         digest_of(stream),
         [replaced_entry(tensor_of(stream, u), u, at) for u, at in replaced.items()],
-        [[unit, int(tensor_of(stream, unit).parameter_optimisation)] for unit in scrambled],
+        [[unit, int(tensor_of(stream, unit).parameter_optimization)] for unit in scrambled],
     ]
 
 
@@ -140,7 +140,7 @@ def degrade(
         replaced: Positions in tensors; their weights move four steps outwards.
         scrambled: Tensors.
         key: The content key.
-        quick: Encode without parameter optimisation, as nnguard does with carriers.
+        quick: Encode without parameter optimization, as nnguard does with carriers.
     """
     units = {}
     for unit in {*replaced, *scrambled}:
@@ -155,8 +155,8 @@ def degrade(
             stream_ = cipher.encryptor().update(bytes(flat.size // 8 + 1))
             flipped = np.unpackbits(np.frombuffer(stream_, np.uint8))[: flat.size]
             flat *= 1 - 2 * flipped.astype(np.int32)
-        fitted = tensor.parameter_optimisation and not quick
-        units[unit] = encode(replace(tensor.with_indices(indices), parameter_optimisation=fitted))
+        fitted = tensor.parameter_optimization and not quick
+        units[unit] = encode(replace(tensor.with_indices(indices), parameter_optimization=fitted))
     return stream.replace(units)
 
 

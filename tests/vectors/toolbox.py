@@ -20,7 +20,7 @@ from nnguard.hiding.carriers import capacity, find_header, mark
 from nnguard.hiding.frame import Carrier, FrameHeader, frame_record
 from nnguard.records import model_digest
 from nnguard.stream import Stream
-from nnguard.stream.coding import QuantisedTensor, encode, find_settings
+from nnguard.stream.coding import QuantizedTensor, encode, find_settings
 
 SEEDS = {"vendor": bytes(range(32)), "other": bytes(range(32, 64))}
 KEYS = {
@@ -207,7 +207,7 @@ def plan(stream: Stream, kind: int, size: int, count: int = 1) -> FrameHeader:
     """List the first carriers in order, as many as asked for, which is as many as it takes."""
     tensors = ((at, find_settings(stream[at])) for at in candidates(stream))
     found = [(at, tensor) for at, tensor in tensors if tensor and capacity(tensor) >= _LEAST]
-    carriers = [Carrier(at, tensor.parameter_optimisation) for at, tensor in found[:count]]
+    carriers = [Carrier(at, tensor.parameter_optimization) for at, tensor in found[:count]]
     below = find_header(found[0][1])
     header = FrameHeader(kind, 1 + below.layer if below else 1, size, tuple(carriers))
     needed = 8 * (len(bytes(header)) + size + 4)
@@ -221,7 +221,7 @@ def malformed(**changes: Any) -> Made:
     return Made(bytes(hide(stream, lambda aad: envelope(stream, aad, **changes))))
 
 
-def tensor_of(stream: Stream, index: int) -> QuantisedTensor:
+def tensor_of(stream: Stream, index: int) -> QuantizedTensor:
     tensor = find_settings(stream[index])
     assert tensor is not None
     return tensor
@@ -242,8 +242,8 @@ def place(stream: Stream, carriers: Iterable[Carrier], data: bytes, padding: int
     return stream.replace(units)
 
 
-def encode_marked(tensor: QuantisedTensor) -> bytes:
-    return encode(replace(tensor, parameter_optimisation=False))
+def encode_marked(tensor: QuantizedTensor) -> bytes:
+    return encode(replace(tensor, parameter_optimization=False))
 
 
 def header_of(stream: Stream) -> FrameHeader:

@@ -26,7 +26,7 @@ def add_commands(commands: Any) -> None:
         "compress",
         help="compress a model to an NNCodec stream",
         description="Compress a safetensors file, a PyTorch checkpoint, or a folder of safetensors "
-        "shards with its index. Integers are kept as they are, all else is quantised.",
+        "shards with its index. Integers are kept as they are, all else is quantized.",
         epilog="examples:\n"
         "  nnguard compress model.safetensors -o model.nnc\n"
         "  nnguard compress checkpoint.pth -o model.nnc --qp -32 --urq\n"
@@ -81,7 +81,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=default.qp,
         metavar="N",
-        help="quantisation parameter of weights, lower is finer (%(default)s)",
+        help="quantization parameter of weights, lower is finer (%(default)s)",
     )
     group.add_argument(
         "--nonweight-qp",
@@ -103,15 +103,15 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=default.qp_density,
         metavar="N",
-        help="quantisation parameters an octave, as a power of two (%(default)s)",
+        help="quantization parameters an octave, as a power of two (%(default)s)",
     )
     group.add_argument(
-        "--urq", action="store_true", help="uniform instead of trellis-coded quantisation"
+        "--urq", action="store_true", help="uniform instead of trellis-coded quantization"
     )
     group.add_argument(
         "--fast",
         action="store_true",
-        help="no parameter optimisation: some percent larger, four times as fast",
+        help="no parameter optimization: some percent larger, four times as fast",
     )
     group.add_argument(
         "--no-row-skipping", action="store_true", help="code all-zero rows like all others"
@@ -126,7 +126,7 @@ def _settings_of(options: argparse.Namespace) -> nnguard.Settings:
         qp_per_tensor=dict(options.qp_of),
         qp_density=options.qp_density,
         dependent=not options.urq,
-        parameter_optimisation=not options.fast,
+        parameter_optimization=not options.fast,
         row_skipping=not options.no_row_skipping,
     )
 

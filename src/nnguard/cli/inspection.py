@@ -56,7 +56,7 @@ def _inspect(options: argparse.Namespace) -> None:
     width = max(len(unit.name) for unit in found.units)
     for unit in found.units:
         shape = "" if unit.shape is None else "x".join(map(str, unit.shape))
-        say(f"  {unit.name:<{width}}  {unit.quantisation:<9} {shape:<16} {unit.size:>12,}")
+        say(f"  {unit.name:<{width}}  {unit.quantization:<9} {shape:<16} {unit.size:>12,}")
     for record in found.records:
         say(f"Record {record.layer}: {record.kind} of {record.size:,} bytes, not verified")
         say(f"  in {', '.join(record.carriers)}")

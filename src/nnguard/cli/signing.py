@@ -31,7 +31,7 @@ def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
         "sign",
         help="sign a model inside its own weights",
-        description="Sign a model. The signature travels in the quantised weights; every NNCodec "
+        description="Sign a model. The signature travels in the quantized weights; every NNCodec "
         "decoder reads the signed file.",
         epilog="examples:\n  nnguard sign model.nnc -o release.nnc --key vendor.key \\\n"
         "      --issuer acme.ai --name resnet56 --version 1.0 --meta git=4f2a91c\n"

@@ -10,16 +10,15 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from nnguard.compression.encoding import EncodeJob, encode_jobs, leading_units
 from nnguard.compression.settings import Settings
-from nnguard.compression.workers import Batch, Crew, crew, largest_first, make_batches, run
+from nnguard.compression.workers import Batch, crew, largest_first, make_batches, run
 from nnguard.errors import ModelError
 from nnguard.files import write_all
 from nnguard.models.sources import ModelLike, open_model
-from nnguard.models.tensors import MAX_SIZE, FilePart, InMemory, Tensor, Values
-from nnguard.sharing import SharedFile
+from nnguard.models.tensors import MAX_SIZE, InMemory
 from nnguard.stream import Stream
 from nnguard.stream.formats import write_topology
 from nnguard.stream.headers import MAX_DIMENSIONS
@@ -39,16 +38,15 @@ def compress(
 ) -> Stream:
     """Compress a model to an NNCodec stream.
 
-    Floating-point tensors are quantised; integers and booleans are kept as they are. The stream
+    Floating-point tensors are quantized; integers and booleans are kept as they are. The stream
     tells number formats and scalars, so that `decompress` gives them back; the stock decoder gives
     float32 or int32, and scalars as arrays of one element.
 
     Args:
         model: Names to NumPy arrays or PyTorch tensors, a PyTorch module, or the path of a
             safetensors file or a PyTorch checkpoint. A checkpoint with code in it is refused.
-        settings: How tensors are quantised and coded.
-        workers: Processes that code side by side; as many as there are processors, if None. Small
-            models are coded in this process.
+        settings: How tensors are quantized and coded.
+        workers: Threads that code side by side; as many as there are processors, if None.
         executor: Codes tensors instead, here or on other machines, from `concurrent.futures`, Dask
             and others; tensors are sent to it by value, `workers` at a time.
         spool: Folder for a temporary file that holds the units; in memory, if None.
@@ -78,38 +76,22 @@ def compress(
     batches = largest_first(make_batches([tensor.size for tensor in tensors]))
     with crew(batches, workers, executor) as team, _Spool(leading, spool) as units:
 
-        def prepare(batch: Batch) -> tuple[list[EncodeJob], object]:
-            chosen = [tensors[position] for position in batch.positions]
-            values, kept = _reachable(chosen, team)
-            return [
-                EncodeJob(tensor.name, tensor.type, tensor.shape, where, position, settings)
-                for tensor, where, position in zip(chosen, values, batch.positions, strict=True)
-            ], kept
+        def job(position: int) -> EncodeJob:
+            tensor = tensors[position]
+            values = tensor.values
+            if team.remote:
+                values = InMemory(values.read(0, tensor.size))
+            return EncodeJob(tensor.name, tensor.type, tensor.shape, values, position, settings)
 
-        for batch, coded in run(team, batches, prepare, encode_jobs):
+        def call(batch: Batch) -> tuple[Callable[..., list[bytes]], tuple[Any, ...]]:
+            jobs = [job(position) for position in batch.positions]
+            return encode_jobs, (jobs,) if team.remote else (jobs, team.check)
+
+        for batch, coded in run(team, batches, call):
             units.add(batch.positions[0], coded)
             if progress is not None:
                 progress(sum(tensors[position].nbytes for position in batch.positions))
         return units.gather()
-
-
-def _reachable(tensors: Sequence[Tensor], team: Crew) -> tuple[list[Values], object]:
-    """Return the tensors' values where workers can read them, and what has to live meanwhile."""
-    if team.executor is None:
-        return [tensor.values for tensor in tensors], None
-    if not team.shares_files:
-        return [InMemory(tensor.values.read(0, tensor.size)) for tensor in tensors], None
-    size = sum(tensor.nbytes for tensor in tensors if isinstance(tensor.values, InMemory))
-    shared = SharedFile.in_memory(size) if size else None
-    places: list[Values] = []
-    offset = 0
-    for tensor in tensors:
-        if shared is None or not isinstance(tensor.values, InMemory):
-            places.append(tensor.values)
-            continue
-        places.append(FilePart(shared.path, offset, tensor.type.format.dtype))
-        offset = shared.write(tensor.values.array, offset)
-    return places, shared
 
 
 class _Spool:

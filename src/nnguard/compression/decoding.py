@@ -1,96 +1,107 @@
-"""Decoding one tensor from a unit, in whatever process."""
+"""Decoding one tensor, or some of its rows of blocks, in a thread or in whatever process."""
 
 from __future__ import annotations
 
-import mmap
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from nnguard.errors import FormatError
-from nnguard.models.tensors import Values
-from nnguard.sharing import SharedFile
-from nnguard.stream.coding import Indices, decode_payload, step_size
+from nnguard.stream.coding import Indices, decode_pieces, step_size
 from nnguard.stream.formats import WORD, Array, Format, TensorType
 from nnguard.stream.headers import PayloadType, TensorHeader
-from nnguard.stream.quantising import dequantise_into
+from nnguard.stream.quantizing import dequantize_into
 
-__all__ = ["DecodeJob", "Target", "decode_jobs"]
-
-_LARGE = 1 << 18
-"""Tensors of so many weights are decoded where they go; smaller ones are copied there sooner."""
+__all__ = ["DecodeJob", "decode_job", "decode_values"]
 
 _LARGEST_EXPONENT = 127
 """Of float32."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a tensor's bytes go.
+class Bytes(Protocol):
+    """Bytes of a stream, read when they are needed."""
 
-    Attributes:
-        path: Of a file that is there, all zeros where the tensor goes.
-        offset: Where the tensor begins.
-    """
-
-    path: str
-    offset: int
+    def read(self) -> bytes:
+        """Return them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodeJob:
-    """A tensor to decode.
+    """A tensor to decode, or rows of blocks of one.
 
     Attributes:
         header: Of its unit.
         type: What it was.
-        unit: The unit's bytes.
-        size: How many they are.
-        target: Where to write it; None to return it.
+        unit: The unit, or whatever else has its bytes.
+        offset: Where the unit lies in the stream.
+        block_rows: Only these rows of blocks; None for all.
     """
 
     header: TensorHeader
     type: TensorType
-    unit: Values
-    size: int
-    target: Target | None
+    unit: Bytes
+    offset: int
+    block_rows: range | None = None
 
 
-def decode_jobs(jobs: Sequence[DecodeJob]) -> list[Array | None]:
-    """Decode some tensors.
+def decode_job(
+    job: DecodeJob,
+    deliver: Callable[[int, Array], object],
+    check: Callable[[], object] = lambda: None,
+) -> None:
+    """Decode a tensor piece by piece.
 
-    Returns:
-        For each its values, flat, in the memory form of its format; None if they were written.
+    Args:
+        job: The tensor.
+        deliver: Takes the values from a position on, in the memory form of their format; what it
+            was given is to be believed only when this function has returned.
+        check: Called between pieces; raises to stop the work.
 
     Raises:
-        FormatError: A payload is damaged.
+        FormatError: The payload is damaged.
     """
-    files: dict[str, SharedFile] = {}
-    return [_decode(job, files) for job in jobs]
-
-
-def _decode(job: DecodeJob, files: dict[str, SharedFile]) -> Array | None:
     header, form = job.header, job.type.format
-    payload = job.unit.read(header.payload_offset, job.size)
+    payload = job.unit.read()[header.payload_offset :]
     if header.payload_type == PayloadType.RAW_FLOAT:
-        return _deliver(job, _raw(header, form, payload), files)
-    if job.target is not None and header.size >= _LARGE and form.name in ("float32", "int32"):
-        _decode_in_place(job, payload, job.target)
-        return None
-    indices, qp = decode_payload(header, payload, to_the_end=True)
-    return _deliver(job, _values(header, form, indices, qp), files)
+        deliver(0, _raw(header, form, payload))
+        return
+    weights = np.empty(0, np.float32)
+    offset = job.offset + header.payload_offset
+    for piece, indices, parameters in decode_pieces(
+        header, payload, block_rows=job.block_rows, offset=offset
+    ):
+        check()
+        if header.payload_type == PayloadType.INT:
+            deliver(piece.start, _integers(header, form, indices))
+            continue
+        if weights.size < indices.size:
+            weights = np.empty(indices.size, np.float32)
+        part = weights[: indices.size]
+        dequantize_into(indices, _step(header, parameters.qp), part)
+        deliver(piece.start, form.from_float32(part))
 
 
-def _values(header: TensorHeader, form: Format, indices: Indices, qp: int) -> Array:
-    """Turn indices into values; float32 takes their memory."""
-    if header.payload_type == PayloadType.FLOAT:
-        qp += header.base_qp
-        if qp >> header.qp_density > _LARGEST_EXPONENT:
-            raise FormatError(f"tensor {header.name} has a step beyond float32")
-        weights = dequantise_into(indices, step_size(qp, header.qp_density))
-        return form.from_float32(weights.reshape(-1))
-    values = indices.reshape(-1)
+def decode_values(job: DecodeJob, check: Callable[[], object] = lambda: None) -> tuple[int, Array]:
+    """Decode a tensor, or rows of blocks, to a flat array; see `decode_job`.
+
+    Returns:
+        Where the values begin in the tensor, and the values.
+    """
+    parts: list[tuple[int, Array]] = []
+    decode_job(job, lambda start, values: parts.append((start, values.copy())), check)
+    return parts[0][0], np.concatenate([values for _, values in parts])
+
+
+def _step(header: TensorHeader, qp: int) -> float:
+    qp += header.base_qp
+    if qp >> header.qp_density > _LARGEST_EXPONENT:
+        raise FormatError(f"tensor {header.name} has a step beyond float32")
+    return step_size(qp, header.qp_density)
+
+
+def _integers(header: TensorHeader, form: Format, values: Indices) -> Array:
     low, high = int(values.min()), int(values.max())
     least, most = (0, 1) if form.name == "bool" else _range(form)
     if low < least or high > most:
@@ -103,30 +114,8 @@ def _range(form: Format) -> tuple[int, int]:
     return int(limits.min), int(limits.max)
 
 
-def _decode_in_place(job: DecodeJob, payload: Array, target: Target) -> None:
-    """Decode into the file's pages, so that the tensor takes no memory besides."""
-    start = target.offset % mmap.ALLOCATIONGRANULARITY
-    length = start + job.header.size * WORD
-    file = SharedFile.open_to_write(target.path)
-    pages = mmap.mmap(file.descriptor, length, offset=target.offset - start)
-    file.close()
-    indices = np.frombuffer(pages, np.int32, job.header.size, start).reshape(job.header.shape)
-    _, qp = decode_payload(job.header, payload, indices=indices, to_the_end=True)
-    _values(job.header, job.type.format, indices, qp)
-
-
-def _raw(header: TensorHeader, form: Format, payload: Array) -> Array:
+def _raw(header: TensorHeader, form: Format, payload: bytes) -> Array:
     """Return raw float32, or large integers as they lie in memory."""
     if len(payload) != header.size * WORD:
         raise FormatError(f"payload of tensor {header.name} has the wrong length")
     return np.frombuffer(payload, form.dtype)
-
-
-def _deliver(job: DecodeJob, values: Array, files: dict[str, SharedFile]) -> Array | None:
-    if job.target is None:
-        return values
-    path = job.target.path
-    if path not in files:
-        files[path] = SharedFile.open_to_write(path)
-    files[path].write(values, job.target.offset)
-    return None

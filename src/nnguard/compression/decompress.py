@@ -11,27 +11,26 @@ Nothing here is verified: `nnguard.torch.load` and `nnguard.verify` do that.
 from __future__ import annotations
 
 import math
-import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from nnguard.compression.decoding import DecodeJob, Target, decode_jobs
-from nnguard.compression.workers import Batch, Crew, crew, largest_first, make_batches, run
+from nnguard.compression.decoding import DecodeJob, decode_job, decode_values
+from nnguard.compression.workers import Batch, crew, largest_first, make_batches, run
 from nnguard.errors import FormatError, LimitError
-from nnguard.files import write_atomically
+from nnguard.files import write_at, write_atomically
 from nnguard.models.safetensors import lay_out
-from nnguard.models.tensors import FilePart, InMemory, Values
-from nnguard.sharing import SharedFile
 from nnguard.stream import Stream, StreamLike, as_stream
+from nnguard.stream.coding import piece_ranges
 from nnguard.stream.formats import Array, TensorType, read_topology
 from nnguard.stream.headers import TensorHeader, UnitKind
-from nnguard.stream.source import FileSource
+from nnguard.stream.source import MemorySource
 
 __all__ = [
     "MAX_WEIGHTS",
@@ -50,10 +49,13 @@ MAX_WEIGHTS = 1 << 30
 _MAX_EXTENT = 1 << 59
 """Product of the dimensions of an empty tensor but its zeros, at most: NumPy's own limit."""
 
-_ALIGNMENT = 64
-"""Arrays in shared memory begin at multiples of this."""
+_SHARE = 1 << 20
+"""Weights of a tensor in blocks that are decoded in one go, at least."""
 
 Progress = Callable[[int], object]
+
+Deliver = Callable[[int, int, Array], object]
+"""Takes values: of which tensor, from which position on, and what they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +92,7 @@ def decompress(
 
     Args:
         stream: A stream or the path of one. It is not verified.
-        workers: Processes that decode side by side; as many as there are processors, if None.
-            Small models are decoded in this process.
+        workers: Threads that decode side by side; as many as there are processors, if None.
         executor: Decodes tensors instead, here or on other machines; see `compress`.
         max_weights: Refuse streams with a tensor of more weights than this.
         progress: Called with a number of bytes whenever so many more were decoded.
@@ -127,25 +128,15 @@ def iter_tensors(
     """
     stream = as_stream(stream)
     tensors = coded_tensors(stream, max_weights)
-    batches = _batches(tensors)
-    with crew(batches, workers, executor, decoding=True) as team:
-        units = _Units(stream, team)
-        regions: dict[Batch, _Region] = {}
+    batches = make_batches([tensor.header.size for tensor in tensors])
+    with crew(batches, workers, executor) as team:
 
-        def prepare(batch: Batch) -> tuple[list[DecodeJob], object]:
-            chosen = [tensors[position] for position in batch.positions]
-            targets: Sequence[Target | None] = [None] * len(chosen)
-            if team.executor is not None and team.shares_files:
-                regions[batch] = _Region(chosen)
-                targets = regions[batch].targets
-            pairs = zip(chosen, targets, strict=True)
-            return [units.job(tensor, target) for tensor, target in pairs], units
+        def call(batch: Batch) -> tuple[Callable[..., list[Array]], tuple[Any, ...]]:
+            jobs = [_job(stream, tensors[at], remote=team.remote) for at in batch.positions]
+            return _decode_whole, (jobs,) if team.remote else (jobs, team.check)
 
-        for batch, values in run(team, batches, prepare, decode_jobs, in_order=True):
-            region = regions.pop(batch, None)
-            for index, position in enumerate(batch.positions):
-                flat = values[index] if region is None else region.array(index)
-                assert flat is not None
+        for batch, values in run(team, batches, call, in_order=True):
+            for position, flat in zip(batch.positions, values, strict=True):
                 yield tensors[position].header.name, as_array(tensors[position], flat)
 
 
@@ -186,9 +177,13 @@ def decompress_to_file(
             os.posix_fallocate(file.fileno(), 0, layout.size)  # a full disk shows here
         else:
             os.truncate(file.fileno(), layout.size)
-        place = SharedFile(os.dup(file.fileno()), str(file.name))
-        place.write(layout.header, 0)
-        _decode_into(place, layout.offsets, stream, tensors, workers, executor, progress)
+        write_at(file.fileno(), layout.header, 0)
+
+        def deliver(tensor: int, start: int, values: Array) -> None:
+            offset = layout.offsets[tensor] + start * values.dtype.itemsize
+            write_at(file.fileno(), np.ascontiguousarray(values).view(np.uint8).data, offset)
+
+        _decode(stream, tensors, deliver, workers, executor, progress)
 
     write_atomically(Path(path), write, overwrite=overwrite)
 
@@ -232,19 +227,13 @@ def decode_tensors(
 ) -> list[Array]:
     """Return the values of tensors, flat, in the memory form of their formats."""
     _check_memory(tensors)
-    found: list[Array | None] = [None] * len(tensors)
-    batches = largest_first(_batches(tensors))
-    with crew(batches, workers, executor, decoding=True) as team:
-        in_processes = team.executor is not None and team.shares_files
-        region = _Region(tensors) if in_processes else None
-        prepare = _preparing(
-            _Units(stream, team), tensors, None if region is None else region.targets
-        )
-        for batch, values in run(team, batches, prepare, decode_jobs):
-            for position, flat in zip(batch.positions, values, strict=True):
-                found[position] = flat if region is None else region.array(position)
-            _tell(progress, tensors, batch)
-    return [flat for flat in found if flat is not None]
+    found = [np.empty(math.prod(each.shape), each.type.format.dtype) for each in tensors]
+
+    def deliver(tensor: int, start: int, values: Array) -> None:
+        found[tensor][start : start + values.size] = values
+
+    _decode(stream, tensors, deliver, workers, executor, progress)
+    return found
 
 
 def _check_memory(tensors: Sequence[CodedTensor]) -> None:
@@ -268,86 +257,80 @@ def as_array(tensor: CodedTensor, values: Array) -> Array:
     return values.reshape(tensor.shape)
 
 
-def _decode_into(
-    file: SharedFile,
-    offsets: Sequence[int],
+def _decode(
     stream: Stream,
     tensors: Sequence[CodedTensor],
+    deliver: Deliver,
     workers: int | None,
     executor: Executor | None,
     progress: Progress | None,
 ) -> None:
-    batches = largest_first(_batches(tensors))
-    with crew(batches, workers, executor, decoding=True) as team:
-        targets = [Target(file.path, offset) for offset in offsets] if team.shares_files else None
-        prepare = _preparing(_Units(stream, team), tensors, targets)
-        for batch, values in run(team, batches, prepare, decode_jobs):
-            for position, flat in zip(batch.positions, values, strict=True):
-                if flat is not None:
-                    file.write(flat, offsets[position])
-            _tell(progress, tensors, batch)
+    """Decode tensors, side by side and in any order; large ones in blocks in several parts."""
+    parts = [(at, rows) for at, tensor in enumerate(tensors) for rows in _shares(tensor.header)]
+    sizes = [_weights_in(tensors[at].header, rows) for at, rows in parts]
+    batches = largest_first(make_batches(sizes))
+    with crew(batches, workers, executor) as team:
+
+        def call(batch: Batch) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+            chosen = [parts[position] for position in batch.positions]
+            jobs = [_job(stream, tensors[at], rows, remote=team.remote) for at, rows in chosen]
+            if team.remote:
+                return _decode_remotely, (jobs,)
+            places = [at for at, _ in chosen]
+            return _decode_here, (jobs, places, deliver, team.check)
+
+        for batch, found in run(team, batches, call):
+            if team.remote:
+                for position, (start, values) in zip(batch.positions, found, strict=True):
+                    deliver(parts[position][0], start, values)
+            if progress is not None:
+                progress(sum(_nbytes(tensors, parts[at], sizes[at]) for at in batch.positions))
 
 
-def _preparing(
-    units: _Units, tensors: Sequence[CodedTensor], targets: Sequence[Target] | None
-) -> Callable[[Batch], tuple[list[DecodeJob], object]]:
-    def prepare(batch: Batch) -> tuple[list[DecodeJob], object]:
-        return [
-            units.job(tensors[position], None if targets is None else targets[position])
-            for position in batch.positions
-        ], units
-
-    return prepare
+def _decode_here(
+    jobs: Sequence[DecodeJob],
+    places: Sequence[int],
+    deliver: Deliver,
+    check: Callable[[], object],
+) -> None:
+    for job, place in zip(jobs, places, strict=True):
+        decode_job(job, partial(deliver, place), check)
 
 
-class _Units:
-    """Where workers read the units of a stream: in its file, or in what they are sent."""
-
-    def __init__(self, stream: Stream, team: Crew) -> None:
-        self._stream = stream
-        self._files: dict[int, SharedFile] = {}
-        if team.shares_files:
-            sources = {id(unit.source): unit.source for unit in stream}
-            for key, source in sources.items():
-                if isinstance(source, FileSource):
-                    self._files[key] = SharedFile(os.dup(source.descriptor), "")
-
-    def job(self, tensor: CodedTensor, target: Target | None) -> DecodeJob:
-        """Return the job of decoding a tensor."""
-        unit = self._stream[tensor.unit]
-        file = self._files.get(id(unit.source))
-        where: Values
-        if file is not None and file.path:
-            where = FilePart(file.path, unit.offset, np.dtype(np.uint8))
-        else:
-            where = InMemory(np.frombuffer(unit.read(), np.uint8))
-        return DecodeJob(tensor.header, tensor.type, where, unit.size, target)
+def _decode_remotely(jobs: Sequence[DecodeJob]) -> list[tuple[int, Array]]:
+    return [decode_values(job) for job in jobs]
 
 
-def _batches(tensors: Sequence[CodedTensor]) -> list[Batch]:
-    return make_batches([tensor.header.size for tensor in tensors])
+def _decode_whole(
+    jobs: Sequence[DecodeJob], check: Callable[[], object] = lambda: None
+) -> list[Array]:
+    return [decode_values(job, check)[1] for job in jobs]
 
 
-def _tell(progress: Progress | None, tensors: Sequence[CodedTensor], batch: Batch) -> None:
-    if progress is not None:
-        progress(sum(tensors[position].nbytes for position in batch.positions))
+def _shares(header: TensorHeader) -> list[range | None]:
+    """Split a tensor in blocks for several threads; all others are decoded in one go."""
+    count = header.block_rows
+    if count == 1:
+        return [None]
+    step = max(1, _SHARE // (header.size // count))
+    return [range(start, min(start + step, count)) for start in range(0, count, step)]
 
 
-class _Region:
-    """Memory that workers decode into, and the arrays that it then holds."""
+def _weights_in(header: TensorHeader, block_rows: range | None) -> int:
+    if block_rows is None:
+        return header.size
+    return sum(len(piece) for piece in piece_ranges(header, block_rows))
 
-    def __init__(self, tensors: Sequence[CodedTensor]) -> None:
-        offsets = []
-        end = 0
-        for tensor in tensors:
-            offsets.append(end)
-            end += -(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT
-        self._tensors = tensors
-        self._file = SharedFile.in_memory(max(end, 1))
-        self._pages = mmap.mmap(self._file.descriptor, max(end, 1))
-        self.targets = [Target(self._file.path, offset) for offset in offsets]
 
-    def array(self, index: int) -> Array:
-        """Return the values of a tensor; they keep all of the region's memory alive."""
-        form, size = self._tensors[index].type.format, math.prod(self._tensors[index].shape)
-        return np.frombuffer(self._pages, form.dtype, size, self.targets[index].offset)
+def _nbytes(tensors: Sequence[CodedTensor], part: tuple[int, range | None], weights: int) -> int:
+    tensor = tensors[part[0]]
+    return tensor.nbytes if part[1] is None else weights * tensor.type.format.dtype.itemsize
+
+
+def _job(
+    stream: Stream, tensor: CodedTensor, block_rows: range | None = None, *, remote: bool
+) -> DecodeJob:
+    unit = stream[tensor.unit]
+    if remote:  # by value
+        unit = replace(unit, source=MemorySource(unit.read()), offset=0)
+    return DecodeJob(tensor.header, tensor.type, unit, stream[tensor.unit].offset, block_rows)

@@ -1,20 +1,29 @@
-"""Coding one tensor to a unit, in whatever process.
+"""Coding one tensor to a unit, in a thread or in whatever process.
 
 Law: for the same settings a unit has the bytes that the stock encoder writes, where the stock
-encoder takes the tensor at all.
+encoder takes the tensor and its own decoder reads the result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nnguard.compression.settings import Settings
 from nnguard.errors import ModelError
 from nnguard.models.tensors import Values
-from nnguard.stream.coding import Indices, encode_payload, find_entry_points
+from nnguard.stream.coding import (
+    Indices,
+    Parameters,
+    Pieces,
+    encode_payload,
+    find_zero_rows,
+    piece_ranges,
+    search_start_states,
+    usual_start_states,
+)
 from nnguard.stream.formats import WORD, Array, TensorType
 from nnguard.stream.headers import (
     PayloadType,
@@ -23,14 +32,7 @@ from nnguard.stream.headers import (
     write_model_parameters,
     write_tensor_header,
 )
-from nnguard.stream.quantising import (
-    CHUNK,
-    Weights,
-    fit_qp,
-    index_range,
-    qp_for_range,
-    quantise,
-)
+from nnguard.stream.quantizing import Weights, fit_qp, index_range, qp_for_range, quantize
 from nnguard.stream.units import frame_unit
 
 __all__ = ["EncodeJob", "encode_jobs", "leading_units"]
@@ -62,13 +64,19 @@ class EncodeJob:
     settings: Settings
 
 
-def encode_jobs(jobs: Sequence[EncodeJob]) -> list[bytes]:
+def encode_jobs(
+    jobs: Sequence[EncodeJob], check: Callable[[], object] = lambda: None
+) -> list[bytes]:
     """Return the units of some tensors.
+
+    Args:
+        jobs: The tensors.
+        check: Called between pieces; raises to stop the work.
 
     Raises:
         ModelError: A tensor has NaN, infinity, or numbers that are too large.
     """
-    return [_encode(job) for job in jobs]
+    return [_encode(job, check) for job in jobs]
 
 
 def leading_units(settings: Settings, topology: str) -> bytes:
@@ -82,17 +90,21 @@ def leading_units(settings: Settings, topology: str) -> bytes:
     )
 
 
-def _encode(job: EncodeJob) -> bytes:
+def _encode(job: EncodeJob, check: Callable[[], object]) -> bytes:
     shape = job.shape or (1,)
     if 0 in shape:
-        header = _header(job, PayloadType.RAW_FLOAT, shape)
-        return _unit(header, job.position, b"")
+        return _unit(_header(job, PayloadType.RAW_FLOAT, shape), job.position, b"")
     if job.type.format.is_float:
-        return _encode_floats(job, _header(job, PayloadType.FLOAT, shape))
-    indices = _integers(job, shape)
-    if indices is None:
+        return _encode_floats(job, _header(job, PayloadType.FLOAT, shape), check)
+    header = _header(job, PayloadType.INT, shape)
+    if not _is_int32(job, header):
         return _encode_raw(job, shape)
-    return _code(job, _header(job, PayloadType.INT, shape), indices, 0)
+
+    def integers() -> Iterator[Indices]:
+        for piece in piece_ranges(header):
+            yield job.values.read(piece.start, piece.stop).astype(np.int32)
+
+    return _code(job, header, integers, 0, check)
 
 
 def _header(job: EncodeJob, payload: PayloadType, shape: tuple[int, ...]) -> TensorHeader:
@@ -113,30 +125,31 @@ def _header(job: EncodeJob, payload: PayloadType, shape: tuple[int, ...]) -> Ten
     )
 
 
-def _encode_floats(job: EncodeJob, header: TensorHeader) -> bytes:
+def _encode_floats(job: EncodeJob, header: TensorHeader, check: Callable[[], object]) -> bytes:
     def read(start: int, stop: int) -> Weights:
+        check()
         return job.type.format.to_float32(job.values.read(start, stop))
 
-    extremes = _extremes(job, read, header.size)
+    extremes = _extremes(job, header, read)
     settings, bits = job.settings, job.settings.bit_depth
     if bits is not None:
         weights = read(0, header.size)
         least, most = index_range(weights, bits if len(job.shape) > 1 else max(bits, 8))
         qp = qp_for_range(weights, most, header.qp_density)
-        indices = quantise(header, read, qp)
-        return _code(job, header, indices.clip(least, most, out=indices), qp)
+        clipped = [indices.clip(least, most) for indices in quantize(header, read, qp)()]
+        return _code(job, header, lambda: clipped, qp, check)
     qp = fit_qp(header, extremes, settings.qp_of(job.name, len(job.shape)))
     if qp >= 1 << (5 + header.qp_density):
         largest = float(np.abs(extremes).max())
-        raise ModelError(f"tensor {job.name} has weights up to {largest:g}: too large to quantise")
-    return _code(job, header, quantise(header, read, qp), qp)
+        raise ModelError(f"tensor {job.name} has weights up to {largest:g}: too large to quantize")
+    return _code(job, header, quantize(header, read, qp), qp, check)
 
 
-def _extremes(job: EncodeJob, read: Callable[[int, int], Weights], size: int) -> Weights:
+def _extremes(job: EncodeJob, header: TensorHeader, read: Callable[[int, int], Weights]) -> Weights:
     """Return the least and the largest weight, once all are known to be finite."""
     extremes = np.array([np.inf, -np.inf], np.float32)
-    for start in range(0, size, CHUNK):
-        weights = read(start, min(start + CHUNK, size))
+    for piece in piece_ranges(header):
+        weights = read(piece.start, piece.stop)
         low, high = weights.min(), weights.max()
         if not (np.isfinite(low) and np.isfinite(high)):
             raise _not_finite(job, weights)
@@ -151,16 +164,13 @@ def _not_finite(job: EncodeJob, weights: Weights) -> ModelError:
     return ModelError(f"tensor {job.name} has {what}")
 
 
-def _integers(job: EncodeJob, shape: tuple[int, ...]) -> Indices | None:
-    """Return the values of an integer tensor, or None where the coder cannot hold them."""
-    size = int(np.prod(shape))
-    indices = np.empty(size, np.int32)
-    for start in range(0, size, CHUNK):
-        part = job.values.read(start, min(start + CHUNK, size))
+def _is_int32(job: EncodeJob, header: TensorHeader) -> bool:
+    """Tell whether the coder can hold the values of an integer tensor."""
+    for piece in piece_ranges(header):
+        part = job.values.read(piece.start, piece.stop)
         if int(part.max()) > _INT32.max or int(part.min()) < _INT32.min:
-            return None
-        indices[start : start + CHUNK] = part
-    return indices.reshape(shape)
+            return False
+    return True
 
 
 def _encode_raw(job: EncodeJob, shape: tuple[int, ...]) -> bytes:
@@ -168,23 +178,29 @@ def _encode_raw(job: EncodeJob, shape: tuple[int, ...]) -> bytes:
     values: Array = job.values.read(0, int(np.prod(shape)))
     words = values.dtype.itemsize // WORD
     raw_shape = shape if words == 1 else (*shape, words)
-    header = _header(job, PayloadType.RAW_FLOAT, raw_shape)
-    return _unit(header, job.position, values.tobytes())
+    return _unit(_header(job, PayloadType.RAW_FLOAT, raw_shape), job.position, values.tobytes())
 
 
-def _code(job: EncodeJob, header: TensorHeader, indices: Indices, qp: int) -> bytes:
-    payload = encode_payload(
-        header,
-        indices,
-        qp,
-        row_skipping=job.settings.row_skipping,
-        parameter_optimisation=job.settings.parameter_optimisation,
-    )
-    return _unit(header, job.position, payload, find_entry_points(header, payload))
-
-
-def _unit(
-    header: TensorHeader, position: int, payload: bytes, entry_points: Sequence[int] = ()
+def _code(
+    job: EncodeJob, header: TensorHeader, pieces: Pieces, qp: int, check: Callable[[], object]
 ) -> bytes:
-    fields = write_tensor_header(header, position, entry_points)
+    def checked() -> Iterator[Indices]:
+        for indices in pieces():
+            check()
+            yield indices
+
+    skipped = find_zero_rows(header, checked()) if job.settings.row_skipping else b""
+    if header.dependent and header.scan_order and 1 in skipped:
+        skipped = b""  # the stock coder does not read its own streams of this kind
+    if job.settings.parameter_optimization:
+        states = search_start_states(header, checked(), skipped)
+    else:
+        states = usual_start_states(header)
+    parameters = Parameters(qp, states, skipped)
+    payload, entry_points = encode_payload(header, checked(), parameters)
+    return _unit(replace(header, entry_points=entry_points), job.position, payload)
+
+
+def _unit(header: TensorHeader, position: int, payload: bytes) -> bytes:
+    fields = write_tensor_header(header, position)
     return frame_unit(bytes([UnitKind.NDU << 2 | _INDEPENDENT]) + fields + payload)

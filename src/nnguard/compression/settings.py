@@ -1,4 +1,4 @@
-"""How tensors are quantised and coded, in the standard's terms."""
+"""How tensors are quantized and coded, in the standard's terms."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ class Settings:
     """How a model is compressed. The same settings give the stock encoder's bytes.
 
     Attributes:
-        qp: Quantisation parameter of tensors with two or more dimensions. Each step of
+        qp: Quantization parameter of tensors with two or more dimensions. Each step of
             `2**qp_density` halves or doubles the step size; lower is finer.
-        nonweight_qp: Quantisation parameter of all other floating-point tensors: biases, norms.
-        qp_per_tensor: Names to quantisation parameters that go before these two.
-        qp_density: Quantisation parameters an octave, as a power of two (0 to 7).
-        dependent: Trellis-coded quantisation (TCQ), finer for the same size; otherwise uniform
+        nonweight_qp: Quantization parameter of all other floating-point tensors: biases, norms.
+        qp_per_tensor: Names to quantization parameters that go before these two.
+        qp_density: Quantization parameters an octave, as a power of two (0 to 7).
+        dependent: Trellis-coded quantization (TCQ), finer for the same size; otherwise uniform
             (URQ), faster.
-        parameter_optimisation: Fit the coder's initial states to each tensor: some percent of
+        parameter_optimization: Fit the coder's initial states to each tensor: some percent of
             size for four times the time.
         row_skipping: Flag all-zero rows instead of coding them.
         unary_length: Greater-than flags of the binarisation (1 to 256).
-        bit_depth: Choose each tensor's quantisation parameter so that its indices are integers of
+        bit_depth: Choose each tensor's quantization parameter so that its indices are integers of
             so many bits (2 to 16), unsigned where no weight is negative; the largest 0.05 % are
             cut off. Goes before all other parameters. With TCQ the cut spoils what follows in the
             tensor, in the stock encoder too: set `dependent=False` with it.
@@ -43,7 +43,7 @@ class Settings:
     qp_per_tensor: Mapping[str, int] = EMPTY
     qp_density: int = 2
     dependent: bool = True
-    parameter_optimisation: bool = True
+    parameter_optimization: bool = True
     row_skipping: bool = True
     unary_length: int = 11
     bit_depth: int | None = None
@@ -63,11 +63,11 @@ class Settings:
         _check_range("scan_order", self.scan_order, 0, 4)
 
     def qp_of(self, name: str, dimensions: int) -> int:
-        """Return the quantisation parameter of a tensor."""
+        """Return the quantization parameter of a tensor."""
         return self.qp_per_tensor.get(name, self.qp if dimensions > 1 else self.nonweight_qp)
 
     def check_names(self, names: Collection[str]) -> None:
-        """Refuse quantisation parameters for tensors that are not there.
+        """Refuse quantization parameters for tensors that are not there.
 
         Raises:
             ValueError: There are some.

@@ -1,12 +1,14 @@
-"""Where tensors are coded: in this process, in worker processes, or in an executor of the caller's.
+"""Where tensors are coded: by threads of this process, or in an executor of the caller's.
 
-The extension holds the interpreter's lock while it codes, so only processes run side by side.
+The coder works without the interpreter's lock, so threads run side by side. They are asked between
+pieces of a tensor whether to go on, and so stop soon after whoever waits for them does.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import (
@@ -15,25 +17,21 @@ from concurrent.futures import (
     CancelledError,
     Executor,
     Future,
+    ThreadPoolExecutor,
     wait,
 )
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from nnguard.compression.processes import WorkerProcesses
 from nnguard.errors import WorkerError
 
 __all__ = ["Batch", "Crew", "crew", "largest_first", "make_batches", "run"]
 
-_Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
 
 _BATCH = 1 << 18
-"""Weights of a batch: small tensors go to a worker together."""
-
-_WORTH_WORKERS = 1 << 21
-"""Models of fewer weights are encoded sooner than workers start, twice as many are decoded so."""
+"""Weights of a batch: small tensors are coded together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,75 +72,80 @@ def largest_first(batches: Sequence[Batch]) -> list[Batch]:
     return sorted(batches, key=lambda batch: -batch.size)
 
 
+class _StoppedError(Exception):
+    """The work is no longer wanted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Crew:
     """Who codes.
 
     Attributes:
-        executor: Runs the work; None for this process.
+        executor: Runs the work; None for the calling thread.
         in_flight: Batches that are handed out at a time.
-        shares_files: Workers run on this machine and open its files.
+        remote: The executor may be on another machine; work and results are sent by value.
+        check: Raises where the work is no longer wanted; for threads.
     """
 
     executor: Executor | None
     in_flight: int
-    shares_files: bool
+    remote: bool
+    check: Callable[[], object]
 
 
 @contextmanager
 def crew(
-    batches: Sequence[Batch],
-    workers: int | None,
-    executor: Executor | None,
-    *,
-    decoding: bool = False,
+    batches: Sequence[Batch], workers: int | None, executor: Executor | None
 ) -> Iterator[Crew]:
     """Give the workers that were asked for, and see to it that none is left behind.
 
     Args:
         batches: What there is to do.
-        workers: Processes to start, at most; with an executor, batches to hand out at a time. As
-            many as there are processors, if None.
-        executor: Does the work instead of processes that are started here.
-        decoding: It is to decode, which is quicker than to encode.
+        workers: Threads, at most; with an executor, batches to hand out at a time. As many as there
+            are processors, if None.
+        executor: Does the work instead of threads.
 
     Raises:
         ValueError: There are to be fewer than one worker.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}; there has to be one at least")
+    stop = threading.Event()
+
+    def check() -> None:
+        if stop.is_set():
+            raise _StoppedError
+
     if executor is not None:
-        yield Crew(executor, workers or 2 * _processors(), shares_files=False)
+        yield Crew(executor, workers or 2 * _processors(), remote=True, check=check)
         return
     wanted = min(workers or _processors(), len(batches))
-    if wanted <= 1 or sum(batch.size for batch in batches) < _WORTH_WORKERS << decoding:
-        yield Crew(None, 1, shares_files=True)
+    if wanted <= 1:
+        yield Crew(None, 1, remote=False, check=check)
         return
-    pool = WorkerProcesses(wanted)
-    finished = False
+    pool = ThreadPoolExecutor(wanted, thread_name_prefix="nnguard")
     try:
-        yield Crew(pool, wanted + 1, shares_files=True)
-        finished = True
+        yield Crew(pool, wanted + 1, remote=False, check=check)
+    except BaseException:
+        stop.set()
+        raise
     finally:
-        pool.shutdown(cancel_futures=not finished)
+        pool.shutdown(cancel_futures=True)
 
 
 def run(
     team: Crew,
     batches: Sequence[Batch],
-    prepare: Callable[[Batch], tuple[list[_Job], object]],
-    work: Callable[[list[_Job]], list[_Result]],
+    call: Callable[[Batch], tuple[Callable[..., _Result], tuple[Any, ...]]],
     *,
     in_order: bool = False,
-) -> Iterator[tuple[Batch, list[_Result]]]:
+) -> Iterator[tuple[Batch, _Result]]:
     """Do the work on all batches; yield results as they come.
 
     Args:
         team: Who does it.
         batches: In the order in which they are begun.
-        prepare: Makes a batch's jobs just before they are handed out, and whatever has to live
-            until they are done.
-        work: Does some jobs.
+        call: Makes the function and the arguments for a batch, just before it is handed out.
         in_order: Yield results in the order of the batches.
 
     Raises:
@@ -150,16 +153,15 @@ def run(
     """
     if team.executor is None:
         for batch in batches:
-            jobs, _kept = prepare(batch)
-            yield batch, work(jobs)
+            work, arguments = call(batch)
+            yield batch, work(*arguments)
         return
     waiting = iter(batches)
-    running: dict[Future[list[_Result]], tuple[Batch, object]] = {}
+    running: dict[Future[_Result], Batch] = {}
     try:
         while True:
             for batch in itertools.islice(waiting, team.in_flight - len(running)):
-                jobs, kept = prepare(batch)
-                running[_submit(team.executor, work, jobs)] = batch, kept
+                running[_submit(team.executor, *call(batch))] = batch
             if not running:
                 return
             if in_order:
@@ -167,28 +169,27 @@ def run(
             else:
                 future = next(iter(wait(running, return_when=FIRST_COMPLETED).done))
             result = _result(future)
-            batch, _kept = running.pop(future)
-            yield batch, result
+            yield running.pop(future), result
     finally:
         for future in running:
             future.cancel()
 
 
 def _submit(
-    executor: Executor, work: Callable[[list[_Job]], list[_Result]], jobs: list[_Job]
-) -> Future[list[_Result]]:
+    executor: Executor, work: Callable[..., _Result], arguments: tuple[Any, ...]
+) -> Future[_Result]:
     try:
-        return executor.submit(_do, work, jobs, uuid.uuid4().hex)
+        return executor.submit(_do, work, arguments, uuid.uuid4().hex)
     except BrokenExecutor as error:
         raise _death() from error
 
 
-def _do(work: Callable[[list[_Job]], list[_Result]], jobs: list[_Job], _name: str) -> list[_Result]:
+def _do(work: Callable[..., _Result], arguments: tuple[Any, ...], _name: str) -> _Result:
     """Do the work; with a name of its own, Dask does not take it for work that was cancelled."""
-    return work(jobs)
+    return work(*arguments)
 
 
-def _result(future: Future[list[_Result]]) -> list[_Result]:
+def _result(future: Future[_Result]) -> _Result:
     try:
         return future.result()
     except (BrokenExecutor, CancelledError) as error:
@@ -197,7 +198,7 @@ def _result(future: Future[list[_Result]]) -> list[_Result]:
 
 def _death() -> WorkerError:
     return WorkerError(
-        "a worker process died while it coded a tensor",
+        "a worker died while it coded a tensor",
         hint="out of memory, perhaps: try fewer workers",
     )
 

@@ -6,15 +6,14 @@ primary carrier without being told (`docs/SPEC.md`, section 3).
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from nnguard.hiding import hqim
 from nnguard.hiding.frame import FrameHeader, parse_header
 from nnguard.stream import Stream, Unit
-from nnguard.stream.coding import MAX_WEIGHTS, QuantisedTensor, qp_range
+from nnguard.stream.coding import QuantizedTensor, qp_range
 from nnguard.stream.headers import PayloadType
 
 __all__ = [
+    "MAX_WEIGHTS",
     "can_carry",
     "candidates",
     "capacity",
@@ -26,8 +25,9 @@ __all__ = [
 ]
 
 _PRIMARY_CANDIDATES = 8
-_PRIMARY_WEIGHTS = 1 << 25
-"""What a reader looks at before it says that there is no header: tensors, and weights in all."""
+_PRIMARY_WEIGHTS = 1 << 20
+"""What a reader looks at before it says that there is no header: tensors, and weights in all. The
+first tensor counts in any case."""
 
 _BEST_SIZE = 1 << 11
 """Weights of the best primary carrier: room for a signature and not much more, so that the file
@@ -35,12 +35,20 @@ hardly grows and a reader decodes next to nothing."""
 
 _MIN_SIZE = 1 << 8
 
+MAX_WEIGHTS = 1 << 28
+"""Weights of a carrier, at most."""
+
+_DENSE = 1 << 20
+_WEIGHTS_PER_BYTE = 32
+"""A carrier of more than `_DENSE` weights has no more than this for each byte of its unit, so that
+what a reader decodes follows from what it was given."""
+
 
 def candidates(stream: Stream) -> list[int]:
     """Return the positions of the units that may carry bits, the best primary carrier first.
 
-    These are quantised tensors of two dimensions or more. They are ordered by how many times
-    larger or smaller than 2,048 weights they are; equals in the order of the stream.
+    They are ordered by how many times larger or smaller than 2,048 weights they are; equals in the
+    order of the stream.
     """
 
     def distance(index: int) -> float:
@@ -52,13 +60,11 @@ def candidates(stream: Stream) -> list[int]:
 
 
 def can_carry(unit: Unit) -> bool:
-    """Tell from a unit's header whether it may carry bits."""
-    return (
-        unit.tensor is not None
-        and unit.tensor.payload_type == PayloadType.FLOAT
-        and len(unit.tensor.shape) > 1
-        and _MIN_SIZE <= unit.tensor.size <= MAX_WEIGHTS
-    )
+    """Tell from a unit's header and size whether it may carry bits."""
+    if unit.tensor is None or unit.tensor.payload_type != PayloadType.FLOAT:
+        return False
+    size = unit.tensor.size
+    return _MIN_SIZE <= size <= max(_DENSE, min(MAX_WEIGHTS, _WEIGHTS_PER_BYTE * unit.size))
 
 
 def primary_candidates(stream: Stream) -> list[int]:
@@ -80,13 +86,13 @@ def weights_in(stream: Stream, index: int) -> int:
     return tensor.size
 
 
-def capacity(tensor: QuantisedTensor) -> int:
+def capacity(tensor: QuantizedTensor) -> int:
     """Return how many bits a tensor holds; none where its step cannot be halved."""
     usable = _can_be_halved(tensor) and hqim.fits(tensor.indices)
     return hqim.capacity(tensor.indices) if usable else 0
 
 
-def mark(tensor: QuantisedTensor, bits: hqim.Bits) -> QuantisedTensor:
+def mark(tensor: QuantizedTensor, bits: hqim.Bits) -> QuantizedTensor:
     """Return a tensor with half the step and bits in it.
 
     Raises:
@@ -95,10 +101,10 @@ def mark(tensor: QuantisedTensor, bits: hqim.Bits) -> QuantisedTensor:
     if not _can_be_halved(tensor):
         raise ValueError(f"no step is half that of tensor {tensor.header.name}")
     indices = hqim.embed(tensor.indices, bits, dependent=tensor.header.dependent)
-    return replace(tensor.with_indices(indices), qp=tensor.qp - _octave(tensor))
+    return tensor.with_indices(indices).with_qp(tensor.qp - _octave(tensor))
 
 
-def unmark(tensor: QuantisedTensor) -> tuple[hqim.Bits, QuantisedTensor]:
+def unmark(tensor: QuantizedTensor) -> tuple[hqim.Bits, QuantizedTensor]:
     """Return the bits in a tensor and the tensor without them; arbitrary for one without bits.
 
     Raises:
@@ -108,10 +114,10 @@ def unmark(tensor: QuantisedTensor) -> tuple[hqim.Bits, QuantisedTensor]:
     if qp > qp_range(tensor.header.qp_density)[1]:
         raise ValueError(f"no step is twice that of tensor {tensor.header.name}")
     bits, indices = hqim.extract(tensor.indices, dependent=tensor.header.dependent)
-    return bits, replace(tensor.with_indices(indices), qp=qp)
+    return bits, tensor.with_indices(indices).with_qp(qp)
 
 
-def find_header(tensor: QuantisedTensor) -> FrameHeader | None:
+def find_header(tensor: QuantizedTensor) -> FrameHeader | None:
     """Find the header of the outermost record in a tensor, if it is a primary carrier."""
     try:
         bits, _ = unmark(tensor)
@@ -120,10 +126,10 @@ def find_header(tensor: QuantisedTensor) -> FrameHeader | None:
     return parse_header(hqim.whole_bytes(bits))
 
 
-def _can_be_halved(tensor: QuantisedTensor) -> bool:
+def _can_be_halved(tensor: QuantizedTensor) -> bool:
     return tensor.qp - _octave(tensor) >= qp_range(tensor.header.qp_density)[0]
 
 
-def _octave(tensor: QuantisedTensor) -> int:
-    """Return by how much the quantisation parameter falls where the step halves."""
+def _octave(tensor: QuantizedTensor) -> int:
+    """Return by how much the quantization parameter falls where the step halves."""
     return 1 << tensor.header.qp_density

@@ -30,14 +30,14 @@ from nnguard.hiding.carriers import (
     primary_candidates,
     weights_in,
 )
-from nnguard.hiding.frame import Carrier, FrameHeader, frame_record, unframe_record
-from nnguard.stream import Stream
-from nnguard.stream.coding import QuantisedTensor, decode, encode, find_settings
+from nnguard.hiding.frame import FrameHeader, frame_record, unframe_record
+from nnguard.stream import Stream, coding
+from nnguard.stream.coding import QuantizedTensor, encode
 
 __all__ = ["Extraction", "Plan", "capacity_of", "embed", "extract", "plan_record"]
 
-MAX_WEIGHTS_IN_ALL = 1 << 26
-"""Weights of all carriers of a record, at most; they are decoded and encoded twice."""
+MAX_WEIGHTS_IN_ALL = carrying.MAX_WEIGHTS
+"""Weights of all carriers of a record, at most; a reader decodes and encodes them."""
 
 _CHECKSUM_SIZE = 4
 
@@ -53,11 +53,12 @@ class Plan:
 
     stream: Stream
     header: FrameHeader
-    _tensors: tuple[QuantisedTensor, ...]
+    _tensors: tuple[QuantizedTensor, ...]
 
-    def onto(self, stream: Stream) -> Plan:
-        """Return the plan for a stream that differs only in units that carry nothing of it."""
-        return replace(self, stream=stream)
+    @property
+    def weights(self) -> int:
+        """Weights of all tensors that hold bits; every reader decodes them."""
+        return sum(tensor.indices.size for tensor in self._tensors)
 
     def embed(self, record: bytes) -> Stream:
         """Return the stream with the record in it.
@@ -69,7 +70,7 @@ class Plan:
         units: dict[int, bytes] = {}
         for carrier, tensor in zip(self.header.carriers, self._tensors, strict=True):
             places = carrying.capacity(tensor)
-            units[carrier.unit] = _encode_marked(carrying.mark(tensor, bits[:places]))
+            units[carrier] = encode(carrying.mark(tensor, bits[:places]))
             bits = bits[places:]
         marked_stream = self.stream.replace(units)
         before = {index: self.stream[index].read() for index in units}
@@ -127,11 +128,12 @@ def plan_record(stream: Stream, kind: int, size: int) -> Plan:
         LimitError: The stream holds too many records, or the record is too large.
     """
     for primary in primary_candidates(stream):
-        tensor = find_settings(stream[primary])
-        if tensor is None:
+        try:
+            tensor = _decode(stream, primary)
+        except FormatError:
             continue
         below = find_header(tensor)
-        if below is not None and below.carriers[0].unit != primary:
+        if below is not None and below.carriers[0] != primary:
             below = None
         header = FrameHeader(kind, 1 if below is None else 1 + below.layer, size, ())
         for choose in (_best, _largest):  # few weights; if these are too many tensors to list, few
@@ -168,9 +170,8 @@ def extract(stream: Stream) -> Extraction:
     bits: list[hqim.Bits] = []
     restored: dict[int, bytes] = {}
     for carrier in header.carriers:
-        tensor = primary if carrier is header.carriers[0] else decode(stream[carrier.unit])
-        tensor = replace(tensor, parameter_optimisation=carrier.parameter_optimisation)
-        found, restored[carrier.unit] = _take_out(stream, carrier, tensor)
+        tensor = primary if carrier == header.carriers[0] else _decode(stream, carrier)
+        found, restored[carrier] = _take_out(tensor)
         bits.append(found)
     hidden = np.concatenate(bits)
     record = unframe_record(header, hqim.whole_bytes(hidden))
@@ -181,15 +182,19 @@ def extract(stream: Stream) -> Extraction:
 
 def capacity_of(stream: Stream, index: int) -> int:
     """Return the bits that the unit at a position can hold; 0 for no carrier."""
-    tensor = find_settings(stream[index]) if can_carry(stream[index]) else None
-    return 0 if tensor is None else carrying.capacity(tensor)
+    if not can_carry(stream[index]):
+        return 0
+    try:
+        return carrying.capacity(_decode(stream, index))
+    except FormatError:
+        return 0
 
 
 def _plan_from(
     stream: Stream,
     header: FrameHeader,
     primary: int,
-    tensor: QuantisedTensor,
+    tensor: QuantizedTensor,
     choose: Callable[[Sequence[tuple[int, int]], int], int],
 ) -> Plan | None:
     """Add carriers to a header until the record fits; None where the header does not.
@@ -202,8 +207,7 @@ def _plan_from(
     weights = tensor.indices.size
     others = sorted((weights_in(stream, i), i) for i in candidates(stream) if i != primary)
     while True:
-        listed = (Carrier(i, each.parameter_optimisation) for i, each in chosen.items())
-        header = replace(header, carriers=tuple(listed))
+        header = replace(header, carriers=tuple(chosen))
         header_bits = 8 * len(bytes(header))
         needed = header_bits + 8 * (header.record_size + _CHECKSUM_SIZE)
         if header_bits > in_primary:
@@ -216,9 +220,11 @@ def _plan_from(
         weights += size
         if weights > MAX_WEIGHTS_IN_ALL:
             raise _too_large(needed, room)
-        another = find_settings(stream[index])
-        more = 0 if another is None else carrying.capacity(another)
-        if another is not None and more:
+        try:
+            another = _decode(stream, index)
+        except FormatError:
+            continue
+        if more := carrying.capacity(another):
             chosen[index] = another
             room += more
 
@@ -253,23 +259,22 @@ def _too_large(needed: int, room: int) -> CapacityError:
     )
 
 
-def _locate(stream: Stream) -> tuple[FrameHeader, QuantisedTensor]:
+def _locate(stream: Stream) -> tuple[FrameHeader, QuantizedTensor]:
     """Find the primary carrier and the header of the outermost record in it."""
-    order = primary_candidates(stream)
-    for index in order:
+    damage: FormatError | None = None
+    for number, index in enumerate(primary_candidates(stream)):
         try:
-            tensor = decode(stream[index])
-        except FormatError:
+            tensor = _decode(stream, index)
+        except FormatError as error:
+            if number == 0:
+                damage = error
             continue
         header = find_header(tensor)
-        if header is not None and header.carriers[0].unit == index:
+        if header is not None and header.carriers[0] == index:
             return header, tensor
-    if order and find_settings(stream[order[0]]) is None:
-        raise FormatError(
-            f"no record, and tensor {stream[order[0]].name}, which would hold one, is damaged "
-            "or was written by an encoder that nnguard does not know",
-            offset=sum(unit.size for unit in stream.units[: order[0]]),
-        )
+    if damage is not None:
+        damage.hint = "no record was found; it would lie in this tensor"
+        raise damage
     raise NoRecordError("the stream holds no record")
 
 
@@ -277,31 +282,31 @@ def _check_carriers(stream: Stream, header: FrameHeader) -> None:
     """Refuse a header that lists what cannot be, before anything is done about it."""
     weights = 0
     for carrier in header.carriers:
-        if carrier.unit >= len(stream) or not can_carry(stream[carrier.unit]):
+        if carrier >= len(stream) or not can_carry(stream[carrier]):
             raise VerificationError("the header of the hidden record does not fit the stream")
-        weights += weights_in(stream, carrier.unit)
+        weights += weights_in(stream, carrier)
     if weights > MAX_WEIGHTS_IN_ALL:
         raise LimitError(f"the record lies in {weights} weights; limit {MAX_WEIGHTS_IN_ALL}")
 
 
-def _take_out(stream: Stream, carrier: Carrier, tensor: QuantisedTensor) -> tuple[hqim.Bits, bytes]:
-    """Take the bits out of one carrier: all its places, and its unit's original bytes."""
-    unit = stream[carrier.unit]
+def _decode(stream: Stream, index: int) -> QuantizedTensor:
+    return coding.decode(stream[index], max_weights=carrying.MAX_WEIGHTS)
+
+
+def _take_out(tensor: QuantizedTensor) -> tuple[hqim.Bits, bytes]:
+    """Take the bits out of one carrier: all its places, and its unit's original bytes.
+
+    A payload has one form only for what it decodes to, so comparing indices is enough to know that
+    the unit is the one that embedding makes.
+    """
+    name = tensor.header.name
     try:
         bits, original = carrying.unmark(tensor)
-        if _encode_marked(carrying.mark(original, bits)) == unit.read():
+        if np.array_equal(carrying.mark(original, bits).indices, tensor.indices):
             return bits, encode(original)
     except ValueError:
         pass
-    raise VerificationError(f"tensor {unit.name} was changed", tensors=[unit.name])
-
-
-def _encode_marked(tensor: QuantisedTensor) -> bytes:
-    """Encode a tensor that holds bits: without parameter optimisation, which is three times faster.
-
-    Every reader does this to make sure that the unit has the one form that is valid.
-    """
-    return encode(replace(tensor, parameter_optimisation=False))
+    raise VerificationError(f"tensor {name} was changed", tensors=[name])
 
 
 def _to_bits(data: bytes) -> hqim.Bits:

@@ -17,7 +17,6 @@ from nnguard.errors import LimitError
 __all__ = [
     "MAGIC",
     "MAX_RECORD_SIZE",
-    "Carrier",
     "FrameHeader",
     "RecordKind",
     "frame_record",
@@ -26,11 +25,14 @@ __all__ = [
     "unframe_record",
 ]
 
-MAGIC = b"\x9eNQ\x03"
+MAGIC = b"\x9eNQ\x04"
 """First bytes of a header; the last is the version of the frame."""
 
-_FIXED_SIZE = 12
+_FIXED_SIZE = 13
 """Bytes of a header before the carriers."""
+
+_BITS_PER_WEIGHT = 1
+"""Bits that a weight holds; the header has a place for larger numbers, which no version uses yet."""
 
 _CHECKSUM_SIZE = 4
 _MAX_LAYER = 255
@@ -50,19 +52,6 @@ class RecordKind(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Carrier:
-    """One tensor that holds bits.
-
-    Attributes:
-        unit: Position of its unit in the stream.
-        parameter_optimisation: The encoder's setting for this unit.
-    """
-
-    unit: int
-    parameter_optimisation: bool
-
-
-@dataclass(frozen=True, slots=True)
 class FrameHeader:
     """What a reader must know before it can take the record out.
 
@@ -70,13 +59,13 @@ class FrameHeader:
         kind: What the record is; kinds that are unknown are kept as numbers.
         layer: 1 for the first record in a stream, one more for each that was put on top.
         record_size: Bytes.
-        carriers: The tensors, the primary carrier first.
+        carriers: Positions of the units of the tensors that hold bits, the primary carrier first.
     """
 
     kind: int
     layer: int
     record_size: int
-    carriers: tuple[Carrier, ...]
+    carriers: tuple[int, ...]
 
     def __bytes__(self) -> bytes:
         """Encode the header, as it is hidden and authenticated.
@@ -84,8 +73,7 @@ class FrameHeader:
         Raises:
             LimitError: The stream has too many layers, or the record or the list is too large.
         """
-        numbers = (carrier.unit << 1 | carrier.parameter_optimisation for carrier in self.carriers)
-        body = b"".join(map(_varint, numbers))
+        body = b"".join(map(_varint, self.carriers))
         size = _FIXED_SIZE + len(body) + _CHECKSUM_SIZE
         if self.layer > _MAX_LAYER:
             raise LimitError(f"the stream already holds {_MAX_LAYER} records")
@@ -96,6 +84,7 @@ class FrameHeader:
             + bytes([self.kind, self.layer])
             + size.to_bytes(2, "big")
             + self.record_size.to_bytes(4, "big")
+            + bytes([_BITS_PER_WEIGHT])
         )
         return _with_checksum(fields + body)
 
@@ -119,9 +108,8 @@ def parse_header(data: bytes) -> FrameHeader | None:
     record_size = int.from_bytes(data[8:12], "big")
     if not numbers or not data[5] or record_size > MAX_RECORD_SIZE:
         return None
-    carriers = tuple(Carrier(number >> 1, bool(number & 1)) for number in numbers)
-    header = FrameHeader(data[4], data[5], record_size, carriers)
-    distinct = len({carrier.unit for carrier in carriers}) == len(carriers)
+    header = FrameHeader(data[4], data[5], record_size, tuple(numbers))
+    distinct = len({*numbers}) == len(numbers)
     return header if distinct and bytes(header) == data[:size] else None
 
 

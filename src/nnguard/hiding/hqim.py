@@ -1,9 +1,9 @@
 """H-QIM with half the step: bits in a histogram of integers, reversibly.
 
-Histogram-based quantisation index modulation (paper, section III) makes room in a histogram: bins
+Histogram-based quantization index modulation (paper, section III) makes room in a histogram: bins
 move apart, and a value then stays in its bin for one bit and goes to the empty one beside it for
 the other. The paper makes room at one bin, and all weights beyond it move by a whole step. Here
-every bin but zero moves to twice its place, while the quantisation step halves: the weights stay
+every bin but zero moves to twice its place, while the quantization step halves: the weights stay
 where they are, and a bit moves its own by half a step at most (`docs/adr/0012-half-the-step.md`).
 Zeros carry nothing and stay zeros.
 

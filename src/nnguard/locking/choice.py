@@ -24,13 +24,15 @@ import numpy.typing as npt
 
 from nnguard.crypto.content import Keystream
 from nnguard.hiding.carriers import can_carry, weights_in
-from nnguard.stream import Stream
-from nnguard.stream.coding import Indices, QuantisedTensor
+from nnguard.stream import Stream, Unit
+from nnguard.stream.coding import Indices, QuantizedTensor
 
 __all__ = [
+    "MAX_WEIGHTS",
     "Choice",
     "Importance",
     "apply",
+    "can_lock",
     "choose",
     "count_weights",
     "tensors_to_touch",
@@ -54,6 +56,9 @@ _GROUP = 8
 
 _TOUCHED = 1 << 18
 """Weights of tensors that are touched, at most, if they are enough: unlocking codes them all."""
+
+MAX_WEIGHTS = 1 << 24
+"""Weights of a tensor that a lock changes, at most."""
 
 Numbers = np.ndarray[tuple[int], np.dtype[np.uint64]]
 Positions = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -86,6 +91,17 @@ class Choice:
         return Choice(self.units[keep], self.positions[keep], self.values[keep])
 
 
+def can_lock(unit: Unit) -> bool:
+    """Tell from a unit's header whether a lock may change its weights: those of matrices."""
+    tensor = unit.tensor
+    return (
+        tensor is not None
+        and can_carry(unit)
+        and len(tensor.shape) > 1
+        and tensor.size <= MAX_WEIGHTS
+    )
+
+
 def count_weights(stream: Stream) -> int:
     """Return the number of weights in tensors of two dimensions or more."""
     tensors = (unit.tensor for unit in stream)
@@ -103,7 +119,7 @@ def usable_tensors(stream: Stream, importance: Importance | None = None) -> list
     return [
         index
         for index, unit in enumerate(stream)
-        if can_carry(unit) and (importance is None or unit.name in importance)
+        if can_lock(unit) and (importance is None or unit.name in importance)
     ]
 
 
@@ -140,7 +156,7 @@ def tensors_to_touch(
 
 
 def choose(
-    tensors: Mapping[int, QuantisedTensor],
+    tensors: Mapping[int, QuantizedTensor],
     count: int,
     randomness: Keystream,
     importance: Importance | None,
@@ -173,7 +189,7 @@ def choose(
     return Choice(units[order], positions[order], values[order])
 
 
-def apply(choice: Choice, tensors: Mapping[int, QuantisedTensor]) -> dict[int, QuantisedTensor]:
+def apply(choice: Choice, tensors: Mapping[int, QuantizedTensor]) -> dict[int, QuantizedTensor]:
     """Return the tensors that a choice changes, changed."""
     changed = {}
     for unit in np.unique(choice.units).tolist():
@@ -185,7 +201,7 @@ def apply(choice: Choice, tensors: Mapping[int, QuantisedTensor]) -> dict[int, Q
 
 
 def _choose_in(
-    tensor: QuantisedTensor,
+    tensor: QuantizedTensor,
     wanted: int,
     randomness: Keystream,
     unit: int,
@@ -241,7 +257,7 @@ def _new_values(
 
 
 def _importance_of(
-    tensor: QuantisedTensor, importance: Importance | None
+    tensor: QuantizedTensor, importance: Importance | None
 ) -> npt.NDArray[np.float64]:
     if importance is None:
         return np.abs(tensor.indices.reshape(-1)).astype(np.float64)

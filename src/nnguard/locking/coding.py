@@ -1,42 +1,40 @@
-"""Decoding and encoding the tensors that a lock touches, in worker processes where it pays."""
+"""Decoding and encoding the tensors that a lock touches, by threads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from typing import Any, TypeVar
 
 from nnguard.compression.workers import Batch, crew, largest_first, make_batches, run
-from nnguard.stream import Stream, Unit
-from nnguard.stream.coding import QuantisedTensor, encode, find_settings
-from nnguard.stream.source import MemorySource
+from nnguard.errors import FormatError
+from nnguard.stream import Stream
+from nnguard.stream.coding import QuantizedTensor, decode, encode
 
 __all__ = ["encode_all", "read_all"]
 
+_Result = TypeVar("_Result")
 
-def read_all(stream: Stream, units: Sequence[int]) -> dict[int, QuantisedTensor]:
-    """Decode tensors and find how they were encoded; those that cannot be restored are left out.
+
+def read_all(stream: Stream, units: Sequence[int]) -> dict[int, QuantizedTensor]:
+    """Decode tensors; those that are damaged are left out.
 
     Args:
         stream: The stream.
-        units: Positions of quantised tensors.
+        units: Positions of quantized tensors.
     """
 
-    def prepare(batch: Batch) -> tuple[list[Unit], object]:
-        chosen = [stream[units[place]] for place in batch.positions]
-        return [replace(unit, source=MemorySource(unit.read()), offset=0) for unit in chosen], None
+    def read(index: int) -> QuantizedTensor | None:
+        try:
+            return decode(stream[index])
+        except FormatError:
+            return None
 
-    batches = _batches(stream, units)
-    found: dict[int, QuantisedTensor] = {}
-    with crew(batches, None, None) as team:
-        for batch, tensors in run(team, batches, prepare, _find_settings):
-            for place, tensor in zip(batch.positions, tensors, strict=True):
-                if tensor is not None:
-                    found[units[place]] = tensor
-    return {index: found[index] for index in sorted(found)}
+    found = _for_all(stream, units, read)
+    return {index: tensor for index, tensor in found.items() if tensor is not None}
 
 
 def encode_all(
-    stream: Stream, units: Sequence[int], tensor_of: Callable[[int], QuantisedTensor]
+    stream: Stream, units: Sequence[int], tensor_of: Callable[[int], QuantizedTensor]
 ) -> dict[int, bytes]:
     """Encode tensors to the bytes of their units.
 
@@ -45,26 +43,25 @@ def encode_all(
         units: Positions of the tensors.
         tensor_of: Makes the tensor at a position, just before it is encoded.
     """
+    return _for_all(stream, units, lambda index: encode(tensor_of(index)))
 
-    def prepare(batch: Batch) -> tuple[list[QuantisedTensor], object]:
-        return [tensor_of(units[place]) for place in batch.positions], None
+
+def _for_all(
+    stream: Stream, units: Sequence[int], do: Callable[[int], _Result]
+) -> dict[int, _Result]:
+    """Do something for each of some units, side by side; results are in their order."""
+
+    def call(batch: Batch) -> tuple[Callable[..., list[_Result]], tuple[Any, ...]]:
+        return lambda: [do(units[place]) for place in batch.positions], ()
 
     batches = _batches(stream, units)
-    coded: dict[int, bytes] = {}
+    found: dict[int, _Result] = {}
     with crew(batches, None, None) as team:
-        for batch, data in run(team, batches, prepare, _encode):
-            coded |= {units[place]: unit for place, unit in zip(batch.positions, data, strict=True)}
-    return coded
+        for batch, results in run(team, batches, call):
+            found |= {units[at]: each for at, each in zip(batch.positions, results, strict=True)}
+    return {index: found[index] for index in units}
 
 
 def _batches(stream: Stream, units: Sequence[int]) -> list[Batch]:
     tensors = (stream[index].tensor for index in units)
     return largest_first(make_batches([0 if t is None else t.size for t in tensors]))
-
-
-def _find_settings(units: list[Unit]) -> list[QuantisedTensor | None]:
-    return [find_settings(unit) for unit in units]
-
-
-def _encode(tensors: list[QuantisedTensor]) -> list[bytes]:
-    return [encode(tensor) for tensor in tensors]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from nnguard.crypto.content import ContentKey
@@ -21,14 +21,14 @@ from nnguard.locking.choice import (
     usable_tensors,
 )
 from nnguard.locking.coding import encode_all, read_all
-from nnguard.locking.record import LockContent, LockRecord, Replaced, Scrambled
+from nnguard.locking.record import LockContent, LockRecord, Replaced
 from nnguard.locking.scramble import scramble, tensors_to_scramble
 from nnguard.locking.search import CurvePoint, Evaluate, Scores
 from nnguard.locking.tiers import Locked, Tier
 from nnguard.records import Claims, SignatureRecord, model_digest
 from nnguard.signing import sign
 from nnguard.stream import Stream
-from nnguard.stream.coding import QuantisedTensor
+from nnguard.stream.coding import QuantizedTensor
 
 __all__ = ["Making", "Options"]
 
@@ -49,7 +49,7 @@ class Making:
     def __init__(self, stream: Stream, tier: Tier, key: ContentKey, options: Options) -> None:
         self._stream, self._tier, self._key, self._options = stream, tier, key, options
         self.weights = count_weights(stream)
-        self.tensors: dict[int, QuantisedTensor] = {}
+        self.tensors: dict[int, QuantizedTensor] = {}
         scrambled = self._read(tensors_to_scramble(stream, tier.scramble, self.weights))
         self._scrambled = sorted(scrambled)
         self._digest = model_digest(stream.sha256_of_units())
@@ -81,13 +81,13 @@ class Making:
             found[unit] = scores.of(tensors, self._choose(tensors))
         return sorted(found, key=lambda unit: found[unit])
 
-    def _choose(self, tensors: Mapping[int, QuantisedTensor]) -> Choice:
+    def _choose(self, tensors: Mapping[int, QuantizedTensor]) -> Choice:
         randomness = self._key.keystream("choice", self._nonce)
         return choose(
             tensors, self._tier.most_of(self.weights), randomness, self._options.importance
         )
 
-    def _read(self, units: Sequence[int]) -> dict[int, QuantisedTensor]:
+    def _read(self, units: Sequence[int]) -> dict[int, QuantizedTensor]:
         """Decode tensors that were not decoded before; leave out those of no use."""
         missing = [unit for unit in units if unit not in self.tensors]
         self.tensors |= read_all(self._stream, missing)
@@ -102,10 +102,7 @@ class Making:
         content = LockContent(
             self._digest,
             tuple(_replaced(choice, self.tensors)),
-            tuple(
-                Scrambled(unit, self.tensors[unit].parameter_optimisation)
-                for unit in self._scrambled
-            ),
+            tuple(self._scrambled),
         )
         trial = self._hide(changed, content)
         return Locked(
@@ -118,29 +115,20 @@ class Making:
             (),
         )
 
-    def _hide(self, changed: Mapping[int, QuantisedTensor], content: LockContent) -> Stream:
-        """Hide the record in the stream with the changed tensors.
-
-        All of these are encoded the quick way first. Those that turn out to carry nothing of the
-        record are then encoded as they were in the release.
-        """
+    def _hide(self, changed: Mapping[int, QuantizedTensor], content: LockContent) -> Stream:
+        """Hide the record in the stream with the changed tensors."""
         seal = partial(LockRecord.seal, self._key, self._nonce, self._tier.name, content)
-        quick = {
-            unit: replace(tensor, parameter_optimisation=False) for unit, tensor in changed.items()
-        }
-        stream = self._stream.replace(encode_all(self._stream, sorted(quick), quick.__getitem__))
-        plan = plan_record(stream, RecordKind.LOCK, len(seal(b"")))
-        rest = sorted(changed.keys() - {carrier.unit for carrier in plan.header.carriers})
-        plan = plan.onto(stream.replace(encode_all(stream, rest, changed.__getitem__)))
+        units = encode_all(self._stream, sorted(changed), changed.__getitem__)
+        plan = plan_record(self._stream.replace(units), RecordKind.LOCK, len(seal(b"")))
         return plan.embed(seal(bytes(plan.header)))
 
 
-def _replaced(choice: Choice, tensors: Mapping[int, QuantisedTensor]) -> Iterator[Replaced]:
+def _replaced(choice: Choice, tensors: Mapping[int, QuantizedTensor]) -> Iterator[Replaced]:
     for unit in sorted({*choice.units.tolist()}):
         positions = choice.positions[choice.units == unit]
         positions.sort()
         values = tensors[unit].indices.reshape(-1)[positions]
-        yield Replaced(unit, tensors[unit].parameter_optimisation, positions, values)
+        yield Replaced(unit, positions, values)
 
 
 def _sign(trial: Stream, release: Stream, tier: str, signer: Signer | None) -> Stream:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,14 +16,14 @@ import numpy as np
 from nnguard.crypto.content import ContentKey
 from nnguard.errors import FormatError, NoRecordError, UnlockError, WrongKeyError
 from nnguard.hiding import Extraction, RecordKind, extract, kind_name
-from nnguard.hiding.carriers import can_carry
+from nnguard.locking.choice import can_lock
 from nnguard.locking.coding import encode_all
-from nnguard.locking.record import LockContent, LockRecord, Replaced, Scrambled
+from nnguard.locking.record import LockContent, LockRecord, Replaced
 from nnguard.locking.scramble import scramble
 from nnguard.locking.tiers import MAX_TIERS
 from nnguard.records import model_digest
 from nnguard.stream import Stream
-from nnguard.stream.coding import QuantisedTensor, decode
+from nnguard.stream.coding import QuantizedTensor, decode
 
 __all__ = ["Opened", "lock_of", "open_locks"]
 
@@ -117,40 +117,35 @@ def _restore(
     """Return the original units of all tensors that the lock changed."""
     keystream = key.keystream("signs", nonce)
     replaced = {part.unit: part for part in content.replaced}
-    scrambled = {part.unit for part in content.scrambled}
-    settings = {part.unit: part.parameter_optimisation for part in content.replaced}
-    settings |= {part.unit: part.parameter_optimisation for part in content.scrambled}
-    _check(stream, content, settings)
+    scrambled = {*content.scrambled}
+    _check(stream, content)
 
-    def original(unit: int) -> QuantisedTensor:
-        tensor = decode(stream[unit], parameter_optimisation=settings[unit])
+    def original(unit: int) -> QuantizedTensor:
+        tensor = decode(stream[unit])
         if unit in scrambled:
             tensor = scramble(tensor, unit, keystream)
         return _put_back(tensor, replaced[unit]) if unit in replaced else tensor
 
     try:
-        return encode_all(stream, sorted(settings), original)
+        return encode_all(stream, sorted({*replaced, *scrambled}), original)
     except (FormatError, ValueError):
         raise UnlockError("a tensor that the lock names cannot be restored") from None
 
 
-def _check(stream: Stream, content: LockContent, settings: Mapping[int, bool]) -> None:
-    """Refuse a lock that names what is not there, or a tensor in two ways."""
-    for units in ([p.unit for p in content.replaced], [p.unit for p in content.scrambled]):
+def _check(stream: Stream, content: LockContent) -> None:
+    """Refuse a lock that names what is not there, or a tensor twice."""
+    for units in ([part.unit for part in content.replaced], [*content.scrambled]):
         if units != sorted(set(units)):
             raise UnlockError("the lock names tensors twice, or out of order")
-    parts: tuple[Replaced | Scrambled, ...] = (*content.replaced, *content.scrambled)
-    for part in parts:
-        tensor = stream[part.unit].tensor if 0 <= part.unit < len(stream) else None
-        if tensor is None or not can_carry(stream[part.unit]):
+        if not all(0 <= unit < len(stream) and can_lock(stream[unit]) for unit in units):
             raise UnlockError("the lock names a tensor that cannot be locked")
-        if part.parameter_optimisation != settings[part.unit]:
-            raise UnlockError("the lock names two settings of one tensor")
-        if isinstance(part, Replaced) and int(part.positions[-1]) >= tensor.size:
+    for part in content.replaced:
+        tensor = stream[part.unit].tensor
+        if tensor is None or int(part.positions[-1]) >= tensor.size:
             raise UnlockError("the lock names a weight that is not there")
 
 
-def _put_back(tensor: QuantisedTensor, part: Replaced) -> QuantisedTensor:
+def _put_back(tensor: QuantizedTensor, part: Replaced) -> QuantizedTensor:
     indices = tensor.indices.reshape(-1).copy()
     indices[part.positions] = np.asarray(part.values, np.int32)
     return tensor.with_indices(indices)

@@ -25,15 +25,15 @@ from nnguard.crypto.cose import (
 )
 from nnguard.errors import FormatError, NnguardError, UnlockError, VerificationError
 from nnguard.stream.bits import BitReader, BitWriter
-from nnguard.stream.coding import MAX_INDEX
 
-__all__ = ["LockContent", "LockRecord", "Replaced", "Scrambled"]
+__all__ = ["LockContent", "LockRecord", "Replaced"]
 
 _DOMAIN = b"nnguard lock v1\0"
 _TIER = "tier"
 _MAX_TIER = 255
 _DIGEST_SIZE, _KEY_ID_SIZE = 32, 8
 _MAX_ORDER = 24
+_LARGEST_INDEX = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,13 +42,11 @@ class Replaced:
 
     Attributes:
         unit: Position of its unit.
-        parameter_optimisation: The encoder's setting for the original unit.
         positions: int64 array, ascending; secret, as the values are, so `repr` shows neither.
         values: int32 array, the original indices.
     """
 
     unit: int
-    parameter_optimisation: bool
     positions: npt.NDArray[np.int64] = field(repr=False)
     values: npt.NDArray[np.int32] = field(repr=False)
 
@@ -61,9 +59,7 @@ class Replaced:
             writer.ue(gap_order, gap)
             writer.ue(value_order, value)
         writer.align()
-        setting = int(self.parameter_optimisation)
-        count = self.positions.size
-        return [self.unit, setting, count, gap_order, value_order, writer.to_bytes()]
+        return [self.unit, self.positions.size, gap_order, value_order, writer.to_bytes()]
 
     @classmethod
     def from_cbor(cls, encoded: Any) -> Replaced:
@@ -75,43 +71,13 @@ class Replaced:
         match encoded:
             case [
                 int() as unit,
-                0 | 1 as setting,
                 int() as count,
                 int() as gap_order,
                 int() as value_order,
                 bytes() as bits,
             ] if 0 < count <= 8 * len(bits) and min(gap_order, value_order) >= 0:
-                return cls(unit, bool(setting), *_read_list(bits, count, gap_order, value_order))
+                return cls(unit, *_read_list(bits, count, gap_order, value_order))
         raise ValueError("replaced")
-
-
-@dataclass(frozen=True, slots=True)
-class Scrambled:
-    """A tensor whose signs are scrambled.
-
-    Attributes:
-        unit: Position of its unit.
-        parameter_optimisation: The encoder's setting for the original unit.
-    """
-
-    unit: int
-    parameter_optimisation: bool
-
-    def to_cbor(self) -> list[Any]:
-        """Encode the tensor's place."""
-        return [self.unit, int(self.parameter_optimisation)]
-
-    @classmethod
-    def from_cbor(cls, encoded: Any) -> Scrambled:
-        """Decode a tensor's place.
-
-        Raises:
-            ValueError: It is malformed.
-        """
-        match encoded:
-            case [int() as unit, 0 | 1 as setting]:
-                return cls(unit, bool(setting))
-        raise ValueError("scrambled")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,17 +87,17 @@ class LockContent:
     Attributes:
         digest: Model digest of the original stream.
         replaced: Weights to put back, ascending by unit.
-        scrambled: Tensors to unscramble first, ascending by unit.
+        scrambled: Positions of the units of tensors to unscramble first, ascending.
     """
 
     digest: bytes
     replaced: tuple[Replaced, ...]
-    scrambled: tuple[Scrambled, ...]
+    scrambled: tuple[int, ...]
 
     def __bytes__(self) -> bytes:
         """Encode the content."""
-        lists = [[part.to_cbor() for part in parts] for parts in (self.replaced, self.scrambled)]
-        return encode_cbor([self.digest, *lists])
+        replaced = [part.to_cbor() for part in self.replaced]
+        return encode_cbor([self.digest, replaced, list(self.scrambled)])
 
     @classmethod
     def parse(cls, data: bytes) -> LockContent:
@@ -142,12 +108,10 @@ class LockContent:
         """
         try:
             match parse_cbor(data):
-                case [bytes() as digest, [*replaced], [*scrambled]] if len(digest) == _DIGEST_SIZE:
-                    return cls(
-                        digest,
-                        tuple(map(Replaced.from_cbor, replaced)),
-                        tuple(map(Scrambled.from_cbor, scrambled)),
-                    )
+                case [bytes() as digest, [*replaced], [*scrambled]] if len(
+                    digest
+                ) == _DIGEST_SIZE and all(type(unit) is int for unit in scrambled):
+                    return cls(digest, tuple(map(Replaced.from_cbor, replaced)), tuple(scrambled))
         except (ValueError, OverflowError, NnguardError):
             pass
         raise UnlockError("the content of the lock is malformed")
@@ -232,7 +196,7 @@ def _read_list(
         raise ValueError("list ends too early, or has no end") from None
     folded = numbers[:, 1]
     values = np.where(folded & 1, (folded + 1) >> 1, -(folded >> 1))
-    if reader.byte_position != len(bits) or np.abs(values).max() > MAX_INDEX:
+    if reader.byte_position != len(bits) or np.abs(values).max() > _LARGEST_INDEX:
         raise ValueError("list goes on, or an index is too large")
     return np.cumsum(numbers[:, 0] + 1) - 1, values.astype(np.int32)
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import numpy as np
 
 from nnguard.crypto.content import Keystream
-from nnguard.hiding.carriers import can_carry
+from nnguard.locking.choice import can_lock
 from nnguard.stream import Stream
-from nnguard.stream.coding import QuantisedTensor
+from nnguard.stream.coding import QuantizedTensor
 
 __all__ = ["scramble", "tensors_to_scramble"]
 
 
-def scramble(tensor: QuantisedTensor, unit: int, keystream: Keystream) -> QuantisedTensor:
+def scramble(tensor: QuantizedTensor, unit: int, keystream: Keystream) -> QuantizedTensor:
     """Encrypt or decrypt the signs of a tensor.
 
     A magnitude keeps its parity, so the states of a trellis do not change.
@@ -46,7 +46,7 @@ def tensors_to_scramble(stream: Stream, fraction: float, weights: int) -> list[i
     sizes = {
         index: unit.tensor.size
         for index, unit in enumerate(stream)
-        if unit.tensor is not None and can_carry(unit)
+        if unit.tensor is not None and can_lock(unit)
     }
     chosen: list[int] = []
     covered = 0

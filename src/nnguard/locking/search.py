@@ -13,8 +13,8 @@ from nnguard.compression.decompress import decompress
 from nnguard.errors import LimitError
 from nnguard.locking.choice import Choice, apply
 from nnguard.stream import Stream
-from nnguard.stream.coding import QuantisedTensor
-from nnguard.stream.quantising import dequantise
+from nnguard.stream.coding import QuantizedTensor
+from nnguard.stream.quantizing import dequantize
 
 __all__ = ["CurvePoint", "Evaluate", "Scores", "narrow"]
 
@@ -64,7 +64,7 @@ class Scores:
         self._known: dict[bytes, float] = {}
         self.curve: list[CurvePoint] = []
 
-    def of(self, tensors: Mapping[int, QuantisedTensor], choice: Choice) -> float:
+    def of(self, tensors: Mapping[int, QuantizedTensor], choice: Choice) -> float:
         """Score the network with these weights of its tensors replaced; ask once only."""
         key = choice.units.tobytes() + choice.positions.tobytes() + choice.values.tobytes()
         if key in self._known:
@@ -72,7 +72,7 @@ class Scores:
         state = dict(self._state)
         for tensor in apply(choice, tensors).values():
             name = tensor.header.name
-            state[name] = dequantise(tensor).astype(state[name].dtype)
+            state[name] = dequantize(tensor).astype(state[name].dtype)
         self._known[key] = self._note(len(choice), state)
         return self._known[key]
 

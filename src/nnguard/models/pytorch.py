@@ -20,7 +20,7 @@ from nnguard.stream.formats import FORMATS, TensorType
 __all__ = ["as_tensor", "from_torch", "read_checkpoint", "to_torch"]
 
 _USUAL_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights", "params")
-"""Where checkpoints keep the weights, beside an optimiser's state and the like."""
+"""Where checkpoints keep the weights, beside an optimizer's state and the like."""
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> list[Tensor]:
@@ -40,7 +40,7 @@ def from_torch(name: Any, tensor: Any) -> Tensor:
     """Return a tensor of PyTorch as one to compress; it shares memory where that is possible.
 
     Raises:
-        ModelError: Its number format is not coded, or it is sparse or quantised.
+        ModelError: Its number format is not coded, or it is sparse or quantized.
         TypeError: It is no tensor.
     """
     check_name(name)

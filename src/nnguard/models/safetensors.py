@@ -1,7 +1,7 @@
 """The safetensors format: a JSON header with a place for each tensor, then their bytes.
 
 The safetensors package writes a file from memory and in one go, and does not tell where a tensor
-lies. Here workers read tensors at their places and write them there, so the header is read and
+lies. Here threads read tensors at their places and write them there, so the header is read and
 written here, as strictly as there: every byte of a file belongs to one tensor
 (`docs/adr/0006-own-safetensors.md`).
 """
@@ -17,8 +17,8 @@ from typing import Any
 
 from nnguard.errors import LimitError, ModelError
 from nnguard.models.tensors import FilePart, Tensor, check_name
-from nnguard.sharing import SharedFile
 from nnguard.stream.formats import FORMATS, Format, TensorType
+from nnguard.stream.source import FileSource
 
 __all__ = ["Layout", "lay_out", "read_safetensors"]
 
@@ -52,18 +52,15 @@ def read_safetensors(path: str | os.PathLike[str]) -> list[Tensor]:
         LimitError: Its header is too long.
         OSError: It cannot be read.
     """
-    file = SharedFile.open(path)
+    file = FileSource(path)
     name = os.fspath(path)
-    prefix = os.pread(file.descriptor, 8, 0)
+    prefix = file.read(0, min(8, file.size))
     length = int.from_bytes(prefix, "little")
     if len(prefix) < 8 or length > file.size - 8:
         raise ModelError(f"{name} is no safetensors file: its header does not fit into it")
     if length > MAX_HEADER:
         raise LimitError(f"the header of {name} has {length} bytes; limit {MAX_HEADER}")
-    tensors = [
-        _tensor(file, 8 + length, *entry)
-        for entry in _entries(os.pread(file.descriptor, length, 8), name)
-    ]
+    tensors = [_tensor(file, 8 + length, *entry) for entry in _entries(file.read(8, length), name)]
     tensors.sort(key=lambda tensor: (_place(tensor).offset, tensor.nbytes))
     end = 8 + length
     for tensor in tensors:
@@ -130,7 +127,7 @@ def _entries(text: bytes, name: str) -> list[tuple[str, Any]]:
     return list(header.items())
 
 
-def _tensor(file: SharedFile, start: int, name: str, entry: Any) -> Tensor:
+def _tensor(file: FileSource, start: int, name: str, entry: Any) -> Tensor:
     check_name(name)
     match entry:
         case {"dtype": str() as code, "shape": [*shape], "data_offsets": [begin, end]} if (
@@ -147,7 +144,7 @@ def _tensor(file: SharedFile, start: int, name: str, entry: Any) -> Tensor:
     if math.prod(shape) * form.dtype.itemsize != end - begin:
         raise ModelError(f"tensor {name}: shape {shape} of {code} is not {end - begin} bytes")
     kind = TensorType(form, scalar=not shape)
-    return Tensor(name, kind, tuple(shape), FilePart(file.path, start + begin, form.dtype), file)
+    return Tensor(name, kind, tuple(shape), FilePart(file, start + begin, form.dtype))
 
 
 def _place(tensor: Tensor) -> FilePart:

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nnguard.errors import ModelError
+from nnguard.errors import FormatError, ModelError
 from nnguard.stream.formats import FORMATS, Array, TensorType
+from nnguard.stream.source import FileSource
 
 __all__ = ["Array", "FilePart", "InMemory", "Tensor", "Values", "check_name", "from_arrays"]
 
@@ -45,17 +46,17 @@ class InMemory:
         return self.array[start:stop]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class FilePart:
     """Values in a file.
 
     Attributes:
-        path: Of the file.
+        source: The file.
         offset: Where the values begin, in bytes.
         dtype: Of the values.
     """
 
-    path: str
+    source: FileSource
     offset: int
     dtype: np.dtype[Any]
 
@@ -65,11 +66,12 @@ class FilePart:
         Raises:
             ModelError: The file became shorter.
         """
-        offset = self.offset + start * self.dtype.itemsize
-        values = np.fromfile(self.path, self.dtype, stop - start, offset=offset)
-        if values.size != stop - start:
-            raise ModelError("a model file became shorter while it was read")
-        return values
+        size = self.dtype.itemsize
+        try:
+            data = self.source.read(self.offset + start * size, (stop - start) * size)
+        except FormatError:
+            raise ModelError("a model file became shorter while it was read") from None
+        return np.frombuffer(data, self.dtype)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,14 +83,12 @@ class Tensor:
         type: Number format, and whether it is a scalar.
         shape: Its dimensions; `()` for a scalar.
         values: Its values, row by row.
-        owner: What has to live for as long as the values are read, if anything.
     """
 
     name: str
     type: TensorType
     shape: tuple[int, ...]
     values: Values
-    owner: object = None
 
     @property
     def size(self) -> int:

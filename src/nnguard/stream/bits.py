@@ -64,6 +64,11 @@ class BitReader:
         self._position = one + 1
         return (((1 << zeros) - 1) << order) + self.u(order + zeros)
 
+    def ie(self, order: int) -> int:
+        """Read a signed Exp-Golomb code of the given order; `ie(k)` of the standard."""
+        code = self.ue(order)
+        return (code + 1) // 2 if code & 1 else -(code // 2)
+
     def text(self) -> str:
         """Read a zero-terminated UTF-8 string that starts on a byte; `st(v)` of the standard."""
         start = self._position // 8

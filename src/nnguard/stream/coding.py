@@ -1,343 +1,330 @@
-"""Entropy coding of one tensor, through nncodec's extension (DeepCABAC).
+"""Entropy coding of one tensor (DeepCABAC), a piece at a time, so that memory does not follow it.
 
-The extension takes no length and reads on past damaged input, so it is given a buffer with a guard
-of zeros behind it, and the tensor's size is limited first. What it decodes is to be believed only
-once it was encoded to the same bytes again: that is the check of everything at once, bytes used and
-stop pattern included. (The extension's own check at the end prints to standard output.)
+A payload states all that its encoder chose: quantization parameter, start states of contexts, rows
+that are skipped. Law: what was decoded encodes to the same bytes. So nothing has to be searched or
+tried to restore a tensor, and a payload that decodes to its end is whole
+(`docs/SPEC.md`, section 2.4).
 """
 
 from __future__ import annotations
 
-import mmap
-import threading
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from nnguard import _coder
 from nnguard.errors import FormatError, LimitError
-from nnguard.stream.headers import PayloadType, TensorHeader, block_rows
+from nnguard.stream.headers import EntryPoint, PayloadType, TensorHeader
 from nnguard.stream.units import Unit, frame_unit, size_field
-
-try:
-    from nncodec.extensions import deepCABAC  # loads numpy, and nothing else of nncodec
-except ImportError as error:
-    raise ImportError(
-        "nnguard needs the entropy coder of nncodec: pip install --no-deps nncodec==2.1.3"
-    ) from error
 
 __all__ = [
     "Indices",
-    "QuantisedTensor",
-    "codable",
+    "Parameters",
+    "Pieces",
+    "QuantizedTensor",
     "decode",
     "decode_payload",
+    "decode_pieces",
     "encode",
     "encode_payload",
-    "find_entry_points",
-    "find_settings",
+    "find_zero_rows",
+    "piece_ranges",
     "qp_range",
+    "search_start_states",
     "step_size",
 ]
 
 Indices = npt.NDArray[np.int32]
 
+Pieces = Callable[[], Iterable[Indices]]
+"""Goes through the indices of a tensor from the start, in the pieces of `piece_ranges`."""
+
 MAX_WEIGHTS = 1 << 24
-"""Tensors of more weights are not decoded: 64 MiB of indices, a few seconds."""
+"""Tensors of more weights are not decoded whole unless the caller says so: 64 MiB of indices."""
 
-MAX_INDEX = 1 << 30
-"""Indices of carriers, at most, so that moving one does not leave 32 bits."""
+_PIECE = 1 << 17
+"""Indices that are coded at once, as far as the order of coding lets them be split."""
 
-_GUARD_BASE = 1 << 14
-_GUARD_PER_WEIGHT = 64
-"""Zeros behind the payload. They decode along the most probable symbols, at most a bit for each
-bin: two flags, up to 256 greater-than flags, 31 prefix and 31 suffix bins; 40 bytes a weight."""
 
-_KEPT_GUARD = 1 << 24
-"""Payloads that need no more than this, guard included, share their memory, one after the other."""
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What an encoder chose and a payload states, besides the indices.
 
-_NO_HISTORY = np.zeros(2, np.int8)
+    Attributes:
+        qp: Quantization parameter, without `header.base_qp`; 0 for integers.
+        start_states: A byte for each context: the state and windows that it starts with, 0 to 8.
+        skipped_rows: A byte for each row: 1 where it is all zeros and flagged instead of coded;
+            empty where rows are not skipped.
+    """
+
+    qp: int
+    start_states: bytes
+    skipped_rows: bytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class QuantisedTensor:
+class QuantizedTensor:
     """A tensor as the entropy coder sees it.
 
     Attributes:
         header: Its unit's header.
         prefix: The unit's bytes between size field and payload; they stay as they are.
-        qp: Quantisation parameter, without `header.base_qp`.
+        parameters: What the payload states.
         indices: int32 array of `header.shape`; the weights are these times `step`.
-        row_skipping: All-zero rows are flagged instead of coded.
-        parameter_optimisation: The encoder fitted the initial states of its contexts.
     """
 
     header: TensorHeader
     prefix: bytes
-    qp: int
+    parameters: Parameters
     indices: Indices
-    row_skipping: bool
-    parameter_optimisation: bool
+
+    @property
+    def qp(self) -> int:
+        """Quantization parameter, without `header.base_qp`."""
+        return self.parameters.qp
 
     @property
     def step(self) -> float:
-        """Quantisation step size, in units of the weights."""
+        """Quantization step size, in units of the weights."""
         return step_size(self.qp + self.header.base_qp, self.header.qp_density)
 
-    def with_indices(self, indices: Indices) -> QuantisedTensor:
+    def with_indices(self, indices: Indices) -> QuantizedTensor:
         """Return the tensor with other indices of the same shape."""
         return replace(self, indices=indices.reshape(self.header.shape))
 
+    def with_qp(self, qp: int) -> QuantizedTensor:
+        """Return the tensor with another quantization parameter."""
+        return replace(self, parameters=replace(self.parameters, qp=qp))
 
-def decode_payload(
-    header: TensorHeader,
-    payload: bytes | npt.NDArray[np.uint8],
-    *,
-    indices: Indices | None = None,
-    to_the_end: bool = False,
-) -> tuple[Indices, int]:
-    """Decode the payload of a tensor: together with `encode_payload`, all there is to the coder.
+
+def piece_ranges(header: TensorHeader, block_rows: range | None = None) -> Iterator[range]:
+    """Split a tensor for coding: runs of indices, row by row; whole rows of blocks in blocks.
 
     Args:
-        header: The tensor's; it is quantised or of integers.
-        payload: What stands behind the header, to the end of the unit.
-        indices: Zeros of the header's shape to decode into; a new array, if not given.
-        to_the_end: Check that the payload ends where decoding does. The extension then prints a
-            line where only the last bits are wrong.
+        header: The tensor's.
+        block_rows: Only these rows of blocks.
+    """
+    rows, width = header.shape[0], header.width
+    if header.in_blocks:
+        height = header.block_height
+        for block_row in block_rows or range(header.block_rows):
+            yield range(block_row * height * width, min((block_row + 1) * height, rows) * width)
+    elif width <= _PIECE:  # whole rows
+        step = _PIECE // width * width
+        for start in range(0, header.size, step):
+            yield range(start, min(start + step, header.size))
+    else:
+        for row, start in itertools.product(range(rows), range(0, width, _PIECE)):
+            yield range(row * width + start, row * width + min(start + _PIECE, width))
 
-    Returns:
-        The indices, int32 of the header's shape, and the quantisation parameter (0 for integers).
-        On damaged input they are arbitrary.
+
+def decode_pieces(
+    header: TensorHeader,
+    payload: bytes,
+    *,
+    block_rows: range | None = None,
+    offset: int = 0,
+) -> Iterator[tuple[range, Indices, Parameters]]:
+    """Decode a payload piece by piece; what was yielded is to be believed once the last one was.
+
+    Args:
+        header: The tensor's; it is quantized or of integers, and not empty.
+        payload: What stands behind the header, to the end of the unit.
+        block_rows: Only these rows of blocks.
+        offset: Where the payload lies in the stream, for error messages.
+
+    Yields:
+        Where the piece is, its indices, in memory that is used again, and the parameters.
 
     Raises:
-        FormatError: The payload is empty or damaged.
+        FormatError: The payload is damaged, or does not end where the last index does.
     """
-    if not len(payload):
-        raise FormatError(f"tensor {header.name} has no payload")
-    if indices is None:
-        indices = np.zeros(header.shape, np.int32)
-    decoder, qp = _start_decoder(_with_guard(payload, header.size), header)
     try:
-        _read_layer(decoder, header, indices)
-        if to_the_end and decoder.finish() != len(payload):
-            raise FormatError(f"payload of tensor {header.name} does not end where it should")
-    except (RuntimeError, IndexError, ValueError) as error:
-        reason = str(error).strip().splitlines()[-1]  # before it, where in the extension's source
-        raise FormatError(f"payload of tensor {header.name} is damaged: {reason}") from None
-    return indices, qp
+        decoder = _coder.Decoder(
+            np.frombuffer(payload, np.uint8),
+            header.shape[0],
+            header.width,
+            dependent=header.dependent,
+            unary_length=header.unary_length,
+            qp_bits=header.qp_bits,
+            row_flag=header.profile == 1,
+            scan_order=header.scan_order,
+        )
+        parameters = Parameters(decoder.qp, decoder.start_states, decoder.skipped_rows)
+        buffer = np.empty(0, np.int32)
+        entries = _entry_points(header, decoder.first_entry_point)
+        for piece in piece_ranges(header, block_rows):
+            if buffer.size < len(piece):
+                buffer = np.empty(len(piece), np.int32)
+            indices = buffer[: len(piece)]
+            if entries is None:
+                decoder.decode(indices)
+            else:
+                block_row = piece.start // (header.width * header.block_height)
+                end = decoder.decode_block_row(block_row, entries[block_row], indices)
+                if block_row + 1 < len(entries) and end != entries[block_row + 1]:
+                    raise _coder.DamagedPayload("entry points that do not fit it", 0)
+            yield piece, indices, parameters
+        if entries is None:
+            decoder.finish()
+    except _coder.DamagedPayload as error:
+        reason, at = error.args
+        raise FormatError(
+            f"payload of tensor {header.name} is damaged: {reason}", offset=offset + at
+        ) from None
+
+
+def decode_payload(
+    header: TensorHeader, payload: bytes, *, offset: int = 0
+) -> tuple[Indices, Parameters]:
+    """Decode a payload whole; see `decode_pieces`.
+
+    Returns:
+        The indices, int32 of the header's shape, and the parameters.
+    """
+    indices = np.empty(header.size, np.int32)
+    parameters = None
+    for piece, part, parameters in decode_pieces(header, payload, offset=offset):  # noqa: B007
+        indices[piece.start : piece.stop] = part
+    assert parameters is not None
+    return indices.reshape(header.shape), parameters
 
 
 def encode_payload(
-    header: TensorHeader,
-    indices: Indices,
-    qp: int,
-    *,
-    row_skipping: bool,
-    parameter_optimisation: bool,
-) -> bytes:
-    """Encode the indices of a tensor, as the stock coder does.
+    header: TensorHeader, pieces: Iterable[Indices], parameters: Parameters
+) -> tuple[bytes, tuple[EntryPoint, ...]]:
+    """Encode the indices of a tensor.
 
     Args:
-        header: The tensor's; its `payload_offset` does not count.
-        indices: int32 of the header's shape, C-contiguous.
-        qp: Quantisation parameter, without `header.base_qp`; not used for integers.
-        row_skipping: Flag all-zero rows instead of coding them.
-        parameter_optimisation: Fit the initial states of the contexts: four times the time, some
-            percent of size.
+        header: The tensor's; where payload and entry points lie does not count.
+        pieces: int32 arrays, flat and C-contiguous.
+        parameters: What the payload is to state.
+
+    Returns:
+        The payload, and the entry points that belong into the header.
     """
-    zero_rows = np.zeros(header.shape[0], np.int32)
-    if header.profile == 1 and indices.ndim > 1:
-        zero_rows[:] = ~indices.reshape(header.shape[0], -1).any(axis=1)
-    encoder = deepCABAC.Encoder()
-    if header.payload_type == PayloadType.FLOAT:
-        encoder.iae_v(6 + header.qp_density, qp)
-    encoder.initCtxModels(header.unary_length, int(parameter_optimisation))
-    encoder.encodeLayer(
-        indices,
-        int(header.dependent),
-        header.scan_order,
-        header.profile,
-        0,
-        int(row_skipping),
-        zero_rows,
-        deepCABAC.HdspMode.AlwaysOff,
-        _NO_HISTORY,
-        0,
-        0,
+    encoder = _coder.Encoder(
+        header.shape[0],
+        header.width,
+        dependent=header.dependent,
+        unary_length=header.unary_length,
+        qp_bits=header.qp_bits,
+        row_flag=header.profile == 1,
+        scan_order=header.scan_order,
+        qp=parameters.qp,
+        start_states=parameters.start_states,
+        skipped_rows=parameters.skipped_rows,
     )
-    payload: bytes = encoder.finish().tobytes()
-    return payload
+    for piece in pieces:
+        encoder.encode(piece)
+    payload = encoder.finish()
+    points = encoder.entry_points
+    entry_points = (EntryPoint(at - points[0][0], value, state) for at, value, state in points[1:])
+    return payload, tuple(entry_points)
 
 
-def find_entry_points(header: TensorHeader, payload: bytes) -> list[int]:
-    """Return the places in a payload where decoders that work in parallel begin."""
-    if not _has_entry_points(header):
-        return []
-    decoder, _ = _start_decoder(_with_guard(payload, header.size), header)
-    points = _read_layer(decoder, header, np.zeros(header.shape, np.int32))
-    return [int(point) for point in points]
+def search_start_states(
+    header: TensorHeader, pieces: Iterable[Indices], skipped_rows: bytes
+) -> bytes:
+    """Return the start states that the stock encoder chooses ("parameter optimization").
+
+    That is some percent of size for three times the time.
+    """
+    search = _coder.StartStateSearch(
+        header.shape[0],
+        header.width,
+        dependent=header.dependent,
+        unary_length=header.unary_length,
+        row_flag=header.profile == 1,
+        scan_order=header.scan_order,
+        skipped_rows=skipped_rows,
+    )
+    for piece in pieces:
+        search.observe(piece)
+    return search.best()
 
 
-def decode(
-    unit: Unit, *, parameter_optimisation: bool = True, max_weights: int = MAX_WEIGHTS
-) -> QuantisedTensor:
-    """Decode the indices of a quantised tensor.
+def usual_start_states(header: TensorHeader) -> bytes:
+    """Return the start states of an encoder that does not search."""
+    contexts = 3 * (8 if header.dependent else 1) + 3 + 2 * header.unary_length + 31
+    return bytes(contexts)
+
+
+def find_zero_rows(header: TensorHeader, pieces: Iterable[Indices]) -> bytes:
+    """Return a byte for each row: 1 where it is all zeros; empty where rows cannot be skipped."""
+    rows, width = header.shape[0], header.width
+    if header.profile != 1 or rows == 1 or width == 1:
+        return b""
+    used = np.zeros(rows, bool)
+    for piece, indices in zip(piece_ranges(header), pieces, strict=True):
+        first = piece.start // width
+        if len(piece) < width:
+            used[first] |= indices.any()
+        else:
+            used[first : piece.stop // width] = indices.reshape(-1, width).any(axis=1)
+    return (~used).astype(np.uint8).tobytes()
+
+
+def decode(unit: Unit, *, max_weights: int = MAX_WEIGHTS) -> QuantizedTensor:
+    """Decode a quantized tensor whole. Law: `encode` gives the unit's bytes again.
 
     Args:
         unit: A unit with a FLOAT payload.
-        parameter_optimisation: Setting to note for encoding; a payload does not tell.
         max_weights: Larger tensors are refused.
-
-    Returns:
-        The tensor. On damaged input its indices are arbitrary: compare `encode` with the unit.
 
     Raises:
         LimitError: The tensor has more than `max_weights` weights.
-        FormatError: The payload is empty, or the extension refuses it.
+        FormatError: The payload is damaged, or the unit has a size field of another form than
+            encoders write.
     """
     header = unit.tensor
     if header is None or header.payload_type != PayloadType.FLOAT:
-        raise ValueError(f"unit {unit.name} is not a quantised tensor")
+        raise ValueError(f"unit {unit.name} is not a quantized tensor")
     if header.size > max_weights:
         raise LimitError(f"tensor {header.name} has {header.size} weights; limit {max_weights}")
     data = unit.read()
-    payload = data[header.payload_offset :]
-    try:
-        indices, qp = decode_payload(header, payload)
-    except FormatError as error:
-        offset = unit.offset + header.payload_offset
-        raise FormatError(str(error), offset=offset) from None
-    row_skipping = _reads_row_skipping(payload, header)
-    prefix = data[size_field(data) : header.payload_offset]
-    return QuantisedTensor(header, prefix, qp, indices, row_skipping, parameter_optimisation)
+    start = size_field(data)
+    if frame_unit(data[start:])[:start] != data[:start]:
+        raise FormatError(f"unit {unit.name} has an unusual size field", offset=unit.offset)
+    at = header.payload_offset
+    indices, parameters = decode_payload(header, data[at:], offset=unit.offset + at)
+    return QuantizedTensor(header, data[start:at], parameters, indices)
 
 
-def encode(tensor: QuantisedTensor) -> bytes:
-    """Encode a tensor to the bytes of its unit, as the stock coder writes them.
+def encode(tensor: QuantizedTensor) -> bytes:
+    """Encode a tensor to the bytes of its unit.
 
     Raises:
-        ValueError: An index lies beyond `MAX_INDEX`.
+        ValueError: A row that is to be skipped is not all zeros.
     """
-    if not codable(tensor.indices):
-        raise ValueError(f"tensor {tensor.header.name} has indices beyond {MAX_INDEX}")
-    payload = encode_payload(
-        tensor.header,
-        np.ascontiguousarray(tensor.indices),
-        tensor.qp,
-        row_skipping=tensor.row_skipping,
-        parameter_optimisation=tensor.parameter_optimisation,
-    )
+    header, flags = tensor.header, tensor.parameters.skipped_rows
+    if flags and tensor.indices.reshape(header.shape[0], -1)[np.frombuffer(flags, bool)].any():
+        raise ValueError(f"tensor {header.name} skips rows that are not zero")
+    flat = np.ascontiguousarray(tensor.indices).reshape(-1)
+    payload, _ = encode_payload(header, [flat], tensor.parameters)
     return frame_unit(tensor.prefix + payload)
 
 
 def step_size(qp: int, qp_density: int) -> float:
-    """Return the step size that a quantisation parameter stands for."""
+    """Return the step size that a quantization parameter stands for."""
     mantissa = (1 << qp_density) + (qp & ((1 << qp_density) - 1))
     return float(mantissa) * 2.0 ** ((qp >> qp_density) - qp_density)
 
 
 def qp_range(qp_density: int) -> tuple[int, int]:
-    """Return the least and the largest quantisation parameter that a payload can hold."""
+    """Return the least and the largest quantization parameter that a payload can hold."""
     limit = 1 << (5 + qp_density)
     return -limit, limit - 1
 
 
-def codable(indices: Indices) -> bool:
-    """Tell whether all indices lie in the range of carriers."""
-    return bool(indices.max(initial=0) <= MAX_INDEX and indices.min(initial=0) >= -MAX_INDEX)
-
-
-def find_settings(unit: Unit, *, max_weights: int = MAX_WEIGHTS) -> QuantisedTensor | None:
-    """Decode a tensor and find the settings under which it encodes to the same bytes.
-
-    Returns:
-        The tensor, or None where no settings give the unit's bytes: then it was damaged, or written
-        by an encoder that codes otherwise, and nothing can be restored in it exactly.
-    """
-    tensor = decode(unit, max_weights=max_weights)
-    if not codable(tensor.indices):
+def _entry_points(
+    header: TensorHeader, first: tuple[int, int, int]
+) -> list[tuple[int, int, int]] | None:
+    """Return where each row of blocks begins in the payload; None for a tensor not in blocks."""
+    if not header.in_blocks:
         return None
-    data = unit.read()
-    for optimised in (True, False):
-        candidate = replace(tensor, parameter_optimisation=optimised)
-        if encode(candidate) == data:
-            return candidate
-    return None
-
-
-def _has_entry_points(header: TensorHeader) -> bool:
-    """Tell whether the tensor is coded in more than one row of blocks."""
-    return header.scan_order > 0 and block_rows(header.shape, header.scan_order) > 1
-
-
-def _with_guard(payload: bytes | npt.NDArray[np.uint8], weights: int) -> npt.NDArray[np.uint8]:
-    """Return the payload with zeros behind it; pages that are never touched cost no memory."""
-    length = len(payload) + _GUARD_BASE + _GUARD_PER_WEIGHT * weights
-    if length <= _KEPT_GUARD:
-        return _kept.hold(payload)[:length]
-    guarded = _zeros(length)
-    guarded[: len(payload)] = np.frombuffer(payload, np.uint8)
-    return guarded
-
-
-class _Kept(threading.local):
-    """A thread's memory for small payloads, which come by the thousand; zeros behind the last."""
-
-    def __init__(self) -> None:
-        self._buffer = _zeros(_KEPT_GUARD)
-        self._used = 0
-
-    def hold(self, payload: bytes | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Return the memory with the payload at its start."""
-        size = len(payload)
-        self._buffer[:size] = np.frombuffer(payload, np.uint8)
-        self._buffer[size : self._used] = 0
-        self._used = size
-        return self._buffer
-
-
-def _zeros(length: int) -> npt.NDArray[np.uint8]:
-    """Return memory of zeros, of which pages that are never touched are never there."""
-    options: dict[str, int] = {}
-    if hasattr(mmap, "MAP_NORESERVE"):
-        options["flags"] = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE
-    return np.frombuffer(mmap.mmap(-1, length, **options), np.uint8)
-
-
-_kept = _Kept()
-
-
-def _start_decoder(guarded: npt.NDArray[np.uint8], header: TensorHeader) -> tuple[Any, int]:
-    decoder = deepCABAC.Decoder()
-    decoder.setStream(guarded)
-    quantised = header.payload_type == PayloadType.FLOAT
-    return decoder, decoder.iae_v(6 + header.qp_density) if quantised else 0
-
-
-def _read_layer(decoder: Any, header: TensorHeader, indices: Indices) -> Any:
-    """Decode the indices; return the entry points, where there are any."""
-    decoder.initCtxModels(header.unary_length)
-    # Given entry points, the extension would jump to wherever they point. It can make them, too:
-    # then it reads on from the start, and begins contexts afresh where the encoder did.
-    read = decoder.decodeLayerAndCreateEPs if _has_entry_points(header) else decoder.decodeLayer
-    return read(
-        indices,
-        int(header.dependent),
-        header.scan_order,
-        header.profile,
-        0,
-        deepCABAC.HdspMode.AlwaysOff,
-        _NO_HISTORY,
-        0,
-        0,
-    )
-
-
-def _reads_row_skipping(payload: bytes, header: TensorHeader) -> bool:
-    """Read the flag that precedes the rows; only matrices of profile 1 have it."""
-    rows = header.shape[0]
-    if header.profile != 1 or rows == 1 or header.size == rows:
-        return False
-    decoder, _ = _start_decoder(_with_guard(payload, 0), header)
-    return bool(decoder.uae_v(1))
+    further = [(first[0] + point.offset, point.value, point.state) for point in header.entry_points]
+    return [first, *further]

@@ -1,6 +1,6 @@
 """What tensors were before they were coded: their number formats, and which are scalars.
 
-A stream knows three kinds of payload: quantised (read as float32), integer (int32) and raw float32.
+A stream knows three kinds of payload: quantized (read as float32), integer (int32) and raw float32.
 What else a tensor was stands in its header where the standard has a code for it
 (`nnr_decompressed_data_format`), and otherwise in the topology unit, as JSON. The stock decoder
 reads over both: it gives float32 or int32, and scalars as arrays of one element.
@@ -41,7 +41,7 @@ class Format:
 
     @property
     def is_float(self) -> bool:
-        """Whether tensors of the format are quantised."""
+        """Whether tensors of the format are quantized."""
         return self.dtype.kind == "f" or self.name == "bfloat16"
 
     def to_float32(self, values: Array) -> npt.NDArray[np.float32]:

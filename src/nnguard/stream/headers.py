@@ -12,17 +12,18 @@ import enum
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from nnguard.errors import FormatError
 from nnguard.stream.bits import BitReader, BitWriter
 
 __all__ = [
     "DataFormat",
+    "EntryPoint",
     "ModelParameters",
     "PayloadType",
     "TensorHeader",
     "UnitKind",
-    "block_rows",
     "parse_model_parameters",
     "parse_tensor_header",
     "write_model_parameters",
@@ -72,8 +73,8 @@ class ModelParameters:
 
     Attributes:
         profile: `general_profile_idc`, 0 or 1.
-        qp_density: Steps an octave are `2**qp_density`; None where the set has no quantisation.
-        base_qp: Added to each tensor's own quantisation parameter.
+        qp_density: Steps an octave are `2**qp_density`; None where the set has no quantization.
+        base_qp: Added to each tensor's own quantization parameter.
         indexed_names: Tensors are named by index into the topology unit.
         parent_signalling: Tensors may refer to those of a parent model.
     """
@@ -85,15 +86,29 @@ class ModelParameters:
     parent_signalling: bool
 
 
+class EntryPoint(NamedTuple):
+    """Where a row of blocks begins, so that decoders can work in parallel.
+
+    Attributes:
+        offset: Bits from where the first integer begins.
+        value: The arithmetic decoder's window there, less the low end of the interval.
+        state: Of the trellis.
+    """
+
+    offset: int
+    value: int
+    state: int
+
+
 @dataclass(frozen=True, slots=True)
 class TensorHeader:
     """Header of a data unit that nnguard understands.
 
     Attributes:
         name: The tensor's name.
-        payload_type: FLOAT (quantised), INT or RAW_FLOAT.
+        payload_type: FLOAT (quantized), INT or RAW_FLOAT.
         shape: Dimensions; scalars are stored with shape `(1,)`.
-        dependent: Trellis-coded quantisation (`dq_flag`), otherwise uniform (URQ).
+        dependent: Trellis-coded quantization (`dq_flag`), otherwise uniform (URQ).
         unary_length: Greater-than flags of the binarisation (`cabac_unary_length_minus1 + 1`).
         profile: `general_profile_idc`.
         qp_density: See `ModelParameters`.
@@ -101,6 +116,7 @@ class TensorHeader:
         scan_order: 0 for row by row; above, in blocks of `4 << scan_order` rows and columns.
         data_format: `nnr_decompressed_data_format`; None where the header does not tell.
         payload_offset: Bytes from the unit's start to its entropy-coded payload.
+        entry_points: Of all rows of blocks but the first.
     """
 
     name: str
@@ -114,6 +130,32 @@ class TensorHeader:
     scan_order: int
     data_format: int | None
     payload_offset: int
+    entry_points: tuple[EntryPoint, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Weights of a row: of all dimensions but the first."""
+        return math.prod(self.shape[1:])
+
+    @property
+    def qp_bits(self) -> int:
+        """Bits of the quantization parameter in the payload; integers have none."""
+        return 6 + self.qp_density if self.payload_type == PayloadType.FLOAT else 0
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether the tensor is coded in blocks; a single row or column has none."""
+        return self.scan_order > 0 and self.shape[0] > 1 and self.width > 1
+
+    @property
+    def block_height(self) -> int:
+        """Rows of a block."""
+        return 4 << self.scan_order
+
+    @property
+    def block_rows(self) -> int:
+        """Rows of blocks; one where the tensor is not coded in blocks."""
+        return -(-self.shape[0] // self.block_height) if self.in_blocks else 1
 
     @property
     def size(self) -> int:
@@ -134,7 +176,7 @@ def parse_model_parameters(data: bytes, profile: int, offset: int) -> ModelParam
     """
     bits = BitReader(data, offset)
     bits.u(5)  # topology carriage, sparsification, pruning, unification, decomposition
-    quantisation = bits.u(3)
+    quantization = bits.u(3)
     indexed_names = bits.flag()
     parent_signalling = False
     if profile == 1:
@@ -148,7 +190,7 @@ def parse_model_parameters(data: bytes, profile: int, offset: int) -> ModelParam
             bits.text()
     else:
         bits.u(7)
-    qp_density, base_qp = (bits.u(3), bits.i(13)) if quantisation & 3 else (None, 0)
+    qp_density, base_qp = (bits.u(3), bits.i(13)) if quantization & 3 else (None, 0)
     return ModelParameters(profile, qp_density, base_qp, indexed_names, parent_signalling)
 
 
@@ -199,7 +241,7 @@ def parse_tensor_header(
             return name, None
     if payload_type == PayloadType.FLOAT and bits.flag():  # codebook
         return name, None
-    dependent = payload_type != PayloadType.RAW_FLOAT and bits.flag()
+    has_states = payload_type != PayloadType.RAW_FLOAT and bits.flag()
     data_format = bits.u(7) if has_format else None
     fields = bits.u(6)
     has_shape, has_unary_length, block_types = fields & 32, fields & 16, fields & 15
@@ -208,6 +250,7 @@ def parse_tensor_header(
     shape = _parse_shape(bits)
     unary_length = bits.u(8) + 1 if has_unary_length else 10
     scan_order = 0
+    entry_points: tuple[EntryPoint, ...] = ()
     if len(shape) > 1:
         if model.profile == 1:
             bits.ue(1)  # first_tensor_dimension_shift
@@ -215,9 +258,10 @@ def parse_tensor_header(
     if scan_order:
         if carriers_only:
             return name, None
-        for index in range(block_rows(shape, scan_order) - 1):
-            bits.u(11 if dependent else 8)
-            bits.ue(7 if index else 11)
+        if 0 in shape or math.prod(shape[1:]) == 1:
+            raise FormatError("blocks in a tensor that has none", offset=bits.offset)
+        further = shape[0] - 1 >> 2 + scan_order
+        entry_points = _parse_entry_points(bits, further, has_states=has_states)
     bits.align()
     if 0 in shape and (carriers_only or payload_type != PayloadType.RAW_FLOAT):
         return name, None
@@ -227,7 +271,8 @@ def parse_tensor_header(
         name=name,
         payload_type=PayloadType(payload_type),
         shape=shape,
-        dependent=dependent,
+        # As in the stock decoder, integers have no trellis, whatever the flag says.
+        dependent=has_states and payload_type == PayloadType.FLOAT,
         unary_length=unary_length,
         profile=model.profile,
         qp_density=model.qp_density or 0,
@@ -235,6 +280,7 @@ def parse_tensor_header(
         scan_order=scan_order,
         data_format=data_format,
         payload_offset=fields_at + bits.byte_position,
+        entry_points=entry_points,
     )
     return name, header
 
@@ -244,7 +290,7 @@ def write_model_parameters(qp_density: int) -> bytes:
     bits = BitWriter()
     bits.u(1, 1)  # a topology unit follows
     bits.u(4, 0)  # no sparsification, pruning, unification, decomposition
-    bits.u(3, 1)  # uniform quantisation
+    bits.u(3, 1)  # uniform quantization
     bits.u(8, 0)  # no indexed names, base model, performance, parents
     bits.u(3, qp_density)
     bits.i(13, 0)
@@ -252,15 +298,12 @@ def write_model_parameters(qp_density: int) -> bytes:
     return bits.to_bytes()
 
 
-def write_tensor_header(
-    header: TensorHeader, parameter_id: int, entry_points: Sequence[int] = ()
-) -> bytes:
+def write_tensor_header(header: TensorHeader, parameter_id: int) -> bytes:
     """Return the fields of a data unit of profile 1, as the stock coder writes them.
 
     Args:
         header: The tensor's; `payload_offset` and what the model parameter set says do not count.
         parameter_id: Position of the tensor in the model.
-        entry_points: As the extension makes them, for scan orders above 0.
     """
     bits = BitWriter()
     bits.u(5, header.payload_type)
@@ -286,28 +329,38 @@ def write_tensor_header(
     if len(header.shape) > 1:
         bits.ue(1, 0)  # first_tensor_dimension_shift
         bits.u(4, header.scan_order)
-        _write_entry_points(bits, entry_points, dependent=header.dependent)
+        _write_entry_points(bits, header.entry_points, has_states=header.dependent)
     bits.align()
     return bits.to_bytes()
 
 
-def block_rows(shape: Sequence[int], scan_order: int) -> int:
-    """Return the number of rows of blocks; each but the first has an entry point."""
-    return (shape[0] - 1 >> 2 + scan_order) + 1
-
-
-def _write_entry_points(bits: BitWriter, entry_points: Sequence[int], *, dependent: bool) -> None:
-    previous = 0
+def _write_entry_points(
+    bits: BitWriter, entry_points: Sequence[EntryPoint], *, has_states: bool
+) -> None:
+    previous = length = 0
     for index, point in enumerate(entry_points):
-        offset, value, state = point >> 11, point >> 3 & 0xFF, point & 7
-        bits.u(8, value)
-        if dependent:
-            bits.u(3, state)
+        bits.u(8, point.value)
+        if has_states:
+            bits.u(3, point.state)
         if index:
-            bits.ie(7, offset - previous)
+            bits.ie(7, point.offset - previous - length)
         else:
-            bits.ue(11, offset)
-        previous = offset
+            bits.ue(11, point.offset)
+        previous, length = point.offset, point.offset - previous
+
+
+def _parse_entry_points(bits: BitReader, count: int, *, has_states: bool) -> tuple[EntryPoint, ...]:
+    points: list[EntryPoint] = []
+    previous = length = 0
+    for index in range(count):
+        value = bits.u(8)
+        state = bits.u(3) if has_states else 0
+        length = length + bits.ie(7) if index else bits.ue(11)
+        if length < 0:
+            raise FormatError("entry points go backwards", offset=bits.offset)
+        previous += length
+        points.append(EntryPoint(previous, value, state))
+    return tuple(points)
 
 
 def _parse_shape(bits: BitReader) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """The trellis behind TCQ: eight states, which the parities of the coded integers drive.
 
 In an odd state an index other than 0 is odd, in an even state even: `|v| = 2k - (state & 1)` for a
-coded integer of magnitude `k` (ISO/IEC 15938-17, dependent scalar quantisation).
+coded integer of magnitude `k` (ISO/IEC 15938-17, dependent scalar quantization).
 """
 
 from __future__ import annotations

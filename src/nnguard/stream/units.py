@@ -144,8 +144,8 @@ class Stream:
                 data = source.read(offset, min(unit.size, _HEADER_LIMIT))
                 model = parse_model_parameters(data[fields_at:], profile, offset + fields_at)
             elif unit.kind == UnitKind.LPS:
-                # A layer parameter set changes the quantisation of what follows: leave it alone.
-                model = None if model is None else _without_quantisation(model)
+                # A layer parameter set changes the quantization of what follows: leave it alone.
+                model = None if model is None else _without_quantization(model)
             elif unit.kind == UnitKind.NDU and fields_at:
                 if model is None:
                     raise FormatError("data before the model parameter set", offset=offset)
@@ -359,7 +359,7 @@ def _with_tensor(unit: Unit, fields_at: int, head: bytes, model: ModelParameters
     return Unit(unit.source, unit.offset, unit.size, unit.kind, name or unit.name, tensor)
 
 
-def _without_quantisation(model: ModelParameters) -> ModelParameters:
+def _without_quantization(model: ModelParameters) -> ModelParameters:
     return ModelParameters(model.profile, None, 0, model.indexed_names, model.parent_signalling)
 
 

@@ -1,4 +1,4 @@
-"""Large tensors are quantised a part at a time, as well as in one go."""
+"""Large tensors are quantized a part at a time, as well as in one go."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,10 +9,10 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard.stream import quantising
+from nnguard.stream import quantizing
 from nnguard.stream.coding import Indices, decode, decode_payload, encode_payload, step_size
 from nnguard.stream.headers import PayloadType, TensorHeader
-from nnguard.stream.quantising import dequantise, dequantise_into, fit_qp, quantise
+from nnguard.stream.quantizing import dequantize, dequantize_into, fit_qp, quantize
 
 QP, DENSITY = -24, 2
 
@@ -52,7 +52,7 @@ class Reader:
 def search(weights: stock.Array, **options: int) -> tuple[Indices, Reader]:
     reader = Reader(weights)
     header = header_of(weights, **options)  # type: ignore[arg-type]
-    return quantise(header, reader, QP), reader
+    return quantize(header, reader, QP), reader
 
 
 def error_of(weights: stock.Array, indices: Indices) -> float:
@@ -65,9 +65,9 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Make windows small enough that a test has many of them."""
 
     def shrink(chunk: int = 1 << 12, overlap: int = 1 << 9) -> None:
-        monkeypatch.setattr(quantising, "_WHOLE", chunk)
-        monkeypatch.setattr(quantising, "CHUNK", chunk)
-        monkeypatch.setattr(quantising, "_OVERLAP", overlap)
+        monkeypatch.setattr(quantizing, "_WHOLE", chunk)
+        monkeypatch.setattr(quantizing, "CHUNK", chunk)
+        monkeypatch.setattr(quantizing, "_OVERLAP", overlap)
 
     return shrink
 
@@ -109,7 +109,7 @@ def test_windows_give_a_path_that_every_decoder_follows(
     found, reader = search(weights)
     assert len(reader.parts) > 1
     header = header_of(weights)
-    payload = encode_payload(header, found, QP, row_skipping=True, parameter_optimisation=False)
+    payload = encode_payload(header, found, QP, row_skipping=True, parameter_optimization=False)
     assert np.array_equal(decode_payload(header, payload, to_the_end=True)[0], found)
     # Rounding in the sum of costs decides between paths that are as good.
     assert error_of(weights, found) <= error_of(weights, whole) * (1 + 1e-6) + 1e-9
@@ -121,7 +121,7 @@ def test_stream_of_a_large_tensor_is_the_stock_encoders(windows: Callable[..., N
     stream = nnguard.compress({"w": weights}, nnguard.Settings(qp=QP))
     assert bytes(stream) == stock.encode({"w": weights}, qp=QP)
     found = {unit.name: unit for unit in stream}["w"]
-    assert np.array_equal(dequantise(decode(found)), stock.decode(bytes(stream))["w"])
+    assert np.array_equal(dequantize(decode(found)), stock.decode(bytes(stream))["w"])
 
 
 @pytest.mark.parametrize("fill", [0.0, 1e-9])
@@ -159,7 +159,7 @@ def test_constant_tensor_in_windows(value: float, windows: Callable[..., None]) 
     found, _ = search(weights)
     assert error_of(weights, found) <= error_of(weights, whole) * (1 + 1e-6) + 1e-9
     header = header_of(weights)
-    payload = encode_payload(header, found, QP, row_skipping=True, parameter_optimisation=False)
+    payload = encode_payload(header, found, QP, row_skipping=True, parameter_optimization=False)
     assert np.array_equal(decode_payload(header, payload, to_the_end=True)[0], found)
 
 
@@ -171,7 +171,7 @@ def test_blocks_are_searched_whole(scan_order: int, windows: Callable[..., None]
     assert reader.parts == [(0, weights.size)]
 
 
-def test_uniform_quantisation_in_chunks(windows: Callable[..., None]) -> None:
+def test_uniform_quantization_in_chunks(windows: Callable[..., None]) -> None:
     weights = WEIGHTS["fc1.weight"]
     whole, _ = search(weights, dependent=False)
     windows(chunk=1000)
@@ -181,7 +181,7 @@ def test_uniform_quantisation_in_chunks(windows: Callable[..., None]) -> None:
     assert np.abs(found * step_size(QP, DENSITY) - weights).max() <= step_size(QP, DENSITY) / 2
 
 
-def test_chunks_of_blocks_quantised_uniformly(windows: Callable[..., None]) -> None:
+def test_chunks_of_blocks_quantized_uniformly(windows: Callable[..., None]) -> None:
     weights = WEIGHTS["fc1.weight"]
     windows(chunk=1000)
     settings = nnguard.Settings(qp=-32, dependent=False, scan_order=1, row_skipping=False)
@@ -191,13 +191,13 @@ def test_chunks_of_blocks_quantised_uniformly(windows: Callable[..., None]) -> N
     assert bytes(nnguard.compress({"w": weights}, settings)) == expected
 
 
-def test_dequantising_in_place_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dequantizing_in_place_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     indices = np.random.default_rng(0).integers(-(1 << 30), 1 << 30, (70, 50), np.int32)
     step = step_size(-33, 2)
     expected = indices.astype(np.float32) * np.float32(step)
-    monkeypatch.setattr(quantising, "CHUNK", 999)
+    monkeypatch.setattr(quantizing, "CHUNK", 999)
     memory = indices.copy()
-    weights = dequantise_into(memory, step)
+    weights = dequantize_into(memory, step)
     assert np.array_equal(weights, expected)
     assert np.shares_memory(weights, memory)
 
