@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from nnguard import _coder
 from nnguard.errors import FormatError, LimitError
+from nnguard.stream import _coder
 from nnguard.stream.headers import EntryPoint, PayloadType, TensorHeader
 from nnguard.stream.units import Unit, frame_unit, size_field
 

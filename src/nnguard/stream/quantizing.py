@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from nnguard import _coder
+from nnguard.stream import _coder
 from nnguard.stream.coding import (
     Indices,
     Pieces,
