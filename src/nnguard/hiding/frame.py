@@ -32,7 +32,7 @@ _FIXED_SIZE = 13
 """Bytes of a header before the carriers."""
 
 _BITS_PER_WEIGHT = 1
-"""Bits that a weight holds; the header has a place for larger numbers, which no version uses yet."""
+"""Bits that a weight holds; the header has a place for more, which no version uses yet."""
 
 _CHECKSUM_SIZE = 4
 _MAX_LAYER = 255
