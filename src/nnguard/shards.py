@@ -220,6 +220,7 @@ def decompress_set(
     workers: int | None = None,
     executor: Executor | None = None,
     max_weights: int = MAX_WEIGHTS,
+    verified: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> None:
@@ -237,6 +238,7 @@ def decompress_set(
                 workers=workers,
                 executor=executor,
                 max_weights=max_weights,
+                verified=verified,
                 progress=progress,
             )
         weight_map = {

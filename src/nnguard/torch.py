@@ -21,14 +21,15 @@ import numpy.typing as npt
 import torch
 
 from nnguard.compression.compress import compress
-from nnguard.compression.decompress import MAX_WEIGHTS, coded_tensors, decode_tensors
+from nnguard.compression.decompress import MAX_WEIGHTS
+from nnguard.compression.decompress import decompress as decompress_to_arrays
 from nnguard.compression.settings import Settings
 from nnguard.crypto.keys import Signer, Trust
 from nnguard.licensing.checks import Checks, LicenseLike
-from nnguard.models.pytorch import as_tensor, to_torch
+from nnguard.models.pytorch import as_tensor
 from nnguard.shards import StreamSet, verify_and_strip_set
 from nnguard.signing import sign, strip
-from nnguard.stream import Stream, StreamLike, as_stream
+from nnguard.stream import Stream, StreamLike
 from nnguard.unlocking import IdentityLike, unlock
 
 __all__ = ["decompress", "evaluator", "importance", "load", "load_into", "save"]
@@ -89,7 +90,9 @@ def load(
         streams = _verified(path, trust, original=original)
     state: StateDict = {}
     for stream in streams:
-        state |= decompress(stream, workers=workers, executor=executor, max_weights=max_weights)
+        state |= decompress(
+            stream, workers=workers, executor=executor, max_weights=max_weights, verified=True
+        )
     return state
 
 
@@ -162,18 +165,16 @@ def decompress(
     workers: int | None = None,
     executor: Executor | None = None,
     max_weights: int = MAX_WEIGHTS,
+    verified: bool = False,
 ) -> StateDict:
     """Decode a stream to a state dict; nothing is verified.
 
     Args and errors are those of `nnguard.decompress`.
     """
-    stream = as_stream(stream)
-    tensors = coded_tensors(stream, max_weights)
-    values = decode_tensors(stream, tensors, workers, executor, None)
-    return {
-        tensor.header.name: to_torch(tensor.type, tensor.shape, flat)
-        for tensor, flat in zip(tensors, values, strict=True)
-    }
+    arrays = decompress_to_arrays(
+        stream, workers=workers, executor=executor, max_weights=max_weights, verified=verified
+    )
+    return {name: as_tensor(array) for name, array in arrays.items()}
 
 
 def importance(

@@ -202,7 +202,11 @@ def _compress(options: argparse.Namespace) -> None:
 def _decompress(options: argparse.Namespace) -> None:
     start = time.monotonic()
     file, output = Path(options.file), Path(options.output)
-    limits: dict[str, Any] = {"workers": options.workers, "max_weights": options.max_weights}
+    limits: dict[str, Any] = {
+        "workers": options.workers,
+        "max_weights": options.max_weights,
+        "verified": options.trust is not None,
+    }
     if file.is_dir():
         streams = nnguard.StreamSet.open(file, in_memory=options.trust is not None)
         if options.trust is not None:

@@ -22,13 +22,14 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from nnguard.compression.decoding import DecodeJob, decode_job, decode_values
+from nnguard.compression.foreign import decode_with_nncodec
 from nnguard.compression.workers import Batch, crew, largest_first, make_batches, run
 from nnguard.errors import FormatError, LimitError
 from nnguard.files import write_at, write_atomically
 from nnguard.models.safetensors import lay_out
 from nnguard.stream import Stream, StreamLike, as_stream
 from nnguard.stream.coding import piece_ranges
-from nnguard.stream.formats import Array, TensorType, read_topology
+from nnguard.stream.formats import FORMATS, Array, TensorType, read_topology
 from nnguard.stream.headers import TensorHeader, UnitKind
 from nnguard.stream.source import MemorySource
 
@@ -37,7 +38,6 @@ __all__ = [
     "CodedTensor",
     "as_array",
     "coded_tensors",
-    "decode_tensors",
     "decompress",
     "decompress_to_file",
     "iter_tensors",
@@ -86,6 +86,7 @@ def decompress(
     workers: int | None = None,
     executor: Executor | None = None,
     max_weights: int = MAX_WEIGHTS,
+    verified: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Array]:
     """Decode all tensors of a stream.
@@ -95,6 +96,8 @@ def decompress(
         workers: Threads that decode side by side; as many as there are processors, if None.
         executor: Decodes tensors instead, here or on other machines; see `compress`.
         max_weights: Refuse streams with a tensor of more weights than this.
+        verified: You have checked the stream's signature. Tools of the standard that nnguard does
+            not decode (codebooks, say) are then left to the nncodec package, if it is installed.
         progress: Called with a number of bytes whenever so many more were decoded.
 
     Returns:
@@ -107,8 +110,11 @@ def decompress(
         WorkerError: A worker died.
     """
     stream = as_stream(stream)
-    tensors = coded_tensors(stream, max_weights)
-    values = decode_tensors(stream, tensors, workers, executor, progress)
+    try:
+        tensors = coded_tensors(stream, max_weights)
+    except _OtherToolsError as error:
+        return _decode_other_tools(stream, error, verified=verified)
+    values = _decode_tensors(stream, tensors, workers, executor, progress)
     return {
         tensor.header.name: as_array(tensor, flat)
         for tensor, flat in zip(tensors, values, strict=True)
@@ -147,6 +153,7 @@ def decompress_to_file(
     workers: int | None = None,
     executor: Executor | None = None,
     max_weights: int = MAX_WEIGHTS,
+    verified: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> None:
@@ -158,6 +165,7 @@ def decompress_to_file(
         workers: See `decompress`.
         executor: See `decompress`.
         max_weights: See `decompress`.
+        verified: See `decompress`.
         overwrite: Replace a file that is there already.
         progress: See `decompress`.
 
@@ -169,7 +177,12 @@ def decompress_to_file(
         WorkerError: See `decompress`.
     """
     stream = as_stream(stream)
-    tensors = coded_tensors(stream, max_weights)
+    try:
+        tensors = coded_tensors(stream, max_weights)
+    except _OtherToolsError as error:
+        found = _decode_other_tools(stream, error, verified=verified)
+        _write_arrays(found, Path(path), overwrite=overwrite)
+        return
     layout = lay_out([(tensor.header.name, tensor.type.format, tensor.shape) for tensor in tensors])
 
     def write(file: BinaryIO) -> None:
@@ -188,6 +201,31 @@ def decompress_to_file(
     write_atomically(Path(path), write, overwrite=overwrite)
 
 
+class _OtherToolsError(FormatError):
+    """The stream uses tools of the standard that are not decoded here."""
+
+
+def _decode_other_tools(stream: Stream, error: FormatError, *, verified: bool) -> dict[str, Array]:
+    if not verified:
+        raise error
+    try:
+        return decode_with_nncodec(stream)
+    except ImportError:
+        error.hint = "nncodec decodes them: pip install 'nnguard[nncodec]'"
+        raise error from None
+
+
+def _write_arrays(arrays: dict[str, Array], path: Path, *, overwrite: bool) -> None:
+    layout = lay_out([(name, FORMATS[a.dtype.name], a.shape) for name, a in arrays.items()])
+
+    def write(file: BinaryIO) -> None:
+        write_at(file.fileno(), layout.header, 0)
+        for array, offset in zip(arrays.values(), layout.offsets, strict=True):
+            write_at(file.fileno(), np.ascontiguousarray(array).tobytes(), offset)
+
+    write_atomically(path, write, overwrite=overwrite)
+
+
 def coded_tensors(stream: Stream, max_weights: int) -> list[CodedTensor]:
     """Return the tensors of a stream, from headers alone.
 
@@ -200,10 +238,10 @@ def coded_tensors(stream: Stream, max_weights: int) -> list[CodedTensor]:
     for at in positions:
         header = stream.coded_tensor(at)
         if header is None:
-            raise FormatError(
+            raise _OtherToolsError(
                 f"unit {stream[at].name} uses tools of the standard that nnguard does not decode",
                 offset=stream[at].offset,
-                hint="decode it with the nncodec package",
+                hint="the nncodec package decodes them; nnguard hands it only what it has verified",
             )
         if header.size > max_weights:
             raise LimitError(f"tensor {header.name} has {header.size} weights; limit {max_weights}")
@@ -218,7 +256,7 @@ def coded_tensors(stream: Stream, max_weights: int) -> list[CodedTensor]:
     ]
 
 
-def decode_tensors(
+def _decode_tensors(
     stream: Stream,
     tensors: Sequence[CodedTensor],
     workers: int | None,

@@ -14,10 +14,10 @@ import numpy.typing as npt
 import torch
 
 from nnguard.errors import ModelError
-from nnguard.models.tensors import Array, InMemory, Tensor, check_name
+from nnguard.models.tensors import InMemory, Tensor, check_name
 from nnguard.stream.formats import FORMATS, TensorType
 
-__all__ = ["as_tensor", "from_torch", "read_checkpoint", "to_torch"]
+__all__ = ["as_tensor", "from_torch", "read_checkpoint"]
 
 _USUAL_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights", "params")
 """Where checkpoints keep the weights, beside an optimizer's state and the like."""
@@ -59,27 +59,18 @@ def from_torch(name: Any, tensor: Any) -> Tensor:
     return Tensor(name, kind, shape, InMemory(values.view(form.dtype)))
 
 
-def to_torch(kind: TensorType, shape: tuple[int, ...], values: Array) -> torch.Tensor:
-    """Return decoded values as a tensor that shares their memory.
+def as_tensor(array: npt.NDArray[Any]) -> torch.Tensor:
+    """Return a tensor over the memory of an array, those of bfloat16 included.
 
     Raises:
         ModelError: This PyTorch has no such number format.
     """
-    dtype = getattr(torch, kind.format.name, None)
-    if dtype is None:
-        raise ModelError(f"PyTorch {torch.__version__} has no {kind.format.name}")
-    if not values.flags.writeable:
-        values = values.copy()
-    if kind.format.name == "bfloat16":
-        return torch.from_numpy(values.view("<i2")).view(torch.bfloat16).reshape(shape)
-    return torch.from_numpy(values).reshape(shape)
-
-
-def as_tensor(array: npt.NDArray[Any]) -> torch.Tensor:
-    """Return a tensor over the memory of an array, those of bfloat16 included."""
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
+    try:
+        return torch.from_numpy(array)
+    except TypeError:
+        raise ModelError(f"PyTorch {torch.__version__} has no {array.dtype.name}") from None
 
 
 def _load(path: str | os.PathLike[str]) -> Any:
