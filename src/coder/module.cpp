@@ -109,11 +109,23 @@ class Decoder {
     decoder_.decode(indices.data(), indices.size());
   }
 
-  Point decode_block_row(size_t block_row, const Point& entry, Flat<int32_t> indices) const {
-    require(scan_.in_blocks() && block_row < scan_.block_rows(), "no such row of blocks");
-    const size_t rows = scan_.first_row(block_row + 1) - scan_.first_row(block_row);
-    require(indices.size() == rows * scan_.width(), "indices of another size than the row of blocks");
-    return as_point(decoder_.decode_block_row(block_row, entry_point(entry), indices.data()));
+  // Decodes rows of blocks that follow each other, and returns where the next one begins.
+  Point decode_block_rows(size_t first, const std::vector<Point>& entries,
+                          Flat<int32_t> indices) const {
+    const size_t end = first + entries.size();
+    require(scan_.in_blocks() && !entries.empty() && end <= scan_.block_rows(), "no such rows");
+    const size_t begin = scan_.first_row(first);
+    require(indices.size() == (scan_.first_row(end) - begin) * scan_.width(),
+            "indices of another size than the rows of blocks");
+    EntryPoint next = entry_point(entries[0]);
+    for (size_t row = first; row < end; ++row) {
+      const EntryPoint entry = entry_point(entries[row - first]);
+      if (!(entry == next))
+        throw DamagedPayload("entry points that do not fit it", next.position / 8);
+      next = decoder_.decode_block_row(
+          row, entry, indices.data() + (scan_.first_row(row) - begin) * scan_.width());
+    }
+    return as_point(next);
   }
 
   void finish() {
@@ -274,7 +286,7 @@ NB_MODULE(_coder, module) {
       .def("__init__", &Decoder::construct, "payload"_a, "rows"_a, "width"_a, nb::kw_only(),
            "dependent"_a, "unary_length"_a, "qp_bits"_a, "row_flag"_a, "scan_order"_a)
       .def("decode", &Decoder::decode, "indices"_a, kReleased)
-      .def("decode_block_row", &Decoder::decode_block_row, "block_row"_a, "entry"_a, "indices"_a,
+      .def("decode_block_rows", &Decoder::decode_block_rows, "first"_a, "entries"_a, "indices"_a,
            kReleased)
       .def("finish", &Decoder::finish)
       .def_prop_ro("qp", &Decoder::qp)

@@ -35,6 +35,7 @@ __all__ = [
     "qp_range",
     "search_start_states",
     "step_size",
+    "usual_start_states",
 ]
 
 Indices = npt.NDArray[np.int32]
@@ -109,9 +110,12 @@ def piece_ranges(header: TensorHeader, block_rows: range | None = None) -> Itera
     """
     rows, width = header.shape[0], header.width
     if header.in_blocks:
-        height = header.block_height
-        for block_row in block_rows or range(header.block_rows):
-            yield range(block_row * height * width, min((block_row + 1) * height, rows) * width)
+        block_row = header.block_height * width
+        span = block_rows or range(header.block_rows)
+        step = max(1, _PIECE // block_row)
+        for start in range(span.start, span.stop, step):
+            stop = min(start + step, span.stop)
+            yield range(start * block_row, min(stop * block_row, header.size))
     elif width <= _PIECE:  # whole rows
         step = _PIECE // width * width
         for start in range(0, header.size, step):
@@ -163,10 +167,11 @@ def decode_pieces(
             if entries is None:
                 decoder.decode(indices)
             else:
-                block_row = piece.start // (header.width * header.block_height)
-                end = decoder.decode_block_row(block_row, entries[block_row], indices)
-                if block_row + 1 < len(entries) and end != entries[block_row + 1]:
-                    raise _coder.DamagedPayload("entry points that do not fit it", 0)
+                span = header.block_height * header.width
+                first, stop = piece.start // span, -(-piece.stop // span)
+                end = decoder.decode_block_rows(first, entries[first:stop], indices)
+                if stop < len(entries) and end != entries[stop]:
+                    raise _coder.DamagedPayload("entry points that do not fit it", end[0] // 8)
             yield piece, indices, parameters
         if entries is None:
             decoder.finish()

@@ -33,6 +33,9 @@ __all__ = [
 MAX_DIMENSIONS = 32
 """NumPy 1 handles this many; no network has more."""
 
+MAX_SCAN_ORDER = 4
+"""Blocks of 64 rows and columns are the largest that the standard has."""
+
 
 class UnitKind(enum.IntEnum):
     """`nnr_unit_type` of the standard."""
@@ -258,9 +261,11 @@ def parse_tensor_header(
     if scan_order:
         if carriers_only:
             return name, None
-        if 0 in shape or math.prod(shape[1:]) == 1:
-            raise FormatError("blocks in a tensor that has none", offset=bits.offset)
+        if scan_order > MAX_SCAN_ORDER:
+            raise FormatError(f"scan order {scan_order}", offset=bits.offset)
         further = shape[0] - 1 >> 2 + scan_order
+        if 0 in shape or (further and math.prod(shape[1:]) == 1):
+            raise FormatError("blocks in a tensor that has none", offset=bits.offset)
         entry_points = _parse_entry_points(bits, further, has_states=has_states)
     bits.align()
     if 0 in shape and (carriers_only or payload_type != PayloadType.RAW_FLOAT):
