@@ -12,7 +12,7 @@ MINUTES ?= 60
 ITEMS ?= 10000
 MESSAGES ?= 5
 
-.PHONY: help dev demo sell test check format bench paper pretrained vectors dist wheel fuzz-coder clean
+.PHONY: help dev demo sell test check format bench paper pretrained vectors dist wheel fuzz-coder fuzz-streams clean
 
 help:
 	@echo "make demo    sign, verify and strip a trained network"
@@ -29,6 +29,7 @@ help:
 	@echo "make dist    build the package"
 	@echo "make wheel   build the wheel for this machine, and test it in an empty environment"
 	@echo "make fuzz-coder SECONDS=60   fuzz the entropy coder under sanitizers (clang)"
+	@echo "make fuzz-streams SECONDS=60   fuzz units, headers and what reads them (atheris)"
 
 dev: $(ENVIRONMENT)
 
@@ -105,6 +106,20 @@ wheel: $(ENVIRONMENT)
 	out/wheel/empty/bin/python -m pip install --quiet --disable-pip-version-check out/wheel/*.whl pytest
 	cd out/wheel && empty/bin/python -m pip check && empty/bin/python -m pytest --noconftest -p no:cacheprovider \
 		-c /dev/null $(CURDIR)/tests/wheel
+
+CLANGXX ?= clang++
+SECONDS ?= 60
+FUZZ_FLAGS := -std=c++17 -g -O2 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+fuzz-coder:
+	mkdir -p out/fuzz/corpus
+	$(CLANGXX) $(FUZZ_FLAGS) tests/fuzz/coder.cpp -o out/fuzz/coder
+	out/fuzz/coder -max_total_time=$(SECONDS) -max_len=512 -print_final_stats=1 \
+		-artifact_prefix=out/fuzz/ out/fuzz/corpus tests/fuzz/corpus
+
+fuzz-streams: $(ENVIRONMENT)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
+	$(BIN)/python tests/fuzz/streams.py out/fuzz/streams -max_total_time=$(SECONDS) -max_len=4096 \
+		-artifact_prefix=out/fuzz/
 
 clean:
 	rm -rf .venv build dist out
