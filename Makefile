@@ -67,6 +67,7 @@ format: $(ENVIRONMENT)
 
 bench: $(ENVIRONMENT)
 	$(HARNESS) $(BIN)/python benchmarks/cost.py --data $(DATA)
+	$(HARNESS) $(BIN)/python benchmarks/coder.py --data $(DATA)
 	$(HARNESS) $(BIN)/python benchmarks/compression.py --data $(DATA)
 
 ifdef CIFAR10

@@ -2,9 +2,8 @@
 
     python benchmarks/compression.py [--data ../shared/data] [--only PART ...] [--quick]
 
-Parts: `speed` against the stock coder at the same settings; `bare` against the sum of the bare
-calls of the extension on one core; `growth` with weights and with tensors; `memory` at the size of
-VGG16. Every comparison is made in one run, in turns; bytes and weights are checked to be those of
+Parts: `speed` against the stock coder at the same settings; `growth` with weights and with
+tensors; `memory` at the size of VGG16. `benchmarks/coder.py` compares one tensor on one core. Every comparison is made in one run, in turns; bytes and weights are checked to be those of
 the stock coder. Best times are printed as Markdown, beside the bars that the project set itself.
 """
 
@@ -24,7 +23,6 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-import bare_calls
 import nnguard
 import stock
 from nnguard import Settings
@@ -33,6 +31,7 @@ from random_networks import many_tensors, of_size, vgg16
 
 ROOT = Path(__file__).parents[1]
 URQ, TCQ = Settings(dependent=False), Settings()
+BLOCKS = Settings(dependent=False, scan_order=4)
 
 WORKERS = 2
 
@@ -41,7 +40,7 @@ Arrays = Mapping[str, stock.Array]
 
 def main() -> int:
     """Run the parts that were asked for and print their tables."""
-    parts = {"speed": speed, "bare": bare, "growth": growth, "memory": memory}
+    parts = {"speed": speed, "growth": growth, "memory": memory}
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--only", nargs="+", choices=parts, default=list(parts))
@@ -55,7 +54,7 @@ def main() -> int:
         return 2
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; "
-        f"best of up to {options.runs} runs, as many workers as cores, qp -38\n"
+        f"best of up to {options.runs} runs, as many threads as cores, qp -38\n"
     )
     for part in options.only:
         started = time.perf_counter()
@@ -78,7 +77,10 @@ def speed(options: argparse.Namespace) -> None:
             runs,
             lambda arrays=arrays, settings=settings: nnguard.compress(arrays, settings),
             lambda arrays=arrays, settings=settings: stock.encode(
-                arrays, qp=settings.qp, dependent=settings.dependent
+                arrays,
+                qp=settings.qp,
+                dependent=settings.dependent,
+                scan_order=settings.scan_order,
             ),
         )
         data = bytes(stream)
@@ -101,8 +103,8 @@ def networks(
 ) -> Iterator[tuple[str, Arrays, Settings, int, tuple[float | None, float | None]]]:
     """Yield what to measure: label, arrays, settings, runs, bars of both directions."""
     label, resnet = resnet18(options)
-    yield f"{label}, URQ", resnet, URQ, options.runs, (3, 1.7)
-    yield f"{label}, TCQ", resnet, TCQ, options.runs, (3, 1.7)
+    yield f"{label}, URQ", resnet, URQ, options.runs, (8, 6)
+    yield f"{label}, TCQ", resnet, TCQ, options.runs, (8, 6)
     if options.quick:
         yield "100 tensors, URQ", many_tensors(100), URQ, options.runs, (None, None)
         return
@@ -110,11 +112,13 @@ def networks(
         transformer = as_stock_takes(options.minilm)
     else:
         transformer = nnguard.decompress(options.data / "streams" / "minilm.default.nnc")
-    yield "MiniLM, URQ", transformer, URQ, options.runs, (2.5, None)
-    yield "MiniLM, TCQ", transformer, TCQ, options.runs, (2.5, None)
+    yield "MiniLM, URQ", transformer, URQ, options.runs, (8, 5)
+    yield "MiniLM, TCQ", transformer, TCQ, options.runs, (8, 5)
     del transformer
-    yield "3,000 tensors, URQ", many_tensors(3000), URQ, 2, (None, 5)
-    yield "VGG16's shapes, URQ", vgg16(), URQ, 1, (2, None)
+    yield "3,000 tensors, URQ", many_tensors(3000), URQ, 2, (25, 12)
+    large = vgg16()
+    yield "VGG16's shapes, URQ", large, URQ, 1, (5, 4)
+    yield "VGG16's shapes, URQ, scan order 4", large, BLOCKS, 1, (None, 7)
 
 
 def resnet18(options: argparse.Namespace) -> tuple[str, Arrays]:
@@ -132,40 +136,6 @@ def as_stock_takes(path: Path) -> Arrays:
         name: np.atleast_1d(array.astype(np.int32) if array.dtype == np.int64 else array)
         for name, array in safetensors.numpy.load_file(path).items()
     }
-
-
-def bare(options: argparse.Namespace) -> None:
-    """Compare with the sum of the extension's own calls, one after the other on one core."""
-    print("| network | | bare calls, 1 core, s | nnguard, 2 workers, s | ", end="")
-    print("times as fast | bar | share of the extension |")
-    print("|---|---|--:|--:|--:|--:|--:|")
-    count = 40 if options.quick else 400
-    for label, arrays in (
-        resnet18(options),
-        (f"{count} tensors of 100,000", many_tensors(count, 100_000, 100_000)),
-    ):
-        theirs, ours = [], []
-        for _ in range(options.runs):
-            seconds, expected = bare_calls.encode(arrays, URQ.qp, URQ.nonweight_qp)
-            theirs.append(seconds)
-            seconds, stream = timed(
-                lambda arrays=arrays: nnguard.compress(arrays, URQ, workers=WORKERS)
-            )
-            ours.append(seconds)
-        coded = list(bare_calls.payloads(stream))
-        assert [payload.data for payload in coded] == expected, f"{label}: not the same work"
-        bare_row(f"{label}, URQ", "compress", min(theirs), min(ours))
-        theirs, ours = [], []
-        for _ in range(options.runs):
-            seconds, weights = bare_calls.decode(coded)
-            theirs.append(seconds)
-            seconds, found = timed(
-                lambda stream=stream: nnguard.decompress(stream, workers=WORKERS)
-            )
-            ours.append(seconds)
-        for one, other in zip(found.values(), weights, strict=True):
-            assert np.array_equal(one, other), f"{label}: not the same work"
-        bare_row(f"{label}, URQ", "decompress", min(theirs), min(ours))
 
 
 def growth(options: argparse.Namespace) -> None:
@@ -218,14 +188,14 @@ def memory(options: argparse.Namespace) -> None:
         workers = ["--workers", WORKERS]
         for what, command, bar in (
             (
-                f"nnguard compress, {WORKERS} workers",
+                f"nnguard compress, {WORKERS} threads",
                 [*own, "compress", model, "-o", stream, "--urq", *workers],
-                "1,000 resident",
+                "700 resident",
             ),
             (
-                f"nnguard decompress, {WORKERS} workers",
+                f"nnguard decompress, {WORKERS} threads",
                 [*own, "decompress", stream, "-o", ours, *workers],
-                "400 in no file",
+                "100 in no file",
             ),
             ("stock encoder", [*python, STOCK_ENCODE, model, theirs], ""),
             ("stock decoder", [*python, STOCK_DECODE, stream, back], ""),
@@ -282,15 +252,6 @@ def row(label: str, weights: int, what: str, theirs: float, ours: float, bar: fl
     print(
         f"| {label} | {weights / 1e6:.1f} M | {what} | {theirs:.2f} | {ours:.2f} | "
         f"{theirs / ours:.1f} | {bar or ''} |",
-        flush=True,
-    )
-
-
-def bare_row(label: str, what: str, theirs: float, ours: float) -> None:
-    """Print a line of the table of the extension's share."""
-    print(
-        f"| {label} | {what} | {theirs:.2f} | {ours:.2f} | {theirs / ours:.2f} | 1.7 | "
-        f"{100 * theirs / (2 * ours):.0f} % |",
         flush=True,
     )
 

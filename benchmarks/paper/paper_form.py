@@ -8,7 +8,8 @@ Which reading is taken where the paper leaves one open:
   the bin that this empties).
 - A 0 leaves an index at the peak, a 1 moves it up.
 
-Unlike nnguard's form, extraction is told the peak, and how each tensor was encoded.
+Unlike nnguard's form, extraction is told the peak, and how each tensor was encoded; marked tensors
+are coded as the stock encoder codes their indices, since rows of zeros may end where the peak is 0.
 """
 
 from __future__ import annotations
@@ -21,7 +22,16 @@ import numpy.typing as npt
 
 from nnguard.errors import CapacityError
 from nnguard.stream import Stream
-from nnguard.stream.coding import Indices, QuantizedTensor, decode, encode, find_settings
+from nnguard.stream.coding import (
+    Indices,
+    QuantizedTensor,
+    decode,
+    encode,
+    find_zero_rows,
+    piece_ranges,
+    search_start_states,
+    usual_start_states,
+)
 from nnguard.stream.headers import PayloadType
 
 __all__ = ["PaperForm"]
@@ -53,9 +63,7 @@ class PaperForm:
             header = unit.tensor
             if header is None or header.payload_type != PayloadType.FLOAT or len(header.shape) < 2:
                 continue
-            tensor = find_settings(unit, max_weights=_MAX_WEIGHTS)
-            if tensor is None:
-                raise ValueError(f"tensor {unit.name} cannot be encoded to the same bytes")
+            tensor = decode(unit, max_weights=_MAX_WEIGHTS)
             self._tensors[index] = tensor
             distinct, found = np.unique(tensor.indices, return_counts=True)
             counts.update(dict(zip(distinct.tolist(), found.tolist(), strict=True)))
@@ -83,10 +91,7 @@ class PaperForm:
         marked = flat + (flat > self.peak)
         here = bits[: places.size]
         marked[places[: here.size]] += here
-        tensor = tensor.with_indices(marked.astype(np.int32))
-        if flat.size >= _LARGE:
-            tensor = replace(tensor, parameter_optimization=False)
-        return encode(tensor), bits[here.size :]
+        return encode(_fitted(tensor.with_indices(marked.astype(np.int32)))), bits[here.size :]
 
     def extract(self, marked: Stream) -> tuple[Bits, Stream]:
         """Return the bits of a marked stream, zeros up to the capacity, and the original."""
@@ -98,8 +103,19 @@ class PaperForm:
             at_peak = flat[(flat == self.peak) | (flat == self.peak + 1)]
             parts.append((at_peak > self.peak).astype(np.uint8))
             restored: Indices = (flat - (flat > self.peak)).astype(np.int32)
-            if np.array_equal(restored, original.indices.reshape(-1)):  # encoded once already
-                units[index] = self._stream[index].read()
-            else:
-                units[index] = encode(original.with_indices(restored))
+            units[index] = encode(original.with_indices(restored))
         return np.concatenate(parts), marked.replace(units)
+
+
+def _fitted(tensor: QuantizedTensor) -> QuantizedTensor:
+    """Return a tensor with the parameters that the stock encoder chooses for its indices."""
+    header, parameters = tensor.header, tensor.parameters
+    flat = tensor.indices.reshape(-1)
+    pieces = [flat[piece.start : piece.stop] for piece in piece_ranges(header)]
+    skipped = find_zero_rows(header, pieces) if parameters.skipped_rows else b""
+    states = usual_start_states(header)
+    if parameters.start_states != states and flat.size < _LARGE:
+        states = search_start_states(header, pieces, skipped)
+    return replace(
+        tensor, parameters=replace(parameters, start_states=states, skipped_rows=skipped)
+    )
