@@ -3,8 +3,9 @@
     python benchmarks/compression.py [--data ../shared/data] [--only PART ...] [--quick]
 
 Parts: `speed` against the stock coder at the same settings; `growth` with weights and with
-tensors; `memory` at the size of VGG16. `benchmarks/coder.py` compares one tensor on one core. Every comparison is made in one run, in turns; bytes and weights are checked to be those of
-the stock coder. Best times are printed as Markdown, beside the bars that the project set itself.
+tensors; `memory` at the size of VGG16. Every comparison is made in one run, in turns; bytes and
+weights are checked to be those of the stock coder. Best times are printed as Markdown, beside the
+bars that the project set itself. `benchmarks/coder.py` compares one tensor on one core.
 """
 
 from __future__ import annotations
