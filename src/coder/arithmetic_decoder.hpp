@@ -4,7 +4,6 @@
 
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <stdexcept>
@@ -20,22 +19,6 @@ class DamagedPayload : public std::runtime_error {
   const size_t offset;
 };
 
-// After a bin, by row and range: the low byte of the range that follows the more probable symbol,
-// renormalized, and what the less probable one takes.
-struct RangeTable {
-  uint16_t entry[kRows * 256]{};
-
-  constexpr RangeTable() {
-    for (uint32_t row = 0; row < kRows; ++row)
-      for (uint32_t low = 0; low < 256; ++low) {
-        const uint32_t lps = lps_range(row, 256 + low), mps = 256 + low - lps;
-        entry[row << 8 | low] = static_cast<uint16_t>(lps << 8 | ((mps < 256 ? 2 * mps : mps) & 255));
-      }
-  }
-};
-
-inline constexpr RangeTable kRangeTable;
-
 class ArithmeticDecoder {
  public:
   ArithmeticDecoder() = default;
@@ -47,23 +30,35 @@ class ArithmeticDecoder {
   }
 
   [[gnu::always_inline]] uint32_t bin(Context& context) {
-    const uint32_t entry = kRangeTable.entry[context.row() | range_];
-    const uint32_t less = entry >> 8, more = 256 + range_ - less;
-    const uint64_t bound = static_cast<uint64_t>(more) << kPoint;
-    uint32_t symbol = context.more_probable();
-    if (window_ < bound) {
-      range_ = entry & 255;
-      context.update(symbol);
-      advance(more < 256);
-    } else {
-      window_ -= bound;
-      symbol ^= 1;
-      const int shift = kShift.entry[less];
-      range_ = less << shift & 255;
-      context.update(symbol);
-      advance(shift);
-    }
+    const uint32_t symbol = symbol_of(context);
+    context.update(symbol);
     return symbol;
+  }
+
+  // The same without a branch, for a bin that nothing could predict.
+  [[gnu::always_inline]] uint32_t coin(Context& context) {
+    const Range& range = kTables.range.entry[context.row() + range_];
+    const uint32_t less = range.less, more = 256 + range_ - less;
+    const uint64_t bound = static_cast<uint64_t>(more) << kPoint;
+    const uint32_t one_bit = 1 ^ more >> 8;
+    const uint64_t below = window_ - bound, is_more = 0 - (below >> 63);
+    const uint32_t mask = static_cast<uint32_t>(is_more);
+    const uint32_t symbol = context.more_probable() ^ 1 ^ (mask & 1);
+    window_ = below + (bound & is_more);
+    range_ = range.after_less ^ ((range.after_less ^ range.after_more) & mask);
+    advance(static_cast<int>(range.shift ^ ((range.shift ^ one_bit) & mask)));
+    context.update(symbol);
+    return symbol;
+  }
+
+  // The same for who goes two ways by the bin: then the context does not wait for its value.
+  [[gnu::always_inline]] bool flag(Context& context) {
+    if (symbol_of(context)) {
+      context.update(1);
+      return true;
+    }
+    context.update(0);
+    return false;
   }
 
   uint32_t bypass() {
@@ -122,6 +117,23 @@ class ArithmeticDecoder {
   }
 
  private:
+  [[gnu::always_inline]] uint32_t symbol_of(const Context& context) {
+    const Range& range = kTables.range.entry[context.row() + range_];
+    const uint32_t less = range.less, more = 256 + range_ - less;
+    const uint64_t bound = static_cast<uint64_t>(more) << kPoint;
+    uint32_t symbol = context.more_probable();
+    if (window_ < bound) {
+      range_ = range.after_more;
+      advance(1 ^ static_cast<int>(more >> 8));
+    } else {
+      window_ -= bound;
+      symbol ^= 1;
+      range_ = range.after_less;
+      advance(range.shift);
+    }
+    return symbol;
+  }
+
   // The window's nine bits stand from here upwards, one more bit is left for doubling.
   static constexpr int kPoint = 54;
 

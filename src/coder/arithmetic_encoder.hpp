@@ -6,43 +6,44 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "contexts.hpp"
 
 namespace nnguard {
 
-// What the less probable symbol takes, by row and range.
-struct LpsTable {
-  uint8_t entry[kRows * 256]{};
-
-  constexpr LpsTable() {
-    for (uint32_t row = 0; row < kRows; ++row)
-      for (uint32_t low = 0; low < 256; ++low)
-        entry[row << 8 | low] = static_cast<uint8_t>(lps_range(row, 256 + low));
-  }
-};
-
-inline constexpr LpsTable kLpsTable;
-
 class ArithmeticEncoder {
  public:
-  void bin(Context& context, uint32_t symbol) {
-    const uint32_t lps = kLpsTable.entry[context.row() | (range_ & 255)];
-    range_ -= lps;
+  [[gnu::always_inline]] void bin(Context& context, uint32_t symbol) {
+    const Range& range = kTables.range.entry[context.row() + range_];
+    const uint32_t more = 256 + range_ - range.less;
     int shift;
     if (symbol == context.more_probable()) {
-      shift = range_ < 256;
-      range_ <<= shift;
+      shift = 1 ^ static_cast<int>(more >> 8);
+      range_ = range.after_more;
     } else {
-      shift = kShift.entry[lps];
-      low_ += range_;
-      range_ = lps << shift;
+      shift = range.shift;
+      low_ += more;
+      range_ = range.after_less;
     }
+    context.update(symbol);
     low_ <<= shift;
     pending_ += shift;
     if (pending_ >= kFlush) flush();
+  }
+
+  // The same without a branch, for a bin that nothing could predict.
+  [[gnu::always_inline]] void coin(Context& context, uint32_t symbol) {
+    const Range& range = kTables.range.entry[context.row() + range_];
+    const uint32_t more = 256 + range_ - range.less, one_bit = 1 ^ more >> 8;
+    const uint32_t is_less = 0 - (symbol ^ context.more_probable());
+    const uint32_t shift = one_bit ^ ((one_bit ^ range.shift) & is_less);
+    range_ = range.after_more ^ ((range.after_more ^ range.after_less) & is_less);
     context.update(symbol);
+    low_ = (low_ + (more & is_less)) << shift;
+    pending_ += static_cast<int>(shift);
+    if (pending_ >= kFlush) flush();
   }
 
   // Several bypass bins, the most significant first; at most 32.
@@ -50,27 +51,29 @@ class ArithmeticEncoder {
     while (count > 0) {
       const int part = count < 16 ? count : 16;
       count -= part;
-      low_ = (low_ << part) + static_cast<uint64_t>(range_) * (bins >> count & ((1u << part) - 1));
+      const uint64_t value = bins >> count & ((1u << part) - 1);
+      low_ = (low_ << part) + (256 + range_) * value;
       pending_ += part;
       if (pending_ >= kFlush) flush();
     }
   }
 
   // Begins a row of blocks; see SPEC 2.4.6.
-  void narrow() { range_ = 256; }
+  void narrow() { range_ = 0; }
 
   // Encodes the terminating bin, adds the stop bit, and returns all bytes.
   std::vector<uint8_t> finish() {
-    low_ = (low_ + range_ - 2) | 1;
+    low_ = (low_ + 256 + range_ - 2) | 1;
     const int padding = (8 - (pending_ + 9) % 8) % 8;
     low_ <<= padding;
     pending_ += padding;
     write((pending_ + 9) / 8, 0);
+    bytes_.resize(size_);
     return std::move(bytes_);
   }
 
   // Bits that the interval has moved by: where its low end begins among those written.
-  uint64_t position() const { return 8 * static_cast<uint64_t>(bytes_.size()) + pending_; }
+  uint64_t position() const { return 8 * static_cast<uint64_t>(size_) + pending_; }
 
   // The nine bits of the low end from there on.
   uint32_t low() const { return static_cast<uint32_t>(low_ & 511); }
@@ -83,22 +86,33 @@ class ArithmeticEncoder {
   // Moves bytes from the top of `low_` to the output, and leaves so many bits; the bit above them
   // is a carry into what was written before.
   void write(int count, int rest) {
+    if (size_ + 8 > bytes_.size()) *this = with_room(std::move(*this));
     const uint64_t top = low_ >> rest;
     if (top >> 8 * count) carry();
-    for (int at = count - 1; at >= 0; --at) bytes_.push_back(static_cast<uint8_t>(top >> 8 * at));
+    const uint64_t bytes = top << (64 - 8 * count);
+    uint8_t* const next = bytes_.data() + size_;
+    for (int i = 0; i < 8; ++i) next[i] = static_cast<uint8_t>(bytes >> (56 - 8 * i));
+    size_ += static_cast<size_t>(count);
     low_ &= (uint64_t{1} << rest) - 1;
     pending_ = rest - 9;
   }
 
   void carry() {
-    size_t at = bytes_.size();
+    size_t at = size_;
     while (++bytes_[--at] == 0) {}
   }
 
-  std::vector<uint8_t> bytes_;
-  uint64_t low_ = 0;  // nine bits of the interval's low end, above them those that wait
-  uint32_t range_ = 510;
-  int pending_ = 0;  // bits above these nine
+  // By value, so that the address of an encoder never leaves a loop and it stays in registers.
+  [[gnu::noinline, gnu::cold]] static ArithmeticEncoder with_room(ArithmeticEncoder self) {
+    self.bytes_.resize(2 * self.size_ + 1024);
+    return self;
+  }
+
+  std::vector<uint8_t> bytes_;  // with room behind those that are written
+  size_t size_ = 0;             // of what is written
+  uint64_t low_ = 0;            // nine bits of the interval's low end, above them those that wait
+  uint32_t range_ = 510 - 256;  // less 256, which it never is below
+  int pending_ = 0;             // bits above these nine
 };
 
 }  // namespace nnguard

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "contexts.hpp"
@@ -30,21 +31,23 @@ inline int32_t coded_integer(int32_t index, int state) {
                    : static_cast<int32_t>((int64_t{index} + (state & 1)) >> 1);
 }
 
-// Gives the bins of one integer: `bin(context, bin)` and `bypass(bits, count)`.
-template <class Bin, class Bypass>
+// Gives the bins of one integer: `bin(context, bin)`, `coin` for the sign, which nothing predicts,
+// and `bypass(bits, count)`. All bins but the sign are constants here, which makes coding faster.
+template <class Bin, class Coin, class Bypass>
 [[gnu::always_inline]] inline void binarize_integer(const Layout& layout, int32_t value, int state,
-                                                    int neighbor, Bin&& bin, Bypass&& bypass) {
-  bin(kSigns * state + neighbor, value != 0);
-  if (!value) return;
+                                                    int neighbor, Bin&& bin, Coin&& coin,
+                                                    Bypass&& bypass) {
+  if (!value) return bin(kSigns * state + neighbor, 0);
+  bin(kSigns * state + neighbor, 1);
   const uint32_t negative = value < 0;
-  bin(layout.sign + neighbor, negative);
+  coin(layout.sign + neighbor, negative);
   uint32_t rest = (negative ? 0u - static_cast<uint32_t>(value) : static_cast<uint32_t>(value)) - 1;
-  int greater = layout.greater + static_cast<int>(negative);
-  const int last = greater + 2 * layout.unary_length;
-  for (; greater != last; greater += 2, --rest) {
-    bin(greater, rest != 0);
-    if (!rest) return;
-  }
+  const uint32_t unary_length = static_cast<uint32_t>(layout.unary_length);
+  const int greater = layout.greater + static_cast<int>(negative);
+  const int end = greater + 2 * static_cast<int>(std::min(rest, unary_length));
+  for (int context = greater; context != end; context += 2) bin(context, 1);
+  if (rest < unary_length) return bin(end, 0);
+  rest -= unary_length;
   int prefix = 0;
   for (; rest > (2u << prefix) - 2; ++prefix) bin(layout.prefix + prefix, 1);
   bin(layout.prefix + prefix, 0);
@@ -53,15 +56,15 @@ template <class Bin, class Bypass>
 
 // Gives the bins of a run of indices and leaves its end in `position`. `value_of(index, integer)`
 // is what is put into bins; the trellis follows the integer in any case.
-template <class ValueOf, class Bin, class Bypass>
+template <class ValueOf, class Bin, class Coin, class Bypass>
 inline void binarize(const Format& format, const Layout& layout, const int32_t* indices,
                      size_t count, Position& position, ValueOf&& value_of, Bin&& bin,
-                     Bypass&& bypass) {
+                     Coin&& coin, Bypass&& bypass) {
   int neighbor = position.neighbor, state = position.state;
   for (const int32_t* const end = indices + count; indices != end; ++indices) {
     const int32_t integer = format.dependent ? coded_integer(*indices, state) : *indices;
     const int32_t value = value_of(*indices, integer);
-    binarize_integer(layout, value, state, neighbor, bin, bypass);
+    binarize_integer(layout, value, state, neighbor, bin, coin, bypass);
     neighbor = sign_of(value);
     if (format.dependent) state = kNextTrellisState[state][integer & 1];
   }

@@ -27,18 +27,6 @@ constexpr uint32_t lps_range(uint32_t row, uint32_t range) {
   return kLpsFactor[row] * ((range >> 5) + 1) >> 3;
 }
 
-// By how many bits a range is shifted to be 256 or more.
-struct Shifts {
-  uint8_t entry[256]{};
-
-  constexpr Shifts() {
-    for (int range = 1; range < 256; ++range)
-      while (range << entry[range] < 256) ++entry[range];
-  }
-};
-
-inline constexpr Shifts kShift;
-
 // By how much an estimate moves towards a bin, before the window divides it.
 constexpr std::array<uint16_t, 32> kStep = {
     2512, 2288, 2064, 1840, 1616, 1392, 1168, 944, 720, 560, 464, 368, 272, 208, 144, 80,
@@ -99,8 +87,6 @@ struct NextStates {
   }
 };
 
-inline constexpr NextStates kNext;
-
 constexpr uint16_t first_fast(const StartState& from) {
   return static_cast<uint16_t>((from.fast_shift - kFastShiftMin) * kFastSpan +
                                2 * (from.fast + kFastBias));
@@ -116,18 +102,57 @@ constexpr uint32_t biased_sum(uint32_t fast, uint32_t slow) {
   return (slow + 16 * fast) % kSumSpan;
 }
 
-// What both estimates say together, by their sum in steps of 128: the row of the less probable
-// symbol's range, times 256, plus the more probable symbol.
-struct Rows {
-  uint16_t entry[64]{};
+// What both estimates say together: the more probable symbol, and the row of the less probable
+// one's range, times 256.
+struct Guess {
+  uint16_t row, symbol;
+};
 
-  constexpr Rows() {
-    for (int step = -31; step < 32; ++step)
-      entry[step + 32] = static_cast<uint16_t>((step < 0 ? -step : step) << 8 | (step >= 0));
+// By `slow + 16 * fast` in steps of 256, again and again so that nobody has to take the remainder.
+struct Guesses {
+  static constexpr int kSteps = kSumSpan >> 8;
+  Guess entry[(16 * kFastShifts * kFastSpan + kSlowShifts * kSlowSpan) >> 8]{};
+
+  constexpr Guesses() {
+    int at = 0;
+    for (Guess& guess : entry) {
+      const int step = at++ % kSteps - kSteps / 2, size = step < 0 ? -step : step;
+      guess.row = static_cast<uint16_t>((size < kRows ? size : kRows - 1) << 8);
+      guess.symbol = step >= 0;
+    }
   }
 };
 
-inline constexpr Rows kRowOf;
+// What a bin does, by row and range: what the less probable symbol takes of the range, and the low
+// byte of the range that follows either, renormalized; the less probable one's by so many bits.
+struct Range {
+  uint8_t less, after_less, after_more, shift;
+};
+
+struct Ranges {
+  Range entry[kRows * 256]{};
+
+  constexpr Ranges() {
+    for (uint32_t row = 0; row < kRows; ++row)
+      for (uint32_t low = 0; low < 256; ++low) {
+        const uint32_t less = lps_range(row, 256 + low), more = 256 + low - less;
+        uint32_t shift = 0;
+        while (less << shift < 256) ++shift;
+        entry[row << 8 | low] = {static_cast<uint8_t>(less), static_cast<uint8_t>(less << shift),
+                                 static_cast<uint8_t>(more < 256 ? 2 * more : more),
+                                 static_cast<uint8_t>(shift)};
+      }
+  }
+};
+
+// In one piece, so that coders need one register to find them.
+struct Tables {
+  NextStates next;
+  Guesses guess;
+  Ranges range;
+};
+
+inline constexpr Tables kTables;
 
 // The state of one context.
 class Context {
@@ -138,19 +163,20 @@ class Context {
   }
 
   // Row of the less probable symbol's range, times 256.
-  uint32_t row() const { return row_ & ~255u; }
-  uint32_t more_probable() const { return row_ & 1; }
+  uint32_t row() const { return guess_.row; }
+  uint32_t more_probable() const { return guess_.symbol; }
 
   void update(uint32_t bin) {
-    fast_ = kNext.fast[fast_ + bin];
-    slow_ = kNext.slow[slow_ + bin];
+    fast_ = (kTables.next.fast + bin)[fast_];
+    slow_ = (kTables.next.slow + bin)[slow_];
     estimate();
   }
 
  private:
-  void estimate() { row_ = kRowOf.entry[biased_sum(fast_, slow_) >> 8]; }
+  void estimate() { guess_ = kTables.guess.entry[(slow_ + 16u * fast_) >> 8]; }
 
-  uint16_t fast_, slow_, row_;
+  uint16_t fast_, slow_;
+  Guess guess_;
 };
 
 // Trellis-coded quantization knows eight states; other tensors stay in state 0.

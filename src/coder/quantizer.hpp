@@ -2,7 +2,8 @@
 //
 // TCQ is a Viterbi search: of all paths through the trellis, that of the least squared error. Which
 // of the ways into a state is best is kept in two bits, 16 for the eight states of a weight. Costs
-// are sums in double precision in the order of the weights, so that indices are the stock encoder's.
+// are sums in double precision in the order of the weights, so that indices are those of the stock
+// encoder.
 
 #pragma once
 

@@ -101,8 +101,8 @@ class Candidates {
       const size_t bin = *bins;
       for (int i = 0; i < kCount; ++i) {
         cost[i] += kCosts.entry[bin][biased_sum(fast[i], slow[i]) >> 4];
-        fast[i] = (kNext.fast + bin)[fast[i]];
-        slow[i] = (kNext.slow + bin)[slow[i]];
+        fast[i] = (kTables.next.fast + bin)[fast[i]];
+        slow[i] = (kTables.next.slow + bin)[slow[i]];
       }
     }
     for (int i = 0; i < kCount; ++i)
@@ -117,8 +117,9 @@ class Search {
  public:
   Search(const Scan& scan, const Format& format, const std::vector<uint8_t>& skipped_rows)
       : format_(format), layout_(format.dependent, format.unary_length),
-        walk_(scan, format, skipped_rows), candidates_(layout_.size),
-        bins_(kStride * layout_.size), ends_(layout_.size) {
+        walk_(scan, format, skipped_rows),
+        at_once_(std::min(Candidates::kAtOnce, scan.rows() * scan.width())),
+        candidates_(layout_.size), bins_(stride() * layout_.size), ends_(layout_.size) {
     clear();
   }
 
@@ -133,10 +134,10 @@ class Search {
         },
         [this](const int32_t* run, size_t length, Position& position) {
           while (length) {
-            const size_t part = std::min(length, kAtOnce - collected_);
+            const size_t part = std::min(length, at_once_ - collected_);
             collect(run, part, position);
             run += part, length -= part;
-            if (collected_ == kAtOnce) digest();
+            if (collected_ == at_once_) digest();
           }
         });
     digest();
@@ -149,42 +150,42 @@ class Search {
   }
 
  private:
-  // Integers, of which each gives at most one bin to a context.
-  static constexpr size_t kAtOnce = Candidates::kAtOnce;
-  // Not a power of two, so that bins of different contexts do not fight for lines of the cache.
-  static constexpr size_t kStride = kAtOnce + 64;
+  // Room for the bins of one context; not a power of two, so that those of different contexts do
+  // not fight for lines of the cache.
+  size_t stride() const { return at_once_ + 64; }
 
   void collect(const int32_t* run, size_t length, Position& position) {
     uint8_t* const bins = bins_.data();
     uint32_t* const ends = ends_.data();
+    const auto collect_bin = [bins, ends](int context, uint32_t bin) {
+      bins[ends[context]++] = static_cast<uint8_t>(bin);
+    };
     // As in the stock encoder, indices of TCQ are not halved here.
     binarize(
         format_, layout_, run, length, position, [](int32_t index, int32_t) { return index; },
-        [bins, ends](int context, uint32_t bin) {
-          bins[ends[context]++] = static_cast<uint8_t>(bin);
-        },
-        [](uint32_t, int) {});
+        collect_bin, collect_bin, [](uint32_t, int) {});
     collected_ += length;
   }
 
   void digest() {
     for (size_t i = 0; i < candidates_.size(); ++i) {
-      const size_t begin = kStride * i, count = ends_[i] - begin;
+      const size_t begin = stride() * i, count = ends_[i] - begin;
       if (count) candidates_[i].observe(bins_.data() + begin, count);
     }
     clear();
   }
 
   void clear() {
-    for (size_t i = 0; i < ends_.size(); ++i) ends_[i] = static_cast<uint32_t>(kStride * i);
+    for (size_t i = 0; i < ends_.size(); ++i) ends_[i] = static_cast<uint32_t>(stride() * i);
     collected_ = 0;
   }
 
   const Format format_;
   const Layout layout_;
   IndexWalk walk_;
+  const size_t at_once_;  // integers that are collected; each gives a context at most one bin
   std::vector<Candidates> candidates_;
-  std::vector<uint8_t> bins_;   // kStride for each context
+  std::vector<uint8_t> bins_;   // stride() for each context
   std::vector<uint32_t> ends_;  // in `bins_`, of those that a context has now
   size_t collected_ = 0;
 };

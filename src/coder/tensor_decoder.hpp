@@ -124,15 +124,15 @@ class TensorDecoder {
     Context* const contexts = walk.contexts.data();
     int neighbor = walk.neighbor, state = walk.state;
     for (int32_t* const end = indices + count; indices != end; ++indices) {
-      if (!bins.bin(contexts[kSigns * state + neighbor])) {
+      if (!bins.flag(contexts[kSigns * state + neighbor])) {
         *indices = 0;
         neighbor = 0;
         if (kDependent) state = kNextTrellisState[state][0];
         continue;
       }
-      const uint32_t negative = bins.bin(contexts[layout_.sign + neighbor]);
+      const uint32_t negative = bins.coin(contexts[layout_.sign + neighbor]);
       const uint32_t magnitude = decode_magnitude(bins, contexts, negative);
-      neighbor = negative ? 1 : 2;
+      neighbor = 2 - static_cast<int>(negative);
       *indices = index_of<kDependent>(magnitude, negative, state, bins);
       if (kDependent) state = kNextTrellisState[state][magnitude & 1];
     }
@@ -144,15 +144,14 @@ class TensorDecoder {
   [[gnu::always_inline]] inline uint32_t decode_magnitude(ArithmeticDecoder& bins,
                                                           Context* contexts,
                                                           uint32_t negative) const {
-    Context* greater = contexts + layout_.greater + negative;
-    Context* const last = greater + 2 * layout_.unary_length;
-    uint32_t magnitude = 1;
-    for (; greater != last; greater += 2, ++magnitude)
-      if (!bins.bin(*greater)) return magnitude;
+    Context* const greater = contexts + layout_.greater + negative;
+    const uint32_t unary_length = static_cast<uint32_t>(layout_.unary_length);
+    for (uint32_t flag = 0; flag < unary_length; ++flag)
+      if (!bins.flag(greater[2 * flag])) return 1 + flag;
     int prefix = 0;
-    while (prefix < kPrefixes && bins.bin(contexts[layout_.prefix + prefix])) ++prefix;
+    while (prefix < kPrefixes && bins.flag(contexts[layout_.prefix + prefix])) ++prefix;
     if (prefix == kPrefixes) too_large(bins);
-    return magnitude + ((1u << prefix) - 1) + bins.bypass(prefix);
+    return static_cast<uint32_t>(layout_.unary_length) + (1u << prefix) + bins.bypass(prefix);
   }
 
   template <bool kDependent>
@@ -161,7 +160,9 @@ class TensorDecoder {
     const int64_t index = kDependent ? 2 * int64_t{magnitude} - (state & 1) : int64_t{magnitude};
     if (index > std::numeric_limits<int32_t>::max() + int64_t{!kDependent && negative})
       too_large(bins);
-    return static_cast<int32_t>(negative ? -index : index);
+    // Without a branch, as nothing predicts signs.
+    const int64_t sign = -int64_t{negative};
+    return static_cast<int32_t>((index ^ sign) - sign);
   }
 
   [[noreturn, gnu::noinline, gnu::cold]] static void too_large(ArithmeticDecoder bins) {

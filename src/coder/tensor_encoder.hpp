@@ -82,13 +82,16 @@ class TensorEncoder {
         format_, layout_, run, length, position,
         [](int32_t, int32_t integer) { return integer; },
         [&](int context, uint32_t bin) { bins.bin(contexts[context], bin); },
+        [&](int context, uint32_t bin) { bins.coin(contexts[context], bin); },
         [&](uint32_t bits, int count) { bins.bypass(bits, count); });
     bins_ = std::move(bins);
   }
 
   // Nine bits of a payload.
   static uint32_t window(const std::vector<uint8_t>& payload, uint64_t position) {
-    const auto byte = [&](uint64_t at) -> uint32_t { return at < payload.size() ? payload[at] : 0; };
+    const auto byte = [&](uint64_t at) {
+      return at < payload.size() ? uint32_t{payload[at]} : 0;
+    };
     return (byte(position / 8) << 8 | byte(position / 8 + 1)) >> (7 - position % 8) & 511;
   }
 
