@@ -19,12 +19,28 @@ class DamagedPayload : public std::runtime_error {
   const size_t offset;
 };
 
+// A run of bytes.
+struct Bytes {
+  const uint8_t* data;
+  size_t size;
+};
+
+// Gives the parts of a payload that is not in memory as a whole. Each lives until the next that is
+// not empty.
+class Source {
+ public:
+  virtual ~Source() = default;
+  virtual Bytes next() = 0;  // empty at the end
+};
+
 class ArithmeticDecoder {
  public:
   ArithmeticDecoder() = default;
 
-  ArithmeticDecoder(const uint8_t* payload, size_t size)
-      : begin_(payload), next_(payload), end_(payload + size) {
+  // `size` is that of the whole payload; without a source `first` is all of it.
+  ArithmeticDecoder(Bytes first, size_t size, Source* source)
+      : begin_(first.data), next_(first.data), end_(first.data + first.size), size_(size),
+        source_(source) {
     refill();
     if (value() >= 256 + range_) throw DamagedPayload("first bits that no encoder writes", 0);
   }
@@ -82,14 +98,15 @@ class ArithmeticDecoder {
     if (window_ < static_cast<uint64_t>(254 + range_) << kPoint)
       throw DamagedPayload("no end where the last integer ends", position() / 8);
     const uint64_t stop = position() + 8;
-    if (stop / 8 + 1 != static_cast<uint64_t>(end_ - begin_))
-      throw DamagedPayload("bytes behind the end", stop / 8 + 1);
-    if (static_cast<uint8_t>(begin_[stop / 8] << stop % 8) != 0x80)
+    if (stop / 8 + 1 != size_) throw DamagedPayload("bytes behind the end", stop / 8 + 1);
+    if (static_cast<uint8_t>(end_[-1] << stop % 8) != 0x80)
       throw DamagedPayload("wrong stop bits", stop / 8);
   }
 
   // Bits that the window has moved by: where it begins in the payload.
-  uint64_t position() const { return 8 * static_cast<uint64_t>(next_ - begin_) - available_ - 9; }
+  uint64_t position() const {
+    return 8 * (before_ + static_cast<uint64_t>(next_ - begin_)) - available_ - 9;
+  }
 
   // The window, less the low end of the interval: 8 bits where the range is 256.
   uint32_t value() const { return static_cast<uint32_t>(window_ >> kPoint); }
@@ -100,11 +117,10 @@ class ArithmeticDecoder {
     if (value() >= 256) throw DamagedPayload("a row of blocks begins out of range", position() / 8);
   }
 
-  // Begins a row of blocks at an entry point.
+  // Begins a row of blocks at an entry point; the payload is in memory as a whole.
   void enter(uint64_t position, uint32_t value) {
-    const uint64_t size = static_cast<uint64_t>(end_ - begin_);
-    if (position > 8 * size || position + 9 > 8 * size || value > 255)
-      throw DamagedPayload("entry point beyond the payload", size);
+    if (position > 8 * size_ || position + 9 > 8 * size_ || value > 255)
+      throw DamagedPayload("entry point beyond the payload", size_);
     next_ = begin_ + (position + 9) / 8;
     available_ = 0;
     window_ = static_cast<uint64_t>(value) << kPoint;
@@ -158,20 +174,35 @@ class ArithmeticDecoder {
 
   // By value, so that the address of a decoder never leaves a loop and it stays in registers.
   [[gnu::noinline, gnu::cold]] static ArithmeticDecoder refilled_bytewise(ArithmeticDecoder self) {
-    while (self.next_ < self.end_ && self.available_ < 24) {
-      self.window_ |= static_cast<uint64_t>(*self.next_++) << (kPoint - 8 - self.available_);
-      self.available_ += 8;
-    }
-    if (self.available_ < 0)
-      throw DamagedPayload("the payload ends too early",
-                           static_cast<size_t>(self.end_ - self.begin_));
+    do {
+      while (self.next_ < self.end_ && self.available_ < 24) {
+        self.window_ |= static_cast<uint64_t>(*self.next_++) << (kPoint - 8 - self.available_);
+        self.available_ += 8;
+      }
+    } while (self.next_ == self.end_ && self.take_next_part());
+    if (self.available_ < 0) throw DamagedPayload("the payload ends too early", self.size_);
     return self;
+  }
+
+  bool take_next_part() {
+    if (!source_) return false;
+    const Bytes part = source_->next();
+    if (!part.size) {
+      source_ = nullptr;  // the last byte stays where it is, for the stop bit
+      return false;
+    }
+    before_ += static_cast<uint64_t>(end_ - begin_);
+    begin_ = next_ = part.data;
+    end_ = begin_ + part.size;
+    return true;
   }
 
   const uint8_t *begin_ = nullptr, *next_ = nullptr, *end_ = nullptr;
   uint64_t window_ = 0;
   uint32_t range_ = 510 - 256;  // less 256, which it never is below
   int available_ = -9;  // bits of the payload below the window
+  uint64_t size_ = 0, before_ = 0;  // bytes of the payload, and of the parts before this one
+  Source* source_ = nullptr;
 };
 
 }  // namespace nnguard

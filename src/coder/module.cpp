@@ -90,16 +90,38 @@ EntryPoint entry_point(const Point& point) {
 
 Point as_point(const EntryPoint& point) { return {point.position, point.value, point.state}; }
 
+// The parts of a payload that a Python function gives as bytes, one after the other.
+class Parts : public Source {
+ public:
+  explicit Parts(nb::object more) : more_(std::move(more)) {}
+
+  Bytes next() override {
+    nb::gil_scoped_acquire acquired;
+    const nb::bytes part = nb::cast<nb::bytes>(more_());
+    if (!part.size()) return {nullptr, 0};
+    part_ = part;
+    return {static_cast<const uint8_t*>(part_.data()), part_.size()};
+  }
+
+ private:
+  const nb::object more_;
+  nb::bytes part_{"", 0};
+};
+
 class Decoder {
  public:
-  Decoder(Flat<const uint8_t> payload, const Scan& scan, const Format& format)
-      : payload_(std::move(payload)), scan_(scan), remaining_(scan),
-        decoder_(payload_.data(), payload_.size(), scan, format) {}
+  Decoder(nb::bytes first, size_t size, nb::object more, const Scan& scan, const Format& format)
+      : first_(std::move(first)), parts_(std::move(more)), scan_(scan), remaining_(scan),
+        decoder_({static_cast<const uint8_t*>(first_.data()), first_.size()}, size,
+                 size > first_.size() ? &parts_ : nullptr, scan, format) {}
 
-  static void construct(Decoder* self, Flat<const uint8_t> payload, size_t rows, size_t width,
+  static void construct(Decoder* self, nb::bytes payload, size_t rows, size_t width,
                         bool dependent, int unary_length, int qp_bits, bool row_flag,
-                        int scan_order) {
-    new (self) Decoder(std::move(payload), checked_scan(rows, width, scan_order),
+                        int scan_order, size_t size, nb::object more) {
+    const Scan scan = checked_scan(rows, width, scan_order);
+    require(size == payload.size() || (size > payload.size() && !scan.in_blocks()),
+            "a payload in parts is larger than the first of them, and not in blocks");
+    new (self) Decoder(std::move(payload), size, std::move(more), scan,
                        checked_format(dependent, unary_length, qp_bits, row_flag));
   }
 
@@ -139,7 +161,8 @@ class Decoder {
   Point first_entry_point() const { return as_point(decoder_.first_entry_point()); }
 
  private:
-  const Flat<const uint8_t> payload_;  // lives as long as the decoder does
+  const nb::bytes first_;  // lives as long as the decoder does
+  Parts parts_;
   const Scan scan_;
   Remaining remaining_;
   TensorDecoder decoder_;
@@ -284,7 +307,8 @@ NB_MODULE(_coder, module) {
 
   nb::class_<Decoder>(module, "Decoder")
       .def("__init__", &Decoder::construct, "payload"_a, "rows"_a, "width"_a, nb::kw_only(),
-           "dependent"_a, "unary_length"_a, "qp_bits"_a, "row_flag"_a, "scan_order"_a)
+           "dependent"_a, "unary_length"_a, "qp_bits"_a, "row_flag"_a, "scan_order"_a, "size"_a,
+           "more"_a)
       .def("decode", &Decoder::decode, "indices"_a, kReleased)
       .def("decode_block_rows", &Decoder::decode_block_rows, "first"_a, "entries"_a, "indices"_a,
            kReleased)

@@ -13,9 +13,9 @@ namespace nnguard {
 
 class TensorDecoder {
  public:
-  TensorDecoder(const uint8_t* payload, size_t size, const Scan& scan, const Format& format)
+  TensorDecoder(Bytes first, size_t size, Source* source, const Scan& scan, const Format& format)
       : scan_(scan), format_(format), layout_(format.dependent, format.unary_length),
-        bins_(payload, size) {
+        bins_(first, size, source) {
     if (format.qp_bits) qp_ = sign_extended(bins_.bypass(format.qp_bits), format.qp_bits);
     if (format.row_flag && scan.width() > 1 && scan.rows() > 1 && bins_.bypass()) read_row_flags();
     read_start_states();

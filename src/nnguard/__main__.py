@@ -17,7 +17,7 @@ def run() -> None:
 
 
 def _keep_output_clean() -> None:
-    """Send what the extension prints, around Python, to standard error."""
+    """Send what nncodec prints, around Python, to standard error."""
     try:
         if sys.stdout.fileno() != 1:
             return

@@ -133,4 +133,4 @@ class ModelError(NnguardError):
 
 
 class WorkerError(NnguardError):
-    """A process that coded tensors died, or was stopped."""
+    """A worker that coded tensors died, or was stopped."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -258,11 +258,12 @@ def sign_set(
     issued_at: datetime | None = None,
     localize: bool = False,
     progress: Progress | None = None,
+    planned: Callable[[int], object] | None = None,
 ) -> StreamSet:
     """Sign all shards of a model, bound to each other.
 
     Args and errors are those of `sign`; `progress` counts every byte twice, once for the digest of
-    the set and once for the signature.
+    the set and once for the signature, and `planned` is called for each shard.
 
     Returns:
         The signed set; its shards also verify one by one.
@@ -282,6 +283,7 @@ def sign_set(
             replace(claims, shard=Shard(whole, position, len(digests))),
             localize=localize,
             progress=progress,
+            planned=planned,
         )
         for position, (file, stream) in enumerate(streams.streams.items())
     }

@@ -115,6 +115,7 @@ def sign(
     issued_at: datetime | None = None,
     localize: bool = False,
     progress: Progress | None = None,
+    planned: Callable[[int], object] | None = None,
 ) -> Stream:
     """Sign a model and hide the signature in its weights.
 
@@ -132,6 +133,9 @@ def sign(
         localize: Sign a short digest of each unit too, so that `verify` can name the tensors that
             were changed. Takes 4 bytes a unit.
         progress: Called with the number of bytes whenever so many more were hashed.
+        planned: Called once, before the key signs, with the number of weights in all tensors that
+            the signature goes into. Every verification decodes these, and the file grows by about
+            a bit for each; some 2,000 where the network has tensors of that size.
 
     Returns:
         The signed stream, which every NNCodec decoder reads.
@@ -144,11 +148,19 @@ def sign(
             the signer's signature does not verify with its own public key.
     """
     claims = make_claims(issuer, name, version, metadata, issued_at)
-    return sign_claims(as_stream(stream), key, claims, localize=localize, progress=progress)
+    return sign_claims(
+        as_stream(stream), key, claims, localize=localize, progress=progress, planned=planned
+    )
 
 
 def sign_claims(
-    stream: Stream, key: Signer, claims: Claims, *, localize: bool, progress: Progress | None
+    stream: Stream,
+    key: Signer,
+    claims: Claims,
+    *,
+    localize: bool,
+    progress: Progress | None,
+    planned: Callable[[int], object] | None = None,
 ) -> Stream:
     """Sign a stream with claims that `make_claims` made; see `sign`."""
 
@@ -161,6 +173,8 @@ def sign_claims(
     with stream.start_hashing(progress) as hashing:
         size = len(envelope(None, [bytes(32)] * len(stream), b""))
         plan = plan_record(stream, RecordKind.SIGNATURE, size)
+        if planned is not None:
+            planned(plan.weights)
         record = envelope(key, hashing.result(), _DOMAIN + bytes(plan.header))
     return plan.embed(record)
 

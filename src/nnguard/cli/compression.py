@@ -111,10 +111,19 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--fast",
         action="store_true",
-        help="no parameter optimization: some percent larger, four times as fast",
+        help="no parameter optimization: some percent larger, about three times as fast",
     )
     group.add_argument(
         "--no-row-skipping", action="store_true", help="code all-zero rows like all others"
+    )
+    group.add_argument(
+        "--scan-order",
+        type=int,
+        default=default.scan_order,
+        metavar="N",
+        help="1 to 4: code tensors in blocks, of 8 to 64 rows and columns, so that several threads "
+        "can decode one large tensor; such tensors cannot carry a record or be locked "
+        "(%(default)s: row by row)",
     )
 
 
@@ -128,6 +137,7 @@ def _settings_of(options: argparse.Namespace) -> nnguard.Settings:
         dependent=not options.urq,
         parameter_optimization=not options.fast,
         row_skipping=not options.no_row_skipping,
+        scan_order=options.scan_order,
     )
 
 
@@ -142,9 +152,9 @@ def refuse_settings(options: argparse.Namespace) -> None:
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
-    """Add the option for the number of processes."""
+    """Add the option for the number of threads."""
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes (as many as there are processors)"
+        "--workers", type=int, metavar="N", help="threads (as many as there are processors)"
     )
 
 

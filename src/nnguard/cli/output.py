@@ -24,6 +24,7 @@ __all__ = [
     "progress_bar",
     "refuse_to_overwrite",
     "say",
+    "warn",
 ]
 
 EXIT_CODES = {
@@ -40,7 +41,7 @@ EXIT_CODES = {
     10: "unlocking failed",
     11: "a limit was exceeded",
     12: "the model cannot be read or compressed",
-    13: "a worker process died",
+    13: "a worker died",
     14: "the ledger cannot be opened, or does not hold that license",
 }
 
@@ -94,6 +95,15 @@ def say(text: str) -> None:
     print(visible.encode(encoding, "backslashreplace").decode(encoding))
 
 
+def warn(text: str) -> None:
+    """Print a line for people to standard error, above a progress bar where there is one."""
+    above_bar: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if "tqdm" in sys.modules:
+        above_bar = sys.modules["tqdm"].tqdm.external_write_mode(file=sys.stderr)
+    with above_bar, contextlib.redirect_stdout(sys.stderr):
+        say(f"nnguard: {text}")
+
+
 def print_json(value: Any) -> None:
     """Print JSON."""
     print(json.dumps(value, indent=2))
@@ -108,9 +118,9 @@ def describe_failure(error: Exception, *, as_json: bool) -> None:
         reason = {"reason": error.reason.value} if isinstance(error, nnguard.LicenseError) else {}
         print_json({"ok": False, **failure, **reason, "hint": hint, "tensors": tensors})
         return
-    with contextlib.redirect_stdout(sys.stderr):
-        say(f"nnguard: {type(error).__name__}: {error}")
-        if hint:
+    warn(f"{type(error).__name__}: {error}")
+    if hint:
+        with contextlib.redirect_stdout(sys.stderr):
             say(f"  hint: {hint}")
 
 

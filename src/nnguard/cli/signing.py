@@ -17,10 +17,13 @@ from nnguard.cli.compression import (
     refuse_settings,
 )
 from nnguard.cli.keys import add_signing_key, load_signing_key
-from nnguard.cli.output import add_json, add_output, print_json, progress_bar, say
+from nnguard.cli.output import add_json, add_output, print_json, progress_bar, say, warn
 from nnguard.models.sources import MODEL_SUFFIXES
 
 __all__ = ["add_commands", "add_trust", "pair"]
+
+_MANY_WEIGHTS = 1 << 22
+"""Where a signature goes into more weights than this, people are told what that costs."""
 
 _One = TypeVar("_One")
 _Many = TypeVar("_Many")
@@ -123,9 +126,18 @@ def _sign_file(
     else:
         refuse_settings(options)
     with progress_bar(stream.size, "Signing") as progress:
-        signed = nnguard.sign(stream, key, **claims, progress=progress)
+        signed = nnguard.sign(stream, key, **claims, progress=progress, planned=_warn_of_many)
     signed.save(output, overwrite=options.force)
     return stream.size, signed.size
+
+
+def _warn_of_many(weights: int) -> None:
+    """Say what it costs that there are no small tensors for a signature."""
+    if weights > _MANY_WEIGHTS:
+        warn(
+            f"no small tensors for the signature: every verification will decode {weights:,} "
+            f"weights, and the file grows by some {weights // 8:,} bytes"
+        )
 
 
 def _open_stream(model: str) -> nnguard.Stream | None:
@@ -153,7 +165,9 @@ def _sign_folder(
             refuse_settings(options)
         streams = nnguard.StreamSet.open(model)
         with progress_bar(2 * streams.size, "Signing") as progress:
-            signed = nnguard.sign_set(streams, key, **claims, progress=progress)
+            signed = nnguard.sign_set(
+                streams, key, **claims, progress=progress, planned=_warn_of_many
+            )
         signed.save(output, overwrite=options.force)
         return streams.size, signed.size
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from nnguard.stream.coding import Indices, decode_pieces, step_size
 from nnguard.stream.formats import WORD, Array, Format, TensorType
 from nnguard.stream.headers import PayloadType, TensorHeader
 from nnguard.stream.quantizing import dequantize_into
+from nnguard.stream.units import Unit
 
 __all__ = ["DecodeJob", "decode_job", "decode_values"]
 
@@ -20,11 +20,8 @@ _LARGEST_EXPONENT = 127
 """Of float32."""
 
 
-class Bytes(Protocol):
-    """Bytes of a stream, read when they are needed."""
-
-    def read(self) -> bytes:
-        """Return them."""
+_PART = 1 << 20
+"""Bytes of a payload that are read at once."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,14 +31,14 @@ class DecodeJob:
     Attributes:
         header: Of its unit.
         type: What it was.
-        unit: The unit, or whatever else has its bytes.
+        unit: The unit.
         offset: Where the unit lies in the stream.
         block_rows: Only these rows of blocks; None for all.
     """
 
     header: TensorHeader
     type: TensorType
-    unit: Bytes
+    unit: Unit
     offset: int
     block_rows: range | None = None
 
@@ -63,14 +60,15 @@ def decode_job(
         FormatError: The payload is damaged.
     """
     header, form = job.header, job.type.format
-    payload = job.unit.read()[header.payload_offset :]
     if header.payload_type == PayloadType.RAW_FLOAT:
-        deliver(0, _raw(header, form, payload))
+        deliver(0, _raw(header, form, job.unit.read()[header.payload_offset :]))
         return
+    size = job.unit.size - header.payload_offset
+    parts = _parts(job.unit, header.payload_offset, size if header.in_blocks else _PART)
     weights = np.empty(0, np.float32)
     offset = job.offset + header.payload_offset
     for piece, indices, parameters in decode_pieces(
-        header, payload, block_rows=job.block_rows, offset=offset
+        header, parts, size, block_rows=job.block_rows, offset=offset
     ):
         check()
         if header.payload_type == PayloadType.INT:
@@ -92,6 +90,12 @@ def decode_values(job: DecodeJob, check: Callable[[], object] = lambda: None) ->
     parts: list[tuple[int, Array]] = []
     decode_job(job, lambda start, values: parts.append((start, values.copy())), check)
     return parts[0][0], np.concatenate([values for _, values in parts])
+
+
+def _parts(unit: Unit, start: int, size: int) -> Iterator[bytes]:
+    """Read a unit from a position on, so many bytes at once."""
+    for at in range(start, unit.size, max(size, 1)):
+        yield unit.source.read(unit.offset + at, min(size, unit.size - at))
 
 
 def _step(header: TensorHeader, qp: int) -> float:

@@ -52,6 +52,9 @@ _MAX_EXTENT = 1 << 59
 _SHARE = 1 << 20
 """Weights of a tensor in blocks that are decoded in one go, at least."""
 
+_SHARES = 32
+"""Parts of a tensor in blocks, at most: each reads the whole unit."""
+
 Progress = Callable[[int], object]
 
 Deliver = Callable[[int, int, Array], object]
@@ -350,7 +353,7 @@ def _shares(header: TensorHeader) -> list[range | None]:
     count = header.block_rows
     if count == 1:
         return [None]
-    step = max(1, _SHARE // (header.size // count))
+    step = max(1, _SHARE // (header.size // count), -(-count // _SHARES))
     return [range(start, min(start + step, count)) for start in range(0, count, step)]
 
 

@@ -190,8 +190,10 @@ def _code(
             yield indices
 
     skipped = find_zero_rows(header, checked()) if job.settings.row_skipping else b""
-    if header.dependent and header.scan_order and 1 in skipped:
-        skipped = b""  # the stock coder does not read its own streams of this kind
+    if header.dependent and header.in_blocks and header.width % 4 and 1 in skipped:
+        # A skipped row passes over `width` zeros in each of its blocks, where the trellis went over
+        # those of the block: states differ, unless they are fours, which lead back to any state.
+        skipped = b""
     if job.settings.parameter_optimization:
         states = search_start_states(header, checked(), skipped)
     else:

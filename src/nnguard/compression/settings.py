@@ -23,7 +23,7 @@ class Settings:
         dependent: Trellis-coded quantization (TCQ), finer for the same size; otherwise uniform
             (URQ), faster.
         parameter_optimization: Fit the coder's initial states to each tensor: some percent of
-            size for four times the time.
+            size for about three times the time.
         row_skipping: Flag all-zero rows instead of coding them.
         unary_length: Greater-than flags of the binarisation (1 to 256).
         bit_depth: Choose each tensor's quantization parameter so that its indices are integers of
@@ -32,7 +32,7 @@ class Settings:
             tensor, in the stock encoder too: set `dependent=False` with it.
         scan_order: 0 to code row by row; 1 to 4 in blocks of `4 << scan_order` rows and columns,
             with entry points for decoders that work in parallel. Such tensors cannot carry a
-            record.
+            record, or be locked.
 
     Raises:
         ValueError: A value is out of range.

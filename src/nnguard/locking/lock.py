@@ -80,7 +80,7 @@ def lock(
         CapacityError: The hidden copy does not fit into the network.
         FormatError: The input is not a well-formed stream.
         LimitError: The target cannot be reached, or the stream holds too many records.
-        UnlockError: The network has no weights that can be restored exactly.
+        UnlockError: The network has no weights that a lock could change.
         ValueError: The arguments contradict each other, or the network scores less than the target.
     """
     if target is None and evaluate is not None:

@@ -55,7 +55,10 @@ class Making:
         self._digest = model_digest(stream.sha256_of_units())
         self.draw()
         if not self._scrambled and not len(self.choice):
-            raise UnlockError("the network has no weights that could be restored exactly")
+            raise UnlockError(
+                "the network has no weights that a lock could change",
+                hint="it changes quantized tensors of two dimensions or more, not coded in blocks",
+            )
 
     def draw(self) -> None:
         """Choose weights to replace in the smallest tensors, others each time."""

@@ -24,6 +24,7 @@ from nnguard.locking.tiers import MAX_TIERS
 from nnguard.records import model_digest
 from nnguard.stream import Stream
 from nnguard.stream.coding import QuantizedTensor, decode
+from nnguard.stream.trellis import is_path
 
 __all__ = ["Opened", "lock_of", "open_locks"]
 
@@ -148,4 +149,6 @@ def _check(stream: Stream, content: LockContent) -> None:
 def _put_back(tensor: QuantizedTensor, part: Replaced) -> QuantizedTensor:
     indices = tensor.indices.reshape(-1).copy()
     indices[part.positions] = np.asarray(part.values, np.int32)
+    if tensor.header.dependent and not is_path(indices):
+        raise ValueError("an index that its state does not have")
     return tensor.with_indices(indices)

@@ -1,9 +1,10 @@
 """Types of the extension; see src/coder/module.cpp."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
-_Bytes = npt.NDArray[np.uint8]
 _Indices = npt.NDArray[np.int32]
 _Weights = npt.NDArray[np.float32]
 _Point = tuple[int, int, int]
@@ -14,7 +15,7 @@ class DamagedPayload(ValueError):  # noqa: N818
 class Decoder:
     def __init__(
         self,
-        payload: _Bytes,
+        payload: bytes,
         rows: int,
         width: int,
         *,
@@ -23,11 +24,11 @@ class Decoder:
         qp_bits: int,
         row_flag: bool,
         scan_order: int,
+        size: int,
+        more: Callable[[], bytes],
     ) -> None: ...
     def decode(self, indices: _Indices) -> None: ...
-    def decode_block_rows(
-        self, first: int, entries: list[_Point], indices: _Indices
-    ) -> _Point: ...
+    def decode_block_rows(self, first: int, entries: list[_Point], indices: _Indices) -> _Point: ...
     def finish(self) -> None: ...
     @property
     def qp(self) -> int: ...

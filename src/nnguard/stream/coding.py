@@ -127,7 +127,8 @@ def piece_ranges(header: TensorHeader, block_rows: range | None = None) -> Itera
 
 def decode_pieces(
     header: TensorHeader,
-    payload: bytes,
+    parts: Iterator[bytes],
+    size: int,
     *,
     block_rows: range | None = None,
     offset: int = 0,
@@ -136,7 +137,9 @@ def decode_pieces(
 
     Args:
         header: The tensor's; it is quantized or of integers, and not empty.
-        payload: What stands behind the header, to the end of the unit.
+        parts: The payload, which is what stands behind the header, to the end of the unit. In one
+            part for a tensor in blocks.
+        size: Bytes of the payload.
         block_rows: Only these rows of blocks.
         offset: Where the payload lies in the stream, for error messages.
 
@@ -148,7 +151,7 @@ def decode_pieces(
     """
     try:
         decoder = _coder.Decoder(
-            np.frombuffer(payload, np.uint8),
+            next(parts, b""),
             header.shape[0],
             header.width,
             dependent=header.dependent,
@@ -156,6 +159,8 @@ def decode_pieces(
             qp_bits=header.qp_bits,
             row_flag=header.profile == 1,
             scan_order=header.scan_order,
+            size=size,
+            more=lambda: next(parts, b""),
         )
         parameters = Parameters(decoder.qp, decoder.start_states, decoder.skipped_rows)
         buffer = np.empty(0, np.int32)
@@ -192,7 +197,8 @@ def decode_payload(
     """
     indices = np.empty(header.size, np.int32)
     parameters = None
-    for piece, part, parameters in decode_pieces(header, payload, offset=offset):  # noqa: B007
+    pieces = decode_pieces(header, iter([payload]), len(payload), offset=offset)
+    for piece, part, parameters in pieces:  # noqa: B007
         indices[piece.start : piece.stop] = part
     assert parameters is not None
     return indices.reshape(header.shape), parameters

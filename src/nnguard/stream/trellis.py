@@ -12,7 +12,7 @@ from itertools import accumulate
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["NEXT_STATE", "Parities", "odd_states"]
+__all__ = ["NEXT_STATE", "Parities", "is_path", "odd_states"]
 
 NEXT_STATE = ((0, 2), (7, 5), (1, 3), (6, 4), (2, 0), (5, 7), (3, 1), (4, 6))
 """Next state by state and parity of the coded integer."""
@@ -39,6 +39,15 @@ def odd_states(parities: Parities, flipped_if_even: Parities) -> Parities:
     states = np.fromiter(walk, np.uint8, steps.size)  # without the one in which the tensor ends
     found: Parities = odd[states * np.intp(256) + steps].view(np.uint8)[: parities.size]
     return found
+
+
+def is_path(indices: npt.NDArray[np.int32]) -> bool:
+    """Tell whether each index is one that its state has; others come back as something else."""
+    magnitudes = np.abs(indices.reshape(-1))
+    odd = (magnitudes & 1).astype(np.uint8)
+    coded = (magnitudes >> 1 & 1).astype(np.uint8) ^ odd  # parity of half of them, rounded up
+    wrong = odd != odd_states(coded, np.zeros_like(coded))
+    return not wrong[magnitudes != 0].any()
 
 
 @cache
