@@ -53,6 +53,8 @@ class TensorDecoder {
     ArithmeticDecoder bins = bins_;
     Walk walk = fresh_walk();
     if (scan_.block_rows() > 1) {
+      if (entry.state && !format_.dependent)
+        throw DamagedPayload("an entry point with a state", entry.position / 8);
       bins.enter(entry.position, entry.value);
       walk.state = entry.state;
     }
