@@ -1,5 +1,6 @@
 """No bit of a signed file can be changed, none be cut off, none be added."""
 
+import numpy as np
 import pytest
 
 import every_bit
@@ -7,17 +8,30 @@ import nnguard
 import samples
 
 
-def make(key: nnguard.SigningKey, *, dependent: bool) -> bytes:
-    """Return the smallest signed stream that there is room for."""
-    model = samples.small_stream(dependent=dependent, weights=2000, seed=1)
-    return bytes(nnguard.sign(nnguard.Stream.from_bytes(model), key))
+def matrix(*, dependent: bool) -> nnguard.Stream:
+    """Return the smallest stream with room for a signature."""
+    data = samples.small_stream(dependent=dependent, weights=2000, seed=1)
+    return nnguard.Stream.from_bytes(data)
+
+
+def vector() -> nnguard.Stream:
+    """Return one whose only carrier has one dimension."""
+    scale = np.random.default_rng(1).normal(0, 0.05, 2000).astype(np.float32)
+    return nnguard.compress({"norm.scale": scale}, nnguard.Settings(nonweight_qp=-20))
 
 
 @pytest.mark.parametrize(
-    "step", [pytest.param(1, id="TCQ"), pytest.param(5, id="URQ, every fifth")]
+    ("model", "step"),
+    [
+        pytest.param(matrix(dependent=True), 1, id="TCQ"),
+        pytest.param(matrix(dependent=False), 5, id="URQ, every fifth"),
+        pytest.param(vector(), 5, id="one dimension, every fifth"),
+    ],
 )
-def test_every_small_change_is_refused(key: nnguard.SigningKey, step: int) -> None:
-    data = make(key, dependent=step == 1)
+def test_every_small_change_is_refused(
+    key: nnguard.SigningKey, model: nnguard.Stream, step: int
+) -> None:
+    data = bytes(nnguard.sign(model, key))
     nnguard.verify(nnguard.Stream.from_bytes(data), [key.public_key])
     outcome = every_bit.try_all(data, [key.public_key.pem], step=step)
     print(f"\n{len(data)} bytes, {outcome}")  # noqa: T201

@@ -14,7 +14,7 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard.cli import main
+from nnguard.cli import main, signing
 from nnguard.cli.output import EXIT_CODES, exit_code_of
 from transcripts import Run
 
@@ -323,12 +323,96 @@ def test_process_prints_results_and_failures_apart() -> None:
     assert done.stdout.decode().strip() == f"nnguard {nnguard.__version__}"
 
 
-def test_import_loads_neither_torch_nor_the_rest_of_nncodec() -> None:
+def test_import_loads_neither_torch_nor_nncodec() -> None:
     code = (
         "import sys, nnguard; "
+        "loaded = [getattr(nnguard, name) for name in nnguard.__all__]; "
         "print(*sorted(m for m in sys.modules if m.split('.')[0] in"
         " ('torch', 'nncodec', 'pandas', 'matplotlib', 'cwt')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
-    assert loaded <= {"nncodec", "nncodec.extensions", "nncodec.extensions.deepCABAC"}
+    assert done.stdout.split() == []
+
+
+WITHOUT_NNCODEC = """
+import sys
+sys.modules["nncodec"] = None  # as if it were not installed
+from nnguard.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_nothing_needs_nncodec(folder: Path) -> None:
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        python = [sys.executable, "-c", WITHOUT_NNCODEC]
+        return subprocess.run([*python, *command], capture_output=True, text=True, check=False)
+
+    assert "usage: nnguard" in run("--help").stdout
+    for command in (
+        "decompress model.nnc -o model.safetensors",
+        "compress model.safetensors -o new.nnc --qp=-20",
+        "sign new.nnc -o signed.nnc --key vendor.key",
+        "verify signed.nnc --trust vendor.pub",
+        "strip signed.nnc -o original.nnc --trust vendor.pub",
+        "lock signed.nnc -o trial.nnc --content-key content.key --key vendor.key",
+        "attach model.nnc --payload vendor.pub -o card.nnc",
+        "inspect trial.nnc",
+        "capacity trial.nnc",
+    ):
+        done = run(*command.split())
+        assert (done.returncode, done.stderr) == (0, ""), command
+    assert (folder / "original.nnc").read_bytes() == (folder / "new.nnc").read_bytes()
+
+
+def test_only_what_the_standard_has_besides_needs_nncodec(
+    folder: Path, key: nnguard.SigningKey
+) -> None:
+    data = (folder / "model.nnc").read_bytes() + samples.data_unit("codes", codebook=True)
+    nnguard.sign(nnguard.Stream.from_bytes(data), key).save("codes.nnc")
+    command = ["decompress", "codes.nnc", "-o", "out.safetensors"]
+    python = [sys.executable, "-c", WITHOUT_NNCODEC]
+    for trust, hint in (
+        ([], "nnguard hands it only what it has verified"),
+        (["--trust", "vendor.pub"], "pip install 'nnguard[nncodec]'"),
+    ):
+        done = subprocess.run(
+            [*python, *command, *trust], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 3
+        assert "unit codes uses tools of the standard that nnguard does not decode" in done.stderr
+        assert hint in done.stderr
+        assert not (folder / "out.safetensors").exists()
+
+
+# Where there are only large tensors
+
+
+def test_signing_says_what_large_carriers_cost(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, key: nnguard.SigningKey
+) -> None:
+    """One line before the key signs; the estimate is not far off."""
+    monkeypatch.setattr(signing, "_MANY_WEIGHTS", 2999)
+    sign = ("sign", "model.nnc", "-o", "out.nnc", "--key", "vendor.key")
+    result = run(*sign)
+    assert result.code == 0
+    assert result.out.startswith("Signed with key ")
+    assert result.err == (
+        "nnguard: no small tensors for the signature: every verification will decode 3,000 "
+        "weights, and the file grows by some 375 bytes\n"
+    )
+    grown = (folder / "out.nnc").stat().st_size - (folder / "model.nnc").stat().st_size
+    assert 375 / 2 < grown < 375 * 2
+    result = run(*sign, "--force", "--json")
+    assert json.loads(result.out)["ok"] is True
+    assert "decode 3,000 weights" in result.err
+
+    def refuse(*_: object) -> bytes:
+        raise ValueError("no, thank you")
+
+    monkeypatch.setattr(nnguard.SigningKey, "sign", refuse)
+    assert "decode 3,000 weights" in run(*sign, "--force").err, "it can still be called off"
+
+
+def test_signing_says_nothing_of_small_carriers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signing, "_MANY_WEIGHTS", 3000)
+    assert run("sign", "model.nnc", "-o", "out.nnc", "--key", "vendor.key").err == ""

@@ -81,6 +81,7 @@ def laid_out(path: Path) -> list[str]:
         ("--urq", {"dependent": False}),
         ("--fast", {"parameter_optimization": False}),
         ("--no-row-skipping", {"row_skipping": False}),
+        ("--scan-order 2", {"scan_order": 2}),
         ("--urq --fast --workers 2", {"dependent": False, "parameter_optimization": False}),
     ],
 )
@@ -186,6 +187,10 @@ def test_json(run: Run, folder: Path) -> None:
         ("compress model.safetensors -o out.nnc --qp 9999", 2, "ValueError"),
         ("compress model.safetensors -o out.nnc --qp -129", 2, "ValueError"),
         ("compress model.safetensors -o out.nnc --qp-density 8", 2, "ValueError"),
+        ("compress model.safetensors -o out.nnc --scan-order 5", 2, "ValueError"),
+        ("compress model.safetensors -o out.nnc --scan-order -1", 2, "ValueError"),
+        ("sign blocks.nnc -o out.nnc --key vendor.key", 4, "CapacityError"),
+        ("lock blocks.nnc -o out.nnc --content-key content.key", 10, "UnlockError"),
         ("compress model.safetensors -o out.nnc --qp-of missing=-30", 2, "ValueError"),
         ("compress model.safetensors -o out.nnc --qp-of conv.weight=999", 2, "ValueError"),
         ("compress model.safetensors -o out.nnc --workers 0", 2, "ValueError"),
@@ -212,6 +217,8 @@ def test_failures(run: Run, folder: Path, command: str, code: int, error: str) -
         file.write((200_000_000).to_bytes(8, "little"))
         file.truncate(300_000_000)  # sparse
     (folder / "text.pt").write_text("no checkpoint")
+    blocks = nnguard.compress(folder / "model.safetensors", nnguard.Settings(scan_order=4))
+    blocks.save(folder / "blocks.nnc")
     before = names(folder)
 
     result = run(*command.split())
@@ -238,6 +245,39 @@ def test_malformed_qp_of(value: str, capsys: pytest.CaptureFixture[str]) -> None
         main(["compress", "model.safetensors", "-o", "out.nnc", "--qp-of", value])
     assert caught.value.code == 2
     assert "argument --qp-of" in capsys.readouterr().err
+
+
+def test_blocks_are_decoded_by_several_threads_and_carry_nothing(run: Run, folder: Path) -> None:
+    """The model may still be signed, in tensors that have no blocks."""
+    bias = np.random.default_rng(4).normal(0, 0.1, 2500).astype(np.float32)
+    matrix = samples.small_network(6000)["conv.weight"]
+    save_file({"weight": matrix, "bias": bias}, folder / "net.safetensors")
+    compress = ("compress", "net.safetensors", "-o", "net.nnc", "--qp=-20", "--nonweight-qp=-20")
+    assert run(*compress, "--scan-order", "1").code == 0
+    assert (folder / "net.nnc").read_bytes() == stock.encode(
+        {name: load_file("net.safetensors")[name] for name in laid_out(folder / "net.safetensors")},
+        qp=-20, nonweight_qp=-20, scan_order=1,
+    )  # fmt: skip
+    assert run("sign", "net.nnc", "-o", "signed.nnc", "--key", "vendor.key").code == 0
+    assert "  in bias\n" in run("inspect", "signed.nnc").out
+    restore = ("decompress", "signed.nnc", "-o", "restored.safetensors", "--trust", "vendor.pub")
+    assert run(*restore, "--workers", "2").code == 0
+    restored, expected = (
+        load_file("restored.safetensors"),
+        stock.decode((folder / "signed.nnc").read_bytes()),
+    )
+    for name, array in expected.items():
+        assert np.array_equal(restored[name], array)
+
+
+def test_help_says_what_the_options_buy(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["compress", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "several threads can decode one large tensor" in shown
+    assert "cannot carry a record or be locked" in shown
+    assert "--workers N threads (as many as there are processors)" in shown
+    assert "process " not in shown.replace("processors", "")
 
 
 def test_force_overwrites(run: Run, folder: Path) -> None:
@@ -284,14 +324,25 @@ class Payload:
         return os.mkdir, ("it ran",)
 
 
+@pytest.fixture(scope="module")
+def large_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tensors that take seconds each."""
+    path = tmp_path_factory.mktemp("large") / "large.safetensors"
+    part = np.random.default_rng(3).laplace(0, 0.05, (2048, 2048)).astype(np.float16)
+    save_file({f"{at}.weight": np.tile(part, (3, 1)) for at in range(2)}, path)
+    return path
+
+
 @pytest.fixture
-def large(folder: Path) -> Path:
-    """A model that takes seconds, in a folder of its own."""
+def large(folder: Path, large_file: Path) -> Path:
+    """A folder of its own for a model that takes seconds."""
     (folder / "work").mkdir()
-    rng = np.random.default_rng(3)
-    part = rng.laplace(0, 0.05, (1024, 1024)).astype(np.float32)
-    save_file({f"{at}.weight": part for at in range(4)}, folder / "work" / "large.safetensors")
+    os.link(large_file, folder / "work" / "large.safetensors")
     return folder / "work"
+
+
+def threads(number: int) -> int:
+    return len(list(Path(f"/proc/{number}/task").iterdir()))
 
 
 def children(parent: int) -> set[int]:
@@ -306,18 +357,16 @@ def children(parent: int) -> set[int]:
     return found
 
 
-def runs(number: int) -> bool:
-    try:
-        return not Path(f"/proc/{number}/stat").read_text().rpartition(") ")[2].startswith("Z")
-    except OSError:
-        return False
-
-
 def until(holds: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + 30
     while not holds():
         assert time.monotonic() < deadline, what
         time.sleep(0.01)
+
+
+def until_two_threads_work(process: subprocess.Popen[bytes]) -> None:
+    until(lambda: process.poll() is not None or threads(process.pid) >= 3, "threads start")
+    assert process.poll() is None, process.communicate()
 
 
 @linux
@@ -334,18 +383,18 @@ def test_interrupted_work_leaves_nothing(
 ) -> None:
     """A terminal sends SIGINT to the command; nobody can catch SIGKILL."""
     process = started(*command, "--workers=2", folder=large)
-    until(lambda: len(children(process.pid)) == 2, "workers start")
-    workers = children(process.pid)
+    until_two_threads_work(process)
     time.sleep(0.3)  # let them begin
-    assert process.poll() is None, "the model is too small for this test"
+    assert process.poll() is None, process.communicate()
+    assert not children(process.pid), "nobody who could be left behind"
     os.killpg(process.pid, number)
+    interrupted = time.monotonic()
     out, err = process.communicate(timeout=60)
     if number == signal.SIGINT:
         assert (process.returncode, out, err) == (130, b"", b"nnguard: interrupted\n")
-        assert not any(map(runs, workers))
+        assert time.monotonic() - interrupted < 2, "they stop in the middle of a tensor"
     else:
         assert (process.returncode, out, err) == (-signal.SIGKILL, b"", b"")
-        until(lambda: not any(map(runs, workers)), "workers end")
     assert names(large) == ["large.safetensors"]
 
 
@@ -355,18 +404,16 @@ def test_interrupted_decompression_leaves_nothing(large: Path) -> None:
     nnguard.compress(large / "large.safetensors", settings).save(large / "large.nnc")
     before = names(large)
     process = started("decompress", "large.nnc", "-o", "out", "--workers=2", folder=large)
-    until(lambda: len(children(process.pid)) == 2, "workers start")
-    workers = children(process.pid)
+    until_two_threads_work(process)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, b"", b"nnguard: interrupted\n")
-    assert not any(map(runs, workers))
     assert names(large) == before
 
 
 def test_progress_is_shown_on_a_terminal(large: Path) -> None:
     """Nothing but the bar goes to standard error, and it is wiped in the end."""
-    command = ["compress", "large.safetensors", "-o", "out.nnc", "--workers", "1"]
+    command = ["compress", "large.safetensors", "-o", "out.nnc", "--workers", "1", "--fast"]
     shown, code, out = on_terminal(command, large)
     assert code == 0
     assert "Compressing" in shown
@@ -386,6 +433,7 @@ def started(*command: str, folder: Path) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # no threads but ours
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
@@ -422,7 +470,8 @@ def test_stream_with_the_suffix_of_a_checkpoint_is_signed(run: Run, folder: Path
 
 
 def test_coding_options_need_something_to_code(run: Run, folder: Path) -> None:
-    result = run("sign", "model.nnc", "-o", "signed.nnc", "--key", "vendor.key", "--urq")
-    assert result.code == 2
-    assert "model.nnc is compressed already" in result.err
-    assert not (folder / "signed.nnc").exists()
+    for option in ("--urq", "--workers=2", "--scan-order=1"):
+        result = run("sign", "model.nnc", "-o", "signed.nnc", "--key", "vendor.key", option)
+        assert result.code == 2
+        assert "model.nnc is compressed already" in result.err
+        assert not (folder / "signed.nnc").exists()

@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import nnguard
+import samples
 import stock
 from transcripts import Run
 
@@ -217,6 +218,15 @@ def sign_a_shard_alone(folder: Path) -> None:
 
 def change_a_shard(folder: Path) -> None:
     path = folder / "release" / STREAMS[0]
+    units = samples.split(path.read_bytes())
+    at = next(index for index, unit in enumerate(units) if b"0.steps" in unit[:20])
+    units[at] = units[at][:-1] + bytes([units[at][-1] ^ 1])
+    path.write_bytes(b"".join(units))
+
+
+def damage_a_shard(folder: Path) -> None:
+    """The last byte is the end of the tensor that carries the signature."""
+    path = folder / "release" / STREAMS[0]
     path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1]))
 
 
@@ -237,6 +247,7 @@ def cut_a_shard(folder: Path) -> None:
         (unsign_a_shard, 5, "NoRecordError"),
         (sign_a_shard_alone, 8, "signed by itself"),
         (change_a_shard, 8, STREAMS[0]),
+        (damage_a_shard, 3, f"{STREAMS[0]}: payload of tensor 0.weight is damaged"),
         (cut_a_shard, 3, "FormatError"),
     ],
 )

@@ -59,7 +59,7 @@ void require(bool holds) {
 
 void check_payload(const Case& is, Input payload) {
   try {
-    TensorDecoder decoder(payload.data, payload.size, is.scan, is.format);
+    TensorDecoder decoder({payload.data, payload.size}, payload.size, nullptr, is.scan, is.format);
     const auto indices = decode_whole(is, decoder);
     TensorEncoder encoder(is.scan, is.format, decoder.qp(), decoder.start_states(),
                           decoder.skipped_rows());
@@ -72,7 +72,7 @@ void check_payload(const Case& is, Input payload) {
 
 void check_entry(const Case& is, Input payload) {
   try {
-    TensorDecoder decoder(payload.data, payload.size, is.scan, is.format);
+    TensorDecoder decoder({payload.data, payload.size}, payload.size, nullptr, is.scan, is.format);
     if (is.scan.block_rows() < 2) return;
     EntryPoint entry{payload.next() * 8u + payload.next() % 8u, payload.next(),
                      payload.next() % kTrellisStates};
@@ -111,7 +111,8 @@ void check_indices(const Case& is, Input input) {
   TensorEncoder encoder(is.scan, is.format, is.format.qp_bits ? -38 : 0, search.best(), rows);
   encoder.encode(indices.data(), indices.size());
   const auto payload = encoder.finish();
-  TensorDecoder decoder(payload.data(), payload.size(), is.scan, is.format);
+  TensorDecoder decoder({payload.data(), payload.size()}, payload.size(), nullptr, is.scan,
+                        is.format);
   require(decoder.start_states() == search.best() && decoder.skipped_rows() == rows);
   require(decode_whole(is, decoder) == indices);
   for (size_t row = 1; row < encoder.entry_points().size(); ++row) {

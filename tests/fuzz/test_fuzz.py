@@ -92,6 +92,18 @@ def damage_payload(rng: random.Random, data: bytes, corpus: list[bytes]) -> byte
     return b"".join([*units[:at], bytes(changed), *units[at + 1 :]])
 
 
+def damage_start(rng: random.Random, data: bytes, corpus: list[bytes]) -> bytes:
+    """Change what a payload states before its weights: step, start states, skipped rows."""
+    units = list(nnguard.Stream.from_bytes(data))
+    unit = rng.choice([unit for unit in units if unit.tensor is not None])
+    changed, at = bytearray(data), unit.offset + unit.tensor.payload_offset
+    for _ in range(rng.choice([1, 1, 3])):
+        changed[at + rng.randrange(min(40, unit.size - unit.tensor.payload_offset))] ^= rng.choice(
+            [1 << rng.randrange(8), rng.randrange(1, 256)]
+        )
+    return bytes(changed)
+
+
 def write_header(rng: random.Random, data: bytes, corpus: list[bytes]) -> bytes:
     shape = [
         rng.choice([0, 1, 7, 256, 5000, 1 << 20, (1 << 32) - 1]) for _ in range(rng.randrange(1, 6))
@@ -101,7 +113,7 @@ def write_header(rng: random.Random, data: bytes, corpus: list[bytes]) -> bytes:
         rng.choice([shape, (16, 32), (3, 1000)]),
         rng.choice([b"", rng.randbytes(200), bytes(200)]),
         payload_type=rng.randrange(5),
-        scan_order=rng.choice([0, 0, 0, 1, 15]),
+        scan_order=rng.choice([0, 0, 0, 1, 4, 5, 15]),
         codebook=rng.random() < 0.1,
     )
     units = samples.split(data)
@@ -116,6 +128,7 @@ MUTATIONS: list[Mutation] = [
     rearrange_units,
     edit_header,
     damage_payload,
+    damage_start,
     write_header,
 ]
 
@@ -141,6 +154,11 @@ def corpus(key: nnguard.SigningKey, other_key: nnguard.SigningKey) -> list[bytes
     made += [
         nnguard.compress(all_formats(), nnguard.Settings(scan_order=order)) for order in (0, 1)
     ]
+    matrix = samples.small_network(6000)
+    made += [
+        nnguard.compress(matrix, nnguard.Settings(qp=-20, scan_order=order, dependent=dependent))
+        for order, dependent in ((1, True), (2, False))
+    ]
     return [bytes(stream) for stream in made]
 
 
@@ -164,7 +182,7 @@ def test_hostile_streams(corpus: list[bytes], key: nnguard.SigningKey) -> None:
         for _ in range(rng.choice([1, 1, 1, 2, 4])):
             try:
                 data = rng.choice(MUTATIONS)(rng, data, corpus) or b"\0"
-            except (IndexError, ValueError):  # no units any more
+            except (IndexError, ValueError, nnguard.FormatError):  # no units any more
                 break
         for number in {0, rng.randrange(len(operations))}:
             try:

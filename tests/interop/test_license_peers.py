@@ -156,7 +156,7 @@ def test_pycose_opens_a_lock(locked: nnguard.Locked, release: nnguard.Stream) ->
     content = cbor2.loads(lock_message(extraction, locked.content_key.secret).decrypt())
     digest, replaced, scrambled = content
     assert digest == model_digest(release.sha256_of_units())
-    assert sum(count for _, _, count, *_ in replaced) == locked.replaced
+    assert sum(count for _, count, *_ in replaced) == locked.replaced
     assert scrambled == []
     header = cbor2.loads(cbor2.loads(extraction.record).value[0])
     assert header["tier"] == "gold"

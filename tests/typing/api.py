@@ -50,6 +50,7 @@ def release(model: Path, signer: nnguard.Signer) -> nnguard.Stream:
         issued_at=datetime.now().astimezone(),
         localize=True,
         progress=lambda count: None,
+        planned=lambda weights: None,
     )
     signed.save("release.nnc", overwrite=True)
     data: bytes = bytes(signed)
@@ -88,7 +89,7 @@ def compress(model: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> nnguard
         row_skipping=True,
         unary_length=11,
         bit_depth=None,
-        scan_order=0,
+        scan_order=4,
     )
     with ThreadPoolExecutor() as executor:
         nnguard.compress(arrays, executor=executor, workers=4).save("model.nnc")

@@ -77,6 +77,16 @@ def test_capacity_of_streams_without_carriers() -> None:
     assert (room.bits, room.tensors) == (0, ())
 
 
+def test_capacity_counts_tensors_of_one_dimension() -> None:
+    rng = np.random.default_rng(3)
+    shapes = {"conv.weight": (60, 100), "norm.scale": (2048,), "norm.shift": (255,)}
+    arrays = {name: rng.normal(1, 0.1, shape).astype(np.float32) for name, shape in shapes.items()}
+    found = [
+        (each.name, each.weights) for each in nnguard.capacity(nnguard.compress(arrays)).tensors
+    ]
+    assert found == [("norm.scale", 2048), ("conv.weight", 6000)], "the best first, none too small"
+
+
 def test_finer_steps_have_more_room_for_the_same_damage() -> None:
     coarse, fine = (nnguard.capacity(samples.path_of(name)) for name in ("qp20", "qp50_urq"))
     assert fine.bits > coarse.bits / 2 > 0

@@ -202,6 +202,32 @@ def test_network_without_weights() -> None:
             nnguard.lock(stream, **options)
 
 
+def test_network_in_blocks() -> None:
+    stream = nnguard.compress(samples.small_network(6000), nnguard.Settings(qp=-20, scan_order=1))
+    for options in ({}, {"scramble": 1.0}):
+        with pytest.raises(nnguard.UnlockError, match="no weights") as caught:
+            nnguard.lock(stream, **options)
+        assert "not coded in blocks" in caught.value.hint
+
+
+def test_tensors_of_one_dimension_hold_the_lock_and_are_not_locked() -> None:
+    rng = np.random.default_rng(3)
+    arrays = {
+        "conv.weight": rng.normal(0, 0.05, (60, 100)).astype(np.float32),
+        "norm.scale": rng.normal(0, 1, 2048).astype(np.float32),
+    }
+    model = nnguard.compress(arrays)
+    for options, replaced in (({"fraction": 0.005}, 30), ({"scramble": 1.0}, 0)):
+        locked = nnguard.lock(model, **options)
+        assert (locked.replaced, locked.weights) == (replaced, 6000)
+        carriers = extract(locked.stream).header.carriers
+        assert [model[at].name for at in carriers] == ["norm.scale"]
+        before, after = stock.decode(bytes(model)), stock.decode(bytes(locked.stream))
+        assert np.abs(before["norm.scale"] - after["norm.scale"]).max() < 1e-5
+        assert (np.sign(before["conv.weight"]) != np.sign(after["conv.weight"])).sum() >= 30
+        assert opened(locked) == bytes(model)
+
+
 def test_network_without_room_for_the_record() -> None:
     stream = nnguard.Stream.from_bytes(samples.small_stream(weights=300))
     with pytest.raises(nnguard.CapacityError):

@@ -116,7 +116,68 @@ def test_file_signed_by_someone_else(
 
 def test_file_that_was_changed(signed: Signed, trust: list[nnguard.PublicKey]) -> None:
     with pytest.raises(nnguard.VerificationError, match="changed"):
-        nnguard.verify(change(signed("default"), "conv1.weight"), trust)
+        nnguard.verify(change(signed("default"), "fc1.weight"), trust)
+
+
+@pytest.mark.parametrize("name", ["default", "urq"])
+def test_carrier_that_was_changed(
+    name: str, signed: Signed, trust: list[nnguard.PublicKey]
+) -> None:
+    """Where the decoder refuses it, it counts as damaged; elsewhere its bits are others."""
+    release = signed(name)
+    for carrier in extract(release).header.carriers:
+        header = release[carrier].tensor
+        assert header is not None
+        for at in range(header.payload_offset, release[carrier].size, 37):
+            with pytest.raises((nnguard.VerificationError, nnguard.FormatError)):
+                nnguard.verify(change(release, header.name, at), trust)
+        with pytest.raises(nnguard.FormatError, match=f"{header.name} is damaged"):
+            nnguard.verify(change(release, header.name), trust)
+
+
+def test_signature_in_a_tensor_of_one_dimension(
+    key: nnguard.SigningKey, trust: list[nnguard.PublicKey]
+) -> None:
+    rng = np.random.default_rng(8)
+    arrays = {
+        "conv.weight": rng.normal(0, 0.05, (100, 10, 10)).astype(np.float32),
+        "norm.scale": rng.normal(1, 0.1, 2048).astype(np.float32),
+    }
+    model = nnguard.compress(arrays)
+    release = nnguard.sign(model, key, name="norm")
+    assert [release[at].name for at in extract(release).header.carriers] == ["norm.scale"]
+    assert nnguard.verify(release, trust).claims.name == "norm"
+    assert bytes(nnguard.strip(release, trust)) == bytes(model)
+    before, after = nnguard.decompress(model), nnguard.decompress(release)
+    assert np.array_equal(before["conv.weight"], after["conv.weight"])
+    assert 0 < np.abs(before["norm.scale"] - after["norm.scale"]).max() < 1e-5
+    with pytest.raises((nnguard.VerificationError, nnguard.FormatError)):
+        nnguard.verify(change(release, "norm.scale", -500), trust)
+
+
+def test_plan_is_told_before_the_key_signs(
+    model: nnguard.Stream, key: nnguard.SigningKey, trust: list[nnguard.PublicKey]
+) -> None:
+    """So whoever asked can still call it off."""
+    told: list[int] = []
+
+    class Waiting:
+        public_key = key.public_key
+
+        def sign(self, data: bytes) -> bytes:
+            assert told
+            return key.sign(data)
+
+    release = nnguard.sign(model, Waiting(), planned=told.append)
+    assert told == [3000]
+    assert nnguard.verify(release, trust)
+
+    def call_off(weights: int) -> None:
+        raise KeyboardInterrupt
+
+    told.clear()
+    with pytest.raises(KeyboardInterrupt):
+        nnguard.sign(model, Waiting(), planned=call_off)
 
 
 def test_file_that_is_damaged(signed: Signed, trust: list[nnguard.PublicKey]) -> None:

@@ -201,12 +201,11 @@ def watching(*folders: Path) -> Iterator[Callable[[], set[str]]]:
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary files go, and a small network is worth worker processes."""
+    """Where temporary files go, and each tensor is decoded by a thread of its own."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    monkeypatch.setattr(workers, "_WORTH_WORKERS", 1)
     monkeypatch.setattr(workers, "_BATCH", 1)
     monkeypatch.chdir(folder)
     return folder
@@ -224,17 +223,6 @@ def test_full_weights_are_never_in_a_file(sale: Sale, temporary: Path, count: in
         assert names() == set()
         sale.tiers[-1].stream.save(sale.folder / "seen.nnc", overwrite=True)
         assert "seen.nnc" in names(), "files that are written are seen"
-
-
-def test_full_weights_are_not_in_a_file_where_memory_cannot_be_shared(
-    sale: Sale, temporary: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delattr(os, "memfd_create", raising=False)
-    with watching(temporary, sale.folder) as names:
-        assert same(sale.load(workers=2), sale.release)
-        assert names() == set()
-        nnguard.torch.load(sale.folder / "trial.nnc", sale.vendor.public_key, workers=2)
-        assert any(name.startswith("nnguard.") for name in names()), "what is no secret may be"
 
 
 # Importance

@@ -146,6 +146,7 @@ def plan_record(stream: Stream, kind: int, size: int) -> Plan:
         "no tensor that could be the primary carrier has room for the list of carriers",
         needed=8 * (len(bytes(FrameHeader(kind, 1, size, ()))) + size + _CHECKSUM_SIZE),
         available=0,
+        hint="carriers have 256 weights or more and are not coded in blocks (scan_order)",
     )
 
 
@@ -170,7 +171,11 @@ def extract(stream: Stream) -> Extraction:
     bits: list[hqim.Bits] = []
     restored: dict[int, bytes] = {}
     for carrier in header.carriers:
-        tensor = primary if carrier == header.carriers[0] else _decode(stream, carrier)
+        try:
+            tensor = primary if carrier == header.carriers[0] else _decode(stream, carrier)
+        except FormatError as error:
+            error.hint = "the stream holds a record, so it was damaged after that"
+            raise
         found, restored[carrier] = _take_out(tensor)
         bits.append(found)
     hidden = np.concatenate(bits)
