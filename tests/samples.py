@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import stock
+from nnguard.stream.trellis import NEXT_STATE
 
 FOLDER = Path(__file__).parent / "streams"
 DIGITS = Path(__file__).parents[1] / "examples" / "digits"
@@ -96,6 +98,9 @@ class BitWriter:
             zeros += 1
         return self.u(1, zeros + 1).u(value, order + zeros)
 
+    def ie(self, value: int, order: int) -> BitWriter:
+        return self.ue(2 * value - 1 if value > 0 else -2 * value, order)
+
     def text(self, value: str) -> BitWriter:
         for byte in (*value.encode(), 0):
             self.u(byte, 8)
@@ -108,6 +113,28 @@ class BitWriter:
     def __bytes__(self) -> bytes:
         padded = self.digits + "0" * (-len(self.digits) % 8)
         return int("1" + padded, 2).to_bytes(len(padded) // 8 + 1, "big")[1:]
+
+
+def coding_order(rows: int, width: int, scan_order: int) -> stock.Array:
+    """Return the positions of a tensor in the order in which they are coded."""
+    positions = np.arange(rows * width).reshape(rows, width)
+    if not scan_order or rows == 1 or width == 1:
+        return positions.reshape(-1)
+    edge = 4 << scan_order
+    corners = itertools.product(range(0, rows, edge), range(0, width, edge))
+    blocks = [positions[row : row + edge, at : at + edge].reshape(-1) for row, at in corners]
+    return np.concatenate(blocks)
+
+
+def indices_of(integers: stock.Array, scan_order: int = 0) -> stock.Array:
+    """Return the indices of TCQ that are coded as these integers, no row being skipped."""
+    flat, state = integers.reshape(-1).tolist(), 0
+    for at in coding_order(len(integers), len(flat) // len(integers), scan_order).tolist():
+        integer = flat[at]
+        if integer:
+            flat[at] = 2 * integer - (state & 1 if integer > 0 else -(state & 1))
+        state = NEXT_STATE[state][integer & 1]
+    return np.array(flat, np.int32).reshape(integers.shape)
 
 
 def unit(kind: int, body: bytes = b"", *, partial: bool = False, long: bool = False) -> bytes:

@@ -20,7 +20,7 @@ Signed = Callable[[str], nnguard.Stream]
 def test_signed_stream_decodes_to_the_same_weights(name: str, signed: Signed) -> None:
     release = signed(name)
     before, after = stock.decode(samples.read(name)), stock.decode(bytes(release))
-    carriers = {carrier.unit for carrier in extract(release).header.carriers}
+    carriers = set(extract(release).header.carriers)
     assert list(before) == list(after)
     for index, unit in enumerate(release):
         if unit.tensor is None:
@@ -51,7 +51,7 @@ def test_weights_of_carriers_hardly_move(name: str, signed: Signed) -> None:
     extraction = extract(release)
     read = stock.decode(bytes(release))
     for carrier in extraction.header.carriers:
-        before = decode(extraction.original[carrier.unit])
+        before = decode(extraction.original[carrier])
         farthest = before.step * (1 if before.header.dependent else 0.5)
         moved = np.abs(read[before.header.name].reshape(before.header.shape) - dequantize(before))
         assert 0 < moved.max() <= farthest * 1.0001

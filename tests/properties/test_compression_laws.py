@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nnguard
+import samples
 import stock
 
 
@@ -24,9 +25,24 @@ class Case:
 
     @property
     def stock_stream(self) -> bytes:
+        """What the stock encoder writes, less what the stock decoder reads to something else.
+
+        Such are TCQ tensors in blocks with skipped rows whose width is no multiple of four.
+        """
         options = dict(self.options)
         options["unary_length_minus1"] = options.pop("unary_length") - 1
-        return stock.encode(self.arrays, **options)
+        data = stock.encode(self.arrays, **options)
+        if not (options["dependent"] and options["row_skipping"] and options["scan_order"]):
+            return data
+        without = stock.encode(self.arrays, **options | {"row_skipping": False})
+        weights = stock.decode(without)
+        units = list(zip(samples.split(data), samples.split(without), strict=True))
+        chosen = [pair[0] for pair in units[:3]]
+        for (name, array), pair in zip(self.arrays.items(), units[3:], strict=True):
+            zero_rows = ~weights[name].reshape(len(array), -1).any(axis=1)
+            avoided = array.dtype == np.float32 and array[0].size % 4 and zero_rows.any()
+            chosen.append(pair[bool(avoided)])
+        return b"".join(chosen)
 
 
 SHAPES = st.one_of(

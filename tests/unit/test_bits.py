@@ -68,7 +68,7 @@ def test_numbers_have_a_limit(zeros: int) -> None:
             BitReader(data).ue(7)
 
 
-@pytest.mark.parametrize("read", ["u", "ue", "i"])
+@pytest.mark.parametrize("read", ["u", "ue", "i", "ie"])
 def test_end_of_data(read: str) -> None:
     for data in (b"", b"\0", b"\0\0\0"):
         with pytest.raises(FormatError, match="too early") as caught:
@@ -101,11 +101,12 @@ def test_golomb_codes_are_written(order: int, value: int, digits: str) -> None:
     ("value", "digits"),
     [(0, "1"), (1, "010"), (-1, "011"), (2, "00100"), (-2, "00101"), (3, "00110")],
 )
-def test_signed_golomb_codes_are_written(value: int, digits: str) -> None:
+def test_signed_golomb_codes(value: int, digits: str) -> None:
     writer = BitWriter()
     writer.ie(0, value)
     writer.u(-len(digits) % 8, 0)
     assert writer.to_bytes() == int(digits.ljust(8, "0"), 2).to_bytes(1, "big")
+    assert BitReader(writer.to_bytes()).ie(0) == value
 
 
 @pytest.mark.parametrize(("width", "value"), [(0, 1), (3, 8), (8, 256), (4, -1)])

@@ -80,6 +80,27 @@ def test_weights_that_were_decompressed_give_the_same_indices(name: str) -> None
     assert bytes(again) == bytes(once)
 
 
+@pytest.mark.parametrize("scan_order", [1, 2, 4])
+@pytest.mark.parametrize("width", [148, 149, 150, 151])
+def test_rows_of_zeros_in_blocks_are_read_by_the_stock_decoder(width: int, scan_order: int) -> None:
+    """With TCQ it does not read its own, unless their width is a multiple of four."""
+    weights = np.random.default_rng(3).laplace(0, 0.05, (90, width)).astype(np.float32)
+    weights[7:12] = weights[64:] = 0
+    stream = nnguard.compress({"w": weights}, nnguard.Settings(qp=-24, scan_order=scan_order))
+    found = nnguard.decompress(stream)["w"]
+    assert np.array_equal(found, stock.decode(bytes(stream))["w"])
+    assert np.abs(found - weights).max() < 2**-5
+    expected = [
+        stock.encode({"w": weights}, qp=-24, scan_order=scan_order, row_skipping=skipping)
+        for skipping in (True, False)
+    ]
+    assert bytes(stream) == expected[width % 4 > 0], "skipped rows do no harm to fours"
+    theirs = stock.decode(expected[0])["w"]
+    assert np.array_equal(nnguard.decompress(open_bytes(expected[0]))["w"], theirs)
+    if width == 149:
+        assert np.abs(theirs - weights).max() > 2**-5
+
+
 def normalised_network(counter: stock.Array) -> dict[str, stock.Array]:
     rng = np.random.default_rng(5)
     return {

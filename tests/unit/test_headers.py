@@ -1,13 +1,15 @@
 """Headers are read as the stock coder writes them; what is not known makes a unit opaque."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import nnguard
 import samples
 import stock
-from nnguard.stream.coding import find_entry_points
 from nnguard.stream.headers import (
+    EntryPoint,
     PayloadType,
     TensorHeader,
     write_model_parameters,
@@ -133,8 +135,7 @@ def test_headers_of_the_stock_encoder_are_written_again(name: str) -> None:
         header, data = stream.coded_tensor(index), unit.read()
         assert header is not None
         fields_at = 5 if data[0] & 0x80 else 3
-        points = find_entry_points(header, data[header.payload_offset :])
-        written = write_tensor_header(header, position, points)
+        written = write_tensor_header(header, position)
         assert written == data[fields_at : header.payload_offset]
         position += 1
     assert position >= 9
@@ -154,7 +155,74 @@ def test_header_of_blocks_has_its_entry_points() -> None:
         if header is None or header.scan_order == 0:
             continue
         assert unit.tensor is None, "nothing is hidden in it"
-        points = find_entry_points(header, unit.read()[header.payload_offset :])
-        assert len(points) == (header.shape[0] - 1) // 16
+        points = header.entry_points
+        assert len(points) == header.block_rows - 1 == (header.shape[0] - 1) // 16
+        assert [point.offset for point in points] == sorted({point.offset for point in points})
+        assert all(0 <= point.value < 256 and 0 <= point.state < 8 for point in points)
         found += len(points)
     assert found > 5
+
+
+def blocks_of(shape: tuple[int, ...], scan_order: int, *distances: int) -> bytes:
+    """Return the fields of a TCQ tensor whose entry points have these distances."""
+    bits = samples.BitWriter().u(samples.FLOAT, 5).u(0b001, 3).text("w")
+    bits.u(0, 1).u(0, 1).u(1, 1).u(0b10, 2).u(0, 4).ue(len(shape), 1)
+    for size in shape:
+        bits.ue(size, 7)
+    bits.ue(0, 1).u(scan_order, 4)
+    for number, distance in enumerate(distances):
+        bits.u(7, 8).u(number % 8, 3)
+        if number:
+            bits.ie(distance, 7)
+        else:
+            bits.ue(distance, 11)
+    return samples.unit(samples.NDU, bytes(bits.align()))
+
+
+def coded_header(unit: bytes) -> TensorHeader | None:
+    return nnguard.Stream.from_bytes(samples.stream_of(unit)).coded_tensor(2)
+
+
+def test_entry_points_are_told_by_how_distances_change() -> None:
+    header = coded_header(blocks_of((40, 9), 1, 100, 0, -40, 5))
+    assert header is not None
+    assert header.block_rows == 5
+    assert header.entry_points == (
+        EntryPoint(100, 7, 0),
+        EntryPoint(200, 7, 1),
+        EntryPoint(260, 7, 2),
+        EntryPoint(325, 7, 3),
+    )
+
+
+def test_entry_points_do_not_go_backwards() -> None:
+    with pytest.raises(nnguard.FormatError, match="backwards") as caught:
+        coded_header(blocks_of((40, 9), 1, 100, -101, 0, 0))
+    assert caught.value.offset is not None
+
+
+@pytest.mark.parametrize("scan_order", range(5, 16))
+def test_blocks_that_the_standard_does_not_have_are_refused(scan_order: int) -> None:
+    unit = blocks_of((9, 9), scan_order)
+    assert header_of(unit) is None, "but they are carried"
+    with pytest.raises(nnguard.FormatError, match=f"scan order {scan_order}"):
+        coded_header(unit)
+
+
+def test_column_has_no_entry_points() -> None:
+    header = coded_header(blocks_of((8, 1), 1))
+    assert header is not None
+    assert not header.in_blocks
+    with pytest.raises(nnguard.FormatError, match="blocks in a tensor that has none"):
+        coded_header(blocks_of((9, 1), 1, 5))
+
+
+@pytest.mark.parametrize(
+    ("shape", "scan_order", "blocks"),
+    [((1, 9), 4, 0), ((9, 1), 4, 0), ((9,), 0, 0), ((9, 9), 0, 0), ((8, 9), 1, 1), ((9, 9), 1, 2)],
+)
+def test_rows_of_blocks(shape: tuple[int, ...], scan_order: int, blocks: int) -> None:
+    header = header_of(samples.data_unit("w", shape))
+    assert header is not None
+    header = replace(header, scan_order=scan_order)
+    assert (header.in_blocks, header.block_rows) == (blocks > 0, max(blocks, 1))

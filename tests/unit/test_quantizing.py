@@ -1,20 +1,21 @@
-"""Large tensors are quantized a part at a time, as well as in one go."""
+"""Indices are the stock quantizer's, though a tensor is quantized a piece at a time."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from nncodec.extensions import deepCABAC
 
 import nnguard
 import samples
 import stock
-from nnguard.stream import quantizing
-from nnguard.stream.coding import Indices, decode, decode_payload, encode_payload, step_size
+from nnguard.stream import coding, quantizing
+from nnguard.stream.coding import Indices, decode, piece_ranges, step_size
 from nnguard.stream.headers import PayloadType, TensorHeader
-from nnguard.stream.quantizing import dequantize, dequantize_into, fit_qp, quantize
+from nnguard.stream.quantizing import dequantize_into, fit_qp, quantize
 
 QP, DENSITY = -24, 2
+STEP = step_size(QP, DENSITY)
 
 
 def header_of(weights: stock.Array, *, dependent: bool = True, scan_order: int = 0) -> TensorHeader:
@@ -44,162 +45,144 @@ class Reader:
         self.parts.append((start, stop))
         return self.flat[start:stop]
 
-    @property
-    def read_whole(self) -> bool:
-        return (0, self.flat.size) in self.parts
+
+def stock_indices(weights: stock.Array, *, dependent: bool, scan_order: int = 0) -> Indices:
+    indices = np.zeros(weights.shape, np.int32)
+    deepCABAC.Encoder().quantLayer(
+        weights, indices, int(dependent), DENSITY, QP, 0.0, 0, scan_order, 1
+    )
+    return indices
 
 
-def search(weights: stock.Array, **options: int) -> tuple[Indices, Reader]:
-    reader = Reader(weights)
-    header = header_of(weights, **options)  # type: ignore[arg-type]
-    return quantize(header, reader, QP), reader
-
-
-def error_of(weights: stock.Array, indices: Indices) -> float:
-    found = indices.astype(np.float64) * step_size(QP, DENSITY)
-    return float(np.square(found - weights).sum())
+def indices_of(weights: stock.Array, *, dependent: bool, scan_order: int = 0) -> Indices:
+    header = header_of(weights, dependent=dependent, scan_order=scan_order)
+    pieces = list(quantize(header, Reader(weights), QP)())
+    assert [len(piece) for piece in pieces] == [len(piece) for piece in piece_ranges(header)]
+    return np.concatenate(pieces).reshape(weights.shape)
 
 
 @pytest.fixture
-def windows(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Make windows small enough that a test has many of them."""
-
-    def shrink(chunk: int = 1 << 12, overlap: int = 1 << 9) -> None:
-        monkeypatch.setattr(quantizing, "_WHOLE", chunk)
-        monkeypatch.setattr(quantizing, "CHUNK", chunk)
-        monkeypatch.setattr(quantizing, "_OVERLAP", overlap)
-
-    return shrink
+def tiny_pieces(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Cut pieces so small that a test has many of them."""
+    monkeypatch.setattr(coding, "_PIECE", 1000)
+    return 1000
 
 
-WEIGHTS = {
-    name: array
-    for name, array in np.load(samples.FOLDER / "source.npz").items()
-    if array.size > 1 << 14
-}
-
-
-@pytest.mark.parametrize("name", WEIGHTS)
-def test_windows_find_what_the_whole_search_finds(name: str, windows: Callable[..., None]) -> None:
-    whole, reader = search(WEIGHTS[name])
-    assert reader.read_whole
-    windows(chunk=1 << 13, overlap=1 << 11)
-    found, reader = search(WEIGHTS[name])
-    assert not reader.read_whole
-    assert len(reader.parts) > 1
-    assert np.array_equal(found, whole)
-
-
-@pytest.mark.parametrize("kind", ["laplace", "normal", "sparse", "rounded", "large"])
-@pytest.mark.parametrize("extent", [4700, 9000, 12288, 30011])
-def test_windows_give_a_path_that_every_decoder_follows(
-    kind: str, extent: int, windows: Callable[..., None]
-) -> None:
-    rng = np.random.default_rng(extent)
-    weights = rng.laplace(0, 0.05, extent) if kind != "normal" else rng.normal(0, 0.05, extent)
+def weights_of(kind: str, shape: tuple[int, ...]) -> stock.Array:
+    rng = np.random.default_rng(len(kind))
+    weights = rng.normal(0, 0.05, shape) if kind == "normal" else rng.laplace(0, 0.05, shape)
     if kind == "sparse":
-        weights[rng.random(extent) < 0.9] = 0
+        weights[rng.random(shape) < 0.9] = 0
     if kind == "rounded":  # many paths are as good as each other
-        weights = np.round(weights / step_size(QP, DENSITY)) * step_size(QP, DENSITY)
+        weights = np.round(weights / STEP) * STEP
+    if kind == "halves":
+        weights = (np.round(weights / STEP) + 0.5) * STEP
     if kind == "large":
         weights *= 1e4
-    weights = weights.astype(np.float32).reshape(1, extent)
-    whole, _ = search(weights)
-    windows()
-    found, reader = search(weights)
-    assert len(reader.parts) > 1
-    header = header_of(weights)
-    payload = encode_payload(header, found, QP, row_skipping=True, parameter_optimization=False)
-    assert np.array_equal(decode_payload(header, payload, to_the_end=True)[0], found)
-    # Rounding in the sum of costs decides between paths that are as good.
-    assert error_of(weights, found) <= error_of(weights, whole) * (1 + 1e-6) + 1e-9
+    if kind == "huge":
+        weights *= 2.0**30 * STEP / np.abs(weights).max()
+    if kind == "constant":
+        weights = np.full(shape, -3.0)
+    if kind == "zero":
+        weights = np.zeros(shape)
+    return weights.astype(np.float32)
 
 
-def test_stream_of_a_large_tensor_is_the_stock_encoders(windows: Callable[..., None]) -> None:
-    weights = np.random.default_rng(3).laplace(0, 0.05, (300, 100)).astype(np.float32)
-    windows()
-    stream = nnguard.compress({"w": weights}, nnguard.Settings(qp=QP))
-    assert bytes(stream) == stock.encode({"w": weights}, qp=QP)
-    found = {unit.name: unit for unit in stream}["w"]
-    assert np.array_equal(dequantize(decode(found)), stock.decode(bytes(stream))["w"])
+KINDS = ["laplace", "normal", "sparse", "rounded", "halves", "large", "huge", "constant", "zero"]
 
 
-@pytest.mark.parametrize("fill", [0.0, 1e-9])
-def test_windows_that_cannot_be_joined_are_searched_whole(
-    fill: float, windows: Callable[..., None]
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dependent", [True, False])
+@pytest.mark.parametrize("shape", [(4700,), (3, 3001), (67, 40), (1, 900), (900, 1)], ids=str)
+def test_indices_are_those_of_the_stock_quantizer(
+    kind: str, dependent: bool, shape: tuple[int, ...], tiny_pieces: int
 ) -> None:
-    """Zeros leave the state of the trellis open."""
-    weights = np.random.default_rng(4).laplace(0, 0.05, (4, 3000)).astype(np.float32)
-    weights.reshape(-1)[:5500] = fill
-    whole, _ = search(weights)
-    windows()
-    found, reader = search(weights)
-    assert reader.read_whole
-    assert len(reader.parts) > 1
-    assert np.array_equal(found, whole)
+    weights = weights_of(kind, shape)
+    for scan_order in range(5) if 1 < shape[0] < shape[-1] * shape[0] else [0]:
+        expected = stock_indices(weights, dependent=dependent, scan_order=scan_order)
+        found = indices_of(weights, dependent=dependent, scan_order=scan_order)
+        assert np.array_equal(found, expected)
 
 
-@pytest.mark.parametrize("zeros", [slice(3000, 5500), slice(5500, 7500)])
-def test_windows_are_joined_beside_zeros(zeros: slice, windows: Callable[..., None]) -> None:
-    """Where they lie around a joint, the window grows until it reaches beyond them."""
-    weights = np.random.default_rng(4).laplace(0, 0.05, (4, 3000)).astype(np.float32)
-    weights.reshape(-1)[zeros] = 0
-    whole, _ = search(weights)
-    windows()
-    found, reader = search(weights)
-    assert not reader.read_whole
-    assert np.array_equal(found, whole)
+@pytest.mark.parametrize("dependent", [True, False])
+def test_indices_of_trained_weights_are_those_of_the_stock_quantizer(dependent: bool) -> None:
+    for weights in np.load(samples.FOLDER / "source.npz").values():
+        if weights.dtype == np.float32:
+            weights = np.ascontiguousarray(weights)
+            expected = stock_indices(weights, dependent=dependent)
+            assert np.array_equal(indices_of(weights, dependent=dependent), expected)
 
 
-@pytest.mark.parametrize("value", [0.0, 0.01, -3.0])
-def test_constant_tensor_in_windows(value: float, windows: Callable[..., None]) -> None:
-    weights = np.full((5, 3000), value, np.float32)
-    whole, _ = search(weights)
-    windows()
-    found, _ = search(weights)
-    assert error_of(weights, found) <= error_of(weights, whole) * (1 + 1e-6) + 1e-9
-    header = header_of(weights)
-    payload = encode_payload(header, found, QP, row_skipping=True, parameter_optimization=False)
-    assert np.array_equal(decode_payload(header, payload, to_the_end=True)[0], found)
+@pytest.mark.parametrize("dependent", [True, False])
+@pytest.mark.parametrize("scan_order", [0, 1])
+def test_weights_are_read_in_pieces(dependent: bool, scan_order: int, tiny_pieces: int) -> None:
+    weights = weights_of("normal", (80, 90))
+    reader = Reader(weights)
+    header = header_of(weights, dependent=dependent, scan_order=scan_order)
+    list(quantize(header, reader, QP)())
+    assert max(stop - start for start, stop in reader.parts) <= tiny_pieces
+    assert len(reader.parts) >= 8
 
 
-@pytest.mark.parametrize("scan_order", [1, 3])
-def test_blocks_are_searched_whole(scan_order: int, windows: Callable[..., None]) -> None:
-    weights = WEIGHTS["fc1.weight"]
-    windows()
-    _, reader = search(weights, scan_order=scan_order)
-    assert reader.parts == [(0, weights.size)]
+@pytest.mark.parametrize("held", [0, 1 << 22])
+@pytest.mark.parametrize("dependent", [True, False])
+def test_indices_can_be_gone_through_again(
+    dependent: bool, held: int, tiny_pieces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantizing, "_HELD", held)
+    weights = weights_of("normal", (80, 90))
+    pieces = quantize(header_of(weights, dependent=dependent), Reader(weights), QP)
+    first, second = (np.concatenate(list(pieces())) for _ in range(2))
+    assert np.array_equal(first, second)
+    interleaved = zip(pieces(), pieces(), strict=True)
+    assert all(np.array_equal(one, other) for one, other in interleaved)
 
 
-def test_uniform_quantization_in_chunks(windows: Callable[..., None]) -> None:
-    weights = WEIGHTS["fc1.weight"]
-    whole, _ = search(weights, dependent=False)
-    windows(chunk=1000)
-    found, reader = search(weights, dependent=False)
-    assert max(stop - start for start, stop in reader.parts) == 1000
-    assert np.array_equal(found, whole)
-    assert np.abs(found * step_size(QP, DENSITY) - weights).max() <= step_size(QP, DENSITY) / 2
+@pytest.mark.parametrize("dependent", [True, False])
+@pytest.mark.parametrize("scan_order", [0, 1])
+def test_stream_of_many_pieces_is_the_stock_encoders(
+    dependent: bool, scan_order: int, tiny_pieces: int
+) -> None:
+    weights = weights_of("laplace", (300, 100))
+    settings = nnguard.Settings(qp=QP, dependent=dependent, scan_order=scan_order)
+    stream = nnguard.compress({"w": weights}, settings)
+    expected = stock.encode({"w": weights}, qp=QP, dependent=dependent, scan_order=scan_order)
+    assert bytes(stream) == expected
+    assert np.array_equal(nnguard.decompress(stream)["w"], stock.decode(expected)["w"])
 
 
-def test_chunks_of_blocks_quantized_uniformly(windows: Callable[..., None]) -> None:
-    weights = WEIGHTS["fc1.weight"]
-    windows(chunk=1000)
-    settings = nnguard.Settings(qp=-32, dependent=False, scan_order=1, row_skipping=False)
-    expected = stock.encode(
-        {"w": weights}, qp=-32, dependent=False, scan_order=1, row_skipping=False
-    )
-    assert bytes(nnguard.compress({"w": weights}, settings)) == expected
+def test_uniform_quantization_goes_to_the_nearest() -> None:
+    weights = weights_of("laplace", (100, 100))
+    found = indices_of(weights, dependent=False)
+    assert np.abs(found * STEP - weights).max() <= STEP / 2 * (1 + 1e-6)
 
 
-def test_dequantizing_in_place_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trellis_errs_less_than_uniform_quantization_of_its_steps() -> None:
+    """The indices of a state are two steps apart."""
+    weights = weights_of("normal", (100, 100))
+    coarse = header_of(weights, dependent=False)
+    pieces = quantize(coarse, Reader(weights), QP + (1 << DENSITY))()
+    uniform = np.concatenate(list(pieces)).reshape(weights.shape) * 2 * STEP
+    trellis = indices_of(weights, dependent=True) * STEP
+    errors = [float(np.square(found - weights).mean()) for found in (trellis, uniform)]
+    assert 0.5 < errors[0] / errors[1] < 0.8
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("dependent", [True, False])
+def test_what_no_index_stands_for_does_no_harm(value: float, dependent: bool) -> None:
+    """Callers refuse it first."""
+    weights = weights_of("normal", (10, 90))
+    weights[5, 5] = value
+    assert indices_of(weights, dependent=dependent).shape == weights.shape
+
+
+def test_dequantizing() -> None:
     indices = np.random.default_rng(0).integers(-(1 << 30), 1 << 30, (70, 50), np.int32)
     step = step_size(-33, 2)
-    expected = indices.astype(np.float32) * np.float32(step)
-    monkeypatch.setattr(quantizing, "CHUNK", 999)
-    memory = indices.copy()
-    weights = dequantize_into(memory, step)
-    assert np.array_equal(weights, expected)
-    assert np.shares_memory(weights, memory)
+    weights = np.full((70, 50), np.nan, np.float32)
+    dequantize_into(indices, step, weights)
+    assert np.array_equal(weights, indices.astype(np.float32) * np.float32(step))
 
 
 @pytest.mark.parametrize("dependent", [True, False])

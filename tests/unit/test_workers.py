@@ -1,17 +1,20 @@
-"""Worker processes: the same bytes as without, and none of them is ever left behind."""
+"""Threads: the same bytes as without, and none of them is ever left behind."""
 
 from __future__ import annotations
 
 import gc
 import itertools
 import os
+import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Future
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,35 +22,29 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard.compression import workers
-from nnguard.compression.processes import WorkerProcesses
+from nnguard.compression import decoding, workers
+from nnguard.compression import decompress as decompressing
 from nnguard.compression.workers import make_batches
+from nnguard.models.tensors import InMemory
+from nnguard.stream import coding
+from nnguard.stream.headers import TensorHeader
 
 FAST = nnguard.Settings(qp=-20, dependent=False, parameter_optimization=False)
 
-SCRIPT = """
-import sys
-import numpy as np
-import nnguard
 
-rng = np.random.default_rng(0)
-arrays = {f"w{at}": rng.normal(0, 0.05, (1100, 1000)).astype(np.float32) for at in range(2)}
-settings = nnguard.Settings(qp=-20, dependent=False, parameter_optimization=False)
-counted = []
-stream = nnguard.compress(arrays, settings, workers=2, progress=counted.append)
-restored = nnguard.decompress(stream, workers=2)
-assert list(restored) == list(arrays)
-stream.save(sys.argv[1])
-print("once")
-"""
-
-linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.fixture(autouse=True)
+def small_models_are_several_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_BATCH", 1 << 16)
 
 
 @pytest.fixture(autouse=True)
-def small_models_are_worth_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_WORTH_WORKERS", 0)
-    monkeypatch.setattr(workers, "_BATCH", 1 << 16)
+def no_thread_is_left() -> Iterator[None]:
+    yield
+    assert threads() == []
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("nnguard")]
 
 
 @pytest.fixture(scope="module")
@@ -64,21 +61,8 @@ def network() -> dict[str, stock.Array]:
 
 @pytest.fixture(scope="module")
 def stream(network: dict[str, stock.Array]) -> nnguard.Stream:
-    """The network, compressed in this process."""
+    """The network, compressed by the calling thread."""
     return nnguard.compress(network, FAST, workers=1)
-
-
-def children() -> set[int]:
-    """Return the processes that this one started and that still run."""
-    found = set()
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = path.read_text().rpartition(") ")[2].split()[:2]
-        except OSError:
-            continue
-        if int(parent) == os.getpid() and state != "Z":
-            found.add(int(path.parent.name))
-    return found
 
 
 def same(found: dict[str, stock.Array], expected: dict[str, stock.Array]) -> bool:
@@ -133,7 +117,7 @@ def test_stream_that_becomes_shorter_is_an_error(
         nnguard.decompress(opened, workers=count)
 
 
-def test_safetensors_are_read_by_workers(
+def test_safetensors_are_read_by_threads(
     network: dict[str, stock.Array], stream: nnguard.Stream, tmp_path: Path
 ) -> None:
     nnguard.decompress_to_file(stream, tmp_path / "model.safetensors", workers=1)
@@ -186,6 +170,8 @@ def test_number_of_workers_is_checked(count: int, stream: nnguard.Stream, tmp_pa
     with pytest.raises(ValueError, match="workers"):
         nnguard.decompress(stream, workers=count)
     with pytest.raises(ValueError, match="workers"):
+        list(nnguard.iter_tensors(stream, workers=count))
+    with pytest.raises(ValueError, match="workers"):
         nnguard.decompress_to_file(stream, tmp_path / "out.safetensors", workers=count)
     assert not list(tmp_path.iterdir())
 
@@ -194,164 +180,290 @@ def test_progress_counts_every_byte(
     network: dict[str, stock.Array], stream: nnguard.Stream
 ) -> None:
     total = sum(array.nbytes for array in network.values())
+    callers = set()
     coded: list[int] = []
-    nnguard.compress(network, FAST, workers=2, progress=coded.append)
     decoded: list[int] = []
-    nnguard.decompress(stream, workers=2, progress=decoded.append)
+
+    def count(into: list[int], size: int) -> None:
+        callers.add(threading.current_thread())
+        into.append(size)
+
+    nnguard.compress(network, FAST, workers=2, progress=lambda size: count(coded, size))
+    nnguard.decompress(stream, workers=2, progress=lambda size: count(decoded, size))
     assert sum(coded) == sum(decoded) == total
     assert len(coded) > 1
+    assert callers == {threading.current_thread()}
 
 
-def kill_at_first_progress() -> tuple[Callable[[int], None], list[int]]:
-    """Return a progress hook that kills all workers while there is more to do, and whom it killed.
-
-    With one of them left, the rest of the work may all go to that one.
-    """
-    before = children()
-    killed: list[int] = []
-
-    def progress(count: int) -> None:
-        if not killed:
-            killed.extend(children() - before)
-            for worker in killed:
-                os.kill(worker, signal.SIGKILL)
-
-    return progress, killed
+# Tensors in blocks are decoded by several threads
 
 
-@linux
-def test_killed_worker_ends_compression(network: dict[str, stock.Array], tmp_path: Path) -> None:
-    before = children()
-    progress, killed = kill_at_first_progress()
-    with pytest.raises(nnguard.WorkerError, match="died") as caught:
-        nnguard.compress(network, workers=2, spool=tmp_path, progress=progress)
-    assert "fewer workers" in caught.value.hint
-    assert killed
-    assert children() == before
+@pytest.fixture(scope="module")
+def blocks() -> dict[str, stock.Array]:
+    rng = np.random.default_rng(7)
+    arrays = {
+        "large": rng.laplace(0, 0.05, (300, 200)).astype(np.float32),
+        "small": rng.laplace(0, 0.05, (9, 9)).astype(np.float32),
+        "row": rng.laplace(0, 0.05, (1, 500)).astype(np.float32),
+        "bias": rng.normal(0, 1, 70).astype(np.float32),
+        "counts": rng.integers(-5, 90, (130, 7), np.int32),
+    }
+    arrays["large"][100:130] = 0
+    return arrays
+
+
+@pytest.mark.parametrize("dependent", [True, False])
+@pytest.mark.parametrize("scan_order", range(1, 5))
+@pytest.mark.parametrize("count", [1, 3])
+def test_rows_of_blocks_are_decoded_side_by_side(
+    count: int,
+    scan_order: int,
+    dependent: bool,
+    blocks: dict[str, stock.Array],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "_BATCH", 1 << 10)
+    monkeypatch.setattr(decompressing, "_SHARE", 1 << 12)
+    settings = nnguard.Settings(qp=-20, scan_order=scan_order, dependent=dependent)
+    stream = nnguard.compress(blocks, settings)
+    expected = stock.decode(bytes(stream))
+    decoded: list[int] = []
+    assert same(nnguard.decompress(stream, workers=count, progress=decoded.append), expected)
+    assert sum(decoded) == sum(array.nbytes for array in blocks.values())
+    assert len(decoded) > len(blocks), "more parts than tensors"
+    assert same(dict(nnguard.iter_tensors(stream, workers=count)), expected)
+    nnguard.decompress_to_file(stream, tmp_path / "m.safetensors", workers=count)
+    again = nnguard.compress(tmp_path / "m.safetensors", FAST)
+    assert bytes(again) == bytes(nnguard.compress(_in_file_order(expected), FAST))
+
+
+def _in_file_order(arrays: dict[str, stock.Array]) -> dict[str, stock.Array]:
+    return dict(sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("dependent", [True, False])
+def test_damage_in_any_row_of_blocks_is_found(
+    dependent: bool,
+    count: int,
+    blocks: dict[str, stock.Array],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also in entry points, of which each thread sees a few only."""
+    monkeypatch.setattr(workers, "_BATCH", 1 << 10)
+    monkeypatch.setattr(decompressing, "_SHARE", 1 << 12)
+    settings = nnguard.Settings(qp=-20, scan_order=2, dependent=dependent)
+    stream = nnguard.compress({"large": blocks["large"]}, settings)
+    header = stream.coded_tensor(3)
+    assert header is not None
+    assert len(header.entry_points) == 18
+    start, size = header.payload_offset, stream[3].size
+    for place in (*range(start - 40, start), *range(start, size, 997)):
+        damaged = bytearray(bytes(stream))
+        damaged[stream[3].offset + place] ^= 0x10
+        with pytest.raises(nnguard.FormatError):
+            nnguard.decompress(nnguard.Stream.from_bytes(damaged), workers=count)
+    with pytest.raises(nnguard.FormatError):
+        nnguard.decompress_to_file(
+            nnguard.Stream.from_bytes(damaged), tmp_path / "m.safetensors", workers=count
+        )
     assert not list(tmp_path.iterdir())
 
 
-@linux
-def test_killed_worker_ends_decompression(stream: nnguard.Stream, tmp_path: Path) -> None:
-    before = children()
-    target = tmp_path / "model.safetensors"
-    work: list[Callable[[Callable[[int], None]], object]] = [
-        lambda progress: nnguard.decompress(stream, workers=2, progress=progress),
-        lambda progress: nnguard.decompress_to_file(stream, target, workers=2, progress=progress),
-    ]
-    for decode in work:
-        progress, killed = kill_at_first_progress()
-        with pytest.raises(nnguard.WorkerError):
-            decode(progress)
-        assert killed
-        assert children() == before
+# Threads stop soon
+
+
+@pytest.fixture(scope="module")
+def large() -> dict[str, stock.Array]:
+    """Two tensors that take a while, and a small one that is done long before."""
+    some = np.random.default_rng(0).normal(0, 1, 1 << 18).astype(np.float32)
+    shapes = {"small": (100, 656), "0": (8000, 1000), "1": (8000, 1000)}
+    return {name: np.resize(some, shape) for name, shape in shapes.items()}
+
+
+class Reads:
+    """Counts what is read of tensors, and what of it after the work was no longer wanted."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.total = self.late = 0
+        self.given_up = False
+        read = InMemory.read
+
+        def counting(values: InMemory, start: int, stop: int) -> stock.Array:
+            self.total += 1
+            self.late += self.given_up
+            return read(values, start, stop)
+
+        monkeypatch.setattr(InMemory, "read", counting)
+        monkeypatch.setattr(coding, "_PIECE", 1 << 10)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
+    return Reads(monkeypatch)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("dependent", [True, False])
+def test_compression_stops_soon_after_an_error_of_the_caller(
+    error: type[BaseException],
+    dependent: bool,
+    large: dict[str, stock.Array],
+    reads: Reads,
+    tmp_path: Path,
+) -> None:
+    def fail(count: int) -> None:
+        assert len(threads()) == 3
+        reads.given_up = True
+        raise error
+
+    settings = nnguard.Settings(qp=-20, dependent=dependent)
+    with pytest.raises(error):
+        nnguard.compress(large, settings, workers=3, spool=tmp_path, progress=fail)
+    assert threads() == []
+    assert reads.late < 16_000, "of 16,000 pieces that are read two or three times"
     assert not list(tmp_path.iterdir())
 
 
-@linux
-def test_killed_worker_ends_iteration(stream: nnguard.Stream) -> None:
-    before = children()
-    tensors = nnguard.iter_tensors(stream, workers=2)
-    next(tensors)
-    for worker in children() - before:
-        os.kill(worker, signal.SIGKILL)
-    with pytest.raises(nnguard.WorkerError):
-        list(tensors)
-    assert children() == before
+def test_compression_stops_soon_after_an_error_in_a_thread(
+    large: dict[str, stock.Array], reads: Reads
+) -> None:
+    bad = np.full((100, 656), np.nan, np.float32)
+    with pytest.raises(nnguard.ModelError, match="tensor small has NaN"):
+        nnguard.compress({**large, "small": bad}, workers=3)
+    assert threads() == []
+    assert reads.total < 32_000, "of 48,000"
 
 
-@linux
-def test_error_in_a_worker_is_the_error_of_this_process(network: dict[str, stock.Array]) -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_decompression_stops_soon_after_an_error_of_the_caller(
+    error: type[BaseException],
+    large: dict[str, stock.Array],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = nnguard.compress(large, FAST)
+    late = 0
+    given_up = False
+    write_at = decompressing.write_at
+
+    def counting(file: int, data: Any, offset: int) -> None:
+        nonlocal late
+        late += given_up
+        write_at(file, data, offset)
+
+    def fail(count: int) -> None:
+        nonlocal given_up
+        given_up = True
+        raise error
+
+    monkeypatch.setattr(decompressing, "write_at", counting)
+    monkeypatch.setattr(coding, "_PIECE", 1 << 10)
+    with pytest.raises(error):
+        nnguard.decompress_to_file(stream, tmp_path / "m.safetensors", workers=3, progress=fail)
+    assert threads() == []
+    assert late < 8000, "of 16,000 pieces"
+    assert not list(tmp_path.iterdir())
+
+
+INTERRUPTED = """
+import sys, time
+import numpy as np
+import nnguard
+
+rng = np.random.default_rng(0)
+small = rng.normal(0, 1, (500, 600)).astype(np.float32)
+large = [rng.normal(0, 1, (20_000, 1000)).astype(np.float32) for _ in range(2)]
+arrays = {"small": small, "a": large[0], "b": large[1]}
+try:
+    nnguard.compress(
+        arrays, workers=3, spool=sys.argv[1], progress=lambda _: print("begun", flush=True)
+    )
+except KeyboardInterrupt:
+    print("stopped", flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_interrupt_ends_a_process_soon(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, tmp_path], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    sent = time.monotonic()
+    rest, _ = process.communicate(timeout=60)
+    assert (rest, process.returncode) == ("stopped\n", 0)
+    assert time.monotonic() - sent < 8, "the whole takes some 20 seconds"
+    assert not list(tmp_path.iterdir())
+
+
+def test_error_in_a_thread_is_the_error_of_the_caller(network: dict[str, stock.Array]) -> None:
     bad = network["2.weight"].copy()
     bad[-1, -1] = np.nan
     arrays = {**network, "2.weight": bad}
     with pytest.raises(nnguard.ModelError) as here:
         nnguard.compress(arrays, FAST, workers=1)
-    before = children()
     with pytest.raises(nnguard.ModelError, match=r"2\.weight.*NaN") as there:
         nnguard.compress(arrays, FAST, workers=2)
     assert str(there.value) == str(here.value)
-    assert children() == before
 
 
-@linux
-def test_damage_that_a_worker_finds_is_a_format_error(stream: nnguard.Stream) -> None:
+def test_damage_that_a_thread_finds_is_a_format_error(stream: nnguard.Stream) -> None:
     units = samples.split(bytes(stream))
     at = next(index for index, unit in enumerate(units) if b"3.weight" in unit)
     head = 5 if units[at][0] & 0x80 else 3
     units[at] = samples.unit(samples.NDU, units[at][head : len(units[at]) // 2])
     damaged = nnguard.Stream.from_bytes(b"".join(units))
-    before = children()
+    offsets = set()
     for count in (1, 2):
-        with pytest.raises(nnguard.FormatError, match=r"3\.weight"):
+        with pytest.raises(nnguard.FormatError, match=r"3\.weight") as caught:
             nnguard.decompress(damaged, workers=count)
-    assert children() == before
+        offsets.add(caught.value.offset)
+    (offset,) = offsets
+    assert offset == damaged[at].offset + damaged[at].size, "where the unit ends too early"
 
 
-@linux
-def test_error_of_the_caller_leaves_no_worker(network: dict[str, stock.Array]) -> None:
-    before = children()
-
-    def fail(count: int) -> None:
-        assert len(children() - before) == 2
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        nnguard.compress(network, workers=2, progress=fail)
-    assert children() == before
-
-
-@linux
-def test_workers_are_stopped_in_the_middle_of_their_work() -> None:
-    before = children()
-    pool = WorkerProcesses(2)
-    assert pool.submit(abs, -5).result() == 5
-    asleep = [pool.submit(time.sleep, 30) for _ in range(3)]
-    until_running(asleep[0])
-    pool.shutdown(cancel_futures=True)
-    assert isinstance(asleep[0].exception(), BrokenExecutor)
-    assert asleep[2].cancelled()
-    assert children() == before
-
-
-def until_running(future: Future[None]) -> None:
-    while not future.running():
-        time.sleep(0.01)
-
-
-@linux
-def test_workers_finish_what_was_handed_out() -> None:
-    before = children()
-    pool = WorkerProcesses(2)
-    numbers = [pool.submit(pow, 2, exponent) for exponent in range(20)]
-    pool.shutdown()
-    assert [number.result() for number in numbers] == [2**exponent for exponent in range(20)]
-    assert children() == before
-
-
-@linux
-def test_iteration_that_is_given_up_leaves_no_worker(stream: nnguard.Stream) -> None:
-    before = children()
+def test_iteration_that_is_given_up_leaves_no_thread(stream: nnguard.Stream) -> None:
     tensors = nnguard.iter_tensors(stream, workers=2)
     name, first = next(tensors)
     assert name == "0.weight"
-    assert len(children() - before) == 2
+    assert len(threads()) == 2
     tensors.close()  # type: ignore[attr-defined]
-    assert children() == before
+    assert threads() == []
     assert np.isfinite(first).all(), "what was yielded stays"
     for _ in nnguard.iter_tensors(stream, workers=2):
         break
     gc.collect()
-    assert children() == before
+    assert threads() == []
 
 
-@linux
-def test_iterator_that_is_not_begun_starts_nothing(stream: nnguard.Stream) -> None:
-    before = children()
+def test_iteration_that_comes_to_its_end_leaves_no_thread(stream: nnguard.Stream) -> None:
     tensors = nnguard.iter_tensors(stream, workers=2)
-    assert children() == before
+    assert threads() == [], "nothing was begun"
     assert len(list(tensors)) == 18
-    assert children() == before
+    assert threads() == []
+
+
+def test_iteration_holds_few_tensors_at_a_time(
+    stream: nnguard.Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    decode_pieces = decoding.decode_pieces
+
+    def counting(header: TensorHeader, *args: Any, **options: Any) -> Iterator[Any]:
+        begun.append(header.name)
+        return decode_pieces(header, *args, **options)
+
+    monkeypatch.setattr(decoding, "decode_pieces", counting)
+    tensors = nnguard.iter_tensors(stream, workers=2)
+    next(tensors)
+    time.sleep(0.2)
+    assert 1 <= sum("weight" in name for name in begun) <= 4
+    tensors.close()  # type: ignore[attr-defined]
 
 
 def test_arrays_outlive_the_stream(stream: nnguard.Stream) -> None:
@@ -378,68 +490,57 @@ def test_descriptors_are_closed(network: dict[str, stock.Array], stream: nnguard
     assert len(list(folder.iterdir())) == before
 
 
-def test_script_needs_no_guard(tmp_path: Path) -> None:
-    """Workers do not run the caller's script again."""
-    (tmp_path / "script.py").write_text(SCRIPT)
-    done = subprocess.run(
-        [sys.executable, tmp_path / "script.py", tmp_path / "out.nnc"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert (done.stdout, done.stderr, done.returncode) == ("once\n", "", 0)
-    assert len(nnguard.Stream.open(tmp_path / "out.nnc")) == 5
+# Executors get everything by value
 
 
-def test_script_may_come_from_standard_input(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-", tmp_path / "out.nnc"],
-        input=SCRIPT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.stdout, done.stderr, done.returncode) == ("once\n", "", 0)
+class Elsewhere(Executor):
+    """Does work as another machine would: from what was sent, and nothing else."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
+        sent = pickle.dumps((work, args, options))
+        self.sent.append(sent)
+        work, args, options = pickle.loads(sent)
+        future: Future[Any] = Future()
+        try:
+            future.set_result(pickle.loads(pickle.dumps(work(*args, **options))))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
 
-@linux
-def test_workers_end_with_their_caller(tmp_path: Path) -> None:
-    """Killed, the caller cannot stop them: they end once their input does."""
-    script = SCRIPT.replace(
-        "counted.append", "lambda _: (print(*children(), flush=True), time.sleep(60))"
-    )
-    script = (
-        "import os, time\nfrom pathlib import Path\n"
-        "def children():\n"
-        "    return [p.parent.name for p in Path('/proc').glob('[0-9]*/stat')\n"
-        "            if p.read_text().rpartition(') ')[2].split()[1] == str(os.getpid())]\n"
-        + script
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, tmp_path / "out.nnc"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    found = [int(number) for number in process.stdout.readline().split()]
-    assert len(found) == 2
-    process.kill()
-    _, complaints = process.communicate(timeout=60)  # ends when the last worker has closed stderr
-    assert complaints == ""
-    deadline = time.monotonic() + 30
-    while any(runs(number) for number in found):
-        assert time.monotonic() < deadline, "a worker outlives its caller"
-        time.sleep(0.02)
-    assert not list(tmp_path.iterdir())
+def test_executors_get_everything_by_value(stream: nnguard.Stream, tmp_path: Path) -> None:
+    stream.save(tmp_path / "model.nnc")
+    opened = nnguard.Stream.open(tmp_path / "model.nnc")
+    executor = Elsewhere()
+    expected = nnguard.decompress(stream, workers=1)
+    assert same(nnguard.decompress(opened, executor=executor), expected)
+    assert same(dict(nnguard.iter_tensors(opened, executor=executor)), expected)
+    nnguard.decompress_to_file(opened, tmp_path / "model.safetensors", executor=executor)
+    path = tmp_path / "model.safetensors"
+    coded = nnguard.compress(path, FAST, executor=executor)
+    assert bytes(coded) == bytes(nnguard.compress(path, FAST, workers=1))
+    assert len(executor.sent) > 20
+    for sent in executor.sent:
+        assert b"FileSource" not in sent
+        assert os.fsencode(tmp_path) not in sent
+    assert sum(map(len, executor.sent)) < 4 * (opened.size + path.stat().st_size)
+    assert threads() == []
 
 
-def runs(number: int) -> bool:
-    try:
-        state = Path(f"/proc/{number}/stat").read_text().rpartition(") ")[2]
-    except OSError:
-        return False
-    return not state.startswith("Z")
+def test_rows_of_blocks_are_decoded_elsewhere(
+    blocks: dict[str, stock.Array], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each part is sent the whole unit, so that there are not too many."""
+    monkeypatch.setattr(workers, "_BATCH", 1 << 10)
+    monkeypatch.setattr(decompressing, "_SHARE", 1)
+    stream = nnguard.compress({"w": blocks["large"]}, nnguard.Settings(qp=-20, scan_order=1))
+    header = stream.coded_tensor(3)
+    assert header is not None
+    assert header.block_rows == 38
+    executor = Elsewhere()
+    found = nnguard.decompress(stream, executor=executor)
+    assert same(found, stock.decode(bytes(stream)))
+    assert 8 < len(executor.sent) < 38
