@@ -46,7 +46,7 @@ Pieces = Callable[[], Iterable[Indices]]
 MAX_WEIGHTS = 1 << 24
 """Tensors of more weights are not decoded whole unless the caller says so: 64 MiB of indices."""
 
-_PIECE = 1 << 17
+_PIECE = 1 << 15
 """Indices that are coded at once, as far as the order of coding lets them be split."""
 
 
@@ -131,6 +131,7 @@ def decode_pieces(
     size: int,
     *,
     block_rows: range | None = None,
+    into: Indices | None = None,
     offset: int = 0,
 ) -> Iterator[tuple[range, Indices, Parameters]]:
     """Decode a payload piece by piece; what was yielded is to be believed once the last one was.
@@ -141,10 +142,12 @@ def decode_pieces(
             part for a tensor in blocks.
         size: Bytes of the payload.
         block_rows: Only these rows of blocks.
+        into: Flat array for all indices of the tensor; memory of a piece is used again and again,
+            if None.
         offset: Where the payload lies in the stream, for error messages.
 
     Yields:
-        Where the piece is, its indices, in memory that is used again, and the parameters.
+        Where the piece is, its indices, and the parameters.
 
     Raises:
         FormatError: The payload is damaged, or does not end where the last index does.
@@ -166,9 +169,12 @@ def decode_pieces(
         buffer = np.empty(0, np.int32)
         entries = _entry_points(header, decoder.first_entry_point)
         for piece in piece_ranges(header, block_rows):
-            if buffer.size < len(piece):
-                buffer = np.empty(len(piece), np.int32)
-            indices = buffer[: len(piece)]
+            if into is not None:
+                indices = into[piece.start : piece.stop]
+            else:
+                if buffer.size < len(piece):
+                    buffer = np.empty(len(piece), np.int32)
+                indices = buffer[: len(piece)]
             if entries is None:
                 decoder.decode(indices)
             else:
@@ -197,9 +203,10 @@ def decode_payload(
     """
     indices = np.empty(header.size, np.int32)
     parameters = None
-    pieces = decode_pieces(header, iter([payload]), len(payload), offset=offset)
-    for piece, part, parameters in pieces:  # noqa: B007
-        indices[piece.start : piece.stop] = part
+    parts = iter([payload])
+    pieces = decode_pieces(header, parts, len(payload), into=indices, offset=offset)
+    for _, _, parameters in pieces:  # noqa: B007
+        pass
     assert parameters is not None
     return indices.reshape(header.shape), parameters
 
