@@ -1,12 +1,13 @@
 """A second reader, written from `docs/SPEC.md` alone: nothing of nnguard is used here.
 
-It shows that the page says all that is needed. Numbers in docstrings are sections of that page. It
-reads whole files into memory and is as slow as it likes.
+It shows that the page says all that is needed; `second_coder` codes payloads. Numbers in docstrings
+are sections of that page. It reads whole files into memory and is as slow as it likes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import zlib
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ import numpy.typing as npt
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from nncodec.extensions import deepCABAC
+
+import second_coder
 
 __all__ = ["Outcome", "Taken", "detach", "verify"]
 
@@ -30,9 +32,6 @@ NEXT = ((0, 7, 1, 6, 2, 5, 3, 4), (2, 5, 3, 4, 0, 7, 1, 6))
 """4: the states that follow an even number and an odd one."""
 
 Bits = npt.NDArray[np.bool_]
-Entry = tuple[int, int]  # position, setting of the original
-
-OFF, NONE = deepCABAC.HdspMode.AlwaysOff, np.zeros(2, np.int8)
 
 
 class Outcome(Exception):  # noqa: N818 (the specification's word)
@@ -124,7 +123,8 @@ def eligible(units: list[bytes]) -> dict[int, Carrier]:
             if model is None:
                 raise Outcome("FormatError", "no model parameter set")
             tensor = read_tensor(Fields(unit, width + 1), unit, profile, *model)
-            if tensor and len(tensor.shape) > 1 and 256 <= tensor.size <= 1 << 24:
+            most = min(max(1 << 20, 32 * len(unit)), 1 << 28)
+            if tensor and 256 <= tensor.size <= most:
                 tensors[position] = tensor
     best = Fraction(2048)
     return dict(sorted(tensors.items(), key=lambda t: max(t[1].size / best, best / t[1].size)))
@@ -193,53 +193,43 @@ class Carrier:
     def size(self) -> int:
         return prod(self.shape)
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What `second_coder` has to know of the header."""
+        return {
+            "rows": self.shape[0],
+            "width": prod(self.shape[1:]),
+            "dependent": self.dependent == 1,
+            "unary_length": self.unary,
+            "qp_bits": 6 + self.density,
+            "row_flag": self.profile == 1,
+        }
+
+    @property
+    def body(self) -> bytes:
+        return self.unit[4 if self.unit[0] >> 7 else 2 :]
+
     def decode(self) -> Indices:
-        """Give the indices; keep qp and row skipping for `encode`."""
-        payload = np.frombuffer(self.unit, np.uint8)[self.start :]
-        if not payload.size:
-            raise Outcome("FormatError", "no payload")
-        data = np.concatenate([payload, np.zeros((1 << 14) + 64 * self.size, np.uint8)])
-        matrix = self.profile == 1 and 1 < self.shape[0] < self.size
-        self.skipping = int(self.start_decoder(data).uae_v(1)) if matrix else 0
-        decoder = self.start_decoder(data)
-        decoder.initCtxModels(self.unary)
-        indices = np.zeros(self.shape, np.int32)
+        """Give the indices; keep the rest for `encode`."""
+        if sized(self.body) != self.unit:
+            raise Outcome("FormatError", "the size field has another form")
         try:
-            decoder.decodeLayer(indices, self.dependent, 0, self.profile, 0, OFF, NONE, 0, 0)
-        except RuntimeError:
+            self.found = decode_payload(self.unit[self.start :], *self.fields.items())
+        except second_coder.Damaged:
             raise Outcome("FormatError", "the decoder refuses the payload") from None
-        return indices
+        self.qp = self.found.qp
+        return np.array(self.found.indices, np.int64).astype(np.int32).reshape(self.shape)
 
-    def start_decoder(self, data: npt.NDArray[np.uint8]) -> Any:
-        decoder = deepCABAC.Decoder()
-        decoder.setStream(data)
-        self.qp = decoder.iae_v(6 + self.density)
-        return decoder
-
-    def encode(self, indices: Indices, fitted: int, *, halved: bool = True) -> bytes:
-        """Give the whole unit, after `decode`; or the original, whose step is not halved."""
-        if np.abs(indices.astype(np.int64)).max() > 1 << 30:
-            raise Outcome("VerificationError", "an index is too large")
-        zero_rows = np.zeros(self.shape[0], np.int32)
-        if self.profile == 1:
-            zero_rows[:] = (indices.reshape(self.shape[0], -1) == 0).all(axis=1)
-        encoder = deepCABAC.Encoder()
-        encoder.iae_v(6 + self.density, self.qp if halved else self.double_qp)
-        encoder.initCtxModels(self.unary, fitted)
-        how = (self.dependent, 0, self.profile, 0, self.skipping, zero_rows, OFF, NONE, 0, 0)
-        encoder.encodeLayer(indices, *how)
-        body: bytes = self.unit[4 if self.unit[0] >> 7 else 2 : self.start]
-        body += encoder.finish().tobytes()
-        if len(body) + 2 < 32768:
-            return (len(body) + 2).to_bytes(2, "big") + body
-        return (len(body) + 4 + (1 << 31)).to_bytes(4, "big") + body
-
-    def recodes(self) -> bool:
-        try:
-            indices = self.decode()
-            return self.unit in (self.encode(indices, 0), self.encode(indices, 1))
-        except Outcome:
-            return False
+    def encode(self, indices: Indices, *, halved: bool = True) -> bytes:
+        """2.4.10: the whole unit, after `decode`; or the original, whose step is not halved."""
+        fields = {
+            **self.fields,
+            "qp": self.qp if halved else self.double_qp,
+            "start_states": self.found.start_states,
+            "skipped_rows": self.found.skipped_rows,
+        }
+        payload = encode_payload(tuple(indices.reshape(-1).tolist()), *fields.items())
+        return sized(self.body[: len(self.body) - len(self.unit) + self.start] + payload)
 
     @property
     def double_qp(self) -> int:
@@ -269,6 +259,23 @@ class Carrier:
         return np.array(bits, bool), original.astype(np.int32), bool(right)
 
 
+@functools.lru_cache(64)
+def decode_payload(payload: bytes, *fields: tuple[str, Any]) -> second_coder.Decoded:
+    return second_coder.decode_payload(payload, **dict(fields))
+
+
+@functools.lru_cache(64)
+def encode_payload(indices: tuple[int, ...], *fields: tuple[str, Any]) -> bytes:
+    return second_coder.encode_payload(indices, **dict(fields))
+
+
+def sized(body: bytes) -> bytes:
+    """2.4.10."""
+    if len(body) + 2 < 32768:
+        return (len(body) + 2).to_bytes(2, "big") + body
+    return (len(body) + 4 + (1 << 31)).to_bytes(4, "big") + body
+
+
 def to_bytes(bits: Bits) -> bytes:
     """5: whole bytes only."""
     return np.packbits(bits[: bits.size // 8 * 8]).tobytes()
@@ -278,45 +285,46 @@ def checked(data: bytes) -> bool:
     return len(data) > 4 and zlib.crc32(data[:-4]) == int.from_bytes(data[-4:], "big")
 
 
-def read_entries(data: bytes) -> list[Entry]:
+def read_positions(data: bytes) -> list[int]:
     """5: the carriers of a header; none where the list is malformed."""
-    entries: list[Entry] = []
+    positions: list[int] = []
     while data:
         size = next((i + 1 for i, byte in enumerate(data[:6]) if byte < 128), 0)
         if not size or (size > 1 and data[size - 1] == 0):
             return []
-        number = sum((byte & 127) << 7 * i for i, byte in enumerate(data[:size]))
-        entries.append((number >> 1, number & 1))
+        positions.append(sum((byte & 127) << 7 * i for i, byte in enumerate(data[:size])))
         data = data[size:]
-    return entries
+    return positions
 
 
-def read_header(data: bytes) -> tuple[bytes, list[Entry]] | None:
+def read_header(data: bytes) -> tuple[bytes, list[int]] | None:
     """5: the header's bytes and all carriers."""
     size = int.from_bytes(data[6:8], "big")
-    header, entries = data[:size], read_entries(data[12 : max(size - 4, 0)])
-    whole = data[:4] == b"\x9eNQ\x03" and len(header) == size and checked(header)
-    distinct = len({position for position, _ in entries}) == len(entries)
+    header, carriers = data[:size], read_positions(data[13 : max(size - 4, 0)])
+    whole = data[:4] == b"\x9eNQ\x04" and len(header) == size and checked(header)
+    distinct = len(set(carriers)) == len(carriers) > 0
     small = int.from_bytes(header[8:12], "big") <= 1 << 28
-    return (header, entries) if whole and header[5] and entries and distinct and small else None
+    right = whole and header[5] and header[12] == 1 and distinct and small
+    return (header, carriers) if right else None
 
 
-def find_header(tensors: dict[int, Carrier]) -> tuple[bytes, list[Entry]]:
+def find_header(tensors: dict[int, Carrier]) -> tuple[bytes, list[int]]:
     """5.1."""
-    weights = 0
+    weights, damaged = 0, False
     for rank, (position, carrier) in enumerate(list(tensors.items())[:8]):
         weights += carrier.size
-        if rank and weights > 1 << 25:
+        if rank and weights > 1 << 20:
             break
         try:
             indices = carrier.decode()
         except Outcome:
+            damaged = damaged or rank == 0
             continue
         if carrier.can_be_marked():
             header = read_header(to_bytes(carrier.extract(indices)[0]))
-            if header is not None and header[1][0][0] == position:
+            if header is not None and header[1][0] == position:
                 return header
-    if tensors and not next(iter(tensors.values())).recodes():
+    if damaged:
         raise Outcome("FormatError", "the tensor that would hold a record is damaged")
     raise Outcome("NoRecordError", "no header")
 
@@ -324,21 +332,20 @@ def find_header(tensors: dict[int, Carrier]) -> tuple[bytes, list[Entry]]:
 def take_out(units: list[bytes]) -> Taken:
     """7, steps 1 to 5; the units are those of `split`."""
     tensors = eligible(units)
-    header, entries = find_header(tensors)
-    if any(at not in tensors for at, _ in entries):
+    header, carriers = find_header(tensors)
+    if any(at not in tensors for at in carriers):
         raise Outcome("VerificationError", "the header does not fit the stream")
-    if sum(tensors[at].size for at, _ in entries) > 1 << 26:
+    if sum(tensors[at].size for at in carriers) > 1 << 28:
         raise Outcome("LimitError", "too much work")
     hidden: list[Bits] = []
     original = list(units)
-    for at, fitted in entries:
+    for at in carriers:
         carrier = tensors[at]
         indices = carrier.decode()
         bits, left, right = carrier.extract(indices)
-        marked = right and carrier.can_be_marked()
-        if not marked or carrier.encode(indices, 0) != units[at]:
+        if not right or not carrier.can_be_marked():
             raise Outcome("VerificationError", "a carrier was changed", (at,))
-        original[at] = carrier.encode(left, fitted, halved=False)
+        original[at] = carrier.encode(left, halved=False)
         hidden.append(bits)
     places = np.concatenate(hidden)
     data, end = to_bytes(places), len(header) + int.from_bytes(header[8:12], "big") + 4

@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+import second_coder
 import second_reader
 from second_hpke import expand
 from second_reader import Fields, Indices, Outcome, Taken, model_digest, read_cbor, split
@@ -79,7 +80,6 @@ class Part:
     """What a lock says of one tensor: indices to put back by position, or that it is scrambled."""
 
     unit: int
-    fitted: int
     indices: dict[int, int] | None
 
 
@@ -89,7 +89,7 @@ def read_content(data: bytes) -> tuple[bytes, list[Part], list[Part]]:
         match read_cbor(data):
             case [bytes() as digest, [*replaced], [*scrambled]] if len(digest) == 32:
                 lists = [read_replaced(*part) for part in replaced]
-                signs = [Part(*read_place(*part), None) for part in scrambled]
+                signs = [Part(read_unit(unit), None) for unit in scrambled]
                 if all(ascends(part.unit for part in parts) for parts in (lists, signs)):
                     return digest, lists, signs
     except (Outcome, TypeError, ValueError, OverflowError):
@@ -102,14 +102,13 @@ def ascends(values: Iterable[Any]) -> bool:
     return listed == sorted(set(listed))
 
 
-def read_place(unit: Any, fitted: Any) -> tuple[int, int]:
-    if type(unit) is not int or fitted not in (0, 1) or type(fitted) is not int:
-        raise ValueError("place")
-    return unit, fitted
+def read_unit(unit: Any) -> int:
+    if type(unit) is not int:
+        raise ValueError("unit")
+    return unit
 
 
-def read_replaced(unit: Any, fitted: Any, count: Any, g: Any, v: Any, data: Any) -> Part:
-    place = read_place(unit, fitted)
+def read_replaced(unit: Any, count: Any, g: Any, v: Any, data: Any) -> Part:
     if [type(part) for part in (count, g, v, data)] != [int, int, int, bytes]:
         raise ValueError("replaced")
     if min(g, v) < 0 or not 0 < count <= 4 * len(data):
@@ -119,12 +118,12 @@ def read_replaced(unit: Any, fitted: Any, count: Any, g: Any, v: Any, data: Any)
         at += 1 + bits.ue(g)
         folded = bits.ue(v)
         indices[at] = (folded + 1) // 2 if folded % 2 else -folded // 2
-        if abs(indices[at]) > 1 << 30:
+        if abs(indices[at]) >= 1 << 31:
             raise ValueError("index")
     rest = 8 * len(data) - bits.at
     if not 0 < rest <= 8 or bits.u(rest) != 1 << rest - 1:
         raise ValueError("alignment")
-    return Part(*place, indices)
+    return Part(read_unit(unit), indices)
 
 
 class Unlimited(Fields):
@@ -138,14 +137,14 @@ def restore(units: list[bytes], content: bytes, content_key: bytes, nonce: bytes
     """6.4, steps 5 to 8."""
     digest, replaced, scrambled = read_content(content)
     tensors = second_reader.eligible(units)
-    settings: dict[int, int] = {}
     for part in (*replaced, *scrambled):
-        known = part.unit in tensors and settings.setdefault(part.unit, part.fitted) == part.fitted
-        if not known or max(part.indices or [0]) >= tensors[part.unit].size:
+        tensor = tensors.get(part.unit)
+        usable = tensor and len(tensor.shape) > 1 and tensor.size <= 1 << 24
+        if not usable or max(part.indices or [0]) >= tensors[part.unit].size:
             raise Outcome("UnlockError", "the lock does not fit the stream")
     signs = derive(content_key, b"keystream signs", nonce)
     restored = list(units)
-    for at, fitted in settings.items():
+    for at in {part.unit for part in (*replaced, *scrambled)}:
         carrier = tensors[at]
         try:
             indices = carrier.decode()
@@ -154,8 +153,8 @@ def restore(units: list[bytes], content: bytes, content_key: bytes, nonce: bytes
             for part in replaced:
                 if part.unit == at and part.indices:
                     indices.reshape(-1)[list(part.indices)] = list(part.indices.values())
-            restored[at] = carrier.encode(indices, fitted)
-        except Outcome:
+            restored[at] = carrier.encode(indices)
+        except (Outcome, second_coder.Damaged):
             raise Outcome("UnlockError", "a tensor cannot be restored") from None
     if model_digest(restored) != digest:
         raise Outcome("UnlockError", "this is not what was locked")

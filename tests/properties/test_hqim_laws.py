@@ -78,6 +78,36 @@ def test_weights_hardly_move(dependent: bool, values: Indices, data: st.DataObje
     assert without_bits.max(initial=0) <= 1
 
 
+@KINDS
+@given(values=ARRAYS, data=st.data())
+def test_positive_values_stay_positive_and_zeros_zero(
+    dependent: bool, values: Indices, data: st.DataObject
+) -> None:
+    """A variance stays one, and what was pruned stays pruned, whatever the bits are."""
+    values = np.abs(values)
+    values = on_a_path(values) if dependent else values
+    marked = embed(values, some_bits(values, data), dependent=dependent)
+    assert (marked[values > 0] > 0).all()
+    assert not marked[values == 0].any()
+    assert np.array_equal(embed(-values, bits_of(marked, dependent), dependent=dependent), -marked)
+
+
+def bits_of(marked: Indices, dependent: bool) -> Bits:
+    return extract(marked, dependent=dependent)[0]
+
+
+@KINDS
+@given(values=ARRAYS, data=st.data())
+def test_signs_and_zeros_stay_on_the_way_back(
+    dependent: bool, values: Indices, data: st.DataObject
+) -> None:
+    values = on_a_path(values) if dependent else values
+    marked = embed(values, some_bits(values, data), dependent=dependent)
+    _, restored = extract(marked, dependent=dependent)
+    for one, other in ((values, marked), (marked, restored)):
+        assert np.array_equal(np.sign(one), np.sign(other))
+
+
 @given(values=ARRAYS, data=st.data())
 def test_what_carries_bits_in_tcq_is_a_path(values: Indices, data: st.DataObject) -> None:
     path = on_a_path(values)

@@ -52,7 +52,8 @@ class Plan:
 
 @st.composite
 def networks(draw: st.DrawFn) -> Network:
-    """Draw one or two tensors of some thousand weights that carry, and two that do not."""
+    """Draw one or two tensors of some thousand weights, sometimes variances, and two that hold
+    nothing."""
     seed = draw(st.integers(0, 1 << 32))
     rng = np.random.default_rng(seed)
     density = draw(st.integers(1, 3))
@@ -66,6 +67,8 @@ def networks(draw: st.DrawFn) -> Network:
         array[: rows // 5] *= draw(st.sampled_from([0, 1]))  # rows of zeros
         arrays[f"layer{len(arrays)}.weight"] = array.astype(np.float32)
     arrays["tiny.weight"] = rng.normal(0, 0.1, (3, 4)).astype(np.float32)
+    if variances := draw(st.sampled_from([0, 256, 1000, 2048])):
+        arrays["variances"] = rng.uniform(0.5, 2, variances).astype(np.float32)
     arrays["bias"] = rng.normal(0, 1, 9).astype(np.float32)
     options = {
         "qp": qp * (1 << density) // 4,
@@ -172,6 +175,16 @@ def test_stock_decoder_reads_random_trials(
         assert list(found) == list(expected)
         for name, array in expected.items():
             assert np.array_equal(found[name], array), name
+        check_signs(stock.decode(network.data), expected)
+
+
+def check_signs(before: dict[str, stock.Array], after: dict[str, stock.Array]) -> None:
+    """What was pruned stays pruned, and variances stay positive, whatever carries the records."""
+    for name, array in before.items():
+        assert np.array_equal(array == 0, after[name] == 0), name
+    for name in ("variances", "bias", "tiny.weight"):
+        if name in before:
+            assert np.array_equal(np.sign(before[name]), np.sign(after[name])), name
 
 
 @pytest.mark.parametrize("sign", [True, False], ids=["one, signed", "two tiers"])

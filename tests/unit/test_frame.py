@@ -8,7 +8,6 @@ from nnguard.errors import LimitError
 from nnguard.hiding.frame import (
     MAGIC,
     MAX_RECORD_SIZE,
-    Carrier,
     FrameHeader,
     frame_record,
     kind_name,
@@ -16,24 +15,22 @@ from nnguard.hiding.frame import (
     unframe_record,
 )
 
-PRIMARY = Carrier(5, True)
-OTHERS = (Carrier(300, False), Carrier(2, True))
-BODY = bytes([5 << 1 | 1])
-HEADER = FrameHeader(1, 2, 333, (PRIMARY, *OTHERS))
+BODY = bytes([5])
+HEADER = FrameHeader(1, 2, 333, (5, 300, 2))
 
 
 def checked(data: bytes) -> bytes:
     return data + zlib.crc32(data).to_bytes(4, "big")
 
 
-def header_of(body: bytes, *, record: int = 0, size: int | None = None) -> bytes:
+def header_of(body: bytes, *, record: int = 0, size: int | None = None, bits: int = 1) -> bytes:
     """Return a header around any list of carriers, its checksum right."""
-    size = 12 + len(body) + 4 if size is None else size
+    size = 13 + len(body) + 4 if size is None else size
     fields = MAGIC + b"\1\1" + size.to_bytes(2, "big")
-    return checked(fields + record.to_bytes(4, "big") + body)
+    return checked(fields + record.to_bytes(4, "big") + bytes([bits]) + body)
 
 
-@pytest.mark.parametrize("header", [HEADER, FrameHeader(255, 255, 0, (PRIMARY,))])
+@pytest.mark.parametrize("header", [HEADER, FrameHeader(255, 255, 0, (5,))])
 def test_header_is_read_as_written(header: FrameHeader) -> None:
     assert parse_header(bytes(header) + b"\0" * 40) == header
     assert bytes(header).startswith(MAGIC)
@@ -56,29 +53,54 @@ def test_every_truncation_is_noticed() -> None:
 def test_helper_makes_what_the_frame_makes() -> None:
     header = parse_header(header_of(BODY) + b"\0")
     assert header is not None
-    assert header.carriers == (PRIMARY,)
+    assert header.carriers == (5,)
     assert bytes(header) == header_of(BODY)
 
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"\x8b", b"\x8b\0", b"\xff" * 9 + b"\1", b"\x0b\x0c\x0a"],
+    [b"", b"\x85", b"\x85\0", b"\xff" * 6 + b"\1", b"\5\6\5"],
     ids=["empty", "number without end", "longer form", "huge number", "unit twice"],
 )
 def test_list_that_does_not_add_up_is_no_header(body: bytes) -> None:
     assert parse_header(header_of(body) + b"\0" * 8) is None
 
 
-@pytest.mark.parametrize("size", [0, 12, 15, 16, 18, 65535])
+@pytest.mark.parametrize("size", [0, 12, 16, 17, 19, 65535])
 def test_size_that_does_not_add_up_is_no_header(size: int) -> None:
     assert parse_header(header_of(BODY, size=size) + b"\0" * 8) is None
+
+
+def test_numbers_have_up_to_six_bytes() -> None:
+    largest = (1 << 42) - 1
+    header = parse_header(header_of(b"\xff" * 5 + b"\x7f") + b"\0")
+    assert header is not None
+    assert header.carriers == (largest,)
+    assert parse_header(bytes(FrameHeader(1, 1, 0, (largest + 1,))) + b"\0") is None
+
+
+def test_bytes_of_the_header() -> None:
+    fields = b"\x9eNQ\x04" + b"\1\2" + b"\0\x15" + b"\0\0\1\x4d" + b"\1"
+    assert bytes(HEADER) == checked(fields + b"\5" + b"\xac\2" + b"\2")
+
+
+@pytest.mark.parametrize("bits", [0, 2, 3, 255])
+def test_other_numbers_of_bits_per_weight_are_no_header(bits: int) -> None:
+    assert parse_header(header_of(BODY, bits=bits) + b"\0") is None
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 5])
+def test_other_versions_of_the_frame_are_no_header(version: int) -> None:
+    fields = bytearray(header_of(BODY)[:-4])
+    fields[3] = version
+    assert parse_header(checked(bytes(fields)) + b"\0") is None
 
 
 def test_record_size_has_a_limit() -> None:
     assert parse_header(header_of(BODY, record=MAX_RECORD_SIZE) + b"\0") is not None
     assert parse_header(header_of(BODY, record=MAX_RECORD_SIZE + 1) + b"\0") is None
     with pytest.raises(LimitError):
-        bytes(FrameHeader(1, 1, MAX_RECORD_SIZE + 1, (PRIMARY,)))
+        bytes(FrameHeader(1, 1, MAX_RECORD_SIZE + 1, (5,)))
 
 
 def test_layer_0_is_no_header() -> None:
@@ -89,11 +111,11 @@ def test_layer_0_is_no_header() -> None:
 
 def test_layers_have_a_limit() -> None:
     with pytest.raises(LimitError, match="255"):
-        bytes(FrameHeader(1, 256, 1, (PRIMARY,)))
+        bytes(FrameHeader(1, 256, 1, (5,)))
 
 
 def test_list_has_a_limit() -> None:
-    carriers = tuple(Carrier(1 << 20 | unit, False) for unit in range(20_000))
+    carriers = tuple(1 << 20 | unit for unit in range(22_000))
     with pytest.raises(LimitError, match="too large"):
         bytes(FrameHeader(1, 1, 1, carriers))
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 import stock
+from nnguard.hiding import extract
 from nnguard.stream import Stream
 from nnguard.stream.coding import encode
 from vectors.toolbox import (
@@ -18,7 +19,9 @@ from vectors.toolbox import (
     carrier_of,
     describe,
     envelope,
+    far_away,
     hide,
+    position,
     several,
     sign,
     signed,
@@ -28,6 +31,9 @@ from vectors.toolbox import (
     ue,
     vector,
     weights,
+    with_long_field,
+    with_parameters,
+    with_payload,
 )
 
 
@@ -45,13 +51,25 @@ def tcq() -> Made:
 
 @vector("verifies")
 def no_parameter_optimization() -> Made:
-    """The original carrier was encoded without parameter optimization, which its entry says."""
+    """All start states are 0: an encoder without parameter optimization."""
     return signed(small(parameter_optimization=False))
 
 
 @vector("verifies")
+def start_states() -> Made:
+    """Contexts begin in all nine start states, as another encoder may choose; they stay."""
+    stream = small(dependent=True)
+    contexts = len(tensor_of(stream, 3).parameters.start_states)
+    chosen = bytes(number % 9 for number in range(contexts))
+    made = signed(with_parameters(stream, 3, start_states=chosen))
+    marked = tensor_of(Stream.from_bytes(made.data), 3)
+    assert marked.parameters.start_states == chosen
+    return made
+
+
+@vector("verifies")
 def no_row_skipping() -> Made:
-    """The payload's first bit says that rows are not skipped."""
+    """The bit behind the quantization parameter says that rows are not skipped."""
     return signed(small(row_skipping=False))
 
 
@@ -61,6 +79,46 @@ def zero_rows() -> Made:
     arrays = {"w": weights((60, 100), 5)}
     arrays["w"][::3] = 0
     return signed(Stream.from_bytes(stock.encode(arrays, qp=-24, dependent=True)))
+
+
+@vector("verifies")
+def foreign_row_flags() -> Made:
+    """Another encoder flagged every other row of zeros, and coded the rest; that stays, too."""
+    arrays = {"w": weights((60, 100), 5)}
+    arrays["w"][::3] = 0
+    stream = Stream.from_bytes(stock.encode(arrays, qp=-24, dependent=True))
+    index = carrier_of(stream, "w")
+    chosen = bytes(row % 6 == 0 for row in range(60))
+    made = signed(with_parameters(stream, index, skipped_rows=chosen))
+    marked = tensor_of(Stream.from_bytes(made.data), index)
+    assert marked.parameters.skipped_rows == chosen
+    return made
+
+
+@vector("verifies")
+def no_row_flagged() -> Made:
+    """Rows may be skipped, and two are all zeros, but none is flagged; uniform quantization."""
+    arrays = {"w": weights((60, 100), 5)}
+    arrays["w"][7:9] = 0
+    stream = Stream.from_bytes(stock.encode(arrays, qp=-24, dependent=False))
+    return signed(with_parameters(stream, carrier_of(stream, "w"), skipped_rows=bytes(60)))
+
+
+@vector("verifies")
+def short_unary() -> Made:
+    """One greater-than flag; larger indices have a prefix and a suffix."""
+    return signed(small(dependent=True, unary_length_minus1=0))
+
+
+@vector("verifies")
+def one_dimension() -> Made:
+    """The primary carrier has one dimension; a matrix is further from 2,048 weights."""
+    arrays = {"w": weights((60, 100), 6), "scale": np.abs(weights((2000,), 5)) + np.float32(0.1)}
+    stream = Stream.from_bytes(stock.encode(arrays, qp=-24, nonweight_qp=-24, dependent=True))
+    made = signed(stream)
+    (carrier,) = extract(Stream.from_bytes(made.data)).header.carriers
+    assert stream[carrier].name == "scale"
+    return made
 
 
 @vector("verifies")
@@ -82,6 +140,29 @@ def second_in_order() -> Made:
     arrays = {"empty": np.zeros((40, 50), np.float32), "w": weights((60, 100), 6)}
     arrays["empty"][0, 0] = 1
     return signed(Stream.from_bytes(stock.encode(arrays, qp=-24, dependent=True)))
+
+
+@vector("verifies")
+def second_to_damaged() -> Made:
+    """The payload of the tensor nearest to 2,048 weights breaks off: it is passed over."""
+    arrays = {"damaged": weights((40, 50), 5), "w": weights((60, 100), 6)}
+    stream = Stream.from_bytes(stock.encode(arrays, qp=-24, dependent=True))
+    made = with_payload(stream, position(stream, "damaged"), lambda payload: payload[:-1])
+    return signed(Stream.from_bytes(made.data))
+
+
+@vector("verifies")
+def second_to_long_field() -> Made:
+    """The size field of the tensor nearest to 2,048 weights is longer than it need be."""
+    arrays = {"foreign": weights((40, 50), 5), "w": weights((60, 100), 6)}
+    stream = Stream.from_bytes(stock.encode(arrays, qp=-24, dependent=True))
+    return signed(Stream.from_bytes(with_long_field(stream, position(stream, "foreign")).data))
+
+
+@vector("verifies")
+def at_sum_of_weights() -> Made:
+    """The tensors up to the one with the header have 2^20 weights in all, which is the limit."""
+    return signed(far_away())
 
 
 @vector("verifies")
@@ -133,7 +214,7 @@ def profile_0() -> Made:
     bits += "1" + "0" * (-(len(bits) + 1) % 8)
     prefix = bytes([5 << 2]) + int(bits, 2).to_bytes(len(bits) // 8, "big")
     header = replace(old.header, profile=0, shape=old.header.shape)
-    unit = encode(replace(old, header=header, prefix=prefix, row_skipping=False))
+    unit = encode(replace(old, header=header, prefix=prefix))
     model = bytes([0, 7, 1 << 2, 1, 0, 2 << 5, 0])
     return signed(Stream.from_bytes(bytes([0, 4, 0, 0]) + model + unit))
 

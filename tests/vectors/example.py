@@ -28,16 +28,14 @@ def annotate(header: FrameHeader) -> list[str]:
     """The bytes of a header and what they mean, a field a line."""
     data = bytes(header)
     lines = [
-        (data[:4], "magic; version 3 of the frame"),
+        (data[:4], "magic; version 4 of the frame"),
         (data[4:5], "kind: signature"),
         (data[5:6], f"layer {header.layer}"),
         (data[6:8], f"header: {len(data)} bytes"),
         (data[8:12], f"record: {header.record_size} bytes"),
+        (data[12:13], "bits per weight"),
     ]
-    for carrier in header.carriers:
-        fitted = "with" if carrier.parameter_optimization else "without"
-        meaning = f"unit {carrier.unit}; original {fitted} parameter optimization"
-        lines.append((number(carrier.unit << 1 | carrier.parameter_optimization), meaning))
+    lines += [(number(carrier), f"carrier: unit {carrier}") for carrier in header.carriers]
     lines.append((data[-4:], "checksum of the header"))
     assert b"".join(part for part, _ in lines) == data
     return [f"{part.hex(' '):<13}{meaning}" for part, meaning in lines]

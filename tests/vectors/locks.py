@@ -62,13 +62,6 @@ def lock_tcq() -> Made:
 
 
 @vector("opens", operation="open")
-def lock_quick() -> Made:
-    """The degraded tensor is encoded without parameter optimization, the original with it."""
-    stream = small(dependent=True)
-    return opens(locked(stream, quick=True), stream, ["full"])
-
-
-@vector("opens", operation="open")
 def lock_first_and_last() -> Made:
     """The first and the last index of a tensor, and the order 0 of both codes."""
     stream = large()

@@ -34,7 +34,7 @@ from vectors.toolbox import KEYS, SEEDS, VECTORS, Made, Vector
 
 FOLDER = Path(__file__).parent
 SPEC = FOLDER.parents[1] / "docs" / "SPEC.md"
-SPEC_VERSION = "3.0"
+SPEC_VERSION = "4.0"
 MODULES = (
     *(accepted, refused_streams, refused_changes, refused_records),
     *(locks, refused_locks, refused_contents),

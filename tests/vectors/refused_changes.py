@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from nnguard.hiding import extract
-from nnguard.hiding.carriers import can_carry, capacity, mark
-from nnguard.hiding.frame import Carrier, FrameHeader, frame_record
+from nnguard.hiding.carriers import capacity, mark
+from nnguard.hiding.frame import FrameHeader, frame_record
 from nnguard.stream import Stream
 from nnguard.stream.coding import encode
 from vectors.toolbox import (
@@ -16,21 +15,19 @@ from vectors.toolbox import (
     Made,
     carrier_of,
     edit,
-    encode_marked,
     envelope,
+    float_unit,
     frame_of,
     header_of,
     place,
     position,
-    several,
     sign,
     small,
     tensor_of,
-    text_bits,
-    ue,
     vector,
     with_checksum,
     with_header,
+    with_parameters,
 )
 
 
@@ -97,16 +94,6 @@ def long_field() -> Made:
     return Made(b"".join(units))
 
 
-@vector("VerificationError: size field of a carrier is longer", message="conv.weight was changed")
-def carrier_long_field() -> Made:
-    """Four bytes where two would do."""
-    stream = sign(small())
-    units = [unit.read() for unit in stream]
-    index = carrier_of(stream)
-    units[index] = ((len(units[index]) + 2) | 1 << 31).to_bytes(4, "big") + units[index][2:]
-    return Made(b"".join(units), details=(("tensors", [index]),))
-
-
 @vector("VerificationError: carrier changed", message="changed after it was signed")
 def carrier_changed() -> Made:
     """One weight of the original, under the same record."""
@@ -114,43 +101,27 @@ def carrier_changed() -> Made:
     header = header_of(stream)
     data = frame_of(stream, header)
     (carrier,) = header.carriers
-    tensor = tensor_of(stream, carrier.unit)
+    tensor = tensor_of(stream, carrier)
     indices = tensor.indices.copy()
     indices.reshape(-1)[np.flatnonzero(indices == 5)[0]] = 6
-    changed = stream.replace({carrier.unit: encode(tensor.with_indices(indices))})
+    changed = stream.replace({carrier: encode(tensor.with_indices(indices))})
     return Made(bytes(place(changed, header.carriers, data)))
 
 
-@vector(
-    "VerificationError: setting of the original is wrong", message="changed after it was signed"
-)
-def wrong_setting() -> Made:
-    """The entry says: no parameter optimization; header and signature agree with it."""
-    stream = small()
-    header = header_of(stream)
-    (carrier,) = header.carriers
-    carrier = replace(carrier, parameter_optimization=False)
-    return with_header(stream, replace(header, carriers=(carrier,)))
-
-
-@vector("VerificationError: carrier encoded with another setting", message="was changed")
-def carrier_encoded_otherwise() -> Made:
-    """The same weights, with parameter optimization: another file that decodes alike."""
+@vector("VerificationError: other start states in the carrier", message="changed after it was")
+def start_states_changed() -> Made:
+    """The same weights, coded otherwise: the record comes out, and the original is another."""
     stream = sign(small())
     index = carrier_of(stream)
-    tensor = replace(tensor_of(stream, index), parameter_optimization=True)
-    marked = stream.replace({index: encode(tensor)})
-    return Made(bytes(marked), details=(("tensors", [index]),))
+    contexts = len(tensor_of(stream, index).parameters.start_states)
+    return Made(bytes(with_parameters(stream, index, start_states=bytes(contexts))))
 
 
-@vector("VerificationError: second carrier encoded with another setting", message="was changed")
-def second_carrier_encoded_otherwise() -> Made:
-    """The same in a carrier that is listed second."""
-    stream = sign(several(2, (30, 50), dependent=False), carriers=2)
-    index = extract(stream).header.carriers[1].unit
-    tensor = replace(tensor_of(stream, index), parameter_optimization=True)
-    marked = stream.replace({index: encode(tensor)})
-    return Made(bytes(marked), details=(("tensors", [index]),))
+@vector("VerificationError: other row flags in the carrier", message="changed after it was")
+def row_flags_changed() -> Made:
+    """Rows are no longer skipped; the weights are the same."""
+    stream = sign(small())
+    return Made(bytes(with_parameters(stream, carrier_of(stream), skipped_rows=b"")))
 
 
 @vector("VerificationError: checksum of the record", message="checksum")
@@ -177,7 +148,7 @@ def frame_cut_short() -> Made:
     """It is a zero, so that a reader that fills up the last byte would not notice."""
     stream = small()
     (carrier,) = header_of(stream).carriers
-    tensor = tensor_of(stream, carrier.unit)
+    tensor = tensor_of(stream, carrier)
     room = capacity(tensor)
     missing = 8 - room % 8
     assert missing < 8
@@ -193,7 +164,7 @@ def frame_cut_short() -> Made:
     frames = (frame_record(header, record(text)) for text in texts)
     frame = next(frame for frame in frames if not frame[-1] % (1 << missing))
     bits = np.unpackbits(np.frombuffer(frame, np.uint8))[:room]
-    return Made(bytes(stream.replace({carrier.unit: encode_marked(mark(tensor, bits))})))
+    return Made(bytes(stream.replace({carrier: encode(mark(tensor, bits))})))
 
 
 @vector("VerificationError: record is longer than the places", message="checksum")
@@ -213,7 +184,7 @@ def with_last(value: int, *, was_zero: bool) -> Made:
     indices = tensor.indices.copy()
     usable = np.flatnonzero((indices.reshape(-1) == 0) == was_zero)
     indices.reshape(-1)[usable[usable % 2 == 0][-1]] = value
-    marked = stream.replace({index: encode_marked(tensor.with_indices(indices))})
+    marked = stream.replace({index: encode(tensor.with_indices(indices))})
     return Made(bytes(marked), details=(("tensors", [index]),))
 
 
@@ -231,27 +202,45 @@ def large_index() -> Made:
 
 @vector("VerificationError: header names a unit that cannot carry", message="does not fit")
 def foreign_carrier() -> Made:
-    """The header names a tensor of one dimension."""
+    """The header names a tensor of 36 weights."""
     stream = small()
     header = header_of(stream)
     (carrier,) = header.carriers
-    bias = Carrier(position(stream, "conv.bias"), True)
+    bias = position(stream, "conv.bias")
     return with_header(stream, replace(header, carriers=(carrier, bias)))
+
+
+def with_large(*units: bytes) -> Made:
+    """A release whose header names tensors that are put in behind all others."""
+    stream = Stream.from_bytes(b"".join([bytes(small()), *units]))
+    header = header_of(stream)
+    large = tuple(range(len(stream) - len(units), len(stream)))
+    data = bytes(replace(header, carriers=header.carriers + large))
+    return Made(bytes(place(stream, header.carriers, data)))
+
+
+def dense(weights_per_byte: int) -> bytes:
+    """A unit of a little more than 2^20 weights, and of so many weights for each byte."""
+    rows, columns = 1032, 1024
+    rest = len(float_unit((rows, columns), bytes(1 << 15))) - (1 << 15)
+    return float_unit((rows, columns), bytes(rows * columns // weights_per_byte - rest))
+
+
+@vector("VerificationError: header names a unit of 33 weights a byte", message="does not fit")
+def too_dense() -> Made:
+    """The header names a tensor that is too large for its unit to be eligible."""
+    return with_large(dense(33))
 
 
 @vector("LimitError: weights of the carriers", message="weights")
 def too_many_weights() -> Made:
-    """The header names four tensors of 2^24 weights besides its own, which is just above 2^26."""
-    stream = small()
-    bits = "00001001" + text_bits("w") + "000" + "110000" + ue(2, 1)
-    bits += 2 * ue(4096, 7) + f"{10:08b}" + ue(0, 1) + "0000" + "1"
-    bits += "0" * (-len(bits) % 8)
-    body = bytes([5 << 2]) + int(bits, 2).to_bytes(len(bits) // 8, "big") + b"\x80"
-    unit = (len(body) + 2).to_bytes(2, "big") + body
-    stream = Stream.from_bytes(bytes(stream) + 4 * unit)
-    large = range(len(stream) - 4, len(stream))
-    header = header_of(stream)
-    assert all(map(can_carry, stream.units[-4:]))
-    others = tuple(Carrier(at, False) for at in large)
-    data = bytes(replace(header, carriers=header.carriers + others))
-    return Made(bytes(place(stream, header.carriers, data)))
+    """256 tensors of 2^20 weights besides its own: just above 2^28, and each is eligible."""
+    return with_large(*256 * [float_unit((1024, 1024), b"\x80")])
+
+
+@vector("LimitError: weights of the carriers, with one of 32 weights a byte", message="weights")
+def dense_enough() -> Made:
+    """255 tensors of 2^20 weights and one of more, which is as large as its unit allows."""
+    unit = dense(32)
+    assert 32 * len(unit) == 1032 * 1024
+    return with_large(unit, *255 * [float_unit((1024, 1024), b"\x80")])

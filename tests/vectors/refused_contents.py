@@ -6,7 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import cbor2
+import numpy as np
 
+import stock
+from nnguard.hiding.carriers import can_carry
+from nnguard.stream import Stream
 from vectors.locks import locked
 from vectors.selling import (
     FULL,
@@ -23,6 +27,7 @@ from vectors.selling import (
 )
 from vectors.toolbox import (
     Made,
+    carrier_of,
     edit,
     hide,
     position,
@@ -31,6 +36,10 @@ from vectors.toolbox import (
     tensor_of,
     ue,
     vector,
+    weights,
+    with_long_field,
+    with_parameters,
+    with_payload,
 )
 
 
@@ -84,12 +93,6 @@ def content_short_digest() -> Made:
     return contains(lambda content: [content[0][:31], *content[1:]])
 
 
-@vector("UnlockError: setting that is neither 0 nor 1", message="malformed", operation="open")
-def content_setting() -> Made:
-    """2, for a tensor that was scrambled."""
-    return contains(lambda content: [*content[:2], [[UNIT, 2]]])
-
-
 @vector("UnlockError: list of no weights", message="malformed", operation="open")
 def content_no_weights() -> Made:
     """A tensor of which nothing was replaced is not listed."""
@@ -122,10 +125,16 @@ def content_order() -> Made:
     return listed(positions=[0], g=33)
 
 
-@vector("UnlockError: index beyond 2^30", message="malformed", operation="open")
+@vector("UnlockError: index beyond 2^31", message="malformed", operation="open")
 def content_large_index() -> Made:
     """2^31 + 1, of which the low 32 bits are 1 - 2^31."""
     return listed(count=1, g=0, v=30, bits=to_bytes(ue(0, 0) + ue(2 * (2**31 + 1) - 1, 30)))
+
+
+@vector("UnlockError: index of -2^31", message="malformed", operation="open")
+def content_least_index() -> Made:
+    """An int32 holds it, but it is beyond 1 - 2^31."""
+    return listed(count=1, g=0, v=30, bits=to_bytes(ue(0, 0) + ue(2**32, 30)))
 
 
 @vector("UnlockError: tensor listed twice", message="twice", operation="open")
@@ -143,23 +152,13 @@ def content_unsorted() -> Made:
     return with_key(lock(stream, chosen, content=[content[0], content[1][::-1], content[2]]))
 
 
-@vector("UnlockError: two settings of one tensor", message="two settings", operation="open")
-def content_two_settings() -> Made:
-    """Listed as replaced and as scrambled, encoded otherwise in each."""
-    stream = small()
-    chosen = {UNIT: spread(stream, UNIT)}
-    content = content_of(stream, chosen, [UNIT])
-    content[2] = [[UNIT, 0]]
-    return with_key(lock(stream, chosen, [UNIT], content=content))
-
-
 # What the content names
 
 
 @vector("UnlockError: unit that is not there", message="cannot be locked", operation="open")
 def names_no_unit() -> Made:
     """Position 7 of 7 units."""
-    return contains(lambda content: [*content[:2], [[7, 1]]])
+    return contains(lambda content: [*content[:2], [7]])
 
 
 @vector("UnlockError: unit before the first", message="cannot be locked", operation="open")
@@ -170,9 +169,20 @@ def names_negative_unit() -> Made:
 
 @vector("UnlockError: unit that is not eligible", message="cannot be locked", operation="open")
 def names_bias() -> Made:
-    """A tensor of one dimension."""
+    """A tensor of 36 weights."""
     bias = position(small(), "conv.bias")
-    return contains(lambda content: [*content[:2], [[bias, 1]]])
+    return contains(lambda content: [*content[:2], [bias]])
+
+
+@vector("UnlockError: tensor of one dimension", message="cannot be locked", operation="open")
+def names_vector() -> Made:
+    """It is eligible, but no lock changes it."""
+    arrays = {"w.weight": weights((60, 50), 5), "scale": weights((300,), 6)}
+    stream = Stream.from_bytes(stock.encode(arrays, qp=-24, nonweight_qp=-24, dependent=False))
+    scale, unit = position(stream, "scale"), carrier_of(stream)
+    assert can_carry(stream[scale])
+    chosen = {unit: spread(stream, unit)}
+    return with_key(lock(stream, chosen, content=content_of(stream, chosen, [scale])))
 
 
 @vector("UnlockError: position beyond the tensor", message="weight that is not", operation="open")
@@ -183,16 +193,70 @@ def names_position() -> Made:
     return listed(positions=[*spread(stream, UNIT), size])
 
 
-@vector("UnlockError: setting of the original is wrong", message="not what was", operation="open")
-def names_wrong_setting() -> Made:
-    """Encoded without parameter optimization."""
-    return listed(fitted=0)
+@vector("UnlockError: index that its state does not have", message="restored", operation="open")
+def names_wrong_parity() -> Made:
+    """The original index is 2k; listed is 2k - 1, which a careless encoder codes as the same k."""
+    stream = small(dependent=True)
+    chosen = {UNIT: spread(stream, UNIT)}
+    tensor = tensor_of(stream, UNIT)
+    indices = tensor.indices.copy()
+    flat = indices.reshape(-1)
+    at = next(at for at in chosen[UNIT] if not flat[at] % 2)
+    flat[at] -= np.sign(flat[at])
+    entry = replaced_entry(tensor.with_indices(indices), UNIT, chosen[UNIT])
+    content = content_of(stream, chosen, [])
+    return with_key(lock(stream, chosen, content=[content[0], [entry], content[2]]))
+
+
+@vector("UnlockError: other start states in a locked tensor", message="not what", operation="open")
+def locked_start_states() -> Made:
+    """They are kept when indices are put back, so that the original is another."""
+    stream = small(dependent=True)
+    chosen = {UNIT: spread(stream, UNIT)}
+    content = cbor2.dumps(content_of(stream, chosen, []))
+    contexts = len(tensor_of(stream, UNIT).parameters.start_states)
+    degraded = with_parameters(degrade(stream, chosen, []), UNIT, start_states=bytes(contexts))
+    return with_key(hide_lock(degraded, content))
+
+
+@vector("UnlockError: locked tensor is damaged", message="cannot be restored", operation="open")
+def locked_tensor_damaged() -> Made:
+    """The payload of a tensor that carries nothing breaks off."""
+    stream, unit = scrambled_second()
+    return with_key(stream_of(with_payload(stream, unit, lambda payload: payload[:-1])))
+
+
+@vector("UnlockError: size field of a locked tensor", message="cannot be", operation="open")
+def locked_long_field() -> Made:
+    """Four bytes where two would do, in a tensor that carries nothing."""
+    stream, unit = scrambled_second()
+    return with_key(stream_of(with_long_field(stream, unit)))
+
+
+def scrambled_second() -> tuple[Stream, int]:
+    """A lock that scrambles a tensor that does not carry its record, and where that is."""
+    stream = several(2, (50, 60), dependent=True)
+    unit = carrier_of(stream) + 1
+    return lock(stream, {}, [unit]), unit
+
+
+def stream_of(made: Made) -> Stream:
+    return Stream.from_bytes(made.data)
 
 
 @vector("UnlockError: digest of another stream", message="not what was locked", operation="open")
 def content_other_digest() -> Made:
     """The last bit of the digest."""
     return contains(lambda content: [content[0][:-1] + bytes([content[0][-1] ^ 1]), *content[1:]])
+
+
+@vector("UnlockError: lock of another stream", message="not what was", operation="open")
+def lock_copied() -> Made:
+    """Its record, in a stream in which it has the same place: it is authentic there."""
+    stream, other = small(), small(seed=50)
+    chosen = {UNIT: spread(other, UNIT)}
+    content = bytes(cbor2.dumps(content_of(other, chosen, [])))
+    return with_key(hide_lock(stream, content))
 
 
 @vector("UnlockError: tensor changed after locking", message="not what was", operation="open")

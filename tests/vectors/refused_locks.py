@@ -27,6 +27,7 @@ from vectors.toolbox import (
     hide,
     place,
     plan,
+    several,
     sign,
     small,
     vector,
@@ -151,14 +152,14 @@ def lock_no_label() -> Made:
 
 @vector("VerificationError: lock in another place", message="not authentic", operation="open")
 def lock_moved() -> Made:
-    """The record of one plan, hidden by another, which lists the carrier otherwise."""
-    stream = small()
+    """The record of one plan, hidden by another, which lists a carrier more."""
+    stream = several(2, (50, 60), dependent=False)
     chosen = {UNIT: spread(stream, UNIT)}
     content = bytes(cbor2.dumps(content_of(stream, chosen, [])))
     degraded = degrade(stream, chosen, [])
     first = plan(degraded, 3, len(seal(content, b"")))
     (carrier,) = first.carriers
-    second = replace(first, carriers=(replace(carrier, parameter_optimization=False),))
+    second = replace(first, carriers=(carrier, carrier + 1))
     sealed_record = seal(content, LOCK_DOMAIN + bytes(first))
     return with_key(place(degraded, second.carriers, frame_record(second, sealed_record)))
 

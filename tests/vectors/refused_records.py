@@ -43,8 +43,8 @@ def second_plan() -> Made:
     stream = several(2, (50, 60), dependent=False)
     header = header_of(stream)
     (carrier,) = header.carriers
-    other = replace(carrier, unit=carrier.unit + 1)
-    return with_header(stream, replace(header, carriers=(carrier, other)), signed_as=header)
+    other = replace(header, carriers=(carrier, carrier + 1))
+    return with_header(stream, other, signed_as=header)
 
 
 @vector("VerificationError: layer changed", message="signature is wrong")

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
+import second_coder
 import stock
+from nnguard.hiding import extract
 from nnguard.hiding.carriers import mark
-from nnguard.hiding.frame import Carrier, FrameHeader
+from nnguard.hiding.frame import FrameHeader
 from nnguard.stream import Stream
+from nnguard.stream.coding import encode
 from vectors.toolbox import (
+    DOMAIN,
     OTHER,
     Made,
     attach,
     carrier_of,
     edit,
-    encode_marked,
     envelope,
+    far_away,
     frame_of,
     header_of,
     hide,
@@ -34,6 +40,8 @@ from vectors.toolbox import (
     weights,
     with_checksum,
     with_header,
+    with_long_field,
+    with_payload,
 )
 
 
@@ -149,6 +157,103 @@ def damaged_carrier() -> Made:
     return Made(edit(stream, index, tensor.payload_offset + 40))
 
 
+def damaged(change: Callable[[bytes], bytes], **options: bool) -> Made:
+    """A release whose carrier has another payload."""
+    stream = sign(small(**options))
+    return with_payload(stream, carrier_of(stream), change)
+
+
+@vector("FormatError: payload ends too early", message="ends too early")
+def payload_cut() -> Made:
+    """Its last byte is missing."""
+    return damaged(lambda payload: payload[:-1])
+
+
+@vector("FormatError: byte after the end of a payload", message="behind the end")
+def payload_goes_on() -> Made:
+    """A zero byte."""
+    return damaged(lambda payload: payload + b"\0")
+
+
+@vector("FormatError: no payload", message="ends too early")
+def payload_empty() -> Made:
+    """The unit ends with its header."""
+    return damaged(lambda _: b"")
+
+
+@vector("FormatError: stop bit of a payload is 0", message="wrong stop bits")
+def payload_stop_bit() -> Made:
+    """The last bit that is 1 is cleared; the terminating bin is the same."""
+
+    def cleared(payload: bytes) -> bytes:
+        return payload[:-1] + bytes([payload[-1] & payload[-1] - 1])
+
+    return damaged(cleared)
+
+
+@vector("FormatError: bit after the stop bit of a payload", message="wrong stop bits")
+def payload_bit_behind() -> Made:
+    """The last bit of the last byte is 1, behind the stop bit."""
+
+    def set_last(payload: bytes) -> bytes:
+        assert not payload[-1] & 1
+        return payload[:-1] + bytes([payload[-1] | 1])
+
+    return damaged(set_last, dependent=True)
+
+
+@vector("FormatError: payload begins with 510", message="first bits that")
+def payload_begins_510() -> Made:
+    """Its first nine bits are a number that no encoder writes."""
+    return damaged(lambda payload: b"\xff" + bytes([payload[1] & 0x7F]) + payload[2:])
+
+
+@vector("FormatError: prefix of an index has 31 ones", message="beyond 32 bits")
+def payload_prefix() -> Made:
+    """It would be an index beyond 2^31; the first one of the tensor."""
+    stream = sign(small())
+    tensor = tensor_of(stream, carrier_of(stream))
+    plan = second_coder.Plan(rows=36, width=162, dependent=False, unary_length=11)
+    writer = second_coder.Writer(plan)
+    writer.bypass(8, tensor.qp)
+    writer.bypass(1, 0)
+    for _ in range(plan.total):
+        writer.bin(plan.total + 1, False)
+    with contextlib.suppress(second_coder.Damaged):
+        second_coder.code_integer(writer, plan, 0, 0, 11 + (1 << 31))
+    writer.end()
+    assert tensor.header.unary_length == plan.unary_length
+    return damaged(lambda _: writer.payload + bytes(99))
+
+
+@vector("FormatError: size field of the carrier is longer", message="unusual size field")
+def carrier_long_field() -> Made:
+    """Four bytes where two would do: nothing is read there, and no other tensor has a header."""
+    stream = sign(small())
+    return with_long_field(stream, carrier_of(stream))
+
+
+@vector("FormatError: the second carrier is damaged", message="is damaged")
+def second_carrier_damaged() -> Made:
+    """The last byte of its payload is missing."""
+    stream = sign(several(2, (30, 50), dependent=False), carriers=2)
+    return with_payload(stream, extract(stream).header.carriers[1], lambda payload: payload[:-1])
+
+
+@vector("FormatError: size field of the second carrier is longer", message="unusual size field")
+def second_carrier_long_field() -> Made:
+    """Four bytes where two would do."""
+    stream = sign(several(2, (30, 50), dependent=False), carriers=2)
+    return with_long_field(stream, extract(stream).header.carriers[1])
+
+
+@vector("NoRecordError: the second in order is damaged", message="holds no record")
+def second_damaged() -> Made:
+    """The first in order is whole, and has no header; no other has one."""
+    stream = several(2, (50, 60))
+    return with_payload(stream, carrier_of(stream) + 1, lambda payload: payload[:-1])
+
+
 @vector("NoRecordError: not signed", message="holds no record")
 def unsigned() -> Made:
     """As it comes from the encoder."""
@@ -168,8 +273,14 @@ def ninth_tensor() -> Made:
     nearer[0, 0] = 1
     arrays = {"w": weights((100, 100), 6), **{f"nearer{n}": nearer for n in range(8)}}
     stream = Stream.from_bytes(stock.encode(arrays, qp=-24, dependent=False))
-    carrier = Carrier(position(stream, "w"), True)
-    return with_header(stream, FrameHeader(1, 1, 0, (carrier,)))
+    return with_header(stream, FrameHeader(1, 1, 0, (position(stream, "w"),)))
+
+
+@vector("NoRecordError: the header lies beyond 2^20 weights", message="holds no record")
+def beyond_sum_of_weights() -> Made:
+    """The tensors up to the one with the header have 256 weights too many; the first is whole."""
+    stream = far_away(whole=True)
+    return with_header(stream, FrameHeader(1, 1, 0, (position(stream, "far"),)))
 
 
 @vector("NoRecordError: a unit was put in before the carrier", message="holds no record")
@@ -193,10 +304,10 @@ def unknown_kind() -> Made:
 
 @vector("NoRecordError: another version of the frame", message="holds no record")
 def frame_version() -> Made:
-    """The last byte of the magic is 1."""
+    """The last byte of the magic is 3."""
     stream = small()
     header = header_of(stream)
-    fields = bytes(header)[:3] + b"\1" + bytes(header)[4:-4]
+    fields = bytes(header)[:3] + b"\3" + bytes(header)[4:-4]
     data = with_checksum(fields) + with_checksum(envelope(stream, b""))
     return Made(bytes(place(stream, header.carriers, data)))
 
@@ -206,6 +317,16 @@ def layer_zero() -> Made:
     """Layers count from 1."""
     stream = small()
     return with_header(stream, replace(header_of(stream), layer=0))
+
+
+@vector("NoRecordError: two bits per weight", message="holds no record")
+def bits_per_weight() -> Made:
+    """Which no version has; the checksum is right."""
+    stream = small()
+    header = header_of(stream)
+    fields = bytes(header)[:12] + b"\2" + bytes(header)[13:-4]
+    data = with_checksum(fields) + with_checksum(envelope(stream, DOMAIN + with_checksum(fields)))
+    return Made(bytes(place(stream, header.carriers, data)))
 
 
 @vector("NoRecordError: checksum of the header", message="holds no record")
@@ -224,7 +345,7 @@ def long_number() -> Made:
     stream = small()
     header = header_of(stream)
     fields = bytearray(bytes(header)[:-4])
-    fields[12:13] = bytes([fields[12] | 0x80, 0])
+    fields[13:14] = bytes([fields[13] | 0x80, 0])
     fields[6:8] = (len(fields) + 4).to_bytes(2, "big")
     data = with_checksum(bytes(fields)) + with_checksum(envelope(stream, b""))
     return Made(bytes(place(stream, header.carriers, data)))
@@ -258,8 +379,8 @@ def largest_step() -> Made:
     data = frame_of(stream, header)
     (carrier,) = header.carriers
     bits = np.unpackbits(np.frombuffer(data, np.uint8))
-    marked = replace(mark(tensor_of(stream, carrier.unit), bits), qp=124)
-    return Made(bytes(stream.replace({carrier.unit: encode_marked(marked)})))
+    marked = mark(tensor_of(stream, carrier), bits).with_qp(124)
+    return Made(bytes(stream.replace({carrier: encode(marked)})))
 
 
 @vector("WrongKeyError: signed by a key that is not trusted", message="not among")

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +101,8 @@ def replaced_entry(
         bits += ue(position - last - 1, orders[0])
         bits += ue(2 * value - 1 if value > 0 else -2 * value, orders[1])
         last = position
-    fitted = int(changes.get("fitted", tensor.parameter_optimization))
     encoded = changes.get("bits", to_bytes(bits))
-    return [unit, fitted, changes.get("count", len(positions)), *orders, encoded]
+    return [unit, changes.get("count", len(positions)), *orders, encoded]
 
 
 def to_bytes(digits: str) -> bytes:
@@ -121,7 +119,7 @@ def content_of(
     return [
         digest_of(stream),
         [replaced_entry(tensor_of(stream, u), u, at) for u, at in replaced.items()],
-        [[unit, int(tensor_of(stream, unit).parameter_optimization)] for unit in scrambled],
+        [*scrambled],
     ]
 
 
@@ -130,8 +128,6 @@ def degrade(
     replaced: Mapping[int, Sequence[int]],
     scrambled: Sequence[int],
     key: nnguard.ContentKey = FULL,
-    *,
-    quick: bool = False,
 ) -> Stream:
     """Change what is to be replaced or scrambled.
 
@@ -140,7 +136,6 @@ def degrade(
         replaced: Positions in tensors; their weights move four steps outwards.
         scrambled: Tensors.
         key: The content key.
-        quick: Encode without parameter optimization, as nnguard does with carriers.
     """
     units = {}
     for unit in {*replaced, *scrambled}:
@@ -155,8 +150,7 @@ def degrade(
             stream_ = cipher.encryptor().update(bytes(flat.size // 8 + 1))
             flipped = np.unpackbits(np.frombuffer(stream_, np.uint8))[: flat.size]
             flat *= 1 - 2 * flipped.astype(np.int32)
-        fitted = tensor.parameter_optimization and not quick
-        units[unit] = encode(replace(tensor.with_indices(indices), parameter_optimization=fitted))
+        units[unit] = encode(tensor.with_indices(indices))
     return stream.replace(units)
 
 
@@ -170,7 +164,7 @@ def lock(
 ) -> Stream:
     """Lock a stream; `options` are those of `degrade` and `seal`."""
     key = options.get("key", FULL)
-    degraded = degrade(stream, replaced, scrambled, key, quick=options.pop("quick", False))
+    degraded = degrade(stream, replaced, scrambled, key)
     content = cbor2.dumps(options.pop("content", content_of(stream, replaced, scrambled)))
     return hide_lock(degraded, content, carriers=carriers, **options)
 

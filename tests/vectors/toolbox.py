@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import zlib
 from collections.abc import Callable, Iterable
@@ -15,12 +16,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import nnguard
 import stock
+from nnguard.errors import FormatError
 from nnguard.hiding import candidates
 from nnguard.hiding.carriers import capacity, find_header, mark
-from nnguard.hiding.frame import Carrier, FrameHeader, frame_record
+from nnguard.hiding.frame import FrameHeader, frame_record
 from nnguard.records import model_digest
 from nnguard.stream import Stream
-from nnguard.stream.coding import QuantizedTensor, encode, find_settings
+from nnguard.stream.coding import QuantizedTensor, decode, encode
+from nnguard.stream.units import frame_unit, size_field
 
 SEEDS = {"vendor": bytes(range(32)), "other": bytes(range(32, 64))}
 KEYS = {
@@ -112,8 +115,23 @@ def several(count: int, shape: tuple[int, ...], **options: Any) -> Stream:
     return Stream.from_bytes(stock.encode(arrays, qp=-24, **options))
 
 
-def carrier_of(stream: Stream) -> int:
-    return next(i for i, unit in enumerate(stream) if unit.name.endswith("weight"))
+def carrier_of(stream: Stream, ending: str = "weight") -> int:
+    return next(i for i, unit in enumerate(stream) if unit.name.endswith(ending))
+
+
+@functools.cache
+def far_away(*, whole: bool = False) -> Stream:
+    """A tensor of 2^19 weights, nearly all zeros, and a damaged one of as many before it.
+
+    Args:
+        whole: A third of 256 weights, all zeros, which a reader looks at first.
+    """
+    far = np.zeros((512, 1024), np.float32)
+    far[:4] = weights((4, 1024), 6)
+    arrays = {"far": far} | ({"whole": np.zeros((16, 16), np.float32)} if whole else {})
+    stream = Stream.from_bytes(stock.encode(arrays, qp=-24, dependent=False))
+    units = [unit.read() for unit in stream]
+    return Stream.from_bytes(b"".join([*units[:2], float_unit((256, 2048), b"\xff"), *units[2:]]))
 
 
 def position(stream: Stream, name: str) -> int:
@@ -205,14 +223,17 @@ def hide(
 
 def plan(stream: Stream, kind: int, size: int, count: int = 1) -> FrameHeader:
     """List the first carriers in order, as many as asked for, which is as many as it takes."""
-    tensors = ((at, find_settings(stream[at])) for at in candidates(stream))
-    found = [(at, tensor) for at, tensor in tensors if tensor and capacity(tensor) >= _LEAST]
-    carriers = [Carrier(at, tensor.parameter_optimization) for at, tensor in found[:count]]
-    below = find_header(found[0][1])
-    header = FrameHeader(kind, 1 + below.layer if below else 1, size, tuple(carriers))
+    rooms: dict[int, int] = {}
+    for at in candidates(stream):
+        with contextlib.suppress(FormatError):
+            if (room := capacity(decode(stream[at]))) >= _LEAST:
+                rooms[at] = room
+        if len(rooms) == count:
+            break
+    below = find_header(decode(stream[next(iter(rooms))]))
+    header = FrameHeader(kind, 1 + below.layer if below else 1, size, tuple(rooms))
     needed = 8 * (len(bytes(header)) + size + 4)
-    rooms = [capacity(tensor) for _, tensor in found[:count]]
-    assert sum(rooms[:-1]) < needed <= sum(rooms), (rooms, needed)
+    assert sum([*rooms.values()][:-1]) < needed <= sum(rooms.values()), (rooms, needed)
     return header
 
 
@@ -222,28 +243,22 @@ def malformed(**changes: Any) -> Made:
 
 
 def tensor_of(stream: Stream, index: int) -> QuantizedTensor:
-    tensor = find_settings(stream[index])
-    assert tensor is not None
-    return tensor
+    return decode(stream[index])
 
 
-def place(stream: Stream, carriers: Iterable[Carrier], data: bytes, padding: int = 0) -> Stream:
+def place(stream: Stream, carriers: Iterable[int], data: bytes, padding: int = 0) -> Stream:
     """Put bytes at places, without asking whether they make sense; `padding` fills the others."""
     bits = np.unpackbits(np.frombuffer(data, np.uint8))
     units = {}
     for carrier in carriers:
-        tensor = tensor_of(stream, carrier.unit)
+        tensor = tensor_of(stream, carrier)
         room = capacity(tensor)
         here = np.full(room, padding, np.uint8)
         here[: bits[:room].size] = bits[:room]
-        units[carrier.unit] = encode_marked(mark(tensor, here))
+        units[carrier] = encode(mark(tensor, here))
         bits = bits[room:]
     assert not bits.size
     return stream.replace(units)
-
-
-def encode_marked(tensor: QuantizedTensor) -> bytes:
-    return encode(replace(tensor, parameter_optimization=False))
 
 
 def header_of(stream: Stream) -> FrameHeader:
@@ -272,6 +287,42 @@ def edit(stream: Stream, index: int, at: int, mask: int = 1) -> bytes:
     units = [bytearray(unit.read()) for unit in stream]
     units[index][at] ^= mask
     return b"".join(units)
+
+
+def with_parameters(stream: Stream, index: int, **changes: Any) -> Stream:
+    """The same indices under start states or row flags of another encoder."""
+    tensor = tensor_of(stream, index)
+    parameters = replace(tensor.parameters, **changes)
+    assert parameters != tensor.parameters
+    return stream.replace({index: encode(replace(tensor, parameters=parameters))})
+
+
+def with_payload(stream: Stream, index: int, change: Callable[[bytes], bytes]) -> Made:
+    """A stream with another payload, whose unit has the size that this takes."""
+    units = [unit.read() for unit in stream]
+    header, unit = stream[index].tensor, units[index]
+    assert header is not None
+    start, at = size_field(unit), header.payload_offset
+    units[index] = frame_unit(unit[start:at] + change(unit[at:]))
+    return Made(b"".join(units))
+
+
+def with_long_field(stream: Stream, index: int) -> Made:
+    """A stream of which one unit has a size field of four bytes where two would do."""
+    units = [unit.read() for unit in stream]
+    assert units[index][0] < 0x80
+    units[index] = ((len(units[index]) + 2) | 1 << 31).to_bytes(4, "big") + units[index][2:]
+    return Made(b"".join(units))
+
+
+def float_unit(shape: tuple[int, int], payload: bytes) -> bytes:
+    """A data unit of profile 1, URQ, with any payload."""
+    bits = "00001001" + text_bits("w") + "000" + "110000" + ue(2, 1)
+    bits += "".join(ue(dimension, 7) for dimension in shape)
+    bits += f"{10:08b}" + ue(0, 1) + "0000" + "1"
+    bits += "0" * (-len(bits) % 8)
+    header = int(bits, 2).to_bytes(len(bits) // 8, "big")
+    return frame_unit(bytes([5 << 2]) + header + payload)
 
 
 def with_checksum(data: bytes) -> bytes:
