@@ -28,7 +28,7 @@ LOCKS: dict[str, dict[str, Any]] = {
     "0.01 % of the weights": {"fraction": 1e-4},
     "signs of 10 %": {"scramble": 0.1},
 }
-BAR = 20
+BARS = {"default: 4,096 weights": 30, "signs of 10 %": 6}
 
 _STOCK = "import sys, pathlib, stock; stock.decode(pathlib.Path(sys.argv[1]).read_bytes())"
 
@@ -93,7 +93,7 @@ def measure(label: str, locked: nnguard.Locked, size: int, at: Path, runs: int) 
     touched = locked.replaced + locked.scrambled
     print(
         f"| {label} | {touched:,} | {growth:.3f} | {slow:.2f} | {fast:.2f} | {slow / fast:.0f} "
-        f"| {BAR} | {memory[0]:.0f} | {memory[1]:.0f} |",
+        f"| {BARS.get(label, '')} | {memory[0]:.0f} | {memory[1]:.0f} |",
         flush=True,
     )
 
