@@ -53,7 +53,7 @@ def candidates(stream: Stream) -> list[int]:
 
     def distance(index: int) -> float:
         size = weights_in(stream, index)
-        # Exact enough: two quotients of numbers of 26 bits differ by more than binary64 rounds.
+        # Exact enough: two quotients of numbers of 28 bits differ by more than binary64 rounds.
         return max(size, _BEST_SIZE) / min(size, _BEST_SIZE)
 
     return sorted((i for i, unit in enumerate(stream) if can_carry(unit)), key=distance)
