@@ -337,6 +337,9 @@ def take_out(units: list[bytes]) -> Taken:
         raise Outcome("VerificationError", "the header does not fit the stream")
     if sum(tensors[at].size for at in carriers) > 1 << 28:
         raise Outcome("LimitError", "too much work")
+    bits = 8 * (len(header) + int.from_bytes(header[8:12], "big") + 4)
+    if sum(tensors[at].size for at in carriers[1:]) > max(1 << 20, 64 * bits):
+        raise Outcome("LimitError", "too much work for such a record")
     hidden: list[Bits] = []
     original = list(units)
     for at in carriers:

@@ -112,8 +112,8 @@ class Decoder {
  public:
   Decoder(nb::bytes first, size_t size, nb::object more, const Scan& scan, const Format& format)
       : first_(std::move(first)), parts_(std::move(more)), scan_(scan), remaining_(scan),
-        decoder_({static_cast<const uint8_t*>(first_.data()), first_.size()}, size,
-                 size > first_.size() ? &parts_ : nullptr, scan, format) {}
+        decoder_(started({static_cast<const uint8_t*>(first_.data()), first_.size()}, size,
+                         size > first_.size() ? &parts_ : nullptr, scan, format)) {}
 
   static void construct(Decoder* self, nb::bytes payload, size_t rows, size_t width,
                         bool dependent, int unary_length, int qp_bits, bool row_flag,
@@ -161,6 +161,12 @@ class Decoder {
   Point first_entry_point() const { return as_point(decoder_.first_entry_point()); }
 
  private:
+  static TensorDecoder started(Bytes first, size_t size, Source* source, const Scan& scan,
+                               const Format& format) {
+    nb::gil_scoped_release released;  // there may be millions of row flags
+    return TensorDecoder(first, size, source, scan, format);
+  }
+
   const nb::bytes first_;  // lives as long as the decoder does
   Parts parts_;
   const Scan scan_;
@@ -188,6 +194,8 @@ class Encoder {
 
   nb::bytes finish() {
     remaining_.require_none();
+    require(!finished_, "the payload has been given");
+    finished_ = true;
     return as_bytes(encoder_.finish());
   }
 
@@ -203,6 +211,7 @@ class Encoder {
 
   Remaining remaining_;
   TensorEncoder encoder_;
+  bool finished_ = false;
 };
 
 class StartStateSearch {
@@ -262,9 +271,10 @@ class TrellisSearch {
     if (!scan_.in_blocks())
       return trellis_.backward(weights.data(), weights.size(), indices.data());
     for (size_t left = weights.size(); left;) {
-      const size_t count = weights_in(--block_row_);
+      const size_t count = weights_in(block_row_ - 1);
       require(count <= left, "whole rows of blocks");
       left -= count;
+      --block_row_;
       backward_block_row(weights.data() + left, indices.data() + left);
     }
   }

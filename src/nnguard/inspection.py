@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ import numpy as np
 from nnguard.errors import (
     FormatError,
     LicenseError,
+    LimitError,
     NnguardError,
     NoRecordError,
     VerificationError,
 )
 from nnguard.files import write_atomically
 from nnguard.hiding import Extraction, RecordKind, candidates, capacity_of, extract, kind_name
+from nnguard.hiding.carriers import weights_in
 from nnguard.licensing.license import License
 from nnguard.locking.record import LockRecord
 from nnguard.records import Attachment, SignatureRecord
@@ -39,6 +42,12 @@ __all__ = [
     "plot_carrier",
 ]
 
+
+MAX_WEIGHTS = 1 << 30
+"""Weights of all carriers that `capacity` decodes, at most."""
+
+_INSPECTED = 1 << 24
+"""Weights of carriers that `inspect` decodes before it stops looking for more records."""
 
 _SHOWN_STEPS = 24
 """Of the histogram, to either side of zero."""
@@ -134,6 +143,7 @@ def inspect(stream: StreamLike) -> Inspection:
     stream = as_stream(stream)
     records: list[RecordInfo] = []
     note = ""
+    inspected = 0
     current = stream
     while not records or records[-1].layer > 1:
         try:
@@ -145,6 +155,10 @@ def inspect(stream: StreamLike) -> Inspection:
             break
         records.append(_describe(extraction))
         current = extraction.original
+        inspected += sum(map(partial(weights_in, stream), extraction.header.carriers))
+        if inspected > _INSPECTED and records[-1].layer > 1:
+            note = f"more records are below; not read after {inspected} weights"
+            break
         if extraction.header.kind == RecordKind.LOCK:  # what is below may be unreadable
             break
     return Inspection(
@@ -164,9 +178,13 @@ def capacity(stream: StreamLike, *, progress: Callable[[int], object] | None = N
 
     Raises:
         FormatError: The input is not a well-formed stream.
+        LimitError: These tensors have more than 2^30 weights in all.
     """
     stream = as_stream(stream)
     tensors = []
+    weights = sum(map(partial(weights_in, stream), candidates(stream)))
+    if weights > MAX_WEIGHTS:
+        raise LimitError(f"the tensors that can carry have {weights} weights; limit {MAX_WEIGHTS}")
     for index in candidates(stream):
         header = stream[index].tensor
         assert header is not None

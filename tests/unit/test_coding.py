@@ -23,6 +23,7 @@ from nnguard.stream.coding import (
     encode,
     encode_payload,
     find_zero_rows,
+    parameters_of,
     piece_ranges,
     search_start_states,
     usual_start_states,
@@ -551,8 +552,8 @@ def test_payload_may_come_in_parts(dependent: bool, size: int, tiny_pieces: int)
     _, payload = encoded(header, indices)
     found = [part.copy() for _, part, _ in in_parts(header, payload, size)]
     assert np.array_equal(np.concatenate(found), indices.reshape(-1))
-    _, _, parameters = next(iter(in_parts(header, payload, size)))
-    assert parameters == decode_payload(header, payload)[1]
+    _, _, decoder = next(iter(in_parts(header, payload, size)))
+    assert parameters_of(decoder) == decode_payload(header, payload)[1]
 
 
 @pytest.mark.parametrize("size", [1, 3, 8])

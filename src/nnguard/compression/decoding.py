@@ -67,7 +67,7 @@ def decode_job(
     parts = _parts(job.unit, header.payload_offset, size if header.in_blocks else _PART)
     weights = np.empty(0, np.float32)
     offset = job.offset + header.payload_offset
-    for piece, indices, parameters in decode_pieces(
+    for piece, indices, decoder in decode_pieces(
         header, parts, size, block_rows=job.block_rows, offset=offset
     ):
         check()
@@ -77,7 +77,7 @@ def decode_job(
         if weights.size < indices.size:
             weights = np.empty(indices.size, np.float32)
         part = weights[: indices.size]
-        dequantize_into(indices, _step(header, parameters.qp), part)
+        dequantize_into(indices, _step(header, decoder.qp), part)
         deliver(piece.start, form.from_float32(part))
 
 

@@ -348,10 +348,14 @@ def _decode_whole(
     return [decode_values(job, check)[1] for job in jobs]
 
 
+_MANY_ROWS = 1 << 20
+"""Tensors of more rows are decoded in one go: each part would read the flags of all rows."""
+
+
 def _shares(header: TensorHeader) -> list[range | None]:
     """Split a tensor in blocks for several threads; all others are decoded in one go."""
     count = header.block_rows
-    if count == 1:
+    if count == 1 or header.shape[0] > _MANY_ROWS:
         return [None]
     step = max(1, _SHARE // (header.size // count), -(-count // _SHARES))
     return [range(start, min(start + step, count)) for start in range(0, count, step)]

@@ -39,6 +39,11 @@ __all__ = ["Extraction", "Plan", "capacity_of", "embed", "extract", "plan_record
 MAX_WEIGHTS_IN_ALL = carrying.MAX_WEIGHTS
 """Weights of all carriers of a record, at most; a reader decodes and encodes them."""
 
+_WEIGHTS_PER_BIT = 64
+_FURTHER_WEIGHTS = 1 << 20
+"""Weights of all carriers but the primary: so many for each bit of frame and record, or so many in
+all, whichever is more. A reader decodes them before it knows whose record this is."""
+
 _CHECKSUM_SIZE = 4
 
 
@@ -127,20 +132,20 @@ def plan_record(stream: Stream, kind: int, size: int) -> Plan:
         CapacityError: The stream has not enough room.
         LimitError: The stream holds too many records, or the record is too large.
     """
+    below = _outermost(stream)
     for primary in primary_candidates(stream):
         try:
             tensor = _decode(stream, primary)
         except FormatError:
             continue
-        below = find_header(tensor)
-        if below is not None and below.carriers[0] != primary:
-            below = None
         header = FrameHeader(kind, 1 if below is None else 1 + below.layer, size, ())
         for choose in (_best, _largest):  # few weights; if these are too many tensors to list, few
             plan = _plan_from(stream, header, primary, tensor, choose)
             if plan is not None:
                 return plan
-        if below is not None:  # a reader stops at this tensor, so no other can be the primary one
+        if (
+            below is not None and primary == below.carriers[0]
+        ):  # a reader stops at this tensor, so no other can be the primary one
             break
     raise CapacityError(
         "no tensor that could be the primary carrier has room for the list of carriers",
@@ -223,7 +228,7 @@ def _plan_from(
             raise _too_large(needed, room)
         size, index = others.pop(choose(others, needed - room))
         weights += size
-        if weights > MAX_WEIGHTS_IN_ALL:
+        if weights > MAX_WEIGHTS_IN_ALL or weights - tensor.indices.size > _most_further(header):
             raise _too_large(needed, room)
         try:
             another = _decode(stream, index)
@@ -292,6 +297,25 @@ def _check_carriers(stream: Stream, header: FrameHeader) -> None:
         weights += weights_in(stream, carrier)
     if weights > MAX_WEIGHTS_IN_ALL:
         raise LimitError(f"the record lies in {weights} weights; limit {MAX_WEIGHTS_IN_ALL}")
+    further, most = weights - weights_in(stream, header.carriers[0]), _most_further(header)
+    if further > most:
+        raise LimitError(
+            f"a record of {header.record_size} bytes in {further} weights; limit {most}"
+        )
+
+
+def _most_further(header: FrameHeader) -> int:
+    """Return how many weights all carriers but the primary may have."""
+    bits = 8 * (len(bytes(header)) + header.record_size + _CHECKSUM_SIZE)
+    return max(_FURTHER_WEIGHTS, _WEIGHTS_PER_BIT * bits)
+
+
+def _outermost(stream: Stream) -> FrameHeader | None:
+    """Return the header of the outermost record, if there is one."""
+    try:
+        return _locate(stream)[0]
+    except (FormatError, NoRecordError):
+        return None
 
 
 def _decode(stream: Stream, index: int) -> QuantizedTensor:

@@ -31,6 +31,7 @@ __all__ = [
     "encode",
     "encode_payload",
     "find_zero_rows",
+    "parameters_of",
     "piece_ranges",
     "qp_range",
     "search_start_states",
@@ -133,7 +134,7 @@ def decode_pieces(
     block_rows: range | None = None,
     into: Indices | None = None,
     offset: int = 0,
-) -> Iterator[tuple[range, Indices, Parameters]]:
+) -> Iterator[tuple[range, Indices, _coder.Decoder]]:
     """Decode a payload piece by piece; what was yielded is to be believed once the last one was.
 
     Args:
@@ -147,7 +148,7 @@ def decode_pieces(
         offset: Where the payload lies in the stream, for error messages.
 
     Yields:
-        Where the piece is, its indices, and the parameters.
+        Where the piece is, its indices, and the decoder, which has the parameters.
 
     Raises:
         FormatError: The payload is damaged, or does not end where the last index does.
@@ -165,7 +166,6 @@ def decode_pieces(
             size=size,
             more=lambda: next(parts, b""),
         )
-        parameters = Parameters(decoder.qp, decoder.start_states, decoder.skipped_rows)
         buffer = np.empty(0, np.int32)
         entries = _entry_points(header, decoder.first_entry_point)
         for piece in piece_ranges(header, block_rows):
@@ -183,7 +183,7 @@ def decode_pieces(
                 end = decoder.decode_block_rows(first, entries[first:stop], indices)
                 if stop < len(entries) and end != entries[stop]:
                     raise _coder.DamagedPayload("entry points that do not fit it", end[0] // 8)
-            yield piece, indices, parameters
+            yield piece, indices, decoder
         if entries is None:
             decoder.finish()
     except _coder.DamagedPayload as error:
@@ -202,13 +202,18 @@ def decode_payload(
         The indices, int32 of the header's shape, and the parameters.
     """
     indices = np.empty(header.size, np.int32)
-    parameters = None
+    decoder = None
     parts = iter([payload])
     pieces = decode_pieces(header, parts, len(payload), into=indices, offset=offset)
-    for _, _, parameters in pieces:  # noqa: B007
+    for _, _, decoder in pieces:  # noqa: B007
         pass
-    assert parameters is not None
-    return indices.reshape(header.shape), parameters
+    assert decoder is not None
+    return indices.reshape(header.shape), parameters_of(decoder)
+
+
+def parameters_of(decoder: _coder.Decoder) -> Parameters:
+    """Return what a payload states, once its decoder has begun."""
+    return Parameters(decoder.qp, decoder.start_states, decoder.skipped_rows)
 
 
 def encode_payload(

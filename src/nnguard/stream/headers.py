@@ -30,6 +30,9 @@ __all__ = [
     "write_tensor_header",
 ]
 
+_POSITION_BITS = 34
+"""Units have at most 2^31 bytes."""
+
 MAX_DIMENSIONS = 32
 """NumPy 1 handles this many; no network has more."""
 
@@ -364,6 +367,8 @@ def _parse_entry_points(bits: BitReader, count: int, *, has_states: bool) -> tup
         if length < 0:
             raise FormatError("entry points go backwards", offset=bits.offset)
         previous += length
+        if previous >> _POSITION_BITS:
+            raise FormatError("an entry point beyond any payload", offset=bits.offset)
         points.append(EntryPoint(previous, value, state))
     return tuple(points)
 
