@@ -112,7 +112,7 @@ CLANGXX ?= clang++
 SECONDS ?= 60
 FUZZ_FLAGS := -std=c++17 -g -O2 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 fuzz-coder:
-	mkdir -p out/fuzz/corpus
+	mkdir -p out/fuzz/corpus tests/fuzz/corpus
 	$(CLANGXX) $(FUZZ_FLAGS) tests/fuzz/coder.cpp -o out/fuzz/coder
 	out/fuzz/coder -max_total_time=$(SECONDS) -max_len=512 -print_final_stats=1 \
 		-artifact_prefix=out/fuzz/ out/fuzz/corpus tests/fuzz/corpus

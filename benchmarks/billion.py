@@ -76,7 +76,7 @@ def parse_arguments() -> argparse.Namespace:
     runner.add_argument("--openssl", action="store_true", help="compare with hashing")
     runner.add_argument("--only", nargs="+", choices=COMMANDS, default=list(COMMANDS))
     runner.add_argument("--runs", type=int, default=3, help="of openssl, sign, verify: medians")
-    runner.add_argument("--workers", type=int, help="processes of compress and decompress")
+    runner.add_argument("--workers", type=int, help="threads of compress and decompress")
     runner.set_defaults(do=run)
     options = parser.parse_args()
     if options.do is make and not 0 < options.part <= 1:

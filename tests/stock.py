@@ -80,7 +80,7 @@ def encode(
         dependent: Trellis-coded quantization, otherwise uniform.
         parameter_optimization: Fit the initial states of the contexts.
         row_skipping: Flag all-zero rows instead of coding them.
-        unary_length_minus1: Greater-than flags of the binarisation, less one.
+        unary_length_minus1: Greater-than flags of the binarization, less one.
         scan_order: 0 for row by row; above 0, blocks of `4 << scan_order`, with entry points.
         qp_per_tensor: Names to quantization parameters that go before the other two.
         optimized_qp: Raise the quantization parameter of large and wide tensors (`opt_qp`).

@@ -1,6 +1,6 @@
 // The module nnguard.stream._coder: decoding, encoding and quantizing one tensor, a piece at a time.
 //
-// All work is done without the interpreter's lock. An object belongs to one thread at a time.
+// All long work is done without the interpreter's lock. An object belongs to one thread at a time.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -50,6 +50,8 @@ class Remaining {
   const Scan scan_;
   size_t left_;
 };
+
+static_assert(sizeof(size_t) == 8, "tensors have more than 2^32 weights");
 
 Scan checked_scan(size_t rows, size_t width, int scan_order) {
   require(rows > 0 && width > 0 && rows <= (size_t{1} << 40) / width, "rows or width out of range");
@@ -241,6 +243,7 @@ class StartStateSearch {
 
 void quantize(Flat<const float> weights, float step, Flat<int32_t> indices) {
   require(weights.size() == indices.size(), "as many indices as weights");
+  require(step > 0, "the step is above 0");
   quantize_uniform(weights.data(), weights.size(), step, indices.data());
 }
 
@@ -319,9 +322,9 @@ NB_MODULE(_coder, module) {
       .def("__init__", &Decoder::construct, "payload"_a, "rows"_a, "width"_a, nb::kw_only(),
            "dependent"_a, "unary_length"_a, "qp_bits"_a, "row_flag"_a, "scan_order"_a, "size"_a,
            "more"_a)
-      .def("decode", &Decoder::decode, "indices"_a, kReleased)
-      .def("decode_block_rows", &Decoder::decode_block_rows, "first"_a, "entries"_a, "indices"_a,
-           kReleased)
+      .def("decode", &Decoder::decode, "indices"_a.noconvert(), kReleased)
+      .def("decode_block_rows", &Decoder::decode_block_rows, "first"_a, "entries"_a,
+           "indices"_a.noconvert(), kReleased)
       .def("finish", &Decoder::finish)
       .def_prop_ro("qp", &Decoder::qp)
       .def_prop_ro("start_states", &Decoder::start_states)
@@ -332,23 +335,25 @@ NB_MODULE(_coder, module) {
       .def("__init__", &Encoder::construct, "rows"_a, "width"_a, nb::kw_only(), "dependent"_a,
            "unary_length"_a, "qp_bits"_a, "row_flag"_a, "scan_order"_a, "qp"_a, "start_states"_a,
            "skipped_rows"_a)
-      .def("encode", &Encoder::encode, "indices"_a, kReleased)
+      .def("encode", &Encoder::encode, "indices"_a.noconvert(), kReleased)
       .def("finish", &Encoder::finish)
       .def_prop_ro("entry_points", &Encoder::entry_points);
 
   nb::class_<StartStateSearch>(module, "StartStateSearch")
       .def("__init__", &StartStateSearch::construct, "rows"_a, "width"_a, nb::kw_only(),
            "dependent"_a, "unary_length"_a, "row_flag"_a, "scan_order"_a, "skipped_rows"_a)
-      .def("observe", &StartStateSearch::observe, "indices"_a, kReleased)
+      .def("observe", &StartStateSearch::observe, "indices"_a.noconvert(), kReleased)
       .def("best", &StartStateSearch::best);
 
   nb::class_<TrellisSearch>(module, "TrellisSearch")
       .def("__init__", &TrellisSearch::construct, "rows"_a, "width"_a, nb::kw_only(),
            "scan_order"_a, "step"_a)
-      .def("forward", &TrellisSearch::forward, "weights"_a, kReleased)
-      .def("backward", &TrellisSearch::backward, "weights"_a, "indices"_a, kReleased);
+      .def("forward", &TrellisSearch::forward, "weights"_a.noconvert(), kReleased)
+      .def("backward", &TrellisSearch::backward, "weights"_a.noconvert(),
+           "indices"_a.noconvert(), kReleased);
 
-  module.def("quantize", &quantize, "weights"_a, "step"_a, "indices"_a, kReleased);
+  module.def("quantize", &quantize, "weights"_a.noconvert(), "step"_a, "indices"_a.noconvert(),
+             kReleased);
 }
 
 }  // namespace nnguard

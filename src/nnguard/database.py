@@ -16,7 +16,7 @@ try:
     from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 except ImportError as error:
-    raise ImportError("the ledger needs SQLAlchemy: pip install nnguard[desk]") from error
+    raise ImportError("the ledger needs SQLAlchemy: pip install 'nnguard[desk]'") from error
 
 __all__ = ["Database"]
 

@@ -42,7 +42,7 @@ try:
     )
     from sqlalchemy.exc import IntegrityError
 except ImportError as error:
-    raise ImportError("the ledger needs SQLAlchemy: pip install nnguard[desk]") from error
+    raise ImportError("the ledger needs SQLAlchemy: pip install 'nnguard[desk]'") from error
 
 __all__ = ["Entry", "Ledger"]
 

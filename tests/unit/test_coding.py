@@ -12,7 +12,7 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard.stream import coding
+from nnguard.stream import _coder, coding
 from nnguard.stream.coding import (
     MAX_WEIGHTS,
     Indices,
@@ -599,3 +599,13 @@ def test_rows_of_blocks_are_decoded_on_their_own(dependent: bool, scan_order: in
             covered += len(piece)
         edge = 4 << scan_order
         assert covered == 75 * (min(rows.stop * edge, 150) - min(rows.start * edge, 150))
+
+
+def test_arrays_of_another_kind_are_not_converted_behind_the_back() -> None:
+    """What is written into a converted copy would be lost."""
+    weights = np.ones(4, np.float32)
+    for indices in (np.zeros(4, np.int64), np.zeros(8, np.int32)[::2]):
+        with pytest.raises(TypeError):
+            _coder.quantize(weights, 1.0, indices)
+    with pytest.raises(TypeError):
+        _coder.quantize(weights.astype(np.float64), 1.0, np.zeros(4, np.int32))

@@ -227,7 +227,7 @@ def test_without_sqlalchemy_only_the_ledger_is_missing(module: str) -> None:
     )
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last == "ImportError: the ledger needs SQLAlchemy: pip install nnguard[desk]"
+    assert last == "ImportError: the ledger needs SQLAlchemy: pip install 'nnguard[desk]'"
 
 
 def test_times_become_utc_and_whole_seconds() -> None:

@@ -25,7 +25,7 @@ class Settings:
         parameter_optimization: Fit the coder's initial states to each tensor: some percent of
             size for about three times the time.
         row_skipping: Flag all-zero rows instead of coding them.
-        unary_length: Greater-than flags of the binarisation (1 to 256).
+        unary_length: Greater-than flags of the binarization (1 to 256).
         bit_depth: Choose each tensor's quantization parameter so that its indices are integers of
             so many bits (2 to 16), unsigned where no weight is negative; the largest 0.05 % are
             cut off. Goes before all other parameters. With TCQ the cut spoils what follows in the

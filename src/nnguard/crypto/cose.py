@@ -147,7 +147,7 @@ class Encrypt0:
 
     @property
     def nonce(self) -> bytes:
-        """The 12 bytes of the initialisation vector."""
+        """The 12 bytes of the initialization vector."""
         nonce: bytes = self.protected[Label.IV]
         return nonce
 

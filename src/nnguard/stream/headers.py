@@ -115,7 +115,7 @@ class TensorHeader:
         payload_type: FLOAT (quantized), INT or RAW_FLOAT.
         shape: Dimensions; scalars are stored with shape `(1,)`.
         dependent: Trellis-coded quantization (`dq_flag`), otherwise uniform (URQ).
-        unary_length: Greater-than flags of the binarisation (`cabac_unary_length_minus1 + 1`).
+        unary_length: Greater-than flags of the binarization (`cabac_unary_length_minus1 + 1`).
         profile: `general_profile_idc`.
         qp_density: See `ModelParameters`.
         base_qp: See `ModelParameters`.
@@ -219,7 +219,7 @@ def parse_tensor_header(
             of entry points) and of empty tensors.
 
     Returns:
-        The tensor's name (empty where it is not spelt out) and its header, or None for the header
+        The tensor's name (empty where it is not spelled out) and its header, or None for the header
         where it uses something that nnguard carries as opaque bytes.
 
     Raises:
