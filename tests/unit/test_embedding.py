@@ -566,3 +566,22 @@ def test_too_many_layers_are_a_limit(wide: nnguard.Stream) -> None:
 def test_record_that_is_too_large_is_refused_at_once(wide: nnguard.Stream, size: int) -> None:
     with pytest.raises(nnguard.LimitError, match="too large to hide"):
         plan_record(wide, 1, size)
+
+
+def test_layer_is_one_more_than_what_a_reader_finds() -> None:
+    """The second record's primary carrier may come before that of the first one."""
+
+    def vector(size: int, used: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+        values = np.zeros(size, np.float32)
+        values[:used] = 3 / 1024
+        return values
+
+    sizes = {"a": (2048, 152), "b": (1700, 1700), "c": (2600, 2600), "d": (9000, 20)}
+    arrays = {name: vector(*size) for name, size in sizes.items()}
+    stream = nnguard.compress(arrays, nnguard.Settings(dependent=False, nonweight_qp=-40))
+    one = embed(stream, bytes(245), kind=2)
+    two = embed(one, bytes(262), kind=2)
+    outer = extract(two)
+    assert outer.header.layer == 2
+    assert bytes(outer.original) == bytes(one)
+    assert len(nnguard.inspect(two).records) == 2
