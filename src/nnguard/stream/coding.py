@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -156,13 +157,8 @@ def decode_pieces(
     try:
         decoder = _coder.Decoder(
             next(parts, b""),
-            header.shape[0],
-            header.width,
-            dependent=header.dependent,
-            unary_length=header.unary_length,
+            **_format_of(header),
             qp_bits=header.qp_bits,
-            row_flag=header.profile == 1,
-            scan_order=header.scan_order,
             size=size,
             more=lambda: next(parts, b""),
         )
@@ -230,13 +226,8 @@ def encode_payload(
         The payload, and the entry points that belong into the header.
     """
     encoder = _coder.Encoder(
-        header.shape[0],
-        header.width,
-        dependent=header.dependent,
-        unary_length=header.unary_length,
+        **_format_of(header),
         qp_bits=header.qp_bits,
-        row_flag=header.profile == 1,
-        scan_order=header.scan_order,
         qp=parameters.qp,
         start_states=parameters.start_states,
         skipped_rows=parameters.skipped_rows,
@@ -257,12 +248,7 @@ def search_start_states(
     That is some percent of size for three times the time.
     """
     search = _coder.StartStateSearch(
-        header.shape[0],
-        header.width,
-        dependent=header.dependent,
-        unary_length=header.unary_length,
-        row_flag=header.profile == 1,
-        scan_order=header.scan_order,
+        **_format_of(header),
         skipped_rows=skipped_rows,
     )
     for piece in pieces:
@@ -351,3 +337,24 @@ def _entry_points(
         return None
     further = [(first[0] + point.offset, point.value, point.state) for point in header.entry_points]
     return [first, *further]
+
+
+class _Format(TypedDict):
+    rows: int
+    width: int
+    dependent: bool
+    unary_length: int
+    row_flag: bool
+    scan_order: int
+
+
+def _format_of(header: TensorHeader) -> _Format:
+    """Return what the extension has to know of a tensor."""
+    return {
+        "rows": header.shape[0],
+        "width": header.width,
+        "dependent": header.dependent,
+        "unary_length": header.unary_length,
+        "row_flag": header.profile == 1,
+        "scan_order": header.scan_order,
+    }
