@@ -67,7 +67,7 @@ Format checked_format(bool dependent, int unary_length, int qp_bits, bool row_fl
 
 std::vector<uint8_t> checked_rows(const nb::bytes& flags, const Scan& scan, const Format& format) {
   const auto* data = static_cast<const uint8_t*>(flags.data());
-  const bool may_skip = format.row_flag && scan.rows() > 1 && scan.width() > 1;
+  const bool may_skip = format.row_flag && scan.is_matrix();
   require(!flags.size() || (may_skip && flags.size() == scan.rows()), "a flag for each row, or none");
   for (size_t i = 0; i < flags.size(); ++i) require(data[i] < 2, "flags are 0 or 1");
   return {data, data + flags.size()};

@@ -15,10 +15,13 @@ class Scan {
  public:
   Scan(size_t rows, size_t width, int scan_order)
       : rows_(rows), width_(width),
-        block_(scan_order && width > 1 && rows > 1 ? size_t{4} << scan_order : 0) {}
+        block_(scan_order && is_matrix() ? size_t{4} << scan_order : 0) {}
 
   size_t rows() const { return rows_; }
   size_t width() const { return width_; }
+
+  // A single row or column has no blocks, and its rows are not skipped.
+  bool is_matrix() const { return rows_ > 1 && width_ > 1; }
   bool in_blocks() const { return block_; }
 
   // Rows of blocks; one for a tensor that is not coded in blocks.

@@ -17,7 +17,7 @@ class TensorDecoder {
       : scan_(scan), format_(format), layout_(format.dependent, format.unary_length),
         bins_(first, size, source) {
     if (format.qp_bits) qp_ = sign_extended(bins_.bypass(format.qp_bits), format.qp_bits);
-    if (format.row_flag && scan.width() > 1 && scan.rows() > 1 && bins_.bypass()) read_row_flags();
+    if (format.row_flag && scan.is_matrix() && bins_.bypass()) read_row_flags();
     read_start_states();
     if (scan.block_rows() > 1) bins_.narrow();
     walk_ = fresh_walk();

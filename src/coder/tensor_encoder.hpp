@@ -22,7 +22,7 @@ class TensorEncoder {
         start_states_(std::move(start_states)), walk_(scan, format, skipped_rows) {
     if (format.qp_bits)
       bins_.bypass(static_cast<uint32_t>(qp) & ((1u << format.qp_bits) - 1), format.qp_bits);
-    if (format.row_flag && scan.width() > 1 && scan.rows() > 1) write_row_flags(skipped_rows);
+    if (format.row_flag && scan.is_matrix()) write_row_flags(skipped_rows);
     write_start_states();
     start_contexts();
   }

@@ -182,10 +182,11 @@ def capacity(stream: StreamLike, *, progress: Callable[[int], object] | None = N
     """
     stream = as_stream(stream)
     tensors = []
-    weights = sum(map(partial(weights_in, stream), candidates(stream)))
+    order = candidates(stream)
+    weights = sum(map(partial(weights_in, stream), order))
     if weights > MAX_WEIGHTS:
         raise LimitError(f"the tensors that can carry have {weights} weights; limit {MAX_WEIGHTS}")
-    for index in candidates(stream):
+    for index in order:
         header = stream[index].tensor
         assert header is not None
         tensors.append(TensorInfo(header.name, header.size, capacity_of(stream, index)))

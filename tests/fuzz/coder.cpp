@@ -135,7 +135,7 @@ void check_indices(const Case& is, Input input) {
     quantize_uniform(weights.data(), weights.size(), 0.5f, indices.data());
   }
   std::vector<uint8_t> rows;
-  if (is.format.row_flag && is.scan.rows() > 1 && is.scan.width() > 1 && input.next() & 1)
+  if (is.format.row_flag && is.scan.is_matrix() && input.next() & 1)
     for (size_t row = 0; row < is.scan.rows(); ++row) {
       bool zero = true;
       for (size_t i = 0; i < is.scan.width(); ++i) zero &= !indices[row * is.scan.width() + i];

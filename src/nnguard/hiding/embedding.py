@@ -133,23 +133,22 @@ def plan_record(stream: Stream, kind: int, size: int) -> Plan:
         LimitError: The stream holds too many records, or the record is too large.
     """
     below = _outermost(stream)
+    header = FrameHeader(kind, 1 if below is None else 1 + below.layer, size, ())
     for primary in primary_candidates(stream):
         try:
             tensor = _decode(stream, primary)
         except FormatError:
             continue
-        header = FrameHeader(kind, 1 if below is None else 1 + below.layer, size, ())
         for choose in (_best, _largest):  # few weights; if these are too many tensors to list, few
             plan = _plan_from(stream, header, primary, tensor, choose)
             if plan is not None:
                 return plan
-        if (
-            below is not None and primary == below.carriers[0]
-        ):  # a reader stops at this tensor, so no other can be the primary one
+        # A reader stops at the primary carrier of the record below: no later one can be found.
+        if below is not None and primary == below.carriers[0]:
             break
     raise CapacityError(
         "no tensor that could be the primary carrier has room for the list of carriers",
-        needed=8 * (len(bytes(FrameHeader(kind, 1, size, ()))) + size + _CHECKSUM_SIZE),
+        needed=_bits_of(header),
         available=0,
         hint="carriers have 256 weights or more and are not coded in blocks (scan_order)",
     )
@@ -219,7 +218,7 @@ def _plan_from(
     while True:
         header = replace(header, carriers=tuple(chosen))
         header_bits = 8 * len(bytes(header))
-        needed = header_bits + 8 * (header.record_size + _CHECKSUM_SIZE)
+        needed = _bits_of(header)
         if header_bits > in_primary:
             return None
         if needed <= room:
@@ -306,8 +305,12 @@ def _check_carriers(stream: Stream, header: FrameHeader) -> None:
 
 def _most_further(header: FrameHeader) -> int:
     """Return how many weights all carriers but the primary may have."""
-    bits = 8 * (len(bytes(header)) + header.record_size + _CHECKSUM_SIZE)
-    return max(_FURTHER_WEIGHTS, _WEIGHTS_PER_BIT * bits)
+    return max(_FURTHER_WEIGHTS, _WEIGHTS_PER_BIT * _bits_of(header))
+
+
+def _bits_of(header: FrameHeader) -> int:
+    """Return how many bits header, record and checksum have."""
+    return 8 * (len(bytes(header)) + header.record_size + _CHECKSUM_SIZE)
 
 
 def _outermost(stream: Stream) -> FrameHeader | None:
