@@ -342,7 +342,7 @@ REFUSALS: dict[str, Callable[[Shop], object]] = {
     ),
     "wrong content key": lambda shop: shop.unlock(wrong_key_license(shop)),
     "changed license": lambda shop: shop.unlock(
-        nnguard.License.parse(shop.license.encoded[:-1] + b"\0")
+        nnguard.License.parse(shop.license.encoded[:-1] + bytes([shop.license.encoded[-1] ^ 1]))
     ),
     "changed trial": lambda shop: nnguard.unlock(
         changed_trial(shop), shop.license, shop.customer, shop.vendor.public_key
