@@ -162,7 +162,7 @@ class Case:
 
 def cases(files: int, seed: str) -> Iterator[Case]:
     """All files by rule, shuffled, as far as half of the files go, and mutations of these and others."""
-    share = None if files > 2000 else -(-files // 2 // len(RULES))
+    share = None if files > 1000 else -(-files // 2 // len(RULES))
     made = [
         Case(f"{make.__name__}/{number}", file)
         for make in RULES
