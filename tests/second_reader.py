@@ -123,8 +123,8 @@ def eligible(units: list[bytes]) -> dict[int, Carrier]:
             if model is None:
                 raise Outcome("FormatError", "no model parameter set")
             tensor = read_tensor(Fields(unit, width + 1), unit, profile, *model)
-            most = min(max(1 << 20, 32 * len(unit)), 1 << 28)
-            if tensor and 256 <= tensor.size <= most:
+            dense = tensor and tensor.cost <= max(1 << 18, 8 * len(unit))
+            if tensor and dense and 256 <= tensor.size <= 1 << 28:
                 tensors[position] = tensor
     best = Fraction(2048)
     return dict(sorted(tensors.items(), key=lambda t: max(t[1].size / best, best / t[1].size)))
@@ -192,6 +192,11 @@ class Carrier:
     @property
     def size(self) -> int:
         return prod(self.shape)
+
+    @property
+    def cost(self) -> int:
+        """3: what decoding takes, in weights."""
+        return self.size * max(self.unary, 11) // 11
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -310,10 +315,10 @@ def read_header(data: bytes) -> tuple[bytes, list[int]] | None:
 
 def find_header(tensors: dict[int, Carrier]) -> tuple[bytes, list[int]]:
     """5.1."""
-    weights, damaged = 0, False
+    cost, damaged = 0, False
     for rank, (position, carrier) in enumerate(list(tensors.items())[:8]):
-        weights += carrier.size
-        if rank and weights > 1 << 20:
+        cost += carrier.cost
+        if rank and cost > 1 << 18:
             break
         try:
             indices = carrier.decode()
@@ -335,11 +340,9 @@ def take_out(units: list[bytes]) -> Taken:
     header, carriers = find_header(tensors)
     if any(at not in tensors for at in carriers):
         raise Outcome("VerificationError", "the header does not fit the stream")
-    if sum(tensors[at].size for at in carriers) > 1 << 28:
-        raise Outcome("LimitError", "too much work")
-    bits = 8 * (len(header) + int.from_bytes(header[8:12], "big") + 4)
-    if sum(tensors[at].size for at in carriers[1:]) > max(1 << 20, 64 * bits):
-        raise Outcome("LimitError", "too much work for such a record")
+    most = min(max(1 << 18, 8 * sum(map(len, units))), 1 << 28)
+    if sum(tensors[at].cost for at in carriers) > most:
+        raise Outcome("LimitError", "too much work for such a stream")
     hidden: list[Bits] = []
     original = list(units)
     for at in carriers:

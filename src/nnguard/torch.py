@@ -21,7 +21,6 @@ import numpy.typing as npt
 import torch
 
 from nnguard.compression.compress import compress
-from nnguard.compression.decompress import MAX_WEIGHTS
 from nnguard.compression.decompress import decompress as decompress_to_arrays
 from nnguard.compression.settings import Settings
 from nnguard.crypto.keys import Signer, Trust
@@ -47,7 +46,7 @@ def load(
     original: bool = False,
     workers: int | None = None,
     executor: Executor | None = None,
-    max_weights: int = MAX_WEIGHTS,
+    max_size: int | None = None,
 ) -> StateDict:
     """Verify a stream, or a folder of shards, and decode it; unlock it first, with a license.
 
@@ -64,7 +63,7 @@ def load(
             than the file as it is.
         workers: See `nnguard.decompress`.
         executor: See `nnguard.decompress`.
-        max_weights: See `nnguard.decompress`.
+        max_size: See `nnguard.decompress`.
 
     Returns:
         The state dict, on the CPU.
@@ -91,7 +90,7 @@ def load(
     state: StateDict = {}
     for stream in streams:
         state |= decompress(
-            stream, workers=workers, executor=executor, max_weights=max_weights, verified=True
+            stream, workers=workers, executor=executor, max_size=max_size, verified=True
         )
     return state
 
@@ -164,7 +163,7 @@ def decompress(
     *,
     workers: int | None = None,
     executor: Executor | None = None,
-    max_weights: int = MAX_WEIGHTS,
+    max_size: int | None = None,
     verified: bool = False,
 ) -> StateDict:
     """Decode a stream to a state dict; nothing is verified.
@@ -172,7 +171,7 @@ def decompress(
     Args and errors are those of `nnguard.decompress`.
     """
     arrays = decompress_to_arrays(
-        stream, workers=workers, executor=executor, max_weights=max_weights, verified=verified
+        stream, workers=workers, executor=executor, max_size=max_size, verified=verified
     )
     return {name: as_tensor(array) for name, array in arrays.items()}
 

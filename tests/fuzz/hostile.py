@@ -179,7 +179,7 @@ def cases(files: int, seed: str) -> Iterator[Case]:
     for number in range(files - len(chosen)):
         rng = random.Random(f"{seed}/{number}")
         if rng.random() < 0.8:
-            case = rng.choice(streams if rng.random() < 0.9 else made)
+            case = rng.choice(streams if rng.random() < 0.97 else made)
             data = case.file.data
             if case.file.kind == "stream":
                 yield Case(
@@ -218,6 +218,7 @@ def work(pipe: Connection) -> None:
     _warm_up()
     while True:
         kind, path = pipe.recv()
+        gc.collect()
         for name, command in COMMANDS[kind].items():
             pipe.send(_measured(name, command, path))
 
@@ -233,7 +234,6 @@ def _warm_up() -> None:
 
 
 def _measured(name: str, command: Command, path: Path) -> Call:
-    gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins again
     before, start = _memory("VmRSS"), time.process_time()
     outcome = _outcome(command, path)
@@ -399,9 +399,10 @@ def run(files: int, seed: str, output: Path, worst: int = 20) -> list[str]:
     worker = Worker()
     with tempfile.TemporaryDirectory() as folder:
         for count, case in enumerate(cases(files, seed), 1):
-            costs += [(case, call) for call in worker.run(case, Path(folder) / "case")]
-            if count % 500 == 0:
-                print(f"{count} files", flush=True)
+            calls = worker.run(case, Path(folder) / "case")
+            costs += [(case, call) for call in calls]
+            for call in filter(_fails, calls):
+                print(f"{count}: {case.name}: {_said(call)}", flush=True)
         worker.end()
         costs.sort(key=_badness, reverse=True)
         failures = [f"{case.name}: {_said(call)}" for case, call in costs if _fails(call)]

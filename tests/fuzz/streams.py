@@ -20,7 +20,7 @@ import nnguard.signing
 from nnguard.errors import NnguardError
 
 KEY = nnguard.SigningKey.generate().public_key
-LARGEST = 1 << 16
+LARGEST = 1 << 18
 
 
 def one_input(data: bytes) -> None:
@@ -33,7 +33,7 @@ def one_input(data: bytes) -> None:
         nnguard.inspect,
         nnguard.capacity,
         lambda stream: nnguard.verify(stream, trust=[KEY]),
-        lambda stream: nnguard.decompress(stream, max_weights=LARGEST, workers=1),
+        lambda stream: nnguard.decompress(stream, max_size=LARGEST, workers=1),
     ):
         with contextlib.suppress(NnguardError):
             use(stream)

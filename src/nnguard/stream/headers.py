@@ -36,6 +36,9 @@ _POSITION_BITS = 34
 MAX_DIMENSIONS = 32
 """NumPy 1 handles this many; no network has more."""
 
+_USUAL_UNARY_LENGTH = 11
+"""What the stock encoder writes."""
+
 MAX_SCAN_ORDER = 4
 """Blocks of 64 rows and columns are the largest that the standard has."""
 
@@ -167,6 +170,11 @@ class TensorHeader:
     def size(self) -> int:
         """Number of weights."""
         return math.prod(self.shape)
+
+    @property
+    def cost(self) -> int:
+        """What decoding takes, in weights: those of a longer binarization count for more."""
+        return self.size * max(self.unary_length, _USUAL_UNARY_LENGTH) // _USUAL_UNARY_LENGTH
 
 
 def parse_model_parameters(data: bytes, profile: int, offset: int) -> ModelParameters:
