@@ -8,11 +8,16 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import nnguard
 import samples
-from nnguard.hiding import RecordKind, embed, extract
+import stock
+from nnguard.hiding import Plan, RecordKind, embed, extract
+from nnguard.hiding.frame import FrameHeader
+from nnguard.licensing.license import License
+from nnguard.stream.coding import decode
 
 HOUR = timedelta(hours=1)
 
@@ -260,17 +265,73 @@ def test_mark_moved_to_another_release_is_refused(
 
 def test_mark_of_another_vendor_is_refused(
     release: nnguard.Stream,
+    license_: nnguard.License,
     locked: nnguard.Locked,
     customer: nnguard.Identity,
     key: nnguard.SigningKey,
     other_key: nnguard.SigningKey,
 ) -> None:
-    foreign = nnguard.issue_license(
-        locked.stream, locked.content_key, to=customer.recipient, signer=other_key
-    )
+    foreign = License.make(license_.terms, locked.content_key, customer.recipient, other_key)
     marked = embed(release, foreign.encoded, kind=RecordKind.LICENSE)
     with pytest.raises(nnguard.WrongKeyError):
         nnguard.verify(marked, key.public_key)
+    for refuse in (nnguard.verify, nnguard.strip):
+        with pytest.raises(nnguard.VerificationError, match=other_key.public_key.id.hex()):
+            refuse(marked, [key.public_key, other_key.public_key])
+
+
+def test_mark_of_another_vendor_is_not_made(
+    release: nnguard.Stream,
+    customer: nnguard.Identity,
+    key: nnguard.SigningKey,
+    other_key: nnguard.SigningKey,
+) -> None:
+    """A reseller sells what the vendor signed: that unlocks, but nobody could verify a mark."""
+    trial, content_key = nnguard.lock(release, signer=other_key)
+    license_ = nnguard.issue_license(trial, content_key, to=customer.recipient, signer=other_key)
+    trust = [key.public_key, other_key.public_key]
+    assert bytes(nnguard.unlock(trial, license_, customer, trust)) == bytes(release)
+    with pytest.raises(nnguard.UnlockError, match=key.public_key.id.hex()):
+        nnguard.unlock(trial, license_, customer, trust, mark=True)
+
+
+def of_many_tensors(key: nnguard.SigningKey) -> nnguard.Stream:
+    rng = np.random.default_rng(0)
+    arrays = {f"{n}": rng.normal(0, 0.05, (60, 50)).astype(np.float32) for n in range(8)}
+    return nnguard.sign(nnguard.Stream.from_bytes(stock.encode(arrays, qp=-20)), key)
+
+
+@pytest.mark.parametrize(
+    ("layer", "carriers"),
+    [
+        (2, (4, 3)),
+        (2, (3,)),
+        (2, (3, 5)),
+        (2, (3, 4, 9)),
+        (2, tuple(range(3, 11))),
+        (1, (3, 4)),
+        (3, (3, 4)),
+        (255, (3, 4)),
+    ],
+)
+def test_mark_has_one_place(
+    layer: int, carriers: tuple[int, ...], customer: nnguard.Identity, key: nnguard.SigningKey
+) -> None:
+    """Whoever has license and full model can hide it in other ways; each would be another file."""
+    release = of_many_tensors(key)
+    trial, content_key = nnguard.lock(release, fraction=0.002, signer=key)
+    license_ = nnguard.issue_license(trial, content_key, to=customer.recipient, signer=key)
+    marked = nnguard.unlock(trial, license_, customer, key.public_key, mark=True)
+    assert nnguard.verify(marked, key.public_key).licensed_to == license_.terms
+    header = extract(marked).header
+    assert (header.layer, header.carriers) == (2, (3, 4))
+    size = 0 if carriers == (3,) else len(license_.encoded)
+    moved = FrameHeader(RecordKind.LICENSE, layer, size, carriers)
+    tensors = tuple(decode(release[unit]) for unit in carriers)
+    file = Plan(release, moved, tensors).embed(license_.encoded[:size])
+    for refuse in (nnguard.verify, nnguard.strip):
+        with pytest.raises(nnguard.VerificationError, match=r"not where it belongs|was changed"):
+            refuse(nnguard.Stream.from_bytes(bytes(file)), key.public_key)
 
 
 def test_changed_mark_is_refused(
@@ -391,7 +452,32 @@ def test_license_with_names_in_every_script(
     assert nnguard.unlock(locked.stream, license_, customer, key.public_key)
 
 
-# What issuing fills in
+# What issuing fills in, and refuses
+
+
+def test_license_for_a_trial_that_another_key_signed_is_not_issued(
+    locked: nnguard.Locked,
+    customer: nnguard.Identity,
+    key: nnguard.SigningKey,
+    other_key: nnguard.SigningKey,
+) -> None:
+    with pytest.raises(nnguard.WrongKeyError, match="the license would be") as caught:
+        nnguard.issue_license(
+            locked.stream, locked.content_key, to=customer.recipient, signer=other_key
+        )
+    assert key.public_key.id.hex() in str(caught.value)
+    assert other_key.public_key.id.hex() in str(caught.value)
+
+
+def test_license_for_a_trial_that_does_not_verify_is_not_issued(
+    locked: nnguard.Locked, customer: nnguard.Identity, key: nnguard.SigningKey
+) -> None:
+    units = [unit.read() for unit in locked.stream]
+    plain = next(i for i, unit in enumerate(locked.stream) if unit.name == "conv.steps")
+    units[plain] = units[plain][:-1] + bytes([units[plain][-1] ^ 1])
+    changed = nnguard.Stream.from_bytes(b"".join(units))
+    with pytest.raises(nnguard.VerificationError):
+        nnguard.issue_license(changed, locked.content_key, to=customer.recipient, signer=key)
 
 
 def test_license_says_what_the_trial_says(
