@@ -542,7 +542,22 @@ def test_stale_revocation_list(sale: Sale) -> None:
 
 
 def test_no_revocation_list_where_one_is_required(sale: Sale) -> None:
-    assert sale.refusal(sale.license(), max_age=WEEK) is Reason.STALE_REVOCATIONS
+    license_ = sale.license()
+    assert sale.refusal(license_, max_age=WEEK) is Reason.STALE_REVOCATIONS
+    checks = nnguard.Checks(now=START, max_age=WEEK)
+    with pytest.raises(nnguard.LicenseError, match="required: there is no list"):
+        nnguard.check_license(license_, sale.trust, checks=checks)
+
+
+def test_status_as_json(sale: Sale) -> None:
+    license_ = sale.license(expires=START + DAY, grace=DAY)
+    now = START + DAY + timedelta(hours=1)
+    status = nnguard.check_license(license_, sale.trust, checks=nnguard.Checks(now=now))
+    assert status.to_json() == {
+        "license": license_.terms.to_json(),
+        "checked_at": now.isoformat(),
+        "in_grace": True,
+    }
 
 
 def test_revocation_list_of_another_vendor(sale: Sale, other_key: nnguard.SigningKey) -> None:

@@ -18,6 +18,7 @@ from nnguard.hiding import Plan, RecordKind, embed, extract
 from nnguard.hiding.frame import FrameHeader
 from nnguard.licensing.license import License
 from nnguard.stream.coding import decode
+from nnguard.unlocking import lock_id
 
 HOUR = timedelta(hours=1)
 
@@ -484,6 +485,7 @@ def test_license_says_what_the_trial_says(
     license_: nnguard.License, locked: nnguard.Locked
 ) -> None:
     terms = license_.terms
+    assert terms.customer == "Ada Lovelace"
     assert (terms.issuer, terms.product, terms.tier) == ("acme.ai", "small", "full")
     assert terms.expires_at is None
     assert terms.not_before == terms.issued_at
@@ -510,10 +512,58 @@ def test_mark_needs_a_signature_under_it(
     license_ = nnguard.issue_license(
         locked.stream, locked.content_key, to=customer.recipient, signer=key
     )
-    with pytest.raises(nnguard.UnlockError, match="not signed"):
+    with pytest.raises(nnguard.UnlockError, match="was restored is not signed, and a mark"):
         nnguard.unlock(locked.stream, license_, customer, key.public_key, mark=True)
     full = nnguard.unlock(locked.stream, license_, customer, key.public_key)
     assert bytes(full) == bytes(model)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_lock_is_known_by_its_content_key(
+    release: nnguard.Stream, key: nnguard.SigningKey, *, signed: bool
+) -> None:
+    trial, content_key = nnguard.lock(release, signer=key if signed else None)
+    assert lock_id(trial) == content_key.id.hex()
+
+
+def test_release_that_was_changed_before_it_was_locked(
+    release: nnguard.Stream, customer: nnguard.Identity, key: nnguard.SigningKey
+) -> None:
+    """The lock and the license are right; the release's own signature is not."""
+    units = [unit.read() for unit in release]
+    steps = next(index for index, unit in enumerate(release) if unit.name == "conv.steps")
+    units[steps] = units[steps][:-2] + bytes([units[steps][-2] ^ 1, units[steps][-1]])
+    trial, content_key = nnguard.lock(nnguard.Stream.from_bytes(b"".join(units)))
+    license_ = nnguard.issue_license(trial, content_key, to=customer.recipient, signer=key)
+    with pytest.raises(nnguard.VerificationError, match="changed after it was signed"):
+        nnguard.unlock(trial, license_, customer, key.public_key)
+
+
+def test_license_of_nobody_is_made_out_to_nobody(
+    release: nnguard.Stream, customer: nnguard.Identity, key: nnguard.SigningKey
+) -> None:
+    """What is not given, and not in the trial's signature, is empty."""
+    trial, content_key = nnguard.lock(release)
+    terms = nnguard.issue_license(trial, content_key, to=customer.recipient, signer=key).terms
+    assert (terms.issuer, terms.customer, terms.product, terms.tier) == ("", "", "", "full")
+    assert (terms.features, dict(terms.metadata), terms.device) == ((), {}, None)
+    assert terms.grace == timedelta(0)
+
+
+@pytest.mark.parametrize(("traits", "required"), [(1, 1), (2, 2), (3, 2), (4, 3), (9, 8)])
+def test_all_traits_of_a_device_but_one_have_to_match(
+    traits: int,
+    required: int,
+    locked: nnguard.Locked,
+    customer: nnguard.Identity,
+    key: nnguard.SigningKey,
+) -> None:
+    device = nnguard.Device.of_values(("card", f"{number}") for number in range(traits))
+    license_ = nnguard.issue_license(
+        locked.stream, locked.content_key, to=customer.recipient, signer=key, device=device
+    )
+    assert license_.terms.device is not None
+    assert license_.terms.device.required == required
 
 
 NOON = datetime(2027, 1, 1, 12, tzinfo=timezone.utc)
@@ -527,6 +577,7 @@ NOON = datetime(2027, 1, 1, 12, tzinfo=timezone.utc)
         ({"not_before": NOON, "expires": NOON - HOUR, "issued_at": NOON - 2 * HOUR}, "never hold"),
         ({"features": "pro"}, "list of names"),
         ({"grace": HOUR / 7000}, "whole seconds"),
+        ({"grace": HOUR + timedelta(microseconds=1)}, "whole seconds"),
     ],
 )
 def test_license_that_makes_no_sense_is_not_issued(
