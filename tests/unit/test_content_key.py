@@ -172,3 +172,21 @@ def test_neither_keys_nor_keystreams_are_pickled_or_shown() -> None:
                 pickle.dumps(secret, protocol)
     assert repr(KEY) == f"<nnguard.ContentKey {KEY.id.hex()}>"
     assert repr(keystream) == "<nnguard keystream>"
+
+
+def test_file_of_a_content_key(tmp_path: Path) -> None:
+    """Its first line says what it is; it is looked for in the first 65,536 bytes."""
+    path = tmp_path / "content.key"
+    key = ContentKey.generate()
+    key.save(path)
+    text = path.read_text()
+    assert text.startswith("-----BEGIN NNGUARD CONTENT KEY-----\n")
+    path.write_text("\n" * 1000 + text)
+    assert ContentKey.load(path) == key
+    path.write_text("\n" * 70_000 + text)
+    with pytest.raises(nnguard.KeyFormatError):
+        ContentKey.load(path)
+    path.write_text("no key")
+    with pytest.raises(nnguard.KeyFormatError, match="not a content key") as caught:
+        ContentKey.load(path)
+    assert caught.value.hint == "nnguard lock makes one"

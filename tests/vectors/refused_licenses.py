@@ -8,7 +8,7 @@ import cbor2
 
 from vectors.licenses import DEVICE, TRAITS, sale, sold
 from vectors.selling import DAY, LICENSE_ID, NOW, SALT, armour, license_of, revocation_list
-from vectors.toolbox import OTHER, Made, vector
+from vectors.toolbox import OTHER, PARTNER, Made, vector
 
 ENDED = {4: NOW + DAY}
 
@@ -191,6 +191,12 @@ def list_without_label() -> Made:
 def list_of_other_vendor() -> Made:
     """Signed by the other test key."""
     return sold(issued(), revocations=revocation_list([], key=OTHER))
+
+
+@vector("WrongKeyError: list of another trusted vendor", message="not with", operation="unlock")
+def list_of_partner() -> Made:
+    """Both keys are trusted; a list counts for licenses of its own key."""
+    return sold(issued(), revocations=revocation_list([], key=PARTNER), max_age=DAY)
 
 
 # Here and now

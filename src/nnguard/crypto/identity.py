@@ -51,6 +51,12 @@ class Recipient:
     __slots__ = ("_id", "_mlkem", "_x25519")
 
     def __init__(self, x25519: X25519PublicKey, mlkem: MLKEM768PublicKey | None = None) -> None:
+        try:
+            X25519PrivateKey.generate().exchange(x25519)
+        except ValueError:  # RFC 7748, section 6.1: all secrets shared with it are zero
+            raise KeyFormatError(
+                "an X25519 key of small order: anybody could open what is wrapped to it", hint=_HINT
+            ) from None
         self._x25519 = x25519
         self._mlkem = mlkem
         self._id = hashlib.sha256(self.pem).digest()[:8]

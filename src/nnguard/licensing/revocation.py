@@ -115,15 +115,19 @@ class RevocationList:
         write_bytes(Path(path), str(self).encode(), overwrite=overwrite)
 
     def authenticate(self, keys: Sequence[PublicKey]) -> None:
-        """Make sure that a trusted vendor signed the list.
+        """Make sure that one of these keys signed the list.
 
         Raises:
-            WrongKeyError: It is signed by a key that is not trusted.
+            WrongKeyError: It is signed by another.
             LicenseError: It was changed.
         """
         key = next((key for key in keys if key.id.hex() == self.key_id), None)
         if key is None:
-            raise WrongKeyError(f"the revocation list is signed with key {self.key_id}")
+            raise WrongKeyError(
+                f"the revocation list is signed with key {self.key_id}, "
+                f"not with {' or '.join(key.id.hex() for key in keys)}",
+                hint="a list counts for licenses of the key that signed it",
+            )
         if not self._envelope.verified_by(key, _DOMAIN):
             raise LicenseError("the revocation list was changed", reason=Refusal.MALFORMED)
 
