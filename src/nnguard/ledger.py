@@ -72,7 +72,7 @@ _LICENSES = Table(
     Column("issued_at", BigInteger, nullable=False),  # times: seconds since 1970
     Column("not_before", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
-    Column("armoured", Text, nullable=False),
+    Column("armored", Text, nullable=False),
     Column("revoked_at", BigInteger),
     Column("reason", Text, nullable=False),
 )
@@ -103,7 +103,7 @@ class Entry:
         issued_at: When the license was issued.
         not_before: When it begins.
         expires_at: When it ends, or None.
-        armoured: The text of the license file; it holds the content key only wrapped to the
+        armored: The text of the license file; it holds the content key only wrapped to the
             customer.
         revoked_at: When it was revoked, or None.
         reason: Why it was revoked.
@@ -122,7 +122,7 @@ class Entry:
     issued_at: datetime
     not_before: datetime
     expires_at: datetime | None
-    armoured: str = field(repr=False)
+    armored: str = field(repr=False)
     revoked_at: datetime | None = None
     reason: str = ""
 
@@ -141,7 +141,7 @@ class Entry:
     def to_json(self) -> dict[str, Any]:
         """Return the entry as JSON values, without the license file."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        del values["armoured"]
+        del values["armored"]
         times = {name: values[name].isoformat() for name in _TIMES if values[name] is not None}
         return values | times
 

@@ -250,7 +250,7 @@ def test_times_become_utc_and_whole_seconds() -> None:
         {"content_key_id": "%"},
         {"customer": "Example\0Inc."},
         {"product": "\udcff"},
-        {"armoured": "\ud83d"},
+        {"armored": "\ud83d"},
         {"issued_at": datetime(2026, 1, 1)},
         {"expires_at": datetime(2026, 1, 1)},
     ],
