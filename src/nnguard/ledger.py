@@ -109,7 +109,7 @@ class Entry:
         reason: Why it was revoked.
 
     Raises:
-        ValueError: A time has no zone, or a text or identifier is not as above.
+        ValueError: A time has no zone or lies too far out, or a text or identifier is not as above.
     """
 
     license_id: str
@@ -317,7 +317,10 @@ def _version(connection: Connection) -> int | None:
     """Return the version of the tables, None where there are none."""
     if not inspect(connection).has_table(_SCHEMA.name):
         return None
-    return int(connection.execute(select(_SCHEMA.c.version)).scalar_one())
+    match connection.execute(select(_SCHEMA.c.version).limit(2)).scalars().all():
+        case [int() as version]:
+            return version
+    raise LedgerError("the ledger does not say which version it has")
 
 
 def _find(connection: Connection, license_id: str) -> Entry:
@@ -357,7 +360,10 @@ def _to_second(moment: datetime, name: str) -> datetime:
         raise TypeError(f"{name} is no datetime")
     if moment.utcoffset() is None:
         raise ValueError(f"{name} has no time zone")
-    return moment.astimezone(timezone.utc).replace(microsecond=0)
+    try:
+        return moment.astimezone(timezone.utc).replace(microsecond=0)
+    except OverflowError:
+        raise ValueError(f"{name} lies too far out") from None
 
 
 def _check_text(text: str, name: str) -> str:

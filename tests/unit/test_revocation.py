@@ -113,3 +113,9 @@ def test_list_of_many(key: nnguard.SigningKey) -> None:
     read = RevocationList.parse(revoked.encoded)
     assert read.revokes(ids[7_777])
     assert not read.revokes("ff" * 16)
+
+
+def test_time_that_there_is_not(key: nnguard.SigningKey) -> None:
+    far = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))
+    with pytest.raises(ValueError, match="too far out"):
+        nnguard.RevocationList.make([], key, issued_at=far)

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from nnguard.crypto.armor import read_armor, write_armor
 from nnguard.crypto.cose import A256GCM, NONCE_SIZE, Encrypt0, Label
 from nnguard.errors import KeyFormatError
-from nnguard.files import write_bytes
+from nnguard.files import read_file, write_bytes
 
 __all__ = ["KEY_SIZE", "ContentKey", "Keystream"]
 
@@ -119,9 +119,9 @@ class ContentKey:
 
         Raises:
             KeyFormatError: The file holds no content key.
+            LimitError: It is too large to be one.
         """
-        with Path(path).open("rb") as file:
-            data = file.read(_MAX_FILE_SIZE)
+        data = read_file(path, _MAX_FILE_SIZE)
         try:
             return cls(read_armor(_ARMOR, data.decode("ascii")))
         except ValueError:

@@ -24,7 +24,7 @@ from nnguard.crypto.cose import EDDSA, Label, Sign1, encode_cbor, parse_cbor, pa
 from nnguard.crypto.identity import Identity, Recipient
 from nnguard.crypto.keys import PublicKey, Signer
 from nnguard.errors import LicenseError, Refusal, VerificationError, WrongKeyError
-from nnguard.files import write_bytes
+from nnguard.files import read_file, write_bytes
 from nnguard.licensing.device import DeviceBinding
 from nnguard.mappings import EMPTY, FrozenMapping
 
@@ -221,8 +221,7 @@ class License:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> License:
         """Read a license from a file; see `parse`."""
-        with Path(path).open("rb") as file:
-            data = file.read(_MAX_FILE_SIZE)
+        data = read_file(path, _MAX_FILE_SIZE)
         try:
             return cls.from_text(data.decode("utf-8", "replace"))
         except LicenseError as error:
@@ -291,11 +290,14 @@ def seconds_of(time: datetime) -> int:
     """Return seconds since 1970.
 
     Raises:
-        ValueError: The time has no time zone.
+        ValueError: The time has no time zone, or lies too far out.
     """
     if time.tzinfo is None:
         raise ValueError("a time needs a time zone")
-    return int(time.timestamp())
+    try:
+        return int(time.astimezone(timezone.utc).timestamp())
+    except OverflowError:
+        raise ValueError("a time lies too far out") from None
 
 
 def time_of(seconds: Any) -> datetime:
