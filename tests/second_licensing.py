@@ -42,7 +42,7 @@ OPTIONAL = {1: str, 2: str, 4: int, "product": str, "tier": str}
 OPTIONAL |= {"features": list, "meta": dict, "device": list}
 
 
-def unarmour(label: str, text: str) -> bytes:
+def unarmor(label: str, text: str) -> bytes:
     found = re.search(f"-----BEGIN {label}-----(.*?)-----END {label}-----", text, re.DOTALL)
     body = re.sub(r"[\s\ufeff>|]", "", found[1]) if found else ""
     try:
@@ -123,7 +123,7 @@ def authenticate(fields: list[bytes], label: bytes, trust: list[Ed25519PublicKey
 
 def read_list(text: str, kid: bytes, trust: list[Ed25519PublicKey]) -> tuple[int, list[bytes]]:
     """11.2: when, and the hashes; the list of one vendor's key."""
-    fields, claims = read_signed(unarmour("NNGUARD REVOCATION LIST", text))
+    fields, claims = read_signed(unarmor("NNGUARD REVOCATION LIST", text))
     kinds = {key: type(value) for key, value in claims.items()}
     hashes = claims.get("revoked", b"")
     if kinds != {1: str, 6: int, "revoked": bytes} or len(hashes) % 32 or not is_time(claims[6]):
@@ -196,7 +196,7 @@ def unlock(
     """
     units = split(data)
     second_reader.eligible(units)
-    fields, claims = read_license(unarmour("NNGUARD LICENSE", license_text))
+    fields, claims = read_license(unarmor("NNGUARD LICENSE", license_text))
     authenticate(fields, b"nnguard license v1", trust)
     in_grace = check_license(fields[3], claims, here, trust)
     rest = {label: value for label, value in claims.items() if label != "key"}

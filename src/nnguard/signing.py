@@ -266,7 +266,7 @@ def verify_and_strip(
         nested=tuple(_nested(extraction, digests, keys)),
         licensed_to=None if mark is None else mark.terms,
     )
-    return report, extraction.original
+    return report, extraction.original.pinned(digests)
 
 
 def read_mark(extraction: Extraction, keys: Sequence[PublicKey]) -> License | None:

@@ -258,14 +258,12 @@ def test_license_survives_an_e_mail_and_no_change(run: Run, folder: Path) -> Non
     quoted = "Dear Ada,\r\n\r\n" + text.replace("\n", "\r\n") + "\r\n-- \r\nacme\r\n"
     (folder / "ada.license").write_bytes(quoted.encode())
     assert run(*CHECK).code == 0
-    armour = re.search("-\n\n?(.*)\n-", text, re.DOTALL)
-    assert armour is not None
-    data = bytearray(base64.b64decode(armour[1]))
+    armor = re.search("-\n\n?(.*)\n-", text, re.DOTALL)
+    assert armor is not None
+    data = bytearray(base64.b64decode(armor[1]))
     for at in range(0, len(data), 7):
         data[at] ^= 4
-        (folder / "ada.license").write_text(
-            text.replace(armour[1], base64.b64encode(data).decode())
-        )
+        (folder / "ada.license").write_text(text.replace(armor[1], base64.b64encode(data).decode()))
         assert run(*CHECK).code in (7, 9), f"byte {at}"
         data[at] ^= 4
 

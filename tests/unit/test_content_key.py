@@ -129,12 +129,21 @@ def test_key_survives_a_file(tmp_path: Path) -> None:
         b"-----BEGIN NNGUARD CONTENT KEY-----\nAAAA\n-----END NNGUARD CONTENT KEY-----\n",
         b"-----BEGIN NNGUARD CONTENT KEY-----\n????\n-----END NNGUARD CONTENT KEY-----\n",
         nnguard.SigningKey.generate().pem(),
-        bytes(1 << 17),
+        bytes(1 << 16),
     ],
 )
 def test_files_that_are_no_content_key(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "content.key").write_bytes(data)
     with pytest.raises(nnguard.KeyFormatError, match="not a content key"):
+        ContentKey.load(tmp_path / "content.key")
+
+
+def test_large_file_is_refused_whole(tmp_path: Path) -> None:
+    """What begins as a key is not read as one with the rest cut off."""
+    KEY.save(tmp_path / "content.key")
+    with (tmp_path / "content.key").open("ab") as file:
+        file.write(bytes(1 << 16))
+    with pytest.raises(nnguard.LimitError, match="has more than 65536 bytes"):
         ContentKey.load(tmp_path / "content.key")
 
 

@@ -75,7 +75,7 @@ def test_license_of_the_desk_unlocks_and_is_written_down(
     assert (entry.tier, entry.recipient) == ("professional", CUSTOMER.recipient.id.hex())
     assert (entry.issued_at, entry.not_before, entry.expires_at) == (START, START, START + DAY)
     assert (entry.stream, entry.content_key_id) == (terms.stream, terms.lock)
-    assert nnguard.License.from_text(entry.armoured).encoded == license_.encoded
+    assert nnguard.License.from_text(entry.armored).encoded == license_.encoded
 
 
 def test_content_key_is_given_once(

@@ -479,7 +479,7 @@ def test_time_is_not_remembered_for_a_license_that_nobody_signed(
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\xff", b"[]", b"{}", b"null", b'{"newest": true}', b'{"newest": 1e9}', b"[" * 100_000],
+    [b"", b"\xff", b"[]", b"{}", b"null", b'{"newest": true}', b'{"newest": 1e9}', b"[" * 60_000],
 )
 def test_damaged_state_file(sale: Sale, tmp_path: Path, content: bytes) -> None:
     state = tmp_path / "newest"

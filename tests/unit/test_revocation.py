@@ -125,3 +125,9 @@ def test_more_in_the_header_of_a_list_is_refused(key: nnguard.SigningKey) -> Non
     RevocationList.parse(sign1(key, kid, claims, DOMAIN)).authenticate([key.public_key])
     with pytest.raises(nnguard.LicenseError, match="no revocation list"):
         RevocationList.parse(sign1(key, {**kid, "more": 1}, claims, DOMAIN))
+
+
+def test_time_that_there_is_not(key: nnguard.SigningKey) -> None:
+    far = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))
+    with pytest.raises(ValueError, match="too far out"):
+        nnguard.RevocationList.make([], key, issued_at=far)

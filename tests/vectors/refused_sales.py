@@ -12,7 +12,7 @@ from nnguard.stream import Stream
 from vectors.licenses import sale, sold, with_trial
 from vectors.locks import LOWER, large, locked, marked, of_four
 from vectors.refused_licenses import issued
-from vectors.selling import CONTENT_KEYS, FULL, armour, license_of
+from vectors.selling import CONTENT_KEYS, FULL, armor, license_of
 from vectors.toolbox import OTHER, PARTNER, Made, edit, place, position, sign, small, vector
 
 
@@ -53,7 +53,7 @@ def license_bound_to_others() -> Made:
 @vector("FormatError: no trial, no license", message="are left", operation="unlock")
 def license_of_no_stream() -> Made:
     """The trial lacks its last byte, the license its last line: the trial is looked at first."""
-    made = sold("\n".join(armour(issued()).splitlines()[:-1]), file="")
+    made = sold("\n".join(armor(issued()).splitlines()[:-1]), file="")
     return replace(made, data=bytes(sale()[0])[:-1])
 
 
