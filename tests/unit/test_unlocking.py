@@ -548,6 +548,10 @@ def test_license_of_nobody_is_made_out_to_nobody(
     assert (terms.issuer, terms.customer, terms.product, terms.tier) == ("", "", "", "full")
     assert (terms.features, dict(terms.metadata), terms.device) == ((), {}, None)
     assert terms.grace == timedelta(0)
+    odd = nnguard.issue_license(
+        trial, content_key, to=customer.recipient, signer=key, grace=timedelta(seconds=3)
+    )
+    assert odd.terms.grace == timedelta(seconds=3)
 
 
 @pytest.mark.parametrize(("traits", "required"), [(1, 1), (2, 2), (3, 2), (4, 3), (9, 8)])
