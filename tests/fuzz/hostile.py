@@ -17,7 +17,6 @@ import gc
 import itertools
 import json
 import multiprocessing
-import os
 import random
 import resource
 import shutil

@@ -64,8 +64,8 @@ def add_commands(commands: Any) -> None:
         "--max-size",
         type=int,
         metavar="BYTES",
-        help="refuse streams that decode to more (128 times the stream, and 128 MiB in any case; no "
-        "limit with --trust)",
+        help="refuse streams that decode to more (128 times their size, and 128 MiB in any case; "
+        "no limit with --trust)",
     )
     add_workers(parser)
     add_json(parser)
@@ -232,7 +232,7 @@ def _decompress(options: argparse.Namespace) -> None:
         stream = nnguard.Stream.open(file)
         if options.trust is not None:
             # The same bytes are verified and decoded, whatever becomes of the file meanwhile.
-            stream = nnguard.Stream.from_bytes(bytes(stream))
+            stream = stream.in_memory()
             with progress_bar(stream.size, "Verifying") as progress:
                 nnguard.verify(stream, options.trust, progress=progress)
         before = stream.size
