@@ -86,6 +86,7 @@ class Fields:
 def split(data: bytes) -> list[bytes]:
     """2.1."""
     units = []
+    most = min(max(1 << 16, len(data) // 16), 1 << 20)
     while data:
         width = 4 if data[0] >> 7 else 2
         size = int.from_bytes(data[:width], "big") & (0x7FFFFFFF if width == 4 else 0x7FFF)
@@ -93,7 +94,7 @@ def split(data: bytes) -> list[bytes]:
             raise Outcome("FormatError", "unit runs past the end")
         units.append(data[:size])
         data = data[size:]
-        if len(units) > 1 << 20:
+        if len(units) > most:
             raise Outcome("LimitError", "too many units")
     return units
 

@@ -2,8 +2,8 @@
 
     python tests/fuzz/hostile.py --files 10000          (make hostile FILES=10000)
 
-Files of at most 1 MB are made by rule (`rules.py`) and by mutation (`mutations.py`), the same ones for
-a seed. A worker process runs every command that takes such a file, and measures processor time and
+Files of at most 1 MB are made by rule (`rules.py`) and by mutation (`mutations.py`), the same ones
+for a seed. A worker process runs every command that takes such a file, and measures processor time and
 how far resident memory grows. A call of more than 2 s or 300 MB is a failure, and so is whatever is
 raised that is no `NnguardError` and no `OSError`. The worst files are run again as commands, in
 processes of their own; they and a table stay in the output folder.
@@ -37,7 +37,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / 
 
 import nnguard
 from fuzz.mutations import mutate, mutate_stream
-from fuzz.rules import LARGEST, RULES, TRUSTED, VECTORS, File, armored
+from fuzz.rules import LARGEST, RULES, TRUSTED, VECTORS, File, Rule, armored, vectors
 from nnguard.hiding import extract
 from nnguard.locking.opening import open_locks
 from vectors import selling
@@ -160,37 +160,33 @@ class Case:
 
 
 def cases(files: int, seed: str) -> Iterator[Case]:
-    """All files by rule, shuffled, as far as half of the files go, and mutations of these and others."""
+    """Files by rule, for up to half of the files, and mutations of them and of the test vectors."""
     share = None if files > 1000 else -(-files // 2 // len(RULES))
-    made = [
-        Case(f"{make.__name__}/{number}", file)
-        for make in RULES
-        for number, file in enumerate(itertools.islice(make(), share))
-        if len(file.data) <= LARGEST
-    ]
+    made = [case for make in RULES for case in _by_rule(make, share)]
     random.Random(seed).shuffle(made)
     chosen = made[: files // 2]
     yield from chosen
-    streams = [case for case in made if case.file.kind == "stream" and len(case.file.data) < 30_000]
+    small = [case for case in made if len(case.file.data) < 30_000 and case.file.kind != "folder"]
+    known = [*_by_rule(vectors, None), *small]
+    streams = [case for case in known if case.file.kind == "stream"]
     corpus = [case.file.data for case in streams]
-    others = [c for c in made if c.file.kind not in ("stream", "folder")]
-    others = [case for case in others if len(case.file.data) < 100_000]
+    others = [case for case in known if case.file.kind != "stream"]
     for number in range(files - len(chosen)):
         rng = random.Random(f"{seed}/{number}")
-        if rng.random() < 0.8:
-            case = rng.choice(streams if rng.random() < 0.97 else made)
-            data = case.file.data
-            if case.file.kind == "stream":
-                yield Case(
-                    f"mutated {case.name} ({number})", _fitting(mutate_stream(rng, data, corpus))
-                )
-                continue
-        case = rng.choice(others)
-        yield Case(f"mutated {case.name} ({number})", _mutated(rng, case.file))
+        case = rng.choice(streams if rng.random() < 0.8 else others)
+        if rng.random() < 0.03:
+            case = rng.choice(made)
+        if case.file.kind == "stream":
+            file = File("stream", mutate_stream(rng, case.file.data, corpus)[:LARGEST])
+        else:
+            file = _mutated(rng, case.file)
+        yield Case(f"mutated {case.name} ({number})", file)
 
 
-def _fitting(data: bytes) -> File:
-    return File("stream", data[:LARGEST])
+def _by_rule(make: Rule, share: int | None) -> Iterator[Case]:
+    for number, file in enumerate(itertools.islice(make(), share)):
+        if len(file.data) <= LARGEST:
+            yield Case(f"{make.__name__}/{number}", file)
 
 
 def _mutated(rng: random.Random, file: File) -> File:

@@ -218,7 +218,7 @@ def deep_frame(rng: random.Random, data: bytes, corpus: list[bytes]) -> bytes:
 def _carriers(rng: random.Random, taken: Extraction) -> tuple[int, ...]:
     known, count = taken.header.carriers, len(taken.original)
     more = tuple(rng.randrange(count + 2) for _ in range(rng.choice([1, 1, 5])))
-    return rng.choice([known + more, known[::-1], known * 2, known[:1] + (1 << 40,), more + known])
+    return rng.choice([known + more, known[::-1], known * 2, (known[0], 1 << 40), more + known])
 
 
 def deep_claims(rng: random.Random, data: bytes, corpus: list[bytes]) -> bytes:

@@ -56,6 +56,9 @@ of float32. Streams of networks have 1 to 10."""
 _DECODED = 4
 """Bytes of a weight before it gets the tensor's format."""
 
+_LEAST_COST = 1 << 10
+"""Of decoding a tensor, in weights, however few it has."""
+
 _MAX_EXTENT = 1 << 59
 """Product of the dimensions of an empty tensor but its zeros, at most: NumPy's own limit."""
 
@@ -94,9 +97,9 @@ class CodedTensor:
 
     @property
     def cost(self) -> int:
-        """Bytes that decoding goes through; more where indices have long codes."""
+        """What decoding it takes, in bytes of usual tensors."""
         raw = self.header.payload_type == PayloadType.RAW_FLOAT
-        return 0 if raw else _DECODED * self.header.cost
+        return _DECODED * max(_LEAST_COST, 0 if raw else self.header.cost)
 
 
 def decompress(
@@ -115,7 +118,8 @@ def decompress(
         workers: Threads that decode side by side; as many as there are processors, if None.
         executor: Decodes tensors instead, here or on other machines; see `compress`.
         max_size: Refuse streams that decode to more bytes than this. If not given, to more than
-            128 for each of their own, and 128 MiB; none, if `verified`.
+            128 for each of their own, and 128 MiB in any case, or that take as long to decode as if
+            they did; no limit, if `verified`.
         verified: You have checked the stream's signature. Tools of the standard that nnguard does
             not decode (codebooks, say) are then left to the nncodec package, if it is installed.
         progress: Called with a number of bytes whenever so many more were decoded.
@@ -304,13 +308,15 @@ def check_size(
     Raises:
         LimitError: It is too much.
     """
-    if max_size is None and verified:
-        return
-    size = sum(max(tensor.nbytes, tensor.cost) for tensor in tensors)
-    limit = max(ALWAYS_DECODED, DECODED_PER_BYTE * stream_size) if max_size is None else max_size
-    if size > limit:
+    limit = max_size
+    if max_size is not None:
+        size = sum(tensor.nbytes for tensor in tensors)
+    elif not verified:
+        size = sum(max(tensor.nbytes, tensor.cost) for tensor in tensors)
+        limit = max(ALWAYS_DECODED, DECODED_PER_BYTE * stream_size)
+    if limit is not None and size > limit:
         raise LimitError(
-            f"{stream_size} bytes that decode to {size}; limit {limit}",
+            f"{stream_size} bytes that decode to {size}, or take as long; limit {limit}",
             hint="max_size, or --max-size, is another limit; what verifies has none",
         )
 

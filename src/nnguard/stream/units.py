@@ -43,6 +43,10 @@ _CHUNK_SIZE = 1 << 21
 _SHORT_SIZE_LIMIT = 1 << 15
 """Units below this size, short size field included, carry the short size field."""
 
+_ALWAYS_UNITS = 1 << 16
+_BYTES_PER_UNIT = 16
+"""More units than that have so many bytes on average; the headers of tensors alone have more."""
+
 MAX_UNITS = 1 << 20
 """Units of a stream, at most; some 200 MB of index."""
 
@@ -152,12 +156,13 @@ class Stream:
         model: ModelParameters | None = None
         profile = 0
         units: list[Unit] = []
+        most = min(MAX_UNITS, max(_ALWAYS_UNITS, source.size // _BYTES_PER_UNIT))
         for offset in _in_a_row(source, units) if offsets is None else offsets:
             if not units and not _begins_a_stream(source, offset):
                 raise FormatError("not an NNCodec stream: no start unit", offset=offset)
             unit, fields_at, head = _read_unit(source, offset, len(units))
-            if len(units) == MAX_UNITS:
-                raise LimitError(f"the stream has more than {MAX_UNITS} units")
+            if len(units) == most:
+                raise LimitError(f"the stream has more than {most} units in {source.size} bytes")
             if not units:
                 profile = head[fields_at]
             elif unit.kind == UnitKind.STR:
