@@ -12,7 +12,7 @@ MINUTES ?= 60
 ITEMS ?= 10000
 MESSAGES ?= 5
 
-.PHONY: help dev demo sell test check format bench paper pretrained vectors dist wheel fuzz-coder fuzz-streams mutate clean
+.PHONY: help dev demo sell test check format bench paper pretrained vectors dist wheel fuzz-coder fuzz-streams hostile mutate clean
 
 help:
 	@echo "make demo    sign, verify and strip a trained network"
@@ -120,6 +120,10 @@ fuzz-coder:
 	$(CLANGXX) $(FUZZ_FLAGS) tests/fuzz/coder.cpp -o out/fuzz/coder
 	ASAN_OPTIONS=quarantine_size_mb=8:malloc_context_size=4 out/fuzz/coder -max_total_time=$(SECONDS) \
 		-max_len=160 -print_final_stats=1 -artifact_prefix=out/fuzz/ out/fuzz/corpus tests/fuzz/corpus
+
+FILES ?= 10000
+hostile: $(ENVIRONMENT)
+	$(HARNESS) $(BIN)/python tests/fuzz/hostile.py --files $(FILES)
 
 fuzz-streams: $(ENVIRONMENT)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris

@@ -86,7 +86,7 @@ class Fields:
 def split(data: bytes) -> list[bytes]:
     """2.1."""
     units = []
-    most = min(max(1 << 16, len(data) // 16), 1 << 20)
+    most = min(max(1 << 15, len(data) // 32), 1 << 20)
     while data:
         width = 4 if data[0] >> 7 else 2
         size = int.from_bytes(data[:width], "big") & (0x7FFFFFFF if width == 4 else 0x7FFF)

@@ -50,7 +50,7 @@ _COUNTED_PER_BYTE = 16
 """What `capacity` decodes, in weights: so many for each byte of the stream, or so many in all,
 whichever is more."""
 
-_LEAST_COST = 1 << 10
+_LEAST_COST = 1 << 11
 """Of decoding a tensor, in weights, however few it has."""
 
 _INSPECTED = 1 << 20

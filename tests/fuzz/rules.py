@@ -110,10 +110,10 @@ def coded(
     return unit(replace(of, entry_points=points), payload)
 
 
-def numbered(units: Callable[[int], bytes], most: int = 1 << 20) -> File:
-    """As many units as there is room for; each is made for its number."""
+def numbered(units: Callable[[int], bytes]) -> File:
+    """As many units as are allowed and there is room for; each is made for its number."""
     made, size = [], len(stream().data)
-    for number in range(most):
+    for number in range(32_000):
         made.append(units(number))
         size += len(made[-1])
         if size > LARGEST:
@@ -323,7 +323,7 @@ def block_rows() -> Iterator[File]:
 
 def repeated(unit: bytes) -> Iterator[File]:
     """Streams of one unit again and again: as often as is allowed, and as there is room for."""
-    yield stream(*min(65_000, (LARGEST - 100) // len(unit)) * [unit])
+    yield stream(*min(32_000, (LARGEST - 100) // len(unit)) * [unit])
     yield filled(unit)
 
 
@@ -470,7 +470,7 @@ def layers() -> Iterator[File]:
     expensive = coded(1 << 15, 257, 256)
     for more in (
         [],
-        [samples.unit(samples.TPL)] * 65_000,
+        [samples.unit(samples.TPL)] * 32_000,
         [unit(header((256,), "", 256), payload)] * 15_000,
         [expensive] * 8,
         [coded(2048, 257, 256)] * 7,

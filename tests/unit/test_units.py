@@ -299,13 +299,13 @@ def test_number_of_units_is_limited(
         nnguard.Stream.from_bytes(data)
 
 
-@pytest.mark.parametrize(("size", "most"), [(3, 1 << 16), (15, 1 << 16), (17, 1 << 17)])
-def test_units_have_sixteen_bytes_where_there_are_many(size: int, most: int) -> None:
+@pytest.mark.parametrize(("size", "most"), [(3, 1 << 15), (31, 1 << 15), (33, 1 << 16)])
+def test_units_have_32_bytes_where_there_are_many(size: int, most: int) -> None:
     units = [samples.unit(samples.AGG, bytes(size - 3))] * (most - 2)
     start = samples.start_unit() + samples.model_unit()
     assert len(nnguard.Stream.from_bytes(start + b"".join(units))) == most
-    if size < 16:
-        with pytest.raises(nnguard.LimitError, match="more than 65536 units in"):
+    if size < 32:
+        with pytest.raises(nnguard.LimitError, match="more than 32768 units in"):
             nnguard.Stream.from_bytes(start + b"".join([*units, units[0]]))
 
 

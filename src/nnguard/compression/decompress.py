@@ -56,7 +56,7 @@ of float32. Streams of networks have 1 to 10."""
 _DECODED = 4
 """Bytes of a weight before it gets the tensor's format."""
 
-_LEAST_COST = 1 << 10
+_LEAST_COST = 1 << 11
 """Of decoding a tensor, in weights, however few it has."""
 
 _MAX_EXTENT = 1 << 59

@@ -43,9 +43,9 @@ _CHUNK_SIZE = 1 << 21
 _SHORT_SIZE_LIMIT = 1 << 15
 """Units below this size, short size field included, carry the short size field."""
 
-_ALWAYS_UNITS = 1 << 16
-_BYTES_PER_UNIT = 16
-"""More units than that have so many bytes on average; the headers of tensors alone have more."""
+_ALWAYS_UNITS = 1 << 15
+_BYTES_PER_UNIT = 32
+"""More units than that have so many bytes on average; those of tensors with names have more."""
 
 MAX_UNITS = 1 << 20
 """Units of a stream, at most; some 200 MB of index."""
