@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn.parameter import is_lazy
 
 from nnguard.compression.compress import compress
 from nnguard.compression.decompress import MAX_WEIGHTS
@@ -123,7 +124,7 @@ def load_into(
     After an error the module is as it was.
     """
     state = load(path, trust, **options)
-    own = [value for value in module.state_dict().values() if isinstance(value, torch.Tensor)]
+    own = [value for value in module.state_dict().values() if _has_values(value)]
     copies = [value.detach().to("cpu", copy=True) for value in own]
     try:
         module.load_state_dict(state, strict=strict)
@@ -250,6 +251,11 @@ def evaluator(
         return score(module)
 
     return evaluate
+
+
+def _has_values(value: Any) -> bool:
+    """Tell whether this is a tensor that can be copied: no extra state, nothing uninitialized."""
+    return isinstance(value, torch.Tensor) and not (is_lazy(value) or value.is_meta)
 
 
 def _verified(path: str | os.PathLike[str], trust: Trust, *, original: bool) -> list[Stream]:

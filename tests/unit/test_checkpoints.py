@@ -308,6 +308,13 @@ def members(tmp_path: Path, state: dict[str, Any]) -> list[tuple[str, bytes]]:
         return [(name, archive.read(name)) for name in archive.namelist()]
 
 
+def test_protocols_that_pytorch_does_not_load_safely(tmp_path: Path, state: dict[str, Any]) -> None:
+    torch.save(state, tmp_path / "model.pt", pickle_protocol=4)
+    with pytest.raises(nnguard.ModelError, match="has protocol 4") as caught:
+        nnguard.compress(tmp_path / "model.pt")
+    assert "pickle_protocol" in caught.value.hint
+
+
 def test_archive_that_other_tools_stored(
     tmp_path: Path, members: list[tuple[str, bytes]], state: dict[str, Any]
 ) -> None:

@@ -18,6 +18,8 @@ __all__ = ["Dense", "Mapping", "OddTensor", "Pickle", "Storage"]
 _MAX_STEPS = 1 << 22
 """Opcodes of a pickle, at most: some 90,000 tensors. What one makes takes 100 bytes or less."""
 
+_PROTOCOL = 2
+
 _FIXED = {
     0x80: struct.Struct("<B"),  # PROTO
     ord("J"): struct.Struct("<i"),
@@ -269,7 +271,11 @@ class Pickle:
         stack = self._stack
         match chr(opcode):
             case "\x80":  # PROTO
-                pass
+                if argument != _PROTOCOL:
+                    raise ModelError(
+                        f"its pickle has protocol {argument}, for which torch.load has no safe way",
+                        hint="save it again without pickle_protocol",
+                    )
             case "q" | "r":  # BINPUT
                 self._memo[argument] = stack[-1]
             case "h" | "j":  # BINGET

@@ -30,12 +30,15 @@ def from_torch(name: Any, tensor: Any) -> Tensor:
         what = str(tensor.dtype if form is None else tensor.layout).removeprefix("torch.")
         what = "nested" if tensor.is_nested else what
         raise ModelError(f"tensor {shown(name)} is {what}, which nnguard does not code")
-    if tensor.is_meta:
-        raise ModelError(f"tensor {shown(name)} has no values: it is on the device meta")
-    shape = tuple(tensor.shape)
-    check_tensor(name, shape)
-    flat = tensor.detach().cpu().resolve_neg().contiguous().reshape(-1)
-    values = (flat.view(torch.int16) if form.name == "bfloat16" else flat).numpy()
+    try:
+        shape = tuple(tensor.shape)
+        check_tensor(name, shape)
+        if tensor.is_meta or (tensor.numel() and not tensor.untyped_storage().nbytes()):
+            raise ModelError(f"tensor {shown(name)} has no values")
+        flat = tensor.detach().cpu().resolve_neg().contiguous().reshape(-1)
+        values = (flat.view(torch.int16) if form.name == "bfloat16" else flat).numpy()
+    except (RuntimeError, NotImplementedError):  # in a transformation, not initialized, masked
+        raise ModelError(f"tensor {shown(name)} has no values of its own") from None
     kind = TensorType(form, scalar=not shape)
     return Tensor(name, kind, shape, InMemory(values.view(form.dtype)))
 

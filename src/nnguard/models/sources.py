@@ -58,7 +58,7 @@ def _open(model: ModelLike) -> list[Tensor]:
         model = model.state_dict()
     if not isinstance(model, Mapping):
         raise TypeError(f"a model is a mapping, a module or a path, not {type(model).__name__}")
-    if any(type(value).__module__.partition(".")[0] == "torch" for value in model.values()):
+    if any(hasattr(value, "detach") for value in model.values()):
         from nnguard.models.pytorch import from_torch
 
         return [
