@@ -12,7 +12,7 @@ MINUTES ?= 60
 ITEMS ?= 10000
 MESSAGES ?= 5
 
-.PHONY: help dev demo sell test check format bench paper pretrained vectors dist wheel fuzz-coder fuzz-streams clean
+.PHONY: help dev demo sell test check format bench paper pretrained vectors dist wheel fuzz-coder fuzz-streams mutate clean
 
 help:
 	@echo "make demo    sign, verify and strip a trained network"
@@ -30,6 +30,7 @@ help:
 	@echo "make wheel   build the wheel for this machine, and test it in an empty environment"
 	@echo "make fuzz-coder SECONDS=60   fuzz the entropy coder under sanitizers (clang)"
 	@echo "make fuzz-streams SECONDS=60   fuzz units, headers and what reads them (atheris)"
+	@echo "make mutate  change what verifies and unlocks, a little at a time: do tests notice?"
 
 dev: $(ENVIRONMENT)
 
@@ -121,6 +122,9 @@ fuzz-streams: $(ENVIRONMENT)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
 	$(BIN)/python tests/fuzz/streams.py out/fuzz/streams -max_total_time=$(SECONDS) -max_len=4096 \
 		-artifact_prefix=out/fuzz/
+
+mutate: $(ENVIRONMENT)
+	$(BIN)/python tests/mutation/mutate.py
 
 clean:
 	rm -rf .venv build dist out

@@ -55,7 +55,7 @@ def entry_of(number: int, **changes: Any) -> Entry:
         "issued_at": NOW,
         "not_before": NOW,
         "expires_at": NOW + 24 * HOUR,
-        "armoured": "-----BEGIN NNGUARD LICENSE-----\nabc=\n-----END NNGUARD LICENSE-----\n",
+        "armored": "-----BEGIN NNGUARD LICENSE-----\nabc=\n-----END NNGUARD LICENSE-----\n",
     }
     return Entry(**values | changes)
 
@@ -73,7 +73,7 @@ class LedgerBehaviour:
 
     def test_whatever_is_added_comes_back(self, url: str) -> None:
         numbers = itertools.count(1)
-        parts = dict.fromkeys(("product", "customer", "tier", "armoured", "reason"), TEXTS)
+        parts = dict.fromkeys(("product", "customer", "tier", "armored", "reason"), TEXTS)
         parts |= dict.fromkeys(("recipient", "stream", "content_key_id"), HEX)
         parts |= dict.fromkeys(("issued_at", "not_before"), TIMES)
         parts |= dict.fromkeys(("expires_at", "revoked_at"), st.none() | TIMES)
@@ -92,7 +92,7 @@ class LedgerBehaviour:
             check()
 
     def test_a_large_license_comes_back(self, url: str) -> None:
-        entry = entry_of(1, armoured="0123456789abcde\n" * 300_000)
+        entry = entry_of(1, armored="0123456789abcde\n" * 300_000)
         with Ledger(url) as ledger:
             ledger.add(entry)
             assert ledger.get(entry.license_id) == entry
@@ -384,7 +384,7 @@ def die_adding(url: str) -> None:
     """Be killed with a license of 5 MB on its way to the disk, a moment before it is committed."""
     with Ledger(url) as ledger:
         die_at_next_commit()
-        ledger.add(entry_of(9, armoured="0123456789abcde\n" * 300_000))
+        ledger.add(entry_of(9, armored="0123456789abcde\n" * 300_000))
 
 
 def die_opening(url: str) -> None:

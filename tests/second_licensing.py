@@ -42,7 +42,7 @@ OPTIONAL = {1: str, 2: str, 4: int, "product": str, "tier": str}
 OPTIONAL |= {"features": list, "meta": dict, "device": list}
 
 
-def unarmour(label: str, text: str) -> bytes:
+def unarmor(label: str, text: str) -> bytes:
     found = re.search(f"-----BEGIN {label}-----(.*?)-----END {label}-----", text, re.DOTALL)
     body = re.sub(r"[\s\ufeff>|]", "", found[1]) if found else ""
     try:
@@ -121,16 +121,17 @@ def authenticate(fields: list[bytes], label: bytes, trust: list[Ed25519PublicKey
         raise Refused("malformed") from None
 
 
-def read_list(text: str, trust: list[Ed25519PublicKey]) -> tuple[int, list[bytes]]:
-    """11.2: when, and the hashes."""
-    fields, claims = read_signed(unarmour("NNGUARD REVOCATION LIST", text))
+def read_list(text: str, kid: bytes, trust: list[Ed25519PublicKey]) -> tuple[int, list[bytes]]:
+    """11.2: when, and the hashes; the list of one vendor's key."""
+    fields, claims = read_signed(unarmor("NNGUARD REVOCATION LIST", text))
     kinds = {key: type(value) for key, value in claims.items()}
     hashes = claims.get("revoked", b"")
     if kinds != {1: str, 6: int, "revoked": bytes} or len(hashes) % 32 or not is_time(claims[6]):
         raise Refused("malformed")
     if not ascends(chunks(hashes, 32)):
         raise Refused("malformed")
-    authenticate(fields, b"nnguard revocation list v1", trust)
+    own = [key for key in trust if key_id(key) == kid]
+    authenticate(fields, b"nnguard revocation list v1", own)
     return claims[6], chunks(hashes, 32)
 
 
@@ -149,9 +150,11 @@ class Deployment:
     tier: str | None = None
 
 
-def check_license(claims: dict[Any, Any], here: Deployment, trust: list[Ed25519PublicKey]) -> bool:
+def check_license(
+    kid: bytes, claims: dict[Any, Any], here: Deployment, trust: list[Ed25519PublicKey]
+) -> bool:
     """Steps 2 to 7, from the list on; whether it is in grace."""
-    listed = None if here.revocations is None else read_list(here.revocations, trust)
+    listed = None if here.revocations is None else read_list(here.revocations, kid, trust)
     newest = max(claims[6], *(() if listed is None else (listed[0],)), here.seen or claims[6])
     if here.now < newest - 300:
         raise Refused("clock-set-back")
@@ -193,9 +196,9 @@ def unlock(
     """
     units = split(data)
     second_reader.eligible(units)
-    fields, claims = read_license(unarmour("NNGUARD LICENSE", license_text))
+    fields, claims = read_license(unarmor("NNGUARD LICENSE", license_text))
     authenticate(fields, b"nnguard license v1", trust)
-    in_grace = check_license(claims, here, trust)
+    in_grace = check_license(fields[3], claims, here, trust)
     rest = {label: value for label, value in claims.items() if label != "key"}
     info = b"nnguard license content key v1\0" + cbor2.dumps(rest, canonical=True)
     content_key = customer.unwrap(claims["key"], info) if claims["to"] == customer.id else None
@@ -262,6 +265,10 @@ def verify(
     except Refused:
         raise Outcome("VerificationError", "the mark was changed") from None
     header, below = second_reader.verify(b"".join(taken.original), trust)
+    if fields[3] != header[4]:
+        raise Outcome("VerificationError", "the mark is another vendor's")
     if claims["opens"] != model_digest(taken.original):
         raise Outcome("VerificationError", "the mark is that of another stream")
+    if second_reader.plan(taken.original, 4, len(taken.record)) != taken.header:
+        raise Outcome("VerificationError", "the mark lies elsewhere")
     return header, below, claims

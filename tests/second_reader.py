@@ -329,6 +329,93 @@ def find_header(tensors: dict[int, Carrier]) -> tuple[bytes, list[int]]:
     raise Outcome("NoRecordError", "no header")
 
 
+def plan(units: list[bytes], kind: int, size: int) -> bytes | None:
+    """5.2: the header of a record of so many bytes, if there is one."""
+    tensors = eligible(units)
+    layer, last = 1, None
+    with contextlib.suppress(Outcome):
+        below, carriers = find_header(tensors)
+        layer, last = below[5] + 1, carriers[0]
+    if layer > 255:
+        return None
+    weights = 0
+    for rank, primary in enumerate(list(tensors)[:8]):
+        weights += tensors[primary].size
+        if rank and weights > 1 << 20:
+            break
+        for largest in (False, True) if places(tensors[primary]) is not None else ():
+            try:
+                return complete(tensors, primary, bytes([kind, layer]), size, largest=largest)
+            except NoPlan as failure:
+                if failure.final:
+                    return None
+        if primary == last:
+            break
+    return None
+
+
+class NoPlan(Exception):  # noqa: N818
+    """5.2: this way fails, or, where it is final, there is no plan."""
+
+    def __init__(self, *, final: bool) -> None:
+        self.final = final
+
+
+def complete(
+    tensors: dict[int, Carrier], primary: int, what: bytes, size: int, *, largest: bool
+) -> bytes:
+    """5.2, steps 1 to 5."""
+    listed = {primary: places(tensors[primary]) or 0}
+    left = sorted((t.size, at) for at, t in tensors.items() if at != primary)
+    further = 0
+    while True:
+        header = make_header(what, size, list(listed))
+        if 8 * len(header) > listed[primary]:
+            raise NoPlan(final=False)
+        bits = 8 * (len(header) + size + 4)
+        missing = bits - sum(listed.values())
+        if missing <= 0:
+            return header
+        if not left:
+            raise NoPlan(final=True)
+        enough = [rank for rank, (weights, _) in enumerate(left) if weights >= missing]
+        chosen = enough[0] if enough and not largest else len(left)
+        if chosen == len(left) or (chosen and left[chosen][0] > missing * 5 / 4):
+            chosen -= 1
+        weights, at = left.pop(chosen)
+        further += weights
+        if further > max(1 << 20, 64 * bits) or further + tensors[primary].size > 1 << 28:
+            raise NoPlan(final=True)
+        if room := places(tensors[at]):
+            listed[at] = room
+
+
+def places(carrier: Carrier) -> int | None:
+    """4: bits that a tensor holds; None where the decoder refuses it."""
+    try:
+        indices = carrier.decode().astype(np.int64)
+    except Outcome:
+        return None
+    lowest = carrier.qp - (1 << carrier.density) >= -(1 << 5 + carrier.density)
+    small = abs(indices).max() <= (1 << 29) - 4
+    return int((indices != 0).sum()) if lowest and small else 0
+
+
+def make_header(what: bytes, size: int, positions: list[int]) -> bytes:
+    """5: kind and layer, the record's size, the carriers."""
+    encoded = b""
+    for position in positions:
+        while position > 127:
+            encoded += bytes([position & 127 | 128])
+            position >>= 7
+        encoded += bytes([position])
+    if 17 + len(encoded) > 65535:
+        raise NoPlan(final=True)
+    header = b"\x9eNQ\x04" + what + (17 + len(encoded)).to_bytes(2, "big")
+    header += size.to_bytes(4, "big") + b"\x01" + encoded
+    return header + zlib.crc32(header).to_bytes(4, "big")
+
+
 def take_out(units: list[bytes]) -> Taken:
     """7, steps 1 to 5; the units are those of `split`."""
     tensors = eligible(units)

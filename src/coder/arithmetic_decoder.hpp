@@ -33,155 +33,66 @@ class Source {
   virtual Bytes next() = 0;  // empty at the end
 };
 
-class ArithmeticDecoder {
+// A payload from its beginning to its end, as it moves into a window.
+//
+// The bits of a window end in a one, with nothing but zeros below. `kPoint` says where in it the
+// value of nine bits stands; one more bit is left above for doubling.
+class Payload {
  public:
-  ArithmeticDecoder() = default;
+  static constexpr int kPoint = 54;
 
   // `size` is that of the whole payload; without a source `first` is all of it.
-  ArithmeticDecoder(Bytes first, size_t size, Source* source)
+  Payload(Bytes first, size_t size, Source* source)
       : begin_(first.data), next_(first.data), end_(first.data + first.size), size_(size),
-        source_(source) {
-    refill();
-    if (value() >= 256 + range_) throw DamagedPayload("first bits that no encoder writes", 0);
+        source_(source) {}
+
+  // A window at the first bit.
+  uint64_t open() { return fill_bytewise(uint64_t{1} << (kPoint + 8)); }
+
+  // A window at some bit, of which the value is known; for a payload in memory as a whole.
+  uint64_t open_at(uint64_t position, uint32_t value) {
+    if (position > 8 * size_ || position + 9 > 8 * size_ || value > 255)
+      throw DamagedPayload("entry point beyond the payload", size_);
+    const int used = static_cast<int>((position + 9) % 8);
+    next_ = begin_ + (position + 9) / 8;
+    const uint64_t rest = used ? 2 * (*next_++ & (0xFFu >> used)) + 1 : 256;
+    return static_cast<uint64_t>(value) << kPoint | rest << (kPoint - 9 + used);
   }
 
-  [[gnu::always_inline]] uint32_t bin(Context& context) {
-    const uint32_t symbol = symbol_of(context);
-    context.update(symbol);
-    return symbol;
+  // Fills a window whose low half is empty.
+  [[gnu::always_inline]] uint64_t fill(uint64_t window) {
+    if (end_ - next_ < 4) return fill_bytewise(window);
+    const uint64_t word = static_cast<uint64_t>(next_[0]) << 24 |
+                          static_cast<uint64_t>(next_[1]) << 16 |
+                          static_cast<uint64_t>(next_[2]) << 8 | next_[3];
+    next_ += 4;
+    const int mark = __builtin_ctzll(window);
+    return (window ^ uint64_t{1} << mark) | (2 * word + 1) << (mark - 32);
   }
 
-  // The same without a branch, for a bin that nothing could predict.
-  [[gnu::always_inline]] uint32_t coin(Context& context) {
-    const Range& range = kTables.range.entry[context.row() + range_];
-    const uint32_t less = range.less, more = 256 + range_ - less;
-    const uint64_t bound = static_cast<uint64_t>(more) << kPoint;
-    const uint32_t one_bit = 1 ^ more >> 8;
-    const uint64_t below = window_ - bound, is_more = 0 - (below >> 63);
-    const uint32_t mask = static_cast<uint32_t>(is_more);
-    const uint32_t symbol = context.more_probable() ^ 1 ^ (mask & 1);
-    window_ = below + (bound & is_more);
-    range_ = range.after_less ^ ((range.after_less ^ range.after_more) & mask);
-    advance(static_cast<int>(range.shift ^ ((range.shift ^ one_bit) & mask)));
-    context.update(symbol);
-    return symbol;
+  // Where in the payload a window begins, in bits.
+  uint64_t position_of(uint64_t window) const {
+    const uint64_t taken = 8 * (before_ + static_cast<uint64_t>(next_ - begin_));
+    return taken + static_cast<uint64_t>(__builtin_ctzll(window)) - (kPoint + 8);
   }
 
-  // The same for who goes two ways by the bin: then the context does not wait for its value.
-  [[gnu::always_inline]] bool flag(Context& context) {
-    if (symbol_of(context)) {
-      context.update(1);
-      return true;
-    }
-    context.update(0);
-    return false;
-  }
-
-  uint32_t bypass() {
-    advance(1);
-    const uint64_t bound = static_cast<uint64_t>(256 + range_) << kPoint;
-    const uint64_t below = window_ - bound;  // without a branch, which nothing could predict
-    const uint64_t zero = 0 - (below >> 63);
-    window_ = below + (bound & zero);
-    return static_cast<uint32_t>(1 + zero);
-  }
-
-  // Several bypass bins, the most significant first; at most 32.
-  uint32_t bypass(int count) {
-    uint32_t bins = 0;
-    while (count-- > 0) bins = bins << 1 | bypass();
-    return bins;
-  }
-
-  // Decodes the terminating bin and checks that the payload ends as an encoder ends it.
-  void finish() {
-    if (window_ < static_cast<uint64_t>(254 + range_) << kPoint)
-      throw DamagedPayload("no end where the last integer ends", position() / 8);
-    const uint64_t stop = position() + 8;
+  // Checks that an encoder that stopped at this bit wrote what follows.
+  void check_end(uint64_t stop) const {
     if (stop / 8 + 1 != size_) throw DamagedPayload("bytes behind the end", stop / 8 + 1);
     if (static_cast<uint8_t>(end_[-1] << stop % 8) != 0x80)
       throw DamagedPayload("wrong stop bits", stop / 8);
   }
 
-  // Bits that the window has moved by: where it begins in the payload.
-  uint64_t position() const {
-    return 8 * (before_ + static_cast<uint64_t>(next_ - begin_)) - available_ - 9;
-  }
-
-  // The window, less the low end of the interval: 8 bits where the range is 256.
-  uint32_t value() const { return static_cast<uint32_t>(window_ >> kPoint); }
-
-  // Begins a row of blocks where the window is; see SPEC 2.4.6.
-  void narrow() {
-    range_ = 0;
-    if (value() >= 256) throw DamagedPayload("a row of blocks begins out of range", position() / 8);
-  }
-
-  // Begins a row of blocks at an entry point; the payload is in memory as a whole.
-  void enter(uint64_t position, uint32_t value) {
-    if (position > 8 * size_ || position + 9 > 8 * size_ || value > 255)
-      throw DamagedPayload("entry point beyond the payload", size_);
-    next_ = begin_ + (position + 9) / 8;
-    available_ = 0;
-    window_ = static_cast<uint64_t>(value) << kPoint;
-    range_ = 0;
-    const int used = static_cast<int>((position + 9) % 8);
-    if (used) {
-      available_ = 8 - used;
-      window_ |= static_cast<uint64_t>(*next_++ & (0xFF >> used)) << (kPoint - available_);
-    }
-  }
-
  private:
-  [[gnu::always_inline]] uint32_t symbol_of(const Context& context) {
-    const Range& range = kTables.range.entry[context.row() + range_];
-    const uint32_t less = range.less, more = 256 + range_ - less;
-    const uint64_t bound = static_cast<uint64_t>(more) << kPoint;
-    uint32_t symbol = context.more_probable();
-    if (window_ < bound) {
-      range_ = range.after_more;
-      advance(1 ^ static_cast<int>(more >> 8));
-    } else {
-      window_ -= bound;
-      symbol ^= 1;
-      range_ = range.after_less;
-      advance(range.shift);
-    }
-    return symbol;
-  }
-
-  // The window's nine bits stand from here upwards, one more bit is left for doubling.
-  static constexpr int kPoint = 54;
-
-  void advance(int shift) {
-    window_ <<= shift;
-    available_ -= shift;
-    if (available_ < 0) refill();
-  }
-
-  void refill() {
-    if (end_ - next_ >= 4) {
-      const uint32_t word = static_cast<uint32_t>(next_[0]) << 24 |
-                            static_cast<uint32_t>(next_[1]) << 16 |
-                            static_cast<uint32_t>(next_[2]) << 8 | next_[3];
-      window_ |= static_cast<uint64_t>(word) << (kPoint - 32 - available_);
-      next_ += 4;
-      available_ += 32;
-    } else {
-      *this = refilled_bytewise(*this);
-    }
-  }
-
-  // By value, so that the address of a decoder never leaves a loop and it stays in registers.
-  [[gnu::noinline, gnu::cold]] static ArithmeticDecoder refilled_bytewise(ArithmeticDecoder self) {
+  [[gnu::noinline, gnu::cold]] uint64_t fill_bytewise(uint64_t window) {
+    int mark = __builtin_ctzll(window);
+    window ^= uint64_t{1} << mark;
     do {
-      while (self.next_ < self.end_ && self.available_ < 24) {
-        self.window_ |= static_cast<uint64_t>(*self.next_++) << (kPoint - 8 - self.available_);
-        self.available_ += 8;
-      }
-    } while (self.next_ == self.end_ && self.take_next_part());
-    if (self.available_ < 0) throw DamagedPayload("the payload ends too early", self.size_);
-    return self;
+      for (; next_ < end_ && mark >= 32; mark -= 8)
+        window |= static_cast<uint64_t>(*next_++) << (mark - 7);
+    } while (next_ == end_ && take_next_part());
+    if (mark >= kPoint) throw DamagedPayload("the payload ends too early", size_);
+    return window | uint64_t{1} << mark;
   }
 
   bool take_next_part() {
@@ -197,12 +108,117 @@ class ArithmeticDecoder {
     return true;
   }
 
-  const uint8_t *begin_ = nullptr, *next_ = nullptr, *end_ = nullptr;
-  uint64_t window_ = 0;
-  uint32_t range_ = 510 - 256;  // less 256, which it never is below
-  int available_ = -9;  // bits of the payload below the window
-  uint64_t size_ = 0, before_ = 0;  // bytes of the payload, and of the parts before this one
-  Source* source_ = nullptr;
+  const uint8_t *begin_, *next_, *end_;
+  uint64_t size_, before_ = 0;  // bytes of the payload, and of the parts before this one
+  Source* source_;
+};
+
+// Three words and no more, so that a copy can stay in registers.
+class ArithmeticDecoder {
+ public:
+  // The payload has to outlive the decoder.
+  explicit ArithmeticDecoder(Payload& payload) : payload_(&payload), window_(payload.open()) {
+    if (value() >= 256 + range_) throw DamagedPayload("first bits that no encoder writes", 0);
+  }
+
+  // At an entry point, where a row of blocks begins.
+  ArithmeticDecoder(Payload& payload, uint64_t position, uint32_t value)
+      : payload_(&payload), window_(payload.open_at(position, value)), range_(0) {}
+
+  // The same decoder over a copy of its payload.
+  ArithmeticDecoder(Payload& payload, const ArithmeticDecoder& other)
+      : payload_(&payload), window_(other.window_), range_(other.range_) {}
+
+  [[gnu::always_inline]] uint32_t bin(Context& context) {
+    const uint32_t symbol = symbol_of(context);
+    context.update(symbol);
+    return symbol;
+  }
+
+  // The same without a branch, for a bin that nothing could predict.
+  [[gnu::always_inline]] uint32_t coin(Context& context) {
+    const Split split = context.split(range_);
+    const uint64_t bound = static_cast<uint64_t>(split.more()) << Payload::kPoint;
+    const uint64_t below = window_ - bound, is_more = 0 - (below >> 63);
+    const uint32_t mask = static_cast<uint32_t>(is_more);
+    const uint32_t symbol = context.more_probable() ^ 1 ^ (mask & 1);
+    window_ = below + (bound & is_more);
+    range_ = split.after_less() ^ ((split.after_less() ^ split.after_more()) & mask);
+    const uint32_t shift = split.shift_after_less();
+    move(shift ^ ((shift ^ split.shift_after_more()) & mask));
+    context.update(symbol);
+    return symbol;
+  }
+
+  // The same for who goes two ways by the bin: then the context does not wait for its value.
+  [[gnu::always_inline]] bool flag(Context& context) {
+    if (symbol_of(context)) {
+      context.update(1);
+      return true;
+    }
+    context.update(0);
+    return false;
+  }
+
+  uint32_t bypass() {
+    move(1);
+    const uint64_t bound = (256 + range_) << Payload::kPoint;
+    const uint64_t below = window_ - bound;  // without a branch, which nothing could predict
+    const uint64_t zero = 0 - (below >> 63);
+    window_ = below + (bound & zero);
+    return static_cast<uint32_t>(1 + zero);
+  }
+
+  // Several bypass bins, the most significant first; at most 32.
+  uint32_t bypass(int count) {
+    uint32_t bins = 0;
+    while (count-- > 0) bins = bins << 1 | bypass();
+    return bins;
+  }
+
+  // Decodes the terminating bin and checks that the payload ends as an encoder ends it.
+  void finish() const {
+    if (window_ < (254 + range_) << Payload::kPoint)
+      throw DamagedPayload("no end where the last integer ends", position() / 8);
+    payload_->check_end(position() + 8);
+  }
+
+  // Where the value begins in the payload, in bits.
+  uint64_t position() const { return payload_->position_of(window_); }
+
+  // Nine bits of the payload, less the low end of the interval: 8 bits where the range is 256.
+  uint32_t value() const { return static_cast<uint32_t>(window_ >> Payload::kPoint); }
+
+  // Begins a row of blocks where the decoder is; see SPEC 2.4.6.
+  void narrow() {
+    range_ = 0;
+    if (value() >= 256) throw DamagedPayload("a row of blocks begins out of range", position() / 8);
+  }
+
+ private:
+  [[gnu::always_inline]] uint32_t symbol_of(const Context& context) {
+    const Split split = context.split(range_);
+    const uint64_t bound = static_cast<uint64_t>(split.more()) << Payload::kPoint;
+    const uint32_t symbol = context.more_probable();
+    if (window_ < bound) {
+      range_ = split.after_more();
+      move(split.shift_after_more());
+      return symbol;
+    }
+    window_ -= bound;
+    range_ = split.after_less();
+    move(split.shift_after_less());
+    return symbol ^ 1;
+  }
+
+  [[gnu::always_inline]] void move(uint32_t shift) {
+    window_ <<= shift;
+    if (!static_cast<uint32_t>(window_)) window_ = payload_->fill(window_);
+  }
+
+  Payload* payload_;
+  uint64_t window_;
+  uint64_t range_ = 510 - 256;  // less 256, which it never is below
 };
 
 }  // namespace nnguard

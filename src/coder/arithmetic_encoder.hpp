@@ -16,34 +16,29 @@ namespace nnguard {
 class ArithmeticEncoder {
  public:
   [[gnu::always_inline]] void bin(Context& context, uint32_t symbol) {
-    const Range& range = kTables.range.entry[context.row() + range_];
-    const uint32_t more = 256 + range_ - range.less;
-    int shift;
+    const Split split = context.split(range_);
+    uint32_t shift;
     if (symbol == context.more_probable()) {
-      shift = 1 ^ static_cast<int>(more >> 8);
-      range_ = range.after_more;
+      shift = split.shift_after_more();
+      range_ = split.after_more();
     } else {
-      shift = range.shift;
-      low_ += more;
-      range_ = range.after_less;
+      shift = split.shift_after_less();
+      low_ += split.more();
+      range_ = split.after_less();
     }
     context.update(symbol);
-    low_ <<= shift;
-    pending_ += shift;
-    if (pending_ >= kFlush) flush();
+    move(shift);
   }
 
   // The same without a branch, for a bin that nothing could predict.
   [[gnu::always_inline]] void coin(Context& context, uint32_t symbol) {
-    const Range& range = kTables.range.entry[context.row() + range_];
-    const uint32_t more = 256 + range_ - range.less, one_bit = 1 ^ more >> 8;
+    const Split split = context.split(range_);
     const uint32_t is_less = 0 - (symbol ^ context.more_probable());
-    const uint32_t shift = one_bit ^ ((one_bit ^ range.shift) & is_less);
-    range_ = range.after_more ^ ((range.after_more ^ range.after_less) & is_less);
+    low_ += split.more() & is_less;
+    range_ = split.after_more() ^ ((split.after_more() ^ split.after_less()) & is_less);
     context.update(symbol);
-    low_ = (low_ + (more & is_less)) << shift;
-    pending_ += static_cast<int>(shift);
-    if (pending_ >= kFlush) flush();
+    const uint32_t shift = split.shift_after_more();
+    move(shift ^ ((shift ^ split.shift_after_less()) & is_less));
   }
 
   // Several bypass bins, the most significant first; at most 32.
@@ -80,6 +75,12 @@ class ArithmeticEncoder {
 
  private:
   static constexpr int kFlush = 32;
+
+  [[gnu::always_inline]] void move(uint32_t shift) {
+    low_ <<= shift;
+    pending_ += static_cast<int>(shift);
+    if (pending_ >= kFlush) flush();
+  }
 
   void flush() { write(pending_ / 8, 9 + pending_ % 8); }
 

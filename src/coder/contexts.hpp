@@ -102,10 +102,10 @@ constexpr uint32_t biased_sum(uint32_t fast, uint32_t slow) {
   return (slow + 16 * fast) % kSumSpan;
 }
 
-// What both estimates say together: the more probable symbol, and the row of the less probable
-// one's range, times 256.
+// What both estimates say together: the more probable symbol, and where the splits of the less
+// probable one's range stand.
 struct Guess {
-  uint16_t row, symbol;
+  uint16_t splits, symbol;
 };
 
 // By `slow + 16 * fast` in steps of 256, again and again so that nobody has to take the remainder.
@@ -117,31 +117,43 @@ struct Guesses {
     int at = 0;
     for (Guess& guess : entry) {
       const int step = at++ % kSteps - kSteps / 2, size = step < 0 ? -step : step;
-      guess.row = static_cast<uint16_t>((size < kRows ? size : kRows - 1) << 8);
+      guess.splits = static_cast<uint16_t>((size < kRows ? size : kRows - 1) << 8);
       guess.symbol = step >= 0;
     }
   }
 };
 
-// What a bin does, by row and range: what the less probable symbol takes of the range, and the low
-// byte of the range that follows either, renormalized; the less probable one's by so many bits.
-struct Range {
-  uint8_t less, after_less, after_more, shift;
+// How a bin splits a range, and what follows either symbol, renormalized: the range's low byte, and
+// the bits to move by. In one word, as every bin waits for it to load.
+class Split {
+ public:
+  constexpr Split() = default;
+  constexpr Split(uint32_t row, uint32_t range) {
+    const uint32_t less = lps_range(row, range), more = range - less;
+    uint32_t shift = 0;
+    while (less << shift < 256) ++shift;
+    const uint32_t after_more = more < 256 ? 2 * more : more;
+    word_ = more << 23 | shift << 16 | (less << shift & 255) << 8 | (after_more & 255);
+  }
+
+  // Range of the more probable symbol, which may be below 256.
+  constexpr uint32_t more() const { return word_ >> 23; }
+  constexpr uint32_t shift_after_more() const { return word_ >> 31 ^ 1; }
+  constexpr uint32_t shift_after_less() const { return word_ >> 16 & 7; }
+  constexpr uint32_t after_more() const { return word_ & 255; }
+  constexpr uint32_t after_less() const { return word_ >> 8 & 255; }
+
+ private:
+  uint32_t word_ = 0;
 };
 
-struct Ranges {
-  Range entry[kRows * 256]{};
+// By row, and the low byte of the range.
+struct Splits {
+  Split entry[kRows * 256]{};
 
-  constexpr Ranges() {
+  constexpr Splits() {
     for (uint32_t row = 0; row < kRows; ++row)
-      for (uint32_t low = 0; low < 256; ++low) {
-        const uint32_t less = lps_range(row, 256 + low), more = 256 + low - less;
-        uint32_t shift = 0;
-        while (less << shift < 256) ++shift;
-        entry[row << 8 | low] = {static_cast<uint8_t>(less), static_cast<uint8_t>(less << shift),
-                                 static_cast<uint8_t>(more < 256 ? 2 * more : more),
-                                 static_cast<uint8_t>(shift)};
-      }
+      for (uint32_t low = 0; low < 256; ++low) entry[row << 8 | low] = Split(row, 256 + low);
   }
 };
 
@@ -149,7 +161,7 @@ struct Ranges {
 struct Tables {
   NextStates next;
   Guesses guess;
-  Ranges range;
+  Splits split;
 };
 
 inline constexpr Tables kTables;
@@ -162,9 +174,9 @@ class Context {
     estimate();
   }
 
-  // Row of the less probable symbol's range, times 256.
-  uint32_t row() const { return guess_.row; }
-  uint32_t more_probable() const { return guess_.symbol; }
+  // How the next bin splits a range that is so much larger than 256.
+  Split split(uint64_t range) const { return splits_[range]; }
+  uint32_t more_probable() const { return more_probable_; }
 
   void update(uint32_t bin) {
     fast_ = (kTables.next.fast + bin)[fast_];
@@ -173,10 +185,15 @@ class Context {
   }
 
  private:
-  void estimate() { guess_ = kTables.guess.entry[(slow_ + 16u * fast_) >> 8]; }
+  void estimate() {
+    const Guess guess = kTables.guess.entry[(slow_ + 16u * fast_) >> 8];
+    splits_ = kTables.split.entry + guess.splits;
+    more_probable_ = guess.symbol;
+  }
 
+  const Split* splits_;  // found here, so that the range alone is what a bin waits for
   uint16_t fast_, slow_;
-  Guess guess_;
+  uint32_t more_probable_;
 };
 
 // Trellis-coded quantization knows eight states; other tensors stay in state 0.

@@ -15,13 +15,16 @@ class TensorDecoder {
  public:
   TensorDecoder(Bytes first, size_t size, Source* source, const Scan& scan, const Format& format)
       : scan_(scan), format_(format), layout_(format.dependent, format.unary_length),
-        bins_(first, size, source) {
+        payload_(first, size, source), bins_(payload_) {
     if (format.qp_bits) qp_ = sign_extended(bins_.bypass(format.qp_bits), format.qp_bits);
     if (format.row_flag && scan.is_matrix() && bins_.bypass()) read_row_flags();
     read_start_states();
     if (scan.block_rows() > 1) bins_.narrow();
     walk_ = fresh_walk();
   }
+
+  TensorDecoder(const TensorDecoder&) = delete;
+  TensorDecoder& operator=(const TensorDecoder&) = delete;
 
   int qp() const { return qp_; }
   const std::vector<uint8_t>& start_states() const { return start_states_; }
@@ -50,14 +53,14 @@ class TensorDecoder {
 
   // Decodes a row of blocks, which stands on its own, and returns where the next one begins.
   EntryPoint decode_block_row(size_t block_row, const EntryPoint& entry, int32_t* indices) const {
-    ArithmeticDecoder bins = bins_;
+    if (entry.state && !format_.dependent)
+      throw DamagedPayload("an entry point with a state", entry.position / 8);
+    Payload payload = payload_;
+    ArithmeticDecoder bins = scan_.block_rows() > 1
+                                 ? ArithmeticDecoder(payload, entry.position, entry.value)
+                                 : ArithmeticDecoder(payload, bins_);
     Walk walk = fresh_walk();
-    if (scan_.block_rows() > 1) {
-      if (entry.state && !format_.dependent)
-        throw DamagedPayload("an entry point with a state", entry.position / 8);
-      bins.enter(entry.position, entry.value);
-      walk.state = entry.state;
-    }
+    walk.state = entry.state;
     scan_.for_each_run(block_row, [&](size_t row, size_t column, size_t count) {
       int32_t* run = indices + row * scan_.width() + column;
       if (skipped_rows_.empty() || !skipped_rows_[scan_.first_row(block_row) + row]) {
@@ -122,7 +125,9 @@ class TensorDecoder {
 
   template <bool kDependent>
   void decode_run(ArithmeticDecoder& shared, Walk& walk, int32_t* indices, size_t count) const {
-    ArithmeticDecoder bins = shared;  // a copy that stays in registers
+    // Copies that stay in registers.
+    ArithmeticDecoder bins = shared;
+    const Layout layout = layout_;
     Context* const contexts = walk.contexts.data();
     int neighbor = walk.neighbor, state = walk.state;
     for (int32_t* const end = indices + count; indices != end; ++indices) {
@@ -132,10 +137,11 @@ class TensorDecoder {
         if (kDependent) state = kNextTrellisState[state][0];
         continue;
       }
-      const uint32_t negative = bins.coin(contexts[layout_.sign + neighbor]);
-      const uint32_t magnitude = decode_magnitude(bins, contexts, negative);
+      const uint32_t negative = bins.coin(contexts[layout.sign + neighbor]);
+      const uint32_t magnitude = decode_magnitude(layout, bins, contexts, negative, kDependent ? state : -1);
       neighbor = 2 - static_cast<int>(negative);
-      *indices = index_of<kDependent>(magnitude, negative, state, bins);
+      const uint32_t index = kDependent ? 2 * magnitude - (state & 1) : magnitude;
+      *indices = static_cast<int32_t>((index ^ (0 - negative)) + negative);
       if (kDependent) state = kNextTrellisState[state][magnitude & 1];
     }
     shared = bins;
@@ -143,28 +149,25 @@ class TensorDecoder {
     walk.state = state;
   }
 
-  [[gnu::always_inline]] inline uint32_t decode_magnitude(ArithmeticDecoder& bins,
-                                                          Context* contexts,
-                                                          uint32_t negative) const {
-    Context* const greater = contexts + layout_.greater + negative;
-    const uint32_t unary_length = static_cast<uint32_t>(layout_.unary_length);
-    for (uint32_t flag = 0; flag < unary_length; ++flag)
-      if (!bins.flag(greater[2 * flag])) return 1 + flag;
+  // Of an integer that is not zero, in a state of the trellis, or -1 for none.
+  [[gnu::always_inline]] static inline uint32_t decode_magnitude(const Layout& layout,
+                                                                 ArithmeticDecoder& bins,
+                                                                 Context* contexts,
+                                                                 uint32_t negative, int state) {
+    Context* const greater = contexts + layout.greater + negative;
+    Context* const end = greater + 2 * layout.unary_length;
+    for (Context* flag = greater; flag != end; flag += 2)
+      if (!bins.flag(*flag)) return 1 + static_cast<uint32_t>(flag - greater) / 2;
     int prefix = 0;
-    while (prefix < kPrefixes && bins.flag(contexts[layout_.prefix + prefix])) ++prefix;
+    while (prefix < kPrefixes && bins.flag(contexts[layout.prefix + prefix])) ++prefix;
     if (prefix == kPrefixes) too_large(bins);
-    return static_cast<uint32_t>(layout_.unary_length) + (1u << prefix) + bins.bypass(prefix);
-  }
-
-  template <bool kDependent>
-  static int32_t index_of(uint32_t magnitude, uint32_t negative, int state,
-                          const ArithmeticDecoder& bins) {
-    const int64_t index = kDependent ? 2 * int64_t{magnitude} - (state & 1) : int64_t{magnitude};
-    if (index > std::numeric_limits<int32_t>::max() + int64_t{!kDependent && negative})
+    const uint32_t magnitude =
+        static_cast<uint32_t>(layout.unary_length) + (1u << prefix) + bins.bypass(prefix);
+    constexpr uint32_t kLargest = std::numeric_limits<int32_t>::max();
+    const bool dependent = state >= 0;
+    if (magnitude > (dependent ? (kLargest + (state & 1)) / 2 : kLargest + negative))
       too_large(bins);
-    // Without a branch, as nothing predicts signs.
-    const int64_t sign = -int64_t{negative};
-    return static_cast<int32_t>((index ^ sign) - sign);
+    return magnitude;
   }
 
   [[noreturn, gnu::noinline, gnu::cold]] static void too_large(ArithmeticDecoder bins) {
@@ -174,6 +177,7 @@ class TensorDecoder {
   const Scan scan_;
   const Format format_;
   const Layout layout_;
+  Payload payload_;
   ArithmeticDecoder bins_;
   int qp_ = 0;
   std::vector<uint8_t> skipped_rows_, start_states_;

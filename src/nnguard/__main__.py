@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from nnguard.cli import main
@@ -13,7 +14,14 @@ __all__ = ["run"]
 def run() -> None:
     """Run a command and leave with its exit code."""
     _keep_output_clean()
+    for name in ("SIGTERM", "SIGHUP"):  # leave as by an exception, so that temporary files go
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _leave)
     sys.exit(main())
+
+
+def _leave(number: int, _: object) -> None:
+    sys.exit(128 + number)
 
 
 def _keep_output_clean() -> None:

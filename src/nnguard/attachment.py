@@ -58,6 +58,7 @@ def detach(stream: StreamLike) -> tuple[Attachment, Stream]:
             hint="nnguard inspect lists the records; nnguard strip takes a signature off",
         )
     attachment, digest = Attachment.parse(extraction.record)
-    if not hmac.compare_digest(model_digest(extraction.original.sha256_of_units()), digest):
+    digests = extraction.original.sha256_of_units()
+    if not hmac.compare_digest(model_digest(digests), digest):
         raise VerificationError("the stream was changed after the file was attached")
-    return attachment, extraction.original
+    return attachment, extraction.original.pinned(digests)

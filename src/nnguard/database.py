@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nnguard.errors import LedgerError
+from nnguard.files import open_file
 
 try:
     from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -40,7 +41,7 @@ class Database:
     Raises:
         LedgerError: The URL is none, or nothing that lasts.
         ImportError: The database's driver is not installed.
-        OSError: The file cannot be made.
+        OSError: The file cannot be made or opened, or is no regular file.
     """
 
     def __init__(self, url_or_path: str | os.PathLike[str]) -> None:
@@ -119,8 +120,7 @@ def _make_engine(url: URL) -> Engine:
 def _make_file(path: str) -> None:
     """Make the file before SQLite does, which would let everybody read it."""
     if not path.startswith("file:"):
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        os.close(open_file(path, os.O_CREAT))
 
 
 def _begin(connection: Connection) -> None:

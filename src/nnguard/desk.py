@@ -136,5 +136,5 @@ def _entry_of(license: License) -> Entry:  # noqa: A002
         issued_at=terms.issued_at,
         not_before=terms.not_before,
         expires_at=terms.expires_at,
-        armoured=str(license),
+        armored=str(license),
     )

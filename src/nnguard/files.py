@@ -1,11 +1,16 @@
-"""Writing files whole or not at all."""
+"""Reading files that may be hostile, and writing files whole or not at all.
+
+Law: whatever a path leads to, reading it neither waits nor goes on for ever.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -13,9 +18,89 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["make_folder_atomically", "write_all", "write_at", "write_atomically", "write_bytes"]
+from nnguard.errors import LimitError
+
+__all__ = [
+    "check_target",
+    "make_folder_atomically",
+    "open_file",
+    "read_file",
+    "reserve",
+    "write_all",
+    "write_at",
+    "write_atomically",
+    "write_bytes",
+]
+
+_FLAGS = ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY")  # not every system has them all
+_READ = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in _FLAGS)
+
+_CHUNK = 1 << 20
 
 _FLUSH_INTERVAL = 0.02
+
+
+def open_file(path: str | os.PathLike[str], flags: int = 0) -> int:
+    """Open a regular file, without waiting for anything, and return its descriptor.
+
+    A path may lead to a FIFO, which waits for a writer, or to a device, which has no end.
+
+    Args:
+        path: The file.
+        flags: More flags of `os.open`; what it makes is for its owner's eyes only.
+
+    Raises:
+        OSError: It cannot be opened, or is no regular file.
+    """
+    descriptor = os.open(path, _READ | flags, 0o600)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "a folder, where a file is expected", str(path))
+    raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
+    """Read a regular file whole, and once.
+
+    Args:
+        path: The file.
+        limit: Bytes that it may have, at most.
+
+    Raises:
+        LimitError: It has more.
+        OSError: See `open_file`.
+    """
+    descriptor = open_file(path)
+    try:
+        parts: list[bytes] = []
+        left = limit + 1
+        while left and (part := os.read(descriptor, min(left, _CHUNK))):
+            parts.append(part)
+            left -= len(part)
+    finally:
+        os.close(descriptor)
+    if not left:
+        raise LimitError(f"{os.fspath(path)} has more than {limit} bytes")
+    return b"".join(parts)
+
+
+def check_target(path: Path, *, overwrite: bool) -> None:
+    """Make sure that a file may be made, before any work is done for it.
+
+    Args:
+        path: The file.
+        overwrite: It may replace a regular file.
+
+    Raises:
+        FileExistsError: There is something that it may not replace.
+        FileNotFoundError: There is no folder for it.
+    """
+    _check_free(path, overwrite=overwrite)
+    if path.exists() and not path.is_file():
+        raise FileExistsError(f"{path} exists already, and is no regular file")
 
 
 def write_atomically(
@@ -33,11 +118,10 @@ def write_atomically(
         mode: Permissions, less the process's umask.
 
     Raises:
-        FileExistsError: `path` exists and `overwrite` is false.
+        FileExistsError: `path` exists and `overwrite` is false, or it is no regular file.
         OSError: The file cannot be written; the temporary file is removed.
     """
-    if not overwrite and path.exists():
-        raise FileExistsError(f"{path} exists already")
+    check_target(path, overwrite=overwrite)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with _open_temporary(temporary) as file:
@@ -80,20 +164,45 @@ def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
         rest, offset = rest[written:], offset + written
 
 
+def reserve(descriptor: int, size: int) -> None:
+    """Make an empty file so long, so that a full disk shows now, where the file system can tell."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+        else:
+            return
+    os.truncate(descriptor, size)
+
+
 @contextlib.contextmanager
-def make_folder_atomically(path: Path, *, overwrite: bool) -> Iterator[Path]:
+def make_folder_atomically(
+    path: Path, *, overwrite: bool, is_ours: Callable[[Path], bool]
+) -> Iterator[Path]:
     """Give a temporary folder beside `path` that gets the name when all is in it.
 
     Args:
         path: The folder to make.
-        overwrite: Replace a folder that exists, with all that is in it.
+        overwrite: Replace a folder that exists.
+        is_ours: Tells whether all that is in a folder may be deleted.
 
     Raises:
-        FileExistsError: `path` exists and `overwrite` is false, or it is no folder.
+        FileExistsError: `path` exists and `overwrite` is false, or it is no folder, or holds
+            something else than what may be deleted.
         OSError: The folder cannot be made; the temporary one is removed.
     """
-    if path.exists() and not (overwrite and path.is_dir()):
-        raise FileExistsError(f"{path} exists already" + (" and is no folder" if overwrite else ""))
+
+    def check(folder: Path) -> None:
+        if not is_ours(folder):
+            raise FileExistsError(f"{path} holds more than a model's shards and their index")
+
+    _check_free(path, overwrite=overwrite)
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise FileExistsError(f"{path} exists already, and is no folder")
+    if path.exists():
+        check(path)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield temporary
@@ -102,6 +211,7 @@ def make_folder_atomically(path: Path, *, overwrite: bool) -> Iterator[Path]:
             old = temporary.with_name(f"{temporary.name}.old")
             path.replace(old)
             try:
+                check(old)  # again: nobody puts anything into it any more
                 temporary.replace(path)
             except BaseException:
                 old.replace(path)
@@ -134,6 +244,13 @@ def _flushing(descriptor: int) -> Iterator[None]:
         finally:
             done.set()
     flushing.result()  # the system tells of a failure to write once only, perhaps here
+
+
+def _check_free(path: Path, *, overwrite: bool) -> None:
+    if not overwrite and path.exists():
+        raise FileExistsError(f"{path} exists already")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
 
 
 def _open_temporary(path: Path) -> BinaryIO:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,14 +22,17 @@ from nnguard.errors import (
     NoRecordError,
     VerificationError,
 )
-from nnguard.files import write_atomically
 from nnguard.hiding import Extraction, RecordKind, candidates, capacity_of, extract, kind_name
 from nnguard.hiding.carriers import weights_in
 from nnguard.licensing.license import License
 from nnguard.locking.record import LockRecord
+from nnguard.pictures import check_picture, draw
 from nnguard.records import Attachment, SignatureRecord
 from nnguard.stream import StreamLike, Unit, as_stream
-from nnguard.stream.coding import decode
+from nnguard.stream.coding import QuantizedTensor, decode
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = [
     "Capacity",
@@ -213,14 +216,8 @@ def plot_carrier(
         ImportError: matplotlib is not installed.
         ValueError: No picture format has the suffix.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     stream, path = as_stream(stream), Path(path)
-    figure = Figure(figsize=(10, 6), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    if path.suffix[1:] not in canvas.get_supported_filetypes():
-        raise ValueError(f"{path}: no picture format has this suffix; png, svg and pdf are some")
+    check_picture(path)
     extraction = extract(stream)
     carrier = extraction.header.carriers[0]
     before, after = decode(extraction.original[carrier]), decode(stream[carrier])
@@ -234,22 +231,29 @@ def plot_carrier(
         f"after: {extraction.header.record_size} bytes hidden, "
         f"no weight moved by more than {farthest:g} steps",
     )
-    axes = figure.subplots(2, 1, sharex=True, sharey=True)
-    bins = np.arange(-shown, shown + 1)
-    for axis, values, title in zip(axes, positions, titles, strict=True):
-        inside = values[np.abs(values) <= shown]
-        counts = np.bincount(inside + shown, minlength=bins.size)
-        axis.bar(bins / 2, counts, width=0.4, color="#4c72b0")
-        axis.set_yscale("symlog")
-        axis.set_ylabel("weights")
-        axis.set_title(title, loc="left", parse_math=False)
-    axes[1].set_xlabel(f"weight, in steps of {before.step:g}, near zero")
-    write_atomically(
-        path,
-        lambda file: figure.savefig(file, format=path.suffix[1:]),
-        overwrite=overwrite,
-    )
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots(2, 1, sharex=True, sharey=True)
+        bins = np.arange(-shown, shown + 1)
+        for axis, values, title in zip(axes, positions, titles, strict=True):
+            inside = values[np.abs(values) <= shown]
+            counts = np.bincount(inside + shown, minlength=bins.size)
+            axis.bar(bins / 2, counts, width=0.4, color="#4c72b0")
+            axis.set_yscale("symlog")
+            axis.set_ylabel("weights")
+            axis.set_title(title, loc="left", parse_math=False)
+        axes[1].set_xlabel(f"weight, in steps{_size_of(before)}, near zero")
+
+    draw(path, (10, 6), paint, overwrite=overwrite)
     return name
+
+
+def _size_of(tensor: QuantizedTensor) -> str:
+    """Return the size of a step in words; none where a header names one beyond all numbers."""
+    try:
+        return f" of {tensor.step:g}"
+    except OverflowError:
+        return ""
 
 
 def _unit_info(unit: Unit) -> UnitInfo:

@@ -72,7 +72,7 @@ _LICENSES = Table(
     Column("issued_at", BigInteger, nullable=False),  # times: seconds since 1970
     Column("not_before", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
-    Column("armoured", Text, nullable=False),
+    Column("armored", Text, nullable=False),
     Column("revoked_at", BigInteger),
     Column("reason", Text, nullable=False),
 )
@@ -103,13 +103,13 @@ class Entry:
         issued_at: When the license was issued.
         not_before: When it begins.
         expires_at: When it ends, or None.
-        armoured: The text of the license file; it holds the content key only wrapped to the
+        armored: The text of the license file; it holds the content key only wrapped to the
             customer.
         revoked_at: When it was revoked, or None.
         reason: Why it was revoked.
 
     Raises:
-        ValueError: A time has no zone, or a text or identifier is not as above.
+        ValueError: A time has no zone or lies too far out, or a text or identifier is not as above.
     """
 
     license_id: str
@@ -122,7 +122,7 @@ class Entry:
     issued_at: datetime
     not_before: datetime
     expires_at: datetime | None
-    armoured: str = field(repr=False)
+    armored: str = field(repr=False)
     revoked_at: datetime | None = None
     reason: str = ""
 
@@ -141,7 +141,7 @@ class Entry:
     def to_json(self) -> dict[str, Any]:
         """Return the entry as JSON values, without the license file."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        del values["armoured"]
+        del values["armored"]
         times = {name: values[name].isoformat() for name in _TIMES if values[name] is not None}
         return values | times
 
@@ -317,7 +317,10 @@ def _version(connection: Connection) -> int | None:
     """Return the version of the tables, None where there are none."""
     if not inspect(connection).has_table(_SCHEMA.name):
         return None
-    return int(connection.execute(select(_SCHEMA.c.version)).scalar_one())
+    match connection.execute(select(_SCHEMA.c.version).limit(2)).scalars().all():
+        case [int() as version]:
+            return version
+    raise LedgerError("the ledger does not say which version it has")
 
 
 def _find(connection: Connection, license_id: str) -> Entry:
@@ -357,7 +360,10 @@ def _to_second(moment: datetime, name: str) -> datetime:
         raise TypeError(f"{name} is no datetime")
     if moment.utcoffset() is None:
         raise ValueError(f"{name} has no time zone")
-    return moment.astimezone(timezone.utc).replace(microsecond=0)
+    try:
+        return moment.astimezone(timezone.utc).replace(microsecond=0)
+    except OverflowError:
+        raise ValueError(f"{name} lies too far out") from None
 
 
 def _check_text(text: str, name: str) -> str:

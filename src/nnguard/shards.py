@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -30,7 +30,7 @@ from nnguard.crypto.keys import Signer, Trust, load_trust
 from nnguard.errors import FormatError, ModelError, NnguardError, VerificationError
 from nnguard.files import make_folder_atomically
 from nnguard.mappings import FrozenMapping
-from nnguard.models.index import read_index, write_index
+from nnguard.models.index import is_set, read_index, write_index
 from nnguard.models.safetensors import read_safetensors
 from nnguard.models.tensors import MAX_SIZE
 from nnguard.records import Claims, Shard, model_digest
@@ -79,21 +79,23 @@ class StreamSet:
 
         Raises:
             FormatError: The index or a stream is malformed.
-            VerificationError: A file is missing, or there is one that the index does not list.
+            VerificationError: A file is missing, or there is a stream or a folder that the index
+                does not list.
             OSError: The folder cannot be read.
         """
         folder = Path(folder)
         weight_map = read_index(folder, ".nnc", FormatError)
         names = sorted(set(weight_map.values()))
-        present = {path.name for path in folder.glob("*.nnc")}
-        if missing := sorted(set(names) - present):
-            raise VerificationError(f"shards are missing: {', '.join(missing[:5])}")
-        if stray := sorted(present - set(names)):
-            raise VerificationError(f"not part of the set: {', '.join(stray[:5])}")
+        present = {path.name for path in folder.iterdir() if _may_hold_streams(path)}
+        if missing := set(names) - present:
+            raise VerificationError(f"shards are missing: {_first(missing)}")
+        if stray := present - set(names):
+            raise VerificationError(f"not part of the set: {_first(stray)}")
 
         def opened(path: Path) -> Stream:
             with _naming(path.name):
-                return Stream.from_bytes(path.read_bytes()) if in_memory else Stream.open(path)
+                stream = Stream.open(path)
+                return stream.in_memory() if in_memory else stream
 
         return cls(weight_map, {name: opened(folder / name) for name in names})
 
@@ -106,10 +108,11 @@ class StreamSet:
         """Write the streams and their index to a folder: a temporary one that is then renamed.
 
         Raises:
-            FileExistsError: The folder exists and `overwrite` is false.
+            FileExistsError: The folder exists and `overwrite` is false, or it holds something else
+                than shards and their index.
             OSError: It cannot be written; nothing is left behind.
         """
-        with make_folder_atomically(Path(folder), overwrite=overwrite) as temporary:
+        with make_folder_atomically(Path(folder), overwrite=overwrite, is_ours=is_set) as temporary:
             for name, stream in self.streams.items():
                 stream.save(temporary / name)
             write_index(temporary / STREAM_INDEX, self.weight_map)
@@ -183,19 +186,19 @@ def compress_set(
         settings: See `compress`.
         workers: See `compress`.
         executor: See `compress`.
-        overwrite: Replace a folder that is there already.
+        overwrite: Replace a folder that is there already, and holds only shards and their index.
         progress: See `compress`.
 
     Raises:
         ModelError: The index does not fit the shards; see also `compress`.
-        FileExistsError: The folder exists and `overwrite` is false.
+        FileExistsError: The folder exists and may not be replaced.
         WorkerError: See `compress`.
     """
     folder, settings = Path(folder), settings or Settings()
     weight_map = read_index(folder, ".safetensors", ModelError)
     settings.check_names(weight_map)
     stream_map = {name: Path(file).stem + ".nnc" for name, file in weight_map.items()}
-    with make_folder_atomically(Path(output), overwrite=overwrite) as temporary:
+    with make_folder_atomically(Path(output), overwrite=overwrite, is_ours=is_set) as temporary:
         for file in sorted(set(weight_map.values())):
             names = {tensor.name for tensor in read_safetensors(folder / file)}
             if names != {name for name, where in weight_map.items() if where == file}:
@@ -230,7 +233,7 @@ def decompress_set(
     """
     streams = _as_set(streams)
     _check_index(streams, FormatError)
-    with make_folder_atomically(Path(output), overwrite=overwrite) as temporary:
+    with make_folder_atomically(Path(output), overwrite=overwrite, is_ours=is_set) as temporary:
         for name, stream in streams.streams.items():
             decompress_to_file(
                 stream,
@@ -353,7 +356,7 @@ def _check_set(reports: Mapping[str, Report]) -> SetReport:
     if foreign := sorted(name for name, said in found.items() if said != digest.hex()):
         usual = max(found.values(), key=list(found.values()).count)
         strangers = sorted(name for name, said in found.items() if said != usual) or foreign
-        raise VerificationError(f"not of the same release: {', '.join(strangers[:5])}")
+        raise VerificationError(f"not of the same release: {_first(strangers)}")
     claims = replace(first.claims, shard=None)
     for name, report in reports.items():
         if report.key_id != first.key_id or replace(report.claims, shard=None) != claims:
@@ -385,6 +388,16 @@ def _naming(file: str) -> Iterator[None]:
     except NnguardError as error:
         error.args = (f"{file}: {error}",)
         raise
+
+
+def _may_hold_streams(path: Path) -> bool:
+    """Tell whether a loader could find a stream here, by a name in capitals or in a folder, too."""
+    return path.name.lower().endswith(".nnc") or path.is_dir()
+
+
+def _first(names: Iterable[str]) -> str:
+    """Return a few names to show, whatever bytes a file system has for them."""
+    return ", ".join(sorted(names)[:5]).encode(errors="backslashreplace").decode()
 
 
 def _as_set(streams: StreamSet | Folder) -> StreamSet:

@@ -24,7 +24,14 @@ from nnguard.errors import (
     VerificationError,
     WrongKeyError,
 )
-from nnguard.hiding import Extraction, RecordKind, extract, kind_name, plan_record
+from nnguard.hiding import (
+    Extraction,
+    RecordKind,
+    extract,
+    kind_name,
+    lies_as_planned,
+    plan_record,
+)
 from nnguard.licensing.license import License, LicenseTerms
 from nnguard.mappings import FrozenMapping
 from nnguard.records import Claims, SignatureRecord, model_digest
@@ -243,17 +250,15 @@ def verify_and_strip(
 ) -> tuple[Report, Stream]:
     """Do what `verify` and `strip` do."""
     with stream.start_hashing(progress) as hashing:
-        extraction = extract(stream)
-        mark = read_mark(extraction, keys)
-        outer = None if mark is None else extraction
-        if outer is not None:
-            extraction = extract(outer.original)
+        outer = extract(stream)
+        mark = read_mark(outer, keys)
+        extraction = outer if mark is None else extract(outer.original)
         record = check_signature(extraction, keys)
         digests = hashing.result()
-    if mark is not None and outer is not None:
-        digests = outer.digests_of_original(digests)
-        check_mark(mark, digests)
-    digests = check_digest(record, extraction, digests)
+    below = digests if mark is None else outer.digests_of_original(digests)
+    digests = check_digest(record, extraction, below)
+    if mark is not None:
+        check_mark(mark, outer, record, below)
     report = Report(
         claims=record.claims,
         key_id=record.key_id.hex(),
@@ -261,7 +266,7 @@ def verify_and_strip(
         nested=tuple(_nested(extraction, digests, keys)),
         licensed_to=None if mark is None else mark.terms,
     )
-    return report, extraction.original
+    return report, extraction.original.pinned(digests)
 
 
 def read_mark(extraction: Extraction, keys: Sequence[PublicKey]) -> License | None:
@@ -281,18 +286,30 @@ def read_mark(extraction: Extraction, keys: Sequence[PublicKey]) -> License | No
     return mark
 
 
-def check_mark(mark: License, digests: Sequence[bytes]) -> None:
-    """Make sure that a license marks the stream that it opens.
+def check_mark(
+    mark: License, extraction: Extraction, record: SignatureRecord, digests: Sequence[bytes]
+) -> None:
+    """Make sure that a mark is the one that `unlock` makes for the stream below it.
 
     Args:
         mark: The license, authenticated.
-        digests: SHA-256 of the units of the stream below the mark.
+        extraction: Where it was.
+        record: The signature below it, verified.
+        digests: SHA-256 of the units of the stream below it.
 
     Raises:
-        VerificationError: It is of another stream.
+        VerificationError: It is another vendor's or of another stream, or lies where `unlock` would
+            not put it.
     """
+    if mark.key_id != record.key_id.hex():
+        raise VerificationError(
+            f"the mark of the licensee is signed with key {mark.key_id}, "
+            f"the release with {record.key_id.hex()}"
+        )
     if not hmac.compare_digest(model_digest(digests).hex(), mark.terms.opens):
         raise VerificationError("the mark of the licensee is that of another stream")
+    if not lies_as_planned(extraction):
+        raise VerificationError("the mark of the licensee is not where it belongs")
 
 
 def check_signature(extraction: Extraction, keys: Sequence[PublicKey]) -> SignatureRecord:

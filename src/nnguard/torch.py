@@ -264,7 +264,7 @@ def _verified(path: str | os.PathLike[str], trust: Trust, *, original: bool) -> 
         signed = StreamSet.open(path, in_memory=True)
         _, stripped = verify_and_strip_set(signed, trust, None)
         return list((stripped if original else signed).streams.values())
-    stream = Stream.from_bytes(Path(path).read_bytes())
+    stream = Stream.open(path).in_memory()
     without = strip(stream, trust)
     return [without if original else stream]
 
@@ -281,6 +281,6 @@ def _unlocked(
     """Return what a license makes of a trial."""
     if Path(path).is_dir():
         raise TypeError("a license opens a single stream, no folder of shards")
-    trial = Stream.from_bytes(Path(path).read_bytes())
+    trial = Stream.open(path).in_memory()
     stream = unlock(trial, license, identity, trust, checks=checks)
     return strip(stream, trust) if original else stream

@@ -24,6 +24,7 @@ from nnguard.errors import (
     Refusal,
     UnlockError,
     VerificationError,
+    WrongKeyError,
 )
 from nnguard.hiding import Extraction, RecordKind, embed, extract
 from nnguard.licensing.checks import Checks, LicenseLike, as_license, check
@@ -90,7 +91,9 @@ def issue_license(
 
     Raises:
         NoRecordError: The stream is not locked.
-        WrongKeyError: The content key does not open it.
+        WrongKeyError: The content key does not open it; or the trial is signed, by another key than
+            the license would be.
+        VerificationError: The trial was changed.
         UnlockError: No lock of that tier is opened by the key.
         KeyFormatError: The customer's key cannot be read.
         ValueError: The license would never hold; a time has no time zone, or lies too far out; a
@@ -109,6 +112,8 @@ def issue_license(
     recipient = to if isinstance(to, Recipient) else Recipient.load(to)
     digests = trial.sha256_of_units()
     outer = extract(trial)
+    if outer.header.kind == RecordKind.SIGNATURE:
+        _check_signer(outer, digests, signer.public_key)
     key, opened = _open_tier(outer, digests, content_key, tier)
     claims, lock = _describe(outer)
     terms = LicenseTerms(
@@ -158,7 +163,8 @@ def unlock(
         tier: Refuse a license of another tier.
         checks: What else to ask of the license.
         mark: Hide the license in the result: `verify` then says whom it is licensed to, and
-            `strip` takes it out with the signature. What is restored has to be signed.
+            `strip` takes it out with the signature. What is restored has to be signed, by the key
+            that signed the license.
         progress: Called with the number of bytes whenever so many more were hashed.
 
     Raises:
@@ -166,8 +172,8 @@ def unlock(
             by a key that is not trusted.
         LicenseError: The license does not hold, or is of another stream; `reason` says why.
         VerificationError: The trial was changed.
-        UnlockError: What was restored is not what was locked; or it is not signed, and so cannot be
-            marked.
+        UnlockError: What was restored is not what was locked; or it is not signed by the key of
+            the license, and so cannot be marked.
         CapacityError: There is no room for the mark.
         NoRecordError: The stream is not locked.
         FormatError: It is no stream, or damaged.
@@ -187,12 +193,14 @@ def unlock(
     if outer.header.kind == RecordKind.SIGNATURE:
         check_digest(check_signature(outer, keys), outer, digests)
     opened = open_locks(outer, digests, key)
-    signed = _check_result(license, opened, keys)
+    signature = _check_result(license, opened, keys)
     if not mark:
         return opened.stream
-    if not signed:
+    if signature is None or signature.key_id.hex() != license.key_id:
+        what = "not signed" if signature is None else f"signed with key {signature.key_id.hex()}"
         raise UnlockError(
-            "what was restored is not signed, and a mark needs a signature under it",
+            f"what was restored is {what}, and a mark needs a signature under it by the key of the "
+            f"license, {license.key_id}",
             hint="unlock it without a mark; the vendor signs a release before locking it",
         )
     return embed(opened.stream, license.encoded, kind=RecordKind.LICENSE)
@@ -205,6 +213,19 @@ def lock_id(trial: Stream) -> str:
         NoRecordError: The stream is not locked.
     """
     return _describe(extract(trial))[1]
+
+
+def _check_signer(outer: Extraction, digests: Sequence[bytes], key: PublicKey) -> None:
+    """Make sure that a signed trial verifies with the key that is to sign the license."""
+    try:
+        record = check_signature(outer, [key])
+    except WrongKeyError:
+        other = SignatureRecord.parse(outer.record).key_id.hex()
+        raise WrongKeyError(
+            f"the trial is signed with key {other}, the license would be with {key.id.hex()}",
+            hint="issue the license with the key that signed the trial",
+        ) from None
+    check_digest(record, outer, digests)
 
 
 def _check_license(license: License, keys: Sequence[PublicKey], checks: Checks, tier: str) -> None:  # noqa: A002
@@ -242,11 +263,15 @@ def _check_binding(
     raise LicenseError("the license is of another stream", reason=Refusal.OTHER_STREAM)
 
 
-def _check_result(license: License, opened: Opened, keys: Sequence[PublicKey]) -> bool:  # noqa: A002
+def _check_result(
+    license: License,  # noqa: A002
+    opened: Opened,
+    keys: Sequence[PublicKey],
+) -> SignatureRecord | None:
     """Make sure that the result is what the vendor says, by the license and by its signature.
 
     Returns:
-        Whether it is signed.
+        Its signature, if there is one.
     """
     if not hmac.compare_digest(model_digest(opened.digests).hex(), license.terms.opens):
         raise UnlockError("what was restored is not what the license says that it opens")
@@ -255,9 +280,10 @@ def _check_result(license: License, opened: Opened, keys: Sequence[PublicKey]) -
     except FormatError:  # tensors of a foreign encoder, which the vendor locked as they are
         inner = None
     if inner is None or inner.header.kind != RecordKind.SIGNATURE:
-        return False
-    check_digest(check_signature(inner, keys), inner, opened.digests)
-    return True
+        return None
+    signature = check_signature(inner, keys)
+    check_digest(signature, inner, opened.digests)
+    return signature
 
 
 def _open_tier(

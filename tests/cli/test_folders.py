@@ -14,6 +14,8 @@ from safetensors.numpy import load_file, save_file
 import nnguard
 import samples
 import stock
+from nnguard.files import make_folder_atomically
+from nnguard.models.index import is_set
 from transcripts import Run
 
 SHARDS = ("model-00001-of-00002", "model-00002-of-00002")
@@ -168,15 +170,51 @@ def test_json_of_every_command(run: Run, folder: Path, key: nnguard.SigningKey) 
 )
 def test_folders_are_overwritten_only_by_force(run: Run, released: Path, command: str) -> None:
     output = released / command.split()[command.split().index("-o") + 1]
-    (output / "extra.txt").write_text("mine")
     before, beside = content(output), names(released)
     result = run(command)
     assert result.code == 1
     assert "exists already" in result.err
+    for other in ("extra.txt", "extra.nnc", ".hidden", "folder/file"):
+        (output / other).parent.mkdir(exist_ok=True)
+        (output / other).write_text("mine")
+        result = run(f"{command} --force")
+        assert result.code == 1
+        assert "holds more than a model's shards and their index" in result.err
+        assert (output / other).read_text() == "mine"
+        (output / other).unlink()
+    (output / "folder").rmdir()
     assert content(output) == before
     assert run(f"{command} --force").code == 0
-    assert "extra.txt" not in names(output), "the folder is a new one"
     assert names(released) == beside
+
+
+def test_force_replaces_no_folder_of_streams_without_an_index(run: Run, released: Path) -> None:
+    (released / "mine").mkdir()
+    (released / "mine" / "model.nnc").write_bytes((released / "model.nnc").read_bytes())
+    before = content(released / "mine")
+    for command in ("compress model -o mine", "strip release -o mine --trust vendor.pub"):
+        assert run(f"{command} --force").code == 1
+        assert content(released / "mine") == before
+    (released / "empty").mkdir()
+    assert run("strip release -o empty --trust vendor.pub --force").code == 0
+    (released / "link").symlink_to("streams")
+    assert run("strip release -o link --trust vendor.pub --force").code == 1
+    assert (released / "link").is_symlink()
+
+
+def test_what_comes_into_a_folder_meanwhile_is_kept(tmp_path: Path) -> None:
+    """The folder is looked at again once nobody can put anything into it."""
+    (tmp_path / "out").mkdir()
+
+    def make() -> None:
+        with make_folder_atomically(tmp_path / "out", overwrite=True, is_ours=is_set) as new:
+            (new / "model.nnc").touch()
+            (tmp_path / "out" / "late.txt").write_text("mine")
+
+    with pytest.raises(FileExistsError, match="holds more"):
+        make()
+    assert (tmp_path / "out" / "late.txt").read_text() == "mine"
+    assert names(tmp_path / "out") == ["late.txt"]
 
 
 def lose_a_shard(folder: Path) -> None:

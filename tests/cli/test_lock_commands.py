@@ -16,6 +16,7 @@ import nnguard
 import samples
 import stock
 from nnguard.cli import main
+from nnguard.licensing.license import License
 from transcripts import Run
 
 pytest.importorskip("sqlalchemy")
@@ -76,7 +77,9 @@ def shop(
 
     begin, end = (datetime(year, 1, 1, tzinfo=timezone.utc) for year in (2089, 2090))
     license_ = issue("ada.license", expires=end, grace=timedelta(days=7))
-    issue("other.license", other_key)
+    License.make(license_.terms, locked.content_key, ada.recipient, other_key).save(
+        shop / "other.license"
+    )
     issue("later.license", not_before=begin)
     issue("bound.license", device=nnguard.Device.of_values([("host", "ada"), ("disk", "1")]))
     elsewhere = nnguard.Device.of_values([("host", "eve"), ("disk", "1")])

@@ -1,13 +1,23 @@
 """Odd arguments and odd places end in an exit code, never in a traceback."""
 
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import nnguard
 import samples
 import stock
 from nnguard.cli import main
+from transcripts import Run
 
 EXPECTED = {1, 2, 6}
 """The system refused, wrong usage, or a key that cannot be."""
@@ -75,3 +85,132 @@ def test_folder_instead_of_a_file(folder: Path) -> None:
 
 def test_empty_trust_is_not_this_folder() -> None:
     assert main(["verify", "release.nnc", "--trust", ""]) != 0
+
+
+def test_long_name_does_not_widen_every_line(run: Run) -> None:
+    units = [samples.data_unit("x" * 60_000), *[samples.unit(9)] * 3000]
+    Path("wide.nnc").write_bytes(samples.stream_of(*units))
+    size = Path("wide.nnc").stat().st_size
+    result = run("inspect", "wide.nnc")
+    assert result.code == 0
+    assert len(result.out) < 6 * size
+    assert "x" * 60 in result.out
+    Path("carrier.nnc").write_bytes(
+        stock.encode(
+            {
+                "y" * 30_000: samples.small_network(6000)["conv.weight"],
+                **{f"b{at}": samples.small_network()["conv.weight"] for at in range(300)},
+            },
+            qp=-20,
+        )
+    )
+    result = run("capacity", "carrier.nnc")
+    assert result.code == 0
+    assert len(result.out) < 300 * 200
+
+
+def test_plot_of_a_step_beyond_all_numbers(folder: Path, run: Run) -> None:
+    pytest.importorskip("matplotlib")
+    arrays = {"w": samples.small_network(6000)["conv.weight"] * np.float32(2**30)}
+    units = samples.split(stock.encode(arrays, qp=100))
+    data = samples.start_unit() + samples.model_unit(base_qp=4095) + b"".join(units[2:])
+    nnguard.attach(nnguard.Stream.from_bytes(data), b"card").save("extreme.nnc")
+    assert run("inspect", "extreme.nnc", "--plot", "carrier.png").code == 0
+    assert (folder / "carrier.png").exists()
+
+
+def test_plot_without_matplotlib_says_what_to_install(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    result = run("inspect", "release.nnc", "--plot", "carrier.png")
+    assert result.code == 1
+    assert "pip install 'nnguard[plot]'" in result.err
+    Path("score.py").write_text("def score(weights):\n    raise SystemExit('called')\n")
+    lock = "lock release.nnc -o trial.nnc --content-key content.key --target 0.5 --plot a.png"
+    result = run(*lock.split(), "--evaluate", "score.py:score")
+    assert (result.code, "pip install" in result.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "compress model.safetensors -o no/x.nnc",
+        "sign model.nnc -o no/x.nnc --key vendor.key",
+        "strip release.nnc -o no/x.nnc --trust vendor.pub",
+        "decompress model.nnc -o no/x.safetensors",
+        "attach model.nnc -o no/x.nnc --payload vendor.pub",
+        "detach model.nnc -o x.nnc --payload no/card",
+        "inspect release.nnc --plot no/x.png",
+        "keygen no/x",
+    ],
+)
+def test_missing_folder_is_named(run: Run, command: str) -> None:
+    save_file({"w": np.zeros((4, 4), np.float32)}, "model.safetensors")
+    result = run(*command.split())
+    assert result.code == 1
+    assert result.err.startswith("nnguard: FileNotFoundError: no/")
+    assert result.err.endswith(": there is no folder no\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["keygen vendor", "detach model.nnc -o x.nnc --payload vendor.key"],
+)
+def test_what_exists_is_named_with_the_way_out(run: Run, command: str) -> None:
+    before = Path("vendor.key").read_bytes()
+    result = run(*command.split())
+    assert (result.code, result.err) == (
+        1,
+        "nnguard: FileExistsError: vendor.key exists already; --force overwrites it\n",
+    )
+    assert Path("vendor.key").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--scan-order 7", "the scan order is 7; it goes from 0 to 4"),
+        ("--qp-of b=3", "quantization parameters for tensors that are not there: b"),
+        (
+            "--qp-of w=999",
+            "the quantization parameter of tensor w (at density 2) is 999; "
+            "it goes from -128 to 127",
+        ),
+    ],
+)
+def test_wrong_options_are_answered_in_words(run: Run, options: str, message: str) -> None:
+    save_file({"w": np.zeros((4, 4), np.float32)}, "model.safetensors")
+    result = run("compress", "model.safetensors", "-o", "x.nnc", *options.split())
+    assert (result.code, result.err) == (2, f"nnguard: ValueError: {message}\n")
+
+
+@pytest.mark.skipif(not hasattr(os, "mknod") or os.getuid() != 0, reason="root makes devices")
+def test_device_is_not_replaced(run: Run, folder: Path) -> None:
+    try:
+        os.mknod(folder / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("not even root makes devices here")
+    result = run("strip", "release.nnc", "-o", "null", "--trust", "vendor.pub", "--force")
+    assert (result.code, "is no regular file" in result.err) == (1, True)
+    assert stat.S_ISCHR((folder / "null").stat().st_mode)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_nothing_is_left_of_a_folder_when_the_process_is_told_to_leave(
+    folder: Path, number: int
+) -> None:
+    (folder / "model").mkdir()
+    weights = np.random.default_rng(0).normal(0, 0.05, (3000, 3000)).astype(np.float32)
+    save_file({"w": weights}, folder / "model" / "m.safetensors")
+    index = json.dumps({"weight_map": {"w": "m.safetensors"}})
+    (folder / "model" / "model.safetensors.index.json").write_text(index)
+    before = {path.name for path in folder.iterdir()}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nnguard", "compress", "model", "-o", "streams"]
+    )
+    while process.poll() is None and not list(folder.glob(".streams.*")):
+        time.sleep(0.01)
+    process.send_signal(number)
+    assert process.wait(timeout=60) == 128 + number
+    assert {path.name for path in folder.iterdir()} == before

@@ -19,7 +19,7 @@ import pytest
 
 import nnguard
 import samples
-from nnguard.crypto.armour import read_armour, write_armour
+from nnguard.crypto.armor import read_armor, write_armor
 from nnguard.crypto.cose import Label, encode_cbor, parse_cbor, parse_encrypt0, sign1
 from nnguard.hiding import extract
 from nnguard.licensing.device import DeviceBinding
@@ -207,11 +207,11 @@ def test_revocation_lists(key: nnguard.SigningKey) -> None:
     run(case, nnguard.LicenseError)
 
 
-def test_armour() -> None:
-    text = write_armour("X", bytes(range(200)))
+def test_armor() -> None:
+    text = write_armor("X", bytes(range(200)))
 
     def case(rng: random.Random) -> None:
-        read_armour("X", mutate(rng, text.encode()).decode("utf-8", "replace"))
+        read_armor("X", mutate(rng, text.encode()).decode("utf-8", "replace"))
 
     run(case, ValueError)
 

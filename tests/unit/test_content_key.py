@@ -129,12 +129,21 @@ def test_key_survives_a_file(tmp_path: Path) -> None:
         b"-----BEGIN NNGUARD CONTENT KEY-----\nAAAA\n-----END NNGUARD CONTENT KEY-----\n",
         b"-----BEGIN NNGUARD CONTENT KEY-----\n????\n-----END NNGUARD CONTENT KEY-----\n",
         nnguard.SigningKey.generate().pem(),
-        bytes(1 << 17),
+        bytes(1 << 16),
     ],
 )
 def test_files_that_are_no_content_key(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "content.key").write_bytes(data)
     with pytest.raises(nnguard.KeyFormatError, match="not a content key"):
+        ContentKey.load(tmp_path / "content.key")
+
+
+def test_large_file_is_refused_whole(tmp_path: Path) -> None:
+    """What begins as a key is not read as one with the rest cut off."""
+    KEY.save(tmp_path / "content.key")
+    with (tmp_path / "content.key").open("ab") as file:
+        file.write(bytes(1 << 16))
+    with pytest.raises(nnguard.LimitError, match="has more than 65536 bytes"):
         ContentKey.load(tmp_path / "content.key")
 
 
@@ -172,3 +181,21 @@ def test_neither_keys_nor_keystreams_are_pickled_or_shown() -> None:
                 pickle.dumps(secret, protocol)
     assert repr(KEY) == f"<nnguard.ContentKey {KEY.id.hex()}>"
     assert repr(keystream) == "<nnguard keystream>"
+
+
+def test_file_of_a_content_key(tmp_path: Path) -> None:
+    """Its first line says what it is; it is looked for in the first 65,536 bytes."""
+    path = tmp_path / "content.key"
+    key = ContentKey.generate()
+    key.save(path)
+    text = path.read_text()
+    assert text.startswith("-----BEGIN NNGUARD CONTENT KEY-----\n")
+    path.write_text("\n" * 1000 + text)
+    assert ContentKey.load(path) == key
+    path.write_text("\n" * 70_000 + text)
+    with pytest.raises(nnguard.KeyFormatError):
+        ContentKey.load(path)
+    path.write_text("no key")
+    with pytest.raises(nnguard.KeyFormatError, match="not a content key") as caught:
+        ContentKey.load(path)
+    assert caught.value.hint == "nnguard lock makes one"

@@ -75,7 +75,7 @@ def test_license_of_the_desk_unlocks_and_is_written_down(
     assert (entry.tier, entry.recipient) == ("professional", CUSTOMER.recipient.id.hex())
     assert (entry.issued_at, entry.not_before, entry.expires_at) == (START, START, START + DAY)
     assert (entry.stream, entry.content_key_id) == (terms.stream, terms.lock)
-    assert nnguard.License.from_text(entry.armoured).encoded == license_.encoded
+    assert nnguard.License.from_text(entry.armored).encoded == license_.encoded
 
 
 def test_content_key_is_given_once(
@@ -117,12 +117,12 @@ def test_another_desk_with_the_same_identity_goes_on(
     ledger: nnguard.Ledger,
     tiers: list[nnguard.Locked],
     identity: nnguard.Identity,
-    other_key: nnguard.SigningKey,
+    key: nnguard.SigningKey,
 ) -> None:
     desk.issue(tiers[0].stream, tiers[0].content_key, to=CUSTOMER.recipient)
-    again = nnguard.Desk(ledger, other_key, identity)
+    again = nnguard.Desk(ledger, key, identity)
     license_ = again.issue(tiers[0].stream, to=CUSTOMER.recipient)
-    assert license_.key_id == other_key.public_key.id.hex()
+    assert license_.key_id == key.public_key.id.hex()
     assert len(ledger.entries()) == 2
 
 

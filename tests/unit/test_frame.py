@@ -138,3 +138,11 @@ def test_kinds_have_names() -> None:
     assert kind_name(1) == "signature"
     assert kind_name(2) == "attachment"
     assert "77" in kind_name(77)
+
+
+def test_longest_header() -> None:
+    """Its size has two bytes."""
+    longest = FrameHeader(1, 1, 0, (0,) * (65_535 - 17))
+    assert len(bytes(longest)) == 65_535
+    with pytest.raises(LimitError):
+        bytes(FrameHeader(1, 1, 0, (0,) * (65_536 - 17)))

@@ -7,8 +7,10 @@ import stat
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 import nnguard
+from nnguard.crypto.pem import public_pem
 
 SECRET, INFO = bytes(range(32)), b"terms"
 
@@ -51,6 +53,30 @@ def test_changed_wrapping_is_refused(identity: nnguard.Identity) -> None:
         assert identity.unwrap(wrapped[:size], INFO) is None
     assert identity.unwrap(wrapped + b"\0", INFO) is None
     assert identity.unwrap(bytes(len(wrapped)), INFO) is None
+
+
+SMALL_ORDER = [  # https://cr.yp.to/ecdh.html, "May 25519 be a small-order point?"
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+    "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+]
+
+
+@pytest.mark.parametrize("point", SMALL_ORDER)
+def test_key_of_small_order_is_refused(
+    point: str, identity: nnguard.Identity, tmp_path: Path
+) -> None:
+    """Anybody could open what is wrapped to it."""
+    low = public_pem(X25519PublicKey.from_public_bytes(bytes.fromhex(point)))
+    blocks = identity.recipient.pem.split(b"-----END PUBLIC KEY-----\n")
+    pem = low + b"".join(block + b"-----END PUBLIC KEY-----\n" for block in blocks[1:-1])
+    (tmp_path / "low.pub").write_bytes(pem)
+    with pytest.raises(nnguard.KeyFormatError, match=r"low\.pub: an X25519 key of small order"):
+        nnguard.Recipient.load(tmp_path / "low.pub")
 
 
 @pytest.mark.parametrize("passphrase", [None, "correct horse battery staple", "pässword 模型"])

@@ -2,12 +2,17 @@
 
 import hashlib
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
 
 import nnguard
 
@@ -158,5 +163,87 @@ def test_one_bad_key_of_many_is_refused(tmp_path: Path, key: nnguard.SigningKey)
 def test_large_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.pub").write_bytes(bytes((1 << 20) + 1))
     for read in (nnguard.SigningKey.load, nnguard.PublicKey.load, nnguard.load_trust):
-        with pytest.raises(nnguard.KeyFormatError, match="too large"):
+        with pytest.raises(nnguard.LimitError, match="has more than 65536 bytes"):
             read(tmp_path / "a.pub")
+
+
+def edwards() -> list[tuple[int, int]]:
+    """Return the points of edwards25519 whose order divides 8 (RFC 8032, section 5.1)."""
+    prime = 2**255 - 19
+    d = -121665 * pow(121666, -1, prime) % prime
+
+    def add(one: tuple[int, int], two: tuple[int, int]) -> tuple[int, int]:
+        (x, y), (u, v) = one, two
+        t = d * x * u * y * v
+        over, under = pow(1 + t, -1, prime), pow(1 - t, -1, prime)
+        return (x * v + u * y) * over % prime, (y * v + x * u) * under % prime
+
+    def point(y: int) -> tuple[int, int] | None:
+        square = (y * y - 1) * pow(d * y * y + 1, -1, prime) % prime
+        x = pow(square, (prime + 3) // 8, prime)
+        if x * x % prime != square:
+            x = x * pow(2, (prime - 1) // 4, prime) % prime
+        return (x, y) if x * x % prime == square else None
+
+    order = 2**252 + 27742317777372353535851937790883648493
+    for y in range(2, 100):
+        base = point(y)
+        if base is None:
+            continue
+        found, power, rest = (0, 1), base, order
+        while rest:
+            found = add(found, power) if rest & 1 else found
+            power, rest = add(power, power), rest >> 1
+        points = [(0, 1)]
+        while (following := add(points[-1], found)) != (0, 1):
+            points.append(following)
+        if len(points) == 8:
+            return points
+    raise AssertionError
+
+
+def test_keys_of_small_order_are_not_trusted(tmp_path: Path) -> None:
+    """With them, R = A and S = 0 is a signature over one message of eight, or over all."""
+    prime = 2**255 - 19
+    encodings = {y | (x & 1) << 255 for x, y in edwards()}
+    assert len(encodings) == 8
+    encodings |= {1 | 1 << 255, prime - 1 | 1 << 255}  # x is 0 and has a sign
+    encodings |= {y | sign << 255 for y in range(prime, 2**255) for sign in (0, 1)}  # not reduced
+    for number in encodings:
+        raw = number.to_bytes(32, "little")
+        wrapped = Ed25519PublicKey.from_public_bytes(raw)
+        with pytest.raises(nnguard.KeyFormatError, match="small order, or not reduced"):
+            nnguard.PublicKey(wrapped)
+        (tmp_path / "weak.pub").write_bytes(
+            wrapped.public_bytes(
+                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+        )
+        with pytest.raises(nnguard.KeyFormatError, match=r"weak\.pub: no Ed25519 key"):
+            nnguard.load_trust(tmp_path)
+
+
+def test_pem_without_an_end_is_refused(key: nnguard.SigningKey, tmp_path: Path) -> None:
+    pem = key.public_key.pem
+    (tmp_path / "a.pub").write_bytes(pem + pem.partition(b"-----END")[0])
+    with pytest.raises(nnguard.KeyFormatError, match="has no end"):
+        nnguard.load_trust(tmp_path / "a.pub")
+
+
+@pytest.mark.parametrize("block", [b"-----BEGIN A", b"-----BEGIN A-----", b"-----BEGIN A----- "])
+def test_pem_is_read_in_one_pass(block: bytes) -> None:
+    """Of 4 MB; where each beginning looks for an end, this takes hours."""
+    script = "import sys, nnguard; nnguard.Recipient.from_pem(sys.stdin.buffer.read())"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        input=block * ((4 << 20) // len(block)),
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert b"KeyFormatError" in done.stderr.splitlines()[-1]
+
+
+def test_many_blocks_are_no_customers_key(key: nnguard.SigningKey) -> None:
+    with pytest.raises(nnguard.KeyFormatError, match="not a customer's public key"):
+        nnguard.Recipient.from_pem(nnguard.Identity.generate().recipient.pem * 3)

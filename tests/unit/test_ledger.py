@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -83,7 +84,7 @@ def test_what_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LedgerError, match="unable to open"):
+    with pytest.raises(IsADirectoryError):
         Ledger(tmp_path)
 
 
@@ -250,7 +251,7 @@ def test_times_become_utc_and_whole_seconds() -> None:
         {"content_key_id": "%"},
         {"customer": "Example\0Inc."},
         {"product": "\udcff"},
-        {"armoured": "\ud83d"},
+        {"armored": "\ud83d"},
         {"issued_at": datetime(2026, 1, 1)},
         {"expires_at": datetime(2026, 1, 1)},
     ],
@@ -304,3 +305,31 @@ def test_json_holds_all_but_the_license_file() -> None:
         "reason": "refunded",
     }
     assert "BEGIN" not in repr(entry)
+
+
+def test_file_behind_a_link_is_for_its_owner_alone(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to("real.db")
+    before = os.umask(0o022)
+    try:
+        Ledger(tmp_path / "link.db").close()
+    finally:
+        os.umask(before)
+    assert mode_of(tmp_path / "real.db") == 0o600
+
+
+@pytest.mark.parametrize("versions", [[], ["text"], [None], [1.5], [1, 2], [b"1"]])
+def test_version_that_is_none(tmp_path: Path, versions: list[Any]) -> None:
+    path = tmp_path / "ledger.db"
+    Ledger(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("drop table nnguard_ledger")
+        connection.execute("create table nnguard_ledger (version)")
+        connection.executemany("insert into nnguard_ledger values (?)", [(v,) for v in versions])
+    with pytest.raises(LedgerError, match="does not say which version it has"):
+        Ledger(path)
+
+
+def test_time_that_there_is_not(tmp_path: Path) -> None:
+    far = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))
+    with Ledger(tmp_path / "ledger.db") as ledger, pytest.raises(ValueError, match="too far out"):
+        ledger.revoke("a" * 32, at=far)

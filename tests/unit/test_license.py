@@ -105,6 +105,56 @@ def test_what_is_shown_of_a_license(license_: License) -> None:
     assert "key" not in shown
 
 
+def test_terms_as_json() -> None:
+    binding = DeviceBinding.make(nnguard.Device.of_values([("card", "1")]), 1)
+    terms = LicenseTerms(
+        id="01" * 16,
+        issuer="acme.ai",
+        customer="Ada",
+        product="small",
+        tier="full",
+        issued_at=START,
+        not_before=START + timedelta(days=1),
+        stream="02" * 32,
+        opens="03" * 32,
+        lock="04" * 8,
+        recipient="05" * 8,
+        grace=timedelta(days=2),
+        features=("a", "b"),
+        metadata={"order": "4711"},
+        device=binding,
+    )
+    assert terms.to_json() == {
+        "id": "01" * 16,
+        "issuer": "acme.ai",
+        "customer": "Ada",
+        "product": "small",
+        "tier": "full",
+        "features": ["a", "b"],
+        "metadata": {"order": "4711"},
+        "issued_at": "2026-03-01T00:00:00+00:00",
+        "not_before": "2026-03-02T00:00:00+00:00",
+        "expires_at": None,
+        "grace_seconds": 172_800,
+        "device": binding.to_json(),
+        "stream": "02" * 32,
+        "opens": "03" * 32,
+        "recipient": "05" * 8,
+    }
+
+
+@pytest.mark.parametrize("behind", [1 << 20, 5 << 18])
+def test_license_is_looked_for_in_the_first_megabyte(
+    behind: int, license_: License, tmp_path: Path
+) -> None:
+    path = tmp_path / "ada.license"
+    path.write_text("\n" * 1000 + str(license_))
+    assert License.load(path).encoded == license_.encoded
+    path.write_text("\n" * behind + str(license_))
+    with pytest.raises(nnguard.NnguardError):
+        License.load(path)
+
+
 def test_content_key_is_not_readable(license_: License) -> None:
     assert CONTENT_KEY.secret not in license_.encoded
 

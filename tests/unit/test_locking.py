@@ -323,3 +323,43 @@ def test_tiers_with_targets(model: nnguard.Stream) -> None:
     locks = nnguard.lock_tiers(model, tiers, evaluate=evaluate)
     scores = [evaluate(nnguard.decompress(lock.stream)) for lock in locks]
     assert scores == pytest.approx([0.8, 0.4], abs=0.03)
+
+
+# The seal
+
+
+@pytest.mark.parametrize("scramble", [0.0, 1.0])
+def test_no_nonce_seals_twice(
+    model: nnguard.Stream, monkeypatch: pytest.MonkeyPatch, scramble: float
+) -> None:
+    """A search for a target seals a lock for each trial that it scores, and each under its own."""
+    sealed: list[tuple[bytes, bytes]] = []
+    seal = nnguard.ContentKey.seal
+
+    def spy(
+        key: nnguard.ContentKey, plaintext: bytes, header: Any, nonce: bytes, aad: bytes
+    ) -> Any:
+        sealed.append((key.id, nonce))
+        return seal(key, plaintext, header, nonce, aad)
+
+    monkeypatch.setattr(nnguard.ContentKey, "seal", spy)
+    if scramble:
+        locked = nnguard.lock(model, scramble=scramble)
+    else:
+        weights = stock.decode(bytes(model))["conv.weight"]
+
+        def evaluate(state: Mapping[str, Any]) -> float:
+            now = state["conv.weight"]
+            flips = np.count_nonzero(now * weights < 0)
+            with_record = np.count_nonzero(np.abs(now) != np.abs(weights)) > flips
+            return -float(flips + 3 * with_record)
+
+        locked = nnguard.lock(
+            model, target=-10, evaluate=evaluate, tolerance=0.6, max_fraction=0.02
+        )
+        assert [point.score for point in locked.curve].count(-13) == 1  # a trial that was dropped
+    assert opened(locked) == bytes(model)
+    record = lock_of(extract(locked.stream))
+    assert (record.envelope.key_id, record.envelope.nonce) in sealed
+    assert len(sealed) >= 2
+    assert len(set(sealed)) == len(sealed)

@@ -144,3 +144,17 @@ def test_attachment_is_read_as_written() -> None:
 def test_other_attachments_are_refused(value: object) -> None:
     with pytest.raises(nnguard.VerificationError, match="attachment"):
         Attachment.parse(encode_cbor(value))
+
+
+def test_nothing_is_claimed_unless_it_is_said() -> None:
+    assert Claims() == Claims("", "", "", None, {}, None)
+    assert Attachment(b"card").media_type == "application/octet-stream"
+
+
+def test_units_that_were_changed_can_be_told_of_as_many_only() -> None:
+    header = SignatureRecord.protected_header(b"k" * 8, Claims(), DIGESTS)
+    record = SignatureRecord.parse(sign1(None, header, bytes(32), b""))
+    assert record.changed_units(DIGESTS) == []
+    assert record.changed_units([DIGESTS[0], bytes(32), DIGESTS[2]]) == [1]
+    assert record.changed_units(DIGESTS[:2]) is None
+    assert record.changed_units([*DIGESTS, DIGESTS[0]]) is None

@@ -137,8 +137,10 @@ def test_trial_of_another_vendor(sale: Sale, other_key: nnguard.SigningKey) -> N
     """The license is by a trusted vendor, the signature on the trial is not."""
     locked = nnguard.lock(sale.release, fraction=0.005, signer=other_key)
     theirs = replace(sale, locked=locked)
+    terms = theirs.license(signer=other_key).terms
+    license_ = License.make(terms, locked.content_key, sale.customer.recipient, sale.vendor)
     with pytest.raises(nnguard.WrongKeyError, match="not among the 1 trusted"):
-        theirs.unlock(theirs.license())
+        theirs.unlock(license_)
 
 
 def test_release_of_another_vendor(sale: Sale, other_key: nnguard.SigningKey) -> None:
@@ -401,6 +403,24 @@ def test_clocks_that_differ_by_little_are_not_set_back(sale: Sale) -> None:
     assert sale.refusal(license_, now=much) is Reason.CLOCK_SET_BACK
 
 
+FIRST = datetime(1, 1, 1, tzinfo=timezone.utc)
+LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone.utc)
+
+
+def test_times_at_the_ends_of_the_calendar(sale: Sale, tmp_path: Path) -> None:
+    old = sale.license(issued_at=FIRST, expires=LAST)
+    listed = nnguard.RevocationList.make([], sale.vendor, issued_at=FIRST)
+    options = {"revocations": listed, "max_age": timedelta.max, "state": tmp_path / "newest"}
+    for now in (FIRST, START, LAST - DAY):
+        assert sale.unlock(old, checks=nnguard.Checks(now=now, **options))
+    assert sale.refusal(old, now=FIRST, **options) is Reason.CLOCK_SET_BACK
+    assert sale.refusal(old, now=LAST) is Reason.EXPIRED
+    new = sale.license(issued_at=LAST)
+    for now in (FIRST, START):
+        assert sale.refusal(new, now=now) is Reason.CLOCK_SET_BACK
+    assert sale.unlock(new, checks=nnguard.Checks(now=LAST))
+
+
 def test_clock_set_back_behind_the_revocation_list(sale: Sale) -> None:
     later = nnguard.RevocationList.make([], sale.vendor, issued_at=START + WEEK)
     assert sale.refusal(sale.license(), revocations=later) is Reason.CLOCK_SET_BACK
@@ -423,9 +443,43 @@ def test_state_file_keeps_the_newest_time(sale: Sale, tmp_path: Path) -> None:
     assert sale.refusal(license_, now=back, state=state) is Reason.CLOCK_SET_BACK
 
 
+@pytest.mark.parametrize("days", [8, 40])
+def test_time_is_remembered_when_the_license_does_not_hold(
+    sale: Sale, tmp_path: Path, days: int
+) -> None:
+    license_, state = sale.license(expires=START + WEEK), tmp_path / "newest"
+    assert sale.refusal(license_, now=START + days * DAY, state=state) is Reason.EXPIRED
+    assert sale.refusal(license_, now=START + DAY, state=state) is Reason.CLOCK_SET_BACK
+
+
+def test_time_is_remembered_whatever_else_is_refused(sale: Sale, tmp_path: Path) -> None:
+    license_ = sale.license(not_before=START + WEEK, device=device_of("a", "b"))
+    revoked = nnguard.RevocationList.make([license_.terms.id], sale.vendor, issued_at=START)
+    cases = [
+        (Reason.REVOKED, START + DAY, {"revocations": revoked}),
+        (Reason.STALE_REVOCATIONS, START + DAY, {"max_age": DAY}),
+        (Reason.NOT_YET_VALID, START + DAY, {}),
+        (Reason.OTHER_DEVICE, START + WEEK, {"device": device_of("c")}),
+    ]
+    for number, (reason, now, options) in enumerate(cases):
+        state = tmp_path / f"{number}"
+        assert sale.refusal(license_, now=now, state=state, **options) is reason
+        before = now - timedelta(seconds=301)
+        assert sale.refusal(license_, now=before, state=state) is Reason.CLOCK_SET_BACK
+
+
+def test_time_is_not_remembered_for_a_license_that_nobody_signed(
+    sale: Sale, other_key: nnguard.SigningKey, tmp_path: Path
+) -> None:
+    checks = nnguard.Checks(now=START + DAY, state=tmp_path / "newest")
+    with pytest.raises(nnguard.WrongKeyError):
+        sale.unlock(sale.license(signer=other_key), checks=checks)
+    assert not (tmp_path / "newest").exists()
+
+
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\xff", b"[]", b"{}", b"null", b'{"newest": true}', b'{"newest": 1e9}', b"[" * 100_000],
+    [b"", b"\xff", b"[]", b"{}", b"null", b'{"newest": true}', b'{"newest": 1e9}', b"[" * 60_000],
 )
 def test_damaged_state_file(sale: Sale, tmp_path: Path, content: bytes) -> None:
     state = tmp_path / "newest"
@@ -488,13 +542,43 @@ def test_stale_revocation_list(sale: Sale) -> None:
 
 
 def test_no_revocation_list_where_one_is_required(sale: Sale) -> None:
-    assert sale.refusal(sale.license(), max_age=WEEK) is Reason.STALE_REVOCATIONS
+    license_ = sale.license()
+    assert sale.refusal(license_, max_age=WEEK) is Reason.STALE_REVOCATIONS
+    checks = nnguard.Checks(now=START, max_age=WEEK)
+    with pytest.raises(nnguard.LicenseError, match="required: there is no list"):
+        nnguard.check_license(license_, sale.trust, checks=checks)
+
+
+def test_status_as_json(sale: Sale) -> None:
+    license_ = sale.license(expires=START + DAY, grace=DAY)
+    now = START + DAY + timedelta(hours=1)
+    status = nnguard.check_license(license_, sale.trust, checks=nnguard.Checks(now=now))
+    assert status.to_json() == {
+        "license": license_.terms.to_json(),
+        "checked_at": now.isoformat(),
+        "in_grace": True,
+    }
 
 
 def test_revocation_list_of_another_vendor(sale: Sale, other_key: nnguard.SigningKey) -> None:
     revoked = nnguard.RevocationList.make([], other_key, issued_at=START)
     with pytest.raises(nnguard.WrongKeyError, match="revocation list"):
         sale.unlock(sale.license(), checks=nnguard.Checks(now=START + DAY, revocations=revoked))
+
+
+def test_list_of_another_trusted_vendor_is_of_no_use(
+    sale: Sale, other_key: nnguard.SigningKey
+) -> None:
+    """Neither does a fresh list replace the vendor's own, nor can another vendor revoke."""
+    license_ = sale.license()
+    trust = [*sale.trust, other_key.public_key]
+    for revoked in ([], [license_.terms.id]):
+        foreign = nnguard.RevocationList.make(revoked, other_key, issued_at=START)
+        checks = nnguard.Checks(now=START + DAY, revocations=foreign, max_age=WEEK)
+        with pytest.raises(nnguard.WrongKeyError, match="revocation list") as caught:
+            nnguard.check_license(license_, trust, checks=checks)
+        assert f"with key {other_key.public_key.id.hex()}" in str(caught.value)
+        assert f"not with {sale.vendor.public_key.id.hex()}" in str(caught.value)
 
 
 def test_no_bit_of_a_revocation_list_can_be_changed(sale: Sale) -> None:

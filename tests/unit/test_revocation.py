@@ -113,3 +113,21 @@ def test_list_of_many(key: nnguard.SigningKey) -> None:
     read = RevocationList.parse(revoked.encoded)
     assert read.revokes(ids[7_777])
     assert not read.revokes("ff" * 16)
+
+
+def test_list_is_of_nobody_unless_it_is_said(key: nnguard.SigningKey) -> None:
+    assert RevocationList.make([], key).issuer == ""
+
+
+def test_more_in_the_header_of_a_list_is_refused(key: nnguard.SigningKey) -> None:
+    claims = encode_cbor({1: "acme.ai", 6: 0, "revoked": b""})
+    kid = {Label.KID: key.public_key.id}
+    RevocationList.parse(sign1(key, kid, claims, DOMAIN)).authenticate([key.public_key])
+    with pytest.raises(nnguard.LicenseError, match="no revocation list"):
+        RevocationList.parse(sign1(key, {**kid, "more": 1}, claims, DOMAIN))
+
+
+def test_time_that_there_is_not(key: nnguard.SigningKey) -> None:
+    far = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))
+    with pytest.raises(ValueError, match="too far out"):
+        nnguard.RevocationList.make([], key, issued_at=far)

@@ -21,10 +21,21 @@ FITTING = {"qp": -10, "nonweight_qp": -20}
 """Quantization parameters that every density has."""
 
 
+WORDS = {
+    "qp_density": "the density of quantization parameters",
+    "qp": r"the quantization parameter of weights \(at density \d\)",
+    "nonweight_qp": r"the quantization parameter of all other tensors \(at density \d\)",
+    "unary_length": "the unary length",
+    "bit_depth": "the bit depth",
+    "scan_order": "the scan order",
+}
+
+
 @pytest.mark.parametrize(("name", "least", "most"), RANGES)
 def test_values_out_of_range_are_refused(name: str, least: int, most: int) -> None:
     for value in (least - 1, most + 1, 1 << 40, -(1 << 40)):
-        with pytest.raises(ValueError, match=f"{name} is {value}; it goes from {least} to {most}"):
+        message = f"{WORDS[name]} is {value}; it goes from {least} to {most}"
+        with pytest.raises(ValueError, match=message):
             nnguard.Settings(**{name: value})
 
 
@@ -41,7 +52,7 @@ def test_every_value_in_range_is_coded(name: str, least: int, most: int) -> None
 @pytest.mark.parametrize("name", [name for name, _, _ in RANGES])
 @pytest.mark.parametrize("value", [True, 1.0, "1"])
 def test_values_are_integers(name: str, value: Any) -> None:
-    with pytest.raises(TypeError, match=f"{name} is an integer, not {type(value).__name__}"):
+    with pytest.raises(TypeError, match=f"{WORDS[name]} is an integer, not {type(value).__name__}"):
         nnguard.Settings(**{name: value})
 
 
@@ -53,7 +64,7 @@ def test_range_of_the_quantization_parameter_goes_with_the_density(density: int)
             options = FITTING | {"qp_density": density, name: value}
             assert getattr(nnguard.Settings(**options), name) == value
         for value in (-limit - 1, limit):
-            with pytest.raises(ValueError, match=f"{name} is {value}"):
+            with pytest.raises(ValueError, match=f"{WORDS[name]} is {value}"):
                 nnguard.Settings(**(FITTING | {"qp_density": density, name: value}))
 
 
@@ -66,9 +77,9 @@ def test_parameter_of_one_tensor() -> None:
 
 @pytest.mark.parametrize("qp", [-129, 128])
 def test_parameter_of_one_tensor_out_of_range_is_refused(qp: int) -> None:
-    with pytest.raises(ValueError, match=f"qp of tensor a is {qp}"):
+    with pytest.raises(ValueError, match=f"quantization parameter of tensor a .* is {qp}"):
         nnguard.Settings(qp_per_tensor={"a": qp})
-    with pytest.raises(TypeError, match="qp of tensor a is an integer"):
+    with pytest.raises(TypeError, match=r"of tensor a \(at density 2\) is an integer"):
         nnguard.Settings(qp_per_tensor={"a": 1.5})  # type: ignore[dict-item]
 
 

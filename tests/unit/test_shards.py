@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
@@ -622,3 +623,48 @@ def test_key_that_signs_wrongly_signs_nothing(built: Path, key: nnguard.SigningK
 
     with pytest.raises(ValueError, match="signature"):
         nnguard.sign_set(built / "streams", Wrong())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"weight_map": {"a": "x.nnc"}, "weight_map": MAP}',
+        '{"weight_map": {"layers.0.bias": "x.nnc", REST}',
+        '{"metadata": {"a": 1, "a": 2}, "weight_map": MAP}',
+        '{"weight_map": MAP, "other": 1}',
+        '{"weight_map": {"\\ud800": "x.nnc", REST}',
+        '{"weight_map": {"a": "\\ud800.nnc", REST}',
+        '{"weight_map": {"a": "\\udcff.nnc", REST}',
+    ],
+)
+def test_index_that_says_more(release: Path, trust: list[nnguard.PublicKey], text: str) -> None:
+    weight_map = json.dumps(read_index(release)["weight_map"])
+    given = text.replace("MAP", weight_map).replace("REST", weight_map[1:])
+    (release / STREAM_INDEX).write_text(given)
+    (release / os.fsdecode(b"\xff.nnc")).write_bytes(b"")
+    with pytest.raises(nnguard.FormatError, match="is no index"):
+        nnguard.verify_set(release, trust)
+
+
+@pytest.mark.parametrize("metadata", [{"note": "verified, they say"}, None, 0, []])
+def test_metadata_of_an_index_would_not_be_verified(
+    built: Path, release: Path, trust: list[nnguard.PublicKey], metadata: object
+) -> None:
+    weight_map = read_index(release)["weight_map"]
+    index = {"metadata": metadata, "weight_map": weight_map}
+    (release / STREAM_INDEX).write_text(json.dumps(index))
+    with pytest.raises(nnguard.FormatError, match="is no index"):
+        nnguard.verify_set(release, trust)
+    assert read_index(built / "model", SAFETENSORS_INDEX)["metadata"], "others have metadata"
+
+
+@pytest.mark.parametrize("name", ["x.NNC", "x.Nnc", ".nnc", "sub/x.nnc", "sub/x", b"\xff.nnc"])
+def test_stray_streams_and_folders(
+    release: Path, trust: list[nnguard.PublicKey], name: str | bytes
+) -> None:
+    stray = release / os.fsdecode(name)
+    stray.parent.mkdir(exist_ok=True)
+    stray.write_bytes(b"")
+    with pytest.raises(nnguard.VerificationError, match="not part of the set") as caught:
+        nnguard.verify_set(release, trust)
+    str(caught.value).encode()

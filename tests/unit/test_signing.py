@@ -12,6 +12,7 @@ import pytest
 
 import nnguard
 import samples
+import stock
 from nnguard.hiding import embed, extract
 
 Signed = Callable[[str], nnguard.Stream]
@@ -449,3 +450,106 @@ def test_signing_hardly_grows_the_file(signed: Signed) -> None:
     for name in ("default", "urq", "resnet20.default"):
         before, after = len(samples.read(name)), signed(name).size
         assert np.log(after / before) < 0.02
+
+
+# What reports and errors say
+
+
+def test_report_as_json(model: nnguard.Stream, key: nnguard.SigningKey) -> None:
+    when = datetime(2027, 1, 1, tzinfo=timezone.utc)
+    inner = nnguard.sign(model, key, name="inner", issued_at=when)
+    report = nnguard.verify(nnguard.sign(inner, key, issued_at=when), key.public_key)
+    claims = {"issuer": "", "version": "", "issued_at": when.isoformat(), "metadata": {}}
+    kid = key.public_key.id.hex()
+    assert report.to_json() == {
+        "claims": {"name": "", **claims},
+        "key_id": kid,
+        "digest": report.digest,
+        "nested": [
+            {
+                "kind": "signature",
+                "key_id": kid,
+                "claims": {"name": "inner", **claims},
+                "verified": True,
+            }
+        ],
+    }
+    report = nnguard.verify(nnguard.sign(nnguard.attach(model, b"card"), key), key.public_key)
+    (nested,) = report.to_json()["nested"]
+    assert nested == {"kind": "attachment", "key_id": "", "claims": None, "verified": False}
+
+
+def test_nested_signature_is_verified_by_whichever_key_is_trusted(
+    release: nnguard.Stream, key: nnguard.SigningKey, other_key: nnguard.SigningKey
+) -> None:
+    outer = nnguard.sign(release, other_key)
+    for trust in ([key.public_key, other_key.public_key], [other_key.public_key, key.public_key]):
+        (nested,) = nnguard.verify(outer, trust).nested
+        assert nested.verified
+
+
+@pytest.mark.parametrize("kind", ["attachment", "lock"])
+def test_hint_says_what_to_do_with_what_is_no_signature(
+    kind: str, release: nnguard.Stream, key: nnguard.SigningKey
+) -> None:
+    stream, hint = {
+        "attachment": (nnguard.attach(release, b"card"), "take it out first, with nnguard detach"),
+        "lock": (
+            nnguard.lock(nnguard.Stream.from_bytes(samples.small_stream()), scramble=1).stream,
+            "the trial is not signed itself; nnguard unlock needs a license",
+        ),
+    }[kind]
+    with pytest.raises(nnguard.NoRecordError, match=f"not a signature: {kind}") as caught:
+        nnguard.verify(stream, key.public_key)
+    assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize("time", [datetime.min, datetime.max])
+def test_time_that_lies_too_far_out(
+    time: datetime, model: nnguard.Stream, key: nnguard.SigningKey
+) -> None:
+    hours = timedelta(hours=1 if time.year == 1 else -1)
+    with pytest.raises(ValueError, match="too far out"):
+        nnguard.sign(model, key, issued_at=time.replace(tzinfo=timezone(hours)))
+
+
+def several_changed(key: nnguard.SigningKey, count: int, *, localize: bool) -> str:
+    """Change the last byte of some tensors that carry nothing, and return what `verify` says."""
+    arrays = {"w": samples.small_network()["conv.weight"]}
+    arrays |= {f"n{number}": np.arange(9, dtype=np.int32) for number in range(9)}
+    options = {"localize": True} if localize else {}
+    signed = nnguard.sign(nnguard.Stream.from_bytes(stock.encode(arrays, qp=-20)), key, **options)
+    for number in range(count):
+        signed = change(signed, f"n{number}", -2)
+    with pytest.raises(nnguard.VerificationError) as caught:
+        nnguard.verify(signed, key.public_key)
+    assert caught.value.tensors == tuple(f"n{number}" for number in range(count * localize))
+    assert caught.value.hint == (
+        "" if localize else "signed with localize, nnguard would name the tensors"
+    )
+    return str(caught.value)
+
+
+def test_tensors_that_were_changed_are_named(key: nnguard.SigningKey) -> None:
+    named = [several_changed(key, count, localize=True) for count in (1, 5, 6, 7)]
+    assert named == [
+        "changed after signing: n0",
+        "changed after signing: n0, n1, n2, n3, n4",
+        "changed after signing: n0, n1, n2, n3, n4 and 1 more",
+        "changed after signing: n0, n1, n2, n3, n4 and 2 more",
+    ]
+    unnamed = several_changed(key, 2, localize=False)
+    assert unnamed == "the stream was changed after it was signed"
+
+
+def test_tensors_that_are_missing_are_not_named(
+    model: nnguard.Stream, key: nnguard.SigningKey
+) -> None:
+    units = [unit.read() for unit in nnguard.sign(model, key, localize=True)]
+    cut = nnguard.Stream.from_bytes(b"".join(units[:-1]))
+    with pytest.raises(nnguard.VerificationError) as caught:
+        nnguard.verify(cut, key.public_key)
+    assert str(caught.value) == (
+        "the stream was changed after it was signed: units were added or taken away"
+    )
+    assert caught.value.hint == ""

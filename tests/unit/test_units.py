@@ -300,5 +300,5 @@ def test_number_of_units_is_limited(
 
 
 def test_folder_is_no_stream(tmp_path: Path) -> None:
-    with pytest.raises(IsADirectoryError, match="a folder, where one stream is expected"):
+    with pytest.raises(IsADirectoryError, match="a folder, where a file is expected"):
         nnguard.Stream.open(tmp_path)

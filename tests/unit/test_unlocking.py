@@ -8,11 +8,17 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import nnguard
 import samples
-from nnguard.hiding import RecordKind, embed, extract
+import stock
+from nnguard.hiding import Plan, RecordKind, embed, extract
+from nnguard.hiding.frame import FrameHeader
+from nnguard.licensing.license import License
+from nnguard.stream.coding import decode
+from nnguard.unlocking import lock_id
 
 HOUR = timedelta(hours=1)
 
@@ -260,17 +266,73 @@ def test_mark_moved_to_another_release_is_refused(
 
 def test_mark_of_another_vendor_is_refused(
     release: nnguard.Stream,
+    license_: nnguard.License,
     locked: nnguard.Locked,
     customer: nnguard.Identity,
     key: nnguard.SigningKey,
     other_key: nnguard.SigningKey,
 ) -> None:
-    foreign = nnguard.issue_license(
-        locked.stream, locked.content_key, to=customer.recipient, signer=other_key
-    )
+    foreign = License.make(license_.terms, locked.content_key, customer.recipient, other_key)
     marked = embed(release, foreign.encoded, kind=RecordKind.LICENSE)
     with pytest.raises(nnguard.WrongKeyError):
         nnguard.verify(marked, key.public_key)
+    for refuse in (nnguard.verify, nnguard.strip):
+        with pytest.raises(nnguard.VerificationError, match=other_key.public_key.id.hex()):
+            refuse(marked, [key.public_key, other_key.public_key])
+
+
+def test_mark_of_another_vendor_is_not_made(
+    release: nnguard.Stream,
+    customer: nnguard.Identity,
+    key: nnguard.SigningKey,
+    other_key: nnguard.SigningKey,
+) -> None:
+    """A reseller sells what the vendor signed: that unlocks, but nobody could verify a mark."""
+    trial, content_key = nnguard.lock(release, signer=other_key)
+    license_ = nnguard.issue_license(trial, content_key, to=customer.recipient, signer=other_key)
+    trust = [key.public_key, other_key.public_key]
+    assert bytes(nnguard.unlock(trial, license_, customer, trust)) == bytes(release)
+    with pytest.raises(nnguard.UnlockError, match=key.public_key.id.hex()):
+        nnguard.unlock(trial, license_, customer, trust, mark=True)
+
+
+def of_many_tensors(key: nnguard.SigningKey) -> nnguard.Stream:
+    rng = np.random.default_rng(0)
+    arrays = {f"{n}": rng.normal(0, 0.05, (60, 50)).astype(np.float32) for n in range(8)}
+    return nnguard.sign(nnguard.Stream.from_bytes(stock.encode(arrays, qp=-20)), key)
+
+
+@pytest.mark.parametrize(
+    ("layer", "carriers"),
+    [
+        (2, (4, 3)),
+        (2, (3,)),
+        (2, (3, 5)),
+        (2, (3, 4, 9)),
+        (2, tuple(range(3, 11))),
+        (1, (3, 4)),
+        (3, (3, 4)),
+        (255, (3, 4)),
+    ],
+)
+def test_mark_has_one_place(
+    layer: int, carriers: tuple[int, ...], customer: nnguard.Identity, key: nnguard.SigningKey
+) -> None:
+    """Whoever has license and full model can hide it in other ways; each would be another file."""
+    release = of_many_tensors(key)
+    trial, content_key = nnguard.lock(release, fraction=0.002, signer=key)
+    license_ = nnguard.issue_license(trial, content_key, to=customer.recipient, signer=key)
+    marked = nnguard.unlock(trial, license_, customer, key.public_key, mark=True)
+    assert nnguard.verify(marked, key.public_key).licensed_to == license_.terms
+    header = extract(marked).header
+    assert (header.layer, header.carriers) == (2, (3, 4))
+    size = 0 if carriers == (3,) else len(license_.encoded)
+    moved = FrameHeader(RecordKind.LICENSE, layer, size, carriers)
+    tensors = tuple(decode(release[unit]) for unit in carriers)
+    file = Plan(release, moved, tensors).embed(license_.encoded[:size])
+    for refuse in (nnguard.verify, nnguard.strip):
+        with pytest.raises(nnguard.VerificationError, match=r"not where it belongs|was changed"):
+            refuse(nnguard.Stream.from_bytes(bytes(file)), key.public_key)
 
 
 def test_changed_mark_is_refused(
@@ -391,13 +453,39 @@ def test_license_with_names_in_every_script(
     assert nnguard.unlock(locked.stream, license_, customer, key.public_key)
 
 
-# What issuing fills in
+# What issuing fills in, and refuses
+
+
+def test_license_for_a_trial_that_another_key_signed_is_not_issued(
+    locked: nnguard.Locked,
+    customer: nnguard.Identity,
+    key: nnguard.SigningKey,
+    other_key: nnguard.SigningKey,
+) -> None:
+    with pytest.raises(nnguard.WrongKeyError, match="the license would be") as caught:
+        nnguard.issue_license(
+            locked.stream, locked.content_key, to=customer.recipient, signer=other_key
+        )
+    assert key.public_key.id.hex() in str(caught.value)
+    assert other_key.public_key.id.hex() in str(caught.value)
+
+
+def test_license_for_a_trial_that_does_not_verify_is_not_issued(
+    locked: nnguard.Locked, customer: nnguard.Identity, key: nnguard.SigningKey
+) -> None:
+    units = [unit.read() for unit in locked.stream]
+    plain = next(i for i, unit in enumerate(locked.stream) if unit.name == "conv.steps")
+    units[plain] = units[plain][:-1] + bytes([units[plain][-1] ^ 1])
+    changed = nnguard.Stream.from_bytes(b"".join(units))
+    with pytest.raises(nnguard.VerificationError):
+        nnguard.issue_license(changed, locked.content_key, to=customer.recipient, signer=key)
 
 
 def test_license_says_what_the_trial_says(
     license_: nnguard.License, locked: nnguard.Locked
 ) -> None:
     terms = license_.terms
+    assert terms.customer == "Ada Lovelace"
     assert (terms.issuer, terms.product, terms.tier) == ("acme.ai", "small", "full")
     assert terms.expires_at is None
     assert terms.not_before == terms.issued_at
@@ -424,10 +512,58 @@ def test_mark_needs_a_signature_under_it(
     license_ = nnguard.issue_license(
         locked.stream, locked.content_key, to=customer.recipient, signer=key
     )
-    with pytest.raises(nnguard.UnlockError, match="not signed"):
+    with pytest.raises(nnguard.UnlockError, match="was restored is not signed, and a mark"):
         nnguard.unlock(locked.stream, license_, customer, key.public_key, mark=True)
     full = nnguard.unlock(locked.stream, license_, customer, key.public_key)
     assert bytes(full) == bytes(model)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_lock_is_known_by_its_content_key(
+    release: nnguard.Stream, key: nnguard.SigningKey, *, signed: bool
+) -> None:
+    trial, content_key = nnguard.lock(release, signer=key if signed else None)
+    assert lock_id(trial) == content_key.id.hex()
+
+
+def test_release_that_was_changed_before_it_was_locked(
+    release: nnguard.Stream, customer: nnguard.Identity, key: nnguard.SigningKey
+) -> None:
+    """The lock and the license are right; the release's own signature is not."""
+    units = [unit.read() for unit in release]
+    steps = next(index for index, unit in enumerate(release) if unit.name == "conv.steps")
+    units[steps] = units[steps][:-2] + bytes([units[steps][-2] ^ 1, units[steps][-1]])
+    trial, content_key = nnguard.lock(nnguard.Stream.from_bytes(b"".join(units)))
+    license_ = nnguard.issue_license(trial, content_key, to=customer.recipient, signer=key)
+    with pytest.raises(nnguard.VerificationError, match="changed after it was signed"):
+        nnguard.unlock(trial, license_, customer, key.public_key)
+
+
+def test_license_of_nobody_is_made_out_to_nobody(
+    release: nnguard.Stream, customer: nnguard.Identity, key: nnguard.SigningKey
+) -> None:
+    """What is not given, and not in the trial's signature, is empty."""
+    trial, content_key = nnguard.lock(release)
+    terms = nnguard.issue_license(trial, content_key, to=customer.recipient, signer=key).terms
+    assert (terms.issuer, terms.customer, terms.product, terms.tier) == ("", "", "", "full")
+    assert (terms.features, dict(terms.metadata), terms.device) == ((), {}, None)
+    assert terms.grace == timedelta(0)
+
+
+@pytest.mark.parametrize(("traits", "required"), [(1, 1), (2, 2), (3, 2), (4, 3), (9, 8)])
+def test_all_traits_of_a_device_but_one_have_to_match(
+    traits: int,
+    required: int,
+    locked: nnguard.Locked,
+    customer: nnguard.Identity,
+    key: nnguard.SigningKey,
+) -> None:
+    device = nnguard.Device.of_values(("card", f"{number}") for number in range(traits))
+    license_ = nnguard.issue_license(
+        locked.stream, locked.content_key, to=customer.recipient, signer=key, device=device
+    )
+    assert license_.terms.device is not None
+    assert license_.terms.device.required == required
 
 
 NOON = datetime(2027, 1, 1, 12, tzinfo=timezone.utc)
@@ -441,6 +577,7 @@ NOON = datetime(2027, 1, 1, 12, tzinfo=timezone.utc)
         ({"not_before": NOON, "expires": NOON - HOUR, "issued_at": NOON - 2 * HOUR}, "never hold"),
         ({"features": "pro"}, "list of names"),
         ({"grace": HOUR / 7000}, "whole seconds"),
+        ({"grace": HOUR + timedelta(microseconds=1)}, "whole seconds"),
     ],
 )
 def test_license_that_makes_no_sense_is_not_issued(

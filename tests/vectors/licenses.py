@@ -11,7 +11,7 @@ from vectors.selling import (
     DAY,
     NOW,
     SALT,
-    armour,
+    armor,
     license_of,
     lock,
     print_of,
@@ -41,10 +41,10 @@ def sold(license_: bytes | str, *, file: str = TRIAL, **details: Any) -> Made:
         file: Vector that has the stream.
         details: What a deployment knows, or what a reader finds; `revocations` is a list.
     """
-    text = license_ if isinstance(license_, str) else armour(license_)
+    text = license_ if isinstance(license_, str) else armor(license_)
     texts = [("license", text)]
     if (revocations := details.pop("revocations", None)) is not None:
-        texts.append(("revocations", armour(revocations, "REVOCATION LIST")))
+        texts.append(("revocations", armor(revocations, "REVOCATION LIST")))
     known = {"customer": "ada", "now": NOW + DAY, **details}
     return Made(details=tuple(known.items()), texts=tuple(texts), file=file)
 
@@ -74,7 +74,7 @@ def license() -> Made:  # noqa: A001
 def license_in_mail() -> Made:
     """Quoted in a mail, with text around it, other line ends, and spaces that do not break."""
     trial, release = sale()
-    lines = armour(license_of(trial, release)).splitlines()
+    lines = armor(license_of(trial, release)).splitlines()
     body = "".join(f"> {line[:40]}\u00a0\r\n>> {line[40:]}\t\r\n" for line in lines[1:-1])
     text = f"Dear Ada,\r\n\r\n> {lines[0]}\r\n{body}> {lines[-1]}\r\n\r\nYours, Vendor\r\n"
     return unlocks(text)

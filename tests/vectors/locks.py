@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from nnguard.hiding.embedding import extract
+import functools
+
+import stock
+from nnguard.hiding import embed, extract
 from nnguard.stream import Stream
 from vectors.selling import (
     CONTENT_KEYS,
@@ -21,12 +24,12 @@ from vectors.toolbox import (
     Made,
     carrier_of,
     describe,
-    hide,
     several,
     sign,
     small,
     tensor_of,
     vector,
+    weights,
 )
 
 CLAIMED = {**CLAIMS, "issued_at": ISSUED.isoformat(), "metadata": {}}
@@ -44,7 +47,8 @@ def locked(stream: Stream, **options: object) -> Stream:
 
 
 def marked(stream: Stream, license_: bytes) -> Stream:
-    return hide(stream, lambda _: license_, kind=4)
+    """The one stream that the specification allows."""
+    return embed(stream, license_, kind=4)
 
 
 @vector("opens", operation="open")
@@ -158,6 +162,20 @@ def mark() -> Made:
 def mark_on_lock() -> Made:
     """A license of a lower tier, on top of a signed stream that is locked in turn."""
     return with_mark(sign(locked(large())), nested=[{"kind": "lock", "kid": ""}])
+
+
+@vector("verifies")
+def mark_of_three_tensors() -> Made:
+    """The next larger tensor has far more room than it takes: a smaller one goes first."""
+    return with_mark(of_four())
+
+
+@functools.cache
+def of_four() -> Stream:
+    """A signed release of four tensors that carry, of which a mark takes three."""
+    shapes = {"first": (45, 45), "small": (16, 17), "large": (60, 70), "last": (44, 50)}
+    arrays = {name: weights(shape, 20 + n) for n, (name, shape) in enumerate(shapes.items())}
+    return sign(Stream.from_bytes(stock.encode(arrays, qp=-24, dependent=False)))
 
 
 def with_mark(release: Stream, nested: list[dict[str, str]] | None = None) -> Made:

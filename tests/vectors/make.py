@@ -30,7 +30,7 @@ from vectors import (
 )
 from vectors.example import example, with_example
 from vectors.selling import CONTENT_KEYS, CUSTOMER_SEEDS, CUSTOMERS
-from vectors.toolbox import KEYS, SEEDS, VECTORS, Made, Vector
+from vectors.toolbox import KEYS, SEEDS, TRUSTED, VECTORS, Made, Vector
 
 FOLDER = Path(__file__).parent
 SPEC = FOLDER.parents[1] / "docs" / "SPEC.md"
@@ -99,7 +99,7 @@ def main(folder: Path) -> None:
         "spec": SPEC_VERSION,
         "warning": "The private keys are published: they are TEST KEYS, never trust them.",
         "keys": keys,
-        "trusted": ["vendor"],
+        "trusted": [*TRUSTED],
         "content_keys": {name: key.secret.hex() for name, key in CONTENT_KEYS.items()},
         "customers": customers(),
         "vectors": entries,

@@ -7,8 +7,8 @@ from typing import Any
 import cbor2
 
 from vectors.licenses import DEVICE, TRAITS, sale, sold
-from vectors.selling import DAY, LICENSE_ID, NOW, SALT, armour, license_of, revocation_list
-from vectors.toolbox import OTHER, Made, vector
+from vectors.selling import DAY, LICENSE_ID, NOW, SALT, armor, license_of, revocation_list
+from vectors.toolbox import OTHER, PARTNER, Made, vector
 
 ENDED = {4: NOW + DAY}
 
@@ -33,13 +33,13 @@ def license_missing() -> Made:
 @vector("LicenseError: malformed", message="there is no line", operation="unlock")
 def license_cut() -> Made:
     """The last line is missing."""
-    return sold("\n".join(armour(issued()).splitlines()[:-1]) + "\n")
+    return sold("\n".join(armor(issued()).splitlines()[:-1]) + "\n")
 
 
 @vector("LicenseError: malformed", message="was changed", operation="unlock")
 def license_other_character() -> Made:
     """A question mark in the middle."""
-    lines = armour(issued()).splitlines()
+    lines = armor(issued()).splitlines()
     return sold("\n".join([*lines[:3], "?" + lines[3], *lines[4:], ""]))
 
 
@@ -47,7 +47,7 @@ def license_other_character() -> Made:
 def license_bits_behind() -> Made:
     """Bits of the last character of Base64 that belong to no byte."""
     name = next(n for n in range(9) if len(issued(claims={2: n * "a"})) % 3 == 2)
-    text = armour(issued(claims={2: name * "a"}))
+    text = armor(issued(claims={2: name * "a"}))
     body, end = text.split("=\n")
     digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
     return sold(f"{body[:-1]}{digits[digits.index(body[-1]) + 1]}=\n{end}")
@@ -177,7 +177,7 @@ def list_unsorted() -> Made:
 
 @vector("LicenseError: malformed", message="no revocation list", operation="unlock")
 def list_is_license() -> Made:
-    """The license in the armour of a list."""
+    """The license in the armor of a list."""
     return sold(issued(), revocations=issued())
 
 
@@ -191,6 +191,12 @@ def list_without_label() -> Made:
 def list_of_other_vendor() -> Made:
     """Signed by the other test key."""
     return sold(issued(), revocations=revocation_list([], key=OTHER))
+
+
+@vector("WrongKeyError: list of another trusted vendor", message="not with", operation="unlock")
+def list_of_partner() -> Made:
+    """Both keys are trusted; a list counts for licenses of its own key."""
+    return sold(issued(), revocations=revocation_list([], key=PARTNER), max_age=DAY)
 
 
 # Here and now

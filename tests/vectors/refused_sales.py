@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from nnguard.hiding import extract
+from nnguard.hiding.frame import FrameHeader, frame_record
 from nnguard.stream import Stream
 from vectors.licenses import sale, sold, with_trial
-from vectors.locks import LOWER, large, locked, marked
+from vectors.locks import LOWER, large, locked, marked, of_four
 from vectors.refused_licenses import issued
-from vectors.selling import CONTENT_KEYS, FULL, armour, license_of
-from vectors.toolbox import OTHER, Made, edit, position, sign, small, vector
+from vectors.selling import CONTENT_KEYS, FULL, armor, license_of
+from vectors.toolbox import OTHER, PARTNER, Made, edit, place, position, sign, small, vector
 
 
 def refused(trial: Stream, release: Stream, **changes: Any) -> Made:
@@ -50,7 +53,7 @@ def license_bound_to_others() -> Made:
 @vector("FormatError: no trial, no license", message="are left", operation="unlock")
 def license_of_no_stream() -> Made:
     """The trial lacks its last byte, the license its last line: the trial is looked at first."""
-    made = sold("\n".join(armour(issued()).splitlines()[:-1]), file="")
+    made = sold("\n".join(armor(issued()).splitlines()[:-1]), file="")
     return replace(made, data=bytes(sale()[0])[:-1])
 
 
@@ -166,6 +169,38 @@ def mark_malformed() -> Made:
 def mark_of_other_vendor() -> Made:
     """The release is the vendor's."""
     return marked_with(license_of(small(), sign(small()), key=OTHER))
+
+
+@vector("VerificationError: mark of another trusted vendor", message="the release with")
+def mark_of_partner() -> Made:
+    """Both keys are trusted, but the release is the vendor's."""
+    return marked_with(license_of(small(), sign(small()), key=PARTNER))
+
+
+def mark_at(change: Callable[[FrameHeader], FrameHeader]) -> Made:
+    """A mark that is right but for its header."""
+    release = of_four()
+    license_ = license_of(small(), release)
+    header = change(extract(marked(release, license_)).header)
+    return Made(bytes(place(release, header.carriers, frame_record(header, license_))))
+
+
+@vector("VerificationError: mark with a carrier more", message="not where it belongs")
+def mark_in_more() -> Made:
+    """A tensor is listed that holds none of its bits."""
+    return mark_at(lambda header: replace(header, carriers=(*header.carriers, 5)))
+
+
+@vector("VerificationError: mark with another carrier", message="not where it belongs")
+def mark_in_others() -> Made:
+    """Without the small tensor that 5.2 takes before the last."""
+    return mark_at(lambda header: replace(header, carriers=(3, 6)))
+
+
+@vector("VerificationError: mark of another layer", message="not where it belongs")
+def mark_of_other_layer() -> Made:
+    """Layer 3, on a release of layer 1."""
+    return mark_at(lambda header: replace(header, layer=3))
 
 
 @vector("WrongKeyError: mark of another stream, signed by another vendor", message="signed with")

@@ -266,7 +266,7 @@ def print_of(kind: str, value: str) -> bytes:
     return hmac.digest(SALT, b"nnguard device binding v1\0" + trait, "sha256")[:16]
 
 
-def armour(data: bytes, label: str = "LICENSE") -> str:
+def armor(data: bytes, label: str = "LICENSE") -> str:
     text = base64.b64encode(data).decode()
     lines = [text[at : at + 64] for at in range(0, len(text), 64)]
     return "\n".join(

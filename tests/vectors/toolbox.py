@@ -25,12 +25,17 @@ from nnguard.stream import Stream
 from nnguard.stream.coding import QuantizedTensor, decode, encode
 from nnguard.stream.units import frame_unit, size_field
 
-SEEDS = {"vendor": bytes(range(32)), "other": bytes(range(32, 64))}
+SEEDS = {
+    "vendor": bytes(range(32)),
+    "other": bytes(range(32, 64)),
+    "partner": bytes(range(224, 256)),
+}
 KEYS = {
     name: nnguard.SigningKey(Ed25519PrivateKey.from_private_bytes(seed))
     for name, seed in SEEDS.items()
 }
-VENDOR, OTHER = KEYS["vendor"], KEYS["other"]
+VENDOR, OTHER, PARTNER = KEYS["vendor"], KEYS["other"], KEYS["partner"]
+TRUSTED = ("vendor", "partner")
 ISSUED = datetime(2026, 11, 1, 12, 0, tzinfo=timezone.utc)
 CLAIMS = {"issuer": "vendor.example", "name": "small", "version": "1.0"}
 DOMAIN = b"nnguard signature v1\0"

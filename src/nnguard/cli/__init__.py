@@ -15,9 +15,9 @@ from nnguard.cli import attachment, compression, inspection, keys, licensing, lo
 from nnguard.cli.output import (
     EXIT_CODES,
     INTERRUPTED,
+    check_outputs,
     describe_failure,
     exit_code_of,
-    refuse_to_overwrite,
 )
 
 __all__ = ["main", "make_parser"]
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     options = make_parser().parse_args(arguments)
     try:
-        refuse_to_overwrite(options)
+        check_outputs(options)
         options.run(options)
     except (nnguard.NnguardError, OSError, ImportError, ValueError) as error:
         describe_failure(error, as_json=getattr(options, "json", False))

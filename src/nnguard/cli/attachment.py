@@ -9,7 +9,8 @@ from typing import Any
 
 import nnguard
 from nnguard.cli.output import add_json, add_output, print_json, say
-from nnguard.files import write_bytes
+from nnguard.files import read_file, write_bytes
+from nnguard.hiding.frame import MAX_RECORD_SIZE
 
 __all__ = ["add_commands"]
 
@@ -41,13 +42,19 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("file", metavar="FILE", help="stream with an attachment")
     add_output(parser, what="stream without it")
-    parser.add_argument("--payload", required=True, metavar="FILE", help="attachment to write")
+    parser.add_argument(
+        "--payload",
+        dest="payload_output",
+        required=True,
+        metavar="FILE",
+        help="attachment to write",
+    )
     add_json(parser)
     parser.set_defaults(run=_detach)
 
 
 def _attach(options: argparse.Namespace) -> None:
-    payload = Path(options.payload).read_bytes()
+    payload = read_file(options.payload, MAX_RECORD_SIZE)
     guessed = mimetypes.guess_type(options.payload)[0] or "application/octet-stream"
     media_type = options.media_type or guessed
     stream = nnguard.Stream.open(options.model)
@@ -61,13 +68,10 @@ def _attach(options: argparse.Namespace) -> None:
 
 
 def _detach(options: argparse.Namespace) -> None:
-    attachment, original = nnguard.detach(options.file)
-    payload = Path(options.payload)
+    payload = Path(options.payload_output)
     if payload.resolve() == Path(options.output).resolve():
         raise ValueError("the stream and the attachment need a file each")
-    for path in (payload, Path(options.output)):
-        if path.exists() and not options.force:
-            raise FileExistsError(f"{path} exists already")
+    attachment, original = nnguard.detach(options.file)
     write_bytes(payload, attachment.payload, overwrite=options.force)
     original.save(options.output, overwrite=options.force)
     if options.json:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import nnguard
+from nnguard.files import read_file
 
 __all__ = [
     "add_checks",
-    "check_folders",
     "checks_of",
     "load_device",
     "parse_days",
     "parse_time",
 ]
+
+_MAX_DEVICE = 1 << 16
+"""Bytes of a device file, at most."""
 
 
 def add_checks(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +53,7 @@ def load_device(path: str | None) -> nnguard.Device | None:
     if path is None:
         return None
     try:
-        return nnguard.Device.from_json(Path(path).read_bytes().decode())
+        return nnguard.Device.from_json(read_file(path, _MAX_DEVICE).decode())
     except ValueError:
         raise ValueError(f"{path} is no device: nnguard license device writes one") from None
 
@@ -76,10 +78,3 @@ def parse_days(text: str) -> timedelta:
     if days < timedelta(0):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of days")
     return days
-
-
-def check_folders(*paths: str | None) -> None:
-    """Stop before any work is done for a file whose folder does not exist."""
-    for path in paths:
-        if path is not None and not Path(path).parent.is_dir():
-            raise FileNotFoundError(f"{path}: there is no folder {Path(path).parent}")

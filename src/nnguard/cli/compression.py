@@ -232,7 +232,7 @@ def _decompress(options: argparse.Namespace) -> None:
         stream = nnguard.Stream.open(file)
         if options.trust is not None:
             # The same bytes are verified and decoded, whatever becomes of the file meanwhile.
-            stream = nnguard.Stream.from_bytes(bytes(stream))
+            stream = stream.in_memory()
             with progress_bar(stream.size, "Verifying") as progress:
                 nnguard.verify(stream, options.trust, progress=progress)
         before = stream.size

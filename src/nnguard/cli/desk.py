@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import nnguard
-from nnguard.cli.checks import check_folders, load_device, parse_days, parse_time
+from nnguard.cli.checks import load_device, parse_days, parse_time
 from nnguard.cli.keys import add_signing_key, load_identity, load_signing_key
 from nnguard.cli.output import add_json, add_output, print_json, say
 from nnguard.cli.signing import pair
@@ -149,7 +149,6 @@ def _check_terms(options: argparse.Namespace) -> None:
 
 def _issue(options: argparse.Namespace) -> None:
     _check_terms(options)
-    check_folders(options.output)
     key = load_signing_key(options)
     identity = None
     if options.desk is not None:
@@ -186,7 +185,6 @@ def _issue(options: argparse.Namespace) -> None:
 
 
 def _revoke(options: argparse.Namespace) -> None:
-    check_folders(options.output)
     key = load_signing_key(options)
     with _open_ledger(options.ledger) as ledger:
         desk = nnguard.Desk(ledger, key)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import nnguard
-from nnguard.cli.output import add_json, print_json, progress_bar, say
+from nnguard.cli.output import add_json, brief, print_json, progress_bar, say
 
 __all__ = ["add_commands"]
 
@@ -53,13 +53,13 @@ def _inspect(options: argparse.Namespace) -> None:
         print_json({"ok": True, **asdict(found)})
         return
     say(f"{options.file}: {len(found.units)} units, {found.size:,} bytes")
-    width = max(len(unit.name) for unit in found.units)
+    width = max(len(brief(unit.name)) for unit in found.units)
     for unit in found.units:
         shape = "" if unit.shape is None else "x".join(map(str, unit.shape))
-        say(f"  {unit.name:<{width}}  {unit.quantization:<9} {shape:<16} {unit.size:>12,}")
+        say(f"  {brief(unit.name):<{width}}  {unit.quantization:<9} {shape:<16} {unit.size:>12,}")
     for record in found.records:
         say(f"Record {record.layer}: {record.kind} of {record.size:,} bytes, not verified")
-        say(f"  in {', '.join(record.carriers)}")
+        say(f"  in {', '.join(map(brief, record.carriers))}")
         for key, value in record.unverified.items():
             if value:
                 say(f"  {key}: {value}")
@@ -79,8 +79,8 @@ def _capacity(options: argparse.Namespace) -> None:
     if options.json:
         print_json({"ok": True, **asdict(room)})
         return
-    width = max((len(tensor.name) for tensor in room.tensors), default=0)
+    width = max((len(brief(tensor.name)) for tensor in room.tensors), default=0)
     for tensor in room.tensors:
         share = tensor.bits / tensor.weights
-        say(f"  {tensor.name:<{width}}  {tensor.bits:>12,} bits  {share:5.2f} a weight")
+        say(f"  {brief(tensor.name):<{width}}  {tensor.bits:>12,} bits  {share:5.2f} a weight")
     say(f"{room.bits:,} bits at the most in {len(room.tensors)} tensors")

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import nnguard
-from nnguard.cli.output import add_json, print_json, say
+from nnguard.cli.output import add_json, check_output, print_json, say
+from nnguard.crypto.pem import MAX_KEY_FILE
+from nnguard.files import read_file
 
 __all__ = [
     "add_commands",
@@ -17,6 +19,8 @@ __all__ = [
     "load_identity",
     "load_signing_key",
 ]
+
+_MAX_PASSPHRASE_FILE = 1 << 16
 
 _Private = TypeVar("_Private", covariant=True)
 
@@ -71,7 +75,7 @@ def _load(load: _Loader[_Private], path: str, passphrase: str | None) -> _Privat
     try:
         return load(path, passphrase=passphrase)
     except nnguard.KeyFormatError:
-        if passphrase is not None or b"ENCRYPTED" not in Path(path).read_bytes():
+        if passphrase is not None or b"ENCRYPTED" not in read_file(path, MAX_KEY_FILE):
             raise
     return load(path, passphrase=getpass.getpass(f"Passphrase of {path}: "))
 
@@ -79,8 +83,7 @@ def _load(load: _Loader[_Private], path: str, passphrase: str | None) -> _Privat
 def _keygen(options: argparse.Namespace) -> None:
     private, public = Path(f"{options.name}.key"), Path(f"{options.name}.pub")
     for path in (private, public):
-        if path.exists() and not options.force:
-            raise FileExistsError(f"{path} exists already")
+        check_output(path, overwrite=options.force)
     passphrase = _passphrase_from_file(options)
     if options.protect and passphrase is None:
         passphrase = getpass.getpass("Passphrase: ")
@@ -126,7 +129,7 @@ def _passphrase_from_file(options: argparse.Namespace) -> str | None:
     if options.passphrase_file is None:
         return None
     try:
-        text = Path(options.passphrase_file).read_text(encoding="utf-8")
+        text = read_file(options.passphrase_file, _MAX_PASSPHRASE_FILE).decode()
     except UnicodeDecodeError:
         raise nnguard.KeyFormatError(f"{options.passphrase_file} is not UTF-8") from None
-    return text.partition("\n")[0]
+    return text.partition("\n")[0].removesuffix("\r")

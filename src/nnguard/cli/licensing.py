@@ -8,7 +8,7 @@ from typing import Any
 
 import nnguard
 from nnguard.cli import desk
-from nnguard.cli.checks import add_checks, check_folders, checks_of
+from nnguard.cli.checks import add_checks, checks_of
 from nnguard.cli.output import add_json, add_output, print_json, say
 from nnguard.cli.signing import add_trust
 from nnguard.cli.terms import add_command, say_terms
@@ -90,7 +90,6 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _device(options: argparse.Namespace) -> None:
-    check_folders(options.output)
     device = nnguard.Device.this()
     write_bytes(Path(options.output), device.to_json().encode(), overwrite=options.force)
     kinds = [kind for kind, _ in device.traits]

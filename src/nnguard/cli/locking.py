@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import nnguard
-from nnguard.cli.checks import add_checks, check_folders, checks_of
+from nnguard.cli.checks import add_checks, checks_of
 from nnguard.cli.evaluating import load_function
 from nnguard.cli.keys import add_passphrase_file, load_identity, load_signing_key
 from nnguard.cli.output import add_json, add_output, print_json, progress_bar, say
 from nnguard.cli.signing import add_trust
+from nnguard.pictures import check_picture
 
 __all__ = ["add_commands"]
 
@@ -148,8 +149,9 @@ def _check_usage(options: argparse.Namespace, *, aims: bool) -> None:
         raise ValueError("--target and --evaluate belong together")
     if options.plot is not None and not aims:
         raise ValueError("--plot draws the search for a target: give --target and --evaluate")
+    if options.plot is not None:
+        check_picture(Path(options.plot))
     outputs = [options.output, options.content_key_output, options.plot]
-    check_folders(*outputs)
     paths = [Path(path).resolve() for path in outputs if path is not None]
     if len(set(paths)) < len(paths):
         raise ValueError("the trial, the content key and the plot are files of their own")
@@ -227,7 +229,6 @@ def _show_point(point: nnguard.CurvePoint) -> None:
 
 
 def _unlock(options: argparse.Namespace) -> None:
-    check_folders(options.output)
     identity = load_identity(options.identity, options)
     license = nnguard.License.load(options.license)  # noqa: A001
     checks = checks_of(options)

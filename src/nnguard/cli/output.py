@@ -12,17 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import nnguard
+from nnguard.files import check_target
 
 __all__ = [
     "EXIT_CODES",
     "INTERRUPTED",
     "add_json",
     "add_output",
+    "brief",
+    "check_output",
+    "check_outputs",
     "describe_failure",
     "exit_code_of",
     "print_json",
     "progress_bar",
-    "refuse_to_overwrite",
     "say",
     "warn",
 ]
@@ -46,6 +49,9 @@ EXIT_CODES = {
 }
 
 INTERRUPTED = 130
+
+_COLUMN = 64
+"""Characters of a tensor's name that are shown in a table, at most."""
 
 _FAMILIES: dict[type[Exception], int] = {
     nnguard.FormatError: 3,
@@ -75,12 +81,25 @@ def add_output(parser: argparse.ArgumentParser, *, what: str) -> None:
     parser.add_argument("-f", "--force", action="store_true", help="overwrite files that exist")
 
 
-def refuse_to_overwrite(options: argparse.Namespace) -> None:
-    """Stop before any work is done for a file that may not be written in the end."""
-    for name in ("output", "plot", "content_key_output"):
+def check_outputs(options: argparse.Namespace) -> None:
+    """Stop before any work is done for a file that could not be written in the end."""
+    for name in ("output", "plot", "content_key_output", "payload_output"):
         path = getattr(options, name, None)
-        if path is not None and not options.force and Path(path).exists():
-            raise FileExistsError(f"{path} exists already; --force overwrites it")
+        if path is not None:
+            check_output(Path(path), overwrite=options.force)
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Do the same for one file or folder."""
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists already; --force overwrites it")
+    if not path.is_dir():
+        check_target(path, overwrite=overwrite)
+
+
+def brief(name: str) -> str:
+    """Return the name of a tensor for a column: long ones are cut."""
+    return name if len(name) <= _COLUMN else f"{name[: _COLUMN - 3]}..."
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

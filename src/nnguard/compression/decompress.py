@@ -25,13 +25,13 @@ from nnguard.compression.decoding import DecodeJob, decode_job, decode_values
 from nnguard.compression.foreign import decode_with_nncodec
 from nnguard.compression.workers import Batch, crew, largest_first, make_batches, run
 from nnguard.errors import FormatError, LimitError
-from nnguard.files import write_at, write_atomically
+from nnguard.files import reserve, write_at, write_atomically
 from nnguard.models.safetensors import lay_out
 from nnguard.stream import Stream, StreamLike, as_stream
 from nnguard.stream.coding import piece_ranges
 from nnguard.stream.formats import FORMATS, Array, TensorType, read_topology
 from nnguard.stream.headers import TensorHeader, UnitKind
-from nnguard.stream.source import MemorySource
+from nnguard.stream.source import MemorySource, check_memory
 
 __all__ = [
     "MAX_WEIGHTS",
@@ -112,7 +112,7 @@ def decompress(
         LimitError: A tensor is too large.
         WorkerError: A worker died.
     """
-    stream = as_stream(stream)
+    stream = _to_decode(stream)
     try:
         tensors = coded_tensors(stream, max_weights)
     except _OtherToolsError as error:
@@ -135,7 +135,7 @@ def iter_tensors(
 
     Args and errors are those of `decompress`. Closing the iterator stops the workers.
     """
-    stream = as_stream(stream)
+    stream = _to_decode(stream)
     tensors = coded_tensors(stream, max_weights)
     batches = make_batches([tensor.header.size for tensor in tensors])
     with crew(batches, workers, executor) as team:
@@ -179,7 +179,7 @@ def decompress_to_file(
         LimitError: See `decompress`.
         WorkerError: See `decompress`.
     """
-    stream = as_stream(stream)
+    stream = _to_decode(stream)
     try:
         tensors = coded_tensors(stream, max_weights)
     except _OtherToolsError as error:
@@ -189,10 +189,7 @@ def decompress_to_file(
     layout = lay_out([(tensor.header.name, tensor.type.format, tensor.shape) for tensor in tensors])
 
     def write(file: BinaryIO) -> None:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, layout.size)  # a full disk shows here
-        else:
-            os.truncate(file.fileno(), layout.size)
+        reserve(file.fileno(), layout.size)
         write_at(file.fileno(), layout.header, 0)
 
         def deliver(tensor: int, start: int, values: Array) -> None:
@@ -202,6 +199,12 @@ def decompress_to_file(
         _decode(stream, tensors, deliver, workers, executor, progress)
 
     write_atomically(Path(path), write, overwrite=overwrite)
+
+
+def _to_decode(stream: StreamLike) -> Stream:
+    """Return a stream; one that was verified in memory, so that what is decoded was verified."""
+    stream = as_stream(stream)
+    return stream.in_memory() if stream.is_pinned else stream
 
 
 class _OtherToolsError(FormatError):
@@ -267,7 +270,8 @@ def _decode_tensors(
     progress: Progress | None,
 ) -> list[Array]:
     """Return the values of tensors, flat, in the memory form of their formats."""
-    _check_memory(tensors)
+    needed = sum(tensor.nbytes for tensor in tensors)
+    check_memory(needed, hint="decode the tensors to a file, or one by one")
     found = [np.empty(math.prod(each.shape), each.type.format.dtype) for each in tensors]
 
     def deliver(tensor: int, start: int, values: Array) -> None:
@@ -275,18 +279,6 @@ def _decode_tensors(
 
     _decode(stream, tensors, deliver, workers, executor, progress)
     return found
-
-
-def _check_memory(tensors: Sequence[CodedTensor]) -> None:
-    """Refuse what this machine could not hold, before any of it is taken."""
-    needed = sum(tensor.nbytes for tensor in tensors)
-    if "SC_PHYS_PAGES" in os.sysconf_names:
-        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if needed > available:
-            raise LimitError(
-                f"the tensors take {needed} bytes; this machine has {available}",
-                hint="decode them to a file, or one by one",
-            )
 
 
 def as_array(tensor: CodedTensor, values: Array) -> Array:

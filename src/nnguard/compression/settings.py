@@ -51,16 +51,17 @@ class Settings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "qp_per_tensor", FrozenMapping(self.qp_per_tensor))
-        _check_range("qp_density", self.qp_density, 0, 7)
+        _check_range("the density of quantization parameters", self.qp_density, 0, 7)
         limit = 1 << (5 + self.qp_density)
-        parameters = {"qp": self.qp, "nonweight_qp": self.nonweight_qp}
-        parameters |= {f"qp of tensor {name}": qp for name, qp in self.qp_per_tensor.items()}
+        parameters = {"weights": self.qp, "all other tensors": self.nonweight_qp}
+        parameters |= {f"tensor {name}": qp for name, qp in self.qp_per_tensor.items()}
         for name, qp in parameters.items():
-            _check_range(f"with qp_density {self.qp_density}, {name}", qp, -limit, limit - 1)
-        _check_range("unary_length", self.unary_length, 1, 256)
+            what = f"the quantization parameter of {name} (at density {self.qp_density})"
+            _check_range(what, qp, -limit, limit - 1)
+        _check_range("the unary length", self.unary_length, 1, 256)
         if self.bit_depth is not None:
-            _check_range("bit_depth", self.bit_depth, 2, 16)
-        _check_range("scan_order", self.scan_order, 0, 4)
+            _check_range("the bit depth", self.bit_depth, 2, 16)
+        _check_range("the scan order", self.scan_order, 0, 4)
 
     def qp_of(self, name: str, dimensions: int) -> int:
         """Return the quantization parameter of a tensor."""
@@ -74,7 +75,8 @@ class Settings:
         """
         unknown = sorted(set(self.qp_per_tensor) - set(names))
         if unknown:
-            raise ValueError(f"qp_per_tensor names tensors that are not there: {unknown[:5]}")
+            shown = ", ".join(unknown[:5])
+            raise ValueError(f"quantization parameters for tensors that are not there: {shown}")
 
 
 def _check_range(name: str, value: int, least: int, most: int) -> None:

@@ -21,15 +21,15 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from nnguard.crypto.armour import read_armour, write_armour
+from nnguard.crypto.armor import read_armor, write_armor
 from nnguard.crypto.cose import A256GCM, NONCE_SIZE, Encrypt0, Label
 from nnguard.errors import KeyFormatError
-from nnguard.files import write_bytes
+from nnguard.files import read_file, write_bytes
 
 __all__ = ["KEY_SIZE", "ContentKey", "Keystream"]
 
 KEY_SIZE = 32
-_ARMOUR = "NNGUARD CONTENT KEY"
+_ARMOR = "NNGUARD CONTENT KEY"
 _LABEL = b"nnguard content key v1\0"
 _MAX_FILE_SIZE = 1 << 16
 
@@ -119,18 +119,18 @@ class ContentKey:
 
         Raises:
             KeyFormatError: The file holds no content key.
+            LimitError: It is too large to be one.
         """
-        with Path(path).open("rb") as file:
-            data = file.read(_MAX_FILE_SIZE)
+        data = read_file(path, _MAX_FILE_SIZE)
         try:
-            return cls(read_armour(_ARMOUR, data.decode("ascii")))
+            return cls(read_armor(_ARMOR, data.decode("ascii")))
         except ValueError:
             hint = "nnguard lock makes one"
             raise KeyFormatError(f"{path}: not a content key", hint=hint) from None
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the key to a file that only its owner can read."""
-        data = write_armour(_ARMOUR, self._secret).encode()
+        data = write_armor(_ARMOR, self._secret).encode()
         write_bytes(Path(path), data, overwrite=overwrite, mode=0o600)
 
     def _derive(self, use: bytes, salt: bytes) -> bytes:

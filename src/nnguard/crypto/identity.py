@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +29,20 @@ from cryptography.hazmat.primitives.hpke import (
 )
 
 from nnguard.crypto.pem import (
+    MAX_KEY_FILE,
     load_private_pem,
     load_public_pem,
+    pem_blocks,
     private_pem,
     public_pem,
-    read_key_file,
 )
 from nnguard.errors import KeyFormatError
-from nnguard.files import write_bytes
+from nnguard.files import read_file, write_bytes
 
 __all__ = ["Identity", "Recipient"]
 
 _HINT = "nnguard keygen --identity makes a pair"
-_BLOCK = re.compile(rb"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL)
+_MOST_BLOCKS = 2
 
 
 class Recipient:
@@ -51,6 +51,12 @@ class Recipient:
     __slots__ = ("_id", "_mlkem", "_x25519")
 
     def __init__(self, x25519: X25519PublicKey, mlkem: MLKEM768PublicKey | None = None) -> None:
+        try:
+            X25519PrivateKey.generate().exchange(x25519)
+        except ValueError:  # RFC 7748, section 6.1: all secrets shared with it are zero
+            raise KeyFormatError(
+                "an X25519 key of small order: anybody could open what is wrapped to it", hint=_HINT
+            ) from None
         self._x25519 = x25519
         self._mlkem = mlkem
         self._id = hashlib.sha256(self.pem).digest()[:8]
@@ -77,7 +83,7 @@ class Recipient:
         Raises:
             KeyFormatError: These are not a customer's public keys.
         """
-        keys = [load_public_pem(block) for block in _BLOCK.findall(data)]
+        keys = [load_public_pem(block) for block in _blocks(data)]
         match keys:
             case [X25519PublicKey() as x25519]:
                 return cls(x25519)
@@ -89,7 +95,7 @@ class Recipient:
     def load(cls, path: str | os.PathLike[str]) -> Recipient:
         """Read a recipient from a file; see `from_pem`."""
         try:
-            return cls.from_pem(read_key_file(Path(path)))
+            return cls.from_pem(read_file(path, MAX_KEY_FILE))
         except KeyFormatError as error:
             raise KeyFormatError(f"{path}: {error}", hint=error.hint) from None
 
@@ -153,7 +159,7 @@ class Identity:
             KeyFormatError: These are not a customer's private keys, or the passphrase is missing or
                 wrong.
         """
-        keys = [load_private_pem(block, passphrase) for block in _BLOCK.findall(data)]
+        keys = [load_private_pem(block, passphrase) for block in _blocks(data)]
         match keys:
             case [X25519PrivateKey() as x25519]:
                 return cls(x25519)
@@ -165,7 +171,7 @@ class Identity:
     def load(cls, path: str | os.PathLike[str], *, passphrase: str | None = None) -> Identity:
         """Read an identity from a file; see `from_pem`."""
         try:
-            return cls.from_pem(read_key_file(Path(path)), passphrase=passphrase)
+            return cls.from_pem(read_file(path, MAX_KEY_FILE), passphrase=passphrase)
         except KeyFormatError as error:
             raise KeyFormatError(f"{path}: {error}", hint=error.hint) from None
 
@@ -203,6 +209,12 @@ class Identity:
 
 def _suite(kem: KEM) -> Suite:
     return Suite(kem, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+
+
+def _blocks(data: bytes) -> list[bytes]:
+    """Return the blocks of a file; none where there are more than a pair has."""
+    blocks = pem_blocks(data)
+    return blocks if len(blocks) <= _MOST_BLOCKS else []
 
 
 def _present(*keys: Any) -> list[Any]:

@@ -16,29 +16,44 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from nnguard.crypto.pem import (
+    MAX_KEY_FILE,
     load_private_pem,
     load_public_pem,
+    pem_blocks,
     private_pem,
     public_pem,
-    read_key_file,
 )
 from nnguard.errors import KeyFormatError
-from nnguard.files import write_bytes
+from nnguard.files import read_file, write_bytes
 
 __all__ = ["PublicKey", "Signer", "SigningKey", "Trust", "load_trust"]
 
-_BEGIN, _END = b"-----BEGIN PUBLIC KEY-----", b"-----END PUBLIC KEY-----"
 _SUFFIXES = {".pem", ".pub"}
+
+_PRIME = 2**255 - 19
+_EIGHTH = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_SMALL_ORDER = {0, 1, _EIGHTH, _PRIME - _EIGHTH, _PRIME - 1}
+"""The y of the eight points whose order divides 8: anybody can sign with them as keys."""
 
 
 class PublicKey:
-    """An Ed25519 public key."""
+    """An Ed25519 public key.
+
+    Raises:
+        KeyFormatError: It is a point of small order, with which anybody can sign, or is encoded in
+            another way than RFC 8032 has it.
+    """
 
     __slots__ = ("_id", "_key")
 
     def __init__(self, key: Ed25519PublicKey) -> None:
         if not isinstance(key, Ed25519PublicKey):
             raise TypeError("PublicKey wraps an Ed25519PublicKey")
+        y = int.from_bytes(key.public_bytes_raw(), "little") % 2**255
+        if y >= _PRIME or y in _SMALL_ORDER:
+            raise KeyFormatError(
+                "no Ed25519 key that anybody has made: of small order, or not reduced"
+            )
         self._key = key
         self._id = hashlib.sha256(self._der()).digest()[:8]
 
@@ -73,7 +88,7 @@ class PublicKey:
     def load(cls, path: str | os.PathLike[str]) -> PublicKey:
         """Read a public key from a file; see `from_pem`."""
         try:
-            return cls.from_pem(read_key_file(Path(path)))
+            return cls.from_pem(read_file(path, MAX_KEY_FILE))
         except KeyFormatError as error:
             raise KeyFormatError(f"{path}: {error}", hint=error.hint) from None
 
@@ -155,7 +170,7 @@ class SigningKey:
     def load(cls, path: str | os.PathLike[str], *, passphrase: str | None = None) -> SigningKey:
         """Read a private key from a file; see `from_pem`."""
         try:
-            return cls.from_pem(read_key_file(Path(path)), passphrase=passphrase)
+            return cls.from_pem(read_file(path, MAX_KEY_FILE), passphrase=passphrase)
         except KeyFormatError as error:
             raise KeyFormatError(f"{path}: {error}", hint=error.hint) from None
 
@@ -211,13 +226,13 @@ def _key_files(path: Path) -> list[Path]:
 
 
 def _load_bundle(path: Path) -> list[PublicKey]:
-    data = read_key_file(path)
+    data = read_file(path, MAX_KEY_FILE)
     if b"PRIVATE KEY-----" in data:
         raise KeyFormatError(f"{path}: this is a private key", hint="trust its public half")
-    blocks = [_BEGIN + part.partition(_END)[0] + _END for part in data.split(_BEGIN)[1:]]
-    if not blocks:
-        raise KeyFormatError(f"{path}: no public key in PEM")
     try:
-        return [PublicKey.from_pem(block) for block in blocks]
+        keys = [PublicKey.from_pem(block) for block in pem_blocks(data)]
     except KeyFormatError as error:
         raise KeyFormatError(f"{path}: {error}", hint=error.hint) from None
+    if not keys:
+        raise KeyFormatError(f"{path}: no public key in PEM")
+    return keys

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -10,10 +9,36 @@ from cryptography.hazmat.primitives import serialization
 
 from nnguard.errors import KeyFormatError
 
-__all__ = ["load_private_pem", "load_public_pem", "private_pem", "public_pem", "read_key_file"]
+__all__ = [
+    "MAX_KEY_FILE",
+    "load_private_pem",
+    "load_public_pem",
+    "pem_blocks",
+    "private_pem",
+    "public_pem",
+]
 
-_MAX_FILE_SIZE = 1 << 20
+MAX_KEY_FILE = 1 << 16
+"""Bytes of a file with keys, at most: some 500 keys that are trusted."""
+
+_BEGIN, _END, _DASHES = b"-----BEGIN ", b"-----END ", b"-----"
 _MAX_PASSPHRASE = 1023
+
+
+def pem_blocks(data: bytes) -> list[bytes]:
+    """Split PEM into its blocks, in one pass; what stands between them is left out.
+
+    Raises:
+        KeyFormatError: A block has no end.
+    """
+    blocks = []
+    for part in data.split(_BEGIN)[1:]:
+        end = _END + part.partition(_DASHES)[0] + _DASHES
+        body, ended, _ = part.partition(end)
+        if not ended:
+            raise KeyFormatError("a block of PEM has no end")
+        blocks.append(_BEGIN + body + end)
+    return blocks
 
 
 def load_public_pem(data: bytes) -> Any:
@@ -65,19 +90,6 @@ def private_pem(key: Any, passphrase: str | None) -> bytes:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection
     )
     return encoded
-
-
-def read_key_file(path: Path) -> bytes:
-    """Return a key file's bytes.
-
-    Raises:
-        KeyFormatError: It is too large to be one.
-    """
-    with path.open("rb") as file:
-        data = file.read(_MAX_FILE_SIZE + 1)
-    if len(data) > _MAX_FILE_SIZE:
-        raise KeyFormatError("too large for a key file")
-    return data
 
 
 def _encode_passphrase(passphrase: str) -> bytes:

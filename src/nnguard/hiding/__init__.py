@@ -4,7 +4,15 @@ Knows nothing of keys, and not what a record means.
 """
 
 from nnguard.hiding.carriers import candidates
-from nnguard.hiding.embedding import Extraction, Plan, capacity_of, embed, extract, plan_record
+from nnguard.hiding.embedding import (
+    Extraction,
+    Plan,
+    capacity_of,
+    embed,
+    extract,
+    lies_as_planned,
+    plan_record,
+)
 from nnguard.hiding.frame import RecordKind, kind_name
 
 __all__ = [
@@ -16,5 +24,6 @@ __all__ = [
     "embed",
     "extract",
     "kind_name",
+    "lies_as_planned",
     "plan_record",
 ]

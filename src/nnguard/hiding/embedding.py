@@ -34,7 +34,15 @@ from nnguard.hiding.frame import FrameHeader, frame_record, unframe_record
 from nnguard.stream import Stream, coding
 from nnguard.stream.coding import QuantizedTensor, encode
 
-__all__ = ["Extraction", "Plan", "capacity_of", "embed", "extract", "plan_record"]
+__all__ = [
+    "Extraction",
+    "Plan",
+    "capacity_of",
+    "embed",
+    "extract",
+    "lies_as_planned",
+    "plan_record",
+]
 
 MAX_WEIGHTS_IN_ALL = carrying.MAX_WEIGHTS
 """Weights of all carriers of a record, at most; a reader decodes and encodes them."""
@@ -187,6 +195,21 @@ def extract(stream: Stream) -> Extraction:
     if record is None or hidden[_to_bits(frame_record(header, record)).size :].any():
         raise VerificationError("the hidden record was changed: its checksum does not fit")
     return Extraction(header, record, stream.replace(restored), restored)
+
+
+def lies_as_planned(extraction: Extraction) -> bool:
+    """Tell whether a record has the layer and the carriers that `plan_record` gives it.
+
+    For a record that nobody signed where it lies: with this there is one file for an original and a
+    record.
+    """
+    try:
+        plan = plan_record(
+            extraction.original, extraction.header.kind, extraction.header.record_size
+        )
+    except (CapacityError, LimitError):
+        return False
+    return plan.header == extraction.header
 
 
 def capacity_of(stream: Stream, index: int) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 
 from nnguard.crypto.keys import PublicKey, Trust, load_trust
 from nnguard.errors import LicenseError, Refusal
-from nnguard.files import write_bytes
+from nnguard.files import read_file, write_bytes
 from nnguard.licensing.device import Device
 from nnguard.licensing.license import License, LicenseTerms, seconds_of, time_of
 from nnguard.licensing.revocation import RevocationList
@@ -25,6 +25,9 @@ __all__ = ["Checks", "LicenseLike", "LicenseStatus", "as_license", "check_licens
 
 LicenseLike = License | str | os.PathLike[str]
 """What functions take for a license: a `License` or the path of one."""
+
+_MAX_STATE = 1 << 16
+"""Bytes of a state file, at most."""
 
 _CLOCKS_DIFFER = timedelta(minutes=5)
 """How far a clock may be behind those of others before it counts as set back."""
@@ -37,10 +40,11 @@ class Checks:
     Attributes:
         now: The time; the system's, if None.
         device: The machine; the one that this runs on, if None.
-        revocations: The vendor's list of revoked licenses, or its path.
+        revocations: List of revoked licenses, or its path, signed by the key that signed the
+            license.
         max_age: Refuse a revocation list that is older, and a license without a list.
-        state: File in which the newest time that was ever seen is kept, so that a clock that is set
-            back is noticed.
+        state: File in which the newest time that was ever seen is kept, whether the license held
+            then or not, so that a clock that is set back is noticed.
     """
 
     now: datetime | None = None
@@ -94,7 +98,8 @@ def check_license(
         checks: What else to ask.
 
     Raises:
-        WrongKeyError: It is signed by a key that is not trusted.
+        WrongKeyError: It is signed by a key that is not trusted, or the revocation list by another
+            than the license.
         LicenseError: It was changed, or does not hold; `reason` says why.
     """
     return check(as_license(license), load_trust(trust), checks or Checks())
@@ -105,15 +110,15 @@ def check(license: License, keys: Sequence[PublicKey], checks: Checks) -> Licens
     license.authenticate(keys)
     terms = license.terms
     now = _whole_seconds(checks.now)
-    revocations = _list_of(checks, keys)
+    revocations = _list_of(checks, [key for key in keys if key.id.hex() == license.key_id])
     newest = [terms.issued_at] + ([] if revocations is None else [revocations.issued_at])
     seen = None if checks.state is None else _read_state(Path(checks.state))
     _check_clock(now, max(newest + ([] if seen is None else [seen])))
+    if checks.state is not None and (seen is None or now > seen):
+        _write_state(Path(checks.state), now)  # before anything is refused for the time
     _check_revocation(terms, revocations, checks.max_age, now)
     in_grace = _check_period(terms, now)
     _check_device(terms, checks.device)
-    if checks.state is not None and (seen is None or now > seen):
-        _write_state(Path(checks.state), now)
     return LicenseStatus(terms, now, in_grace)
 
 
@@ -131,7 +136,7 @@ def _list_of(checks: Checks, keys: Sequence[PublicKey]) -> RevocationList | None
 
 
 def _check_clock(now: datetime, newest: datetime) -> None:
-    if now < newest - _CLOCKS_DIFFER:
+    if newest - now > _CLOCKS_DIFFER:
         raise LicenseError(
             f"the clock says {now.isoformat()}, but it was {newest.isoformat()} before",
             reason=Refusal.CLOCK_SET_BACK,
@@ -191,7 +196,7 @@ def _check_device(terms: LicenseTerms, device: Device | None) -> None:
 def _read_state(path: Path) -> datetime | None:
     """Return the newest time in a state file; None where there is none."""
     try:
-        return time_of(json.loads(path.read_text(encoding="utf-8"))["newest"])
+        return time_of(json.loads(read_file(path, _MAX_STATE))["newest"])
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError, RecursionError):

@@ -1,6 +1,6 @@
 """A license: what a vendor permits a customer, signed, with the content key wrapped to him.
 
-A CWT (RFC 8392) in a COSE_Sign1 with EdDSA, as text in armour. It is no bearer token: the content
+A CWT (RFC 8392) in a COSE_Sign1 with EdDSA, as text in armor. It is no bearer token: the content
 key in it opens with the customer's private key alone (HPKE, RFC 9180), and is bound to all that the
 license says (`docs/SPEC.md`, section 11).
 
@@ -18,19 +18,19 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from nnguard.crypto.armour import read_armour, write_armour
+from nnguard.crypto.armor import read_armor, write_armor
 from nnguard.crypto.content import ContentKey
 from nnguard.crypto.cose import EDDSA, Label, Sign1, encode_cbor, parse_cbor, parse_sign1, sign1
 from nnguard.crypto.identity import Identity, Recipient
 from nnguard.crypto.keys import PublicKey, Signer
 from nnguard.errors import LicenseError, Refusal, VerificationError, WrongKeyError
-from nnguard.files import write_bytes
+from nnguard.files import read_file, write_bytes
 from nnguard.licensing.device import DeviceBinding
 from nnguard.mappings import EMPTY, FrozenMapping
 
-__all__ = ["License", "LicenseTerms", "seconds_of", "time_of", "unarmour"]
+__all__ = ["License", "LicenseTerms", "seconds_of", "time_of", "unarmor"]
 
-_ARMOUR = "NNGUARD LICENSE"
+_ARMOR = "NNGUARD LICENSE"
 _DOMAIN = b"nnguard license v1\0"
 _WRAPPING = b"nnguard license content key v1\0"
 _MAX_FILE_SIZE = 1 << 20
@@ -215,25 +215,24 @@ class License:
 
     @classmethod
     def from_text(cls, text: str) -> License:
-        """Read a license from its armour, as a file or an e-mail has it; see `parse`."""
-        return cls.parse(unarmour(_ARMOUR, text))
+        """Read a license from its armor, as a file or an e-mail has it; see `parse`."""
+        return cls.parse(unarmor(_ARMOR, text))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> License:
         """Read a license from a file; see `parse`."""
-        with Path(path).open("rb") as file:
-            data = file.read(_MAX_FILE_SIZE)
+        data = read_file(path, _MAX_FILE_SIZE)
         try:
             return cls.from_text(data.decode("utf-8", "replace"))
         except LicenseError as error:
             raise LicenseError(f"{path}: {error}", reason=error.reason, hint=error.hint) from None
 
     def __str__(self) -> str:
-        """Return the license in armour."""
-        return write_armour(_ARMOUR, self.encoded)
+        """Return the license in armor."""
+        return write_armor(_ARMOR, self.encoded)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the license to a file, in armour."""
+        """Write the license to a file, in armor."""
         write_bytes(Path(path), str(self).encode(), overwrite=overwrite)
 
     def authenticate(self, keys: Sequence[PublicKey]) -> None:
@@ -275,14 +274,14 @@ class License:
         return f"<nnguard.License {self.terms.id} to {self.terms.customer!r}>"
 
 
-def unarmour(label: str, text: str) -> bytes:
-    """Return what is inside an armour.
+def unarmor(label: str, text: str) -> bytes:
+    """Return what is inside an armor.
 
     Raises:
         LicenseError: There is none, or it is damaged.
     """
     try:
-        return read_armour(label, text)
+        return read_armor(label, text)
     except ValueError as error:
         raise LicenseError(f"not a {label.lower()}: {error}", reason=Refusal.MALFORMED) from None
 
@@ -291,11 +290,14 @@ def seconds_of(time: datetime) -> int:
     """Return seconds since 1970.
 
     Raises:
-        ValueError: The time has no time zone.
+        ValueError: The time has no time zone, or lies too far out.
     """
     if time.tzinfo is None:
         raise ValueError("a time needs a time zone")
-    return int(time.timestamp())
+    try:
+        return int(time.astimezone(timezone.utc).timestamp())
+    except OverflowError:
+        raise ValueError("a time lies too far out") from None
 
 
 def time_of(seconds: Any) -> datetime:

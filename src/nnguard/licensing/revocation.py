@@ -16,21 +16,21 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from nnguard.crypto.armour import write_armour
+from nnguard.crypto.armor import write_armor
 from nnguard.crypto.cose import EDDSA, Label, Sign1, encode_cbor, parse_cbor, parse_sign1, sign1
 from nnguard.crypto.keys import PublicKey, Signer
 from nnguard.errors import LicenseError, Refusal, VerificationError, WrongKeyError
-from nnguard.files import write_bytes
-from nnguard.licensing.license import seconds_of, time_of, unarmour
+from nnguard.files import read_file, write_bytes
+from nnguard.licensing.license import seconds_of, time_of, unarmor
 
 __all__ = ["RevocationList"]
 
-_ARMOUR = "NNGUARD REVOCATION LIST"
+_ARMOR = "NNGUARD REVOCATION LIST"
 _DOMAIN = b"nnguard revocation list v1\0"
 _HASH_LABEL = b"nnguard revoked license v1\0"
 _ISSUER, _ISSUED_AT, _REVOKED = 1, 6, "revoked"
 _ID_SIZE, _HASH_SIZE = 16, 32
-_MAX_FILE_SIZE = 1 << 26
+_MAX_FILE_SIZE = 1 << 24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,31 +99,34 @@ class RevocationList:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> RevocationList:
         """Read a list from a file; see `parse`."""
-        with Path(path).open("rb") as file:
-            data = file.read(_MAX_FILE_SIZE)
+        data = read_file(path, _MAX_FILE_SIZE)
         try:
-            return cls.parse(unarmour(_ARMOUR, data.decode("utf-8", "replace")))
+            return cls.parse(unarmor(_ARMOR, data.decode("utf-8", "replace")))
         except LicenseError as error:
             raise LicenseError(f"{path}: {error}", reason=error.reason, hint=error.hint) from None
 
     def __str__(self) -> str:
-        """Return the list in armour."""
-        return write_armour(_ARMOUR, self.encoded)
+        """Return the list in armor."""
+        return write_armor(_ARMOR, self.encoded)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the list to a file, in armour."""
+        """Write the list to a file, in armor."""
         write_bytes(Path(path), str(self).encode(), overwrite=overwrite)
 
     def authenticate(self, keys: Sequence[PublicKey]) -> None:
-        """Make sure that a trusted vendor signed the list.
+        """Make sure that one of these keys signed the list.
 
         Raises:
-            WrongKeyError: It is signed by a key that is not trusted.
+            WrongKeyError: It is signed by another.
             LicenseError: It was changed.
         """
         key = next((key for key in keys if key.id.hex() == self.key_id), None)
         if key is None:
-            raise WrongKeyError(f"the revocation list is signed with key {self.key_id}")
+            raise WrongKeyError(
+                f"the revocation list is signed with key {self.key_id}, "
+                f"not with {' or '.join(key.id.hex() for key in keys)}",
+                hint="a list counts for licenses of the key that signed it",
+            )
         if not self._envelope.verified_by(key, _DOMAIN):
             raise LicenseError("the revocation list was changed", reason=Refusal.MALFORMED)
 

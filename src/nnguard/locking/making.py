@@ -64,12 +64,12 @@ class Making:
         """Choose weights to replace in the smallest tensors, others each time."""
         self.renew()
         count, importance = self._tier.most_of(self.weights), self._options.importance
-        randomness = self._key.keystream("choice", self._nonce)
+        randomness = self._key.keystream("choice", self._seed)
         self.draw_in(tensors_to_touch(self._stream, count, randomness, importance) if count else [])
 
     def renew(self) -> None:
         """Choose otherwise from now on."""
-        self._nonce = self._key.new_nonce()
+        self._seed = self._key.new_nonce()
 
     def draw_in(self, units: Sequence[int]) -> None:
         """Choose weights to replace in these tensors; the same ones until `renew`."""
@@ -85,7 +85,7 @@ class Making:
         return sorted(found, key=lambda unit: found[unit])
 
     def _choose(self, tensors: Mapping[int, QuantizedTensor]) -> Choice:
-        randomness = self._key.keystream("choice", self._nonce)
+        randomness = self._key.keystream("choice", self._seed)
         return choose(
             tensors, self._tier.most_of(self.weights), randomness, self._options.importance
         )
@@ -99,7 +99,8 @@ class Making:
     def finish(self, choice: Choice) -> Locked:
         """Replace the chosen weights, scramble, hide the record, and sign."""
         changed = apply(choice, self.tensors)
-        keystream = self._key.keystream("signs", self._nonce)
+        nonce = self._key.new_nonce()
+        keystream = self._key.keystream("signs", nonce)
         for unit in self._scrambled:
             changed[unit] = scramble(changed.get(unit, self.tensors[unit]), unit, keystream)
         content = LockContent(
@@ -107,7 +108,7 @@ class Making:
             tuple(_replaced(choice, self.tensors)),
             tuple(self._scrambled),
         )
-        trial = self._hide(changed, content)
+        trial = self._hide(changed, content, nonce)
         return Locked(
             _sign(trial, self._stream, self._tier.name, self._options.signer),
             self._key,
@@ -118,12 +119,15 @@ class Making:
             (),
         )
 
-    def _hide(self, changed: Mapping[int, QuantizedTensor], content: LockContent) -> Stream:
-        """Hide the record in the stream with the changed tensors."""
-        seal = partial(LockRecord.seal, self._key, self._nonce, self._tier.name, content)
+    def _hide(
+        self, changed: Mapping[int, QuantizedTensor], content: LockContent, nonce: bytes
+    ) -> Stream:
+        """Hide the record in the stream with the changed tensors; the nonce seals it alone."""
+        key, tier = self._key, self._tier.name
+        size = len(LockRecord.seal(key, key.new_nonce(), tier, content, b""))
         units = encode_all(self._stream, sorted(changed), changed.__getitem__)
-        plan = plan_record(self._stream.replace(units), RecordKind.LOCK, len(seal(b"")))
-        return plan.embed(seal(bytes(plan.header)))
+        plan = plan_record(self._stream.replace(units), RecordKind.LOCK, size)
+        return plan.embed(LockRecord.seal(key, nonce, tier, content, bytes(plan.header)))
 
 
 def _replaced(choice: Choice, tensors: Mapping[int, QuantizedTensor]) -> Iterator[Replaced]:

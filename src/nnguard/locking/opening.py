@@ -94,7 +94,7 @@ def _open(
     ]
     if not hmac.compare_digest(model_digest(restored), content.digest):
         raise UnlockError("what was restored is not what was locked: the trial was changed")
-    return extraction.original.replace(units), restored
+    return extraction.original.replace(units).pinned(restored), restored
 
 
 def lock_of(extraction: Extraction) -> LockRecord:

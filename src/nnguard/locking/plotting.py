@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nnguard.files import write_atomically
 from nnguard.locking.tiers import Locked
+from nnguard.pictures import draw
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["plot_curves"]
 
@@ -26,29 +30,21 @@ def plot_curves(
         ImportError: matplotlib is not installed.
         ValueError: No picture format has the suffix, or there is nothing to draw.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     drawn = [locked for locked in locks if locked.curve]
     if not drawn:
         raise ValueError("there is no curve: the lock had no target")
-    path = Path(path)
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    if path.suffix[1:] not in FigureCanvasAgg(figure).get_supported_filetypes():
-        raise ValueError(f"{path}: no picture format has this suffix; png, svg and pdf are some")
-    axes = figure.subplots()
-    for locked in drawn:
-        points = sorted((100 * point.fraction, point.score) for point in locked.curve)
-        label = ascii(locked.tier)[1:-1][:80]
-        (line,) = axes.plot(*zip(*points, strict=True), "o-", label=f"lock of tier {label}")
-        last = locked.curve[-1]
-        axes.plot(100 * last.fraction, last.score, "s", markersize=10, color=line.get_color())
-    axes.set_xlabel("weights replaced (% of all; square: the trial)")
-    axes.set_ylabel("score")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    write_atomically(
-        path,
-        lambda file: figure.savefig(file, format=path.suffix[1:]),
-        overwrite=overwrite,
-    )
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        for locked in drawn:
+            points = sorted((100 * point.fraction, point.score) for point in locked.curve)
+            label = ascii(locked.tier)[1:-1][:80]
+            (line,) = axes.plot(*zip(*points, strict=True), "o-", label=f"lock of tier {label}")
+            last = locked.curve[-1]
+            axes.plot(100 * last.fraction, last.score, "s", markersize=10, color=line.get_color())
+        axes.set_xlabel("weights replaced (% of all; square: the trial)")
+        axes.set_ylabel("score")
+        axes.grid(alpha=0.3)
+        axes.legend()
+
+    draw(Path(path), (8, 5), paint, overwrite=overwrite)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nnguard.errors import FormatError, LimitError, ModelError
-from nnguard.files import write_bytes
+from nnguard.errors import FormatError, ModelError, NnguardError
+from nnguard.files import read_file, write_bytes
 
-__all__ = ["read_index", "write_index"]
+__all__ = ["is_set", "read_index", "write_index"]
 
 _SUFFIX = ".index.json"
-_MAX_SIZE = 1 << 28
+_STREAMS = ".nnc"
+_SUFFIXES = (_STREAMS, ".safetensors")
+_MAX_SIZE = 1 << 24
+"""Bytes of an index, at most; one of 100,000 tensors has some 10 MB."""
 
 
 def read_index(
@@ -35,15 +39,37 @@ def read_index(
         raise NotADirectoryError(f"{folder} is no folder")
     if len(found) != 1:
         raise error(f"{folder} has {len(found)} files *{suffix}{_SUFFIX}; it needs one")
-    if found[0].stat().st_size > _MAX_SIZE:
-        raise LimitError(f"{found[0]} has {found[0].stat().st_size} bytes; limit {_MAX_SIZE}")
     try:
-        weight_map = json.loads(found[0].read_bytes())["weight_map"]
-        if weight_map and all(_is_plain(file, suffix) for file in weight_map.values()):
+        index = json.loads(read_file(found[0], _MAX_SIZE), object_pairs_hook=_unique)
+        weight_map = index.pop("weight_map")
+        metadata = index.pop("metadata", {})
+        more = index or (metadata != {} and suffix == _STREAMS)  # which nothing would verify
+        "".join([*weight_map, *weight_map.values()]).encode()  # no half surrogate pairs
+        if weight_map and not more and all(_is_plain(f, suffix) for f in weight_map.values()):
             return dict(weight_map)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise error(f"{found[0]} is no index of files *{suffix}")
+
+
+def is_set(folder: Path) -> bool:
+    """Tell whether there is nothing in a folder but an index and files that it lists."""
+    present = {path.name for path in folder.iterdir() if path.is_file()}
+    if len(present) != len(list(folder.iterdir())):
+        return False
+    for suffix in _SUFFIXES:
+        with contextlib.suppress(NnguardError):
+            listed = set(read_index(folder, suffix, FormatError).values())
+            return len(present - listed) == 1
+    return not present
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of JSON; a ValueError where a name is there twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name is there twice")
+    return found
 
 
 def write_index(path: Path, weight_map: Mapping[str, str]) -> None:

@@ -8,20 +8,36 @@ file's size, and a file that shrinks while it is read is an error instead of a S
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import stat
 import threading
 import weakref
 from typing import BinaryIO, Protocol
 
-from nnguard.errors import FormatError
-from nnguard.files import write_all
+from nnguard.errors import FormatError, LimitError
+from nnguard.files import open_file, write_all
 
-__all__ = ["FileSource", "MemorySource", "Source"]
+__all__ = ["FileSource", "MemorySource", "Source", "check_memory"]
 
 _COPY_SIZE = 1 << 23
 _KERNEL_COPY_SIZE = 1 << 25
+
+
+def check_memory(needed: int, *, hint: str) -> None:
+    """Refuse what this machine could not hold, before any of it is taken.
+
+    Args:
+        needed: Bytes.
+        hint: What to do instead.
+
+    Raises:
+        LimitError: They are more than the machine has.
+    """
+    if "SC_PHYS_PAGES" in os.sysconf_names:
+        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if needed > available:
+            raise LimitError(
+                f"this takes {needed} bytes of memory; the machine has {available}", hint=hint
+            )
 
 
 class Source(Protocol):
@@ -63,18 +79,15 @@ class FileSource:
 
     Attributes:
         descriptor: Of the open file.
+
+    Raises:
+        OSError: It cannot be opened, or is no regular file.
     """
 
     def __init__(self, path: str | os.PathLike[str] | int) -> None:
-        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-        self.descriptor = os.dup(path) if isinstance(path, int) else os.open(path, flags)
+        self.descriptor = os.dup(path) if isinstance(path, int) else open_file(path)
         weakref.finalize(self, os.close, self.descriptor)
-        status = os.fstat(self.descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(
-                errno.EISDIR, "a folder, where one stream is expected", str(path)
-            )
-        self._size = status.st_size
+        self._size = os.fstat(self.descriptor).st_size
         self._lock = threading.Lock()
 
     @property

@@ -8,6 +8,7 @@ for byte.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from nnguard.errors import FormatError, LimitError
-from nnguard.files import write_atomically
+from nnguard.errors import FormatError, LimitError, VerificationError
+from nnguard.files import write_at, write_atomically
 from nnguard.stream.headers import (
     ModelParameters,
     TensorHeader,
@@ -24,7 +25,7 @@ from nnguard.stream.headers import (
     parse_model_parameters,
     parse_tensor_header,
 )
-from nnguard.stream.source import FileSource, MemorySource, Source
+from nnguard.stream.source import FileSource, MemorySource, Source, check_memory
 
 __all__ = [
     "MAX_UNITS",
@@ -68,6 +69,8 @@ class Unit:
         kind: `nnr_unit_type`; a number that is not in `UnitKind` is carried as opaque bytes.
         name: Name of the tensor, or kind and position for all other units.
         tensor: The header of a tensor that nnguard understands, else None.
+        digest: SHA-256 that the bytes must still have when they are read whole or saved; None where
+            nothing has verified them, or nothing can change them.
     """
 
     source: Source
@@ -76,10 +79,31 @@ class Unit:
     kind: int
     name: str
     tensor: TensorHeader | None
+    digest: bytes | None = None
 
     def read(self) -> bytes:
-        """Return the unit's bytes."""
-        return self.source.read(self.offset, self.size)
+        """Return the unit's bytes.
+
+        Raises:
+            VerificationError: They have changed since they were verified.
+        """
+        data = self.source.read(self.offset, self.size)
+        if self.digest is not None:
+            self.check(hashlib.sha256(data).digest())
+        return data
+
+    def check(self, digest: bytes) -> None:
+        """Compare the SHA-256 of bytes that were read with that of those that were verified.
+
+        Raises:
+            VerificationError: They differ.
+        """
+        if self.digest not in (None, digest):
+            raise VerificationError(
+                f"{self.name} changed after it was verified",
+                tensors=[self.name],
+                hint="keep files where nobody else can write",
+            )
 
 
 class Stream:
@@ -178,6 +202,33 @@ class Stream:
     def __repr__(self) -> str:
         return f"<nnguard.Stream of {len(self)} units, {self.size} bytes>"
 
+    def pinned(self, digests: Sequence[bytes]) -> Stream:
+        """Return the stream, which from now on is refused where its file is not what was verified.
+
+        Args:
+            digests: SHA-256 of every unit.
+        """
+        units = (
+            unit if isinstance(unit.source, MemorySource) else replace(unit, digest=digest)
+            for unit, digest in zip(self._units, digests, strict=True)
+        )
+        return Stream(tuple(units), self._model)
+
+    def in_memory(self) -> Stream:
+        """Return the stream with its bytes, and its headers as they are read from them, in memory.
+
+        Raises:
+            LimitError: They do not fit into it.
+            VerificationError: They have changed since they were verified.
+        """
+        check_memory(self.size, hint="verify the file where it lies")
+        return Stream.from_bytes(bytes(self))
+
+    @property
+    def is_pinned(self) -> bool:
+        """Tell whether there are units that are compared with what was verified."""
+        return any(unit.digest is not None for unit in self._units)
+
     def replace(self, units: Mapping[int, bytes]) -> Stream:
         """Return a stream in which the tensors at some positions have another payload.
 
@@ -240,25 +291,46 @@ class Stream:
 
         Raises:
             FileExistsError: The file exists and `overwrite` is false.
+            VerificationError: What was written is not what was verified; nothing is left behind.
             OSError: The file cannot be written; nothing is left behind.
         """
 
         def write(file: BinaryIO) -> None:
-            for source, offset, size in _runs(self._units):
-                source.copy(offset, size, file)
+            if not self.is_pinned:
+                for source, offset, size in _runs(self._units):
+                    source.copy(offset, size, file)
+                return
+            with UnitDigests(self._units, copy_to=file.fileno()) as written:
+                for unit, digest in zip(self._units, written.result(), strict=True):
+                    unit.check(digest)
 
         write_atomically(Path(path), write, overwrite=overwrite)
 
 
 class UnitDigests:
-    """SHA-256 of all units of a stream, in the making; leaving the context stops the work."""
+    """SHA-256 of all units of a stream, in the making; leaving the context stops the work.
+
+    Args:
+        units: The units.
+        progress: See `Stream.start_hashing`.
+        copy_to: Descriptor of a file to write the very bytes to that were hashed, if there is one.
+    """
 
     def __init__(
-        self, units: tuple[Unit, ...], progress: Callable[[int], object] | None = None
+        self,
+        units: tuple[Unit, ...],
+        progress: Callable[[int], object] | None = None,
+        copy_to: int | None = None,
     ) -> None:
+        places = [0, *itertools.accumulate(unit.size for unit in units)]
+
         def hash_batch(batch: range) -> list[bytes]:
+            def copy(data: bytes, at: int) -> None:
+                if copy_to is not None:
+                    write_at(copy_to, data, places[batch.start] + at)
+
             chosen = units[batch.start : batch.stop]
-            digests = _hash_units(chosen)
+            digests = _hash_units(chosen, copy)
             if progress is not None:
                 progress(sum(unit.size for unit in chosen))
             return digests
@@ -374,11 +446,18 @@ def _batches(units: tuple[Unit, ...]) -> Iterator[range]:
     yield range(start, len(units))
 
 
-def _hash_units(units: tuple[Unit, ...]) -> list[bytes]:
-    """Return the SHA-256 of each unit of a batch."""
+def _hash_units(units: tuple[Unit, ...], deliver: Callable[[bytes, int], object]) -> list[bytes]:
+    """Return the SHA-256 of each unit of a batch.
+
+    Args:
+        units: The batch.
+        deliver: Takes what was hashed, and where in the batch it begins.
+    """
     if len(units) == 1:
-        return [_hash_in_chunks(units[0])]
-    data = memoryview(b"".join(source.read(at, size) for source, at, size in _runs(units)))
+        return [_hash_in_chunks(units[0], deliver)]
+    joined = b"".join(source.read(at, size) for source, at, size in _runs(units))
+    deliver(joined, 0)
+    data = memoryview(joined)
     digests = []
     for unit in units:
         digests.append(hashlib.sha256(data[: unit.size]).digest())
@@ -386,11 +465,12 @@ def _hash_units(units: tuple[Unit, ...]) -> list[bytes]:
     return digests
 
 
-def _hash_in_chunks(unit: Unit) -> bytes:
+def _hash_in_chunks(unit: Unit, deliver: Callable[[bytes, int], object]) -> bytes:
     digest = hashlib.sha256()
-    end = unit.offset + unit.size
-    for start in range(unit.offset, end, _CHUNK_SIZE):
-        digest.update(unit.source.read(start, min(_CHUNK_SIZE, end - start)))
+    for start in range(0, unit.size, _CHUNK_SIZE):
+        chunk = unit.source.read(unit.offset + start, min(_CHUNK_SIZE, unit.size - start))
+        digest.update(chunk)
+        deliver(chunk, start)
     return digest.digest()
 
 

@@ -1,4 +1,4 @@
-"""Armour: bytes as text between two lines, as in PEM, that survives e-mail.
+"""Armor: bytes as text between two lines, as in PEM, that survives e-mail.
 
 Reading forgives what mail does to text: other line ends and lengths, quote marks, text around.
 """
@@ -9,14 +9,14 @@ import base64
 import binascii
 import re
 
-__all__ = ["read_armour", "write_armour"]
+__all__ = ["read_armor", "write_armor"]
 
 _WIDTH = 64
 _MAX_SIZE = 1 << 24
 
 
-def write_armour(label: str, data: bytes) -> str:
-    """Return the armour around bytes, ending with a line end.
+def write_armor(label: str, data: bytes) -> str:
+    """Return the armor around bytes, ending with a line end.
 
     Args:
         label: What they are, in capitals.
@@ -27,8 +27,8 @@ def write_armour(label: str, data: bytes) -> str:
     return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""])
 
 
-def read_armour(label: str, text: str) -> bytes:
-    """Return the bytes inside the first armour of this label.
+def read_armor(label: str, text: str) -> bytes:
+    """Return the bytes inside the first armor of this label.
 
     Raises:
         ValueError: There is none, or it is damaged.

@@ -1,4 +1,4 @@
-"""Armour gives the bytes back, and nothing else."""
+"""Armor gives the bytes back, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnguard.crypto.armour import read_armour, write_armour
+from nnguard.crypto.armor import read_armor, write_armor
 
 LABEL = "NNGUARD LICENSE"
 BEGIN, END = f"-----BEGIN {LABEL}-----", f"-----END {LABEL}-----"
@@ -18,8 +18,8 @@ BEGIN, END = f"-----BEGIN {LABEL}-----", f"-----END {LABEL}-----"
 
 @given(st.binary(max_size=400))
 def test_bytes_come_back(data: bytes) -> None:
-    text = write_armour(LABEL, data)
-    assert read_armour(LABEL, text) == data
+    text = write_armor(LABEL, data)
+    assert read_armor(LABEL, text) == data
     assert text.isascii()
     assert max(map(len, text.splitlines())) <= 64
     assert text.endswith(f"\n{END}\n")
@@ -30,18 +30,18 @@ def test_mail_may_break_lines_anywhere(data: bytes, drawn: st.DataObject) -> Non
     breaks = st.sampled_from(["\n", "\r\n", "\n> ", "\n>> ", "\t", " ", "\n| ", "\u00a0"])
     body = base64.b64encode(data).decode()
     broken = "".join(character + drawn.draw(breaks | st.just("")) for character in body)
-    assert read_armour(LABEL, f"{BEGIN}\n{broken}{END}") == data
+    assert read_armor(LABEL, f"{BEGIN}\n{broken}{END}") == data
 
 
 @given(st.binary(min_size=1, max_size=60), st.data())
 def test_changed_characters_give_other_bytes_or_an_error(data: bytes, drawn: st.DataObject) -> None:
-    text = write_armour(LABEL, data)
+    text = write_armor(LABEL, data)
     at = drawn.draw(st.integers(len(BEGIN) + 1, len(text) - len(END) - 3))
     other = drawn.draw(st.characters(min_codepoint=33, max_codepoint=126))
     if other == text[at] or text[at] == "\n":
         return
     with contextlib.suppress(ValueError):
-        assert read_armour(LABEL, text[:at] + other + text[at + 1 :]) != data
+        assert read_armor(LABEL, text[:at] + other + text[at + 1 :]) != data
 
 
 @pytest.mark.parametrize(
@@ -62,21 +62,21 @@ def test_changed_characters_give_other_bytes_or_an_error(data: bytes, drawn: st.
         (BEGIN + "A" * (1 << 24) + END, "too large"),
     ],
 )
-def test_damaged_armour_is_refused(text: str, complaint: str) -> None:
+def test_damaged_armor_is_refused(text: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        read_armour(LABEL, text)
+        read_armor(LABEL, text)
 
 
 def test_the_first_of_several_is_read() -> None:
-    both = write_armour(LABEL, b"one") + write_armour(LABEL, b"two")
-    assert read_armour(LABEL, both) == b"one"
-    other = write_armour("NNGUARD REVOCATION LIST", b"list")
-    assert read_armour(LABEL, other + both) == b"one"
+    both = write_armor(LABEL, b"one") + write_armor(LABEL, b"two")
+    assert read_armor(LABEL, both) == b"one"
+    other = write_armor("NNGUARD REVOCATION LIST", b"list")
+    assert read_armor(LABEL, other + both) == b"one"
 
 
 def test_base64_of_others_agrees() -> None:
     data = bytes(range(256))
-    body = "".join(write_armour(LABEL, data).splitlines()[1:-1])
+    body = "".join(write_armor(LABEL, data).splitlines()[1:-1])
     command = ["base64", "--decode"]
     done = subprocess.run(command, input=body.encode(), capture_output=True, check=True)
     assert done.stdout == data
