@@ -12,7 +12,7 @@ MINUTES ?= 60
 ITEMS ?= 10000
 MESSAGES ?= 5
 
-.PHONY: help dev demo sell test check format bench paper pretrained vectors dist wheel fuzz-coder fuzz-streams mutate clean
+.PHONY: help dev demo sell test check format bench paper pretrained vectors dist wheel fuzz-coder fuzz-streams fuzz-models mutate clean
 
 help:
 	@echo "make demo    sign, verify and strip a trained network"
@@ -30,6 +30,7 @@ help:
 	@echo "make wheel   build the wheel for this machine, and test it in an empty environment"
 	@echo "make fuzz-coder SECONDS=60   fuzz the entropy coder under sanitizers (clang)"
 	@echo "make fuzz-streams SECONDS=60   fuzz units, headers and what reads them (atheris)"
+	@echo "make fuzz-models SECONDS=60   fuzz what reads models, each kind (atheris)"
 	@echo "make mutate  change what verifies and unlocks, a little at a time: do tests notice?"
 
 dev: $(ENVIRONMENT)
@@ -125,6 +126,12 @@ fuzz-streams: $(ENVIRONMENT)
 
 mutate: $(ENVIRONMENT)
 	$(BIN)/python tests/mutation/mutate.py
+
+fuzz-models: $(ENVIRONMENT)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
+	for kind in safetensors checkpoints indexes; do \
+		$(BIN)/python tests/fuzz/models.py $$kind out/fuzz/$$kind -max_total_time=$(SECONDS) \
+		-max_len=8192 -timeout=10 -artifact_prefix=out/fuzz/$$kind- || exit 1; done
 
 clean:
 	rm -rf .venv build dist out
