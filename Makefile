@@ -11,8 +11,9 @@ NETWORKS ?= out/networks
 MINUTES ?= 60
 ITEMS ?= 10000
 MESSAGES ?= 5
+FILES ?= 10000
 
-.PHONY: help dev demo sell test check format bench paper pretrained vectors dist wheel fuzz-coder fuzz-streams hostile mutate clean
+.PHONY: help dev demo sell test check format bench paper pretrained vectors dist wheel fuzz-coder fuzz-streams fuzz-models hostile mutate clean
 
 help:
 	@echo "make demo    sign, verify and strip a trained network"
@@ -30,6 +31,8 @@ help:
 	@echo "make wheel   build the wheel for this machine, and test it in an empty environment"
 	@echo "make fuzz-coder SECONDS=60   fuzz the entropy coder under sanitizers (clang)"
 	@echo "make fuzz-streams SECONDS=60   fuzz units, headers and what reads them (atheris)"
+	@echo "make hostile FILES=10000   run hostile files through all commands; what each costs"
+	@echo "make fuzz-models SECONDS=60   fuzz what reads models, each kind (atheris)"
 	@echo "make mutate  change what verifies and unlocks, a little at a time: do tests notice?"
 
 dev: $(ENVIRONMENT)
@@ -121,7 +124,6 @@ fuzz-coder:
 	ASAN_OPTIONS=quarantine_size_mb=8:malloc_context_size=4 out/fuzz/coder -max_total_time=$(SECONDS) \
 		-max_len=160 -print_final_stats=1 -artifact_prefix=out/fuzz/ out/fuzz/corpus tests/fuzz/corpus
 
-FILES ?= 10000
 hostile: $(ENVIRONMENT)
 	$(HARNESS) $(BIN)/python tests/fuzz/hostile.py --files $(FILES)
 
@@ -132,6 +134,12 @@ fuzz-streams: $(ENVIRONMENT)
 
 mutate: $(ENVIRONMENT)
 	$(BIN)/python tests/mutation/mutate.py
+
+fuzz-models: $(ENVIRONMENT)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
+	for kind in safetensors checkpoints indexes; do \
+		$(BIN)/python tests/fuzz/models.py $$kind out/fuzz/$$kind -max_total_time=$(SECONDS) \
+		-max_len=8192 -timeout=10 -artifact_prefix=out/fuzz/$$kind- || exit 1; done
 
 clean:
 	rm -rf .venv build dist out

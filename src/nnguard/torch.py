@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn.parameter import is_lazy
 
 from nnguard.compression.compress import compress
 from nnguard.compression.decompress import decompress as decompress_to_arrays
@@ -105,6 +106,9 @@ def load_into(
 ) -> None:
     """Verify a stream, or a folder of shards, and load its weights into a module.
 
+    A copy of the module's tensors is kept until all fit: PyTorch loads those that do, and then
+    tells of those that do not.
+
     Args:
         module: Takes the weights.
         path: See `load`.
@@ -114,9 +118,20 @@ def load_into(
 
     Raises:
         RuntimeError: Names or shapes do not fit the module.
-        NnguardError: See `load`; the module is as it was.
+        NnguardError: See `load`.
+
+    After an error the module is as it was.
     """
-    module.load_state_dict(load(path, trust, **options), strict=strict)
+    state = load(path, trust, **options)
+    own = [value for value in module.state_dict().values() if _has_values(value)]
+    copies = [value.detach().to("cpu", copy=True) for value in own]
+    try:
+        module.load_state_dict(state, strict=strict)
+    except BaseException:
+        with torch.no_grad():
+            for value, copy in zip(own, copies, strict=True):
+                value.copy_(copy)
+        raise
 
 
 def save(
@@ -235,6 +250,11 @@ def evaluator(
         return score(module)
 
     return evaluate
+
+
+def _has_values(value: Any) -> bool:
+    """Tell whether this is a tensor that can be copied: no extra state, nothing uninitialized."""
+    return isinstance(value, torch.Tensor) and not (is_lazy(value) or value.is_meta)
 
 
 def _verified(path: str | os.PathLike[str], trust: Trust, *, original: bool) -> list[Stream]:

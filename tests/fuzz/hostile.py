@@ -4,7 +4,7 @@
 
 Files of at most 1 MB are made by rule (`rules.py`) and by mutation (`mutations.py`), the same ones
 for a seed. A worker process runs every command that takes such a file, and measures processor time
-and how far resident memory grows. A call of more than 2 s or 300 MB is a failure, and so is whatever is
+and how far resident memory grows. A call of more than 2 s or 300 MB is a failure, and so is what is
 raised that is no `NnguardError` and no `OSError`. The worst files are run again as commands, in
 processes of their own; they and a table stay in the output folder.
 """

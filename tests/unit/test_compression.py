@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ import nnguard
 import samples
 import stock
 from nnguard.stream.coding import decode
+from nnguard.stream.formats import FORMATS
 
 SOURCE = dict(np.load(samples.FOLDER / "source.npz"))
 """The arrays that most streams in tests/streams were made from."""
@@ -528,3 +530,32 @@ def test_payloads_that_are_cut_short_are_refused(name: str) -> None:
             cut = [*units[:index], samples.unit(samples.NDU, body[1:]), *units[index + 1 :]]
             with pytest.raises(nnguard.FormatError, match=header.name):
                 nnguard.decompress(open_bytes(b"".join(cut)))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in FORMATS if name not in ("bool", "int8", "uint8")]
+)
+def test_arrays_of_the_other_byte_order(name: str) -> None:
+    native = np.array([[1, 2, 3], [0, 5, 6]]).astype(
+        ml_dtypes.bfloat16 if name == "bfloat16" else name
+    )
+    swapped = native.view(f"u{native.itemsize}").byteswap().view(native.dtype.newbyteorder())
+    assert swapped.dtype.byteorder != "="
+    assert np.array_equal(native, swapped)
+    for view in (lambda array: array, np.transpose, lambda array: array[0, 1]):
+        stream = nnguard.compress({"w": view(native)})
+        assert bytes(stream) == bytes(nnguard.compress({"w": view(swapped)}))
+
+
+def test_masked_arrays_are_refused() -> None:
+    """A stream has no place for the mask, and what is under it may be anything."""
+    array = np.ma.masked_array([1.0, 2.0], [False, True])
+    with pytest.raises(nnguard.ModelError, match="w is masked") as caught:
+        nnguard.compress({"w": array})
+    assert "filled" in caught.value.hint
+
+
+def test_arrays_larger_than_a_stream_are_not_copied_first() -> None:
+    for shape in ((1 << 40,), (1 << 20, 1 << 20)):
+        with pytest.raises(nnguard.ModelError, match=r"the coder ends|no stream"):
+            nnguard.compress({"w": np.broadcast_to(np.float32(0), shape)})

@@ -193,7 +193,7 @@ def test_file_of_a_content_key(tmp_path: Path) -> None:
     path.write_text("\n" * 1000 + text)
     assert ContentKey.load(path) == key
     path.write_text("\n" * 70_000 + text)
-    with pytest.raises(nnguard.KeyFormatError):
+    with pytest.raises(nnguard.LimitError):
         ContentKey.load(path)
     path.write_text("no key")
     with pytest.raises(nnguard.KeyFormatError, match="not a content key") as caught:

@@ -121,6 +121,62 @@ def test_names_have_to_fit_the_module(path: Path, key: nnguard.SigningKey) -> No
     assert torch.equal(other[0].weight, state["0.weight"])
 
 
+def test_module_is_as_it_was_where_shapes_do_not_fit(path: Path, key: nnguard.SigningKey) -> None:
+    """PyTorch loads what fits, and then raises."""
+    for other in (network(), torch.nn.Sequential(*network(), torch.nn.Linear(2, 2))):
+        other[1] = torch.nn.BatchNorm2d(other[1].num_features + 1)
+        before = {name: value.clone() for name, value in other.state_dict().items()}
+        with pytest.raises(RuntimeError, match="size mismatch"):
+            nnguard.torch.load_into(other, path, key.public_key)
+        with pytest.raises(RuntimeError, match="size mismatch"):
+            nnguard.torch.load_into(other, path, key.public_key, strict=False)
+        for name, value in other.state_dict().items():
+            assert torch.equal(value, before[name]), name
+        assert all(parameter.requires_grad for parameter in other.parameters())
+
+
+def test_modules_that_wait_for_their_shapes(tmp_path: Path, key: nnguard.SigningKey) -> None:
+    linear = torch.nn.Linear(64, 64)
+    nnguard.torch.save(linear, tmp_path / "model.nnc", signer=key)
+    lazy, meta = torch.nn.LazyLinear(64), torch.nn.Linear(64, 64, device="meta")
+    nnguard.torch.load_into(lazy, tmp_path / "model.nnc", key.public_key)
+    assert (lazy.weight - linear.weight).abs().max() < 0.01
+    with pytest.warns(UserWarning, match="meta"):
+        nnguard.torch.load_into(meta, tmp_path / "model.nnc", key.public_key)
+
+
+def refused_as_it_has_no_values(tensor: Any) -> None:
+    with pytest.raises(nnguard.ModelError, match="has no values"):
+        nnguard.compress({"odd": tensor})
+
+
+@pytest.mark.filterwarnings("ignore:.*(prototype|deprecated|development)")
+def test_tensors_of_other_kinds() -> None:
+    parts = [torch.ones(2), torch.ones(3)]
+    freed = torch.ones(1000)
+    freed.untyped_storage().resize_(0)  # what is read of it is whatever memory holds now
+    for what, tensor in (
+        ("is nested", torch.nested.nested_tensor(parts)),
+        ("is nested", torch.nested.nested_tensor(parts, layout=torch.jagged)),
+        ("is sparse_coo", torch.eye(3).to_sparse()),
+        ("is qint8", torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)),
+        ("has no values", torch.ones(3, device="meta")),
+        ("has no values", torch.nn.LazyLinear(3).weight),
+        ("has no values", freed),
+        ("no stream", torch.zeros(1).expand(1 << 45)),
+    ):
+        with pytest.raises(nnguard.ModelError, match=what):
+            nnguard.compress({"odd": tensor})
+    torch.func.vmap(lambda row: refused_as_it_has_no_values(row) or row)(torch.ones(2, 3))
+    own = torch.ones(3).as_subclass(type("Own", (torch.Tensor,), {}))
+    assert bytes(nnguard.compress({"w": own})) == bytes(nnguard.compress({"w": torch.ones(3)}))
+    negative = torch.ones(3, dtype=torch.complex64).conj().imag
+    assert negative.is_neg()
+    assert bytes(nnguard.compress({"w": negative})) == bytes(
+        nnguard.compress({"w": -torch.zeros(3)})
+    )
+
+
 def test_options_of_load_are_options_of_load_into(path: Path, key: nnguard.SigningKey) -> None:
     module = network()
     nnguard.torch.load_into(module, path, key.public_key, original=True, workers=1)

@@ -15,13 +15,11 @@ from typing import Any, BinaryIO
 from nnguard.compression.encoding import EncodeJob, encode_jobs, leading_units
 from nnguard.compression.settings import Settings
 from nnguard.compression.workers import Batch, crew, largest_first, make_batches, run
-from nnguard.errors import ModelError
 from nnguard.files import write_all
 from nnguard.models.sources import ModelLike, open_model
-from nnguard.models.tensors import MAX_SIZE, InMemory
+from nnguard.models.tensors import InMemory
 from nnguard.stream import Stream
 from nnguard.stream.formats import write_topology
-from nnguard.stream.headers import MAX_DIMENSIONS
 from nnguard.stream.source import FileSource, MemorySource, Source
 
 __all__ = ["compress"]
@@ -65,13 +63,6 @@ def compress(
     settings = settings or Settings()
     tensors = open_model(model)
     settings.check_names({tensor.name for tensor in tensors})
-    for tensor in tensors:
-        if tensor.size > MAX_SIZE:
-            raise ModelError(
-                f"tensor {tensor.name} has {tensor.size} weights; the coder ends at {MAX_SIZE}"
-            )
-        if max(tensor.shape, default=0) > MAX_SIZE or len(tensor.shape) > MAX_DIMENSIONS:
-            raise ModelError(f"no stream can hold the shape of tensor {tensor.name}")
     leading = leading_units(settings, write_topology([tensor.type for tensor in tensors]))
     batches = largest_first(make_batches([tensor.size for tensor in tensors]))
     with crew(batches, workers, executor) as team, _Spool(leading, spool) as units:

@@ -91,6 +91,7 @@ def leading_units(settings: Settings, topology: str) -> bytes:
 
 
 def _encode(job: EncodeJob, check: Callable[[], object]) -> bytes:
+    job = replace(job, values=job.values.in_order())
     shape = job.shape or (1,)
     if 0 in shape:
         return _unit(_header(job, PayloadType.RAW_FLOAT, shape), job.position, b"")

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from nnguard.errors import LimitError, ModelError
-from nnguard.models.tensors import FilePart, Tensor, check_name
+from nnguard.models.tensors import FilePart, Tensor, check_tensor, shown
 from nnguard.stream.formats import FORMATS, Format, TensorType
 from nnguard.stream.source import FileSource
 
 __all__ = ["Layout", "lay_out", "read_safetensors"]
 
-MAX_HEADER = 100_000_000
-"""Bytes of a header, at most; the limit of the safetensors package."""
+MAX_HEADER = 1 << 24
+"""Bytes of a header, at most: some 100,000 tensors. The safetensors package goes to 10^8."""
 
 _CODES = {
     "BOOL": "bool",
@@ -65,7 +65,9 @@ def read_safetensors(path: str | os.PathLike[str]) -> list[Tensor]:
     end = 8 + length
     for tensor in tensors:
         if _place(tensor).offset != end:
-            raise ModelError(f"{name}: bytes before tensor {tensor.name} overlap or are unused")
+            raise ModelError(
+                f"{name}: bytes before tensor {shown(tensor.name)} overlap or are unused"
+            )
         end += tensor.nbytes
     if end != file.size:
         raise ModelError(f"{name}: has {file.size} bytes, and its tensors end at {end}")
@@ -88,13 +90,19 @@ class Layout:
 
 
 def lay_out(entries: Sequence[tuple[str, Format, tuple[int, ...]]]) -> Layout:
-    """Give each tensor its place: name, format, shape. Larger numbers go first, so all align."""
+    """Give each tensor its place: name, format, shape. Larger numbers go first, so all align.
+
+    Raises:
+        ModelError: A tensor has the name that the format keeps for the metadata.
+    """
     order = sorted(range(len(entries)), key=lambda at: -entries[at][1].dtype.itemsize)
     header: dict[str, Any] = {_METADATA: {"format": "pt"}}  # loaders of PyTorch models ask for it
     places = [0] * len(entries)
     end = 0
     for at in order:
         name, form, shape = entries[at]
+        if name == _METADATA:
+            raise ModelError(f"no safetensors file can hold a tensor called {_METADATA}")
         begin, end = end, end + math.prod(shape) * form.dtype.itemsize
         places[at] = begin
         header[name] = {
@@ -123,26 +131,31 @@ def _entries(text: bytes, name: str) -> list[tuple[str, Any]]:
         raise ModelError(f"{name} is no safetensors file: its header is no JSON") from None
     if not isinstance(header, dict) or not text.startswith(b"{"):
         raise ModelError(f"{name} is no safetensors file: its header is no JSON object")
-    header.pop(_METADATA, None)
+    metadata = header.pop(_METADATA, {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise ModelError(f"{name} is no safetensors file: its metadata are no texts")
     return list(header.items())
 
 
 def _tensor(file: FileSource, start: int, name: str, entry: Any) -> Tensor:
-    check_name(name)
+    check_tensor(name, ())
     match entry:
         case {"dtype": str() as code, "shape": [*shape], "data_offsets": [begin, end]} if (
             len(entry) == 3
         ):
             numbers = [*shape, begin, end]
         case _:
-            raise ModelError(f"the header's entry for tensor {name} is malformed")
+            raise ModelError(f"the header's entry for tensor {shown(name)} is malformed")
     if not all(type(number) is int and 0 <= number < 1 << 63 for number in numbers):
-        raise ModelError(f"the header's entry for tensor {name} has numbers out of range")
+        raise ModelError(f"the header's entry for tensor {shown(name)} has numbers out of range")
     if code not in _CODES:
-        raise ModelError(f"tensor {name} is {code}, which nnguard does not code")
+        raise ModelError(f"tensor {shown(name)} is {shown(code)}, which nnguard does not code")
+    check_tensor(name, tuple(shape))
     form = FORMATS[_CODES[code]]
     if math.prod(shape) * form.dtype.itemsize != end - begin:
-        raise ModelError(f"tensor {name}: shape {shape} of {code} is not {end - begin} bytes")
+        raise ModelError(
+            f"tensor {shown(name)}: shape {shape} of {code} is not {end - begin} bytes"
+        )
     kind = TensorType(form, scalar=not shape)
     return Tensor(name, kind, tuple(shape), FilePart(file, start + begin, form.dtype))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnguard.errors import ModelError
+from nnguard.models.checkpoints import read_checkpoint
 from nnguard.models.safetensors import read_safetensors
 from nnguard.models.tensors import Tensor, from_arrays
 
@@ -24,15 +25,15 @@ ModelLike = Mapping[str, Any] | str | os.PathLike[str] | Any
 
 
 def open_model(model: ModelLike) -> list[Tensor]:
-    """Return the tensors of a model; those of a safetensors file are not read yet.
+    """Return the tensors of a model; those of a file are not read yet.
 
     Args:
         model: A mapping from names to NumPy arrays or PyTorch tensors, a PyTorch module, or the
-            path of a safetensors file or a PyTorch checkpoint (loaded with `weights_only`).
+            path of a safetensors file or a PyTorch checkpoint; neither needs PyTorch.
 
     Raises:
         ModelError: It cannot be read, or holds no tensors.
-        LimitError: The header of a safetensors file is too long.
+        LimitError: A file asks for more memory or work than it is worth.
         OSError: The file cannot be read.
         TypeError: It is none of these.
     """
@@ -48,8 +49,6 @@ def _open(model: ModelLike) -> list[Tensor]:
         if suffix == ".safetensors":
             return read_safetensors(model)
         if suffix in CHECKPOINTS:
-            from nnguard.models.pytorch import read_checkpoint
-
             return read_checkpoint(model)
         raise ModelError(
             f"{os.fspath(model)}: cannot tell what kind of model this is",
@@ -59,7 +58,7 @@ def _open(model: ModelLike) -> list[Tensor]:
         model = model.state_dict()
     if not isinstance(model, Mapping):
         raise TypeError(f"a model is a mapping, a module or a path, not {type(model).__name__}")
-    if any(type(value).__module__.partition(".")[0] == "torch" for value in model.values()):
+    if any(hasattr(value, "detach") for value in model.values()):
         from nnguard.models.pytorch import from_torch
 
         return [

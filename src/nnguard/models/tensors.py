@@ -14,12 +14,26 @@ import numpy as np
 
 from nnguard.errors import FormatError, ModelError
 from nnguard.stream.formats import FORMATS, Array, TensorType
+from nnguard.stream.headers import MAX_DIMENSIONS
 from nnguard.stream.source import FileSource
 
-__all__ = ["Array", "FilePart", "InMemory", "Tensor", "Values", "check_name", "from_arrays"]
+__all__ = [
+    "Array",
+    "FilePart",
+    "InMemory",
+    "StridedPart",
+    "Tensor",
+    "Values",
+    "check_tensor",
+    "from_arrays",
+    "shown",
+]
 
 MAX_NAME = 1 << 15
 """Bytes of a tensor's name, at most: unit headers are not read beyond 65,536 bytes."""
+
+_SHOWN = 100
+"""Characters of a text that a message shows, at most."""
 
 MAX_SIZE = (1 << 31) - 1
 """Weights of a tensor, at most: the coder counts in 32 bits."""
@@ -30,6 +44,9 @@ class Values(Protocol):
 
     def read(self, start: int, stop: int) -> Array:
         """Return values in the memory form of their format."""
+
+    def in_order(self) -> Values:
+        """Return the same values so that parts of them can be read again and again."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +61,9 @@ class InMemory:
 
     def read(self, start: int, stop: int) -> Array:
         return self.array[start:stop]
+
+    def in_order(self) -> Values:
+        return self
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +91,37 @@ class FilePart:
             data = self.source.read(self.offset + start * size, (stop - start) * size)
         except FormatError:
             raise ModelError("a model file became shorter while it was read") from None
-        return np.frombuffer(data, self.dtype)
+        values = np.frombuffer(data, self.dtype)
+        return values.astype(self.dtype.newbyteorder("<"), copy=False)
+
+    def in_order(self) -> Values:
+        return self
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StridedPart:
+    """Values in a file that do not lie in the order of the tensor: transposed, a part, repeated.
+
+    Attributes:
+        values: From the first to the last of them.
+        extent: How many these are.
+        shape: Dimensions of the tensor.
+        stride: Distance of neighbors in each dimension, in values.
+    """
+
+    values: Values
+    extent: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def read(self, start: int, stop: int) -> Array:
+        return self.in_order().read(start, stop)
+
+    def in_order(self) -> Values:
+        run = self.values.read(0, self.extent)
+        strides = [step * run.itemsize for step in self.stride]
+        view = np.lib.stride_tricks.as_strided(run, self.shape, strides, writeable=False)
+        return InMemory(np.ascontiguousarray(view).reshape(-1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,37 +155,52 @@ def from_arrays(arrays: Mapping[str, Any]) -> list[Tensor]:
     """Return the tensors of a mapping from names to NumPy arrays.
 
     Raises:
-        ModelError: A name or a number format cannot be coded.
+        ModelError: A name, a shape or a number format cannot be coded, or an array is masked.
         TypeError: A value is no array.
     """
-    return [_from_array(check_name(name), array) for name, array in arrays.items()]
+    return [_from_array(name, array) for name, array in arrays.items()]
 
 
-def check_name(name: Any) -> str:
-    """Return the name of a tensor.
+def check_tensor(name: Any, shape: tuple[int, ...]) -> None:
+    """Check that a stream can hold a tensor, before anything is made of it.
 
     Raises:
-        ModelError: A stream cannot hold it.
+        ModelError: It cannot.
+        TypeError: The name is no text.
     """
     if not isinstance(name, str):
         raise TypeError(f"the name of a tensor is text, not {type(name).__name__}")
     try:
         encoded = name.encode()
     except UnicodeEncodeError:
-        raise ModelError(f"the name of tensor {name!r} is not Unicode") from None
+        raise ModelError(f"the name of tensor {shown(name)!r} is not Unicode") from None
     if b"\0" in encoded or len(encoded) > MAX_NAME:
-        raise ModelError(f"a stream cannot hold the name of tensor {name[:100]!r}")
-    return name
+        raise ModelError(f"a stream cannot hold the name of tensor {shown(name)!r}")
+    if len(shape) > MAX_DIMENSIONS or max(shape, default=0) > MAX_SIZE:
+        raise ModelError(f"no stream can hold the shape of tensor {shown(name)}")
+    if (size := math.prod(shape)) > MAX_SIZE:
+        raise ModelError(f"tensor {shown(name)} has {size} weights; the coder ends at {MAX_SIZE}")
+
+
+def shown(text: str) -> str:
+    """Return as much of a text, which may be anybody's, as a message should show."""
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
 
 def _from_array(name: str, array: Any) -> Tensor:
     if not isinstance(array, (np.ndarray, np.generic)):
         raise TypeError(f"tensor {name} is no array but {type(array).__name__}")
+    check_tensor(name, array.shape)
+    if isinstance(array, np.ma.MaskedArray):
+        raise ModelError(
+            f"tensor {shown(name)} is masked, which a stream cannot tell",
+            hint="fill it first: array.filled(0)",
+        )
     array = np.asarray(array)
     form = FORMATS.get(array.dtype.name)
     if form is None:
-        raise ModelError(f"tensor {name} is {array.dtype.name}, which nnguard does not code")
-    shape = array.shape
-    flat = np.ascontiguousarray(array).reshape(-1)
-    flat = flat.view(form.dtype) if form.name == "bfloat16" else flat.astype(form.dtype, copy=False)
-    return Tensor(name, TensorType(form, scalar=not shape), shape, InMemory(flat))
+        raise ModelError(f"tensor {shown(name)} is {array.dtype.name}, which nnguard does not code")
+    if form.name == "bfloat16":  # its bits, which NumPy knows how to swap
+        array = array.view(np.dtype(np.uint16).newbyteorder(array.dtype.byteorder))
+    flat = np.ascontiguousarray(array).reshape(-1).astype(form.dtype, copy=False)
+    return Tensor(name, TensorType(form, scalar=not array.shape), array.shape, InMemory(flat))
