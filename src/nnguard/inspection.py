@@ -53,7 +53,7 @@ whichever is more."""
 _LEAST_COST = 1 << 11
 """Of decoding a tensor, in weights, however few it has."""
 
-_INSPECTED = 1 << 20
+_INSPECTED = 1 << 21
 """What `inspect` decodes, in weights, before it stops looking for more records; a unit counts as a
 weight for each record."""
 

@@ -60,6 +60,35 @@ def test_damage_is_noted(release: nnguard.Stream) -> None:
     assert "conv.weight" in found.note
 
 
+def test_records_without_end_are_not_all_read() -> None:
+    """A reader looks at eight tensors for each, of which only the last has room."""
+    network = {f"zeros{n}": np.zeros((256, 128), np.float32) for n in range(7)}
+    network["room"] = np.ones((256, 128), np.float32)
+    stream = nnguard.compress(network)
+    for _ in range(12):
+        stream = embed(stream, b"x", kind=9)
+    found = nnguard.inspect(stream)
+    assert [record.layer for record in found.records] == [12, 11, 10, 9, 8, 7, 6, 5]
+    assert found.note == "more records are below; not read after 8"
+    assert len(nnguard.inspect(embed(nnguard.compress(network), b"x", kind=9)).records) == 1
+
+
+def test_capacity_does_not_count_for_ever() -> None:
+    zeros = {f"w{n}": np.zeros((512, 512), np.float32) for n in range(65)}
+    stream = nnguard.compress(zeros)
+    assert stream.size < 4000
+    with pytest.raises(nnguard.LimitError, match=r"65 tensors .* cost.* limit 16777216"):
+        nnguard.capacity(stream)
+    del zeros["w0"]
+    assert nnguard.capacity(nnguard.compress(zeros)).bits == 0
+
+
+def test_capacity_does_not_count_tensors_for_ever() -> None:
+    least = {f"w{n}": np.zeros(256, np.float32) for n in range(8193)}
+    with pytest.raises(nnguard.LimitError, match="8193 tensors"):
+        nnguard.capacity(nnguard.compress(least))
+
+
 def test_capacity_is_what_can_be_attached(model: nnguard.Stream) -> None:
     seen: list[int] = []
     room = nnguard.capacity(model, progress=seen.append)
