@@ -381,6 +381,24 @@ def test_local_header_that_says_something_else(
         nnguard.compress(tmp_path / "model.pt")
 
 
+def test_member_that_is_said_to_be_a_folder(
+    tmp_path: Path, members: list[tuple[str, bytes]], state: dict[str, Any]
+) -> None:
+    """PyTorch reads nothing of it, and gives whatever is in memory."""
+    with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
+        archive.writestr(members[0][0].partition("/")[0] + "/", b"")
+        for name, data in members:
+            archive.writestr(name, data)
+    check(tmp_path / "model.pt", state)
+    with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
+        for name, data in members:
+            member = zipfile.ZipInfo(name)
+            member.external_attr = 0x10 if name.endswith("data/0") else 0
+            archive.writestr(member, data)
+    with pytest.raises(nnguard.ModelError, match="malformed"):
+        nnguard.compress(tmp_path / "model.pt")
+
+
 def test_checkpoint_that_is_cut_short_while_it_is_read(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(1 << 20)}, tmp_path / "model.pt")
     (tensor,) = read_checkpoint(tmp_path / "model.pt")

@@ -24,6 +24,9 @@ _ENTRY = struct.Struct("<4s6H3I5H2I")
 _LOCAL = struct.Struct("<4s5H3I2H")
 _EXTRA = struct.Struct("<HH")
 _ENCRYPTED = 1
+_FOLDER = 0x10
+"""In the attributes of a member: PyTorch reads nothing of it, and gives what memory holds."""
+
 _UNKNOWN = 0xFFFFFFFF
 """Stands for a number that is in the extra field of zip64 instead."""
 
@@ -106,7 +109,7 @@ def _entry(file: FileSource, directory: bytes, at: int) -> tuple[bytes, Member, 
         raise _malformed()
     fields = _ENTRY.unpack_from(directory, at)
     magic, _, _, flags, method, _, _, _, packed, size, names, extras, comments = fields[:13]
-    disk, offset = fields[13], fields[16]
+    disk, attributes, offset = fields[13], fields[15], fields[16]
     end = rest + names + extras + comments
     if magic != b"PK\1\2" or end > len(directory) or disk:
         raise _malformed()
@@ -120,6 +123,8 @@ def _entry(file: FileSource, directory: bytes, at: int) -> tuple[bytes, Member, 
             hint="load it with torch and save it again: torch.save stores, so that no zip archive "
             "is larger inside than outside",
         )
+    if size and (attributes & _FOLDER or name.endswith(b"/")):
+        raise _malformed()
     if size != packed or offset + _LOCAL.size + names > file.size:
         raise _malformed()
     head = file.read(offset, _LOCAL.size + names)
