@@ -211,7 +211,6 @@ def test_nothing_is_left_of_a_folder_when_the_process_is_told_to_leave(
     )
     while process.poll() is None and not list(folder.glob(".streams.*")):
         time.sleep(0.01)
-    time.sleep(0.1)  # the process has to come past the call that made the folder
     process.send_signal(number)
     assert process.wait(timeout=60) == 128 + number
     assert {path.name for path in folder.iterdir()} == before
