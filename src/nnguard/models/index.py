@@ -54,9 +54,10 @@ def read_index(
 
 def is_set(folder: Path) -> bool:
     """Tell whether there is nothing in a folder but an index and files that it lists."""
-    present = {path.name for path in folder.iterdir() if path.is_file()}
-    if len(present) != len(list(folder.iterdir())):
+    paths = list(folder.iterdir())
+    if not all(path.is_file() for path in paths):
         return False
+    present = {path.name for path in paths}
     for suffix in _SUFFIXES:
         with contextlib.suppress(NnguardError):
             listed = set(read_index(folder, suffix, FormatError).values())
