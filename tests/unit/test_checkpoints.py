@@ -303,6 +303,10 @@ def write_archive(
 
 @pytest.fixture
 def members(tmp_path: Path, state: dict[str, Any]) -> list[tuple[str, bytes]]:
+    return members_of(state, tmp_path)
+
+
+def members_of(state: dict[str, Any], tmp_path: Path) -> list[tuple[str, bytes]]:
     torch.save(state, tmp_path / "original.pt")
     with zipfile.ZipFile(tmp_path / "original.pt") as archive:
         return [(name, archive.read(name)) for name in archive.namelist()]
@@ -548,25 +552,26 @@ def test_keys_whose_hash_takes_for_ever(tmp_path: Path) -> None:
         nnguard.compress(tmp_path / "model.pt")
 
 
+def write_with_other_letter(
+    tmp_path: Path, state: dict[str, Any], letter: bytes, other: bytes
+) -> None:
+    """Write a checkpoint in whose pickle a text of one letter is another."""
+    (name, pickle), *rest = members_of(state, tmp_path)
+    text = b"X\1\0\0\0"
+    write_archive(
+        tmp_path / "model.pt", [(name, pickle.replace(text + letter, text + other)), *rest]
+    )
+
+
 def test_name_twice(tmp_path: Path) -> None:
-    torch.save({"v": torch.ones(2), "w": torch.zeros(2)}, tmp_path / "original.pt")
-    with zipfile.ZipFile(tmp_path / "original.pt") as archive:
-        members = [(name, archive.read(name)) for name in archive.namelist()]
-    at = b"X\1\0\0\0"
-    members[0] = (members[0][0], members[0][1].replace(at + b"v", at + b"w"))
-    write_archive(tmp_path / "model.pt", members)
+    write_with_other_letter(tmp_path, {"v": torch.ones(2), "w": torch.zeros(2)}, b"v", b"w")
     with pytest.raises(nnguard.ModelError, match="names something twice"):
         nnguard.compress(tmp_path / "model.pt")
 
 
 def test_storage_of_two_formats(tmp_path: Path) -> None:
     """PyTorch takes the first; another reader could take each."""
-    torch.save({"v": torch.ones(2), "w": torch.ones(2).int()}, tmp_path / "original.pt")
-    with zipfile.ZipFile(tmp_path / "original.pt") as archive:
-        members = [(name, archive.read(name)) for name in archive.namelist()]
-    at = b"X\1\0\0\0"
-    members[0] = (members[0][0], members[0][1].replace(at + b"1", at + b"0"))
-    write_archive(tmp_path / "model.pt", members)
+    write_with_other_letter(tmp_path, {"v": torch.ones(2), "w": torch.ones(2).int()}, b"1", b"0")
     with pytest.raises(nnguard.ModelError, match="in two ways"):
         nnguard.compress(tmp_path / "model.pt")
 
