@@ -326,6 +326,19 @@ def test_archive_that_other_tools_stored(
     check(tmp_path / "model.pt", state)
 
 
+def test_nothing_may_stand_before_an_archive(
+    tmp_path: Path, members: list[tuple[str, bytes]]
+) -> None:
+    """PyTorch refuses it; other tools see a file of another kind."""
+    with (tmp_path / "model.pt").open("wb") as file:
+        file.write(b"PK" + bytes(98))
+        with zipfile.ZipFile(file, "w") as archive:  # its offsets count from the file's beginning
+            for name, data in members:
+                archive.writestr(name, data)
+    with pytest.raises(nnguard.ModelError, match="malformed"):
+        nnguard.compress(tmp_path / "model.pt")
+
+
 def test_compressed_checkpoint_is_refused_rather_than_read_as_it_lies(
     tmp_path: Path, members: list[tuple[str, bytes]], state: dict[str, Any]
 ) -> None:

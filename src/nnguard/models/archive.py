@@ -36,10 +36,12 @@ class Member:
     """A stored member.
 
     Attributes:
-        offset: Where its bytes begin in the file.
+        start: Where its header begins in the file.
+        offset: Where its bytes begin.
         size: How many there are.
     """
 
+    start: int
     offset: int
     size: int
 
@@ -67,9 +69,11 @@ def read_members(file: FileSource) -> dict[bytes, Member]:
     if len(members) != count:
         raise _malformed()
     end = 0
-    for member in sorted(members.values(), key=lambda member: (member.offset, member.size)):
-        if member.offset < end:
+    for member in sorted(members.values(), key=lambda member: (member.start, member.size)):
+        if member.start < end:
             raise ModelError("members of its archive overlap")
+        if not end and member.start:  # a file of another kind could stand before the first
+            raise _malformed()
         end = member.offset + member.size
     if end > start:
         raise _malformed()
@@ -133,7 +137,7 @@ def _entry(file: FileSource, directory: bytes, at: int) -> tuple[bytes, Member, 
         raise _malformed()
     if own_names != names:
         raise _malformed()
-    return name, Member(offset + _LOCAL.size + names + own_extras, size), end
+    return name, Member(offset, offset + _LOCAL.size + names + own_extras, size), end
 
 
 def _widen(numbers: list[int], extra: bytes) -> None:
