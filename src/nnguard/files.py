@@ -197,24 +197,24 @@ def make_folder_atomically(
     """
 
     def check(folder: Path) -> None:
-        if not is_ours(folder):
+        _check_free(path, overwrite=overwrite)
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            raise FileExistsError(f"{path} exists already, and is no folder")
+        if folder.exists() and not is_ours(folder):
             raise FileExistsError(f"{path} holds more than a model's shards and their index")
 
-    _check_free(path, overwrite=overwrite)
-    if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise FileExistsError(f"{path} exists already, and is no folder")
-    if path.exists():
-        check(path)
+    check(path)
     temporary = _temporary_name(path)
     try:
         temporary.mkdir(mode=0o700)
         yield temporary
         temporary.chmod(0o777 & ~_umask())
+        check(path)  # again: it may be there since
         if path.exists():
             old = temporary.with_name(f"{temporary.name}.old")
             path.replace(old)
             try:
-                check(old)  # again: nobody puts anything into it any more
+                check(old)  # and again: nobody puts anything into it now
                 temporary.replace(path)
             except BaseException:
                 old.replace(path)

@@ -226,6 +226,21 @@ def test_what_comes_into_a_folder_meanwhile_is_kept(tmp_path: Path) -> None:
     assert names(tmp_path / "out") == ["late.txt"]
 
 
+def test_folder_that_appears_meanwhile_is_kept(tmp_path: Path, released: Path) -> None:
+    """It is no less the user's for being a model."""
+
+    def make() -> None:
+        with make_folder_atomically(
+            tmp_path / "out", overwrite=False, is_ours=partial(is_set, suffix=".nnc")
+        ):
+            shutil.copytree(released / "release", tmp_path / "out")
+
+    with pytest.raises(FileExistsError, match="exists already"):
+        make()
+    assert content(tmp_path / "out") == content(released / "release")
+    assert not list(tmp_path.glob(".*"))
+
+
 def lose_a_shard(folder: Path) -> None:
     (folder / "release" / STREAMS[1]).unlink()
 

@@ -339,6 +339,56 @@ def test_nothing_may_stand_before_an_archive(
         nnguard.compress(tmp_path / "model.pt")
 
 
+def test_names_are_found_without_regard_to_case_as_pytorch_finds_them(
+    tmp_path: Path, members: list[tuple[str, bytes]]
+) -> None:
+    changed = [
+        (name.replace("byteorder", "ByteOrder"), b"big" if name.endswith("byteorder") else data)
+        for name, data in members
+    ]
+    write_archive(tmp_path / "model.pt", changed)
+    expected = torch.load(tmp_path / "model.pt")["conv.weight"]
+    (tensor,) = (t for t in read_checkpoint(tmp_path / "model.pt") if t.name == "conv.weight")
+    assert tensor.values.read(0, tensor.size).tobytes() == expected.numpy().tobytes()
+
+
+def test_name_that_ends_where_pytorch_stops_reading_it(tmp_path: Path) -> None:
+    """PyTorch takes `data/0`, other tools `data/0\\0x`."""
+    (name, pickle), *rest = members_of({"w": torch.arange(4.0)}, tmp_path)
+    pickle = pickle.replace(b"X\1\0\0\x000", b"X\3\0\0\x000\0x")
+    folder = name.partition("/")[0]
+    other = (f"{folder}/data/0\0x", np.full(4, 7, np.float32).tobytes())
+    write_archive(tmp_path / "model.pt", [(name, pickle), *rest, other])
+    with pytest.raises(nnguard.ModelError, match="malformed"):
+        nnguard.compress(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize(
+    ("shape", "stride"),
+    [
+        ((2, 2, 1), (1, 2, 1 << 62)),
+        ((1, 2, 2), (1 << 61, 1, 2)),
+        ((0, 5), (1 << 62, 3)),
+    ],
+)
+def test_strides_that_nothing_steps_by(
+    tmp_path: Path, shape: tuple[int, ...], stride: tuple[int, ...]
+) -> None:
+    expected = torch.as_strided(torch.arange(64.0), shape, stride)
+    torch.save({"w": expected}, tmp_path / "model.pt")
+    (tensor,) = read_checkpoint(tmp_path / "model.pt")
+    assert tensor.shape == shape
+    assert tensor.values.read(0, tensor.size).tobytes() == expected.contiguous().numpy().tobytes()
+
+
+def test_views_that_are_spread_over_far_more_than_they_hold(tmp_path: Path) -> None:
+    base = torch.zeros(1 << 20)
+    far = {f"w{i}": torch.as_strided(base, (2, 2), (1, base.numel() - 2)) for i in range(100)}
+    torch.save(far, tmp_path / "model.pt")
+    with pytest.raises(nnguard.LimitError, match="bytes to read"):
+        nnguard.compress(tmp_path / "model.pt")
+
+
 def test_compressed_checkpoint_is_refused_rather_than_read_as_it_lies(
     tmp_path: Path, members: list[tuple[str, bytes]], state: dict[str, Any]
 ) -> None:

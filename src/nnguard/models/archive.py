@@ -49,6 +49,8 @@ class Member:
 def read_members(file: FileSource) -> dict[bytes, Member]:
     """Return the members of an archive by name, in the order of its directory.
 
+    Names are in small letters: PyTorch looks them up without regard to case.
+
     Raises:
         ModelError: It is no archive, is malformed, or a member is compressed or encrypted.
         LimitError: Its directory is too large.
@@ -57,15 +59,13 @@ def read_members(file: FileSource) -> dict[bytes, Member]:
     if size > _MAX_DIRECTORY:
         raise LimitError(f"its directory has {size} bytes; limit {_MAX_DIRECTORY}")
     members: dict[bytes, Member] = {}
-    seen: set[bytes] = set()
     directory = file.read(start, size)
     at = 0
     while at < size:
         name, member, at = _entry(file, directory, at)
-        if name.lower() in seen:  # PyTorch looks names up without regard to case
+        if name.lower() in members:
             raise ModelError("its archive names something twice")
-        seen.add(name.lower())
-        members[name] = member
+        members[name.lower()] = member
     if len(members) != count:
         raise _malformed()
     end = 0
@@ -127,6 +127,8 @@ def _entry(file: FileSource, directory: bytes, at: int) -> tuple[bytes, Member, 
             hint="load it with torch and save it again: torch.save stores, so that no zip archive "
             "is larger inside than outside",
         )
+    if b"\0" in name:  # PyTorch's own names end there
+        raise _malformed()
     if size and (attributes & _FOLDER or name.endswith(b"/")):
         raise _malformed()
     if size != packed or offset + _LOCAL.size + names > file.size:
