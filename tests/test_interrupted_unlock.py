@@ -75,11 +75,11 @@ def test_killed_while_it_writes(shop: Path, tmp_path: Path) -> None:
     """The process kills itself in the middle of the file: the output is not there."""
     script = """
 import os, signal, sys, nnguard
-from nnguard.stream import units
+from nnguard.stream import hashing
 def dying(descriptor, data, offset):
     os.pwrite(descriptor, data[: len(data) // 2], offset)
     os.kill(os.getpid(), signal.SIGKILL)
-units.write_at = dying
+hashing.write_at = dying
 full = nnguard.unlock("trial.nnc", "license", "customer.key", ["vendor.pub"])
 full.save(sys.argv[1])
 """

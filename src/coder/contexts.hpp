@@ -102,27 +102,6 @@ constexpr uint32_t biased_sum(uint32_t fast, uint32_t slow) {
   return (slow + 16 * fast) % kSumSpan;
 }
 
-// What both estimates say together: the more probable symbol, and where the splits of the less
-// probable one's range stand.
-struct Guess {
-  uint16_t splits, symbol;
-};
-
-// By `slow + 16 * fast` in steps of 256, again and again so that nobody has to take the remainder.
-struct Guesses {
-  static constexpr int kSteps = kSumSpan >> 8;
-  Guess entry[(16 * kFastShifts * kFastSpan + kSlowShifts * kSlowSpan) >> 8]{};
-
-  constexpr Guesses() {
-    int at = 0;
-    for (Guess& guess : entry) {
-      const int step = at++ % kSteps - kSteps / 2, size = step < 0 ? -step : step;
-      guess.splits = static_cast<uint16_t>((size < kRows ? size : kRows - 1) << 8);
-      guess.symbol = step >= 0;
-    }
-  }
-};
-
 // How a bin splits a range, and what follows either symbol, renormalized: the range's low byte, and
 // the bits to move by. In one word, as every bin waits for it to load.
 class Split {
@@ -149,11 +128,32 @@ class Split {
 
 // By row, and the low byte of the range.
 struct Splits {
-  Split entry[kRows * 256]{};
+  Split entry[kRows][256]{};
 
   constexpr Splits() {
     for (uint32_t row = 0; row < kRows; ++row)
-      for (uint32_t low = 0; low < 256; ++low) entry[row << 8 | low] = Split(row, 256 + low);
+      for (uint32_t low = 0; low < 256; ++low) entry[row][low] = Split(row, 256 + low);
+  }
+};
+
+// What both estimates say together: the more probable symbol, and where the row of the less probable
+// one's range begins among the splits, in bytes.
+struct Guess {
+  uint16_t row, symbol;
+};
+
+// By `slow + 16 * fast` in steps of 256, again and again so that nobody has to take the remainder.
+struct Guesses {
+  static constexpr int kSteps = kSumSpan >> 8;
+  Guess entry[(16 * kFastShifts * kFastSpan + kSlowShifts * kSlowSpan) >> 8]{};
+
+  constexpr Guesses() {
+    int at = 0;
+    for (Guess& guess : entry) {
+      const int step = at++ % kSteps - kSteps / 2, size = step < 0 ? -step : step;
+      guess.row = static_cast<uint16_t>((size < kRows ? size : kRows - 1) * sizeof(Split[256]));
+      guess.symbol = step >= 0;
+    }
   }
 };
 
@@ -174,9 +174,13 @@ class Context {
     estimate();
   }
 
-  // How the next bin splits a range that is so much larger than 256.
-  Split split(uint64_t range) const { return splits_[range]; }
-  uint32_t more_probable() const { return more_probable_; }
+  // How the next bin splits a range that is so much larger than 256. The row is found first, by its
+  // bytes, so that nothing but the load stands between a range and the next.
+  Split split(uint64_t range) const {
+    const char* const row = reinterpret_cast<const char*>(kTables.split.entry) + guess_.row;
+    return reinterpret_cast<const Split*>(row)[range];
+  }
+  uint32_t more_probable() const { return guess_.symbol; }
 
   void update(uint32_t bin) {
     fast_ = (kTables.next.fast + bin)[fast_];
@@ -185,15 +189,10 @@ class Context {
   }
 
  private:
-  void estimate() {
-    const Guess guess = kTables.guess.entry[(slow_ + 16u * fast_) >> 8];
-    splits_ = kTables.split.entry + guess.splits;
-    more_probable_ = guess.symbol;
-  }
+  void estimate() { guess_ = kTables.guess.entry[(slow_ + 16u * fast_) >> 8]; }
 
-  const Split* splits_;  // found here, so that the range alone is what a bin waits for
   uint16_t fast_, slow_;
-  uint32_t more_probable_;
+  Guess guess_;
 };
 
 // Trellis-coded quantization knows eight states; other tensors stay in state 0.

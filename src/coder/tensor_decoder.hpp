@@ -138,7 +138,8 @@ class TensorDecoder {
         continue;
       }
       const uint32_t negative = bins.coin(contexts[layout.sign + neighbor]);
-      const uint32_t magnitude = decode_magnitude(layout, bins, contexts, negative, kDependent ? state : -1);
+      const uint32_t magnitude =
+          decode_magnitude(layout, bins, contexts, negative, kDependent ? state : -1);
       neighbor = 2 - static_cast<int>(negative);
       const uint32_t index = kDependent ? 2 * magnitude - (state & 1) : magnitude;
       *indices = static_cast<int32_t>((index ^ (0 - negative)) + negative);

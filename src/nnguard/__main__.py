@@ -15,8 +15,9 @@ def run() -> None:
     """Run a command and leave with its exit code."""
     _keep_output_clean()
     for name in ("SIGTERM", "SIGHUP"):  # leave as by an exception, so that temporary files go
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _leave)
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # not under nohup
+            signal.signal(number, _leave)
     sys.exit(main())
 
 

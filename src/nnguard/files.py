@@ -11,7 +11,6 @@ import os
 import secrets
 import shutil
 import stat
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +35,8 @@ _FLAGS = ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY")  # not every system
 _READ = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in _FLAGS)
 
 _CHUNK = 1 << 20
+
+_SMALL = 1 << 16
 
 _FLUSH_INTERVAL = 0.02
 
@@ -62,12 +63,13 @@ def open_file(path: str | os.PathLike[str], flags: int = 0) -> int:
     raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
-def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
+def read_file(path: str | os.PathLike[str], limit: int = _SMALL) -> bytes:
     """Read a regular file whole, and once.
 
     Args:
         path: The file.
-        limit: Bytes that it may have, at most.
+        limit: Bytes that it may have, at most; by default enough for some 500 keys, and so for any
+            other small file.
 
     Raises:
         LimitError: It has more.
@@ -122,7 +124,7 @@ def write_atomically(
         OSError: The file cannot be written; the temporary file is removed.
     """
     check_target(path, overwrite=overwrite)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    temporary = _temporary_name(path)
     try:
         with _open_temporary(temporary) as file:
             with _flushing(file.fileno()):
@@ -195,23 +197,24 @@ def make_folder_atomically(
     """
 
     def check(folder: Path) -> None:
-        if not is_ours(folder):
+        _check_free(path, overwrite=overwrite)
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            raise FileExistsError(f"{path} exists already, and is no folder")
+        if folder.exists() and not is_ours(folder):
             raise FileExistsError(f"{path} holds more than a model's shards and their index")
 
-    _check_free(path, overwrite=overwrite)
-    if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise FileExistsError(f"{path} exists already, and is no folder")
-    if path.exists():
-        check(path)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    check(path)
+    temporary = _temporary_name(path)
     try:
+        temporary.mkdir(mode=0o700)
         yield temporary
         temporary.chmod(0o777 & ~_umask())
+        check(path)  # again: it may be there since
         if path.exists():
             old = temporary.with_name(f"{temporary.name}.old")
             path.replace(old)
             try:
-                check(old)  # again: nobody puts anything into it any more
+                check(old)  # and again: nobody puts anything into it now
                 temporary.replace(path)
             except BaseException:
                 old.replace(path)
@@ -251,6 +254,11 @@ def _check_free(path: Path, *, overwrite: bool) -> None:
         raise FileExistsError(f"{path} exists already")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
+
+
+def _temporary_name(path: Path) -> Path:
+    """Return a name beside a path, for what is not whole yet."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
 
 
 def _open_temporary(path: Path) -> BinaryIO:

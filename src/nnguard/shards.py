@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ __all__ = [
 
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 STREAM_INDEX = "model.nnc.index.json"
+_is_ours = partial(is_set, suffix=".nnc")
 
 _DIGEST_LABEL = b"nnguard set digest v1\0"
 
@@ -112,7 +114,9 @@ class StreamSet:
                 than shards and their index.
             OSError: It cannot be written; nothing is left behind.
         """
-        with make_folder_atomically(Path(folder), overwrite=overwrite, is_ours=is_set) as temporary:
+        with make_folder_atomically(
+            Path(folder), overwrite=overwrite, is_ours=_is_ours
+        ) as temporary:
             for name, stream in self.streams.items():
                 stream.save(temporary / name)
             write_index(temporary / STREAM_INDEX, self.weight_map)
@@ -198,7 +202,7 @@ def compress_set(
     weight_map = read_index(folder, ".safetensors", ModelError)
     settings.check_names(weight_map)
     stream_map = {name: Path(file).stem + ".nnc" for name, file in weight_map.items()}
-    with make_folder_atomically(Path(output), overwrite=overwrite, is_ours=is_set) as temporary:
+    with make_folder_atomically(Path(output), overwrite=overwrite, is_ours=_is_ours) as temporary:
         for file in sorted(set(weight_map.values())):
             names = {tensor.name for tensor in read_safetensors(folder / file)}
             if names != {name for name, where in weight_map.items() if where == file}:
@@ -234,7 +238,9 @@ def decompress_set(
     streams = _as_set(streams)
     tensors = _check_index(streams, FormatError)
     check_size(tensors, streams.size, max_size, verified=verified)
-    with make_folder_atomically(Path(output), overwrite=overwrite, is_ours=is_set) as temporary:
+    with make_folder_atomically(
+        Path(output), overwrite=overwrite, is_ours=partial(is_set, suffix=".safetensors")
+    ) as temporary:
         for name, stream in streams.streams.items():
             decompress_to_file(
                 stream,

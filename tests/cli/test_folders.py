@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -202,12 +203,20 @@ def test_force_replaces_no_folder_of_streams_without_an_index(run: Run, released
     assert (released / "link").is_symlink()
 
 
+def test_force_never_replaces_a_model_by_its_own_stream(run: Run, released: Path) -> None:
+    before = content(released / "model")
+    result = run("compress model -o model --force")
+    assert (result.code, content(released / "model")) == (1, before)
+    assert "holds more than a model's shards" in result.err
+
+
 def test_what_comes_into_a_folder_meanwhile_is_kept(tmp_path: Path) -> None:
     """The folder is looked at again once nobody can put anything into it."""
     (tmp_path / "out").mkdir()
+    is_ours = partial(is_set, suffix=".nnc")
 
     def make() -> None:
-        with make_folder_atomically(tmp_path / "out", overwrite=True, is_ours=is_set) as new:
+        with make_folder_atomically(tmp_path / "out", overwrite=True, is_ours=is_ours) as new:
             (new / "model.nnc").touch()
             (tmp_path / "out" / "late.txt").write_text("mine")
 
@@ -215,6 +224,21 @@ def test_what_comes_into_a_folder_meanwhile_is_kept(tmp_path: Path) -> None:
         make()
     assert (tmp_path / "out" / "late.txt").read_text() == "mine"
     assert names(tmp_path / "out") == ["late.txt"]
+
+
+def test_folder_that_appears_meanwhile_is_kept(tmp_path: Path, released: Path) -> None:
+    """It is no less the user's for being a model."""
+
+    def make() -> None:
+        with make_folder_atomically(
+            tmp_path / "out", overwrite=False, is_ours=partial(is_set, suffix=".nnc")
+        ):
+            shutil.copytree(released / "release", tmp_path / "out")
+
+    with pytest.raises(FileExistsError, match="exists already"):
+        make()
+    assert content(tmp_path / "out") == content(released / "release")
+    assert not list(tmp_path.glob(".*"))
 
 
 def lose_a_shard(folder: Path) -> None:

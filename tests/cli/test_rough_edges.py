@@ -196,6 +196,27 @@ def test_device_is_not_replaced(run: Run, folder: Path) -> None:
     assert stat.S_ISCHR((folder / "null").stat().st_mode)
 
 
+def test_stream_does_not_replace_its_model(run: Run, folder: Path) -> None:
+    save_file({"w": np.ones((4, 4), np.float32)}, "model.safetensors")
+    before = (folder / "model.safetensors").read_bytes()
+    result = run("compress", "model.safetensors", "-o", "./model.safetensors", "--force")
+    assert (result.code, "is the model" in result.err) == (1, True)
+    assert (folder / "model.safetensors").read_bytes() == before
+
+
+def test_hanging_up_is_ignored_where_the_parent_says_so(folder: Path) -> None:
+    """As nohup does."""
+    script = (
+        "import os, runpy, signal, sys\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "import nnguard.cli\n"
+        "nnguard.cli.main = lambda: os.kill(os.getpid(), signal.SIGHUP)\n"
+        "import nnguard.__main__\n"
+        "nnguard.__main__.run()\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_nothing_is_left_of_a_folder_when_the_process_is_told_to_leave(
     folder: Path, number: int
@@ -211,7 +232,6 @@ def test_nothing_is_left_of_a_folder_when_the_process_is_told_to_leave(
     )
     while process.poll() is None and not list(folder.glob(".streams.*")):
         time.sleep(0.01)
-    time.sleep(0.1)  # the process has to come past the call that made the folder
     process.send_signal(number)
     assert process.wait(timeout=60) == 128 + number
     assert {path.name for path in folder.iterdir()} == before

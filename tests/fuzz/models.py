@@ -44,21 +44,23 @@ TEXTS = ("", "w", "a" * 40, "__metadata__", "é", "\0", "\ud800", "..", "a/b", "
 Values = dict[str, tuple[tuple[int, ...], bytes]]
 
 
-def values(tensors: list[Tensor]) -> Values:
-    """Read all tensors that are not too large."""
-    return {
-        tensor.name: (tensor.shape, tensor.values.read(0, tensor.size).tobytes())
-        for tensor in tensors
-        if tensor.size <= LARGEST
-    }
+def values(read: Callable[[Path], list[Tensor]], file: str, data: bytes) -> Values | None:
+    """Read all tensors that are not too large; None where the file is refused."""
+    path = FOLDER / file
+    path.write_bytes(data)
+    try:
+        return {
+            tensor.name: (tensor.shape, tensor.values.read(0, tensor.size).tobytes())
+            for tensor in read(path)
+            if tensor.size <= LARGEST
+        }
+    except NnguardError:
+        return None
 
 
 def one_safetensors(data: bytes) -> None:
-    path = FOLDER / "model.safetensors"
-    path.write_bytes(data)
-    try:
-        found = values(nnguard.models.safetensors.read_safetensors(path))
-    except NnguardError:
+    found = values(nnguard.models.safetensors.read_safetensors, "model.safetensors", data)
+    if found is None:
         return
     library = dict(safetensors.deserialize(data))
     for name, (shape, array) in found.items():
@@ -67,11 +69,8 @@ def one_safetensors(data: bytes) -> None:
 
 
 def one_checkpoint(data: bytes) -> None:
-    path = FOLDER / "model.pt"
-    path.write_bytes(data)
-    try:
-        found = values(nnguard.models.checkpoints.read_checkpoint(path))
-    except NnguardError:
+    found = values(nnguard.models.checkpoints.read_checkpoint, "model.pt", data)
+    if found is None:
         return
     try:
         peer = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")

@@ -303,6 +303,10 @@ def write_archive(
 
 @pytest.fixture
 def members(tmp_path: Path, state: dict[str, Any]) -> list[tuple[str, bytes]]:
+    return members_of(state, tmp_path)
+
+
+def members_of(state: dict[str, Any], tmp_path: Path) -> list[tuple[str, bytes]]:
     torch.save(state, tmp_path / "original.pt")
     with zipfile.ZipFile(tmp_path / "original.pt") as archive:
         return [(name, archive.read(name)) for name in archive.namelist()]
@@ -320,6 +324,69 @@ def test_archive_that_other_tools_stored(
 ) -> None:
     write_archive(tmp_path / "model.pt", members)
     check(tmp_path / "model.pt", state)
+
+
+def test_nothing_may_stand_before_an_archive(
+    tmp_path: Path, members: list[tuple[str, bytes]]
+) -> None:
+    """PyTorch refuses it; other tools see a file of another kind."""
+    with (tmp_path / "model.pt").open("wb") as file:
+        file.write(b"PK" + bytes(98))
+        with zipfile.ZipFile(file, "w") as archive:  # its offsets count from the file's beginning
+            for name, data in members:
+                archive.writestr(name, data)
+    with pytest.raises(nnguard.ModelError, match="malformed"):
+        nnguard.compress(tmp_path / "model.pt")
+
+
+def test_names_are_found_without_regard_to_case_as_pytorch_finds_them(
+    tmp_path: Path, members: list[tuple[str, bytes]]
+) -> None:
+    changed = [
+        (name.replace("byteorder", "ByteOrder"), b"big" if name.endswith("byteorder") else data)
+        for name, data in members
+    ]
+    write_archive(tmp_path / "model.pt", changed)
+    expected = torch.load(tmp_path / "model.pt")["conv.weight"]
+    (tensor,) = (t for t in read_checkpoint(tmp_path / "model.pt") if t.name == "conv.weight")
+    assert tensor.values.read(0, tensor.size).tobytes() == expected.numpy().tobytes()
+
+
+def test_name_that_ends_where_pytorch_stops_reading_it(tmp_path: Path) -> None:
+    """PyTorch takes `data/0`, other tools `data/0\\0x`."""
+    (name, pickle), *rest = members_of({"w": torch.arange(4.0)}, tmp_path)
+    pickle = pickle.replace(b"X\1\0\0\x000", b"X\3\0\0\x000\0x")
+    folder = name.partition("/")[0]
+    other = (f"{folder}/data/0\0x", np.full(4, 7, np.float32).tobytes())
+    write_archive(tmp_path / "model.pt", [(name, pickle), *rest, other])
+    with pytest.raises(nnguard.ModelError, match="malformed"):
+        nnguard.compress(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize(
+    ("shape", "stride"),
+    [
+        ((2, 2, 1), (1, 2, 1 << 62)),
+        ((1, 2, 2), (1 << 61, 1, 2)),
+        ((0, 5), (1 << 62, 3)),
+    ],
+)
+def test_strides_that_nothing_steps_by(
+    tmp_path: Path, shape: tuple[int, ...], stride: tuple[int, ...]
+) -> None:
+    expected = torch.as_strided(torch.arange(64.0), shape, stride)
+    torch.save({"w": expected}, tmp_path / "model.pt")
+    (tensor,) = read_checkpoint(tmp_path / "model.pt")
+    assert tensor.shape == shape
+    assert tensor.values.read(0, tensor.size).tobytes() == expected.contiguous().numpy().tobytes()
+
+
+def test_views_that_are_spread_over_far_more_than_they_hold(tmp_path: Path) -> None:
+    base = torch.zeros(1 << 20)
+    far = {f"w{i}": torch.as_strided(base, (2, 2), (1, base.numel() - 2)) for i in range(100)}
+    torch.save(far, tmp_path / "model.pt")
+    with pytest.raises(nnguard.LimitError, match="bytes to read"):
+        nnguard.compress(tmp_path / "model.pt")
 
 
 def test_compressed_checkpoint_is_refused_rather_than_read_as_it_lies(
@@ -378,6 +445,24 @@ def test_local_header_that_says_something_else(
     upper = members[0][0].replace("data.pkl", "DATA.PKL")
     write_archive(tmp_path / "model.pt", [*members, (upper, members[0][1])])
     with pytest.raises(nnguard.ModelError, match="twice"):
+        nnguard.compress(tmp_path / "model.pt")
+
+
+def test_member_that_is_said_to_be_a_folder(
+    tmp_path: Path, members: list[tuple[str, bytes]], state: dict[str, Any]
+) -> None:
+    """PyTorch reads nothing of it, and gives whatever is in memory."""
+    with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
+        archive.writestr(members[0][0].partition("/")[0] + "/", b"")
+        for name, data in members:
+            archive.writestr(name, data)
+    check(tmp_path / "model.pt", state)
+    with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
+        for name, data in members:
+            member = zipfile.ZipInfo(name)
+            member.external_attr = 0x10 if name.endswith("data/0") else 0
+            archive.writestr(member, data)
+    with pytest.raises(nnguard.ModelError, match="malformed"):
         nnguard.compress(tmp_path / "model.pt")
 
 
@@ -530,25 +615,26 @@ def test_keys_whose_hash_takes_for_ever(tmp_path: Path) -> None:
         nnguard.compress(tmp_path / "model.pt")
 
 
+def write_with_other_letter(
+    tmp_path: Path, state: dict[str, Any], letter: bytes, other: bytes
+) -> None:
+    """Write a checkpoint in whose pickle a text of one letter is another."""
+    (name, pickle), *rest = members_of(state, tmp_path)
+    text = b"X\1\0\0\0"
+    write_archive(
+        tmp_path / "model.pt", [(name, pickle.replace(text + letter, text + other)), *rest]
+    )
+
+
 def test_name_twice(tmp_path: Path) -> None:
-    torch.save({"v": torch.ones(2), "w": torch.zeros(2)}, tmp_path / "original.pt")
-    with zipfile.ZipFile(tmp_path / "original.pt") as archive:
-        members = [(name, archive.read(name)) for name in archive.namelist()]
-    at = b"X\1\0\0\0"
-    members[0] = (members[0][0], members[0][1].replace(at + b"v", at + b"w"))
-    write_archive(tmp_path / "model.pt", members)
+    write_with_other_letter(tmp_path, {"v": torch.ones(2), "w": torch.zeros(2)}, b"v", b"w")
     with pytest.raises(nnguard.ModelError, match="names something twice"):
         nnguard.compress(tmp_path / "model.pt")
 
 
 def test_storage_of_two_formats(tmp_path: Path) -> None:
     """PyTorch takes the first; another reader could take each."""
-    torch.save({"v": torch.ones(2), "w": torch.ones(2).int()}, tmp_path / "original.pt")
-    with zipfile.ZipFile(tmp_path / "original.pt") as archive:
-        members = [(name, archive.read(name)) for name in archive.namelist()]
-    at = b"X\1\0\0\0"
-    members[0] = (members[0][0], members[0][1].replace(at + b"1", at + b"0"))
-    write_archive(tmp_path / "model.pt", members)
+    write_with_other_letter(tmp_path, {"v": torch.ones(2), "w": torch.ones(2).int()}, b"1", b"0")
     with pytest.raises(nnguard.ModelError, match="in two ways"):
         nnguard.compress(tmp_path / "model.pt")
 

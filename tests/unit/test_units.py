@@ -312,3 +312,17 @@ def test_units_have_32_bytes_where_there_are_many(size: int, most: int) -> None:
 def test_folder_is_no_stream(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError, match="a folder, where a file is expected"):
         nnguard.Stream.open(tmp_path)
+
+
+def test_file_that_the_system_reads_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux ends a read short of 2^31 bytes."""
+    (tmp_path / "file").write_bytes(bytes(range(20)))
+    source = FileSource(tmp_path / "file")
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda file, size, offset: pread(file, min(size, 7), offset))
+    assert source.read(1, 18) == bytes(range(1, 19))
+    with pytest.raises(nnguard.FormatError, match="shorter") as caught:
+        source.read(1, 30)
+    assert caught.value.offset == 20

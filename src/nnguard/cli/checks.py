@@ -16,9 +16,6 @@ __all__ = [
     "parse_time",
 ]
 
-_MAX_DEVICE = 1 << 16
-"""Bytes of a device file, at most."""
-
 
 def add_checks(parser: argparse.ArgumentParser) -> None:
     """Add the options that ask something of a license besides its signature."""
@@ -53,7 +50,7 @@ def load_device(path: str | None) -> nnguard.Device | None:
     if path is None:
         return None
     try:
-        return nnguard.Device.from_json(read_file(path, _MAX_DEVICE).decode())
+        return nnguard.Device.from_json(read_file(path).decode())
     except ValueError:
         raise ValueError(f"{path} is no device: nnguard license device writes one") from None
 

@@ -203,6 +203,10 @@ def _compress(options: argparse.Namespace) -> None:
         after = _total_size(compress_folder(options, output), ".nnc")
     else:
         before = model.stat().st_size
+        if output.exists() and output.samefile(model):
+            raise FileExistsError(
+                f"{output} is the model, which its stream cannot give back exactly"
+            )
         stream = compress_model(options, output.parent)
         stream.save(output, overwrite=options.force)
         after = stream.size

@@ -9,7 +9,6 @@ from typing import Any, Protocol, TypeVar
 
 import nnguard
 from nnguard.cli.output import add_json, check_output, print_json, say
-from nnguard.crypto.pem import MAX_KEY_FILE
 from nnguard.files import read_file
 
 __all__ = [
@@ -19,8 +18,6 @@ __all__ = [
     "load_identity",
     "load_signing_key",
 ]
-
-_MAX_PASSPHRASE_FILE = 1 << 16
 
 _Private = TypeVar("_Private", covariant=True)
 
@@ -75,7 +72,7 @@ def _load(load: _Loader[_Private], path: str, passphrase: str | None) -> _Privat
     try:
         return load(path, passphrase=passphrase)
     except nnguard.KeyFormatError:
-        if passphrase is not None or b"ENCRYPTED" not in read_file(path, MAX_KEY_FILE):
+        if passphrase is not None or b"ENCRYPTED" not in read_file(path):
             raise
     return load(path, passphrase=getpass.getpass(f"Passphrase of {path}: "))
 
@@ -129,7 +126,7 @@ def _passphrase_from_file(options: argparse.Namespace) -> str | None:
     if options.passphrase_file is None:
         return None
     try:
-        text = read_file(options.passphrase_file, _MAX_PASSPHRASE_FILE).decode()
+        text = read_file(options.passphrase_file).decode()
     except UnicodeDecodeError:
         raise nnguard.KeyFormatError(f"{options.passphrase_file} is not UTF-8") from None
     return text.partition("\n")[0].removesuffix("\r")

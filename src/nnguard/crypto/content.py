@@ -31,7 +31,6 @@ __all__ = ["KEY_SIZE", "ContentKey", "Keystream"]
 KEY_SIZE = 32
 _ARMOR = "NNGUARD CONTENT KEY"
 _LABEL = b"nnguard content key v1\0"
-_MAX_FILE_SIZE = 1 << 16
 
 
 class ContentKey:
@@ -121,7 +120,7 @@ class ContentKey:
             KeyFormatError: The file holds no content key.
             LimitError: It is too large to be one.
         """
-        data = read_file(path, _MAX_FILE_SIZE)
+        data = read_file(path)
         try:
             return cls(read_armor(_ARMOR, data.decode("ascii")))
         except ValueError:

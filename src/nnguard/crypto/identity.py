@@ -29,7 +29,6 @@ from cryptography.hazmat.primitives.hpke import (
 )
 
 from nnguard.crypto.pem import (
-    MAX_KEY_FILE,
     load_private_pem,
     load_public_pem,
     pem_blocks,
@@ -95,7 +94,7 @@ class Recipient:
     def load(cls, path: str | os.PathLike[str]) -> Recipient:
         """Read a recipient from a file; see `from_pem`."""
         try:
-            return cls.from_pem(read_file(path, MAX_KEY_FILE))
+            return cls.from_pem(read_file(path))
         except KeyFormatError as error:
             raise KeyFormatError(f"{path}: {error}", hint=error.hint) from None
 
@@ -171,7 +170,7 @@ class Identity:
     def load(cls, path: str | os.PathLike[str], *, passphrase: str | None = None) -> Identity:
         """Read an identity from a file; see `from_pem`."""
         try:
-            return cls.from_pem(read_file(path, MAX_KEY_FILE), passphrase=passphrase)
+            return cls.from_pem(read_file(path), passphrase=passphrase)
         except KeyFormatError as error:
             raise KeyFormatError(f"{path}: {error}", hint=error.hint) from None
 

@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from nnguard.crypto.pem import (
-    MAX_KEY_FILE,
     load_private_pem,
     load_public_pem,
     pem_blocks,
@@ -88,7 +87,7 @@ class PublicKey:
     def load(cls, path: str | os.PathLike[str]) -> PublicKey:
         """Read a public key from a file; see `from_pem`."""
         try:
-            return cls.from_pem(read_file(path, MAX_KEY_FILE))
+            return cls.from_pem(read_file(path))
         except KeyFormatError as error:
             raise KeyFormatError(f"{path}: {error}", hint=error.hint) from None
 
@@ -170,7 +169,7 @@ class SigningKey:
     def load(cls, path: str | os.PathLike[str], *, passphrase: str | None = None) -> SigningKey:
         """Read a private key from a file; see `from_pem`."""
         try:
-            return cls.from_pem(read_file(path, MAX_KEY_FILE), passphrase=passphrase)
+            return cls.from_pem(read_file(path), passphrase=passphrase)
         except KeyFormatError as error:
             raise KeyFormatError(f"{path}: {error}", hint=error.hint) from None
 
@@ -226,7 +225,7 @@ def _key_files(path: Path) -> list[Path]:
 
 
 def _load_bundle(path: Path) -> list[PublicKey]:
-    data = read_file(path, MAX_KEY_FILE)
+    data = read_file(path)
     if b"PRIVATE KEY-----" in data:
         raise KeyFormatError(f"{path}: this is a private key", hint="trust its public half")
     try:

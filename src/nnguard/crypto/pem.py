@@ -10,16 +10,12 @@ from cryptography.hazmat.primitives import serialization
 from nnguard.errors import KeyFormatError
 
 __all__ = [
-    "MAX_KEY_FILE",
     "load_private_pem",
     "load_public_pem",
     "pem_blocks",
     "private_pem",
     "public_pem",
 ]
-
-MAX_KEY_FILE = 1 << 16
-"""Bytes of a file with keys, at most: some 500 keys that are trusted."""
 
 _BEGIN, _END, _DASHES = b"-----BEGIN ", b"-----END ", b"-----"
 _MAX_PASSPHRASE = 1023

@@ -26,9 +26,6 @@ __all__ = ["Checks", "LicenseLike", "LicenseStatus", "as_license", "check_licens
 LicenseLike = License | str | os.PathLike[str]
 """What functions take for a license: a `License` or the path of one."""
 
-_MAX_STATE = 1 << 16
-"""Bytes of a state file, at most."""
-
 _CLOCKS_DIFFER = timedelta(minutes=5)
 """How far a clock may be behind those of others before it counts as set back."""
 
@@ -196,7 +193,7 @@ def _check_device(terms: LicenseTerms, device: Device | None) -> None:
 def _read_state(path: Path) -> datetime | None:
     """Return the newest time in a state file; None where there is none."""
     try:
-        return time_of(json.loads(read_file(path, _MAX_STATE))["newest"])
+        return time_of(json.loads(read_file(path))["newest"])
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError, RecursionError):

@@ -24,6 +24,9 @@ _ENTRY = struct.Struct("<4s6H3I5H2I")
 _LOCAL = struct.Struct("<4s5H3I2H")
 _EXTRA = struct.Struct("<HH")
 _ENCRYPTED = 1
+_FOLDER = 0x10
+"""In the attributes of a member: PyTorch reads nothing of it, and gives what memory holds."""
+
 _UNKNOWN = 0xFFFFFFFF
 """Stands for a number that is in the extra field of zip64 instead."""
 
@@ -33,16 +36,20 @@ class Member:
     """A stored member.
 
     Attributes:
-        offset: Where its bytes begin in the file.
+        start: Where its header begins in the file.
+        offset: Where its bytes begin.
         size: How many there are.
     """
 
+    start: int
     offset: int
     size: int
 
 
 def read_members(file: FileSource) -> dict[bytes, Member]:
     """Return the members of an archive by name, in the order of its directory.
+
+    Names are in small letters: PyTorch looks them up without regard to case.
 
     Raises:
         ModelError: It is no archive, is malformed, or a member is compressed or encrypted.
@@ -52,21 +59,21 @@ def read_members(file: FileSource) -> dict[bytes, Member]:
     if size > _MAX_DIRECTORY:
         raise LimitError(f"its directory has {size} bytes; limit {_MAX_DIRECTORY}")
     members: dict[bytes, Member] = {}
-    seen: set[bytes] = set()
     directory = file.read(start, size)
     at = 0
     while at < size:
         name, member, at = _entry(file, directory, at)
-        if name.lower() in seen:  # PyTorch looks names up without regard to case
+        if name.lower() in members:
             raise ModelError("its archive names something twice")
-        seen.add(name.lower())
-        members[name] = member
+        members[name.lower()] = member
     if len(members) != count:
         raise _malformed()
     end = 0
-    for member in sorted(members.values(), key=lambda member: (member.offset, member.size)):
-        if member.offset < end:
+    for member in sorted(members.values(), key=lambda member: (member.start, member.size)):
+        if member.start < end:
             raise ModelError("members of its archive overlap")
+        if not end and member.start:  # a file of another kind could stand before the first
+            raise _malformed()
         end = member.offset + member.size
     if end > start:
         raise _malformed()
@@ -106,7 +113,7 @@ def _entry(file: FileSource, directory: bytes, at: int) -> tuple[bytes, Member, 
         raise _malformed()
     fields = _ENTRY.unpack_from(directory, at)
     magic, _, _, flags, method, _, _, _, packed, size, names, extras, comments = fields[:13]
-    disk, offset = fields[13], fields[16]
+    disk, attributes, offset = fields[13], fields[15], fields[16]
     end = rest + names + extras + comments
     if magic != b"PK\1\2" or end > len(directory) or disk:
         raise _malformed()
@@ -120,6 +127,10 @@ def _entry(file: FileSource, directory: bytes, at: int) -> tuple[bytes, Member, 
             hint="load it with torch and save it again: torch.save stores, so that no zip archive "
             "is larger inside than outside",
         )
+    if b"\0" in name:  # PyTorch's own names end there
+        raise _malformed()
+    if size and (attributes & _FOLDER or name.endswith(b"/")):
+        raise _malformed()
     if size != packed or offset + _LOCAL.size + names > file.size:
         raise _malformed()
     head = file.read(offset, _LOCAL.size + names)
@@ -128,7 +139,7 @@ def _entry(file: FileSource, directory: bytes, at: int) -> tuple[bytes, Member, 
         raise _malformed()
     if own_names != names:
         raise _malformed()
-    return name, Member(offset + _LOCAL.size + names + own_extras, size), end
+    return name, Member(offset, offset + _LOCAL.size + names + own_extras, size), end
 
 
 def _widen(numbers: list[int], extra: bytes) -> None:

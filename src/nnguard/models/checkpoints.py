@@ -28,7 +28,7 @@ _MAX_PICKLE = 1 << 24
 """Bytes of a pickle, at most."""
 
 _GROWTH = 64
-"""Bytes of all tensors for each byte of the file, at most; tensors may share storages."""
+"""Bytes to read for all tensors, for each byte of the file, at most; they may share storages."""
 
 _ALWAYS = 1 << 20
 """Bytes of a tensor that may be more than its storage has; and of all, beside `_GROWTH`."""
@@ -61,9 +61,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> list[Tensor]:
         held, place, order = read(file)
         weights = _weights(held)
         tensors = [_tensor(file, name, weights[name], place, order) for name in weights]
-        total, limit = sum(tensor.nbytes for tensor in tensors), _GROWTH * file.size + _ALWAYS
+        total, limit = sum(map(_bytes_read, tensors)), _GROWTH * file.size + _ALWAYS
         if total > limit:
-            raise LimitError(f"its tensors have {total} bytes, the file {file.size}")
+            raise LimitError(f"its tensors have {total} bytes to read, the file {file.size}")
     except NnguardError as error:
         error.args = (f"{os.fspath(path)}: {error}",)
         raise
@@ -89,7 +89,8 @@ def _read_archive(file: FileSource) -> tuple[Any, Place, str]:
         raise ModelError("it is no PyTorch checkpoint: its byte order is unknown")
 
     def place(storage: Storage) -> int:
-        member = members.get(folder + b"/data/" + storage.key.encode("utf-8", "replace"))
+        name = folder + b"/data/" + storage.key.encode("utf-8", "surrogatepass").lower()
+        member = members.get(name)
         if member is None or member.size != storage.nbytes:
             raise ModelError("values are missing")
         return member.offset
@@ -171,6 +172,7 @@ def _tensor(
     if len(shape) != len(stride) or not _are_sizes((tensor.offset,)):
         raise ModelError(f"the description of tensor {shown(name)} is malformed")
     size, itemsize = math.prod(shape), form.dtype.itemsize
+    stride = tuple(step if length > 1 else 0 for length, step in zip(shape, stride, strict=True))
     extent = 1 + sum((length - 1) * step for length, step in zip(shape, stride, strict=True))
     start = tensor.offset * itemsize
     if size and start + extent * itemsize > tensor.storage.nbytes:
@@ -185,9 +187,16 @@ def _tensor(
         place(tensor.storage) + start if size else 0,
         form.dtype.newbyteorder(order),  # type: ignore[arg-type]
     )
-    if not _is_contiguous(shape, stride):
-        values = StridedPart(values, extent if size else 0, shape, stride)
+    if size and not _is_contiguous(shape, stride):
+        values = StridedPart(values, extent, shape, stride)
     return Tensor(name, TensorType(form, scalar=not shape), shape, values)
+
+
+def _bytes_read(tensor: Tensor) -> int:
+    """Return the bytes of the tensor, or of all that it is spread over, whichever are more."""
+    values, size = tensor.values, tensor.size
+    extent = max(size, values.extent) if isinstance(values, StridedPart) else size
+    return extent * tensor.type.format.dtype.itemsize
 
 
 def _are_sizes(numbers: Any) -> bool:

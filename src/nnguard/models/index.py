@@ -15,7 +15,6 @@ __all__ = ["is_set", "read_index", "write_index"]
 
 _SUFFIX = ".index.json"
 _STREAMS = ".nnc"
-_SUFFIXES = (_STREAMS, ".safetensors")
 _MAX_SIZE = 1 << 24
 """Bytes of an index, at most; one of 100,000 tensors has some 10 MB."""
 
@@ -52,15 +51,15 @@ def read_index(
     raise error(f"{found[0]} is no index of files *{suffix}")
 
 
-def is_set(folder: Path) -> bool:
-    """Tell whether there is nothing in a folder but an index and files that it lists."""
-    present = {path.name for path in folder.iterdir() if path.is_file()}
-    if len(present) != len(list(folder.iterdir())):
+def is_set(folder: Path, suffix: str) -> bool:
+    """Tell whether there is nothing in a folder but an index and files of a kind that it lists."""
+    paths = list(folder.iterdir())
+    if not all(path.is_file() for path in paths):
         return False
-    for suffix in _SUFFIXES:
-        with contextlib.suppress(NnguardError):
-            listed = set(read_index(folder, suffix, FormatError).values())
-            return len(present - listed) == 1
+    present = {path.name for path in paths}
+    with contextlib.suppress(NnguardError):
+        listed = set(read_index(folder, suffix, FormatError).values())
+        return len(present - listed) == 1
     return not present
 
 

@@ -370,7 +370,7 @@ def _list(value: Any) -> list[Any]:
 def _named(name: str) -> _Name:
     if name not in _KNOWN:
         raise ModelError(
-            f"it is no checkpoint of weights alone: it asks for {ascii(name)[1:101]}",
+            f"it is no checkpoint of weights alone: it asks for {ascii(name)[1:-1][:100]}",
             hint="it may hold code, which nnguard never runs; save a state dict",
         )
     return _Name(name)

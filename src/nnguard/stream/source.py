@@ -96,9 +96,16 @@ class FileSource:
 
     def read(self, offset: int, size: int) -> bytes:
         data = self._read_at(offset, size)
-        if len(data) != size:
-            raise FormatError("file became shorter while it was read", offset=offset + len(data))
-        return data
+        if len(data) == size:
+            return data
+        parts = [data]  # systems end a read at 2^31 bytes
+        while data and (size := size - len(data)):
+            offset += len(data)
+            data = self._read_at(offset, size)
+            parts.append(data)
+        if size:
+            raise FormatError("file became shorter while it was read", offset=offset)
+        return b"".join(parts)
 
     def copy(self, offset: int, size: int, target: BinaryIO) -> None:
         done = self._copy_in_kernel(offset, size, target)

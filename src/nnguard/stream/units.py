@@ -8,16 +8,15 @@ for byte.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from nnguard.errors import FormatError, LimitError, VerificationError
-from nnguard.files import write_at, write_atomically
+from nnguard.files import write_atomically
+from nnguard.stream.hashing import UnitDigests, runs
 from nnguard.stream.headers import (
     ModelParameters,
     TensorHeader,
@@ -32,13 +31,9 @@ __all__ = [
     "Stream",
     "StreamLike",
     "Unit",
-    "UnitDigests",
     "frame_unit",
     "size_field",
 ]
-
-_CHUNK_SIZE = 1 << 21
-"""Bytes that are read at once while hashing."""
 
 _SHORT_SIZE_LIMIT = 1 << 15
 """Units below this size, short size field included, carry the short size field."""
@@ -302,7 +297,7 @@ class Stream:
 
         def write(file: BinaryIO) -> None:
             if not self.is_pinned:
-                for source, offset, size in _runs(self._units):
+                for source, offset, size in runs(self._units):
                     source.copy(offset, size, file)
                 return
             with UnitDigests(self._units, copy_to=file.fileno()) as written:
@@ -310,51 +305,6 @@ class Stream:
                     unit.check(digest)
 
         write_atomically(Path(path), write, overwrite=overwrite)
-
-
-class UnitDigests:
-    """SHA-256 of all units of a stream, in the making; leaving the context stops the work.
-
-    Args:
-        units: The units.
-        progress: See `Stream.start_hashing`.
-        copy_to: Descriptor of a file to write the very bytes to that were hashed, if there is one.
-    """
-
-    def __init__(
-        self,
-        units: tuple[Unit, ...],
-        progress: Callable[[int], object] | None = None,
-        copy_to: int | None = None,
-    ) -> None:
-        places = [0, *itertools.accumulate(unit.size for unit in units)]
-
-        def hash_batch(batch: range) -> list[bytes]:
-            def copy(data: bytes, at: int) -> None:
-                if copy_to is not None:
-                    write_at(copy_to, data, places[batch.start] + at)
-
-            chosen = units[batch.start : batch.stop]
-            digests = _hash_units(chosen, copy)
-            if progress is not None:
-                progress(sum(unit.size for unit in chosen))
-            return digests
-
-        self._pool = ThreadPoolExecutor(os.cpu_count())
-        self._batches = list(_batches(units))
-        # Largest first, so that no thread starts the longest unit when all others are done.
-        order = sorted(self._batches, key=lambda batch: -units[batch.start].size)
-        self._futures = {batch: self._pool.submit(hash_batch, batch) for batch in order}
-
-    def result(self) -> list[bytes]:
-        """Wait, and return the digests in the order of the units."""
-        return [digest for batch in self._batches for digest in self._futures[batch].result()]
-
-    def __enter__(self) -> UnitDigests:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
 
 
 StreamLike = Stream | str | os.PathLike[str]
@@ -438,53 +388,3 @@ def _with_tensor(unit: Unit, fields_at: int, head: bytes, model: ModelParameters
 
 def _without_quantization(model: ModelParameters) -> ModelParameters:
     return ModelParameters(model.profile, None, 0, model.indexed_names, model.parent_signalling)
-
-
-def _batches(units: tuple[Unit, ...]) -> Iterator[range]:
-    """Split units into ranges of no more than a chunk, or of one unit that is larger."""
-    start = size = 0
-    for index, unit in enumerate(units):
-        if size and size + unit.size > _CHUNK_SIZE:
-            yield range(start, index)
-            start, size = index, 0
-        size += unit.size
-    yield range(start, len(units))
-
-
-def _hash_units(units: tuple[Unit, ...], deliver: Callable[[bytes, int], object]) -> list[bytes]:
-    """Return the SHA-256 of each unit of a batch.
-
-    Args:
-        units: The batch.
-        deliver: Takes what was hashed, and where in the batch it begins.
-    """
-    if len(units) == 1:
-        return [_hash_in_chunks(units[0], deliver)]
-    joined = b"".join(source.read(at, size) for source, at, size in _runs(units))
-    deliver(joined, 0)
-    data = memoryview(joined)
-    digests = []
-    for unit in units:
-        digests.append(hashlib.sha256(data[: unit.size]).digest())
-        data = data[unit.size :]
-    return digests
-
-
-def _hash_in_chunks(unit: Unit, deliver: Callable[[bytes, int], object]) -> bytes:
-    digest = hashlib.sha256()
-    for start in range(0, unit.size, _CHUNK_SIZE):
-        chunk = unit.source.read(unit.offset + start, min(_CHUNK_SIZE, unit.size - start))
-        digest.update(chunk)
-        deliver(chunk, start)
-    return digest.digest()
-
-
-def _runs(units: tuple[Unit, ...]) -> Iterator[tuple[Source, int, int]]:
-    """Join units that lie in a row in the same source: source, offset, size of each run."""
-    source, start, end = units[0].source, units[0].offset, units[0].offset
-    for unit in units:
-        if unit.source is not source or unit.offset != end:
-            yield source, start, end - start
-            source, start = unit.source, unit.offset
-        end = unit.offset + unit.size
-    yield source, start, end - start
