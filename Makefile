@@ -13,7 +13,8 @@ ITEMS ?= 10000
 MESSAGES ?= 5
 FILES ?= 10000
 
-.PHONY: help dev demo sell test check format bench paper pretrained vectors dist wheel fuzz-coder fuzz-streams fuzz-models hostile mutate clean
+.PHONY: help dev demo sell test check format bench paper pretrained vectors dist wheel fuzz-coder fuzz-streams fuzz-models fuzz-credentials fuzz \
+	hostile mutate clean
 
 help:
 	@echo "make demo    sign, verify and strip a trained network"
@@ -33,6 +34,8 @@ help:
 	@echo "make fuzz-streams SECONDS=60   fuzz units, headers and what reads them (atheris)"
 	@echo "make hostile FILES=10000   run hostile files through all commands; what each costs"
 	@echo "make fuzz-models SECONDS=60   fuzz what reads models, each kind (atheris)"
+	@echo "make fuzz-credentials SECONDS=60   fuzz what reads keys, licenses, lists and records (atheris)"
+	@echo "make fuzz MINUTES=60   all of these, one after the other"
 	@echo "make mutate  change what verifies and unlocks, a little at a time: do tests notice?"
 
 dev: $(ENVIRONMENT)
@@ -131,6 +134,17 @@ fuzz-streams: $(ENVIRONMENT)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
 	$(BIN)/python tests/fuzz/streams.py out/fuzz/streams -max_total_time=$(SECONDS) -max_len=4096 \
 		-artifact_prefix=out/fuzz/
+
+fuzz-credentials: $(ENVIRONMENT)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
+	for kind in licenses lists keys records; do \
+		$(BIN)/python tests/fuzz/credentials.py $$kind out/fuzz/$$kind -max_total_time=$(SECONDS) \
+		-max_len=8192 -timeout=10 -artifact_prefix=out/fuzz/$$kind- || exit 1; done
+
+# Every fuzzer, for MINUTES in all.
+fuzz:
+	for target in coder streams models credentials; do $(MAKE) --no-print-directory fuzz-$$target \
+		SECONDS=$$(( 60 * $(MINUTES) / 9 )) || exit 1; done
 
 mutate: $(ENVIRONMENT)
 	$(BIN)/python tests/mutation/mutate.py

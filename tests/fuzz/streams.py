@@ -9,66 +9,47 @@ signatures right again. Law: only NnguardError comes out.
 from __future__ import annotations
 
 import contextlib
-import gc
-import random
 import sys
 from pathlib import Path
-from types import FunctionType
-
-import atheris
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "examples/digits")]
 
 import nnguard
-import nnguard.compression.decompress  # names of nnguard load with their first use
+import nnguard.attachment  # names of nnguard load with their first use
+import nnguard.compression.decompress
 import nnguard.inspection
 import nnguard.signing
+import nnguard.unlocking
 from fuzz.mutations import mutate_stream
+from fuzz.running import fuzz
 from nnguard.errors import NnguardError
+from vectors import selling
 from vectors.toolbox import VENDOR
 
 KEY = VENDOR.public_key
-VECTORS = [path.read_bytes() for path in (Path(__file__).parents[1] / "vectors").glob("*.nnc")]
+FOLDER = Path(__file__).parents[1] / "vectors"
+VECTORS = [path.read_bytes() for path in FOLDER.glob("*.nnc")]
+LICENSE = nnguard.License.load(FOLDER / "license.license")
+CHECKS = nnguard.Checks(now=selling.ISSUED, device=nnguard.Device.of_values([("host", "a")]))
 LARGEST = 1 << 18
 
 
-def one_input(data: bytes) -> None:
-    """Read a stream in all ways that take no key of ours."""
-    try:
-        stream = nnguard.Stream.from_bytes(data)
-    except NnguardError:
-        return
-    for use in (
+def use(data: bytes) -> None:
+    """Read a stream in all ways."""
+    stream = nnguard.Stream.from_bytes(data)
+    for verb in (
         nnguard.inspect,
         nnguard.capacity,
+        nnguard.detach,
         lambda stream: nnguard.verify(stream, trust=[KEY]),
+        lambda stream: nnguard.unlock(
+            stream, LICENSE, selling.CUSTOMERS["ada"], [KEY], checks=CHECKS
+        ),
         lambda stream: nnguard.decompress(stream, max_size=LARGEST, workers=1),
     ):
         with contextlib.suppress(NnguardError):
-            use(stream)
-
-
-def mutated(data: bytes, max_size: int, seed: int) -> bytes:
-    """Change a stream in one of the two ways."""
-    rng = random.Random(seed)
-    if not data or rng.random() < 0.5:
-        changed: bytes = atheris.Mutate(data, max_size)
-        return changed
-    return mutate_stream(rng, data, VECTORS)[:max_size]
-
-
-def main() -> None:
-    """Seed the corpus with the streams of the tests, and start."""
-    corpus = Path(sys.argv[1])
-    corpus.mkdir(parents=True, exist_ok=True)
-    for number, data in enumerate(VECTORS):
-        (corpus / f"vector{number}").write_bytes(data)
-    for function in gc.get_objects():  # the loader of an editable install cannot be wrapped
-        if isinstance(function, FunctionType) and "src/nnguard" in function.__code__.co_filename:
-            atheris.instrument_func(function)
-    atheris.Setup(sys.argv, one_input, custom_mutator=mutated)
-    atheris.Fuzz()
+            verb(stream)
 
 
 if __name__ == "__main__":
-    main()
+    fuzz(use, lambda rng, data: mutate_stream(rng, data, VECTORS), VECTORS)
