@@ -121,11 +121,13 @@ class TensorInfo:
     Attributes:
         name: The tensor's name.
         weights: How many it has.
-        bits: How many it can hold: one for each weight that is not zero.
+        places: Of these, how many can hold bits: those that are not zero.
+        bits: How many bits it can hold at the most, 16 in a place or fewer.
     """
 
     name: str
     weights: int
+    places: int
     bits: int
 
 
@@ -134,10 +136,13 @@ class Capacity:
     """Room in a stream.
 
     Attributes:
+        places: Weights that can hold bits. A record that has no more bits than that, its frame
+            included, takes one in each, and grows the file by about as much.
         bits: How many bits fit at the most, a record's frame included.
         tensors: The tensors that can carry, best primary carrier first.
     """
 
+    places: int
     bits: int
     tensors: tuple[TensorInfo, ...]
 
@@ -190,7 +195,8 @@ def capacity(stream: StreamLike, *, progress: Callable[[int], object] | None = N
             each byte, and 2^24 in any case.
     """
     stream = as_stream(stream)
-    tensors = []
+    tensors: list[TensorInfo] = []
+    rooms: list[list[int]] = []
     order = candidates(stream)
     cost = sum(max(cost_of(stream, index), _LEAST_COST) for index in order)
     if cost > (most := max(_ALWAYS_COUNTED, _COUNTED_PER_BYTE * stream.size)):
@@ -201,10 +207,14 @@ def capacity(stream: StreamLike, *, progress: Callable[[int], object] | None = N
     for index in order:
         header = stream[index].tensor
         assert header is not None
-        tensors.append(TensorInfo(header.name, header.size, capacity_of(stream, index)))
+        room = capacity_of(stream, index)
+        tensors.append(TensorInfo(header.name, header.size, room[0], max(room)))
+        rooms.append(room)
         if progress is not None:
             progress(header.size)
-    return Capacity(sum(tensor.bits for tensor in tensors), tuple(tensors))
+    in_all = [sum(column) for column in zip(*rooms, strict=True)]  # all weights hold as many
+    places = sum(tensor.places for tensor in tensors)
+    return Capacity(places, max(in_all, default=0), tuple(tensors))
 
 
 def plot_carrier(

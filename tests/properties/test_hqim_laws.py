@@ -6,9 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from nnguard.hiding.hqim import MAX_VALUE, Bits, Indices, capacity, embed, extract
+from nnguard.hiding.hqim import Bits, Indices, capacity, embed, extract, max_value
 from nnguard.stream.trellis import NEXT_STATE
 
+WIDTHS = st.sampled_from([1, 1, 2, 3, 5, 8, 16])
+MAX_VALUE = max_value(1)
 INT32 = np.iinfo(np.int32)
 SHAPES = array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=12)
 ARRAYS = st.one_of(
@@ -40,42 +42,52 @@ def is_a_path(values: Indices) -> bool:
     return np.array_equal(values, on_a_path(values))
 
 
-def some_bits(values: Indices, data: st.DataObject) -> Bits:
-    places = capacity(values)
+def some_bits(values: Indices, data: st.DataObject, width: int = 1) -> Bits:
+    places = capacity(values, width)
     used = data.draw(st.one_of(st.just(places), st.integers(0, places)))
     return data.draw(arrays(np.uint8, used, elements=st.integers(0, 1)))
 
 
+def within(values: Indices, width: int) -> Indices:
+    """Bring values into what so many bits go into."""
+    return np.clip(values, -max_value(width) + 1, max_value(width) - 1)
+
+
 @KINDS
-@given(values=ARRAYS, data=st.data())
+@given(values=ARRAYS, width=WIDTHS, data=st.data())
 def test_extraction_undoes_embedding(
     dependent: bool,
     values: Indices,
+    width: int,
     data: st.DataObject,
 ) -> None:
+    values = values if width == 1 else within(values, width)
     values = on_a_path(values) if dependent else values
-    bits, before = some_bits(values, data), values.copy()
-    marked = embed(values, bits, dependent=dependent)
+    bits, before = some_bits(values, data, width), values.copy()
+    marked = embed(values, bits, dependent=dependent, bits_per_weight=width)
     assert np.array_equal(values, before), "the input is left alone"
-    hidden, restored = extract(marked, dependent=dependent)
+    hidden, restored = extract(marked, dependent=dependent, bits_per_weight=width)
     assert (restored.dtype, restored.shape) == (np.int32, values.shape)
     assert np.array_equal(restored, values)
     assert np.array_equal(hidden[: bits.size], bits)
     assert not hidden[bits.size :].any()
-    assert hidden.size == capacity(values) == capacity(marked)
+    assert hidden.size == capacity(values, width) == capacity(marked, width)
 
 
 @KINDS
-@given(values=ARRAYS, data=st.data())
-def test_weights_hardly_move(dependent: bool, values: Indices, data: st.DataObject) -> None:
+@given(values=ARRAYS, width=WIDTHS, data=st.data())
+def test_weights_hardly_move(
+    dependent: bool, values: Indices, width: int, data: st.DataObject
+) -> None:
+    values = within(values, width)
     values = on_a_path(values) if dependent else values
-    bits = some_bits(values, data)
-    marked = embed(values, bits, dependent=dependent).astype(np.int64)
+    bits = some_bits(values, data, width)
+    marked = embed(values, bits, dependent=dependent, bits_per_weight=width).astype(np.int64)
     assert np.array_equal(np.sign(marked), np.sign(values))
-    in_half_steps = np.abs(marked - 2 * values.astype(np.int64))
-    assert in_half_steps.max(initial=0) <= (2 if dependent else 1)
-    without_bits = in_half_steps[values != 0][bits.size :]
-    assert without_bits.max(initial=0) <= 1
+    in_parts = np.abs(marked - (values.astype(np.int64) << width))
+    assert in_parts.max(initial=0) <= (1 << width if dependent else 1 << width - 1)
+    without_bits = in_parts[values != 0][-(-bits.size // width) :]
+    assert without_bits.max(initial=0) <= dependent
 
 
 @KINDS

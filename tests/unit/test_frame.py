@@ -84,9 +84,12 @@ def test_bytes_of_the_header() -> None:
     assert bytes(HEADER) == checked(fields + b"\5" + b"\xac\2" + b"\2")
 
 
-@pytest.mark.parametrize("bits", [0, 2, 3, 255])
-def test_other_numbers_of_bits_per_weight_are_no_header(bits: int) -> None:
-    assert parse_header(header_of(BODY, bits=bits) + b"\0") is None
+@pytest.mark.parametrize("bits", [1, 2, 16])
+def test_bits_per_weight(bits: int) -> None:
+    header = parse_header(header_of(BODY, bits=bits) + b"\0")
+    assert header is not None
+    assert header.bits_per_weight == bits
+    assert bytes(header) == header_of(BODY, bits=bits)
 
 
 @pytest.mark.parametrize("version", [1, 2, 3, 5])

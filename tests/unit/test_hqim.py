@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import samples
-from nnguard.hiding.hqim import MAX_VALUE, capacity, embed, extract, whole_bytes
+from nnguard.hiding.hqim import MAX_BITS, capacity, embed, extract, max_value, whole_bytes
 
 
 def ints(*values: int) -> np.ndarray:
@@ -17,15 +17,42 @@ def bits(text: str) -> np.ndarray:
 
 def test_values_double_and_a_one_moves_to_the_bin_beside() -> None:
     values = ints(3, 3, -3, -3, 5)
-    assert embed(values, bits("00000")).tolist() == [6, 5, -6, -5, 10]
-    assert embed(values, bits("11111")).tolist() == [7, 6, -7, -6, 11]
+    assert embed(values, bits("00000")).tolist() == [6, 6, -6, -6, 10]
+    assert embed(values, bits("11111")).tolist() == [7, 5, -7, -5, 11]
+
+
+def test_several_bits_are_the_last_of_the_bin() -> None:
+    values = ints(3, 3, -1, 1)
+    marked = embed(values, bits("000001110111"), bits_per_weight=3)
+    assert marked.tolist() == [3 * 8, 3 * 8 + 1, -8 - -2, 8 - 1]
+    found, restored = extract(marked, bits_per_weight=3)
+    assert (found.tolist(), restored.tolist()) == (bits("000001110111").tolist(), values.tolist())
+
+
+@pytest.mark.parametrize("dependent", [False, True])
+@pytest.mark.parametrize("width", range(1, MAX_BITS + 1))
+def test_weights_move_by_half_a_step_of_urq_and_a_whole_one_of_tcq(
+    width: int, dependent: bool
+) -> None:
+    rng = np.random.default_rng(width)
+    values = samples.indices_of(rng.integers(-9, 10, 5000).astype(np.int32))
+    hidden = rng.integers(2, size=capacity(values, width), dtype=np.uint8)
+    marked = embed(values, hidden, dependent=dependent, bits_per_weight=width)
+    found, restored = extract(marked, dependent=dependent, bits_per_weight=width)
+    assert np.array_equal(found, hidden)
+    assert np.array_equal(restored, values)
+    moved = np.abs(marked) - (np.abs(values) << width)  # away from zero
+    assert np.abs(moved).max() <= (1 << width if dependent else 1 << width - 1)
+    assert abs(moved.mean()) < 0.03 * (1 << width)
+    still = embed(values, hidden[:0], dependent=dependent, bits_per_weight=width)
+    assert np.abs(np.abs(still) - (np.abs(values) << width)).max() <= dependent
 
 
 def test_zeros_stay_and_carry_nothing() -> None:
     values = ints(0, 4, 0, 0, -1)
     assert capacity(values) == 2
     marked = embed(values, bits("11"))
-    assert marked.tolist() == [0, 8, 0, 0, -3]
+    assert marked.tolist() == [0, 7, 0, 0, -3]
     found, restored = extract(marked)
     assert (found.tolist(), restored.tolist()) == ([1, 1], values.tolist())
 
@@ -42,7 +69,7 @@ def test_values_of_tcq_become_the_nearest_indices_of_the_new_state() -> None:
 
 def test_places_without_bits_hold_zeros() -> None:
     marked = embed(ints(2, 2, 2), bits("1"))
-    assert marked.tolist() == [5, 3, 4]
+    assert marked.tolist() == [5, 4, 4]
     assert extract(marked)[0].tolist() == [1, 0, 0]
 
 
@@ -58,14 +85,18 @@ def test_too_many_bits_are_refused() -> None:
 
 
 @pytest.mark.parametrize("dependent", [False, True])
-def test_largest_value(dependent: bool) -> None:
-    values = ints(MAX_VALUE, MAX_VALUE, -MAX_VALUE)
-    marked = embed(values, bits("111"), dependent=dependent)
-    found, restored = extract(marked, dependent=dependent)
-    assert (found.tolist(), restored.tolist()) == ([1, 1, 1], values.tolist())
-    for value in (MAX_VALUE + 1, -MAX_VALUE - 1, -(1 << 31)):
+@pytest.mark.parametrize("width", [1, 2, 8, MAX_BITS])
+def test_largest_value(width: int, dependent: bool) -> None:
+    most = max_value(width)
+    values = ints(most, most, -most)
+    for bit in (0, 1):
+        hidden = np.full(3 * width, bit, np.uint8)
+        marked = embed(values, hidden, dependent=dependent, bits_per_weight=width)
+        found, restored = extract(marked, dependent=dependent, bits_per_weight=width)
+        assert (found.tolist(), restored.tolist()) == (hidden.tolist(), values.tolist())
+    for value in (most + 1, -most - 1, -(1 << 31)):
         with pytest.raises(ValueError, match="beyond"):
-            embed(ints(value), bits("1"), dependent=dependent)
+            embed(ints(value), bits("1"), dependent=dependent, bits_per_weight=width)
 
 
 def test_other_types_are_refused() -> None:
@@ -79,15 +110,19 @@ def test_only_whole_bytes_are_returned() -> None:
 
 
 @pytest.mark.parametrize("dependent", [False, True])
+@pytest.mark.parametrize("width", [1, 3])
 @pytest.mark.parametrize("size", [1, 8, 9, 203, 1000])
-def test_parts_do_not_show(size: int, dependent: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_do_not_show(
+    size: int, width: int, dependent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(size)
     values = rng.integers(-3, 4, (size, 1)).astype(np.int32)
     values = samples.indices_of(values) if dependent else values
-    bits = rng.integers(2, size=capacity(values), dtype=np.uint8)
-    whole = embed(values, bits, dependent=dependent)
+    bits = rng.integers(2, size=capacity(values, width), dtype=np.uint8)
+    whole = embed(values, bits, dependent=dependent, bits_per_weight=width)
     monkeypatch.setattr("nnguard.hiding.hqim._PART", 8)
-    assert np.array_equal(embed(values, bits, dependent=dependent), whole)
-    found, restored = extract(whole, dependent=dependent)
+    again = embed(values, bits, dependent=dependent, bits_per_weight=width)
+    assert np.array_equal(again, whole)
+    found, restored = extract(whole, dependent=dependent, bits_per_weight=width)
     assert np.array_equal(found, bits)
     assert np.array_equal(restored, values)

@@ -94,16 +94,20 @@ def test_capacity_is_what_can_be_attached(model: nnguard.Stream) -> None:
     room = nnguard.capacity(model, progress=seen.append)
     (tensor,) = room.tensors
     assert (tensor.name, tensor.weights, tensor.bits) == ("conv.weight", 3000, room.bits)
+    assert room.bits == 16 * room.places == 16 * tensor.places
     assert sum(seen) == 3000
     with pytest.raises(nnguard.CapacityError) as caught:
         nnguard.attach(model, bytes(room.bits // 8))
     assert caught.value.available == room.bits
-    nnguard.attach(model, bytes(room.bits // 8 - 100))
+    for most in (room.places, room.bits):
+        data = bytes(range(256)) * 99
+        attached = nnguard.attach(model, data[: most // 8 - 100])
+        assert nnguard.detach(attached).data == data[: most // 8 - 100]
 
 
 def test_capacity_of_streams_without_carriers() -> None:
     room = nnguard.capacity(samples.path_of("scan2"))
-    assert (room.bits, room.tensors) == (0, ())
+    assert (room.places, room.bits, room.tensors) == (0, 0, ())
 
 
 def test_capacity_counts_tensors_of_one_dimension() -> None:
@@ -118,7 +122,7 @@ def test_capacity_counts_tensors_of_one_dimension() -> None:
 
 def test_finer_steps_have_more_room_for_the_same_damage() -> None:
     coarse, fine = (nnguard.capacity(samples.path_of(name)) for name in ("qp20", "qp50_urq"))
-    assert fine.bits > coarse.bits / 2 > 0
+    assert fine.places > coarse.places / 2 > 0
 
 
 @pytest.mark.parametrize("name", ["default", "urq"])

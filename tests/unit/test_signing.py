@@ -358,7 +358,7 @@ def test_attachment_notices_a_change() -> None:
 
 def test_attachment_that_does_not_fit() -> None:
     with pytest.raises(nnguard.CapacityError) as caught:
-        nnguard.attach(samples.path_of("qp20"), bytes(100_000))
+        nnguard.attach(samples.path_of("qp20"), bytes(200_000))
     assert caught.value.needed > caught.value.available > 0
 
 

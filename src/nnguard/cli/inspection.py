@@ -81,6 +81,9 @@ def _capacity(options: argparse.Namespace) -> None:
         return
     width = max((len(brief(tensor.name)) for tensor in room.tensors), default=0)
     for tensor in room.tensors:
-        share = tensor.bits / tensor.weights
-        say(f"  {brief(tensor.name):<{width}}  {tensor.bits:>12,} bits  {share:5.2f} a weight")
-    say(f"{room.bits:,} bits at the most in {len(room.tensors)} tensors")
+        share = tensor.places / tensor.weights
+        say(f"  {brief(tensor.name):<{width}}  {tensor.places:>12,} of its weights  {share:6.1%}")
+    say(
+        f"{room.places:,} weights in {len(room.tensors)} tensors hold bits: {room.places:,} bits at "
+        f"one in each, {room.bits:,} at the most"
+    )

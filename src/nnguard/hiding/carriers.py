@@ -6,8 +6,10 @@ primary carrier without being told (`docs/SPEC.md`, section 3).
 
 from __future__ import annotations
 
+import numpy as np
+
 from nnguard.hiding import hqim
-from nnguard.hiding.frame import FrameHeader, parse_header
+from nnguard.hiding.frame import MAGIC, FrameHeader, parse_header
 from nnguard.stream import Stream, Unit
 from nnguard.stream.coding import QuantizedTensor, qp_range
 from nnguard.stream.headers import PayloadType, TensorHeader
@@ -95,44 +97,71 @@ def cost_of(stream: Stream, index: int) -> int:
     return _header_of(stream, index).cost
 
 
-def capacity(tensor: QuantizedTensor) -> int:
-    """Return how many bits a tensor holds; none where its step cannot be halved."""
-    usable = _can_be_halved(tensor) and hqim.fits(tensor.indices)
-    return hqim.capacity(tensor.indices) if usable else 0
+def capacity(tensor: QuantizedTensor, bits_per_weight: int = 1) -> int:
+    """Return how many bits a tensor holds; none where its step cannot be divided so far."""
+    usable = _can_be_divided(tensor, bits_per_weight) and hqim.fits(tensor.indices, bits_per_weight)
+    return hqim.capacity(tensor.indices, bits_per_weight) if usable else 0
 
 
-def mark(tensor: QuantizedTensor, bits: hqim.Bits) -> QuantizedTensor:
-    """Return a tensor with half the step and bits in it.
+def mark(tensor: QuantizedTensor, bits: hqim.Bits, bits_per_weight: int = 1) -> QuantizedTensor:
+    """Return a tensor with a part of the step and bits in it.
 
     Raises:
         ValueError: There are more bits than it holds.
     """
-    if not _can_be_halved(tensor):
-        raise ValueError(f"no step is half that of tensor {tensor.header.name}")
-    indices = hqim.embed(tensor.indices, bits, dependent=tensor.header.dependent)
-    return tensor.with_indices(indices).with_qp(tensor.qp - _octave(tensor))
+    if not _can_be_divided(tensor, bits_per_weight):
+        raise ValueError(f"no step is 2^-{bits_per_weight} times that of {tensor.header.name}")
+    indices = hqim.embed(
+        tensor.indices,
+        bits,
+        dependent=tensor.header.dependent,
+        bits_per_weight=bits_per_weight,
+    )
+    return tensor.with_indices(indices).with_qp(tensor.qp - bits_per_weight * _octave(tensor))
 
 
-def unmark(tensor: QuantizedTensor) -> tuple[hqim.Bits, QuantizedTensor]:
+def unmark(tensor: QuantizedTensor, bits_per_weight: int = 1) -> tuple[hqim.Bits, QuantizedTensor]:
     """Return the bits in a tensor and the tensor without them; arbitrary for one without bits.
 
     Raises:
-        ValueError: Its step cannot be doubled.
+        ValueError: No step is so many times that of the tensor.
     """
-    qp = tensor.qp + _octave(tensor)
+    qp = tensor.qp + bits_per_weight * _octave(tensor)
     if qp > qp_range(tensor.header.qp_density)[1]:
-        raise ValueError(f"no step is twice that of tensor {tensor.header.name}")
-    bits, indices = hqim.extract(tensor.indices, dependent=tensor.header.dependent)
+        raise ValueError(f"no step is 2^{bits_per_weight} times that of {tensor.header.name}")
+    bits, indices = hqim.extract(
+        tensor.indices, dependent=tensor.header.dependent, bits_per_weight=bits_per_weight
+    )
     return bits, tensor.with_indices(indices).with_qp(qp)
 
 
 def find_header(tensor: QuantizedTensor) -> FrameHeader | None:
-    """Find the header of the outermost record in a tensor, if it is a primary carrier."""
-    try:
-        bits, _ = unmark(tensor)
-    except ValueError:
-        return None
-    return parse_header(hqim.whole_bytes(bits))
+    """Find the header of the outermost record in a tensor, if it is a primary carrier.
+
+    How many bits a weight holds is tried, from one on; the header says it, too.
+    """
+    flat = tensor.indices.reshape(-1)
+    first = flat[: _end_of_places(flat, 8 * len(MAGIC))]
+    for bits_per_weight in range(1, hqim.MAX_BITS + 1):
+        bits, _ = hqim.extract(
+            first, dependent=tensor.header.dependent, bits_per_weight=bits_per_weight
+        )
+        if not hqim.whole_bytes(bits).startswith(MAGIC):
+            continue
+        try:
+            bits, _ = unmark(tensor, bits_per_weight)
+        except ValueError:
+            return None
+        header = parse_header(hqim.whole_bytes(bits))
+        if header is not None and header.bits_per_weight == bits_per_weight:
+            return header
+    return None
+
+
+def _end_of_places(indices: hqim.Indices, count: int) -> int:
+    """Return how many indices hold the first places, so many, or all where there are fewer."""
+    places = np.flatnonzero(indices)[:count]
+    return int(places[-1]) + 1 if places.size else 0
 
 
 def _header_of(stream: Stream, index: int) -> TensorHeader:
@@ -141,8 +170,9 @@ def _header_of(stream: Stream, index: int) -> TensorHeader:
     return tensor
 
 
-def _can_be_halved(tensor: QuantizedTensor) -> bool:
-    return tensor.qp - _octave(tensor) >= qp_range(tensor.header.qp_density)[0]
+def _can_be_divided(tensor: QuantizedTensor, bits_per_weight: int) -> bool:
+    lowest = qp_range(tensor.header.qp_density)[0]
+    return tensor.qp - bits_per_weight * _octave(tensor) >= lowest
 
 
 def _octave(tensor: QuantizedTensor) -> int:

@@ -78,9 +78,9 @@ class Plan:
         bits = _to_bits(frame_record(self.header, record))
         units: dict[int, bytes] = {}
         for carrier, tensor in zip(self.header.carriers, self._tensors, strict=True):
-            places = carrying.capacity(tensor)
-            units[carrier] = encode(carrying.mark(tensor, bits[:places]))
-            bits = bits[places:]
+            room = carrying.capacity(tensor, self.header.bits_per_weight)
+            units[carrier] = encode(carrying.mark(tensor, bits[:room], self.header.bits_per_weight))
+            bits = bits[room:]
         marked_stream = self.stream.replace(units)
         before = {index: self.stream[index].read() for index in units}
         try:
@@ -126,8 +126,9 @@ class Extraction:
 def plan_record(stream: Stream, kind: int, size: int) -> Plan:
     """Choose where a record goes, decoding only the tensors that it goes into.
 
-    The primary carrier is the first in order that has room for the header. What it does not hold
-    goes into others, so that few weights more than needed are coded anew.
+    A weight holds as few bits as it takes. The primary carrier is the first in order that has room
+    for the header. What it does not hold goes into others, so that few weights more than needed are
+    coded anew.
 
     Args:
         stream: The stream.
@@ -138,21 +139,19 @@ def plan_record(stream: Stream, kind: int, size: int) -> Plan:
         CapacityError: The stream has not enough room.
         LimitError: The stream holds too many records, or the record is too large.
     """
+    planner = _Planner(stream)
     below = _outermost(stream)
     header = FrameHeader(kind, 1 if below is None else 1 + below.layer, size, ())
-    for primary in primary_candidates(stream):
+    failure: CapacityError | None = None
+    for bits_per_weight in range(1, hqim.MAX_BITS + 1):
         try:
-            tensor = _decode(stream, primary)
-        except FormatError:
-            continue
-        for choose in (_best, _largest):  # few weights; if these are too many tensors to list, few
-            plan = _plan_from(stream, header, primary, tensor, choose)
+            plan = planner.plan(replace(header, bits_per_weight=bits_per_weight), below)
+        except CapacityError as error:
+            failure = error
+        else:
             if plan is not None:
                 return plan
-        # A reader stops at the primary carrier of the record below: no later one can be found.
-        if below is not None and primary == below.carriers[0]:
-            break
-    raise CapacityError(
+    raise failure or CapacityError(
         "no tensor that could be the primary carrier has room for the list of carriers",
         needed=_bits_of(header),
         available=0,
@@ -186,7 +185,7 @@ def extract(stream: Stream) -> Extraction:
         except FormatError as error:
             error.hint = "the stream holds a record, so it was damaged after that"
             raise
-        found, restored[carrier] = _take_out(tensor)
+        found, restored[carrier] = _take_out(tensor, header.bits_per_weight)
         bits.append(found)
     hidden = np.concatenate(bits)
     record = unframe_record(header, hqim.whole_bytes(hidden))
@@ -210,64 +209,102 @@ def lies_as_planned(extraction: Extraction) -> bool:
     return plan.header == extraction.header
 
 
-def capacity_of(stream: Stream, index: int) -> int:
-    """Return the bits that the unit at a position can hold; 0 for no carrier."""
-    if not can_carry(stream[index]):
-        return 0
-    try:
-        return carrying.capacity(_decode(stream, index))
-    except FormatError:
-        return 0
+def capacity_of(stream: Stream, index: int) -> list[int]:
+    """Return the bits that the unit at a position can hold, at 1 to 16 in a weight.
 
-
-def _plan_from(
-    stream: Stream,
-    header: FrameHeader,
-    primary: int,
-    tensor: QuantizedTensor,
-    choose: Callable[[Sequence[tuple[int, int]], int], int],
-) -> Plan | None:
-    """Add carriers to a header until the record fits; None where the header does not.
-
-    Raises:
-        CapacityError: The record does not fit into all tensors together.
+    All 0 for no carrier.
     """
-    chosen = {primary: tensor}
-    room = in_primary = carrying.capacity(tensor)
-    others = sorted((weights_in(stream, i), i) for i in candidates(stream) if i != primary)
-    cost, most = cost_of(stream, primary), _most(stream)
-    while True:
-        header = replace(header, carriers=tuple(chosen))
-        header_bits = 8 * len(bytes(header))
-        needed = _bits_of(header)
-        if header_bits > in_primary:
-            return None
-        if needed <= room:
-            return Plan(stream, header, tuple(chosen.values()))
-        if not others:
-            raise _too_large(needed, room)
-        index = others.pop(choose(others, needed - room))[1]
-        cost += cost_of(stream, index)
-        if cost > most:
-            raise _too_large(needed, room)
-        try:
-            another = _decode(stream, index)
-        except FormatError:
-            continue
-        if more := carrying.capacity(another):
-            chosen[index] = another
-            room += more
+    widths = range(1, hqim.MAX_BITS + 1)
+    try:
+        tensor = _decode(stream, index) if can_carry(stream[index]) else None
+    except FormatError:
+        tensor = None
+    return [0 if tensor is None else carrying.capacity(tensor, width) for width in widths]
+
+
+class _Planner:
+    """Plans for one stream; what was decoded is kept, since several plans are tried."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._decoded: dict[int, QuantizedTensor | None] = {}
+        self._sizes = sorted((weights_in(stream, index), index) for index in candidates(stream))
+
+    def plan(self, header: FrameHeader, below: FrameHeader | None) -> Plan | None:
+        """Choose carriers for a header that says how many bits a weight holds.
+
+        Args:
+            header: Without carriers.
+            below: That of the outermost record in the stream.
+
+        Returns:
+            The plan; None where no tensor has room for the header.
+
+        Raises:
+            CapacityError: The record does not fit into all tensors together.
+        """
+        for primary in primary_candidates(self._stream):
+            if self._decode(primary) is not None:
+                for choose in (_best, _largest):  # few weights; if these are too many to list, few
+                    plan = self._add_carriers(header, primary, choose)
+                    if plan is not None:
+                        return plan
+            # A reader stops at the primary carrier of the record below: it finds no later one.
+            if below is not None and primary == below.carriers[0]:
+                break
+        return None
+
+    def _add_carriers(
+        self,
+        header: FrameHeader,
+        primary: int,
+        choose: Callable[[Sequence[tuple[int, int]], int], int],
+    ) -> Plan | None:
+        """Add carriers to a header until the record fits; None where the header does not."""
+        per_weight = header.bits_per_weight
+        chosen: dict[int, QuantizedTensor] = {}
+        others = [(size, index) for size, index in self._sizes if index != primary]
+        room = cost = in_primary = 0
+        index, most = primary, _most(self._stream)
+        while True:
+            cost += cost_of(self._stream, index)
+            tensor = self._decode(index)
+            more = 0 if tensor is None else carrying.capacity(tensor, per_weight)
+            if tensor is not None and (more or not chosen):
+                chosen[index] = tensor
+                room += more
+                in_primary = in_primary or more
+            header = replace(header, carriers=tuple(chosen))
+            needed = _bits_of(header)
+            if 8 * len(bytes(header)) > in_primary:
+                return None
+            if needed <= room:
+                return Plan(self._stream, header, tuple(chosen.values()))
+            if not others:
+                raise _too_large(needed, room)
+            index = others.pop(choose(others, -(-(needed - room) // per_weight)))[1]
+            if cost + cost_of(self._stream, index) > most:
+                raise _too_large(needed, room)
+
+    def _decode(self, index: int) -> QuantizedTensor | None:
+        """Return the tensor at a position; None where the decoder refuses it."""
+        if index not in self._decoded:
+            try:
+                self._decoded[index] = _decode(self._stream, index)
+            except FormatError:
+                self._decoded[index] = None
+        return self._decoded[index]
 
 
 def _best(others: Sequence[tuple[int, int]], rest: int) -> int:
     """Return which tensor takes bits that are left, so that few weights are coded anew.
 
-    The smallest that holds them all, unless it is larger by more than a quarter and there are
+    The smallest that has so many, unless it is larger by more than a quarter and there are
     smaller ones: then the largest of these, and what is still left goes elsewhere.
 
     Args:
         others: Sizes, ascending, and positions.
-        rest: The bits.
+        rest: How many weights it takes for what is left.
     """
     sizes = [size for size, _ in others]
     enough = bisect.bisect_left(sizes, rest)
@@ -351,7 +388,7 @@ def _decode(stream: Stream, index: int) -> QuantizedTensor:
     return coding.decode(stream[index], max_weights=carrying.MAX_WEIGHTS)
 
 
-def _take_out(tensor: QuantizedTensor) -> tuple[hqim.Bits, bytes]:
+def _take_out(tensor: QuantizedTensor, bits_per_weight: int) -> tuple[hqim.Bits, bytes]:
     """Take the bits out of one carrier: all its places, and its unit's original bytes.
 
     A payload has one form only for what it decodes to, so comparing indices is enough to know that
@@ -359,8 +396,9 @@ def _take_out(tensor: QuantizedTensor) -> tuple[hqim.Bits, bytes]:
     """
     name = tensor.header.name
     try:
-        bits, original = carrying.unmark(tensor)
-        if np.array_equal(carrying.mark(original, bits).indices, tensor.indices):
+        bits, original = carrying.unmark(tensor, bits_per_weight)
+        again = carrying.mark(original, bits, bits_per_weight)
+        if np.array_equal(again.indices, tensor.indices):
             return bits, encode(original)
     except ValueError:
         pass

@@ -31,8 +31,8 @@ MAGIC = b"\x9eNQ\x04"
 _FIXED_SIZE = 13
 """Bytes of a header before the carriers."""
 
-_BITS_PER_WEIGHT = 1
-"""Bits that a weight holds; the header has a place for more, which no version uses yet."""
+_BITS_AT = 12
+"""Where a header says how many bits a weight holds."""
 
 _CHECKSUM_SIZE = 4
 _MAX_LAYER = 255
@@ -60,12 +60,14 @@ class FrameHeader:
         layer: 1 for the first record in a stream, one more for each that was put on top.
         record_size: Bytes.
         carriers: Positions of the units of the tensors that hold bits, the primary carrier first.
+        bits_per_weight: Of all carriers.
     """
 
     kind: int
     layer: int
     record_size: int
     carriers: tuple[int, ...]
+    bits_per_weight: int = 1
 
     def __bytes__(self) -> bytes:
         """Encode the header, as it is hidden and authenticated.
@@ -84,7 +86,7 @@ class FrameHeader:
             + bytes([self.kind, self.layer])
             + size.to_bytes(2, "big")
             + self.record_size.to_bytes(4, "big")
-            + bytes([_BITS_PER_WEIGHT])
+            + bytes([self.bits_per_weight])
         )
         return _with_checksum(fields + body)
 
@@ -108,7 +110,7 @@ def parse_header(data: bytes) -> FrameHeader | None:
     record_size = int.from_bytes(data[8:12], "big")
     if not numbers or not data[5] or record_size > MAX_RECORD_SIZE:
         return None
-    header = FrameHeader(data[4], data[5], record_size, tuple(numbers))
+    header = FrameHeader(data[4], data[5], record_size, tuple(numbers), data[_BITS_AT])
     distinct = len({*numbers}) == len(numbers)
     return header if distinct and bytes(header) == data[:size] else None
 

@@ -1,18 +1,18 @@
-"""H-QIM with half the step: bits in a histogram of integers, reversibly.
+"""H-QIM in parts of a step: bits in a histogram of integers, reversibly.
 
 Histogram-based quantization index modulation (paper, section III) makes room in a histogram: bins
 move apart, and a value then stays in its bin for one bit and goes to the empty one beside it for
 the other. The paper makes room at one bin, and all weights beyond it move by a whole step. Here
-every bin but zero moves to twice its place, while the quantization step halves: the weights stay
-where they are, and a bit moves its own by half a step at most (`docs/adr/0012-half-the-step.md`).
-Zeros carry nothing and stay zeros.
+every bin but zero moves to 2^k times its place, while the quantization step is divided by as much:
+the weights stay where they are, and k bits move their own by half a step at most
+(`docs/adr/0012-half-the-step.md`, `docs/adr/0019-bits-per-weight.md`). Zeros carry nothing and stay
+zeros.
 
-URQ: the empty bins on either side are as near. Values at odd positions go further in, at even ones
-further out. Otherwise all weights would grow a little.
+URQ: the 2^k bins around a value are its own, and the last k bits of a bin are those hidden.
 
 TCQ: only every other index is to be had in a state of the trellis, and each bit changes the states
 that follow. So the values are a path through the trellis, the new ones another, and a value becomes
-one of the two indices of the new state that are nearest (`docs/adr/0013-along-the-trellis.md`).
+one of the 2^k indices of the new state that are nearest (`docs/adr/0013-along-the-trellis.md`).
 
 Law: for all values and bits that `embed` accepts, `extract(embed(values, bits))` returns the bits,
 with zeros up to the capacity, and `values`.
@@ -27,7 +27,17 @@ import numpy.typing as npt
 
 from nnguard.stream.trellis import odd_states
 
-__all__ = ["MAX_VALUE", "Bits", "Indices", "capacity", "embed", "extract", "fits", "whole_bytes"]
+__all__ = [
+    "MAX_BITS",
+    "Bits",
+    "Indices",
+    "capacity",
+    "embed",
+    "extract",
+    "fits",
+    "max_value",
+    "whole_bytes",
+]
 
 Bits = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int32]
@@ -36,90 +46,124 @@ Positions = npt.NDArray[np.int64]
 _PART = 1 << 16
 """Values that are handled at once."""
 
-MAX_VALUE = (1 << 29) - 4
-"""Magnitude of values that bits go into, at most: twice that is still an index."""
+MAX_BITS = 16
+"""Bits that a value holds, at most."""
 
 
-def fits(values: Indices) -> bool:
-    """Tell whether no value is beyond `MAX_VALUE`."""
-    return bool(values.max(initial=0) <= MAX_VALUE and values.min(initial=0) >= -MAX_VALUE)
+def max_value(bits_per_weight: int) -> int:
+    """Return the largest magnitude of values that bits go into: what they become is an index."""
+    return (1 << 30 - bits_per_weight) - 4
 
 
-def capacity(values: Indices) -> int:
-    """Return how many bits `embed` hides: one in each value that is not zero."""
-    return int(np.count_nonzero(values))
+def fits(values: Indices, bits_per_weight: int = 1) -> bool:
+    """Tell whether no value is beyond `max_value`."""
+    most = max_value(bits_per_weight)
+    return bool(values.max(initial=0) <= most and values.min(initial=0) >= -most)
 
 
-def embed(values: Indices, bits: Bits, *, dependent: bool = False) -> Indices:
+def capacity(values: Indices, bits_per_weight: int = 1) -> int:
+    """Return how many bits `embed` hides: so many in each value that is not zero."""
+    return bits_per_weight * int(np.count_nonzero(values))
+
+
+def embed(
+    values: Indices, bits: Bits, *, dependent: bool = False, bits_per_weight: int = 1
+) -> Indices:
     """Hide bits, in the order of the values.
 
     Args:
         values: int32 array of any shape.
-        bits: uint8 array of zeros and ones, at most `capacity(values)`; values that they do not
-            reach hold zeros.
+        bits: uint8 array of zeros and ones, at most `capacity(values, bits_per_weight)`; values
+            that they do not reach hold zeros.
         dependent: The values are indices of TCQ, and form a path through its trellis.
+        bits_per_weight: 1 to `MAX_BITS`; the first bit of a value is its most significant.
 
     Returns:
-        An array of the same shape; its values count steps of half the size.
+        An array of the same shape; its values count steps of `2 ** -bits_per_weight` the size.
 
     Raises:
-        ValueError: There are more bits than places, or a value is beyond `MAX_VALUE`.
+        ValueError: There are more bits than places, or a value is beyond `max_value`.
     """
     flat = _flat(values)
-    if bits.size > (most := capacity(flat)):
+    if bits.size > (most := capacity(flat, bits_per_weight)):
         raise ValueError(f"{bits.size} bits for {most} places")
-    if not fits(flat):
-        raise ValueError(f"a value is beyond {MAX_VALUE}")
-    doubled, state = np.empty_like(flat), 0
+    if not fits(flat, bits_per_weight):
+        raise ValueError(f"a value is beyond {max_value(bits_per_weight)}")
+    numbers = _to_numbers(bits, bits_per_weight)
+    parts, half = 1 << bits_per_weight, 1 << bits_per_weight - 1
+    divided, state = np.empty_like(flat), 0
     for part in _parts(flat.size):
         places = np.flatnonzero(flat[part])
         magnitudes = np.abs(flat[part][places])
         hidden = np.zeros(places.size, np.int32)
-        hidden[: min(bits.size, places.size)] = bits[: places.size]
-        bits = bits[places.size :]
+        hidden[: min(numbers.size, places.size)] = numbers[: places.size]
+        numbers = numbers[places.size :]
         if dependent:
-            odd, state = _odd_states(part, places, magnitudes ^ hidden, 0, state)
-            magnitudes = 2 * (magnitudes + hidden * _direction(magnitudes, odd)) - odd
+            before, coded = magnitudes & 1, magnitudes + 1 >> 1
+            hidden += half * before
+            odd, state = _odd_states(part, places, hidden, 0, state)
+            lowest = parts * coded + np.where(before, 1 - parts, odd - half)
+            magnitudes = 2 * _next(lowest, hidden, parts) - odd
         else:
-            magnitudes = 2 * magnitudes + hidden - _inward(places)
-        doubled[part] = _with_magnitudes(flat[part], places, magnitudes)
-    return doubled.reshape(values.shape)
+            lowest = parts * magnitudes - half + 1 - _inward(places)
+            magnitudes = _next(lowest, hidden, parts)
+        divided[part] = _with_magnitudes(flat[part], places, magnitudes)
+    return divided.reshape(values.shape)
 
 
-def extract(values: Indices, *, dependent: bool = False) -> tuple[Bits, Indices]:
+def extract(
+    values: Indices, *, dependent: bool = False, bits_per_weight: int = 1
+) -> tuple[Bits, Indices]:
     """Take hidden bits out again.
 
     Args:
         values: int32 array of any shape, made by `embed`. Of others, the result is arbitrary: what
             it embeds to is not `values`.
         dependent: As for `embed`.
+        bits_per_weight: As for `embed`.
 
     Returns:
-        All bits, as many as there are places, and the array as it was before.
+        All bits, `bits_per_weight` for each place, and the array as it was before.
     """
     flat = _flat(values)
-    bits: list[Bits] = []
-    halved, state = np.empty_like(flat), 0
+    parts, half = 1 << bits_per_weight, 1 << bits_per_weight - 1
+    numbers: list[Indices] = []
+    joined, state = np.empty_like(flat), 0
     for part in _parts(flat.size):
         places = np.flatnonzero(flat[part])
-        doubled = np.abs(flat[part][places])
+        divided = np.abs(flat[part][places])
         if dependent:
-            odd = doubled & 1
-            coded = (doubled >> 1) + odd
-            before, state = _odd_states(part, places, (coded + 1) >> 1, coded & odd, state)
-            hidden = (coded ^ before) & 1
-            magnitudes = coded - hidden * _direction(before, odd)
+            odd = divided & 1
+            coded = (divided >> 1) + odd
+            if_even, if_odd = coded + half - odd >> bits_per_weight, -(-coded >> bits_per_weight)
+            before, state = _odd_states(part, places, if_odd, (if_even ^ if_odd) & 1, state)
+            hidden = coded - half * before
+            magnitudes = 2 * np.where(before, if_odd, if_even) - before
         else:
-            doubled += _inward(places)
-            hidden, magnitudes = doubled & 1, doubled >> 1
-        bits.append(hidden.astype(np.uint8))
-        halved[part] = _with_magnitudes(flat[part], places, magnitudes)
-    return np.concatenate([np.empty(0, np.uint8), *bits]), halved.reshape(values.shape)
+            hidden = divided
+            magnitudes = divided + half - 1 + _inward(places) >> bits_per_weight
+        numbers.append(hidden & parts - 1)
+        joined[part] = _with_magnitudes(flat[part], places, magnitudes)
+    found = np.concatenate([np.empty(0, np.int32), *numbers])
+    return _to_bits(found, bits_per_weight), joined.reshape(values.shape)
 
 
 def whole_bytes(bits: Bits) -> bytes:
     """Return the bytes that the bits fill; up to seven bits at the end are left out."""
     return np.packbits(bits[: bits.size // 8 * 8]).tobytes()
+
+
+def _to_numbers(bits: Bits, width: int) -> Indices:
+    """Join bits, zeros behind them, to numbers of so many."""
+    padded = np.zeros(-(-bits.size // width) * width, np.int32)
+    padded[: bits.size] = bits
+    numbers: Indices = padded.reshape(-1, width) @ (1 << np.arange(width, dtype=np.int32)[::-1])
+    return numbers
+
+
+def _to_bits(numbers: Indices, width: int) -> Bits:
+    """Split numbers into so many bits."""
+    return (numbers[:, None] >> np.arange(width)[::-1] & 1).astype(np.uint8).reshape(-1)
 
 
 def _flat(values: Indices) -> Indices:
@@ -135,14 +179,14 @@ def _parts(size: int) -> Iterator[slice]:
 
 
 def _inward(places: Positions) -> Indices:
-    """Return 1 for each value whose other bin is further in, else 0."""
+    """Return 1 for each value that has one more bin further in than out, else 0."""
     inward: Indices = (places & 1).astype(np.int32)
     return inward
 
 
-def _direction(before: Indices, after: Indices) -> Indices:
-    """Return where a 1 moves values: in (-1) where both paths are in even states, else out (1)."""
-    return 2 * ((before | after) & 1) - 1
+def _next(lowest: Indices, residues: Indices, parts: int) -> Indices:
+    """Return the least numbers from `lowest` on that leave such residues, for a power of two."""
+    return lowest + (residues - lowest & parts - 1)
 
 
 def _odd_states(
