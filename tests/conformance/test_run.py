@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -53,6 +54,11 @@ def test_sees_what_an_adapter_answers(
     asked = ["--adapter", command("-c", script), "--timeout", timeout, *ASKED]
     assert run.main(asked) == (0 if agrees else 1)
     assert row in capsys.readouterr().out
+
+
+def test_takes_the_standard_library_only() -> None:
+    alone = [sys.executable, "-I", "-S", str(FOLDER / "run.py"), "--help"]
+    assert "--adapter" in subprocess.check_output(alone, text=True)
 
 
 def test_starts_an_adapter_again_that_died(capsys: pytest.CaptureFixture[str]) -> None:
