@@ -17,6 +17,7 @@ import second_coder
 import second_hpke
 import second_licensing
 import second_reader
+import second_sets
 import second_unlocker
 import stock
 from conformance import second
@@ -24,7 +25,10 @@ from nnguard.hiding import plan_record
 
 ALLOWED = {"cbor2", "cryptography", "numpy"}
 
-MODULES = [second, second_coder, second_hpke, second_licensing, second_reader, second_unlocker]
+MODULES = [
+    *(second, second_coder, second_hpke, second_licensing),
+    *(second_reader, second_sets, second_unlocker),
+]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)

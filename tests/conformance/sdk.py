@@ -31,10 +31,11 @@ def answer(request: Json) -> Json:
     try:
         return {"outcome": "ok", **OPERATIONS[request["operation"]](request)}
     except nnguard.NnguardError as error:
-        found = {"outcome": type(error).__name__, "message": str(error)}
+        public = next(kind for kind in type(error).__mro__ if kind.__name__ in nnguard.__all__)
+        found = {"outcome": public.__name__, "message": str(error)}
         if isinstance(error, nnguard.LicenseError):
             found["reason"] = error.reason.value
-        if isinstance(error, nnguard.VerificationError) and error.tensors:
+        if isinstance(error, nnguard.VerificationError) and error.tensors and "file" in request:
             units = enumerate(nnguard.Stream.open(request["file"]))
             return {**found, "changed_units": [n for n, u in units if u.name in error.tensors]}
         return found
@@ -43,18 +44,27 @@ def answer(request: Json) -> Json:
 def verify(request: Json) -> Json:
     trust = trusted(request)
     report = nnguard.verify(request["file"], trust)
-    claims = {NAMES.get(label, label): value for label, value in report.claims.to_cwt().items()}
-    if "shard" in claims:
-        claims["shard"][0] = claims["shard"][0].hex()
     mark = {"licensed_to": report.licensed_to.id} if report.licensed_to else {}
     return {
         **original(nnguard.strip(request["file"], trust)),
         **mark,
         "kid": report.key_id,
         "digest": report.digest,
-        "claims": claims,
+        "claims": claims_of(report.claims),
         "layers": 1 + len(report.nested),
         "nested": [{"kind": record.kind, "kid": record.key_id} for record in report.nested],
+    }
+
+
+def verify_set(request: Json) -> Json:
+    trust = trusted(request)
+    report = nnguard.verify_set(request["folder"], trust)
+    streams = nnguard.strip_set(request["folder"], trust).streams
+    return {
+        "kid": report.key_id,
+        "digest": report.digest,
+        "claims": claims_of(report.claims),
+        "shards": {name: sha256(stream) for name, stream in streams.items()},
     }
 
 
@@ -83,6 +93,7 @@ def unlock(request: Json) -> Json:
 
 OPERATIONS: dict[str, Callable[[Json], Json]] = {
     "verify": verify,
+    "verify-set": verify_set,
     "detach": detach,
     "open": open_,
     "unlock": unlock,
@@ -90,7 +101,18 @@ OPERATIONS: dict[str, Callable[[Json], Json]] = {
 
 
 def original(stream: nnguard.Stream) -> Json:
-    return {"original_sha256": hashlib.sha256(bytes(stream)).hexdigest()}
+    return {"original_sha256": sha256(stream)}
+
+
+def sha256(stream: nnguard.Stream) -> str:
+    return hashlib.sha256(bytes(stream)).hexdigest()
+
+
+def claims_of(claims: nnguard.Claims) -> Json:
+    found = {NAMES.get(label, label): value for label, value in claims.to_cwt().items()}
+    if "shard" in found:
+        found["shard"][0] = found["shard"][0].hex()
+    return found
 
 
 def trusted(request: Json) -> list[nnguard.PublicKey]:

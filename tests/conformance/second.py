@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 import second_hpke
 import second_licensing
 import second_reader
+import second_sets
 import second_unlocker
 
 Json = dict[str, Any]
@@ -37,16 +38,23 @@ def answer(request: Json) -> Json:
 
 def verify(request: Json) -> Json:
     header, taken, mark = second_licensing.verify(read(request), trusted(request))
-    claims = {NAMES.get(label, label): value for label, value in header[15].items()}
-    if "shard" in claims:
-        claims["shard"][0] = claims["shard"][0].hex()
     return {
         **original(taken[0].original),
         **({"licensed_to": mark[7].hex()} if mark else {}),
         "kid": header[4].hex(),
         "digest": second_reader.model_digest(taken[0].original).hex(),
-        "claims": claims,
+        "claims": claims_of(header[15]),
         "layers": len(taken),
+    }
+
+
+def verify_set(request: Json) -> Json:
+    found = second_sets.verify(Path(request["folder"]), trusted(request))
+    return {
+        "kid": found.kid.hex(),
+        "digest": found.digest.hex(),
+        "claims": claims_of(found.claims),
+        "shards": {name: sha256(taken.original) for name, taken in found.taken.items()},
     }
 
 
@@ -78,6 +86,7 @@ def unlock(request: Json) -> Json:
 
 OPERATIONS: dict[str, Callable[[Json], Json]] = {
     "verify": verify,
+    "verify-set": verify_set,
     "detach": detach,
     "open": open_,
     "unlock": unlock,
@@ -85,7 +94,18 @@ OPERATIONS: dict[str, Callable[[Json], Json]] = {
 
 
 def original(units: list[bytes]) -> Json:
-    return {"original_sha256": hashlib.sha256(b"".join(units)).hexdigest()}
+    return {"original_sha256": sha256(units)}
+
+
+def sha256(units: list[bytes]) -> str:
+    return hashlib.sha256(b"".join(units)).hexdigest()
+
+
+def claims_of(claims: dict[Any, Any]) -> Json:
+    found = {NAMES.get(label, label): value for label, value in claims.items()}
+    if "shard" in found:
+        found["shard"][0] = found["shard"][0].hex()
+    return found
 
 
 def read(request: Json) -> bytes:

@@ -27,6 +27,7 @@ from vectors import (
     refused_records,
     refused_sales,
     refused_streams,
+    sets,
 )
 from vectors.example import example, with_example
 from vectors.selling import CONTENT_KEYS, CUSTOMER_SEEDS, CUSTOMERS
@@ -39,6 +40,7 @@ MODULES = (
     *(accepted, refused_streams, refused_changes, refused_records),
     *(locks, refused_locks, refused_contents),
     *(licenses, refused_licenses, refused_sales),
+    sets,
 )
 """They register their vectors when they are imported."""
 GIVEN = ("content_key", "customer", "now", "max_age", "traits", "tier", "seen")
@@ -49,8 +51,9 @@ def entry(item: Vector, made: Made) -> dict[str, Any]:
     """What `vectors.json` says of a vector; see `docs/conformance.md`."""
     outcome, _, fault = item.expect.partition(": ")
     details = dict(made.details)
-    given: dict[str, Any] = {"file": f"{made.file or item.name}.nnc"}
-    if item.operation in ("verify", "unlock"):
+    file = {"folder": item.name} if made.files else {"file": f"{made.file or item.name}.nnc"}
+    given: dict[str, Any] = {**file}
+    if item.operation in ("verify", "verify-set", "unlock"):
         given["trust"] = [*TRUSTED]
     given |= {suffix: f"{item.name}.{suffix}" for suffix, _ in made.texts}
     given |= {name: details.pop(name) for name in GIVEN if name in details}
@@ -71,7 +74,11 @@ def entry(item: Vector, made: Made) -> dict[str, Any]:
 
 def write(folder: Path, item: Vector, made: Made) -> None:
     """Write the files of a vector."""
-    if not made.file:
+    for name, data in made.files:
+        path = folder / item.name / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    if not made.file and not made.files:
         (folder / f"{item.name}.nnc").write_bytes(made.data)
     for suffix, text in made.texts:
         (folder / f"{item.name}.{suffix}").write_bytes(text.encode())

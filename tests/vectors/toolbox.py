@@ -55,6 +55,7 @@ class Made:
         details: What else `vectors.json` says: what an operation is given, and what it answers.
         texts: Files beside it: suffix and text.
         file: Vector that has this stream in its file already, if one has.
+        files: Instead of a stream, the files of a folder: names and contents.
     """
 
     data: bytes = b""
@@ -62,6 +63,7 @@ class Made:
     details: tuple[tuple[str, Any], ...] = ()
     texts: tuple[tuple[str, str], ...] = ()
     file: str = ""
+    files: tuple[tuple[str, bytes], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Vector:
         expect: The outcome; after a colon, what is wrong, which for a LicenseError is the reason.
         about: What is in the file.
         message: Part of what nnguard says; no other implementation has to.
-        operation: `verify`, `detach`, `open` or `unlock`.
+        operation: `verify`, `verify-set`, `detach`, `open` or `unlock`.
         make: Makes it.
     """
 
