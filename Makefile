@@ -12,7 +12,7 @@ MINUTES ?= 60
 ITEMS ?= 10000
 MESSAGES ?= 5
 
-.PHONY: help dev demo sell test check format bench paper pretrained vectors dist wheel fuzz-coder fuzz-streams fuzz-models mutate clean
+.PHONY: help dev demo sell test check format bench paper pretrained vectors dist wheel fuzz-coder fuzz-streams fuzz-models mutate faults clean
 
 help:
 	@echo "make demo    sign, verify and strip a trained network"
@@ -32,6 +32,7 @@ help:
 	@echo "make fuzz-streams SECONDS=60   fuzz units, headers and what reads them (atheris)"
 	@echo "make fuzz-models SECONDS=60   fuzz what reads models, each kind (atheris)"
 	@echo "make mutate  change what verifies and unlocks, a little at a time: do tests notice?"
+	@echo "make faults  kill commands and fail their calls, at every point: is anything lost? (an hour)"
 
 dev: $(ENVIRONMENT)
 
@@ -129,6 +130,9 @@ fuzz-streams: $(ENVIRONMENT)
 
 mutate: $(ENVIRONMENT)
 	$(BIN)/python tests/mutation/mutate.py
+
+faults: $(ENVIRONMENT)
+	$(BIN)/python tests/faults/run.py
 
 fuzz-models: $(ENVIRONMENT)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
