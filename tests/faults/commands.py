@@ -94,7 +94,7 @@ def cases(folder: Path) -> Iterator[Case]:
         Case("license issue", (*issue, LEDGER), ("out.license",), right.license_in(LEDGER),
              (LEDGER,), right.ledger),
         Case("license revoke", revoke, ("out.revoked",), right.revocations, (LEDGER,),
-             right.revoked_ledger),
+             right.revoked_ledger, kept_first=True),
     ]  # fmt: skip
     for case in new:
         yield case
@@ -114,6 +114,7 @@ def _to_folder(command: str, model: str, *options: str) -> tuple[str, ...]:
 
 
 def _old_file(path: Path) -> None:
+    path.touch(mode=0o600)
     path.write_bytes(b"what was there before")
 
 

@@ -30,6 +30,10 @@ class Group(IntEnum):
 CHANGES = tuple(group for group in Group if group is not Group.READ)
 
 
+NAMING = (Group.NAME, Group.OPEN, Group.SYNC, Group.REMOVE)
+"""Calls that giving a name takes, after the ledger was written."""
+
+
 class Action(IntEnum):
     """What becomes of the chosen call; the order is that of `inject.c`."""
 
@@ -80,6 +84,7 @@ class Case:
         kept: A file that the command may change.
         check_kept: Given the outputs that are new, raises where that file is not right; returns
             whether it says more than the outputs do.
+        kept_first: That file is there to change first, whatever becomes of the outputs.
         old: Makes an output that is there beforehand.
     """
 
@@ -89,6 +94,7 @@ class Case:
     check: Callable[[set[str]], object]
     kept: tuple[str, ...] = ()
     check_kept: Callable[[set[str]], bool] = lambda _: False
+    kept_first: bool = False
     old: Callable[[Path], object] = field(default=lambda _: None)
 
 
@@ -130,9 +136,9 @@ class Machine:
         """Run a command with a fault, check what is left, and say how it ended."""
         self._prepare(case)
         before = self._contents()
-        with_filler = self._fill(fault.room)
+        filler = self._fill(fault.room)
         code = self._run(case.arguments, fault)
-        with_filler.unlink(missing_ok=True)
+        filler.unlink(missing_ok=True)
         killed = code == -signal.SIGKILL
         printed = self._console.read_text()
         require(killed or code in (0, 1, 14), f"exit code {code}: {printed}")
@@ -145,10 +151,12 @@ class Machine:
         changed = {name for name in before.keys() - mine if after.get(name) != before[name]}
         require(not changed, f"changed: {changed}")
         left = after.keys() - before.keys() - mine
-        hidden = all(name.startswith(TEMPORARY) for name in left)
-        require(hidden, f"left behind: {left}")
-        told = all(name in printed for name in left)
-        require(killed or told or Group.REMOVE in fault.groups, f"left behind: {left}")
+        for name in left:
+            require(name.startswith(TEMPORARY), f"left behind: {name}")
+            secret = ".key." not in name or Path(name).stat().st_mode & 0o077 == 0
+            require(secret, f"others can read {name}")
+        removing = fault.groups[0] in (Group.REMOVE, Group.OPEN)  # a folder is opened for it
+        require(killed or not left or (code and removing), f"left behind: {left}")
         new = {name for name in case.outputs if after.get(name) != before.get(name)}
         require(new <= after.keys(), f"lost: {new - after.keys()}")
         case.check(new)
@@ -156,7 +164,8 @@ class Machine:
         if not killed:
             require(new in (set(), set(case.outputs)), f"only {new} of {case.outputs}")
             require(code or new, "no output, and no error")
-            require(code or not left, f"left behind: {left}")
+            first = case.kept_first or fault.groups[0] in NAMING
+            require(first or not ahead, "a ledger that says more than there is")
 
         again = case.arguments
         if new and "--force" not in again:

@@ -17,7 +17,7 @@ RUN = Path(__file__).with_name("run.py")
 @pytest.mark.skipif(shutil.which(os.environ.get("CC", "cc")) is None, reason="no compiler")
 def test_nothing_is_lost_when_the_machine_fails() -> None:
     pytest.importorskip("sqlalchemy")
-    command = [sys.executable, str(RUN), "--at-most", "1"]
+    command = [sys.executable, str(RUN), "--short"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "| license issue --force | 3 |" in done.stdout
