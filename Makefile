@@ -14,7 +14,7 @@ MESSAGES ?= 5
 FILES ?= 10000
 
 .PHONY: help dev demo sell test check format bench paper pretrained vectors dist wheel fuzz-coder fuzz-streams fuzz-models fuzz-credentials fuzz \
-	hostile mutate clean
+	hostile mutate faults clean
 
 help:
 	@echo "make demo    sign, verify and strip a trained network"
@@ -37,6 +37,7 @@ help:
 	@echo "make fuzz-credentials SECONDS=60   fuzz what reads keys, licenses, lists and records (atheris)"
 	@echo "make fuzz MINUTES=60   all of these, one after the other"
 	@echo "make mutate  change what verifies and unlocks, a little at a time: do tests notice?"
+	@echo "make faults  kill commands and fail their calls, at every point: is anything lost? (an hour)"
 
 dev: $(ENVIRONMENT)
 
@@ -148,6 +149,9 @@ fuzz:
 
 mutate: $(ENVIRONMENT)
 	$(BIN)/python tests/mutation/mutate.py
+
+faults: $(ENVIRONMENT)
+	$(BIN)/python tests/faults/run.py
 
 fuzz-models: $(ENVIRONMENT)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris

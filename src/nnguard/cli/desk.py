@@ -163,6 +163,8 @@ def _issue(options: argparse.Namespace) -> None:
         license = nnguard.Desk(ledger, key, identity).issue(  # noqa: A001
             trial,
             content_key,
+            output=options.output,
+            overwrite=options.force,
             to=options.to,
             customer=options.customer,
             product=options.product,
@@ -176,7 +178,6 @@ def _issue(options: argparse.Namespace) -> None:
             device=device,
             device_traits=options.device_traits,
         )
-    license.save(options.output, overwrite=options.force)
     if options.json:
         print_json({"ok": True, "file": options.output, "license": license.terms.to_json()})
     else:

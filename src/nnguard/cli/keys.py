@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import nnguard
 from nnguard.cli.output import add_json, check_output, print_json, say
-from nnguard.files import read_file
+from nnguard.files import named_together, read_file
 
 __all__ = [
     "add_commands",
@@ -91,8 +91,9 @@ def _keygen(options: argparse.Namespace) -> None:
     if options.post_quantum and not options.identity:
         raise ValueError("--post-quantum is for customers' pairs: add --identity")
     key, public_key = _generate(options)
-    key.save(private, passphrase=passphrase, overwrite=options.force)
-    public_key.save(public, overwrite=options.force)
+    with named_together():
+        key.save(private, passphrase=passphrase, overwrite=options.force)
+        public_key.save(public, overwrite=options.force)
     key_id = public_key.id.hex()
     if options.json:
         paths = {"private_key": str(private), "public_key": str(public)}
