@@ -186,7 +186,7 @@ def test_missing_file_is_the_error_of_the_system(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["model", "model.onnx", "model.h5", "model.nnc"])
 def test_other_names_are_no_models(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(b"")
+    (tmp_path / name).write_bytes(b"no model")
     with pytest.raises(nnguard.ModelError, match="what kind of model") as caught:
         nnguard.compress(tmp_path / name)
     assert ".safetensors" in caught.value.hint

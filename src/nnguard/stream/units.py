@@ -24,6 +24,7 @@ from nnguard.stream.headers import (
     parse_model_parameters,
     parse_tensor_header,
 )
+from nnguard.stream.kinds import naming_kind
 from nnguard.stream.source import FileSource, MemorySource, Source, check_memory
 
 __all__ = [
@@ -121,7 +122,7 @@ class Stream:
             FormatError: The file is not a well-formed stream; the error has the offset.
             OSError: The file cannot be read.
         """
-        return cls._index(FileSource(path))
+        return cls._index_whole(FileSource(path))
 
     @classmethod
     def from_bytes(cls, data: bytes | bytearray | memoryview) -> Stream:
@@ -130,7 +131,7 @@ class Stream:
         Raises:
             FormatError: The bytes are not a well-formed stream; the error has the offset.
         """
-        return cls._index(MemorySource(data))
+        return cls._index_whole(MemorySource(data))
 
     @classmethod
     def gather(cls, source: Source, offsets: Sequence[int]) -> Stream:
@@ -141,6 +142,11 @@ class Stream:
             offsets: Where each begins, in the order of the stream.
         """
         return cls._index(source, offsets)
+
+    @classmethod
+    def _index_whole(cls, source: Source) -> Stream:
+        with naming_kind(source):
+            return cls._index(source)
 
     @classmethod
     def _index(cls, source: Source, offsets: Iterable[int] | None = None) -> Stream:
