@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
-
-from nnguard.cli import main
 
 __all__ = ["run"]
 
@@ -14,15 +13,24 @@ __all__ = ["run"]
 def run() -> None:
     """Run a command and leave with its exit code."""
     _keep_output_clean()
-    for name in ("SIGTERM", "SIGHUP"):  # leave as by an exception, so that temporary files go
+    for name in ("SIGTERM", "SIGHUP"):  # leave as by SIGINT, so that temporary files go
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # not under nohup
             signal.signal(number, _leave)
-    sys.exit(main())
+    try:
+        from nnguard.cli import main  # here, as it takes a while
+
+        code = main()
+    except KeyboardInterrupt as told:
+        number = signal.Signals(told.args[0] if told.args else signal.SIGINT)
+        with contextlib.suppress(OSError):  # the terminal may be what is gone
+            sys.stderr.write(f"nnguard: interrupted by {number.name}\n")
+        code = 128 + number
+    sys.exit(code)
 
 
 def _leave(number: int, _: object) -> None:
-    sys.exit(128 + number)
+    raise KeyboardInterrupt(number)
 
 
 def _keep_output_clean() -> None:

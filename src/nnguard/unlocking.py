@@ -30,7 +30,7 @@ from nnguard.hiding import Extraction, RecordKind, embed, extract
 from nnguard.licensing.checks import Checks, LicenseLike, as_license, check
 from nnguard.licensing.device import Device, DeviceBinding
 from nnguard.licensing.license import License, LicenseTerms, seconds_of, time_of
-from nnguard.locking.opening import Opened, lock_of, open_locks
+from nnguard.locking.opening import Opened, extract_lock, lock_of, open_locks
 from nnguard.mappings import FrozenMapping
 from nnguard.records import Claims, SignatureRecord, model_digest
 from nnguard.signing import Progress, check_digest, check_signature
@@ -111,7 +111,7 @@ def issue_license(
     trial = as_stream(trial)
     recipient = to if isinstance(to, Recipient) else Recipient.load(to)
     digests = trial.sha256_of_units()
-    outer = extract(trial)
+    outer = extract_lock(trial)
     if outer.header.kind == RecordKind.SIGNATURE:
         _check_signer(outer, digests, signer.public_key)
     key, opened = _open_tier(outer, digests, content_key, tier)
@@ -212,7 +212,7 @@ def lock_id(trial: Stream) -> str:
     Raises:
         NoRecordError: The stream is not locked.
     """
-    return _describe(extract(trial))[1]
+    return _describe(extract_lock(trial))[1]
 
 
 def _check_signer(outer: Extraction, digests: Sequence[bytes], key: PublicKey) -> None:
@@ -260,7 +260,8 @@ def _check_binding(
         and lock_of(outer).envelope.key_id.hex() == license.terms.lock
     ):
         raise VerificationError("the trial was changed since the license was issued")
-    raise LicenseError("the license is of another stream", reason=Refusal.OTHER_STREAM)
+    hint = "it holds no record, so it is not locked" if outer is None else ""
+    raise LicenseError("the license is of another stream", reason=Refusal.OTHER_STREAM, hint=hint)
 
 
 def _check_result(
@@ -306,7 +307,7 @@ def _describe(outer: Extraction) -> tuple[Claims, str]:
     claims = Claims()
     if outer.header.kind == RecordKind.SIGNATURE:
         claims = SignatureRecord.parse(outer.record).claims
-        outer = extract(outer.original)
+        outer = extract_lock(outer.original)
     return claims, lock_of(outer).envelope.key_id.hex()
 
 
