@@ -76,7 +76,7 @@ def issue_license(
         product: What; the name in the trial's signature, if not given.
         issuer: Who sells; the issuer in the trial's signature, if not given.
         tier: Name of the tier that the license opens; that of the content key, if not given.
-        expires: It holds until then; for ever, if not given.
+        expires: It holds until then; forever, if not given.
         not_before: It holds from then on; from `issued_at` on, if not given.
         issued_at: Now, if not given.
         grace: It still holds for so long after it has expired.

@@ -627,7 +627,7 @@ def test_pickles_take_so_much_memory_at_most(filler: bytes) -> None:
         tracemalloc.stop()
 
 
-def test_keys_whose_hash_takes_for_ever(tmp_path: Path) -> None:
+def test_keys_whose_hash_takes_forever(tmp_path: Path) -> None:
     """A tuple of two tuples of two tuples, and so on: 200 bytes, 2^60 steps to hash."""
     data = b"}K\1\x85" + b"q\0h\0\x86" * 60 + b"K\1s."
     write_pickle(tmp_path / "model.pt", data)

@@ -365,7 +365,7 @@ def _parse_entry_points(bits: BitReader, count: int, *, has_states: bool) -> tup
         state = bits.u(3) if has_states else 0
         length = length + bits.ie(7) if index else bits.ue(11)
         if length < 0:
-            raise FormatError("entry points go backwards", offset=bits.offset)
+            raise FormatError("entry points go backward", offset=bits.offset)
         previous += length
         if previous >> _POSITION_BITS:
             raise FormatError("an entry point beyond any payload", offset=bits.offset)
