@@ -9,6 +9,7 @@ import pytest
 import nnguard
 import samples
 from nnguard.hiding import embed
+from nnguard.stream.units import frame_unit
 
 Signed = Callable[[str], nnguard.Stream]
 
@@ -25,9 +26,21 @@ def test_units_are_described() -> None:
         assert (found.records, found.note) == ((), "")
 
 
-def test_opaque_tensors_have_their_name() -> None:
-    units = {unit.name: unit for unit in nnguard.inspect(samples.path_of("scan2")).units}
-    assert units["fc1.weight"].shape is None
+@pytest.mark.parametrize(("name", "expected"), [("scan2", "TCQ"), ("scan1_urq", "URQ")])
+def test_tensors_in_blocks_are_described(name: str, expected: str) -> None:
+    units = {unit.name: unit for unit in nnguard.inspect(samples.path_of(name)).units}
+    assert (units["fc1.weight"].shape, units["fc1.weight"].quantization) == ((128, 576), expected)
+
+
+def test_damaged_entry_points_are_opaque() -> None:
+    """Which `inspect` is the first to read."""
+    units = samples.split(samples.read("scan2"))
+    at = next(index for index, unit in enumerate(units) if b"fc1.weight" in unit)
+    body = units[at][4 if units[at][0] & 0x80 else 2 :]
+    name = body.index(b"fc1.weight") + len(b"fc1.weight\0")
+    units[at] = frame_unit(body[: name + 20])
+    found = nnguard.inspect(nnguard.Stream.from_bytes(b"".join(units)))
+    assert (found.units[at].name, found.units[at].shape) == ("fc1.weight", None)
 
 
 def test_records_are_described(signed: Signed, key: nnguard.SigningKey) -> None:
