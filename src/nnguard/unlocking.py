@@ -260,7 +260,8 @@ def _check_binding(
         and lock_of(outer).envelope.key_id.hex() == license.terms.lock
     ):
         raise VerificationError("the trial was changed since the license was issued")
-    hint = "it holds no record, so it is not locked" if outer is None else ""
+    locked = outer is not None and outer.header.kind == RecordKind.LOCK
+    hint = "" if locked else "the stream is not locked: unlock takes the trial"
     raise LicenseError("the license is of another stream", reason=Refusal.OTHER_STREAM, hint=hint)
 
 

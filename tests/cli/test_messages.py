@@ -217,3 +217,30 @@ def test_signals_end_a_command_with_one_line(folder: Path, number: signal.Signal
     said = f"nnguard: interrupted by {number.name}\n".encode()
     assert (process.returncode, out, err) == (128 + number, b"", said)
     assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["", "keys/", "."])
+def test_keys_need_a_name(run: Run, folder: Path, name: str) -> None:
+    (folder / "keys").mkdir()
+    before = sorted(folder.rglob("*"))
+    result = run("keygen", name)
+    assert (result.code, "is no name for files of keys" in result.err) == (2, True)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_weights_do_not_replace_their_stream(run: Run, folder: Path) -> None:
+    before = (folder / "release.nnc").read_bytes()
+    result = run("decompress", "release.nnc", "-o", "./release.nnc", "--force")
+    assert (result.code, "is the stream" in result.err) == (1, True)
+    assert (folder / "release.nnc").read_bytes() == before
+
+
+def test_unlocking_what_is_not_locked(run: Run, key: nnguard.SigningKey) -> None:
+    trial, content_key = nnguard.lock("release.nnc", fraction=0.01)
+    ada = nnguard.Identity.generate()
+    ada.save("ada.key")
+    nnguard.issue_license(trial, content_key, to=ada.recipient, signer=key).save("ada.license")
+    unlock = "-o out --license ada.license --identity ada.key --trust vendor.pub"
+    for stream in ("release.nnc", "model.nnc"):
+        result = run("unlock", stream, *unlock.split())
+        assert (result.code, "not locked: unlock takes the trial" in result.err) == (9, True)

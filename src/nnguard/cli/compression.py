@@ -203,10 +203,7 @@ def _compress(options: argparse.Namespace) -> None:
         after = _total_size(compress_folder(options, output), ".nnc")
     else:
         before = model.stat().st_size
-        if output.exists() and output.samefile(model):
-            raise FileExistsError(
-                f"{output} is the model, which its stream cannot give back exactly"
-            )
+        _keep_input(model, output, "the model, which its stream cannot give back exactly")
         stream = compress_model(options, output.parent)
         stream.save(output, overwrite=options.force)
         after = stream.size
@@ -214,9 +211,16 @@ def _compress(options: argparse.Namespace) -> None:
     _report(options, f"Compressed: {options.output}, {share}", before, after, start)
 
 
+def _keep_input(file: Path, output: Path, what: str) -> None:
+    """Refuse to replace a file by what is made of it."""
+    if output.exists() and output.samefile(file):
+        raise FileExistsError(f"{output} is {what}")
+
+
 def _decompress(options: argparse.Namespace) -> None:
     start = time.monotonic()
     file, output = Path(options.file), Path(options.output)
+    _keep_input(file, output, "the stream, with all that is hidden in it")
     limits: dict[str, Any] = {
         "workers": options.workers,
         "max_weights": options.max_weights,

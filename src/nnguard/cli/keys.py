@@ -85,6 +85,8 @@ def _is_protected(path: str) -> bool:
 
 
 def _keygen(options: argparse.Namespace) -> None:
+    if options.name.rpartition("/")[2] in ("", ".", ".."):
+        raise ValueError(f"{options.name!r} is no name for files of keys")
     private, public = Path(f"{options.name}.key"), Path(f"{options.name}.pub")
     for path in (private, public):
         check_output(path, overwrite=options.force)

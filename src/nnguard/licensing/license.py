@@ -283,7 +283,7 @@ def unarmor(label: str, text: str) -> bytes:
     try:
         return read_armor(label, text)
     except ValueError as error:
-        raise LicenseError(f"not a {label.lower()}: {error}", reason=Refusal.MALFORMED) from None
+        raise LicenseError(f"not an {label.lower()}: {error}", reason=Refusal.MALFORMED) from None
 
 
 def seconds_of(time: datetime) -> int:
