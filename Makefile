@@ -11,8 +11,10 @@ NETWORKS ?= out/networks
 MINUTES ?= 60
 ITEMS ?= 10000
 MESSAGES ?= 5
+FILES ?= 10000
 
-.PHONY: help dev demo sell test check format bench paper pretrained vectors dist wheel fuzz-coder fuzz-streams fuzz-models mutate clean
+.PHONY: help dev demo sell test check format bench paper pretrained vectors dist wheel fuzz-coder fuzz-streams fuzz-models fuzz-credentials fuzz \
+	hostile mutate clean
 
 help:
 	@echo "make demo    sign, verify and strip a trained network"
@@ -30,7 +32,10 @@ help:
 	@echo "make wheel   build the wheel for this machine, and test it in an empty environment"
 	@echo "make fuzz-coder SECONDS=60   fuzz the entropy coder under sanitizers (clang)"
 	@echo "make fuzz-streams SECONDS=60   fuzz units, headers and what reads them (atheris)"
+	@echo "make hostile FILES=10000   run hostile files through all commands; what each costs"
 	@echo "make fuzz-models SECONDS=60   fuzz what reads models, each kind (atheris)"
+	@echo "make fuzz-credentials SECONDS=60   fuzz what reads keys, licenses, lists and records (atheris)"
+	@echo "make fuzz MINUTES=60   all of these, one after the other"
 	@echo "make mutate  change what verifies and unlocks, a little at a time: do tests notice?"
 
 dev: $(ENVIRONMENT)
@@ -123,10 +128,24 @@ fuzz-coder:
 	ASAN_OPTIONS=quarantine_size_mb=8:malloc_context_size=4 out/fuzz/coder -max_total_time=$(SECONDS) \
 		-max_len=160 -print_final_stats=1 -artifact_prefix=out/fuzz/ out/fuzz/corpus tests/fuzz/corpus
 
+hostile: $(ENVIRONMENT)
+	$(HARNESS) $(BIN)/python tests/fuzz/hostile.py --files $(FILES)
+
 fuzz-streams: $(ENVIRONMENT)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
 	$(BIN)/python tests/fuzz/streams.py out/fuzz/streams -max_total_time=$(SECONDS) -max_len=4096 \
 		-artifact_prefix=out/fuzz/
+
+fuzz-credentials: $(ENVIRONMENT)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
+	for kind in licenses lists keys records; do \
+		$(BIN)/python tests/fuzz/credentials.py $$kind out/fuzz/$$kind -max_total_time=$(SECONDS) \
+		-max_len=8192 -timeout=10 -artifact_prefix=out/fuzz/$$kind- || exit 1; done
+
+# Every fuzzer, for MINUTES in all.
+fuzz:
+	for target in coder streams models credentials; do $(MAKE) --no-print-directory fuzz-$$target \
+		SECONDS=$$(( 60 * $(MINUTES) / 9 )) || exit 1; done
 
 mutate: $(ENVIRONMENT)
 	$(BIN)/python tests/mutation/mutate.py

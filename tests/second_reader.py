@@ -86,6 +86,7 @@ class Fields:
 def split(data: bytes) -> list[bytes]:
     """2.1."""
     units = []
+    most = min(max(1 << 15, len(data) // 32), 1 << 20)
     while data:
         width = 4 if data[0] >> 7 else 2
         size = int.from_bytes(data[:width], "big") & (0x7FFFFFFF if width == 4 else 0x7FFF)
@@ -93,7 +94,7 @@ def split(data: bytes) -> list[bytes]:
             raise Outcome("FormatError", "unit runs past the end")
         units.append(data[:size])
         data = data[size:]
-        if len(units) > 1 << 20:
+        if len(units) > most:
             raise Outcome("LimitError", "too many units")
     return units
 
@@ -123,8 +124,8 @@ def eligible(units: list[bytes]) -> dict[int, Carrier]:
             if model is None:
                 raise Outcome("FormatError", "no model parameter set")
             tensor = read_tensor(Fields(unit, width + 1), unit, profile, *model)
-            most = min(max(1 << 20, 32 * len(unit)), 1 << 28)
-            if tensor and 256 <= tensor.size <= most:
+            dense = tensor and tensor.cost <= max(1 << 18, 8 * len(unit))
+            if tensor and dense and 256 <= tensor.size <= 1 << 28:
                 tensors[position] = tensor
     best = Fraction(2048)
     return dict(sorted(tensors.items(), key=lambda t: max(t[1].size / best, best / t[1].size)))
@@ -192,6 +193,11 @@ class Carrier:
     @property
     def size(self) -> int:
         return prod(self.shape)
+
+    @property
+    def cost(self) -> int:
+        """3: what decoding takes, in weights."""
+        return self.size * max(self.unary, 11) // 11
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -310,10 +316,10 @@ def read_header(data: bytes) -> tuple[bytes, list[int]] | None:
 
 def find_header(tensors: dict[int, Carrier]) -> tuple[bytes, list[int]]:
     """5.1."""
-    weights, damaged = 0, False
+    cost, damaged = 0, False
     for rank, (position, carrier) in enumerate(list(tensors.items())[:8]):
-        weights += carrier.size
-        if rank and weights > 1 << 20:
+        cost += carrier.cost
+        if rank and cost > 1 << 18:
             break
         try:
             indices = carrier.decode()
@@ -338,14 +344,15 @@ def plan(units: list[bytes], kind: int, size: int) -> bytes | None:
         layer, last = below[5] + 1, carriers[0]
     if layer > 255:
         return None
-    weights = 0
+    cost = 0
     for rank, primary in enumerate(list(tensors)[:8]):
-        weights += tensors[primary].size
-        if rank and weights > 1 << 20:
+        cost += tensors[primary].cost
+        if rank and cost > 1 << 18:
             break
         for largest in (False, True) if places(tensors[primary]) is not None else ():
             try:
-                return complete(tensors, primary, bytes([kind, layer]), size, largest=largest)
+                what, most = bytes([kind, layer]), most_cost(units)
+                return complete(tensors, primary, what, size, most, largest=largest)
             except NoPlan as failure:
                 if failure.final:
                     return None
@@ -362,12 +369,12 @@ class NoPlan(Exception):  # noqa: N818
 
 
 def complete(
-    tensors: dict[int, Carrier], primary: int, what: bytes, size: int, *, largest: bool
+    tensors: dict[int, Carrier], primary: int, what: bytes, size: int, most: int, *, largest: bool
 ) -> bytes:
     """5.2, steps 1 to 5."""
     listed = {primary: places(tensors[primary]) or 0}
     left = sorted((t.size, at) for at, t in tensors.items() if at != primary)
-    further = 0
+    cost = tensors[primary].cost
     while True:
         header = make_header(what, size, list(listed))
         if 8 * len(header) > listed[primary]:
@@ -382,9 +389,9 @@ def complete(
         chosen = enough[0] if enough and not largest else len(left)
         if chosen == len(left) or (chosen and left[chosen][0] > missing * 5 / 4):
             chosen -= 1
-        weights, at = left.pop(chosen)
-        further += weights
-        if further > max(1 << 20, 64 * bits) or further + tensors[primary].size > 1 << 28:
+        at = left.pop(chosen)[1]
+        cost += tensors[at].cost
+        if cost > most:
             raise NoPlan(final=True)
         if room := places(tensors[at]):
             listed[at] = room
@@ -416,17 +423,19 @@ def make_header(what: bytes, size: int, positions: list[int]) -> bytes:
     return header + zlib.crc32(header).to_bytes(4, "big")
 
 
+def most_cost(units: list[bytes]) -> int:
+    """8: of all carriers."""
+    return min(max(1 << 18, 8 * sum(map(len, units))), 1 << 28)
+
+
 def take_out(units: list[bytes]) -> Taken:
     """7, steps 1 to 5; the units are those of `split`."""
     tensors = eligible(units)
     header, carriers = find_header(tensors)
     if any(at not in tensors for at in carriers):
         raise Outcome("VerificationError", "the header does not fit the stream")
-    if sum(tensors[at].size for at in carriers) > 1 << 28:
-        raise Outcome("LimitError", "too much work")
-    bits = 8 * (len(header) + int.from_bytes(header[8:12], "big") + 4)
-    if sum(tensors[at].size for at in carriers[1:]) > max(1 << 20, 64 * bits):
-        raise Outcome("LimitError", "too much work for such a record")
+    if sum(tensors[at].cost for at in carriers) > most_cost(units):
+        raise Outcome("LimitError", "too much work for such a stream")
     hidden: list[Bits] = []
     original = list(units)
     for at in carriers:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from nnguard.attachment import attach, detach
     from nnguard.compression.compress import compress
     from nnguard.compression.decompress import (
-        MAX_WEIGHTS,
         decompress,
         decompress_to_file,
         iter_tensors,
@@ -73,7 +72,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "MAX_WEIGHTS",
     "Attachment",
     "Capacity",
     "CapacityError",
@@ -149,7 +147,6 @@ _HOMES = {
     "attach": "attachment",
     "detach": "attachment",
     "compress": "compression.compress",
-    "MAX_WEIGHTS": "compression.decompress",
     "decompress": "compression.decompress",
     "decompress_to_file": "compression.decompress",
     "iter_tensors": "compression.decompress",

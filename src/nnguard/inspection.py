@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,7 @@ from nnguard.errors import (
     VerificationError,
 )
 from nnguard.hiding import Extraction, RecordKind, candidates, capacity_of, extract, kind_name
-from nnguard.hiding.carriers import weights_in
+from nnguard.hiding.carriers import cost_of
 from nnguard.licensing.license import License
 from nnguard.locking.record import LockRecord
 from nnguard.pictures import check_picture, draw
@@ -46,11 +45,17 @@ __all__ = [
 ]
 
 
-MAX_WEIGHTS = 1 << 30
-"""Weights of all carriers that `capacity` decodes, at most."""
+_ALWAYS_COUNTED = 1 << 24
+_COUNTED_PER_BYTE = 16
+"""What `capacity` decodes, in weights: so many for each byte of the stream, or so many in all,
+whichever is more."""
 
-_INSPECTED = 1 << 24
-"""Weights of carriers that `inspect` decodes before it stops looking for more records."""
+_LEAST_COST = 1 << 11
+"""Of decoding a tensor, in weights, however few it has."""
+
+_INSPECTED = 1 << 21
+"""What `inspect` decodes, in weights, before it stops looking for more records; a unit counts as a
+weight for each record."""
 
 _SHOWN_STEPS = 24
 """Of the histogram, to either side of zero."""
@@ -146,9 +151,12 @@ def inspect(stream: StreamLike) -> Inspection:
     stream = as_stream(stream)
     records: list[RecordInfo] = []
     note = ""
-    inspected = 0
+    cost = 0
     current = stream
     while not records or records[-1].layer > 1:
+        if cost > _INSPECTED:
+            note = f"more records are below; not read after {len(records)}"
+            break
         try:
             extraction = extract(current)
         except NoRecordError:
@@ -158,10 +166,7 @@ def inspect(stream: StreamLike) -> Inspection:
             break
         records.append(_describe(extraction))
         current = extraction.original
-        inspected += sum(map(partial(weights_in, stream), extraction.header.carriers))
-        if inspected > _INSPECTED and records[-1].layer > 1:
-            note = f"more records are below; not read after {inspected} weights"
-            break
+        cost += extraction.cost + len(stream)
         if extraction.header.kind == RecordKind.LOCK:  # what is below may be unreadable
             break
     return Inspection(
@@ -181,14 +186,18 @@ def capacity(stream: StreamLike, *, progress: Callable[[int], object] | None = N
 
     Raises:
         FormatError: The input is not a well-formed stream.
-        LimitError: These tensors have more than 2^30 weights in all.
+        LimitError: These tensors have more weights than a stream of this size accounts for: 16 for
+            each byte, and 2^24 in any case.
     """
     stream = as_stream(stream)
     tensors = []
     order = candidates(stream)
-    weights = sum(map(partial(weights_in, stream), order))
-    if weights > MAX_WEIGHTS:
-        raise LimitError(f"the tensors that can carry have {weights} weights; limit {MAX_WEIGHTS}")
+    cost = sum(max(cost_of(stream, index), _LEAST_COST) for index in order)
+    if cost > (most := max(_ALWAYS_COUNTED, _COUNTED_PER_BYTE * stream.size)):
+        raise LimitError(
+            f"decoding the {len(order)} tensors that can carry costs as much as {cost} weights; "
+            f"limit {most} for a stream of {stream.size} bytes"
+        )
     for index in order:
         header = stream[index].tensor
         assert header is not None
@@ -259,7 +268,7 @@ def _size_of(tensor: QuantizedTensor) -> str:
 def _unit_info(stream: Stream, at: int) -> UnitInfo:
     unit = stream[at]
     try:
-        tensor = stream.coded_tensor(at)
+        tensor = stream.coded_tensor(at, with_entry_points=False)
     except FormatError:  # damaged, in what only decoding reads
         tensor = None
     if tensor is None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -21,8 +22,8 @@ from typing import Any
 
 from nnguard.compression.compress import compress
 from nnguard.compression.decompress import (
-    MAX_WEIGHTS,
     CodedTensor,
+    check_size,
     coded_tensors,
     decompress_to_file,
 )
@@ -33,7 +34,6 @@ from nnguard.files import make_folder_atomically
 from nnguard.mappings import FrozenMapping
 from nnguard.models.index import is_set, read_index, write_index
 from nnguard.models.sources import open_model
-from nnguard.models.tensors import MAX_SIZE
 from nnguard.records import Claims, Shard, model_digest
 from nnguard.signing import Progress, Report, make_claims, sign_claims, verify_and_strip
 from nnguard.stream import Stream
@@ -226,17 +226,18 @@ def decompress_set(
     *,
     workers: int | None = None,
     executor: Executor | None = None,
-    max_weights: int = MAX_WEIGHTS,
+    max_size: int | None = None,
     verified: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> None:
     """Decode a folder of streams to a folder of safetensors shards; nothing is verified.
 
-    Args and errors are those of `decompress_to_file`.
+    Args and errors are those of `decompress_to_file`; limits are for all streams together.
     """
     streams = _as_set(streams)
-    _check_index(streams, FormatError)
+    tensors = _check_index(streams, FormatError)
+    check_size(tensors, streams.size, max_size, verified=verified)
     with make_folder_atomically(
         Path(output), overwrite=overwrite, is_ours=partial(is_set, suffix=".safetensors")
     ) as temporary:
@@ -246,7 +247,7 @@ def decompress_set(
                 temporary / (Path(name).stem + ".safetensors"),
                 workers=workers,
                 executor=executor,
-                max_weights=max_weights,
+                max_size=sys.maxsize,  # all were checked together
                 verified=verified,
                 progress=progress,
             )
@@ -375,15 +376,23 @@ def _shard(report: Report) -> Shard:
     return report.claims.shard
 
 
-def _check_index(streams: StreamSet, error: type[FormatError] | type[VerificationError]) -> None:
-    """Check that the index, which is not signed, is the one that the shards make."""
-    names = [
-        (tensor.header.name, file)
+def _check_index(
+    streams: StreamSet, error: type[FormatError] | type[VerificationError]
+) -> list[CodedTensor]:
+    """Check that the index, which is not signed, is the one that the shards make.
+
+    Returns:
+        The tensors of all shards.
+    """
+    tensors = [
+        (tensor, file)
         for file, stream in streams.streams.items()
         for tensor in _tensors_of(file, stream)
     ]
-    if len(dict(names)) != len(names) or dict(names) != dict(streams.weight_map):
+    files = {tensor.header.name: file for tensor, file in tensors}
+    if len(files) != len(tensors) or files != dict(streams.weight_map):
         raise error("the index does not say where the tensors are")
+    return [tensor for tensor, _ in tensors]
 
 
 @contextlib.contextmanager
@@ -412,4 +421,4 @@ def _as_set(streams: StreamSet | Folder) -> StreamSet:
 
 def _tensors_of(file: str, stream: Stream) -> list[CodedTensor]:
     with _naming(file):
-        return coded_tensors(stream, MAX_SIZE)
+        return coded_tensors(stream)

@@ -22,7 +22,6 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from nnguard.compression.compress import compress
-from nnguard.compression.decompress import MAX_WEIGHTS
 from nnguard.compression.decompress import decompress as decompress_to_arrays
 from nnguard.compression.settings import Settings
 from nnguard.crypto.keys import Signer, Trust
@@ -48,7 +47,7 @@ def load(
     original: bool = False,
     workers: int | None = None,
     executor: Executor | None = None,
-    max_weights: int = MAX_WEIGHTS,
+    max_size: int | None = None,
 ) -> StateDict:
     """Verify a stream, or a folder of shards, and decode it; unlock it first, with a license.
 
@@ -65,7 +64,7 @@ def load(
             than the file as it is.
         workers: See `nnguard.decompress`.
         executor: See `nnguard.decompress`.
-        max_weights: See `nnguard.decompress`.
+        max_size: See `nnguard.decompress`.
 
     Returns:
         The state dict, on the CPU.
@@ -92,7 +91,7 @@ def load(
     state: StateDict = {}
     for stream in streams:
         state |= decompress(
-            stream, workers=workers, executor=executor, max_weights=max_weights, verified=True
+            stream, workers=workers, executor=executor, max_size=max_size, verified=True
         )
     return state
 
@@ -179,7 +178,7 @@ def decompress(
     *,
     workers: int | None = None,
     executor: Executor | None = None,
-    max_weights: int = MAX_WEIGHTS,
+    max_size: int | None = None,
     verified: bool = False,
 ) -> StateDict:
     """Decode a stream to a state dict; nothing is verified.
@@ -187,7 +186,7 @@ def decompress(
     Args and errors are those of `nnguard.decompress`.
     """
     arrays = decompress_to_arrays(
-        stream, workers=workers, executor=executor, max_weights=max_weights, verified=verified
+        stream, workers=workers, executor=executor, max_size=max_size, verified=verified
     )
     return {name: as_tensor(array) for name, array in arrays.items()}
 

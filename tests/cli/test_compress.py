@@ -197,7 +197,7 @@ def test_json(run: Run, folder: Path) -> None:
         ("decompress model.nnc -o out.safetensors --workers -1", 2, "ValueError"),
         ("decompress vendor.pub -o out.safetensors", 3, "FormatError"),
         ("sign tiny.safetensors -o out.nnc --key vendor.key", 4, "CapacityError"),
-        ("decompress model.nnc -o out.safetensors --max-weights 2999", 11, "LimitError"),
+        ("decompress model.nnc -o out.safetensors --max-size 2999", 11, "LimitError"),
         ("compress long.safetensors -o out.nnc", 11, "LimitError"),
         ("compress vendor.pub -o out.nnc", 12, "ModelError"),
         ("compress model.nnc -o out.nnc", 12, "ModelError"),
@@ -297,7 +297,7 @@ def test_failure_with_force_keeps_the_old_file(run: Run, folder: Path) -> None:
     assert run("compress", "nan.safetensors", "-o", "model.nnc", "--force").code == 12
     assert (folder / "model.nnc").read_bytes() == before
     model = (folder / "model.safetensors").read_bytes()
-    limited = ("decompress", "model.nnc", "-o", "model.safetensors", "-f", "--max-weights", "5")
+    limited = ("decompress", "model.nnc", "-o", "model.safetensors", "-f", "--max-size", "5")
     assert run(*limited).code == 11
     assert (folder / "model.safetensors").read_bytes() == model
 

@@ -377,7 +377,7 @@ def test_untrusted_release_is_refused(run: Run, released: Path) -> None:
         ("sign model -o no/such/out --key vendor.key", 1),
         ("sign model -o out --key vendor.pub", 6),
         ("sign model -o out --key vendor.key --qp 30", 4),
-        ("decompress streams -o out --max-weights 7999", 11),
+        ("decompress streams -o out --max-size 31999", 11),
         ("decompress model -o out", 3),
         ("verify streams --trust vendor.pub", 5),
         ("verify model --trust vendor.pub", 3),

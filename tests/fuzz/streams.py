@@ -2,7 +2,8 @@
 
 python tests/fuzz/streams.py CORPUS -max_total_time=60    (make fuzz-streams SECONDS=60)
 
-Law: only NnguardError comes out.
+Half of the mutations are libFuzzer's, half those of `mutations.py`, which put sizes, checksums and
+signatures right again. Law: only NnguardError comes out.
 """
 
 from __future__ import annotations
@@ -11,44 +12,44 @@ import contextlib
 import sys
 from pathlib import Path
 
-import atheris
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "examples/digits")]
 
 import nnguard
-import nnguard.compression.decompress  # names of nnguard load with their first use
+import nnguard.attachment  # names of nnguard load with their first use
+import nnguard.compression.decompress
 import nnguard.inspection
 import nnguard.signing
+import nnguard.unlocking
+from fuzz.mutations import mutate_stream
+from fuzz.running import fuzz
 from nnguard.errors import NnguardError
+from vectors import selling
+from vectors.toolbox import VENDOR
 
-KEY = nnguard.SigningKey.generate().public_key
-LARGEST = 1 << 16
+KEY = VENDOR.public_key
+FOLDER = Path(__file__).parents[1] / "vectors"
+VECTORS = [path.read_bytes() for path in FOLDER.glob("*.nnc")]
+LICENSE = nnguard.License.load(FOLDER / "license.license")
+CHECKS = nnguard.Checks(now=selling.ISSUED, device=nnguard.Device.of_values([("host", "a")]))
+LARGEST = 1 << 18
 
 
-def one_input(data: bytes) -> None:
-    """Read a stream in all ways that take no key of ours."""
-    try:
-        stream = nnguard.Stream.from_bytes(data)
-    except NnguardError:
-        return
-    for use in (
+def use(data: bytes) -> None:
+    """Read a stream in all ways."""
+    stream = nnguard.Stream.from_bytes(data)
+    for verb in (
         nnguard.inspect,
         nnguard.capacity,
+        nnguard.detach,
         lambda stream: nnguard.verify(stream, trust=[KEY]),
-        lambda stream: nnguard.decompress(stream, max_weights=LARGEST, workers=1),
+        lambda stream: nnguard.unlock(
+            stream, LICENSE, selling.CUSTOMERS["ada"], [KEY], checks=CHECKS
+        ),
+        lambda stream: nnguard.decompress(stream, max_size=LARGEST, workers=1),
     ):
         with contextlib.suppress(NnguardError):
-            use(stream)
-
-
-def main() -> None:
-    """Seed the corpus with the streams of the tests, and start."""
-    corpus = Path(sys.argv[1])
-    corpus.mkdir(parents=True, exist_ok=True)
-    for path in (Path(__file__).parents[1] / "vectors").glob("*.nnc"):
-        (corpus / path.name).write_bytes(path.read_bytes())
-    atheris.instrument_all()  # the loader of an editable install is not one that it can wrap
-    atheris.Setup(sys.argv, one_input)
-    atheris.Fuzz()
+            verb(stream)
 
 
 if __name__ == "__main__":
-    main()
+    fuzz(use, lambda rng, data: mutate_stream(rng, data, VECTORS), VECTORS)

@@ -12,13 +12,13 @@ import random
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
-from typing import Any
 
 import numpy as np
 import pytest
 
 import nnguard
 import samples
+from fuzz.mutations import edit, mutate
 from nnguard.crypto.armor import read_armor, write_armor
 from nnguard.crypto.cose import Label, encode_cbor, parse_cbor, parse_encrypt0, sign1
 from nnguard.hiding import extract
@@ -47,66 +47,6 @@ def run(case: Case, *allowed: type[Exception]) -> None:
             raise AssertionError(f"case {SEED}/{number}") from error
         number += 1
     assert number > 20 * SECONDS
-
-
-def mutate(rng: random.Random, data: bytes) -> bytes:
-    """Flip bits, cut, repeat, insert, put lengths and types of CBOR anywhere."""
-    changed = bytearray(data)
-    for _ in range(rng.choice([1, 1, 2, 5])):
-        at = rng.randrange(len(changed) + 1)
-        match rng.randrange(6):
-            case 0 if changed:
-                changed[at % len(changed)] ^= 1 << rng.randrange(8)
-            case 1:
-                del changed[at : at + rng.choice([1, 4, 40])]
-            case 2:
-                changed[at:at] = rng.randbytes(rng.choice([1, 4, 40]))
-            case 3:
-                changed[at:at] = changed[at : at + rng.choice([1, 8, 100])]
-            case 4:
-                changed[at : at + 1] = bytes([rng.choice(range(0, 256, 8)) | rng.randrange(24, 28)])
-            case 5:
-                changed[at:at] = rng.choice([b"\x9f", b"\xff", b"\xf6", b"\xfb", b"\x81" * 2000])
-    return bytes(changed)
-
-
-VALUES: list[Any] = [
-    None,
-    True,
-    0,
-    -1,
-    1 << 31,
-    1 << 63,
-    -(1 << 63),
-    "",
-    "x" * 300,
-    b"",
-    bytes(8),
-    bytes(16),
-    bytes(32),
-    [],
-    [0],
-    [1, bytes(16), bytes(16)],
-    {},
-    {"a": 1},
-    {1: "a"},
-    1.5,
-    [[[[]]]],
-]
-
-
-def edit(rng: random.Random, value: Any) -> Any:
-    """Change a value of CBOR somewhere inside."""
-    if rng.random() < 0.2 or not isinstance(value, (dict, list)):
-        return rng.choice(VALUES)
-    if isinstance(value, dict):
-        label = rng.choice([*value, rng.choice([0, 9, "more", b"x"])])
-        edited = {**value, label: edit(rng, value.get(label))}
-        if rng.random() < 0.3:
-            del edited[label]
-        return edited
-    at = rng.randrange(len(value) + 1)
-    return [*value[:at], edit(rng, value[at] if at < len(value) else 0), *value[at + 1 :]]
 
 
 @pytest.fixture(scope="module")

@@ -98,7 +98,7 @@ def compress(model: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> nnguard
 
 def decompress(path: str) -> dict[str, np.ndarray[Any, Any]]:
     arrays: dict[str, np.ndarray[Any, Any]] = nnguard.decompress(
-        path, workers=2, max_weights=nnguard.MAX_WEIGHTS, progress=lambda count: None
+        path, workers=2, max_size=1 << 30, progress=lambda count: None
     )
     for name, array in nnguard.iter_tensors(nnguard.Stream.open(path), workers=1):
         text: str = name
@@ -117,7 +117,7 @@ def shards(folder: Path, signer: nnguard.Signer) -> nnguard.Shard | None:
     report: nnguard.SetReport = nnguard.verify_set(folder / "release", ["vendor.pub"])
     parts: Mapping[str, nnguard.Report] = report.shards
     original: nnguard.StreamSet = nnguard.strip_set(signed, "vendor.pub")
-    nnguard.decompress_set(original, "restored", max_weights=1 << 20)
+    nnguard.decompress_set(original, "restored", max_size=1 << 22)
     places: Mapping[str, str] = original.weight_map
     first: nnguard.Stream = original.streams[next(iter(places.values()))]
     return parts[report.digest].claims.shard if original.size + len(first) else None

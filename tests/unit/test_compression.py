@@ -211,7 +211,7 @@ def test_huge_tensors_are_refused_before_they_take_memory(
 ) -> None:
     unit = samples.data_unit("huge", shape, payload_type=payload_type)
     stream = open_bytes(samples.stream_of(samples.data_unit("w", (4, 4)), unit))
-    options = {} if limit is None else {"max_weights": limit}
+    options = {} if limit is None else {"max_size": 4 * 16 + 4 * limit}
     reads: list[Callable[[], object]] = [
         lambda: nnguard.decompress(stream, **options),
         lambda: list(nnguard.iter_tensors(stream, **options)),
@@ -220,7 +220,9 @@ def test_huge_tensors_are_refused_before_they_take_memory(
     tracemalloc.start()
     try:
         for read in reads:
-            with pytest.raises(nnguard.LimitError, match=r"tensor huge has \d+ weights; limit"):
+            with pytest.raises(
+                nnguard.LimitError, match=r"huge has \d+ weights; limit|decode to \d+, or"
+            ):
                 read()
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
@@ -228,11 +230,44 @@ def test_huge_tensors_are_refused_before_they_take_memory(
     assert not list(tmp_path.iterdir())
 
 
-def test_tensor_of_as_many_weights_as_the_limit_is_decoded() -> None:
-    stream = nnguard.compress({"w": np.ones((5, 20), np.float32)})
-    assert nnguard.decompress(stream, max_weights=100)["w"].shape == (5, 20)
+def test_stream_of_as_many_bytes_as_the_limit_is_decoded() -> None:
+    stream = nnguard.compress({"w": np.ones((5, 20), np.float32), "n": np.ones(5, np.int64)})
+    assert nnguard.decompress(stream, max_size=440)["w"].shape == (5, 20)
+    with pytest.raises(
+        nnguard.LimitError, match="decode to 440, or take as long; limit 439"
+    ) as caught:
+        nnguard.decompress(stream, max_size=439)
+    assert "--max-size" in caught.value.hint
+
+
+@pytest.mark.parametrize("tensors", [1, 9])
+def test_streams_of_little_decode_to_little(tensors: int, tmp_path: Path) -> None:
+    """Rows that are skipped take a bin each: 256 MiB of zeros fit into some hundred bytes."""
+    zeros = {f"w{n}": np.zeros((1 << 10, (1 << 16) // tensors), np.float32) for n in range(tensors)}
+    stream = nnguard.compress(zeros)
+    path = tmp_path / "model.safetensors"
+    assert stream.size < 2000
+    for read in (
+        lambda **options: nnguard.decompress(stream, **options),
+        lambda **options: list(nnguard.iter_tensors(stream, **options)),
+        lambda **options: nnguard.decompress_to_file(stream, path, **options),
+    ):
+        with pytest.raises(nnguard.LimitError, match="limit 134217728"):
+            read()
+        read(max_size=1 << 28)
+        path.unlink(missing_ok=True)
+        read(verified=True)
+    assert path.stat().st_size > 255 << 20
+
+
+def test_large_streams_may_decode_to_more() -> None:
+    """128 bytes for each of their own."""
+    zeros = {"w": np.zeros((1 << 10, (1 << 15) + 64), np.float32)}
+    padding = np.random.default_rng(0).integers(-(1 << 40), 1 << 40, 1 << 18)
     with pytest.raises(nnguard.LimitError):
-        nnguard.decompress(stream, max_weights=99)
+        nnguard.decompress(nnguard.compress(zeros))
+    found = nnguard.decompress(nnguard.compress({**zeros, "padding": padding}))
+    assert found["w"].shape == zeros["w"].shape
 
 
 @pytest.mark.parametrize("shape", [(0, *((1 << 32) - 1,) * 3), (*((1 << 32) - 1,) * 5, 0)])
@@ -474,8 +509,8 @@ def test_damaged_streams_are_refused_or_give_other_weights(
     for hostile in damaged:
         try:
             stream = open_bytes(hostile)
-            found = nnguard.decompress(stream, max_weights=1 << 16)
-            nnguard.decompress_to_file(stream, path, max_weights=1 << 16, overwrite=True)
+            found = nnguard.decompress(stream, max_size=1 << 18)
+            nnguard.decompress_to_file(stream, path, max_size=1 << 18, overwrite=True)
         except (nnguard.FormatError, nnguard.LimitError, nnguard.ModelError):
             refused += 1
         else:

@@ -334,13 +334,13 @@ def unit_of(weights: int, size: int) -> bytes:
     [
         (255, 1000, False),
         (256, 40, True),
-        (1 << 20, 40, True),
-        ((1 << 20) + 1, 40, False),
-        ((1 << 20) + 32, (1 << 15) + 1, True),
-        ((1 << 20) + 33, (1 << 15) + 1, False),
-        (1 << 28, 1 << 23, True),
-        (1 << 28, (1 << 23) - 1, False),
-        ((1 << 28) + 1, 1 << 24, False),
+        (1 << 18, 40, True),
+        ((1 << 18) + 1, 40, False),
+        ((1 << 18) + 8, (1 << 15) + 1, True),
+        ((1 << 18) + 9, (1 << 15) + 1, False),
+        (1 << 28, 1 << 25, True),
+        (1 << 28, (1 << 25) - 1, False),
+        ((1 << 28) + 1, 1 << 26, False),
     ],
 )
 def test_weights_of_a_carrier_have_limits(weights: int, size: int, eligible: bool) -> None:
@@ -349,14 +349,25 @@ def test_weights_of_a_carrier_have_limits(weights: int, size: int, eligible: boo
     assert candidates(stream) == ([2] if eligible else [])
 
 
-def test_reader_looks_at_a_million_weights() -> None:
-    half, rest = 1 << 19, (1 << 19) - 2048
+@pytest.mark.parametrize(
+    ("unary_length", "weights"), [(1, 1 << 18), (11, 1 << 18), (22, 1 << 17), (256, 11 << 10)]
+)
+def test_long_codes_count_for_more(unary_length: int, weights: int) -> None:
+    for more, eligible in ((0, True), (1, False)):
+        unit = nnguard.Stream.from_bytes(samples.stream_of(unit_of(weights + more, 40)))[2]
+        assert unit.tensor is not None
+        header = replace(unit.tensor, unary_length=unary_length)
+        assert can_carry(replace(unit, tensor=header)) == eligible
+
+
+def test_reader_looks_at_a_quarter_of_a_million_weights() -> None:
+    half, rest = 1 << 17, (1 << 17) - 2048
     for more in (0, 1):
         units = [unit_of(size, 40) for size in (half + more, 2048, rest)]
         stream = nnguard.Stream.from_bytes(samples.stream_of(*units))
         assert candidates(stream) == [3, 4, 2]
         assert primary_candidates(stream) == ([3, 4] if more else [3, 4, 2])
-    large = nnguard.Stream.from_bytes(samples.stream_of(*2 * [unit_of(1 << 21, 1 << 16)]))
+    large = nnguard.Stream.from_bytes(samples.stream_of(*2 * [unit_of(1 << 19, 1 << 16)]))
     assert primary_candidates(large) == [2]
 
 
@@ -547,7 +558,7 @@ def test_weights_of_all_carriers_are_a_limit(
     wide: nnguard.Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = hostile(wide, candidates(wide)[1])
-    monkeypatch.setattr("nnguard.hiding.embedding.MAX_WEIGHTS_IN_ALL", 6000)
+    monkeypatch.setattr("nnguard.hiding.embedding.MAX_COST", 6000)
     with pytest.raises(nnguard.LimitError, match="6050 weights; limit 6000"):
         extract(stream)
     embed(wide, bytes(300), kind=1)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import samples
 from nnguard.hiding.hqim import MAX_VALUE, capacity, embed, extract, whole_bytes
 
 
@@ -75,3 +76,18 @@ def test_other_types_are_refused() -> None:
 def test_only_whole_bytes_are_returned() -> None:
     assert whole_bytes(bits("1000000111")) == b"\x81"
     assert whole_bytes(bits("1111111")) == b""
+
+
+@pytest.mark.parametrize("dependent", [False, True])
+@pytest.mark.parametrize("size", [1, 8, 9, 203, 1000])
+def test_parts_do_not_show(size: int, dependent: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(size)
+    values = rng.integers(-3, 4, (size, 1)).astype(np.int32)
+    values = samples.indices_of(values) if dependent else values
+    bits = rng.integers(2, size=capacity(values), dtype=np.uint8)
+    whole = embed(values, bits, dependent=dependent)
+    monkeypatch.setattr("nnguard.hiding.hqim._PART", 8)
+    assert np.array_equal(embed(values, bits, dependent=dependent), whole)
+    found, restored = extract(whole, dependent=dependent)
+    assert np.array_equal(found, bits)
+    assert np.array_equal(restored, values)

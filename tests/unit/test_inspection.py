@@ -32,15 +32,19 @@ def test_tensors_in_blocks_are_described(name: str, expected: str) -> None:
     assert (units["fc1.weight"].shape, units["fc1.weight"].quantization) == ((128, 576), expected)
 
 
-def test_damaged_entry_points_are_opaque() -> None:
-    """Which `inspect` is the first to read."""
+def test_damaged_headers_are_opaque() -> None:
+    """`inspect` is the first to read what stands before the entry points."""
     units = samples.split(samples.read("scan2"))
     at = next(index for index, unit in enumerate(units) if b"fc1.weight" in unit)
     body = units[at][4 if units[at][0] & 0x80 else 2 :]
-    name = body.index(b"fc1.weight") + len(b"fc1.weight\0")
-    units[at] = frame_unit(body[: name + 20])
-    found = nnguard.inspect(nnguard.Stream.from_bytes(b"".join(units)))
-    assert (found.units[at].name, found.units[at].shape) == ("fc1.weight", None)
+    fields = body.index(b"fc1.weight") + len(b"fc1.weight\0")
+    for size, shape in ((4, None), (12, (128, 576))):  # where the shape is, and behind it
+        units[at] = frame_unit(body[: fields + size])
+        stream = nnguard.Stream.from_bytes(b"".join(units))
+        with pytest.raises(nnguard.FormatError):
+            stream.coded_tensor(at)
+        unit = nnguard.inspect(stream).units[at]
+        assert (unit.name, unit.shape) == ("fc1.weight", shape)
 
 
 def test_records_are_described(signed: Signed, key: nnguard.SigningKey) -> None:
@@ -71,6 +75,35 @@ def test_damage_is_noted(release: nnguard.Stream) -> None:
     found = nnguard.inspect(nnguard.Stream.from_bytes(b"".join(units)))
     assert found.records == ()
     assert "conv.weight" in found.note
+
+
+def test_records_without_end_are_not_all_read() -> None:
+    """A reader looks at eight tensors for each, of which only the last has room."""
+    network = {f"zeros{n}": np.zeros((256, 128), np.float32) for n in range(7)}
+    network["room"] = np.ones((256, 128), np.float32)
+    stream = nnguard.compress(network)
+    for _ in range(12):
+        stream = embed(stream, b"x", kind=9)
+    found = nnguard.inspect(stream)
+    assert [record.layer for record in found.records] == [12, 11, 10, 9, 8, 7, 6, 5]
+    assert found.note == "more records are below; not read after 8"
+    assert len(nnguard.inspect(embed(nnguard.compress(network), b"x", kind=9)).records) == 1
+
+
+def test_capacity_does_not_count_for_ever() -> None:
+    zeros = {f"w{n}": np.zeros((512, 512), np.float32) for n in range(65)}
+    stream = nnguard.compress(zeros)
+    assert stream.size < 4000
+    with pytest.raises(nnguard.LimitError, match=r"65 tensors .* cost.* limit 16777216"):
+        nnguard.capacity(stream)
+    del zeros["w0"]
+    assert nnguard.capacity(nnguard.compress(zeros)).bits == 0
+
+
+def test_capacity_does_not_count_tensors_for_ever() -> None:
+    least = {f"w{n}": np.zeros(256, np.float32) for n in range(8193)}
+    with pytest.raises(nnguard.LimitError, match="8193 tensors"):
+        nnguard.capacity(nnguard.compress(least))
 
 
 def test_capacity_is_what_can_be_attached(model: nnguard.Stream) -> None:

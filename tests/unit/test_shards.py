@@ -546,11 +546,25 @@ def test_nothing_is_left_of_a_compression_that_fails(tmp_path: Path, workers: in
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_shards_have_their_limit_together(tmp_path: Path) -> None:
+    names = [f"{n}.safetensors" for n in range(3)]
+    for name in names:
+        save_file({name: np.zeros((1 << 8, 1 << 16), np.float32)}, tmp_path / name)
+    index = {"weight_map": {name: name for name in names}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    nnguard.compress_set(tmp_path, tmp_path / "streams")
+    with pytest.raises(
+        nnguard.LimitError, match="decode to 201326592, or take as long; limit 134217728"
+    ):
+        nnguard.decompress_set(tmp_path / "streams", tmp_path / "restored")
+    assert not (tmp_path / "restored").exists()
+
+
 def test_nothing_is_left_of_a_decompression_that_fails(release: Path, tmp_path: Path) -> None:
     with pytest.raises(nnguard.LimitError):
-        nnguard.decompress_set(release, tmp_path / "restored", max_weights=7999)
+        nnguard.decompress_set(release, tmp_path / "restored", max_size=96_143)
     assert [path.name for path in tmp_path.iterdir()] == ["release"]
-    nnguard.decompress_set(release, tmp_path / "restored", max_weights=8000)
+    nnguard.decompress_set(release, tmp_path / "restored", max_size=96_144)
     before = content(tmp_path / "restored")
     with pytest.raises(FileExistsError):
         nnguard.decompress_set(release, tmp_path / "restored")

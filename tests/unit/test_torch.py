@@ -183,7 +183,7 @@ def test_options_of_load_are_options_of_load_into(path: Path, key: nnguard.Signi
     original = nnguard.torch.load(path, key.public_key, original=True)
     assert all(torch.equal(original[name], value) for name, value in module.state_dict().items())
     with pytest.raises(nnguard.LimitError):
-        nnguard.torch.load_into(module, path, key.public_key, max_weights=100)
+        nnguard.torch.load_into(module, path, key.public_key, max_size=100)
 
 
 def test_file_by_someone_else(path: Path, other_key: nnguard.SigningKey) -> None:

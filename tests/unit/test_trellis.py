@@ -19,12 +19,19 @@ def test_walk_equals_going_from_state_to_state(size: int) -> None:
     rng = np.random.default_rng(size)
     parities, flipped = rng.integers(2, size=(2, size), dtype=np.uint8)
     for flips in (flipped, np.zeros_like(flipped), np.ones_like(flipped)):
-        assert odd_states(parities, flips).tolist() == step_by_step(parities, flips)
+        assert odd_states(parities, flips)[0].tolist() == step_by_step(parities, flips)
+
+
+def test_walk_goes_on_where_it_ended() -> None:
+    parities, flipped = np.random.default_rng(0).integers(2, size=(2, 1001), dtype=np.uint8)
+    first, state = odd_states(parities[:404], flipped[:404])
+    rest, _ = odd_states(parities[404:], flipped[404:], state)
+    assert np.array_equal(np.append(first, rest), odd_states(parities, flipped)[0])
 
 
 def test_states_depend_on_what_was_coded_long_ago() -> None:
     quiet = np.zeros(10_000, np.uint8)
     once = quiet.copy()
     once[0] = 1
-    assert not odd_states(quiet, quiet).any()
-    assert odd_states(once, quiet)[-8:].tolist() == [0, 0, 1, 1, 0, 0, 1, 1]
+    assert not odd_states(quiet, quiet)[0].any()
+    assert odd_states(once, quiet)[0][-8:].tolist() == [0, 0, 1, 1, 0, 0, 1, 1]

@@ -297,6 +297,16 @@ def test_number_of_units_is_limited(
         nnguard.Stream.from_bytes(data)
 
 
+@pytest.mark.parametrize(("size", "most"), [(3, 1 << 15), (31, 1 << 15), (33, 1 << 16)])
+def test_units_have_32_bytes_where_there_are_many(size: int, most: int) -> None:
+    units = [samples.unit(samples.AGG, bytes(size - 3))] * (most - 2)
+    start = samples.start_unit() + samples.model_unit()
+    assert len(nnguard.Stream.from_bytes(start + b"".join(units))) == most
+    if size < 32:
+        with pytest.raises(nnguard.LimitError, match="more than 32768 units in"):
+            nnguard.Stream.from_bytes(start + b"".join([*units, units[0]]))
+
+
 def test_folder_is_no_stream(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError, match="a folder, where a file is expected"):
         nnguard.Stream.open(tmp_path)

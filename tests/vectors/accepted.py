@@ -161,7 +161,7 @@ def second_to_long_field() -> Made:
 
 @vector("verifies")
 def at_sum_of_weights() -> Made:
-    """The tensors up to the one with the header have 2^20 weights in all, which is the limit."""
+    """The tensors up to the one with the header have 2^18 weights in all, which is the limit."""
     return signed(far_away())
 
 

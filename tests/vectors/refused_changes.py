@@ -220,27 +220,39 @@ def with_large(*units: bytes) -> Made:
 
 
 def dense(weights_per_byte: int) -> bytes:
-    """A unit of a little more than 2^20 weights, and of so many weights for each byte."""
-    rows, columns = 1032, 1024
+    """A unit of a little more than 2^18 weights, and of so many weights for each byte."""
+    rows, columns = 520, 512
     rest = len(float_unit((rows, columns), bytes(1 << 15))) - (1 << 15)
     return float_unit((rows, columns), bytes(rows * columns // weights_per_byte - rest))
 
 
-@vector("VerificationError: header names a unit of 33 weights a byte", message="does not fit")
+@vector("VerificationError: header names a unit of 9 weights a byte", message="does not fit")
 def too_dense() -> Made:
     """The header names a tensor that is too large for its unit to be eligible."""
-    return with_large(dense(33))
+    return with_large(dense(9))
 
 
-@vector("LimitError: weights of the carriers", message="weights")
+@vector("VerificationError: header names a unit of long codes", message="does not fit")
+def too_costly() -> Made:
+    """The header names a tensor of 2^17 + 1024 weights, each of up to 22 greater-than flags."""
+    return with_large(float_unit((129, 1024), b"\x80", unary_length=22))
+
+
+@vector("LimitError: cost of the carriers", message="cost")
 def too_many_weights() -> Made:
-    """256 tensors of 2^20 weights besides its own: just above 2^28, and each is eligible."""
-    return with_large(*256 * [float_unit((1024, 1024), b"\x80")])
+    """Two tensors of 2^17 weights besides its own: just above 2^18, and each is eligible."""
+    return with_large(*2 * [float_unit((256, 512), b"\x80")])
 
 
-@vector("LimitError: weights of the carriers, with one of 32 weights a byte", message="weights")
+@vector("LimitError: cost of the carriers, with one of 8 weights a byte", message="cost")
 def dense_enough() -> Made:
-    """255 tensors of 2^20 weights and one of more, which is as large as its unit allows."""
-    unit = dense(32)
-    assert 32 * len(unit) == 1032 * 1024
-    return with_large(unit, *255 * [float_unit((1024, 1024), b"\x80")])
+    """A tensor that is as large as its unit allows, and one of 2^18 weights in a few bytes."""
+    unit = dense(8)
+    assert 8 * len(unit) == 520 * 512
+    return with_large(unit, float_unit((512, 512), b"\x80"))
+
+
+@vector("LimitError: cost of the carriers, of long codes", message="cost")
+def too_many_flags() -> Made:
+    """Two tensors of 2^16 weights, each of up to 22 greater-than flags."""
+    return with_large(*2 * [float_unit((128, 512), b"\x80", unary_length=22)])

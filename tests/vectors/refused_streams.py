@@ -276,7 +276,7 @@ def ninth_tensor() -> Made:
     return with_header(stream, FrameHeader(1, 1, 0, (position(stream, "w"),)))
 
 
-@vector("NoRecordError: the header lies beyond 2^20 weights", message="holds no record")
+@vector("NoRecordError: the header lies beyond 2^18 weights", message="holds no record")
 def beyond_sum_of_weights() -> Made:
     """The tensors up to the one with the header have 256 weights too many; the first is whole."""
     stream = far_away(whole=True)

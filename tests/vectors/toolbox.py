@@ -126,17 +126,17 @@ def carrier_of(stream: Stream, ending: str = "weight") -> int:
 
 @functools.cache
 def far_away(*, whole: bool = False) -> Stream:
-    """A tensor of 2^19 weights, nearly all zeros, and a damaged one of as many before it.
+    """A tensor of 2^17 weights, nearly all zeros, and a damaged one of as many before it.
 
     Args:
         whole: A third of 256 weights, all zeros, which a reader looks at first.
     """
-    far = np.zeros((512, 1024), np.float32)
+    far = np.zeros((128, 1024), np.float32)
     far[:4] = weights((4, 1024), 6)
     arrays = {"far": far} | ({"whole": np.zeros((16, 16), np.float32)} if whole else {})
     stream = Stream.from_bytes(stock.encode(arrays, qp=-24, dependent=False))
     units = [unit.read() for unit in stream]
-    return Stream.from_bytes(b"".join([*units[:2], float_unit((256, 2048), b"\xff"), *units[2:]]))
+    return Stream.from_bytes(b"".join([*units[:2], float_unit((64, 2048), b"\xff"), *units[2:]]))
 
 
 def position(stream: Stream, name: str) -> int:
@@ -320,11 +320,11 @@ def with_long_field(stream: Stream, index: int) -> Made:
     return Made(b"".join(units))
 
 
-def float_unit(shape: tuple[int, int], payload: bytes) -> bytes:
+def float_unit(shape: tuple[int, int], payload: bytes, unary_length: int = 11) -> bytes:
     """A data unit of profile 1, URQ, with any payload."""
     bits = "00001001" + text_bits("w") + "000" + "110000" + ue(2, 1)
     bits += "".join(ue(dimension, 7) for dimension in shape)
-    bits += f"{10:08b}" + ue(0, 1) + "0000" + "1"
+    bits += f"{unary_length - 1:08b}" + ue(0, 1) + "0000" + "1"
     bits += "0" * (-len(bits) % 8)
     header = int(bits, 2).to_bytes(len(bits) // 8, "big")
     return frame_unit(bytes([5 << 2]) + header + payload)

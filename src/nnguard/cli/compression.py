@@ -61,11 +61,11 @@ def add_commands(commands: Any) -> None:
         help="verify first: trusted public keys, a PEM file or a directory; may be repeated",
     )
     parser.add_argument(
-        "--max-weights",
+        "--max-size",
         type=int,
-        default=nnguard.MAX_WEIGHTS,
-        metavar="N",
-        help="refuse streams with a larger tensor (%(default)s)",
+        metavar="BYTES",
+        help="refuse streams that decode to more (128 times their size, and 128 MiB in any case; "
+        "no limit with --trust)",
     )
     add_workers(parser)
     add_json(parser)
@@ -223,7 +223,7 @@ def _decompress(options: argparse.Namespace) -> None:
     _keep_input(file, output, "the stream, with all that is hidden in it")
     limits: dict[str, Any] = {
         "workers": options.workers,
-        "max_weights": options.max_weights,
+        "max_size": options.max_size,
         "verified": options.trust is not None,
     }
     if file.is_dir():

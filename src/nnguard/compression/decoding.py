@@ -42,6 +42,15 @@ class DecodeJob:
     offset: int
     block_rows: range | None = None
 
+    @property
+    def span(self) -> range:
+        """Positions of the weights that are decoded."""
+        if self.block_rows is None:
+            return range(self.header.size)
+        row = self.header.block_height * self.header.width
+        stop = min(self.block_rows.stop * row, self.header.size)
+        return range(self.block_rows.start * row, stop)
+
 
 def decode_job(
     job: DecodeJob,
@@ -87,9 +96,15 @@ def decode_values(job: DecodeJob, check: Callable[[], object] = lambda: None) ->
     Returns:
         Where the values begin in the tensor, and the values.
     """
-    parts: list[tuple[int, Array]] = []
-    decode_job(job, lambda start, values: parts.append((start, values.copy())), check)
-    return parts[0][0], np.concatenate([values for _, values in parts])
+    span, form = job.span, job.type.format
+    raw = job.header.payload_type == PayloadType.RAW_FLOAT
+    found = np.empty(len(span) * WORD // form.dtype.itemsize if raw else len(span), form.dtype)
+
+    def deliver(start: int, values: Array) -> None:
+        found[start - span.start :][: values.size] = values
+
+    decode_job(job, deliver, check)
+    return span.start, found
 
 
 def _parts(unit: Unit, start: int, size: int) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,24 +27,37 @@ from nnguard.compression.workers import Batch, crew, largest_first, make_batches
 from nnguard.errors import FormatError, LimitError
 from nnguard.files import reserve, write_at, write_atomically
 from nnguard.models.safetensors import lay_out
+from nnguard.models.tensors import MAX_SIZE
 from nnguard.stream import Stream, StreamLike, as_stream
 from nnguard.stream.coding import piece_ranges
 from nnguard.stream.formats import FORMATS, Array, TensorType, read_topology
-from nnguard.stream.headers import TensorHeader, UnitKind
+from nnguard.stream.headers import PayloadType, TensorHeader, UnitKind
 from nnguard.stream.source import MemorySource, check_memory
 
 __all__ = [
-    "MAX_WEIGHTS",
+    "ALWAYS_DECODED",
+    "DECODED_PER_BYTE",
     "CodedTensor",
     "as_array",
+    "check_size",
     "coded_tensors",
     "decompress",
     "decompress_to_file",
     "iter_tensors",
 ]
 
-MAX_WEIGHTS = 1 << 30
-"""Tensors of more weights are not decoded unless the caller says so: 4 GiB."""
+ALWAYS_DECODED = 1 << 27
+"""Bytes that a stream may decode to, however small it is."""
+
+DECODED_PER_BYTE = 128
+"""Bytes that a larger one may decode to for each of its own, unless the caller says so: 32 weights
+of float32. Streams of networks have 1 to 10."""
+
+_DECODED = 4
+"""Bytes of a weight before it gets the tensor's format."""
+
+_LEAST_COST = 1 << 11
+"""Of decoding a tensor, in weights, however few it has."""
 
 _MAX_EXTENT = 1 << 59
 """Product of the dimensions of an empty tensor but its zeros, at most: NumPy's own limit."""
@@ -82,13 +95,19 @@ class CodedTensor:
         """Bytes of its values."""
         return math.prod(self.shape) * self.type.format.dtype.itemsize
 
+    @property
+    def cost(self) -> int:
+        """What decoding it takes, in bytes of usual tensors."""
+        raw = self.header.payload_type == PayloadType.RAW_FLOAT
+        return _DECODED * max(_LEAST_COST, 0 if raw else self.header.cost)
+
 
 def decompress(
     stream: StreamLike,
     *,
     workers: int | None = None,
     executor: Executor | None = None,
-    max_weights: int = MAX_WEIGHTS,
+    max_size: int | None = None,
     verified: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Array]:
@@ -98,7 +117,9 @@ def decompress(
         stream: A stream or the path of one. It is not verified.
         workers: Threads that decode side by side; as many as there are processors, if None.
         executor: Decodes tensors instead, here or on other machines; see `compress`.
-        max_weights: Refuse streams with a tensor of more weights than this.
+        max_size: Refuse streams that decode to more bytes than this. If not given, to more than
+            128 for each of their own, and 128 MiB in any case, or that take as long to decode as if
+            they did; no limit, if `verified`.
         verified: You have checked the stream's signature. Tools of the standard that nnguard does
             not decode (codebooks, say) are then left to the nncodec package, if it is installed.
         progress: Called with a number of bytes whenever so many more were decoded.
@@ -109,12 +130,12 @@ def decompress(
 
     Raises:
         FormatError: The stream is damaged, or uses tools of the standard that are not decoded.
-        LimitError: A tensor is too large.
+        LimitError: The stream decodes to too much.
         WorkerError: A worker died.
     """
     stream = _to_decode(stream)
     try:
-        tensors = coded_tensors(stream, max_weights)
+        tensors = _limited(stream, max_size, verified=verified)
     except _OtherToolsError as error:
         return _decode_other_tools(stream, error, verified=verified)
     values = _decode_tensors(stream, tensors, workers, executor, progress)
@@ -129,14 +150,15 @@ def iter_tensors(
     *,
     workers: int | None = None,
     executor: Executor | None = None,
-    max_weights: int = MAX_WEIGHTS,
+    max_size: int | None = None,
+    verified: bool = False,
 ) -> Iterator[tuple[str, Array]]:
     """Decode a stream tensor by tensor, in its order; memory holds a few tensors at a time.
 
     Args and errors are those of `decompress`. Closing the iterator stops the workers.
     """
     stream = _to_decode(stream)
-    tensors = coded_tensors(stream, max_weights)
+    tensors = _limited(stream, max_size, verified=verified)
     batches = make_batches([tensor.header.size for tensor in tensors])
     with crew(batches, workers, executor) as team:
 
@@ -155,7 +177,7 @@ def decompress_to_file(
     *,
     workers: int | None = None,
     executor: Executor | None = None,
-    max_weights: int = MAX_WEIGHTS,
+    max_size: int | None = None,
     verified: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -167,7 +189,7 @@ def decompress_to_file(
         path: The file to make.
         workers: See `decompress`.
         executor: See `decompress`.
-        max_weights: See `decompress`.
+        max_size: See `decompress`.
         verified: See `decompress`.
         overwrite: Replace a file that is there already.
         progress: See `decompress`.
@@ -181,7 +203,7 @@ def decompress_to_file(
     """
     stream = _to_decode(stream)
     try:
-        tensors = coded_tensors(stream, max_weights)
+        tensors = _limited(stream, max_size, verified=verified)
     except _OtherToolsError as error:
         found = _decode_other_tools(stream, error, verified=verified)
         _write_arrays(found, Path(path), overwrite=overwrite)
@@ -232,7 +254,7 @@ def _write_arrays(arrays: dict[str, Array], path: Path, *, overwrite: bool) -> N
     write_atomically(path, write, overwrite=overwrite)
 
 
-def coded_tensors(stream: Stream, max_weights: int) -> list[CodedTensor]:
+def coded_tensors(stream: Stream) -> list[CodedTensor]:
     """Return the tensors of a stream, from headers alone.
 
     Raises:
@@ -249,8 +271,8 @@ def coded_tensors(stream: Stream, max_weights: int) -> list[CodedTensor]:
                 offset=stream[at].offset,
                 hint="the nncodec package decodes them; nnguard hands it only what it has verified",
             )
-        if header.size > max_weights:
-            raise LimitError(f"tensor {header.name} has {header.size} weights; limit {max_weights}")
+        if header.size > MAX_SIZE:
+            raise LimitError(f"tensor {header.name} has {header.size} weights; limit {MAX_SIZE}")
         if math.prod(size for size in header.shape if size) > _MAX_EXTENT:
             raise FormatError(f"tensor {header.name} has dimensions that no array can have")
         headers.append(header)
@@ -260,6 +282,43 @@ def coded_tensors(stream: Stream, max_weights: int) -> list[CodedTensor]:
         CodedTensor(at, header, kind, kind.shape_of(header))
         for at, header, kind in zip(positions, headers, read_topology(stream, headers), strict=True)
     ]
+
+
+def _limited(stream: Stream, max_size: int | None, *, verified: bool) -> list[CodedTensor]:
+    """Return the tensors of a stream, unless they are more than one is willing to decode."""
+    tensors = coded_tensors(stream)
+    check_size(tensors, stream.size, max_size, verified=verified)
+    return tensors
+
+
+def check_size(
+    tensors: Iterable[CodedTensor], stream_size: int, max_size: int | None, *, verified: bool
+) -> None:
+    """Refuse to decode too much; see `decompress`.
+
+    Rows that are skipped, and weights that are as good as known, take next to no bits: what streams
+    declare says nothing of what they hold.
+
+    Args:
+        tensors: All that are to be decoded.
+        stream_size: Bytes of the streams that they are from.
+        max_size: See `decompress`.
+        verified: See `decompress`.
+
+    Raises:
+        LimitError: It is too much.
+    """
+    limit = max_size
+    if max_size is not None:
+        size = sum(tensor.nbytes for tensor in tensors)
+    elif not verified:
+        size = sum(max(tensor.nbytes, tensor.cost) for tensor in tensors)
+        limit = max(ALWAYS_DECODED, DECODED_PER_BYTE * stream_size)
+    if limit is not None and size > limit:
+        raise LimitError(
+            f"{stream_size} bytes that decode to {size}, or take as long; limit {limit}",
+            hint="max_size, or --max-size, is another limit; what verifies has none",
+        )
 
 
 def _decode_tensors(

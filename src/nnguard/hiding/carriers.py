@@ -10,13 +10,16 @@ from nnguard.hiding import hqim
 from nnguard.hiding.frame import FrameHeader, parse_header
 from nnguard.stream import Stream, Unit
 from nnguard.stream.coding import QuantizedTensor, qp_range
-from nnguard.stream.headers import PayloadType
+from nnguard.stream.headers import PayloadType, TensorHeader
 
 __all__ = [
+    "ALWAYS",
+    "COST_PER_BYTE",
     "MAX_WEIGHTS",
     "can_carry",
     "candidates",
     "capacity",
+    "cost_of",
     "find_header",
     "mark",
     "primary_candidates",
@@ -25,9 +28,8 @@ __all__ = [
 ]
 
 _PRIMARY_CANDIDATES = 8
-_PRIMARY_WEIGHTS = 1 << 20
-"""What a reader looks at before it says that there is no header: tensors, and weights in all. The
-first tensor counts in any case."""
+"""Tensors that a reader looks at before it says that there is no header, as far as they cost no
+more than `ALWAYS` in all. The first counts in any case."""
 
 _BEST_SIZE = 1 << 11
 """Weights of the best primary carrier: room for a signature and not much more, so that the file
@@ -38,10 +40,14 @@ _MIN_SIZE = 1 << 8
 MAX_WEIGHTS = 1 << 28
 """Weights of a carrier, at most."""
 
-_DENSE = 1 << 20
-_WEIGHTS_PER_BYTE = 32
-"""A carrier of more than `_DENSE` weights has no more than this for each byte of its unit, so that
-what a reader decodes follows from what it was given."""
+ALWAYS = 1 << 18
+"""A tensor of this cost may carry, however few bytes it has, and so may all of a record of this
+cost."""
+
+COST_PER_BYTE = 8
+"""A tensor that costs more than `ALWAYS` costs no more than this for each byte of its unit, and all
+carriers of a record for each byte of the stream, so that what a reader decodes follows from what it
+was given."""
 
 
 def candidates(stream: Stream) -> list[int]:
@@ -63,17 +69,17 @@ def can_carry(unit: Unit) -> bool:
     """Tell from a unit's header and size whether it may carry bits."""
     if unit.tensor is None or unit.tensor.payload_type != PayloadType.FLOAT:
         return False
-    size = unit.tensor.size
-    return _MIN_SIZE <= size <= max(_DENSE, min(MAX_WEIGHTS, _WEIGHTS_PER_BYTE * unit.size))
+    dense = unit.tensor.cost <= max(ALWAYS, COST_PER_BYTE * unit.size)
+    return dense and _MIN_SIZE <= unit.tensor.size <= MAX_WEIGHTS
 
 
 def primary_candidates(stream: Stream) -> list[int]:
     """Return the positions of the units in which a reader looks for a header, in this order."""
     chosen: list[int] = []
-    weights = 0
+    cost = 0
     for index in candidates(stream)[:_PRIMARY_CANDIDATES]:
-        weights += weights_in(stream, index)
-        if chosen and weights > _PRIMARY_WEIGHTS:
+        cost += cost_of(stream, index)
+        if chosen and cost > ALWAYS:
             break
         chosen.append(index)
     return chosen
@@ -81,9 +87,12 @@ def primary_candidates(stream: Stream) -> list[int]:
 
 def weights_in(stream: Stream, index: int) -> int:
     """Return the number of weights of the tensor at a position."""
-    tensor = stream[index].tensor
-    assert tensor is not None
-    return tensor.size
+    return _header_of(stream, index).size
+
+
+def cost_of(stream: Stream, index: int) -> int:
+    """Return what decoding the tensor at a position costs, in weights."""
+    return _header_of(stream, index).cost
 
 
 def capacity(tensor: QuantizedTensor) -> int:
@@ -124,6 +133,12 @@ def find_header(tensor: QuantizedTensor) -> FrameHeader | None:
     except ValueError:
         return None
     return parse_header(hqim.whole_bytes(bits))
+
+
+def _header_of(stream: Stream, index: int) -> TensorHeader:
+    tensor = stream[index].tensor
+    assert tensor is not None
+    return tensor
 
 
 def _can_be_halved(tensor: QuantizedTensor) -> bool:

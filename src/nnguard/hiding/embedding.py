@@ -26,6 +26,7 @@ from nnguard.hiding import hqim
 from nnguard.hiding.carriers import (
     can_carry,
     candidates,
+    cost_of,
     find_header,
     primary_candidates,
     weights_in,
@@ -44,13 +45,8 @@ __all__ = [
     "plan_record",
 ]
 
-MAX_WEIGHTS_IN_ALL = carrying.MAX_WEIGHTS
-"""Weights of all carriers of a record, at most; a reader decodes and encodes them."""
-
-_WEIGHTS_PER_BIT = 64
-_FURTHER_WEIGHTS = 1 << 20
-"""Weights of all carriers but the primary: so many for each bit of frame and record, or so many in
-all, whichever is more. A reader decodes them before it knows whose record this is."""
+MAX_COST = carrying.MAX_WEIGHTS
+"""Of all carriers of a record, at most; a reader decodes and encodes them."""
 
 _CHECKSUM_SIZE = 4
 
@@ -106,12 +102,14 @@ class Extraction:
         record: The record's bytes.
         original: The stream as it was before the record went in.
         restored: Position and original bytes of each carrier.
+        cost: What was decoded, in weights, the search for the header included.
     """
 
     header: FrameHeader
     record: bytes
     original: Stream
     restored: dict[int, bytes]
+    cost: int
 
     def digests_of_original(self, digests: Sequence[bytes]) -> list[bytes]:
         """Return the SHA-256 of every unit of the original.
@@ -178,8 +176,8 @@ def extract(stream: Stream) -> Extraction:
         FormatError: There is none, and where one would be, the tensor is damaged or foreign.
         VerificationError: The record was changed.
     """
-    header, primary = _locate(stream)
-    _check_carriers(stream, header)
+    header, primary, looked_at = _locate(stream)
+    cost = looked_at + _check_carriers(stream, header)
     bits: list[hqim.Bits] = []
     restored: dict[int, bytes] = {}
     for carrier in header.carriers:
@@ -194,7 +192,7 @@ def extract(stream: Stream) -> Extraction:
     record = unframe_record(header, hqim.whole_bytes(hidden))
     if record is None or hidden[_to_bits(frame_record(header, record)).size :].any():
         raise VerificationError("the hidden record was changed: its checksum does not fit")
-    return Extraction(header, record, stream.replace(restored), restored)
+    return Extraction(header, record, stream.replace(restored), restored, cost)
 
 
 def lies_as_planned(extraction: Extraction) -> bool:
@@ -236,8 +234,8 @@ def _plan_from(
     """
     chosen = {primary: tensor}
     room = in_primary = carrying.capacity(tensor)
-    weights = tensor.indices.size
     others = sorted((weights_in(stream, i), i) for i in candidates(stream) if i != primary)
+    cost, most = cost_of(stream, primary), _most(stream)
     while True:
         header = replace(header, carriers=tuple(chosen))
         header_bits = 8 * len(bytes(header))
@@ -248,9 +246,9 @@ def _plan_from(
             return Plan(stream, header, tuple(chosen.values()))
         if not others:
             raise _too_large(needed, room)
-        size, index = others.pop(choose(others, needed - room))
-        weights += size
-        if weights > MAX_WEIGHTS_IN_ALL or weights - tensor.indices.size > _most_further(header):
+        index = others.pop(choose(others, needed - room))[1]
+        cost += cost_of(stream, index)
+        if cost > most:
             raise _too_large(needed, room)
         try:
             another = _decode(stream, index)
@@ -291,10 +289,12 @@ def _too_large(needed: int, room: int) -> CapacityError:
     )
 
 
-def _locate(stream: Stream) -> tuple[FrameHeader, QuantizedTensor]:
-    """Find the primary carrier and the header of the outermost record in it."""
+def _locate(stream: Stream) -> tuple[FrameHeader, QuantizedTensor, int]:
+    """Find the header of the outermost record and the tensor that it is in, and what that cost."""
     damage: FormatError | None = None
+    cost = 0
     for number, index in enumerate(primary_candidates(stream)):
+        cost += cost_of(stream, index)
         try:
             tensor = _decode(stream, index)
         except FormatError as error:
@@ -303,32 +303,35 @@ def _locate(stream: Stream) -> tuple[FrameHeader, QuantizedTensor]:
             continue
         header = find_header(tensor)
         if header is not None and header.carriers[0] == index:
-            return header, tensor
+            return header, tensor, cost
     if damage is not None:
         damage.hint = "no record was found; it would lie in this tensor"
         raise damage
     raise NoRecordError("the stream holds no record")
 
 
-def _check_carriers(stream: Stream, header: FrameHeader) -> None:
-    """Refuse a header that lists what cannot be, before anything is done about it."""
-    weights = 0
+def _check_carriers(stream: Stream, header: FrameHeader) -> int:
+    """Refuse a header that lists what cannot be, before anything is done about it.
+
+    Returns:
+        What decoding its carriers costs, in weights.
+    """
+    cost, most = 0, _most(stream)
     for carrier in header.carriers:
         if carrier >= len(stream) or not can_carry(stream[carrier]):
             raise VerificationError("the header of the hidden record does not fit the stream")
-        weights += weights_in(stream, carrier)
-    if weights > MAX_WEIGHTS_IN_ALL:
-        raise LimitError(f"the record lies in {weights} weights; limit {MAX_WEIGHTS_IN_ALL}")
-    further, most = weights - weights_in(stream, header.carriers[0]), _most_further(header)
-    if further > most:
+        cost += cost_of(stream, carrier)
+    if cost > most:
         raise LimitError(
-            f"a record of {header.record_size} bytes in {further} weights; limit {most}"
+            f"the record lies in tensors that cost as much as {cost} weights; limit {most} "
+            f"for a stream of {stream.size} bytes"
         )
+    return cost
 
 
-def _most_further(header: FrameHeader) -> int:
-    """Return how many weights all carriers but the primary may have."""
-    return max(_FURTHER_WEIGHTS, _WEIGHTS_PER_BIT * _bits_of(header))
+def _most(stream: Stream) -> int:
+    """Return what decoding all carriers of a record may cost, in weights."""
+    return min(MAX_COST, max(carrying.ALWAYS, carrying.COST_PER_BYTE * stream.size))
 
 
 def _bits_of(header: FrameHeader) -> int:

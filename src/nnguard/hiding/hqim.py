@@ -20,6 +20,8 @@ with zeros up to the capacity, and `values`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -30,6 +32,9 @@ __all__ = ["MAX_VALUE", "Bits", "Indices", "capacity", "embed", "extract", "fits
 Bits = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int32]
 Positions = npt.NDArray[np.int64]
+
+_PART = 1 << 16
+"""Values that are handled at once."""
 
 MAX_VALUE = (1 << 29) - 4
 """Magnitude of values that bits go into, at most: twice that is still an index."""
@@ -60,20 +65,25 @@ def embed(values: Indices, bits: Bits, *, dependent: bool = False) -> Indices:
     Raises:
         ValueError: There are more bits than places, or a value is beyond `MAX_VALUE`.
     """
-    flat, places = _places(values)
-    if bits.size > places.size:
-        raise ValueError(f"{bits.size} bits for {places.size} places")
+    flat = _flat(values)
+    if bits.size > (most := capacity(flat)):
+        raise ValueError(f"{bits.size} bits for {most} places")
     if not fits(flat):
         raise ValueError(f"a value is beyond {MAX_VALUE}")
-    magnitudes = np.abs(flat[places])
-    hidden = np.zeros(places.size, np.int32)
-    hidden[: bits.size] = bits
-    if dependent:
-        odd = _odd_states(flat.size, places, magnitudes ^ hidden)
-        doubled = 2 * (magnitudes + hidden * _direction(magnitudes, odd)) - odd
-    else:
-        doubled = 2 * magnitudes + hidden - _inward(places)
-    return _with_magnitudes(flat, places, doubled, values.shape)
+    doubled, state = np.empty_like(flat), 0
+    for part in _parts(flat.size):
+        places = np.flatnonzero(flat[part])
+        magnitudes = np.abs(flat[part][places])
+        hidden = np.zeros(places.size, np.int32)
+        hidden[: min(bits.size, places.size)] = bits[: places.size]
+        bits = bits[places.size :]
+        if dependent:
+            odd, state = _odd_states(part, places, magnitudes ^ hidden, 0, state)
+            magnitudes = 2 * (magnitudes + hidden * _direction(magnitudes, odd)) - odd
+        else:
+            magnitudes = 2 * magnitudes + hidden - _inward(places)
+        doubled[part] = _with_magnitudes(flat[part], places, magnitudes)
+    return doubled.reshape(values.shape)
 
 
 def extract(values: Indices, *, dependent: bool = False) -> tuple[Bits, Indices]:
@@ -87,18 +97,24 @@ def extract(values: Indices, *, dependent: bool = False) -> tuple[Bits, Indices]
     Returns:
         All bits, as many as there are places, and the array as it was before.
     """
-    flat, places = _places(values)
-    doubled = np.abs(flat[places])
-    if dependent:
-        odd = doubled & 1
-        coded = (doubled >> 1) + odd
-        before = _odd_states(flat.size, places, (coded + 1) >> 1, flipped_if_even=coded & odd)
-        hidden = (coded ^ before) & 1
-        magnitudes = coded - hidden * _direction(before, odd)
-    else:
-        doubled += _inward(places)
-        hidden, magnitudes = doubled & 1, doubled >> 1
-    return hidden.astype(np.uint8), _with_magnitudes(flat, places, magnitudes, values.shape)
+    flat = _flat(values)
+    bits: list[Bits] = []
+    halved, state = np.empty_like(flat), 0
+    for part in _parts(flat.size):
+        places = np.flatnonzero(flat[part])
+        doubled = np.abs(flat[part][places])
+        if dependent:
+            odd = doubled & 1
+            coded = (doubled >> 1) + odd
+            before, state = _odd_states(part, places, (coded + 1) >> 1, coded & odd, state)
+            hidden = (coded ^ before) & 1
+            magnitudes = coded - hidden * _direction(before, odd)
+        else:
+            doubled += _inward(places)
+            hidden, magnitudes = doubled & 1, doubled >> 1
+        bits.append(hidden.astype(np.uint8))
+        halved[part] = _with_magnitudes(flat[part], places, magnitudes)
+    return np.concatenate([np.empty(0, np.uint8), *bits]), halved.reshape(values.shape)
 
 
 def whole_bytes(bits: Bits) -> bytes:
@@ -106,12 +122,16 @@ def whole_bytes(bits: Bits) -> bytes:
     return np.packbits(bits[: bits.size // 8 * 8]).tobytes()
 
 
-def _places(values: Indices) -> tuple[Indices, Positions]:
-    """Return the values in a row, and where they are not zero."""
+def _flat(values: Indices) -> Indices:
     if values.dtype != np.int32:
         raise TypeError(f"indices are int32, not {values.dtype}")
-    flat = values.reshape(-1)
-    return flat, np.flatnonzero(flat)
+    return values.reshape(-1)
+
+
+def _parts(size: int) -> Iterator[slice]:
+    """Split values into parts that fit a processor's cache; each begins at a multiple of four."""
+    for start in range(0, size, _PART):
+        yield slice(start, min(start + _PART, size))
 
 
 def _inward(places: Positions) -> Indices:
@@ -126,18 +146,20 @@ def _direction(before: Indices, after: Indices) -> Indices:
 
 
 def _odd_states(
-    size: int, places: Positions, coded: Indices, flipped_if_even: Indices | int = 0
-) -> Indices:
-    """Return 1 for each place whose state is odd, else 0; between places, zeros are coded."""
-    parities = np.zeros((2, size), np.uint8)
+    part: slice, places: Positions, coded: Indices, flipped_if_even: Indices | int, state: int
+) -> tuple[Indices, int]:
+    """Return 1 for each place whose state is odd, else 0; between places, zeros are coded.
+
+    Also returns the state that follows the part, given the one that it begins in.
+    """
+    parities = np.zeros((2, part.stop - part.start), np.uint8)
     parities[0, places] = coded & 1
     parities[1, places] = flipped_if_even
-    return odd_states(*parities)[places].astype(np.int32)
+    odd, state = odd_states(parities[0], parities[1], state)
+    return odd[places].astype(np.int32), state
 
 
-def _with_magnitudes(
-    flat: Indices, places: Positions, magnitudes: Indices, shape: tuple[int, ...]
-) -> Indices:
-    result = np.zeros(flat.size, np.int32)
-    result[places] = np.where(flat[places] < 0, -magnitudes, magnitudes)
-    return result.reshape(shape)
+def _with_magnitudes(part: Indices, places: Positions, magnitudes: Indices) -> Indices:
+    result = np.zeros(part.size, np.int32)
+    result[places] = np.where(part[places] < 0, -magnitudes, magnitudes)
+    return result

@@ -36,6 +36,9 @@ _POSITION_BITS = 34
 MAX_DIMENSIONS = 32
 """NumPy 1 handles this many; no network has more."""
 
+_USUAL_UNARY_LENGTH = 11
+"""What the stock encoder writes."""
+
 MAX_SCAN_ORDER = 4
 """Blocks of 64 rows and columns are the largest that the standard has."""
 
@@ -168,6 +171,11 @@ class TensorHeader:
         """Number of weights."""
         return math.prod(self.shape)
 
+    @property
+    def cost(self) -> int:
+        """What decoding takes, in weights: those of a longer binarization count for more."""
+        return self.size * max(self.unary_length, _USUAL_UNARY_LENGTH) // _USUAL_UNARY_LENGTH
+
 
 def parse_model_parameters(data: bytes, profile: int, offset: int) -> ModelParameters:
     """Parse the payload of a model parameter set.
@@ -207,6 +215,7 @@ def parse_tensor_header(
     offset: int,
     *,
     carriers_only: bool = True,
+    with_entry_points: bool = True,
 ) -> tuple[str, TensorHeader | None]:
     """Parse the header of a data unit.
 
@@ -217,6 +226,7 @@ def parse_tensor_header(
         offset: Where `data` lies in the stream.
         carriers_only: Stop at headers that no carrier has, of scan orders above 0 (with thousands
             of entry points) and of empty tensors.
+        with_entry_points: Read those, too, and so where the payload begins.
 
     Returns:
         The tensor's name (empty where it is not spelled out) and its header, or None for the header
@@ -269,8 +279,10 @@ def parse_tensor_header(
         further = shape[0] - 1 >> 2 + scan_order
         if 0 in shape or (further and math.prod(shape[1:]) == 1):
             raise FormatError("blocks in a tensor that has none", offset=bits.offset)
-        entry_points = _parse_entry_points(bits, further, has_states=has_states)
-    bits.align()
+        if with_entry_points:
+            entry_points = _parse_entry_points(bits, further, has_states=has_states)
+    if with_entry_points:
+        bits.align()
     if 0 in shape and (carriers_only or payload_type != PayloadType.RAW_FLOAT):
         return name, None
     if payload_type == PayloadType.FLOAT and model.qp_density is None:

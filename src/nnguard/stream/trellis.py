@@ -23,22 +23,26 @@ _AT_ONCE = 4
 """Integers that one look-up passes: two bits for each make a byte."""
 
 
-def odd_states(parities: Parities, flipped_if_even: Parities) -> Parities:
-    """Walk through the trellis from state 0, where a tensor begins.
+def odd_states(
+    parities: Parities, flipped_if_even: Parities, state: int = 0
+) -> tuple[Parities, int]:
+    """Walk through the trellis.
 
     Args:
         parities: Of the coded integers, 0 or 1, in the order of coding.
         flipped_if_even: 1 for each whose parity is the other one where the state is even, else 0.
+        state: That of the first; a tensor begins in state 0.
 
     Returns:
-        For each integer, 1 where the state that it is coded in is odd, else 0.
+        For each integer, 1 where the state that it is coded in is odd, else 0; and the state that
+        follows, where their number is a multiple of four.
     """
     steps = np.packbits(np.stack([parities, flipped_if_even], axis=1))
     following, odd = _tables()
-    walk = accumulate(steps.tobytes(), lambda state, step: following[state][step], initial=0)
-    states = np.fromiter(walk, np.uint8, steps.size)  # without the one in which the tensor ends
+    walk = accumulate(steps.tobytes(), lambda state, step: following[state][step], initial=state)
+    states = np.fromiter(walk, np.uint8, steps.size)
     found: Parities = odd[states * np.intp(256) + steps].view(np.uint8)[: parities.size]
-    return found
+    return found, next(walk)
 
 
 def is_path(indices: npt.NDArray[np.int32]) -> bool:
@@ -46,7 +50,7 @@ def is_path(indices: npt.NDArray[np.int32]) -> bool:
     magnitudes = np.abs(indices.reshape(-1))
     odd = (magnitudes & 1).astype(np.uint8)
     coded = (magnitudes >> 1 & 1).astype(np.uint8) ^ odd  # parity of half of them, rounded up
-    wrong = odd != odd_states(coded, np.zeros_like(coded))
+    wrong = odd != odd_states(coded, np.zeros_like(coded))[0]
     return not wrong[magnitudes != 0].any()
 
 

@@ -39,6 +39,10 @@ __all__ = [
 _SHORT_SIZE_LIMIT = 1 << 15
 """Units below this size, short size field included, carry the short size field."""
 
+_ALWAYS_UNITS = 1 << 15
+_BYTES_PER_UNIT = 32
+"""More units than that have so many bytes on average; those of tensors with names have more."""
+
 MAX_UNITS = 1 << 20
 """Units of a stream, at most; some 200 MB of index."""
 
@@ -153,12 +157,13 @@ class Stream:
         model: ModelParameters | None = None
         profile = 0
         units: list[Unit] = []
+        most = min(MAX_UNITS, max(_ALWAYS_UNITS, source.size // _BYTES_PER_UNIT))
         for offset in _in_a_row(source, units) if offsets is None else offsets:
             if not units and not _begins_a_stream(source, offset):
                 raise FormatError("not an NNCodec stream: no start unit", offset=offset)
             unit, fields_at, head = _read_unit(source, offset, len(units))
-            if len(units) == MAX_UNITS:
-                raise LimitError(f"the stream has more than {MAX_UNITS} units")
+            if len(units) == most:
+                raise LimitError(f"the stream has more than {most} units in {source.size} bytes")
             if not units:
                 profile = head[fields_at]
             elif unit.kind == UnitKind.STR:
@@ -245,10 +250,11 @@ class Stream:
             changed[index] = _replacement(self._units[index], data)
         return Stream(tuple(changed), self._model)
 
-    def coded_tensor(self, index: int) -> TensorHeader | None:
+    def coded_tensor(self, index: int, *, with_entry_points: bool = True) -> TensorHeader | None:
         """Return the header of a tensor that nnguard can decode, though it may carry nothing.
 
-        The unit itself has none where the scan order is above 0, or the tensor is empty.
+        The unit itself has none where the scan order is above 0, or the tensor is empty. Entry
+        points, of which there can be hundreds of thousands, are not needed to describe a tensor.
 
         Raises:
             FormatError: The header is damaged.
@@ -263,7 +269,12 @@ class Stream:
             data = unit.source.read(unit.offset, min(limit, unit.size))
             try:
                 return parse_tensor_header(
-                    data, fields_at, self._model, unit.offset, carriers_only=False
+                    data,
+                    fields_at,
+                    self._model,
+                    unit.offset,
+                    carriers_only=False,
+                    with_entry_points=with_entry_points,
                 )[1]
             except FormatError:
                 if len(data) == unit.size or limit == _LONG_HEADER_LIMIT:

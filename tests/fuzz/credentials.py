@@ -1,0 +1,211 @@
+"""Fuzzing by coverage what reads keys, licenses, revocation lists and records, with atheris.
+
+python tests/fuzz/credentials.py licenses CORPUS -max_total_time=60    (make fuzz-credentials)
+
+Half of the mutations are libFuzzer's; the others know CBOR, PEM and armor, and put signatures of a
+test key right again. Laws: only NnguardError comes out; what is read is written as it was; what a
+list or a license does not owe to its signer is not authentic.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import cbor2
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "examples/digits")]
+
+import nnguard
+import nnguard.licensing.checks  # names of nnguard load with their first use
+from fuzz.mutations import edit, mutate
+from fuzz.running import fuzz
+from nnguard.crypto import armor, cose, identity
+from nnguard.crypto.cose import encode_cbor, parse_cbor
+from nnguard.errors import NnguardError
+from nnguard.hiding import extract, frame
+from nnguard.licensing.license import License
+from nnguard.licensing.revocation import RevocationList
+from nnguard.locking.opening import lock_of
+from nnguard.locking.record import LockContent, LockRecord
+from nnguard.records import Attachment, SignatureRecord
+from vectors import selling, toolbox
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+
+
+class Target(NamedTuple):
+    """What reads a kind of file, how to change one, and what to begin with."""
+
+    read: Callable[[bytes], None]
+    change: Callable[[random.Random, bytes], bytes]
+    seeds: Callable[[], list[bytes]]
+
+
+def read_license(data: bytes) -> None:
+    """Licenses as bytes and as text; only the vendor's word makes one authentic."""
+    read = License.from_text(data.decode("utf-8", "replace")) if data[:1] == b"-" else None
+    read = read or License.parse(data)
+    assert License.from_text(str(read)).encoded == read.encoded
+    read.terms.to_json()
+    nnguard.check_license(read, toolbox.VENDOR.public_key, checks=CHECKS)
+    assert read.encoded[-64:] == toolbox.VENDOR.sign(signed_bytes(read.encoded, LICENSE_DOMAIN))
+
+
+def read_list(data: bytes) -> None:
+    """Revocation lists; likewise."""
+    read = RevocationList.parse(data)
+    assert RevocationList.parse(read.encoded).hashes == read.hashes
+    read.authenticate([toolbox.VENDOR.public_key])
+    assert read.encoded[-64:] == toolbox.VENDOR.sign(signed_bytes(read.encoded, LIST_DOMAIN))
+
+
+def read_keys(data: bytes) -> None:
+    """Everything that PEM and JSON bring, each read as whatever it may be."""
+    for read in (
+        nnguard.PublicKey.from_pem,
+        nnguard.SigningKey.from_pem,
+        identity.Recipient.from_pem,
+        identity.Identity.from_pem,
+    ):
+        try:
+            found = read(data)
+        except NnguardError:
+            continue
+        if isinstance(found, (nnguard.PublicKey, identity.Recipient)):
+            assert type(found).from_pem(found.pem) == found
+    try:
+        text = data.decode("utf-8", "replace")
+        device = nnguard.Device.from_json(text)
+        assert nnguard.Device.from_json(device.to_json()) == device
+    except ValueError:  # documented
+        pass
+    try:
+        assert armor.read_armor("X", armor.write_armor("X", data)) == data
+        armor.read_armor("LICENSE", text)
+    except ValueError:  # documented
+        pass
+
+
+def read_record(data: bytes) -> None:
+    """What lies in a frame, and frames."""
+    header = frame.parse_header(data)
+    assert header is None or data.startswith(bytes(header))
+    for read in (SignatureRecord.parse, Attachment.parse, LockRecord.parse, LockContent.parse):
+        try:
+            found = read(data)
+        except NnguardError:
+            continue
+        if isinstance(found, LockContent):
+            assert bytes(found) == data
+    value = parse_cbor(data)
+    assert encode_cbor(value) == data
+
+
+CHECKS = nnguard.Checks(now=selling.ISSUED)
+LICENSE_DOMAIN, LIST_DOMAIN = b"nnguard license v1\0", b"nnguard revocation list v1\0"
+
+
+def signed_bytes(encoded: bytes, domain: bytes) -> bytes:
+    """The Sig_structure of RFC 9052, section 4.4, of an envelope."""
+    protected, _, payload, _ = cbor2.loads(encoded).value
+    return encode_cbor(["Signature1", protected, domain, payload])
+
+
+def change_envelope(domain: bytes) -> Callable[[random.Random, bytes], bytes]:
+    """Claims are changed, and signed again by one of the test keys."""
+
+    def change(rng: random.Random, data: bytes) -> bytes:
+        try:
+            payload = cose.parse_sign1(data).payload
+            claims = encode_cbor(edit(rng, parse_cbor(payload)))
+        except Exception:  # no envelope
+            return mutate(rng, data or b"x")
+        if rng.random() < 0.2:
+            claims = mutate(rng, payload)
+        key = rng.choice([toolbox.VENDOR, toolbox.VENDOR, toolbox.OTHER])
+        return selling.sign1(claims, domain, key)
+
+    return change
+
+
+def change_pem(rng: random.Random, data: bytes) -> bytes:
+    """The bytes in one of the blocks are changed, or the blocks change places."""
+    blocks = data.split(b"-----END")
+    at = rng.randrange(len(blocks))
+    lines = blocks[at].splitlines()
+    try:
+        content = base64.b64decode(b"".join(lines[-2:])) if rng.random() < 0.7 else b""
+        if content:
+            blocks[at] = b"\n".join([*lines[:-2], base64.b64encode(mutate(rng, content)), b""])
+    except ValueError:
+        pass
+    if rng.random() < 0.2:
+        blocks.append(rng.choice(blocks))
+    return b"-----END".join(blocks)
+
+
+def change_cbor(rng: random.Random, data: bytes) -> bytes:
+    """A value is changed somewhere inside."""
+    try:
+        return encode_cbor(edit(rng, parse_cbor(data)))
+    except Exception:  # no CBOR
+        return mutate(rng, data or b"x")
+
+
+def envelopes(ending: str, label: str) -> list[bytes]:
+    found = []
+    for path in sorted(VECTORS.glob(f"*.{ending}")):
+        with contextlib.suppress(ValueError):  # some are wrong on purpose
+            found.append(armor.read_armor(label, path.read_text("utf-8")))
+    return found
+
+
+def key_seeds() -> list[bytes]:
+    customers = [customer.recipient.pem for customer in selling.CUSTOMERS.values()]
+    device = nnguard.Device.of_values([("host", "a"), ("network", "b")]).to_json().encode()
+    text = (VECTORS / "license.license").read_bytes()
+    return [*customers, toolbox.VENDOR.public_key.pem, toolbox.VENDOR.pem(), device, text]
+
+
+def record_seeds() -> list[bytes]:
+    return list(_records())
+
+
+def _records() -> Iterator[bytes]:
+    for path in sorted(VECTORS.glob("*.nnc")):
+        try:
+            found = extract(nnguard.Stream.open(path))
+        except NnguardError:
+            continue
+        yield found.record
+        yield frame.frame_record(found.header, found.record)
+        with contextlib.suppress(NnguardError):
+            yield bytes(lock_of(found).open(selling.FULL, bytes(found.header)))
+
+
+TARGETS = {
+    "licenses": Target(
+        read_license, change_envelope(LICENSE_DOMAIN), lambda: envelopes("license", "LICENSE")
+    ),
+    "lists": Target(
+        read_list, change_envelope(LIST_DOMAIN), lambda: envelopes("revocations", "REVOCATION LIST")
+    ),
+    "keys": Target(read_keys, change_pem, key_seeds),
+    "records": Target(read_record, change_cbor, record_seeds),
+}
+
+
+def main() -> None:
+    """Fuzz what the first argument names."""
+    target = TARGETS[sys.argv.pop(1)]
+    fuzz(target.read, target.change, target.seeds())
+
+
+if __name__ == "__main__":
+    main()
