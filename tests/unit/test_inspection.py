@@ -1,6 +1,7 @@
 """Looking at a stream without a key."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import nnguard
 import samples
 from nnguard.hiding import embed
+from nnguard.stream.headers import write_tensor_header
 from nnguard.stream.units import frame_unit
 
 Signed = Callable[[str], nnguard.Stream]
@@ -33,13 +35,16 @@ def test_tensors_in_blocks_are_described(name: str, expected: str) -> None:
 
 
 def test_damaged_headers_are_opaque() -> None:
-    """`inspect` is the first to read what stands before the entry points."""
-    units = samples.split(samples.read("scan2"))
+    """`inspect` reads what stands before the entry points, which opening a stream does not."""
+    data = samples.read("scan2")
+    units = samples.split(data)
     at = next(index for index, unit in enumerate(units) if b"fc1.weight" in unit)
-    body = units[at][4 if units[at][0] & 0x80 else 2 :]
-    fields = body.index(b"fc1.weight") + len(b"fc1.weight\0")
-    for size, shape in ((4, None), (12, (128, 576))):  # where the shape is, and behind it
-        units[at] = frame_unit(body[: fields + size])
+    header = nnguard.Stream.from_bytes(data).coded_tensor(at)
+    assert header is not None
+    kind = units[at][4:5] if units[at][0] & 0x80 else units[at][2:3]
+    few = replace(header, entry_points=header.entry_points[:1])
+    for changed, shape in ((few, (128, 576)), (replace(header, scan_order=7), None)):
+        units[at] = frame_unit(kind + write_tensor_header(changed, 0))
         stream = nnguard.Stream.from_bytes(b"".join(units))
         with pytest.raises(nnguard.FormatError):
             stream.coded_tensor(at)
