@@ -20,7 +20,7 @@ help:
 	@echo "make demo    sign, verify and strip a trained network"
 	@echo "make sell    sell a network: trial, license, unlocking"
 	@echo "make test    run the tests"
-	@echo "make check   format, lint, types, layers, README"
+	@echo "make check   format, lint, spelling, types, layers, README"
 	@echo "make bench   measure cost and compression"
 	@echo "make paper   the paper's experiments; with DATA=folder, PyTorch, and hours."
 	@echo "             CIFAR10=path trains its networks first, each for MINUTES=60;"
@@ -65,6 +65,7 @@ test: $(ENVIRONMENT)
 check: $(ENVIRONMENT)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/test_readme.py

@@ -1,6 +1,6 @@
 """Reading files that may be hostile, and writing files whole or not at all.
 
-Law: whatever a path leads to, reading it neither waits nor goes on for ever.
+Law: whatever a path leads to, reading it neither waits nor goes on forever.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ def make_folder_atomically(
 
     def check(folder: Path) -> None:
         _check_free(path, overwrite=overwrite)
-        if path.is_symlink() or (path.exists() and not path.is_dir()):
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             raise FileExistsError(f"{path} exists already, and is no folder")
         if folder.exists() and not is_ours(folder):
             raise FileExistsError(f"{path} holds more than a model's shards and their index")

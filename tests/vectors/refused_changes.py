@@ -1,4 +1,4 @@
-"""Vectors that were signed, and changed afterwards."""
+"""Vectors that were signed, and changed afterward."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def other_tensor_changed() -> Made:
 
 @vector("7", "VerificationError: non-carrier tensor changed, and named", message="fc.weight")
 def localized_change() -> Made:
-    """The same under a record that localises changes."""
+    """The same under a record that localizes changes."""
     stream = sign(small(), localize=True)
     index = position(stream, "fc.weight")
     return Made(edit(stream, index, -5), details=(("changed_units", [index]),))
@@ -70,7 +70,7 @@ def unit_added() -> Made:
 
 @vector("7", "VerificationError: unit added", message="units were added or taken away")
 def localized_unit_added() -> Made:
-    """The same under a record that localises changes: no unit can be named."""
+    """The same under a record that localizes changes: no unit can be named."""
     units = [unit.read() for unit in sign(small(), localize=True)]
     return Made(b"".join([*units, units[-1]]))
 

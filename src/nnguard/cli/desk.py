@@ -219,7 +219,7 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _line_of(entry: nnguard.Entry) -> str:
-    until = "for ever" if entry.expires_at is None else f"until {entry.expires_at.date()}"
+    until = "forever" if entry.expires_at is None else f"until {entry.expires_at.date()}"
     if entry.revoked_at is not None:
         reason = f" ({entry.reason})" if entry.reason else ""
         until = f"revoked {entry.revoked_at.date()}{reason}"
