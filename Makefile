@@ -12,7 +12,7 @@ MINUTES ?= 60
 ITEMS ?= 10000
 MESSAGES ?= 5
 
-.PHONY: help dev demo sell test check format bench paper pretrained vectors dist wheel fuzz-coder fuzz-streams fuzz-models mutate clean
+.PHONY: help dev demo sell test check format bench paper pretrained vectors dist wheel cross fuzz-coder fuzz-streams fuzz-models mutate clean
 
 help:
 	@echo "make demo    sign, verify and strip a trained network"
@@ -27,6 +27,7 @@ help:
 	@echo "make format  format the code"
 	@echo "make vectors make the test vectors again"
 	@echo "make dist    build the package"
+	@echo "make cross   the entropy coder on other processors, with cross compilers and qemu"
 	@echo "make wheel   build the wheel for this machine, and test it in an empty environment"
 	@echo "make fuzz-coder SECONDS=60   fuzz the entropy coder under sanitizers (clang)"
 	@echo "make fuzz-streams SECONDS=60   fuzz units, headers and what reads them (atheris)"
@@ -98,6 +99,19 @@ vectors: $(ENVIRONMENT)
 
 dist: $(ENVIRONMENT)
 	$(BIN)/python -m build
+
+# Other compilers and processors have to print what this one does.
+CROSS_FLAGS := -std=c++17 -O3 -ffp-contract=off -Wall -Wextra -Wpedantic -Werror
+cross:
+	mkdir -p out/cross
+	$(CXX) $(CROSS_FLAGS) tests/cross/coder.cpp -o out/cross/here
+	$(CLANGXX) $(CROSS_FLAGS) tests/cross/coder.cpp -o out/cross/clang
+	aarch64-linux-gnu-g++ $(CROSS_FLAGS) -static tests/cross/coder.cpp -o out/cross/aarch64
+	s390x-linux-gnu-g++ $(CROSS_FLAGS) -static tests/cross/coder.cpp -o out/cross/s390x
+	out/cross/here > out/cross/expected && cat out/cross/expected
+	out/cross/clang | cmp - out/cross/expected
+	qemu-aarch64 out/cross/aarch64 | cmp - out/cross/expected
+	qemu-s390x out/cross/s390x | cmp - out/cross/expected
 
 # The wheel as its users get it: built, repaired, installed in an empty environment, tested there.
 wheel: $(ENVIRONMENT)
