@@ -71,7 +71,7 @@ check: $(ENVIRONMENT)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest tests/test_readme.py tests/test_supply.py
+	$(BIN)/python -m pytest tests/test_readme.py
 	@$(MAKE) --no-print-directory audit
 
 format: $(ENVIRONMENT)
