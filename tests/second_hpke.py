@@ -61,18 +61,18 @@ def hybrid_secret(mlkem: bytes, dh: bytes, encapsulated: bytes, public: bytes) -
 
 
 def x25519_secret(dh: bytes, encapsulated: bytes, public: bytes) -> bytes:
-    key = labelled_extract(b"KEM\0\x20", b"", b"eae_prk", dh)
-    return labelled_expand(b"KEM\0\x20", key, b"shared_secret", encapsulated + public, 32)
+    key = labeled_extract(b"KEM\0\x20", b"", b"eae_prk", dh)
+    return labeled_expand(b"KEM\0\x20", key, b"shared_secret", encapsulated + public, 32)
 
 
 def key_schedule(shared: bytes, info: bytes, *, hybrid: bool) -> tuple[bytes, bytes]:
     """RFC 9180, section 5.1: key and nonce."""
     suite = b"HPKE" + (b"\x64\x7a" if hybrid else b"\0\x20") + b"\0\1\0\2"
-    context = b"\0" + labelled_extract(suite, b"", b"psk_id_hash", b"")
-    context += labelled_extract(suite, b"", b"info_hash", info)
-    secret = labelled_extract(suite, shared, b"secret", b"")
-    key = labelled_expand(suite, secret, b"key", context, 32)
-    return key, labelled_expand(suite, secret, b"base_nonce", context, 12)
+    context = b"\0" + labeled_extract(suite, b"", b"psk_id_hash", b"")
+    context += labeled_extract(suite, b"", b"info_hash", info)
+    secret = labeled_extract(suite, shared, b"secret", b"")
+    key = labeled_expand(suite, secret, b"key", context, 32)
+    return key, labeled_expand(suite, secret, b"base_nonce", context, 12)
 
 
 def pem(der: bytes) -> bytes:
@@ -81,11 +81,11 @@ def pem(der: bytes) -> bytes:
     return b"\n".join([b"-----BEGIN PUBLIC KEY-----", *lines, b"-----END PUBLIC KEY-----", b""])
 
 
-def labelled_extract(suite: bytes, salt: bytes, label: bytes, secret: bytes) -> bytes:
+def labeled_extract(suite: bytes, salt: bytes, label: bytes, secret: bytes) -> bytes:
     return hmac.digest(salt or bytes(32), b"HPKE-v1" + suite + label + secret, "sha256")
 
 
-def labelled_expand(suite: bytes, key: bytes, label: bytes, info: bytes, size: int) -> bytes:
+def labeled_expand(suite: bytes, key: bytes, label: bytes, info: bytes, size: int) -> bytes:
     return expand(key, size.to_bytes(2, "big") + b"HPKE-v1" + suite + label + info, size)
 
 

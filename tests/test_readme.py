@@ -59,3 +59,16 @@ def test_exit_codes_are_those_of_help() -> None:
     listed = re.findall(r"^\| (\d+) \| (.+?) \|$", README, flags=re.MULTILINE)
     assert {int(code): meaning for code, meaning in listed} == EXIT_CODES
     assert len(README.splitlines()) <= 150
+
+
+def test_package_index_gets_no_links_into_the_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = pytest.importorskip("scikit_build_core.build")
+    monkeypatch.chdir(ROOT)
+    folder = build.prepare_metadata_for_build_wheel(str(tmp_path))
+    description = (tmp_path / folder / "METADATA").read_text(encoding="utf-8")
+    links = re.findall(r"\]\((.*?)\)", description)
+    assert links
+    assert [link for link in links if not link.startswith("https://")] == []
+    assert "the format (docs/SPEC.md)" in description

@@ -503,9 +503,9 @@ def test_temporary_files(shop: Shop, temporary: Path, monkeypatch: pytest.Monkey
     made: list[Path] = []
     make = files._open_temporary
 
-    def watched(path: Path) -> BinaryIO:
+    def watched(path: Path, mode: int) -> BinaryIO:
         made.append(path)
-        return make(path)
+        return make(path, mode)
 
     monkeypatch.setattr(files, "_open_temporary", watched)
     shop.trial.save(shop.folder / "trial.nnc")

@@ -1,7 +1,7 @@
 """VGG16, MobileNetV2 and a Vision Transformer for CIFAR-10: ten classes, 32 x 32 pixels.
 
 The first two have torchvision's layers and names of tensors. With the buffers of batch
-normalisation, but for its counters, they have the numbers of values in the paper: 134,301,514 and
+normalization, but for its counters, they have the numbers of values in the paper: 134,301,514 and
 2,270,794 (and ResNet18 11,191,242).
 """
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from networks import ResNet18
 
-__all__ = ["ARCHITECTURES", "MobileNetV2", "Normalised", "Vgg16", "VisionTransformer"]
+__all__ = ["ARCHITECTURES", "MobileNetV2", "Normalized", "Vgg16", "VisionTransformer"]
 
 _MEAN, _DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 _CLASSES = 10
@@ -31,7 +31,7 @@ _MOBILENET_V2 = (
 """Expansion, channels, blocks, and stride of the first of them."""
 
 
-class Normalised(nn.Module):
+class Normalized(nn.Module):
     """A network that takes bytes; adds nothing to the state dict."""
 
     def __init__(self) -> None:
@@ -39,14 +39,14 @@ class Normalised(nn.Module):
         for name, values in (("mean", _MEAN), ("deviation", _DEVIATION)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """Turn bytes into floats of mean 0 and deviation 1."""
-        normalised: Tensor = (images.float() / 255 - self.mean) / self.deviation
-        return normalised
+        normalized: Tensor = (images.float() / 255 - self.mean) / self.deviation
+        return normalized
 
 
-class Vgg16(Normalised):
-    """VGG16 without batch normalisation (Simonyan and Zisserman, 2015)."""
+class Vgg16(Normalized):
+    """VGG16 without batch normalization (Simonyan and Zisserman, 2015)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Vgg16(Normalised):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.features(self.normalise(images))
+        x = self.features(self.normalize(images))
         x = nn.functional.adaptive_avg_pool2d(x, (7, 7)).flatten(1)
         logits: Tensor = self.classifier(x)
         return logits
@@ -104,7 +104,7 @@ class _InvertedResidual(nn.Module):
         return x + y if self.adds else y
 
 
-class MobileNetV2(Normalised):
+class MobileNetV2(Normalized):
     """MobileNetV2 (Sandler et al., 2018), but that its first layer keeps the size of an image."""
 
     def __init__(self) -> None:
@@ -121,11 +121,11 @@ class MobileNetV2(Normalised):
         self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(1280, _CLASSES))
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.features(self.normalise(images)).mean((2, 3)))
+        logits: Tensor = self.classifier(self.features(self.normalize(images)).mean((2, 3)))
         return logits
 
 
-class VisionTransformer(Normalised):
+class VisionTransformer(Normalized):
     """A small Vision Transformer (Dosovitskiy et al., 2021): patches of 8 x 8, six layers."""
 
     def __init__(self) -> None:
@@ -142,7 +142,7 @@ class VisionTransformer(Normalised):
         self.head = nn.Linear(width, _CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.patches(self.normalise(images)).flatten(2).transpose(1, 2)
+        x = self.patches(self.normalize(images)).flatten(2).transpose(1, 2)
         x = torch.cat([self.class_token.expand(len(x), -1, -1), x], 1) + self.positions
         logits: Tensor = self.head(self.norm(self.encoder(x)[:, 0]))
         return logits

@@ -5,8 +5,8 @@
 Writes NETWORK.safetensors and NETWORK.json: accuracy, epochs, seed, machine. The schedule is for so
 many minutes: more time, or a faster machine, gives a better network.
 
-VGG16 has no batch normalisation, and takes many epochs to learn anything without. It is trained
-with it, and the normalisation is folded into the convolutions at the end, which computes the same.
+VGG16 has no batch normalization, and takes many epochs to learn anything without. It is trained
+with it, and the normalization is folded into the convolutions at the end, which computes the same.
 Its first linear layer sees each of 512 values 49 times, since one pixel is all that is left of an
 image: the 49 weights of a value have the same gradient, so their sum is trained, and each then gets
 its share on top of its own random beginning. That is what training all of them would give. Most of
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 import cifar10
 from networks import accuracy
-from paper.architectures import ARCHITECTURES, MobileNetV2, Normalised, Vgg16, VisionTransformer
+from paper.architectures import ARCHITECTURES, MobileNetV2, Normalized, Vgg16, VisionTransformer
 from results import SEED, describe
 
 BATCH = 128
@@ -41,8 +41,8 @@ HALF_SIZE = {"vgg16": 0.7}
 _COPIES = 7 * 7
 
 
-class VggInTraining(Normalised):
-    """VGG16 with batch normalisation, and the copies of its first linear layer summed up."""
+class VggInTraining(Normalized):
+    """VGG16 with batch normalization, and the copies of its first linear layer summed up."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,14 +68,14 @@ class VggInTraining(Normalised):
         first.requires_grad_(requires_grad=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.features[:-1](self.normalise(images))
+        x = self.features[:-1](self.normalize(images))
         x = nn.functional.adaptive_max_pool2d(x, 1)  # the last pooling, for images of any size
         logits: Tensor = self.rest(self.summed(x.flatten(1)))
         return logits
 
     @torch.no_grad()
     def folded(self) -> Vgg16:
-        """Return the network without batch normalisation that computes the same."""
+        """Return the network without batch normalization that computes the same."""
         ours = iter(self.features)
         for layer in self.plain.features:
             trained = next(ours)

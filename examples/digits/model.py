@@ -1,6 +1,6 @@
 """The example's network, in NumPy alone: handwritten digits of 8 x 8 pixels.
 
-Convolution, batch normalisation, ReLU, convolution, ReLU, 2 x 2 maximum, and two linear layers.
+Convolution, batch normalization, ReLU, convolution, ReLU, 2 x 2 maximum, and two linear layers.
 Takes the weights as a dict of arrays, as a decoder gives them, under the names of `train.py`.
 """
 
@@ -25,7 +25,7 @@ def accuracy(arrays: Mapping[str, Array], images: Array, labels: Array) -> float
 
     Args:
         arrays: The network's weights by name.
-        images: Grey values from 0 to 16, of shape `(n, 8, 8)`.
+        images: Gray values from 0 to 16, of shape `(n, 8, 8)`.
         labels: Digits, of shape `(n,)`.
     """
     return float(np.mean(predict(arrays, images) == labels))
@@ -36,13 +36,13 @@ def predict(arrays: Mapping[str, Array], images: Array) -> npt.NDArray[np.intp]:
 
     Args:
         arrays: The network's weights by name.
-        images: Grey values from 0 to 16, of shape `(n, 8, 8)`.
+        images: Gray values from 0 to 16, of shape `(n, 8, 8)`.
 
     Returns:
         Digits, of shape `(n,)`.
     """
     x = images[:, None].astype(np.float32) / np.float32(16)
-    x = np.maximum(_normalise(_convolve(x, arrays["conv1.weight"]), arrays), 0)
+    x = np.maximum(_normalize(_convolve(x, arrays["conv1.weight"]), arrays), 0)
     x = _convolve(x, arrays["conv2.weight"]) + arrays["conv2.bias"][:, None, None]
     x = _pool(np.maximum(x, 0)).reshape(len(x), -1)
     x = np.maximum(x @ arrays["fc1.weight"].T + arrays["fc1.bias"], 0)
@@ -58,12 +58,12 @@ def _convolve(x: Floats, kernels: Floats) -> Floats:
     return np.moveaxis(np.tensordot(windows, kernels, axes=((1, 4, 5), (1, 2, 3))), 3, 1)
 
 
-def _normalise(x: Floats, arrays: Mapping[str, Array]) -> Floats:
-    """Normalise each channel with the statistics of the training."""
+def _normalize(x: Floats, arrays: Mapping[str, Array]) -> Floats:
+    """Normalize each channel with the statistics of the training."""
     scale = arrays["bn1.weight"] / np.sqrt(arrays["bn1.running_var"] + _BN_EPSILON)
     offset = arrays["bn1.bias"] - arrays["bn1.running_mean"] * scale
-    normalised: Floats = x * scale[:, None, None] + offset[:, None, None]
-    return normalised
+    normalized: Floats = x * scale[:, None, None] + offset[:, None, None]
+    return normalized
 
 
 def _pool(x: Floats) -> Floats:

@@ -42,7 +42,7 @@ class Network(nn.Module):
         self.fc2 = nn.Linear(120, 10)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits of images with grey values from 0 to 16."""
+        """Return the logits of images with gray values from 0 to 16."""
         x = torch.relu(self.bn1(self.conv1(images[:, None] / 16)))
         x = torch.max_pool2d(torch.relu(self.conv2(x)), 2).flatten(1)
         logits: Tensor = self.fc2(torch.relu(self.fc1(x)))

@@ -10,7 +10,7 @@ WIDTH, HEADS, LAYERS, INNER, VOCABULARY, POSITIONS = 384, 12, 6, 1536, 30522, 51
 
 
 class Embeddings(nn.Module):
-    """Words, positions and segment, summed and normalised."""
+    """Words, positions and segment, summed and normalized."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,8 +23,8 @@ class Embeddings(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         positions = self.position_embeddings(self.position_ids[:, : tokens.shape[1]])
         segment = self.token_type_embeddings(torch.zeros_like(tokens))
-        normalised: Tensor = self.LayerNorm(self.word_embeddings(tokens) + positions + segment)
-        return normalised
+        normalized: Tensor = self.LayerNorm(self.word_embeddings(tokens) + positions + segment)
+        return normalized
 
 
 class Attention(nn.Module):
@@ -48,7 +48,7 @@ class Attention(nn.Module):
 
 
 class Residual(nn.Module):
-    """A projection, added to what came in, and normalised."""
+    """A projection, added to what came in, and normalized."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -56,8 +56,8 @@ class Residual(nn.Module):
         self.LayerNorm = nn.LayerNorm(WIDTH, eps=1e-12)
 
     def forward(self, states: Tensor, residual: Tensor) -> Tensor:
-        normalised: Tensor = self.LayerNorm(self.dense(states) + residual)
-        return normalised
+        normalized: Tensor = self.LayerNorm(self.dense(states) + residual)
+        return normalized
 
 
 class Layer(nn.Module):

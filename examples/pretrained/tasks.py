@@ -210,5 +210,5 @@ def _wheel(requirement: str, wheels: Path) -> Path:
 
 
 def _matching(folder: Path, pattern: str) -> list[Path]:
-    """Return the files of a folder that match, whatever their case: some wheels are capitalised."""
+    """Return the files of a folder that match, whatever their case: some wheels are capitalized."""
     return [path for path in folder.iterdir() if fnmatch(path.name.lower(), pattern)]

@@ -2,27 +2,59 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
-
-from nnguard.cli import main
 
 __all__ = ["run"]
 
 
 def run() -> None:
     """Run a command and leave with its exit code."""
+    _open_what_is_closed()
     _keep_output_clean()
-    for name in ("SIGTERM", "SIGHUP"):  # leave as by an exception, so that temporary files go
+    for name in ("SIGTERM", "SIGHUP"):  # leave as by SIGINT, so that temporary files go
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # not under nohup
             signal.signal(number, _leave)
-    sys.exit(main())
+    sys.exit(_main())
+
+
+def _main() -> int:
+    """Run the command, and make sure that all it says has been written."""
+    try:
+        from nnguard.cli import main  # here, as it takes a while
+
+        code = main()
+        sys.stdout.flush()
+    except KeyboardInterrupt as told:
+        number = signal.Signals(told.args[0] if told.args else signal.SIGINT)
+        with contextlib.suppress(OSError):  # the terminal may be what is gone
+            sys.stderr.write(f"nnguard: interrupted by {number.name}\n")
+        code = 128 + number
+    except OSError as error:
+        from nnguard.cli.output import describe_failure, exit_code_of
+
+        describe_failure(error, as_json=False)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it is flushed once more
+        code = exit_code_of(error)
+    return code
 
 
 def _leave(number: int, _: object) -> None:
-    sys.exit(128 + number)
+    raise KeyboardInterrupt(number)
+
+
+def _open_what_is_closed() -> None:
+    """Open standard streams that were closed, or files that are opened would take their place."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _keep_output_clean() -> None:

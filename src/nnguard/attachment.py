@@ -51,7 +51,10 @@ def detach(stream: StreamLike) -> tuple[Attachment, Stream]:
         VerificationError: The stream was changed since.
         FormatError: The input is not a well-formed stream, or damaged.
     """
-    extraction = extract(as_stream(stream))
+    try:
+        extraction = extract(as_stream(stream))
+    except NoRecordError:
+        raise NoRecordError("nothing is attached: the stream holds no record") from None
     if extraction.header.kind != RecordKind.ATTACHMENT:
         raise NoRecordError(
             "the outermost record is no attachment",

@@ -72,7 +72,7 @@ class Database:
             raise _translated(error, self._url) from None
 
     def close(self) -> None:
-        """Give the connections back; no transaction can begin any more."""
+        """Give the connections back; no transaction can begin anymore."""
         self._closed = True
         self._engine.dispose()
 

@@ -9,6 +9,7 @@ with nnguard.Ledger("licenses.db") as ledger:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
@@ -17,6 +18,7 @@ from nnguard.crypto.content import ContentKey
 from nnguard.crypto.identity import Identity
 from nnguard.crypto.keys import Signer
 from nnguard.errors import KeyFormatError, WrongKeyError
+from nnguard.files import named_together
 from nnguard.ledger import Entry, Ledger
 from nnguard.licensing.license import License
 from nnguard.licensing.revocation import RevocationList
@@ -44,19 +46,32 @@ class Desk:
         self._identity = identity
 
     def issue(
-        self, trial: StreamLike, content_key: ContentKey | None = None, **options: Any
+        self,
+        trial: StreamLike,
+        content_key: ContentKey | None = None,
+        *,
+        output: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
+        **options: Any,
     ) -> License:
         """Make out a license and write it down.
+
+        The file is whole on the disk before the ledger has the license, and gets its name after: no
+        license is ever out that the ledger does not know. What a kill leaves between the two is an
+        entry, of which `armored` is the file.
 
         Args:
             trial: The stream that the customer has, or its path.
             content_key: As for `nnguard.issue_license`; the one that the ledger keeps, if not
                 given.
+            output: File to write the license to, if any.
+            overwrite: Replace a file that exists.
             **options: Of `nnguard.issue_license`, but for `signer`.
 
         Raises:
             KeyFormatError: There is no content key, neither given nor in the ledger.
-            LedgerError: The ledger cannot be written.
+            LedgerError: The ledger cannot be written; neither is the file.
+            OSError: The file cannot be written; neither is the ledger.
             NnguardError: See `nnguard.issue_license`.
         """
         trial = as_stream(trial)
@@ -64,9 +79,12 @@ class Desk:
         key = self._kept(lock) if content_key is None else content_key
         license = issue_license(trial, key, signer=self._signer, **options)  # noqa: A001
         entry = _entry_of(license)
-        if content_key is not None:
-            self._keep(lock, license.terms.product, key)
-        self._ledger.add(entry)
+        with named_together():
+            if output is not None:
+                license.save(output, overwrite=overwrite)
+            if content_key is not None:
+                self._keep(lock, license.terms.product, key)
+            self._ledger.add(entry)
         return license
 
     def revoke(

@@ -1,19 +1,22 @@
 """Reading files that may be hostile, and writing files whole or not at all.
 
-Law: whatever a path leads to, reading it neither waits nor goes on for ever.
+Law: whatever a path leads to, reading it neither waits nor goes on forever.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import secrets
 import shutil
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +25,7 @@ from nnguard.errors import LimitError
 __all__ = [
     "check_target",
     "make_folder_atomically",
+    "named_together",
     "open_file",
     "read_file",
     "reserve",
@@ -124,22 +128,47 @@ def write_atomically(
         OSError: The file cannot be written; the temporary file is removed.
     """
     check_target(path, overwrite=overwrite)
-    temporary = _temporary_name(path)
+    with named_together() as whole:
+        made = _Temporary(path, overwrite=overwrite)
+        try:
+            made.write(write, mode)
+            whole.append(made)
+        except BaseException:
+            made.discard()
+            raise
+
+
+@contextlib.contextmanager
+def named_together() -> Iterator[list[_Temporary]]:
+    """Let the files that are written within get their names at the end, or none of them.
+
+    All are whole by then. A kill between two names leaves the first file without the second; they
+    get their names in the order in which they were written. Not for what is written into a folder
+    that is made within.
+
+    Raises:
+        OSError: A file cannot get its name; all is as it was before.
+    """
+    outer = _WHOLE.get()
+    if outer is not None:
+        yield outer
+        return
+    files: list[_Temporary] = []
+    token = _WHOLE.set(files)
     try:
-        with _open_temporary(temporary) as file:
-            with _flushing(file.fileno()):
-                write(file)
-            os.fsync(file.fileno())
-            _give_name(file.fileno(), temporary)
-        temporary.chmod(mode & ~_umask())
-        if overwrite:
-            temporary.replace(path)
-        else:
-            _rename_to_new(temporary, path)
+        yield files
+        for file in files:
+            file.give_name(keep_old=len(files) > 1)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        for file in files:
+            file.discard()
         raise
-    _sync_directory(path.parent)
+    finally:
+        _WHOLE.reset(token)
+    for file in files:
+        file.forget_old()
+    for folder in {file.path.parent for file in files}:
+        _sync_directory(folder)
 
 
 def write_bytes(path: Path, data: bytes, *, overwrite: bool, mode: int = 0o666) -> None:
@@ -198,7 +227,7 @@ def make_folder_atomically(
 
     def check(folder: Path) -> None:
         _check_free(path, overwrite=overwrite)
-        if path.is_symlink() or (path.exists() and not path.is_dir()):
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             raise FileExistsError(f"{path} exists already, and is no folder")
         if folder.exists() and not is_ours(folder):
             raise FileExistsError(f"{path} holds more than a model's shards and their index")
@@ -211,15 +240,13 @@ def make_folder_atomically(
         temporary.chmod(0o777 & ~_umask())
         check(path)  # again: it may be there since
         if path.exists():
-            old = temporary.with_name(f"{temporary.name}.old")
-            path.replace(old)
+            _exchange(temporary, path)
             try:
-                check(old)  # and again: nobody puts anything into it now
-                temporary.replace(path)
+                check(temporary)  # and again: nobody puts anything into it now
             except BaseException:
-                old.replace(path)
+                _exchange(temporary, path)
                 raise
-            shutil.rmtree(old, ignore_errors=True)
+            shutil.rmtree(temporary)
         else:
             temporary.replace(path)
     except BaseException:
@@ -261,37 +288,118 @@ def _temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
 
 
-def _open_temporary(path: Path) -> BinaryIO:
-    """Open a new file that gets its name from `_give_name`, or has it already."""
+class _Temporary:
+    """A file that gets its name when it is whole."""
+
+    def __init__(self, path: Path, *, overwrite: bool) -> None:
+        self.path = path
+        self._overwrite = overwrite
+        self._temporary = _temporary_name(path)
+        self._old = self._temporary.with_name(f"{self._temporary.name}.old")
+        self._unnamed: BinaryIO | None = None
+        self._is_new = False
+
+    def write(self, write: Callable[[BinaryIO], object], mode: int) -> None:
+        """Make the file and sync it."""
+        file = _open_temporary(self._temporary, mode)
+        try:
+            with _flushing(file.fileno()):
+                write(file)
+            os.fsync(file.fileno())
+            if not os.fstat(file.fileno()).st_nlink:
+                self._unnamed = file
+        finally:
+            if self._unnamed is None:
+                file.close()
+
+    def give_name(self, *, keep_old: bool) -> None:
+        """Give the file its name, in one step; another process may have been quicker.
+
+        Args:
+            keep_old: What it replaces is kept until `forget_old`, if the file system can.
+        """
+        try:
+            self._link(self.path)
+        except FileExistsError:
+            if not self._overwrite:
+                raise FileExistsError(f"{self.path} exists already") from None
+            if self._unnamed is not None:
+                self._link(self._temporary)
+            if keep_old:
+                with contextlib.suppress(OSError):
+                    os.link(self.path, self._old)
+            self._temporary.replace(self.path)
+        else:
+            self._is_new = True
+            self._temporary.unlink(missing_ok=True)
+        self._close()
+
+    def forget_old(self) -> None:
+        """Remove what was replaced."""
+        self._old.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Remove the file, and put back what it replaced, if that was kept."""
+        self._close()
+        self._temporary.unlink(missing_ok=True)
+        if self._is_new:
+            self.path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            self._old.replace(self.path)
+            self._old.unlink(missing_ok=True)  # where both were the same file still
+
+    def _link(self, path: Path) -> None:
+        if self._unnamed is not None:
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:  # with a folder's descriptor Python follows the link, as it has to here
+                source = f"/proc/self/fd/{self._unnamed.fileno()}"
+                os.link(source, path.name, dst_dir_fd=folder)
+            finally:
+                os.close(folder)
+            return
+        try:
+            os.link(self._temporary, path)
+        except FileExistsError:
+            raise
+        except OSError:  # no hard links on this file system
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+            self._temporary.replace(path)
+
+    def _close(self) -> None:
+        if self._unnamed is not None:
+            self._unnamed.close()
+            self._unnamed = None
+
+
+_WHOLE: ContextVar[list[_Temporary] | None] = ContextVar("whole", default=None)
+
+
+def _open_temporary(path: Path, mode: int) -> BinaryIO:
+    """Open a new file beside this path, without a name if the system can, or else with it."""
     try:
-        descriptor = os.open(path.parent, os.O_WRONLY | os.O_TMPFILE, 0o600)
+        descriptor = os.open(path.parent, os.O_WRONLY | os.O_TMPFILE, mode)
     except (AttributeError, OSError):  # not on this system, or not on this file system
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        descriptor = os.open(path, flags, 0o600)
+        descriptor = os.open(path, flags, mode)
     return os.fdopen(descriptor, "wb", buffering=0)
 
 
-def _give_name(descriptor: int, path: Path) -> None:
-    if os.fstat(descriptor).st_nlink:
-        return
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:  # with a folder's descriptor Python follows the link, as it has to here
-        os.link(f"/proc/self/fd/{descriptor}", path.name, dst_dir_fd=folder)
-    finally:
-        os.close(folder)
-
-
-def _rename_to_new(temporary: Path, path: Path) -> None:
+def _exchange(one: Path, other: Path) -> None:
+    """Exchange what two names stand for: in one step, where the system can."""
+    if sys.platform == "linux":
+        here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+        rename = getattr(ctypes.CDLL(None), "renameat2", None)
+        if rename and not rename(here, os.fsencode(one), here, os.fsencode(other), exchange):
+            return
+    aside = one.with_name(f"{one.name}.old")
+    other.replace(aside)
     try:
-        os.link(temporary, path)  # fails where `path` has come into being meanwhile
-    except FileExistsError:
-        raise FileExistsError(f"{path} exists already") from None
-    except OSError:  # no hard links on this file system
-        if path.exists():
-            raise FileExistsError(f"{path} exists already") from None
-        temporary.replace(path)
-    else:
-        temporary.unlink()
+        one.replace(other)
+    except BaseException:
+        aside.replace(other)
+        raise
+    aside.replace(one)
 
 
 def _umask() -> int:

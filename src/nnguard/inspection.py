@@ -27,7 +27,7 @@ from nnguard.licensing.license import License
 from nnguard.locking.record import LockRecord
 from nnguard.pictures import check_picture, draw
 from nnguard.records import Attachment, SignatureRecord
-from nnguard.stream import StreamLike, Unit, as_stream
+from nnguard.stream import Stream, StreamLike, as_stream
 from nnguard.stream.coding import QuantizedTensor, decode
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def inspect(stream: StreamLike) -> Inspection:
             break
     return Inspection(
         size=stream.size,
-        units=tuple(map(_unit_info, stream)),
+        units=tuple(_unit_info(stream, at) for at in range(len(stream))),
         records=tuple(records),
         note=note,
     )
@@ -275,13 +275,18 @@ def _size_of(tensor: QuantizedTensor) -> str:
         return ""
 
 
-def _unit_info(unit: Unit) -> UnitInfo:
-    if unit.tensor is None:
+def _unit_info(stream: Stream, at: int) -> UnitInfo:
+    unit = stream[at]
+    try:
+        tensor = stream.coded_tensor(at, with_entry_points=False)
+    except FormatError:  # damaged, in what only decoding reads
+        tensor = None
+    if tensor is None:
         return UnitInfo(unit.name, unit.size, None, "")
-    kind = unit.tensor.payload_type.name
+    kind = tensor.payload_type.name
     if kind == "FLOAT":
-        kind = "TCQ" if unit.tensor.dependent else "URQ"
-    return UnitInfo(unit.name, unit.size, unit.tensor.shape, kind)
+        kind = "TCQ" if tensor.dependent else "URQ"
+    return UnitInfo(unit.name, unit.size, tensor.shape, kind)
 
 
 def _describe(extraction: Extraction) -> RecordInfo:

@@ -272,7 +272,7 @@ class Ledger:
         return None if wrapped is None else bytes(wrapped)
 
     def close(self) -> None:
-        """Give the connections back; the ledger cannot be used any more."""
+        """Give the connections back; the ledger can no longer be used."""
         self._database.close()
 
     def _prepare(self) -> None:

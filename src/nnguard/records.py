@@ -22,7 +22,7 @@ _SHA_256 = -16  # COSE algorithm, RFC 9054
 _OCTET_STREAM = 42  # CoAP content format of the digest's preimage
 _UNIT_DIGESTS = "units"
 _SHORT = 4
-"""Bytes of a unit's digest in a record that localises changes."""
+"""Bytes of a unit's digest in a record that localizes changes."""
 
 _ISSUER, _SUBJECT, _ISSUED_AT = 1, 2, 6  # CWT claims, RFC 8392
 _VERSION, _METADATA, _SHARD = "version", "meta", "shard"
@@ -172,7 +172,7 @@ class SignatureRecord:
     def protected_header(
         key_id: bytes, claims: Claims, unit_digests: Sequence[bytes] | None
     ) -> dict[Any, Any]:
-        """Return the protected header to sign; `unit_digests` given, changes can be localised."""
+        """Return the protected header to sign; `unit_digests` given, changes can be localized."""
         header: dict[Any, Any] = {
             Label.KID: key_id,
             Label.CWT_CLAIMS: claims.to_cwt(),

@@ -33,7 +33,7 @@ from nnguard.errors import FormatError, ModelError, NnguardError, VerificationEr
 from nnguard.files import make_folder_atomically
 from nnguard.mappings import FrozenMapping
 from nnguard.models.index import is_set, read_index, write_index
-from nnguard.models.safetensors import read_safetensors
+from nnguard.models.sources import open_model
 from nnguard.records import Claims, Shard, model_digest
 from nnguard.signing import Progress, Report, make_claims, sign_claims, verify_and_strip
 from nnguard.stream import Stream
@@ -204,7 +204,7 @@ def compress_set(
     stream_map = {name: Path(file).stem + ".nnc" for name, file in weight_map.items()}
     with make_folder_atomically(Path(output), overwrite=overwrite, is_ours=_is_ours) as temporary:
         for file in sorted(set(weight_map.values())):
-            names = {tensor.name for tensor in read_safetensors(folder / file)}
+            names = {tensor.name for tensor in open_model(folder / file)}
             if names != {name for name, where in weight_map.items() if where == file}:
                 raise ModelError(f"the index of {folder} does not list the tensors of {file}")
             own = {name: qp for name, qp in settings.qp_per_tensor.items() if name in names}

@@ -250,9 +250,9 @@ def verify_and_strip(
 ) -> tuple[Report, Stream]:
     """Do what `verify` and `strip` do."""
     with stream.start_hashing(progress) as hashing:
-        outer = extract(stream)
+        outer = _extract(stream)
         mark = read_mark(outer, keys)
-        extraction = outer if mark is None else extract(outer.original)
+        extraction = outer if mark is None else _extract(outer.original)
         record = check_signature(extraction, keys)
         digests = hashing.result()
     below = digests if mark is None else outer.digests_of_original(digests)
@@ -267,6 +267,16 @@ def verify_and_strip(
         licensed_to=None if mark is None else mark.terms,
     )
     return report, extraction.original.pinned(digests)
+
+
+def _extract(stream: Stream) -> Extraction:
+    """Take the outermost record out of what is to be signed."""
+    try:
+        return extract(stream)
+    except NoRecordError:
+        raise NoRecordError(
+            "the stream is not signed: it holds no record", hint="nnguard sign signs it"
+        ) from None
 
 
 def read_mark(extraction: Extraction, keys: Sequence[PublicKey]) -> License | None:

@@ -30,7 +30,7 @@ from nnguard.hiding import Extraction, RecordKind, embed, extract
 from nnguard.licensing.checks import Checks, LicenseLike, as_license, check
 from nnguard.licensing.device import Device, DeviceBinding
 from nnguard.licensing.license import License, LicenseTerms, seconds_of, time_of
-from nnguard.locking.opening import Opened, lock_of, open_locks
+from nnguard.locking.opening import Opened, extract_lock, lock_of, open_locks
 from nnguard.mappings import FrozenMapping
 from nnguard.records import Claims, SignatureRecord, model_digest
 from nnguard.signing import Progress, check_digest, check_signature
@@ -76,7 +76,7 @@ def issue_license(
         product: What; the name in the trial's signature, if not given.
         issuer: Who sells; the issuer in the trial's signature, if not given.
         tier: Name of the tier that the license opens; that of the content key, if not given.
-        expires: It holds until then; for ever, if not given.
+        expires: It holds until then; forever, if not given.
         not_before: It holds from then on; from `issued_at` on, if not given.
         issued_at: Now, if not given.
         grace: It still holds for so long after it has expired.
@@ -111,7 +111,7 @@ def issue_license(
     trial = as_stream(trial)
     recipient = to if isinstance(to, Recipient) else Recipient.load(to)
     digests = trial.sha256_of_units()
-    outer = extract(trial)
+    outer = extract_lock(trial)
     if outer.header.kind == RecordKind.SIGNATURE:
         _check_signer(outer, digests, signer.public_key)
     key, opened = _open_tier(outer, digests, content_key, tier)
@@ -212,7 +212,7 @@ def lock_id(trial: Stream) -> str:
     Raises:
         NoRecordError: The stream is not locked.
     """
-    return _describe(extract(trial))[1]
+    return _describe(extract_lock(trial))[1]
 
 
 def _check_signer(outer: Extraction, digests: Sequence[bytes], key: PublicKey) -> None:
@@ -260,7 +260,9 @@ def _check_binding(
         and lock_of(outer).envelope.key_id.hex() == license.terms.lock
     ):
         raise VerificationError("the trial was changed since the license was issued")
-    raise LicenseError("the license is of another stream", reason=Refusal.OTHER_STREAM)
+    locked = outer is not None and outer.header.kind == RecordKind.LOCK
+    hint = "" if locked else "the stream is not locked: unlock takes the trial"
+    raise LicenseError("the license is of another stream", reason=Refusal.OTHER_STREAM, hint=hint)
 
 
 def _check_result(
@@ -306,7 +308,7 @@ def _describe(outer: Extraction) -> tuple[Claims, str]:
     claims = Claims()
     if outer.header.kind == RecordKind.SIGNATURE:
         claims = SignatureRecord.parse(outer.record).claims
-        outer = extract(outer.original)
+        outer = extract_lock(outer.original)
     return claims, lock_of(outer).envelope.key_id.hex()
 
 

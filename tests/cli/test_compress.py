@@ -235,7 +235,9 @@ def test_messages_name_what_is_wrong(run: Run, folder: Path) -> None:
     save_file({"fc.bias": np.array([1, np.inf], np.float32)}, folder / "bad.safetensors")
     assert "fc.bias has infinite" in run("compress", "bad.safetensors", "-o", "out.nnc").err
     shown = run("compress", "model.nnc", "-o", "out.nnc").err
-    assert "model.nnc" in shown
+    assert "model.nnc is an NNCodec stream" in shown
+    (folder / "model.dat").write_bytes(b"no model")
+    shown = run("compress", "model.dat", "-o", "out.nnc").err
     assert "hint: names end in .safetensors, .pt" in shown
 
 
@@ -391,7 +393,7 @@ def test_interrupted_work_leaves_nothing(
     interrupted = time.monotonic()
     out, err = process.communicate(timeout=60)
     if number == signal.SIGINT:
-        assert (process.returncode, out, err) == (130, b"", b"nnguard: interrupted\n")
+        assert (process.returncode, out, err) == (130, b"", b"nnguard: interrupted by SIGINT\n")
         assert time.monotonic() - interrupted < 2, "they stop in the middle of a tensor"
     else:
         assert (process.returncode, out, err) == (-signal.SIGKILL, b"", b"")
@@ -407,7 +409,7 @@ def test_interrupted_decompression_leaves_nothing(large: Path) -> None:
     until_two_threads_work(process)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (130, b"", b"nnguard: interrupted\n")
+    assert (process.returncode, out, err) == (130, b"", b"nnguard: interrupted by SIGINT\n")
     assert names(large) == before
 
 

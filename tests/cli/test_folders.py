@@ -226,6 +226,33 @@ def test_what_comes_into_a_folder_meanwhile_is_kept(tmp_path: Path) -> None:
     assert names(tmp_path / "out") == ["late.txt"]
 
 
+def test_link_that_takes_a_folders_place_meanwhile_is_put_back(
+    tmp_path: Path, released: Path
+) -> None:
+    """However late: here after the last look at what has the name."""
+    shutil.copytree(released / "release", tmp_path / "out")
+    shutil.copytree(released / "release", tmp_path / "other")
+    before = content(tmp_path / "other")
+    looks = []
+
+    def is_ours(folder: Path) -> bool:
+        looks.append(folder)
+        if len(looks) == 2:
+            shutil.rmtree(tmp_path / "out")
+            (tmp_path / "out").symlink_to(tmp_path / "other")
+        return True
+
+    def make() -> None:
+        with make_folder_atomically(tmp_path / "out", overwrite=True, is_ours=is_ours) as new:
+            (new / "model.nnc").touch()
+
+    with pytest.raises(FileExistsError, match="is no folder"):
+        make()
+    assert (tmp_path / "out").is_symlink()
+    assert content(tmp_path / "other") == before
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_folder_that_appears_meanwhile_is_kept(tmp_path: Path, released: Path) -> None:
     """It is no less the user's for being a model."""
 

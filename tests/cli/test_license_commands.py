@@ -297,7 +297,7 @@ def test_ledger_lists_what_was_issued(run: Run, folder: Path) -> None:
     today = ada["issued_at"][:10]
     assert result.out.splitlines() == [
         f"{ada['id']}  {today}  Ada  small (full)  until 2090-12-31",
-        f"{eve['id']}  {today}  Eve  bundle (full)  for ever",
+        f"{eve['id']}  {today}  Eve  bundle (full)  forever",
     ]
     assert [entry["license_id"] for entry in licenses(run)] == [ada["id"], eve["id"]]
     assert [entry["customer"] for entry in licenses(run, "--customer", "Eve")] == ["Eve"]

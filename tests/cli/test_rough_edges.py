@@ -235,3 +235,50 @@ def test_nothing_is_left_of_a_folder_when_the_process_is_told_to_leave(
     process.send_signal(number)
     assert process.wait(timeout=60) == 128 + number
     assert {path.name for path in folder.iterdir()} == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_output_that_cannot_be_written(folder: Path, options: list[str]) -> None:
+    """The files are there, and one line and the exit code say that it could not be told."""
+    command = [sys.executable, "-m", "nnguard", "keygen", "new", *options]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "nnguard: OSError: disk full\n",
+    )
+    assert nnguard.SigningKey.load("new.key").public_key.id == nnguard.PublicKey.load("new.pub").id
+
+
+@pytest.mark.skipif(os.name != "posix", reason="streams are closed by a shell")
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams(folder: Path, closed: str) -> None:
+    """No file takes their place, and nothing is printed into it."""
+    command = (
+        f"{sys.executable} -m nnguard strip release.nnc -o out.nnc --trust vendor.pub {closed}"
+    )
+    done = subprocess.run(["sh", "-c", command], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert (folder / "out.nnc").read_bytes() == (folder / "model.nnc").read_bytes()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits are those of POSIX")
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_no_content_key_without_its_trial(folder: Path, force: list[str]) -> None:
+    """The disk holds the key, and the trial no more."""
+    import resource
+
+    if force:
+        (folder / "out.key").write_text("old")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    command = ["lock", "release.nnc", "-o", "out.nnc", "--content-key", "out.key", *force]
+    done = subprocess.run(
+        [sys.executable, "-m", "nnguard", *command, "--fraction", "0.01"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600)),
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert b"file too large" in done.stderr
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -61,7 +61,7 @@ COMMANDS = [
 
 
 def child(script: str, given: object) -> subprocess.CompletedProcess[str]:
-    """Run a script that may take little memory, and not for ever."""
+    """Run a script that may take little memory, and not forever."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))

@@ -37,7 +37,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / 
 
 import nnguard
 from fuzz.mutations import mutate, mutate_stream
-from fuzz.rules import LARGEST, RULES, TRUSTED, VECTORS, File, Rule, armored, vectors
+from fuzz.rules import LARGEST, RULES, TRUSTED, VECTORS, File, Rule, armored, folder, vectors
 from nnguard.hiding import extract
 from nnguard.locking.opening import open_locks
 from vectors import selling
@@ -204,6 +204,10 @@ def _mutated(rng: random.Random, file: File) -> File:
         if body:
             label = "LICENSE" if file.kind == "license" else "REVOCATION LIST"
             return File(file.kind, armored(label, mutate(rng, body))[:LARGEST])
+    if file.kind == "folder":
+        members = {name: base64.b64decode(text) for name, text in json.loads(data).items()}
+        name = rng.choice(list(members))
+        return folder(**{**members, name: mutate(rng, members[name] or b"x")})
     return File(file.kind, mutate(rng, data)[:LARGEST] if data else b"x")
 
 
@@ -399,6 +403,8 @@ def run(files: int, seed: str, output: Path, worst: int = 20) -> list[str]:
         for count, case in enumerate(cases(files, seed), 1):
             calls = worker.run(case, Path(folder) / "case")
             costs += [(case, call) for call in calls]
+            if count % 500 == 0:
+                print(f"{count} files", file=sys.stderr, flush=True)
             for call in filter(_fails, calls):
                 print(f"{count}: {case.name}: {_said(call)}", flush=True)
         worker.end()

@@ -190,7 +190,7 @@ def mutate_checkpoint(data: bytes, most: int, rng: random.Random) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = [(name, archive.read(name)) for name in archive.namelist()]
-    except Exception:  # the format before PyTorch 1.6, or no archive any more
+    except Exception:  # the format before PyTorch 1.6, or no archive anymore
         return change_pickle(data, rng)
     if not members:
         return bytes(atheris.Mutate(data, most))

@@ -76,7 +76,7 @@ def test_hostile_streams(corpus: list[bytes], key: nnguard.SigningKey) -> None:
         for _ in range(rng.choice([1, 1, 1, 2, 4])):
             try:
                 data = rng.choice(MUTATIONS)(rng, data, corpus) or b"\0"
-            except (IndexError, ValueError, nnguard.FormatError):  # no units any more
+            except (IndexError, ValueError, nnguard.FormatError):  # no units anymore
                 break
         for number in {0, rng.randrange(len(operations))}:
             try:

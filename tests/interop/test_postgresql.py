@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 import pytest
 
-from ledger_behaviour import NAMES, NOW, LedgerBehaviour, entry_of
+from ledger_behavior import NAMES, NOW, LedgerBehavior, entry_of
 from nnguard.errors import LedgerError
 from nnguard.ledger import Ledger
 
@@ -177,7 +177,7 @@ def url(server: Server, make_database: Callable[..., str]) -> str:
     return server.url(make_database())
 
 
-class TestPostgreSQL(LedgerBehaviour):
+class TestPostgreSQL(LedgerBehavior):
     pass
 
 

@@ -9,6 +9,7 @@ import re
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -20,6 +21,7 @@ import pytest
 
 import nnguard
 from nnguard.models.checkpoints import read_checkpoint
+from nnguard.models.pickles import Pickle
 
 torch = pytest.importorskip("torch")
 
@@ -186,7 +188,7 @@ def test_missing_file_is_the_error_of_the_system(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["model", "model.onnx", "model.h5", "model.nnc"])
 def test_other_names_are_no_models(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(b"")
+    (tmp_path / name).write_bytes(b"no model")
     with pytest.raises(nnguard.ModelError, match="what kind of model") as caught:
         nnguard.compress(tmp_path / name)
     assert ".safetensors" in caught.value.hint
@@ -580,6 +582,7 @@ PICKLES: dict[str, tuple[bytes, str]] = {
     "call of text": (b"X\1\0\0\0a)R.", "malformed"),
     "call without a tuple": (b"ccollections\nOrderedDict\n]R.", "malformed"),
     "pairs of three": (b"ccollections\nOrderedDict\n](K\1K\2K\3tea\x85R.", "malformed"),
+    "pairs of text": (b"ccollections\nOrderedDict\n]X\2\0\0\0aba\x85R.", "malformed"),
     "storage of nothing": (b")Q.", "malformed"),
     "storage of another kind": (b"(X\7\0\0\0storageK\1K\1K\1K\1tQ.", "malformed"),
     "name without an end": (b"c" + b"a" * 1000, "malformed"),
@@ -607,7 +610,24 @@ def test_pickles_that_are_malformed(tmp_path: Path, case: str) -> None:
     assert len(str(caught.value)) < 300
 
 
-def test_keys_whose_hash_takes_for_ever(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "filler",
+    [b"}", b"]", b"(", b")\x85", b"N\x85", b"G" + bytes(8), b"J\0\0\1\2", b"X\3\0\0\0abc"],
+)
+def test_pickles_take_so_much_memory_at_most(filler: bytes) -> None:
+    """Most for an empty dictionary; counted for a few thousand opcodes instead of two million."""
+    count = 9 << 13
+    reader = Pickle(b"\x80\2" + filler * count)
+    tracemalloc.start()
+    try:
+        with pytest.raises(nnguard.ModelError, match="malformed"):
+            reader.load()
+        assert tracemalloc.get_traced_memory()[1] < 115 * count
+    finally:
+        tracemalloc.stop()
+
+
+def test_keys_whose_hash_takes_forever(tmp_path: Path) -> None:
     """A tuple of two tuples of two tuples, and so on: 200 bytes, 2^60 steps to hash."""
     data = b"}K\1\x85" + b"q\0h\0\x86" * 60 + b"K\1s."
     write_pickle(tmp_path / "model.pt", data)

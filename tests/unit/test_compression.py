@@ -74,7 +74,7 @@ def test_streams_of_the_stock_encoder_are_decompressed(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["default", "scan2"])
 def test_weights_that_were_decompressed_give_the_same_indices(name: str) -> None:
-    """Compressed again with the same parameters, uniformly, nothing moves any more."""
+    """Compressed again with the same parameters, uniformly, nothing moves anymore."""
     first = nnguard.decompress(samples.path_of(name))
     settings = nnguard.Settings(qp=-60, dependent=False)
     once = nnguard.compress(first, settings)
@@ -103,7 +103,7 @@ def test_rows_of_zeros_in_blocks_are_read_by_the_stock_decoder(width: int, scan_
         assert np.abs(theirs - weights).max() > 2**-5
 
 
-def normalised_network(counter: stock.Array) -> dict[str, stock.Array]:
+def normalized_network(counter: stock.Array) -> dict[str, stock.Array]:
     rng = np.random.default_rng(5)
     return {
         "conv.weight": rng.normal(0, 0.1, (8, 3, 3, 3)).astype(np.float32),
@@ -117,9 +117,9 @@ def normalised_network(counter: stock.Array) -> dict[str, stock.Array]:
 
 @pytest.mark.parametrize("batches", [0, 1, 39_100, 1 << 30])
 def test_counters_of_batch_normalisation(batches: int) -> None:
-    as_stock = normalised_network(np.array([batches], np.int32))
+    as_stock = normalized_network(np.array([batches], np.int32))
     assert bytes(nnguard.compress(as_stock)) == stock.encode(as_stock)
-    stream = nnguard.compress(normalised_network(np.array(batches, np.int64)))
+    stream = nnguard.compress(normalized_network(np.array(batches, np.int64)))
     read = stock.decode(bytes(stream))["bn.num_batches_tracked"]
     assert (read.dtype, read.tolist()) == (np.int32, [batches])
     found = nnguard.decompress(stream)["bn.num_batches_tracked"]

@@ -78,6 +78,24 @@ def test_license_of_the_desk_unlocks_and_is_written_down(
     assert nnguard.License.from_text(entry.armored).encoded == license_.encoded
 
 
+def test_license_and_its_entry_are_written_together(
+    desk: nnguard.Desk, ledger: nnguard.Ledger, tiers: list[nnguard.Locked], tmp_path: Path
+) -> None:
+    options = {"to": CUSTOMER.recipient, "output": tmp_path / "ada.license"}
+    license_ = desk.issue(tiers[-1].stream, tiers[0].content_key, **options)
+    assert (tmp_path / "ada.license").read_text() == ledger.get(license_.terms.id).armored
+    before = {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(FileExistsError):
+        desk.issue(tiers[-1].stream, tiers[0].content_key, **options)
+    assert len(ledger.entries()) == 1
+    ledger.close()
+    with pytest.raises(ValueError, match="closed"):
+        desk.issue(
+            tiers[-1].stream, tiers[0].content_key, **options | {"output": tmp_path / "eve.license"}
+        )
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
 def test_content_key_is_given_once(
     desk: nnguard.Desk,
     tiers: list[nnguard.Locked],

@@ -102,7 +102,7 @@ def test_binding_asks_for_no_more_than_there_is(required: int) -> None:
 
 
 def test_trait_that_a_customer_sends_twice_counts_once() -> None:
-    """However it is spelt."""
+    """However it is spelled."""
     trait, *others = json.loads(DEVICE.to_json())
     twice = {"kind": "another", "sha256": trait["sha256"].upper()}
     device = nnguard.Device.from_json(json.dumps([trait, twice, trait, *others]))

@@ -6,6 +6,7 @@ import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -118,3 +119,65 @@ def test_full_disk_shows_before_the_work(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(OSError, match="No space"):
         nnguard.decompress_to_file(samples.path_of("urq"), tmp_path / "a.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def contents_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def fail(_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_files_get_their_names_together_or_not_at_all(tmp_path: Path, old: bytes | None) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    if old is not None:
+        first.write_bytes(old)
+        second.write_bytes(old)
+    before = contents_of(tmp_path)
+
+    def write_both(write_second: Callable[[BinaryIO], object], then: Callable[[], object]) -> None:
+        with files.named_together():
+            files.write_bytes(first, b"new", overwrite=True)
+            files.write_atomically(second, write_second, overwrite=True)
+            assert contents_of(tmp_path) == before, "none has its name yet"
+            then()
+
+    with pytest.raises(OSError, match="No space"):
+        write_both(fail, list)
+    assert contents_of(tmp_path) == before
+
+    def take_second_name() -> None:
+        second.unlink(missing_ok=True)
+        second.mkdir()
+
+    with pytest.raises(IsADirectoryError):
+        write_both(lambda file: file.write(b"new"), take_second_name)
+    second.rmdir()
+    before.pop("second", None)
+    assert contents_of(tmp_path) == before
+
+    write_both(lambda file: file.write(b"new"), list)
+    assert contents_of(tmp_path) == {"first": b"new", "second": b"new"}
+
+
+def test_file_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError, match="a exists already"):
+        files.write_atomically(
+            tmp_path / "a", lambda _: (tmp_path / "a").write_bytes(b"other"), overwrite=False
+        )
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"other"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+def test_files_never_have_other_permissions(tmp_path: Path) -> None:
+    seen = []
+    files.write_atomically(
+        tmp_path / "a",
+        lambda file: seen.append(os.fstat(file.fileno()).st_mode & 0o777),
+        overwrite=False,
+        mode=0o600,
+    )
+    assert seen == [0o600]
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o600

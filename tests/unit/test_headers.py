@@ -196,7 +196,7 @@ def test_entry_points_are_told_by_how_distances_change() -> None:
 
 
 def test_entry_points_do_not_go_backwards() -> None:
-    with pytest.raises(nnguard.FormatError, match="backwards") as caught:
+    with pytest.raises(nnguard.FormatError, match="backward") as caught:
         coded_header(blocks_of((40, 9), 1, 100, -101, 0, 0))
     assert caught.value.offset is not None
 

@@ -1,6 +1,7 @@
 """Looking at a stream without a key."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 import nnguard
 import samples
 from nnguard.hiding import embed
+from nnguard.stream.headers import write_tensor_header
+from nnguard.stream.units import frame_unit
 
 Signed = Callable[[str], nnguard.Stream]
 
@@ -25,9 +28,28 @@ def test_units_are_described() -> None:
         assert (found.records, found.note) == ((), "")
 
 
-def test_opaque_tensors_have_their_name() -> None:
-    units = {unit.name: unit for unit in nnguard.inspect(samples.path_of("scan2")).units}
-    assert units["fc1.weight"].shape is None
+@pytest.mark.parametrize(("name", "expected"), [("scan2", "TCQ"), ("scan1_urq", "URQ")])
+def test_tensors_in_blocks_are_described(name: str, expected: str) -> None:
+    units = {unit.name: unit for unit in nnguard.inspect(samples.path_of(name)).units}
+    assert (units["fc1.weight"].shape, units["fc1.weight"].quantization) == ((128, 576), expected)
+
+
+def test_damaged_headers_are_opaque() -> None:
+    """`inspect` reads what stands before the entry points, which opening a stream does not."""
+    data = samples.read("scan2")
+    units = samples.split(data)
+    at = next(index for index, unit in enumerate(units) if b"fc1.weight" in unit)
+    header = nnguard.Stream.from_bytes(data).coded_tensor(at)
+    assert header is not None
+    kind = units[at][4:5] if units[at][0] & 0x80 else units[at][2:3]
+    few = replace(header, entry_points=header.entry_points[:1])
+    for changed, shape in ((few, (128, 576)), (replace(header, scan_order=7), None)):
+        units[at] = frame_unit(kind + write_tensor_header(changed, 0))
+        stream = nnguard.Stream.from_bytes(b"".join(units))
+        with pytest.raises(nnguard.FormatError):
+            stream.coded_tensor(at)
+        unit = nnguard.inspect(stream).units[at]
+        assert (unit.name, unit.shape) == ("fc1.weight", shape)
 
 
 def test_records_are_described(signed: Signed, key: nnguard.SigningKey) -> None:

@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from ledger_behaviour import NOW, LedgerBehaviour, entry_of, run
+from ledger_behavior import NOW, LedgerBehavior, entry_of, run
 from nnguard import database
 from nnguard.errors import LedgerError
 from nnguard.ledger import Ledger
 
 
-class TestSQLite(LedgerBehaviour):
+class TestSQLite(LedgerBehavior):
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'ledger.db'}"

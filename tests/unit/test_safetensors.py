@@ -113,7 +113,7 @@ def test_values_of_a_file_are_read_when_they_are_coded(path: Path) -> None:
 
 DATA = bytes(8)
 LIES: dict[str, tuple[bytes, str]] = {
-    "empty file": (b"", "does not fit"),
+    "empty file": (b"", "is an empty file"),
     "too short": (bytes(7), "does not fit"),
     "header beyond the file": (raw({}, length=3), "does not fit"),
     "huge header": (raw({}, length=(1 << 64) - 1), "does not fit"),

@@ -84,8 +84,8 @@ def test_parameter_of_one_tensor_out_of_range_is_refused(qp: int) -> None:
 
 
 def test_parameter_of_a_tensor_that_is_not_there_is_refused() -> None:
-    settings = nnguard.Settings(qp_per_tensor={"w": -20, "misspelt": -20})
-    with pytest.raises(ValueError, match=r"not there.*misspelt"):
+    settings = nnguard.Settings(qp_per_tensor={"w": -20, "misspelled": -20})
+    with pytest.raises(ValueError, match=r"not there.*misspelled"):
         nnguard.compress({"w": np.ones((2, 2), np.float32)}, settings)
 
 

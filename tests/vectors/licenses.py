@@ -51,26 +51,26 @@ def sold(license_: bytes | str, *, file: str = TRIAL, **details: Any) -> Made:
 
 def unlocks(license_: bytes | str, **details: Any) -> Made:
     """A license that unlocks the usual trial."""
-    found = {"tiers": ["full"], "in_grace": False, **details}
+    found = {"in_grace": False, **details}
     made = sold(license_, **found)
     return Made(b"", bytes(sale()[1]), made.details, made.texts, made.file)
 
 
 def with_trial(trial: Stream, release: Stream, license_: bytes, **details: Any) -> Made:
     """A license with a trial of its own."""
-    found = {"tiers": ["full"], "in_grace": False, **details}
+    found = {"in_grace": False, **details}
     made = sold(license_, file="", **found)
     return Made(bytes(trial), bytes(release), made.details, made.texts)
 
 
-@vector("unlocks", operation="unlock")
+@vector("11.3", "ok", operation="unlock")
 def license() -> Made:  # noqa: A001
     """A signed trial of a signed release."""
     trial, release = sale()
     return with_trial(trial, release, license_of(trial, release))
 
 
-@vector("unlocks", operation="unlock")
+@vector("11.1", "ok", operation="unlock")
 def license_in_mail() -> Made:
     """Quoted in a mail, with text around it, other line ends, and spaces that do not break."""
     trial, release = sale()
@@ -80,7 +80,7 @@ def license_in_mail() -> Made:
     return unlocks(text)
 
 
-@vector("unlocks", operation="unlock")
+@vector("11.3", "ok", operation="unlock")
 def license_with_all_claims() -> Made:
     """Expiry, features, metadata, a device of which two of three traits match, and a list."""
     trial, release = sale()
@@ -101,7 +101,7 @@ def license_with_all_claims() -> Made:
     )
 
 
-@vector("unlocks", operation="unlock")
+@vector("11.1", "ok", operation="unlock")
 def license_of_few_claims() -> Made:
     """No issuer, no customer, no product, no tier."""
     trial, release = sale()
@@ -109,14 +109,14 @@ def license_of_few_claims() -> Made:
     return unlocks(license_of(trial, release, claims=claims))
 
 
-@vector("unlocks", operation="unlock")
+@vector("11.3", "ok", operation="unlock")
 def license_last_second() -> Made:
     """The second before it expires."""
     trial, release = sale()
     return unlocks(license_of(trial, release, claims={4: NOW + DAY + 1}))
 
 
-@vector("unlocks", operation="unlock")
+@vector("11.3", "ok", operation="unlock")
 def license_in_grace() -> Made:
     """It has expired this very second, and holds for one more."""
     trial, release = sale()
@@ -124,21 +124,21 @@ def license_in_grace() -> Made:
     return unlocks(license_, in_grace=True)
 
 
-@vector("unlocks", operation="unlock")
+@vector("11.3", "ok", operation="unlock")
 def license_clocks_differ() -> Made:
     """The clock is five minutes behind the vendor's; the license holds from before that."""
     trial, release = sale()
     return unlocks(license_of(trial, release, claims={5: NOW - DAY}), now=NOW - 300)
 
 
-@vector("unlocks", operation="unlock")
+@vector("11.1", "ok", operation="unlock")
 def license_hybrid() -> Made:
     """Wrapped by ML-KEM-768 and X25519."""
     trial, release = sale()
     return unlocks(license_of(trial, release, to="hybrid"), customer="hybrid")
 
 
-@vector("unlocks", operation="unlock")
+@vector("11.3", "ok", operation="unlock")
 def license_unsigned() -> Made:
     """Neither the trial nor the release is signed."""
     release = large()
@@ -146,26 +146,26 @@ def license_unsigned() -> Made:
     return with_trial(trial, release, license_of(trial, release))
 
 
-@vector("unlocks", operation="unlock")
+@vector("11.3", "ok", operation="unlock")
 def license_of_two_tiers() -> Made:
     """A license of the lower of two tiers, which opens the outer lock."""
     middle = sign(locked(sign(large())))
     trial = sign(locked(middle, key=LOWER, header={"tier": "lower"}))
     license_ = license_of(trial, middle, content_key=LOWER, claims={"tier": "lower"})
-    return with_trial(trial, middle, license_, tiers=["lower"])
+    return with_trial(trial, middle, license_)
 
 
-@vector("unlocks", operation="unlock")
+@vector("11.3", "ok", operation="unlock")
 def license_of_highest_tier() -> Made:
     """The same trial, and a license that opens both locks."""
     release = sign(large())
     trial = sign(locked(sign(locked(release)), key=LOWER, header={"tier": "lower"}))
     license_ = license_of(trial, release, claims={"lock": LOWER.id})
-    made = sold(license_, file="license_of_two_tiers", tiers=["lower", "full"], in_grace=False)
+    made = sold(license_, file="license_of_two_tiers", in_grace=False)
     return Made(b"", bytes(release), made.details, made.texts, made.file)
 
 
-@vector("unlocks", operation="unlock")
+@vector("11.3", "ok", operation="unlock")
 def license_of_foreign_tensor() -> Made:
     """The best primary carrier has a size field of four bytes where two would do: a release that
     is not signed, and in which a reader that looks for a signature finds damage."""

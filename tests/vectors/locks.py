@@ -19,10 +19,9 @@ from vectors.selling import (
     spread,
 )
 from vectors.toolbox import (
-    CLAIMS,
-    ISSUED,
     Made,
     carrier_of,
+    claims_of,
     describe,
     several,
     sign,
@@ -32,7 +31,6 @@ from vectors.toolbox import (
     weights,
 )
 
-CLAIMED = {**CLAIMS, "issued_at": ISSUED.isoformat(), "metadata": {}}
 LOWER = CONTENT_KEYS["lower"]
 
 
@@ -51,21 +49,21 @@ def marked(stream: Stream, license_: bytes) -> Stream:
     return embed(stream, license_, kind=4)
 
 
-@vector("opens", operation="open")
+@vector("6.4", "ok", operation="open")
 def lock_urq() -> Made:
     """Twelve indices of one tensor were replaced; the record is in the same."""
     stream = small()
     return opens(locked(stream), stream, ["full"])
 
 
-@vector("opens", operation="open")
+@vector("6.4", "ok", operation="open")
 def lock_tcq() -> Made:
     """The same, trellis-coded."""
     stream = small(dependent=True)
     return opens(locked(stream), stream, ["full"])
 
 
-@vector("opens", operation="open")
+@vector("6.4", "ok", operation="open")
 def lock_first_and_last() -> Made:
     """The first and the last index of a tensor, and the order 0 of both codes."""
     stream = large()
@@ -78,14 +76,14 @@ def lock_first_and_last() -> Made:
     return opens(lock(stream, {unit: positions}, content=content), stream, ["full"])
 
 
-@vector("opens", operation="open")
+@vector("6.4", "ok", operation="open")
 def lock_scrambled() -> Made:
     """All signs of a tensor that carries nothing are scrambled, trellis-coded."""
     stream = several(2, (50, 60), dependent=True)
     return opens(lock(stream, {}, [carrier_of(stream) + 1]), stream, ["full"])
 
 
-@vector("opens", operation="open")
+@vector("6.4", "ok", operation="open")
 def lock_both() -> Made:
     """Replaced in two tensors, one of which is scrambled, too: that is undone first."""
     stream = several(2, (50, 60), dependent=False)
@@ -94,21 +92,21 @@ def lock_both() -> Made:
     return opens(trial, stream, ["full"])
 
 
-@vector("opens", operation="open")
+@vector("6.4", "ok", operation="open")
 def lock_two_carriers() -> Made:
     """The list of carriers is part of what is authenticated."""
     stream = several(2, (20, 40), dependent=False)
     return opens(locked(stream, carriers=2), stream, ["full"])
 
 
-@vector("opens", operation="open")
+@vector("6.4", "ok", operation="open")
 def lock_nothing() -> Made:
     """A lock that changed nothing, of a tier without a name."""
     stream = small()
     return opens(lock(stream, {}, header={"tier": ""}), stream, [""])
 
 
-@vector("opens", operation="open")
+@vector("6.4", "ok", operation="open")
 def lock_tiers() -> Made:
     """Two locks; the outer one has a key that is derived from the inner one's."""
     stream = small()
@@ -116,7 +114,7 @@ def lock_tiers() -> Made:
     return opens(trial, stream, ["lower", "full"])
 
 
-@vector("opens", operation="open")
+@vector("6.4", "ok", operation="open")
 def lock_lower_tier() -> Made:
     """The same file with the key of the lower tier: its lock alone is opened."""
     inner = locked(small())
@@ -124,7 +122,7 @@ def lock_lower_tier() -> Made:
     return Made(original=made.original, details=made.details, file="lock_tiers")
 
 
-@vector("opens", operation="open")
+@vector("6.4", "ok", operation="open")
 def lock_eighth_tier() -> Made:
     """The key of the outer lock is derived seven times; keys between may be missing."""
     stream = small()
@@ -132,7 +130,7 @@ def lock_eighth_tier() -> Made:
     return opens(trial, stream, ["eighth", "full"])
 
 
-@vector("opens", operation="open")
+@vector("6.4", "ok", operation="open")
 def lock_signatures_between() -> Made:
     """Signed, locked, signed, locked, signed: what is between locks is taken off."""
     release = sign(large())
@@ -141,30 +139,30 @@ def lock_signatures_between() -> Made:
     return opens(trial, release, ["lower", "full"])
 
 
-@vector("verifies")
+@vector("7", "ok")
 def signed_lock() -> Made:
     """A signed trial of a signed release: what is below the lock is not looked at."""
     trial = locked(sign(small()))
     nested = [{"kind": "lock", "kid": ""}]
     layers = extract(sign(trial)).header.layer
     assert layers > 2
-    details = describe(trial, {"claims": CLAIMED, "nested": nested, "layers": 2})
+    details = describe(trial, {"claims": claims_of(), "nested": nested, "layers": 2})
     return Made(bytes(sign(trial)), bytes(trial), details)
 
 
-@vector("verifies")
+@vector("6.5", "ok")
 def mark() -> Made:
     """A license on top of the signed release that it opens."""
     return with_mark(sign(small()))
 
 
-@vector("verifies")
+@vector("6.5", "ok")
 def mark_on_lock() -> Made:
     """A license of a lower tier, on top of a signed stream that is locked in turn."""
     return with_mark(sign(locked(large())), nested=[{"kind": "lock", "kid": ""}])
 
 
-@vector("verifies")
+@vector("5.2", "ok")
 def mark_of_three_tensors() -> Made:
     """The next larger tensor has far more room than it takes: a smaller one goes first."""
     return with_mark(of_four())
@@ -181,25 +179,29 @@ def of_four() -> Stream:
 def with_mark(release: Stream, nested: list[dict[str, str]] | None = None) -> Made:
     license_ = license_of(small(), release)
     original = extract(release).original
-    details = {"claims": CLAIMED, "licensed_to": LICENSE_ID.hex(), "layers": 1 + len(nested or [])}
+    details = {
+        "claims": claims_of(),
+        "licensed_to": LICENSE_ID.hex(),
+        "layers": 1 + len(nested or []),
+    }
     details |= {"nested": nested} if nested else {}
     return Made(bytes(marked(release, license_)), bytes(original), describe(original, details))
 
 
-@vector("NoRecordError: the outermost record is a lock", message="not a signature: lock")
+@vector("7", "NoRecordError: the outermost record is a lock", message="not a signature: lock")
 def lock_outermost() -> Made:
     """A trial that is not signed."""
     return Made(bytes(locked(sign(small()))))
 
 
-@vector("NoRecordError: no signature below the mark", message="holds no record")
+@vector("6.5", "NoRecordError: no signature below the mark", message="holds no record")
 def mark_without_signature() -> Made:
     """A mark on a release that was never signed."""
     release = small()
     return Made(bytes(marked(release, license_of(small(), release))))
 
 
-@vector("NoRecordError: mark below the mark", message="license")
+@vector("6.5", "NoRecordError: mark below the mark", message="license")
 def mark_twice() -> Made:
     """Only one mark is taken off."""
     release = sign(large())

@@ -27,6 +27,7 @@ from vectors import (
     refused_records,
     refused_sales,
     refused_streams,
+    sets,
 )
 from vectors.example import example, with_example
 from vectors.selling import CONTENT_KEYS, CUSTOMER_SEEDS, CUSTOMERS
@@ -39,30 +40,45 @@ MODULES = (
     *(accepted, refused_streams, refused_changes, refused_records),
     *(locks, refused_locks, refused_contents),
     *(licenses, refused_licenses, refused_sales),
+    sets,
 )
 """They register their vectors when they are imported."""
+GIVEN = ("content_key", "customer", "now", "max_age", "traits", "tier", "seen")
+"""Details that an operation is given; it answers with all others."""
 
 
 def entry(item: Vector, made: Made) -> dict[str, Any]:
-    """What `vectors.json` says of a vector."""
-    found: dict[str, Any] = {
-        "name": item.name,
-        "file": f"{made.file or item.name}.nnc",
-        "about": item.about,
-        "operation": item.operation,
-        "expect": item.expect,
-    }
-    if item.message:
-        found["message"] = item.message
+    """What `vectors.json` says of a vector; see `docs/conformance.md`."""
+    outcome, _, fault = item.expect.partition(": ")
+    details = dict(made.details)
+    file = {"folder": item.name} if made.files else {"file": f"{made.file or item.name}.nnc"}
+    given: dict[str, Any] = {**file}
+    if item.operation in ("verify", "verify-set", "unlock"):
+        given["trust"] = [*TRUSTED]
+    given |= {suffix: f"{item.name}.{suffix}" for suffix, _ in made.texts}
+    given |= {name: details.pop(name) for name in GIVEN if name in details}
+    answer = {"reason": fault} if outcome == "LicenseError" else {}
     if made.original is not None:
-        found["original_sha256"] = hashlib.sha256(made.original).hexdigest()
-    texts = {suffix: f"{item.name}.{suffix}" for suffix, _ in made.texts}
-    return {**found, **texts, **dict(made.details)}
+        answer["original_sha256"] = hashlib.sha256(made.original).hexdigest()
+    return {
+        "name": item.name,
+        "section": item.section,
+        "about": item.about,
+        **({"fault": fault} if fault else {}),
+        "operation": item.operation,
+        "input": given,
+        "expect": outcome,
+        "output": answer | details,
+    }
 
 
 def write(folder: Path, item: Vector, made: Made) -> None:
     """Write the files of a vector."""
-    if not made.file:
+    for name, data in made.files:
+        path = folder / item.name / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    if not made.file and not made.files:
         (folder / f"{item.name}.nnc").write_bytes(made.data)
     for suffix, text in made.texts:
         (folder / f"{item.name}.{suffix}").write_bytes(text.encode())
@@ -99,7 +115,6 @@ def main(folder: Path) -> None:
         "spec": SPEC_VERSION,
         "warning": "The private keys are published: they are TEST KEYS, never trust them.",
         "keys": keys,
-        "trusted": [*TRUSTED],
         "content_keys": {name: key.secret.hex() for name, key in CONTENT_KEYS.items()},
         "customers": customers(),
         "vectors": entries,

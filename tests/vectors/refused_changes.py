@@ -1,4 +1,4 @@
-"""Vectors that were signed, and changed afterwards."""
+"""Vectors that were signed, and changed afterward."""
 
 from __future__ import annotations
 
@@ -31,62 +31,64 @@ from vectors.toolbox import (
 )
 
 
-@vector("VerificationError: non-carrier tensor changed", message="changed after it was signed")
+@vector("7", "VerificationError: non-carrier tensor changed", message="changed after it was signed")
 def other_tensor_changed() -> Made:
     """One bit of a tensor that carries nothing."""
     stream = sign(small())
     return Made(edit(stream, position(stream, "fc.weight"), -5))
 
 
-@vector("VerificationError: non-carrier tensor changed, and named", message="fc.weight")
+@vector("7", "VerificationError: non-carrier tensor changed, and named", message="fc.weight")
 def localized_change() -> Made:
-    """The same under a record that localises changes."""
+    """The same under a record that localizes changes."""
     stream = sign(small(), localize=True)
     index = position(stream, "fc.weight")
-    return Made(edit(stream, index, -5), details=(("tensors", [index]),))
+    return Made(edit(stream, index, -5), details=(("changed_units", [index]),))
 
 
-@vector("VerificationError: parameter set changed", message="changed after it was signed")
+@vector("7", "VerificationError: parameter set changed", message="changed after it was signed")
 def model_changed() -> Made:
     """Quantization parameter of the whole network: all weights are scaled."""
     return Made(edit(sign(small()), 1, -3, mask=0x04))
 
 
-@vector("VerificationError: header of the carrier changed", message="changed after it was signed")
+@vector(
+    "7", "VerificationError: header of the carrier changed", message="changed after it was signed"
+)
 def carrier_header_changed() -> Made:
     """The carrier's name; its payload is as it was."""
     stream = sign(small())
     return Made(edit(stream, carrier_of(stream), 4))
 
 
-@vector("VerificationError: unit added", message="changed after it was signed")
+@vector("7", "VerificationError: unit added", message="changed after it was signed")
 def unit_added() -> Made:
     """The last unit twice."""
     units = [unit.read() for unit in sign(small())]
     return Made(b"".join([*units, units[-1]]))
 
 
-@vector("VerificationError: unit added", message="units were added or taken away")
+@vector("7", "VerificationError: unit added", message="units were added or taken away")
 def localized_unit_added() -> Made:
-    """The same under a record that localises changes: no unit can be named."""
+    """The same under a record that localizes changes: no unit can be named."""
     units = [unit.read() for unit in sign(small(), localize=True)]
     return Made(b"".join([*units, units[-1]]))
 
 
-@vector("VerificationError: unit taken away", message="changed after it was signed")
+@vector("7", "VerificationError: unit taken away", message="changed after it was signed")
 def unit_removed() -> Made:
     """The last unit is missing."""
     return Made(b"".join(unit.read() for unit in sign(small()).units[:-1]))
 
 
-@vector("VerificationError: units swapped", message="changed after it was signed")
+@vector("7", "VerificationError: units swapped", message="changed after it was signed")
 def units_swapped() -> Made:
     """Two units behind the carrier change places."""
     units = [unit.read() for unit in sign(small())]
     return Made(b"".join([*units[:-2], units[-1], units[-2]]))
 
 
-@vector("VerificationError: size field of a non-carrier is longer", message="changed after")
+@vector("7", "VerificationError: size field of a non-carrier is longer", message="changed after")
 def long_field() -> Made:
     """Four bytes where two would do: another file for the same weights."""
     units = [unit.read() for unit in sign(small())]
@@ -94,7 +96,7 @@ def long_field() -> Made:
     return Made(b"".join(units))
 
 
-@vector("VerificationError: carrier changed", message="changed after it was signed")
+@vector("4", "VerificationError: carrier changed", message="changed after it was signed")
 def carrier_changed() -> Made:
     """One weight of the original, under the same record."""
     stream = small()
@@ -108,7 +110,7 @@ def carrier_changed() -> Made:
     return Made(bytes(place(changed, header.carriers, data)))
 
 
-@vector("VerificationError: other start states in the carrier", message="changed after it was")
+@vector("4", "VerificationError: other start states in the carrier", message="changed after it was")
 def start_states_changed() -> Made:
     """The same weights, coded otherwise: the record comes out, and the original is another."""
     stream = sign(small())
@@ -117,14 +119,14 @@ def start_states_changed() -> Made:
     return Made(bytes(with_parameters(stream, index, start_states=bytes(contexts))))
 
 
-@vector("VerificationError: other row flags in the carrier", message="changed after it was")
+@vector("4", "VerificationError: other row flags in the carrier", message="changed after it was")
 def row_flags_changed() -> Made:
     """Rows are no longer skipped; the weights are the same."""
     stream = sign(small())
     return Made(bytes(with_parameters(stream, carrier_of(stream), skipped_rows=b"")))
 
 
-@vector("VerificationError: checksum of the record", message="checksum")
+@vector("5", "VerificationError: checksum of the record", message="checksum")
 def record_changed() -> Made:
     """The last bit of the signature is flipped, the checksum is as it was."""
     stream = small()
@@ -134,7 +136,7 @@ def record_changed() -> Made:
     return Made(bytes(place(stream, header.carriers, bytes(data))))
 
 
-@vector("VerificationError: padding bit set after the record", message="checksum")
+@vector("5", "VerificationError: padding bit set after the record", message="checksum")
 def padding() -> Made:
     """All places behind the record hold ones; everything else is right."""
     stream = small()
@@ -143,7 +145,7 @@ def padding() -> Made:
     return Made(bytes(place(stream, header.carriers, data, padding=1)))
 
 
-@vector("VerificationError: the last bit of the frame has no place", message="checksum")
+@vector("5", "VerificationError: the last bit of the frame has no place", message="checksum")
 def frame_cut_short() -> Made:
     """It is a zero, so that a reader that fills up the last byte would not notice."""
     stream = small()
@@ -167,7 +169,7 @@ def frame_cut_short() -> Made:
     return Made(bytes(stream.replace({carrier: encode(mark(tensor, bits))})))
 
 
-@vector("VerificationError: record is longer than the places", message="checksum")
+@vector("5", "VerificationError: record is longer than the places", message="checksum")
 def record_too_long() -> Made:
     """The header tells of a record of 2^28 bytes."""
     stream = small()
@@ -185,22 +187,22 @@ def with_last(value: int, *, was_zero: bool) -> Made:
     usable = np.flatnonzero((indices.reshape(-1) == 0) == was_zero)
     indices.reshape(-1)[usable[usable % 2 == 0][-1]] = value
     marked = stream.replace({index: encode(tensor.with_indices(indices))})
-    return Made(bytes(marked), details=(("tensors", [index]),))
+    return Made(bytes(marked), details=(("changed_units", [index]),))
 
 
-@vector("VerificationError: the original of an index is 0", message="conv.weight was changed")
+@vector("4", "VerificationError: the original of an index is 0", message="conv.weight was changed")
 def index_of_zero() -> Made:
     """An index of 1 at an even position, which no embedding makes."""
     return with_last(1, was_zero=True)
 
 
-@vector("VerificationError: the original of an index is too large", message="conv.weight was")
+@vector("4", "VerificationError: the original of an index is too large", message="conv.weight was")
 def large_index() -> Made:
     """2^30, the original of which is 2^29."""
     return with_last(1 << 30, was_zero=False)
 
 
-@vector("VerificationError: header names a unit that cannot carry", message="does not fit")
+@vector("3", "VerificationError: header names a unit that cannot carry", message="does not fit")
 def foreign_carrier() -> Made:
     """The header names a tensor of 36 weights."""
     stream = small()
@@ -226,25 +228,25 @@ def dense(weights_per_byte: int) -> bytes:
     return float_unit((rows, columns), bytes(rows * columns // weights_per_byte - rest))
 
 
-@vector("VerificationError: header names a unit of 9 weights a byte", message="does not fit")
+@vector("3", "VerificationError: header names a unit of 9 weights a byte", message="does not fit")
 def too_dense() -> Made:
     """The header names a tensor that is too large for its unit to be eligible."""
     return with_large(dense(9))
 
 
-@vector("VerificationError: header names a unit of long codes", message="does not fit")
+@vector("8", "VerificationError: header names a unit of long codes", message="does not fit")
 def too_costly() -> Made:
     """The header names a tensor of 2^17 + 1024 weights, each of up to 22 greater-than flags."""
     return with_large(float_unit((129, 1024), b"\x80", unary_length=22))
 
 
-@vector("LimitError: cost of the carriers", message="cost")
+@vector("8", "LimitError: cost of the carriers", message="cost")
 def too_many_weights() -> Made:
     """Two tensors of 2^17 weights besides its own: just above 2^18, and each is eligible."""
     return with_large(*2 * [float_unit((256, 512), b"\x80")])
 
 
-@vector("LimitError: cost of the carriers, with one of 8 weights a byte", message="cost")
+@vector("8", "LimitError: cost of the carriers, with one of 8 weights a byte", message="cost")
 def dense_enough() -> Made:
     """A tensor that is as large as its unit allows, and one of 2^18 weights in a few bytes."""
     unit = dense(8)
@@ -252,7 +254,7 @@ def dense_enough() -> Made:
     return with_large(unit, float_unit((512, 512), b"\x80"))
 
 
-@vector("LimitError: cost of the carriers, of long codes", message="cost")
+@vector("8", "LimitError: cost of the carriers, of long codes", message="cost")
 def too_many_flags() -> Made:
     """Two tensors of 2^16 weights, each of up to 22 greater-than flags."""
     return with_large(*2 * [float_unit((128, 512), b"\x80", unary_length=22)])

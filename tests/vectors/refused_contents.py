@@ -69,49 +69,51 @@ def raw_content(change: Callable[[bytes], bytes]) -> Made:
 # The encoding
 
 
-@vector("UnlockError: bytes after the content", message="malformed", operation="open")
+@vector("6.4", "UnlockError: bytes after the content", message="malformed", operation="open")
 def content_trailing() -> Made:
     """A zero byte, encrypted with the rest."""
     return raw_content(lambda content: content + b"\0")
 
 
-@vector("UnlockError: content of indefinite length", message="malformed", operation="open")
+@vector("6.4", "UnlockError: content of indefinite length", message="malformed", operation="open")
 def content_indefinite() -> Made:
     """The outer array is `9f ... ff`."""
     return raw_content(lambda content: b"\x9f" + content[1:] + b"\xff")
 
 
-@vector("UnlockError: content of four fields", message="malformed", operation="open")
+@vector("6.4", "UnlockError: content of four fields", message="malformed", operation="open")
 def content_four_fields() -> Made:
     """One too many."""
     return contains(lambda content: [*content, []])
 
 
-@vector("UnlockError: digest of 31 bytes", message="malformed", operation="open")
+@vector("6.4", "UnlockError: digest of 31 bytes", message="malformed", operation="open")
 def content_short_digest() -> Made:
     """One byte too few."""
     return contains(lambda content: [content[0][:31], *content[1:]])
 
 
-@vector("UnlockError: list of no weights", message="malformed", operation="open")
+@vector("6.4", "UnlockError: list of no weights", message="malformed", operation="open")
 def content_no_weights() -> Made:
     """A tensor of which nothing was replaced is not listed."""
     return listed(count=0, bits=to_bytes(""))
 
 
-@vector("UnlockError: list of weights ends too early", message="malformed", operation="open")
+@vector("6.4", "UnlockError: list of weights ends too early", message="malformed", operation="open")
 def content_short_list() -> Made:
     """Bits of twelve weights, where thirteen are counted."""
     return listed(count=13)
 
 
-@vector("UnlockError: list of weights goes on", message="malformed", operation="open")
+@vector("6.4", "UnlockError: list of weights goes on", message="malformed", operation="open")
 def content_long_list() -> Made:
     """Bits of twelve weights, where eleven are counted."""
     return listed(count=11)
 
 
-@vector("UnlockError: byte after the alignment of a list", message="malformed", operation="open")
+@vector(
+    "6.4", "UnlockError: byte after the alignment of a list", message="malformed", operation="open"
+)
 def content_byte_after_list() -> Made:
     """A zero byte."""
     stream = small()
@@ -119,31 +121,31 @@ def content_byte_after_list() -> Made:
     return listed(bits=entry[-1] + b"\0")
 
 
-@vector("UnlockError: order of a code above 32", message="malformed", operation="open")
+@vector("6.4", "UnlockError: order of a code above 32", message="malformed", operation="open")
 def content_order() -> Made:
     """33 bits for a gap."""
     return listed(positions=[0], g=33)
 
 
-@vector("UnlockError: index beyond 2^31", message="malformed", operation="open")
+@vector("6.4", "UnlockError: index beyond 2^31", message="malformed", operation="open")
 def content_large_index() -> Made:
     """2^31 + 1, of which the low 32 bits are 1 - 2^31."""
     return listed(count=1, g=0, v=30, bits=to_bytes(ue(0, 0) + ue(2 * (2**31 + 1) - 1, 30)))
 
 
-@vector("UnlockError: index of -2^31", message="malformed", operation="open")
+@vector("6.4", "UnlockError: index of -2^31", message="malformed", operation="open")
 def content_least_index() -> Made:
     """An int32 holds it, but it is beyond 1 - 2^31."""
     return listed(count=1, g=0, v=30, bits=to_bytes(ue(0, 0) + ue(2**32, 30)))
 
 
-@vector("UnlockError: tensor listed twice", message="twice", operation="open")
+@vector("6.4", "UnlockError: tensor listed twice", message="twice", operation="open")
 def content_twice() -> Made:
     """The same list again."""
     return contains(lambda content: [content[0], 2 * content[1], content[2]])
 
 
-@vector("UnlockError: tensors not sorted", message="out of order", operation="open")
+@vector("6.4", "UnlockError: tensors not sorted", message="out of order", operation="open")
 def content_unsorted() -> Made:
     """The second tensor first."""
     stream = several(2, (50, 60), dependent=False)
@@ -155,26 +157,28 @@ def content_unsorted() -> Made:
 # What the content names
 
 
-@vector("UnlockError: unit that is not there", message="cannot be locked", operation="open")
+@vector("6.4", "UnlockError: unit that is not there", message="cannot be locked", operation="open")
 def names_no_unit() -> Made:
     """Position 7 of 7 units."""
     return contains(lambda content: [*content[:2], [7]])
 
 
-@vector("UnlockError: unit before the first", message="cannot be locked", operation="open")
+@vector("6.4", "UnlockError: unit before the first", message="cannot be locked", operation="open")
 def names_negative_unit() -> Made:
     """Position -4, which in some languages is the fourth from the end."""
     return contains(lambda content: [content[0], [[-4, *content[1][0][1:]]], content[2]])
 
 
-@vector("UnlockError: unit that is not eligible", message="cannot be locked", operation="open")
+@vector(
+    "6.4", "UnlockError: unit that is not eligible", message="cannot be locked", operation="open"
+)
 def names_bias() -> Made:
     """A tensor of 36 weights."""
     bias = position(small(), "conv.bias")
     return contains(lambda content: [*content[:2], [bias]])
 
 
-@vector("UnlockError: tensor of one dimension", message="cannot be locked", operation="open")
+@vector("6.4", "UnlockError: tensor of one dimension", message="cannot be locked", operation="open")
 def names_vector() -> Made:
     """It is eligible, but no lock changes it."""
     arrays = {"w.weight": weights((60, 50), 5), "scale": weights((300,), 6)}
@@ -185,7 +189,9 @@ def names_vector() -> Made:
     return with_key(lock(stream, chosen, content=content_of(stream, chosen, [scale])))
 
 
-@vector("UnlockError: position beyond the tensor", message="weight that is not", operation="open")
+@vector(
+    "6.4", "UnlockError: position beyond the tensor", message="weight that is not", operation="open"
+)
 def names_position() -> Made:
     """The position after the last."""
     stream = small()
@@ -193,7 +199,9 @@ def names_position() -> Made:
     return listed(positions=[*spread(stream, UNIT), size])
 
 
-@vector("UnlockError: index that its state does not have", message="restored", operation="open")
+@vector(
+    "6.4", "UnlockError: index that its state does not have", message="restored", operation="open"
+)
 def names_wrong_parity() -> Made:
     """The original index is 2k; listed is 2k - 1, which a careless encoder codes as the same k."""
     stream = small(dependent=True)
@@ -208,7 +216,12 @@ def names_wrong_parity() -> Made:
     return with_key(lock(stream, chosen, content=[content[0], [entry], content[2]]))
 
 
-@vector("UnlockError: other start states in a locked tensor", message="not what", operation="open")
+@vector(
+    "6.4",
+    "UnlockError: other start states in a locked tensor",
+    message="not what",
+    operation="open",
+)
 def locked_start_states() -> Made:
     """They are kept when indices are put back, so that the original is another."""
     stream = small(dependent=True)
@@ -219,14 +232,16 @@ def locked_start_states() -> Made:
     return with_key(hide_lock(degraded, content))
 
 
-@vector("UnlockError: locked tensor is damaged", message="cannot be restored", operation="open")
+@vector(
+    "6.4", "UnlockError: locked tensor is damaged", message="cannot be restored", operation="open"
+)
 def locked_tensor_damaged() -> Made:
     """The payload of a tensor that carries nothing breaks off."""
     stream, unit = scrambled_second()
     return with_key(stream_of(with_payload(stream, unit, lambda payload: payload[:-1])))
 
 
-@vector("UnlockError: size field of a locked tensor", message="cannot be", operation="open")
+@vector("6.4", "UnlockError: size field of a locked tensor", message="cannot be", operation="open")
 def locked_long_field() -> Made:
     """Four bytes where two would do, in a tensor that carries nothing."""
     stream, unit = scrambled_second()
@@ -244,13 +259,15 @@ def stream_of(made: Made) -> Stream:
     return Stream.from_bytes(made.data)
 
 
-@vector("UnlockError: digest of another stream", message="not what was locked", operation="open")
+@vector(
+    "6.4", "UnlockError: digest of another stream", message="not what was locked", operation="open"
+)
 def content_other_digest() -> Made:
     """The last bit of the digest."""
     return contains(lambda content: [content[0][:-1] + bytes([content[0][-1] ^ 1]), *content[1:]])
 
 
-@vector("UnlockError: lock of another stream", message="not what was", operation="open")
+@vector("6.4", "UnlockError: lock of another stream", message="not what was", operation="open")
 def lock_copied() -> Made:
     """Its record, in a stream in which it has the same place: it is authentic there."""
     stream, other = small(), small(seed=50)
@@ -259,14 +276,18 @@ def lock_copied() -> Made:
     return with_key(hide_lock(stream, content))
 
 
-@vector("UnlockError: tensor changed after locking", message="not what was", operation="open")
+@vector(
+    "6.4", "UnlockError: tensor changed after locking", message="not what was", operation="open"
+)
 def changed_below_lock() -> Made:
     """One bit of a tensor that carries nothing: the lock's record is right."""
     stream = locked(small())
     return Made(edit(stream, position(stream, "fc.weight"), -5), details=with_key(stream).details)
 
 
-@vector("VerificationError: inner lock of another stream", message="authentic", operation="open")
+@vector(
+    "6.4", "VerificationError: inner lock of another stream", message="authentic", operation="open"
+)
 def inner_lock_changed() -> Made:
     """Both have the right keys; the inner record was copied from another lock."""
     stream, other = small(), small(seed=50)

@@ -22,26 +22,32 @@ def refused(trial: Stream, release: Stream, **changes: Any) -> Made:
 
 
 def without_result(made: Made) -> Made:
-    details = tuple(item for item in made.details if item[0] not in ("tiers", "in_grace"))
+    details = tuple(item for item in made.details if item[0] != "in_grace")
     return replace(made, original=None, details=details)
 
 
 # The customer
 
 
-@vector("WrongKeyError: license of another customer", message="made out to", operation="unlock")
+@vector(
+    "11.3", "WrongKeyError: license of another customer", message="made out to", operation="unlock"
+)
 def license_other_customer() -> Made:
     """Ada's license, Eve's key."""
     return sold(issued(), customer="eve")
 
 
-@vector("WrongKeyError: content key of another customer", message="made out", operation="unlock")
+@vector(
+    "11.1", "WrongKeyError: content key of another customer", message="made out", operation="unlock"
+)
 def license_wrapped_to_other() -> Made:
     """It names Ada, and the content key is wrapped to Eve."""
     return sold(issued(wrapped_to="eve"))
 
 
-@vector("WrongKeyError: content key of other claims", message="made out to", operation="unlock")
+@vector(
+    "11.1", "WrongKeyError: content key of other claims", message="made out to", operation="unlock"
+)
 def license_bound_to_others() -> Made:
     """The content key of another license to the same customer."""
     return sold(issued(bound_to={"product": "large"}))
@@ -50,14 +56,14 @@ def license_bound_to_others() -> Made:
 # The trial
 
 
-@vector("FormatError: no trial, no license", message="are left", operation="unlock")
+@vector("11.3", "FormatError: no trial, no license", message="are left", operation="unlock")
 def license_of_no_stream() -> Made:
     """The trial lacks its last byte, the license its last line: the trial is looked at first."""
     made = sold("\n".join(armor(issued()).splitlines()[:-1]), file="")
     return replace(made, data=bytes(sale()[0])[:-1])
 
 
-@vector("LicenseError: other-stream", message="another stream", operation="unlock")
+@vector("11.3", "LicenseError: other-stream", message="another stream", operation="unlock")
 def license_of_other_stream() -> Made:
     """A trial that was locked with another content key."""
     other = sign(locked(small(), key=CONTENT_KEYS["other"]))
@@ -65,14 +71,14 @@ def license_of_other_stream() -> Made:
     return replace(made, texts=sold(issued()).texts)
 
 
-@vector("LicenseError: other-stream", message="another stream", operation="unlock")
+@vector("11.3", "LicenseError: other-stream", message="another stream", operation="unlock")
 def license_of_unlocked_stream() -> Made:
     """A stream without any record."""
     made = refused(small(), small())
     return replace(made, texts=sold(issued()).texts)
 
 
-@vector("VerificationError: trial changed", message="since the license", operation="unlock")
+@vector("11.3", "VerificationError: trial changed", message="since the license", operation="unlock")
 def trial_changed() -> Made:
     """One bit of a tensor that carries nothing; the lock is that of the license."""
     release = small()
@@ -81,7 +87,9 @@ def trial_changed() -> Made:
     return replace(made, data=edit(trial, position(trial, "fc.weight"), -5))
 
 
-@vector("VerificationError: signature taken off the trial", message="since", operation="unlock")
+@vector(
+    "11.3", "VerificationError: signature taken off the trial", message="since", operation="unlock"
+)
 def trial_stripped() -> Made:
     """The license is for the signed trial."""
     release = small()
@@ -90,26 +98,33 @@ def trial_stripped() -> Made:
     return without_result(with_trial(bare, release, license_))
 
 
-@vector("NoRecordError: trial is not locked", message="holds no record", operation="unlock")
+@vector("11.3", "NoRecordError: trial is not locked", message="holds no record", operation="unlock")
 def trial_without_record() -> Made:
     """A license for a stream without any record."""
     return refused(small(), small())
 
 
-@vector("NoRecordError: trial is signed, not locked", message="record", operation="unlock")
+@vector("11.3", "NoRecordError: trial is signed, not locked", message="record", operation="unlock")
 def trial_signed_only() -> Made:
     """A license for a signed release."""
     return refused(sign(small()), small())
 
 
-@vector("WrongKeyError: trial signed by another vendor", message="signed with", operation="unlock")
+@vector(
+    "11.3",
+    "WrongKeyError: trial signed by another vendor",
+    message="signed with",
+    operation="unlock",
+)
 def trial_of_other_vendor() -> Made:
     """The license is by the vendor, the trial's signature is not."""
     release = small()
     return refused(sign(locked(release), OTHER), release)
 
 
-@vector("WrongKeyError: content key of another lock", message="locked with", operation="unlock")
+@vector(
+    "11.3", "WrongKeyError: content key of another lock", message="locked with", operation="unlock"
+)
 def license_with_other_content_key() -> Made:
     """All is right but for the 32 bytes."""
     wrong = CONTENT_KEYS["other"]
@@ -119,13 +134,23 @@ def license_with_other_content_key() -> Made:
 # The result
 
 
-@vector("UnlockError: license promises another result", message="license says", operation="unlock")
+@vector(
+    "11.3",
+    "UnlockError: license promises another result",
+    message="license says",
+    operation="unlock",
+)
 def license_of_other_result() -> Made:
     """`opens` is the digest of another stream."""
     return sold(license_of(sale()[0], small()))
 
 
-@vector("UnlockError: license promises the higher tier", message="license says", operation="unlock")
+@vector(
+    "11.3",
+    "UnlockError: license promises the higher tier",
+    message="license says",
+    operation="unlock",
+)
 def license_of_higher_result() -> Made:
     """The content key opens the lower tier."""
     release = sign(large())
@@ -133,7 +158,9 @@ def license_of_higher_result() -> Made:
     return refused(trial, release, content_key=LOWER)
 
 
-@vector("WrongKeyError: release signed by another vendor", message="signed", operation="unlock")
+@vector(
+    "11.3", "WrongKeyError: release signed by another vendor", message="signed", operation="unlock"
+)
 def release_of_other_vendor() -> Made:
     """The vendor sells what another signed."""
     release = sign(large(), OTHER)
@@ -147,31 +174,31 @@ def marked_with(license_: bytes) -> Made:
     return Made(bytes(marked(sign(small()), license_)))
 
 
-@vector("VerificationError: mark of another stream", message="that of another stream")
+@vector("6.5", "VerificationError: mark of another stream", message="that of another stream")
 def mark_of_other_stream() -> Made:
     """A license that opens something else."""
     return marked_with(license_of(small(), small()))
 
 
-@vector("VerificationError: mark changed", message="mark of the licensee was changed")
+@vector("6.5", "VerificationError: mark changed", message="mark of the licensee was changed")
 def mark_changed() -> Made:
     """Another customer's name."""
     return marked_with(license_of(small(), sign(small())).replace(b"Ada", b"Eda"))
 
 
-@vector("VerificationError: mark malformed", message="mark of the licensee was changed")
+@vector("6.5", "VerificationError: mark malformed", message="mark of the licensee was changed")
 def mark_malformed() -> Made:
     """A zero byte after the license."""
     return marked_with(license_of(small(), sign(small())) + b"\0")
 
 
-@vector("WrongKeyError: mark of another vendor", message="license is signed with")
+@vector("6.5", "WrongKeyError: mark of another vendor", message="license is signed with")
 def mark_of_other_vendor() -> Made:
     """The release is the vendor's."""
     return marked_with(license_of(small(), sign(small()), key=OTHER))
 
 
-@vector("VerificationError: mark of another trusted vendor", message="the release with")
+@vector("6.5", "VerificationError: mark of another trusted vendor", message="the release with")
 def mark_of_partner() -> Made:
     """Both keys are trusted, but the release is the vendor's."""
     return marked_with(license_of(small(), sign(small()), key=PARTNER))
@@ -185,25 +212,27 @@ def mark_at(change: Callable[[FrameHeader], FrameHeader]) -> Made:
     return Made(bytes(place(release, header.carriers, frame_record(header, license_))))
 
 
-@vector("VerificationError: mark with a carrier more", message="not where it belongs")
+@vector("6.5", "VerificationError: mark with a carrier more", message="not where it belongs")
 def mark_in_more() -> Made:
     """A tensor is listed that holds none of its bits."""
     return mark_at(lambda header: replace(header, carriers=(*header.carriers, 5)))
 
 
-@vector("VerificationError: mark with another carrier", message="not where it belongs")
+@vector("5.2", "VerificationError: mark with another carrier", message="not where it belongs")
 def mark_in_others() -> Made:
     """Without the small tensor that 5.2 takes before the last."""
     return mark_at(lambda header: replace(header, carriers=(3, 6)))
 
 
-@vector("VerificationError: mark of another layer", message="not where it belongs")
+@vector("6.5", "VerificationError: mark of another layer", message="not where it belongs")
 def mark_of_other_layer() -> Made:
     """Layer 3, on a release of layer 1."""
     return mark_at(lambda header: replace(header, layer=3))
 
 
-@vector("WrongKeyError: mark of another stream, signed by another vendor", message="signed with")
+@vector(
+    "6.5", "WrongKeyError: mark of another stream, signed by another vendor", message="signed with"
+)
 def mark_on_other_vendor() -> Made:
     """Below the mark is another vendor's release: that is looked at before the mark's digest."""
     release = sign(small(), OTHER)

@@ -45,49 +45,49 @@ from vectors.toolbox import (
 )
 
 
-@vector("FormatError: not a stream", message="no start unit")
+@vector("2.1", "FormatError: not a stream", message="no start unit")
 def not_a_stream() -> Made:
     """A text file."""
     return Made(b"\0\x20 This is not a stream of units.\n")
 
 
-@vector("FormatError: empty", message="not an NNCodec stream")
+@vector("2.1", "FormatError: empty", message="not an NNCodec stream")
 def empty() -> Made:
     """No bytes at all."""
     return Made(b"")
 
 
-@vector("FormatError: unit runs past the end", message="are left")
+@vector("2.1", "FormatError: unit runs past the end", message="are left")
 def truncated() -> Made:
     """The last byte is missing."""
     return Made(bytes(sign(small()))[:-1])
 
 
-@vector("FormatError: bytes after the last unit", message="are left")
+@vector("2.1", "FormatError: bytes after the last unit", message="are left")
 def trailing() -> Made:
     """Three bytes too many, which would be a unit of 21,569 bytes."""
     return Made(bytes(sign(small())) + b"TAG")
 
 
-@vector("FormatError: unit shorter than its header", message="unit of 2 bytes")
+@vector("2.1", "FormatError: unit shorter than its header", message="unit of 2 bytes")
 def unit_too_short() -> Made:
     """A unit of size 2."""
     return Made(bytes(sign(small())) + b"\0\2\0")
 
 
-@vector("FormatError: second start unit", message="second start unit")
+@vector("2.1", "FormatError: second start unit", message="second start unit")
 def second_start() -> Made:
     """Two streams in a row."""
     return Made(2 * bytes(sign(small())))
 
 
-@vector("FormatError: start unit with a partial data counter", message="no start unit")
+@vector("2.1", "FormatError: start unit with a partial data counter", message="no start unit")
 def partial_start() -> Made:
     """Its profile would be read at another place."""
     return Made(edit(sign(small()), 0, 2))
 
 
-@vector("FormatError: start unit with a long size field", message="no start unit")
+@vector("2.1", "FormatError: start unit with a long size field", message="no start unit")
 def long_start() -> Made:
     """Four bytes where two would do."""
     units = [unit.read() for unit in sign(small())]
@@ -95,7 +95,7 @@ def long_start() -> Made:
     return Made(b"".join(units))
 
 
-@vector("FormatError: first unit is no start unit", message="no start unit")
+@vector("2.1", "FormatError: first unit is no start unit", message="no start unit")
 def layer_set_first() -> Made:
     """A long size field, whose third byte looks like a start unit in a file of this size."""
     units = [unit.read() for unit in sign(small())]
@@ -104,21 +104,21 @@ def layer_set_first() -> Made:
     return Made(b"".join([first, *units[1:], unknown]))
 
 
-@vector("FormatError: second model parameter set", message="second model parameter set")
+@vector("2.1", "FormatError: second model parameter set", message="second model parameter set")
 def second_model() -> Made:
     """The parameter set twice."""
     units = [unit.read() for unit in sign(small())]
     return Made(b"".join([*units[:2], *units[1:]]))
 
 
-@vector("FormatError: data before the model parameter set", message="before the model")
+@vector("2.1", "FormatError: data before the model parameter set", message="before the model")
 def no_model() -> Made:
     """The parameter set is missing."""
     units = [unit.read() for unit in sign(small())]
     return Made(units[0] + b"".join(units[2:]))
 
 
-@vector("FormatError: alignment bits of a unit header", message="alignment")
+@vector("2.3", "FormatError: alignment bits of a unit header", message="alignment")
 def alignment() -> Made:
     """The last byte of a header is changed."""
     stream = sign(small())
@@ -128,7 +128,7 @@ def alignment() -> Made:
     return Made(edit(stream, index, tensor.payload_offset - 1))
 
 
-@vector("FormatError: name is not UTF-8", message="not UTF-8")
+@vector("2.3", "FormatError: name is not UTF-8", message="not UTF-8")
 def bad_name() -> Made:
     """The first byte of a tensor's name is 0xff."""
     stream = sign(small())
@@ -136,7 +136,7 @@ def bad_name() -> Made:
     return Made(edit(stream, index, 4, mask=0xFF ^ ord("s")))
 
 
-@vector("FormatError: tensor of 33 dimensions", message="33 dimensions")
+@vector("2.3", "FormatError: tensor of 33 dimensions", message="33 dimensions")
 def many_dimensions() -> Made:
     """One more than there may be."""
     bits = "00001001" + text_bits("w") + "0" + "00" + "100000" + ue(33, 1) + 33 * ue(1, 7)
@@ -147,7 +147,7 @@ def many_dimensions() -> Made:
     return Made(b"".join(unit.read() for unit in small().units[:2]) + unit)
 
 
-@vector("FormatError: the tensor that would hold a record is damaged", message="is damaged")
+@vector("5.1", "FormatError: the tensor that would hold a record is damaged", message="is damaged")
 def damaged_carrier() -> Made:
     """One bit of the carrier's payload is flipped, so that nothing can be read there."""
     stream = sign(small())
@@ -163,25 +163,25 @@ def damaged(change: Callable[[bytes], bytes], **options: bool) -> Made:
     return with_payload(stream, carrier_of(stream), change)
 
 
-@vector("FormatError: payload ends too early", message="ends too early")
+@vector("2.4.1", "FormatError: payload ends too early", message="ends too early")
 def payload_cut() -> Made:
     """Its last byte is missing."""
     return damaged(lambda payload: payload[:-1])
 
 
-@vector("FormatError: byte after the end of a payload", message="behind the end")
+@vector("2.4.1", "FormatError: byte after the end of a payload", message="behind the end")
 def payload_goes_on() -> Made:
     """A zero byte."""
     return damaged(lambda payload: payload + b"\0")
 
 
-@vector("FormatError: no payload", message="ends too early")
+@vector("2.4.1", "FormatError: no payload", message="ends too early")
 def payload_empty() -> Made:
     """The unit ends with its header."""
     return damaged(lambda _: b"")
 
 
-@vector("FormatError: stop bit of a payload is 0", message="wrong stop bits")
+@vector("2.4.1", "FormatError: stop bit of a payload is 0", message="wrong stop bits")
 def payload_stop_bit() -> Made:
     """The last bit that is 1 is cleared; the terminating bin is the same."""
 
@@ -191,7 +191,7 @@ def payload_stop_bit() -> Made:
     return damaged(cleared)
 
 
-@vector("FormatError: bit after the stop bit of a payload", message="wrong stop bits")
+@vector("2.4.1", "FormatError: bit after the stop bit of a payload", message="wrong stop bits")
 def payload_bit_behind() -> Made:
     """The last bit of the last byte is 1, behind the stop bit."""
 
@@ -202,13 +202,13 @@ def payload_bit_behind() -> Made:
     return damaged(set_last, dependent=True)
 
 
-@vector("FormatError: payload begins with 510", message="first bits that")
+@vector("2.4.1", "FormatError: payload begins with 510", message="first bits that")
 def payload_begins_510() -> Made:
     """Its first nine bits are a number that no encoder writes."""
     return damaged(lambda payload: b"\xff" + bytes([payload[1] & 0x7F]) + payload[2:])
 
 
-@vector("FormatError: prefix of an index has 31 ones", message="beyond 32 bits")
+@vector("2.4.5", "FormatError: prefix of an index has 31 ones", message="beyond 32 bits")
 def payload_prefix() -> Made:
     """It would be an index beyond 2^31; the first one of the tensor."""
     stream = sign(small())
@@ -226,47 +226,51 @@ def payload_prefix() -> Made:
     return damaged(lambda _: writer.payload + bytes(99))
 
 
-@vector("FormatError: size field of the carrier is longer", message="unusual size field")
+@vector("5.1", "FormatError: size field of the carrier is longer", message="unusual size field")
 def carrier_long_field() -> Made:
     """Four bytes where two would do: nothing is read there, and no other tensor has a header."""
     stream = sign(small())
     return with_long_field(stream, carrier_of(stream))
 
 
-@vector("FormatError: the second carrier is damaged", message="is damaged")
+@vector("7", "FormatError: the second carrier is damaged", message="is damaged")
 def second_carrier_damaged() -> Made:
     """The last byte of its payload is missing."""
     stream = sign(several(2, (30, 50), dependent=False), carriers=2)
     return with_payload(stream, extract(stream).header.carriers[1], lambda payload: payload[:-1])
 
 
-@vector("FormatError: size field of the second carrier is longer", message="unusual size field")
+@vector(
+    "2.4.10",
+    "FormatError: size field of the second carrier is longer",
+    message="unusual size field",
+)
 def second_carrier_long_field() -> Made:
     """Four bytes where two would do."""
     stream = sign(several(2, (30, 50), dependent=False), carriers=2)
     return with_long_field(stream, extract(stream).header.carriers[1])
 
 
-@vector("NoRecordError: the second in order is damaged", message="holds no record")
+@vector("5.1", "NoRecordError: the second in order is damaged", message="holds no record")
 def second_damaged() -> Made:
     """The first in order is whole, and has no header; no other has one."""
     stream = several(2, (50, 60))
     return with_payload(stream, carrier_of(stream) + 1, lambda payload: payload[:-1])
 
 
-@vector("NoRecordError: not signed", message="holds no record")
+@vector("7", "NoRecordError: not signed", message="holds no record")
 def unsigned() -> Made:
     """As it comes from the encoder."""
     return Made(bytes(small()))
 
 
-@vector("NoRecordError: no tensor can carry", message="holds no record")
+@vector("3", "NoRecordError: no tensor can carry", message="holds no record")
 def nothing_eligible() -> Made:
     """All tensors have fewer than 256 weights."""
     return Made(stock.encode({"w": weights((15, 17), 3)}, qp=-24))
 
 
-@vector("NoRecordError: the header lies in the ninth tensor", message="holds no record")
+@vector("3", "NoRecordError: the header lies in the ninth tensor", message="holds no record")
 def ninth_tensor() -> Made:
     """Eight tensors are nearer to 2,048 weights; no more are looked at."""
     nearer = np.zeros((80, 80), np.float32)
@@ -276,33 +280,33 @@ def ninth_tensor() -> Made:
     return with_header(stream, FrameHeader(1, 1, 0, (position(stream, "w"),)))
 
 
-@vector("NoRecordError: the header lies beyond 2^18 weights", message="holds no record")
+@vector("3", "NoRecordError: the header lies beyond 2^18 weights", message="holds no record")
 def beyond_sum_of_weights() -> Made:
     """The tensors up to the one with the header have 256 weights too many; the first is whole."""
     stream = far_away(whole=True)
     return with_header(stream, FrameHeader(1, 1, 0, (position(stream, "far"),)))
 
 
-@vector("NoRecordError: a unit was put in before the carrier", message="holds no record")
+@vector("5.1", "NoRecordError: a unit was put in before the carrier", message="holds no record")
 def shifted() -> Made:
     """The header names a position where another unit is now."""
     units = [unit.read() for unit in sign(small())]
     return Made(b"".join([*units[:2], units[-1], *units[2:]]))
 
 
-@vector("NoRecordError: the outermost record is an attachment", message="attachment")
+@vector("7", "NoRecordError: the outermost record is an attachment", message="attachment")
 def attachment_outermost() -> Made:
     """An attachment on top of a signature."""
     return Made(bytes(attach(sign(small()), b"anything")))
 
 
-@vector("NoRecordError: the outermost record is of an unknown kind", message="kind 200")
+@vector("7", "NoRecordError: the outermost record is of an unknown kind", message="kind 200")
 def unknown_kind() -> Made:
     """A record of kind 200."""
     return Made(bytes(hide(small(), lambda _: b"anything", kind=200)))
 
 
-@vector("NoRecordError: another version of the frame", message="holds no record")
+@vector("5", "NoRecordError: another version of the frame", message="holds no record")
 def frame_version() -> Made:
     """The last byte of the magic is 3."""
     stream = small()
@@ -312,14 +316,14 @@ def frame_version() -> Made:
     return Made(bytes(place(stream, header.carriers, data)))
 
 
-@vector("NoRecordError: layer 0", message="holds no record")
+@vector("5", "NoRecordError: layer 0", message="holds no record")
 def layer_zero() -> Made:
     """Layers count from 1."""
     stream = small()
     return with_header(stream, replace(header_of(stream), layer=0))
 
 
-@vector("NoRecordError: two bits per weight", message="holds no record")
+@vector("5", "NoRecordError: two bits per weight", message="holds no record")
 def bits_per_weight() -> Made:
     """Which no version has; the checksum is right."""
     stream = small()
@@ -329,7 +333,7 @@ def bits_per_weight() -> Made:
     return Made(bytes(place(stream, header.carriers, data)))
 
 
-@vector("NoRecordError: checksum of the header", message="holds no record")
+@vector("5", "NoRecordError: checksum of the header", message="holds no record")
 def header_checksum() -> Made:
     """One bit of the header's checksum is wrong."""
     stream = small()
@@ -339,7 +343,9 @@ def header_checksum() -> Made:
     return Made(bytes(place(stream, header.carriers, bytes(data))))
 
 
-@vector("NoRecordError: number in the header takes more bytes than it needs", message="no record")
+@vector(
+    "5", "NoRecordError: number in the header takes more bytes than it needs", message="no record"
+)
 def long_number() -> Made:
     """The position is written as two bytes; the checksum is right."""
     stream = small()
@@ -351,7 +357,7 @@ def long_number() -> Made:
     return Made(bytes(place(stream, header.carriers, data)))
 
 
-@vector("NoRecordError: header names another tensor first", message="holds no record")
+@vector("5.1", "NoRecordError: header names another tensor first", message="holds no record")
 def other_primary() -> Made:
     """The header lies in a tensor that it does not list first."""
     stream = several(2, (50, 60), dependent=False)
@@ -361,7 +367,7 @@ def other_primary() -> Made:
     return Made(bytes(place(stream, (first, second), data)))
 
 
-@vector("NoRecordError: position listed twice", message="holds no record")
+@vector("5", "NoRecordError: position listed twice", message="holds no record")
 def carrier_twice() -> Made:
     """The header names the primary carrier twice."""
     stream = small()
@@ -371,7 +377,7 @@ def carrier_twice() -> Made:
     return Made(bytes(place(stream, header.carriers, data)))
 
 
-@vector("NoRecordError: no step is twice that of the tensor", message="holds no record")
+@vector("4", "NoRecordError: no step is twice that of the tensor", message="holds no record")
 def largest_step() -> Made:
     """The tensor's quantization parameter is the largest but three; all else is right."""
     stream = small()
@@ -383,7 +389,7 @@ def largest_step() -> Made:
     return Made(bytes(stream.replace({carrier: encode(marked)})))
 
 
-@vector("WrongKeyError: signed by a key that is not trusted", message="not among")
+@vector("7", "WrongKeyError: signed by a key that is not trusted", message="not among")
 def wrong_key() -> Made:
     """Signed by the other test key; only the vendor's is trusted."""
     return Made(bytes(sign(small(), OTHER)))

@@ -39,6 +39,7 @@ TRUSTED = ("vendor", "partner")
 ISSUED = datetime(2026, 11, 1, 12, 0, tzinfo=timezone.utc)
 CLAIMS = {"issuer": "vendor.example", "name": "small", "version": "1.0"}
 DOMAIN = b"nnguard signature v1\0"
+LABELS = {"iss": 1, "sub": 2, "iat": 6}
 
 _LEAST = 8 * 64
 """Bits of a tensor that a vector's record may go into."""
@@ -51,9 +52,10 @@ class Made:
     Attributes:
         data: The stream.
         original: What a reader MUST get back.
-        details: What else `vectors.json` says.
+        details: What else `vectors.json` says: what an operation is given, and what it answers.
         texts: Files beside it: suffix and text.
         file: Vector that has this stream in its file already, if one has.
+        files: Instead of a stream, the files of a folder: names and contents.
     """
 
     data: bytes = b""
@@ -61,13 +63,25 @@ class Made:
     details: tuple[tuple[str, Any], ...] = ()
     texts: tuple[tuple[str, str], ...] = ()
     file: str = ""
+    files: tuple[tuple[str, bytes], ...] = ()
 
 
 @dataclass(frozen=True)
 class Vector:
-    """An entry of `vectors.json`; `message` is part of what nnguard says."""
+    """An entry of `vectors.json`.
+
+    Attributes:
+        name: That of its files.
+        section: Of the specification, where the rule is.
+        expect: The outcome; after a colon, what is wrong, which for a LicenseError is the reason.
+        about: What is in the file.
+        message: Part of what nnguard says; no other implementation has to.
+        operation: `verify`, `verify-set`, `detach`, `open` or `unlock`.
+        make: Makes it.
+    """
 
     name: str
+    section: str
     expect: str
     about: str
     message: str
@@ -79,13 +93,13 @@ VECTORS: list[Vector] = []
 
 
 def vector(
-    expect: str, *, message: str = "", operation: str = "verify"
+    section: str, expect: str, *, message: str = "", operation: str = "verify"
 ) -> Callable[[Callable[[], Made]], Callable[[], Made]]:
     """Register a function, whose name and docstring become those of the vector."""
 
     def register(make: Callable[[], Made]) -> Callable[[], Made]:
         about = " ".join((make.__doc__ or "").split())
-        VECTORS.append(Vector(make.__name__, expect, about, message, operation, make))
+        VECTORS.append(Vector(make.__name__, section, expect, about, message, operation, make))
         return make
 
     return register
@@ -147,10 +161,9 @@ def sign(
     stream: Stream, key: nnguard.SigningKey = VENDOR, *, carriers: int = 1, **options: Any
 ) -> Stream:
     """Sign by a plan that stays as it is, whatever planner nnguard has."""
-    claims = {**CLAIMS, **options}
-    labels = {"issuer": 1, "name": 2, "version": "version", "metadata": "meta", "shard": "shard"}
-    cwt = {label: claims[name] for name, label in labels.items() if name in claims}
-    cwt[6] = int(ISSUED.timestamp())
+    cwt = {LABELS.get(label, label): value for label, value in claims_of(**options).items()}
+    if "shard" in options:
+        cwt["shard"] = options["shard"]
     digests = [digest[:4] for digest in stream.sha256_of_units()]
     units = b"".join(digests) if options.get("localize") else None
 
@@ -168,10 +181,19 @@ def attach(stream: Stream, payload: bytes, media_type: str = "text/markdown") ->
 
 def signed(stream: Stream, details: dict[str, Any] | None = None, **options: Any) -> Made:
     """Sign with the usual claims, but for the options."""
-    claims = {**CLAIMS, "issued_at": ISSUED.isoformat(), "metadata": {}}
-    claims |= {key: options[key] for key in options if key in claims}
-    described = describe(stream, {"claims": claims, **(details or {})})
+    described = describe(stream, {"claims": claims_of(**options), **(details or {})})
     return Made(bytes(sign(stream, **options)), bytes(stream), described)
+
+
+def claims_of(**options: Any) -> dict[str, Any]:
+    """The claims of a signature, by the names of section 6.1, as JSON."""
+    names = {"issuer": "iss", "name": "sub", "version": "version", "metadata": "meta"}
+    claims = {**CLAIMS, **options}
+    found = {name: claims[option] for option, name in names.items() if option in claims}
+    if "shard" in options:
+        digest, *place = options["shard"]
+        found["shard"] = [digest.hex(), *place]
+    return {**found, "iat": int(ISSUED.timestamp())}
 
 
 def describe(stream: Stream, details: dict[str, Any]) -> tuple[tuple[str, Any], ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 
 # NumPy starts threads for linear algebra, of which there is none here; it takes 40 ms.
@@ -14,7 +13,6 @@ import nnguard
 from nnguard.cli import attachment, compression, inspection, keys, licensing, locking, signing
 from nnguard.cli.output import (
     EXIT_CODES,
-    INTERRUPTED,
     check_outputs,
     describe_failure,
     exit_code_of,
@@ -64,7 +62,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (nnguard.NnguardError, OSError, ImportError, ValueError) as error:
         describe_failure(error, as_json=getattr(options, "json", False))
         return exit_code_of(error)
-    except KeyboardInterrupt:
-        print("nnguard: interrupted", file=sys.stderr)
-        return INTERRUPTED
     return 0

@@ -9,7 +9,7 @@ from typing import Any
 
 import nnguard
 from nnguard.cli.output import add_json, add_output, print_json, say
-from nnguard.files import read_file, write_bytes
+from nnguard.files import named_together, read_file, write_bytes
 from nnguard.hiding.frame import MAX_RECORD_SIZE
 
 __all__ = ["add_commands"]
@@ -72,8 +72,9 @@ def _detach(options: argparse.Namespace) -> None:
     if payload.resolve() == Path(options.output).resolve():
         raise ValueError("the stream and the attachment need a file each")
     attachment, original = nnguard.detach(options.file)
-    write_bytes(payload, attachment.payload, overwrite=options.force)
-    original.save(options.output, overwrite=options.force)
+    with named_together():
+        write_bytes(payload, attachment.payload, overwrite=options.force)
+        original.save(options.output, overwrite=options.force)
     if options.json:
         print_json(
             {

@@ -203,19 +203,24 @@ def _compress(options: argparse.Namespace) -> None:
         after = _total_size(compress_folder(options, output), ".nnc")
     else:
         before = model.stat().st_size
-        if output.exists() and output.samefile(model):
-            raise FileExistsError(
-                f"{output} is the model, which its stream cannot give back exactly"
-            )
+        _keep_input(model, output, "the model, which its stream cannot give back exactly")
         stream = compress_model(options, output.parent)
         stream.save(output, overwrite=options.force)
         after = stream.size
-    _report(options, "Compressed", before, after, max(before, after), time.monotonic() - start)
+    share = f"{after:,} bytes ({100 * after / max(before, 1):.1f} % of {before:,})"
+    _report(options, f"Compressed: {options.output}, {share}", before, after, start)
+
+
+def _keep_input(file: Path, output: Path, what: str) -> None:
+    """Refuse to replace a file by what is made of it."""
+    if output.exists() and output.samefile(file):
+        raise FileExistsError(f"{output} is {what}")
 
 
 def _decompress(options: argparse.Namespace) -> None:
     start = time.monotonic()
     file, output = Path(options.file), Path(options.output)
+    _keep_input(file, output, "the stream, with all that is hidden in it")
     limits: dict[str, Any] = {
         "workers": options.workers,
         "max_size": options.max_size,
@@ -245,22 +250,24 @@ def _decompress(options: argparse.Namespace) -> None:
                 stream, output, overwrite=options.force, progress=progress, **limits
             )
         after = output.stat().st_size
-    _report(options, "Decompressed", before, after, max(before, after), time.monotonic() - start)
+    sizes = f"{_in_words(after)} of weights from {_in_words(before)}"
+    _report(options, f"Decompressed: {options.output}, {sizes}", before, after, start)
 
 
-def _report(
-    options: argparse.Namespace, done: str, before: int, after: int, model: int, seconds: float
-) -> None:
-    """Say what became of the file; the rate is that of the uncompressed side."""
+def _report(options: argparse.Namespace, done: str, before: int, after: int, start: float) -> None:
+    """Say what was done since then; the rate is that of the larger side."""
+    seconds = time.monotonic() - start
     if options.json:
         sizes = {"size_before": before, "size": after, "seconds": round(seconds, 3)}
         print_json({"ok": True, "file": options.output, **sizes})
         return
-    percent, rate = 100 * after / max(before, 1), model / 1e6 / max(seconds, 1e-9)
-    say(
-        f"{done}: {options.output}, {after:,} bytes ({percent:.1f} % of {before:,}), "
-        f"{seconds:.1f} s, {rate:.1f} MB/s"
-    )
+    rate = max(before, after) / 1e6 / max(seconds, 1e-9)
+    say(f"{done}, {seconds:.1f} s, {rate:.1f} MB/s")
+
+
+def _in_words(size: int) -> str:
+    """Return a number of bytes in the unit that suits it."""
+    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
 
 
 def _named_qp(text: str) -> tuple[str, int]:

@@ -163,6 +163,8 @@ def _issue(options: argparse.Namespace) -> None:
         license = nnguard.Desk(ledger, key, identity).issue(  # noqa: A001
             trial,
             content_key,
+            output=options.output,
+            overwrite=options.force,
             to=options.to,
             customer=options.customer,
             product=options.product,
@@ -176,7 +178,6 @@ def _issue(options: argparse.Namespace) -> None:
             device=device,
             device_traits=options.device_traits,
         )
-    license.save(options.output, overwrite=options.force)
     if options.json:
         print_json({"ok": True, "file": options.output, "license": license.terms.to_json()})
     else:
@@ -218,7 +219,7 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _line_of(entry: nnguard.Entry) -> str:
-    until = "for ever" if entry.expires_at is None else f"until {entry.expires_at.date()}"
+    until = "forever" if entry.expires_at is None else f"until {entry.expires_at.date()}"
     if entry.revoked_at is not None:
         reason = f" ({entry.reason})" if entry.reason else ""
         until = f"revoked {entry.revoked_at.date()}{reason}"

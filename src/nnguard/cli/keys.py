@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import nnguard
 from nnguard.cli.output import add_json, check_output, print_json, say
-from nnguard.files import read_file
+from nnguard.files import named_together, read_file
 
 __all__ = [
     "add_commands",
@@ -72,12 +72,21 @@ def _load(load: _Loader[_Private], path: str, passphrase: str | None) -> _Privat
     try:
         return load(path, passphrase=passphrase)
     except nnguard.KeyFormatError:
-        if passphrase is not None or b"ENCRYPTED" not in read_file(path):
+        if passphrase is not None or not _is_protected(path):
             raise
     return load(path, passphrase=getpass.getpass(f"Passphrase of {path}: "))
 
 
+def _is_protected(path: str) -> bool:
+    try:
+        return b"ENCRYPTED" in read_file(path)
+    except nnguard.LimitError:
+        return False
+
+
 def _keygen(options: argparse.Namespace) -> None:
+    if options.name.rpartition("/")[2] in ("", ".", ".."):
+        raise ValueError(f"{options.name!r} is no name for files of keys")
     private, public = Path(f"{options.name}.key"), Path(f"{options.name}.pub")
     for path in (private, public):
         check_output(path, overwrite=options.force)
@@ -91,8 +100,9 @@ def _keygen(options: argparse.Namespace) -> None:
     if options.post_quantum and not options.identity:
         raise ValueError("--post-quantum is for customers' pairs: add --identity")
     key, public_key = _generate(options)
-    key.save(private, passphrase=passphrase, overwrite=options.force)
-    public_key.save(public, overwrite=options.force)
+    with named_together():
+        key.save(private, passphrase=passphrase, overwrite=options.force)
+        public_key.save(public, overwrite=options.force)
     key_id = public_key.id.hex()
     if options.json:
         paths = {"private_key": str(private), "public_key": str(public)}
@@ -129,4 +139,6 @@ def _passphrase_from_file(options: argparse.Namespace) -> str | None:
         text = read_file(options.passphrase_file).decode()
     except UnicodeDecodeError:
         raise nnguard.KeyFormatError(f"{options.passphrase_file} is not UTF-8") from None
+    except nnguard.LimitError as error:
+        raise nnguard.KeyFormatError(f"{error}, too many for a passphrase") from None
     return text.partition("\n")[0].removesuffix("\r")

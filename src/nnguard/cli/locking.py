@@ -14,6 +14,7 @@ from nnguard.cli.evaluating import load_function
 from nnguard.cli.keys import add_passphrase_file, load_identity, load_signing_key
 from nnguard.cli.output import add_json, add_output, print_json, progress_bar, say
 from nnguard.cli.signing import add_trust
+from nnguard.files import named_together
 from nnguard.pictures import check_picture
 
 __all__ = ["add_commands"]
@@ -136,10 +137,11 @@ def _lock(options: argparse.Namespace) -> None:
         release, tiers, evaluate=evaluate, signer=signer, progress=_show_point
     )
     trial = locks[-1].stream
-    if options.plot is not None:
-        nnguard.plot_curves(locks, options.plot, overwrite=options.force)
-    locks[0].content_key.save(options.content_key_output, overwrite=options.force)
-    trial.save(options.output, overwrite=options.force)
+    with named_together():  # the key first: no trial is ever without
+        locks[0].content_key.save(options.content_key_output, overwrite=options.force)
+        trial.save(options.output, overwrite=options.force)
+        if options.plot is not None:
+            nnguard.plot_curves(locks, options.plot, overwrite=options.force)
     _report(options, release, trial, locks)
 
 

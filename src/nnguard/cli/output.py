@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -16,7 +17,6 @@ from nnguard.files import check_target
 
 __all__ = [
     "EXIT_CODES",
-    "INTERRUPTED",
     "add_json",
     "add_output",
     "brief",
@@ -34,9 +34,9 @@ EXIT_CODES = {
     0: "done; for verify: the file is what was signed",
     1: "the system refused: no such file, disk full, file exists (see --force)",
     2: "wrong usage",
-    3: "not a well-formed NNCodec stream, or damaged",
+    3: "the input is not an NNCodec stream, or it is damaged",
     4: "the record does not fit into the network",
-    5: "no record: the file is not signed",
+    5: "no record: the file is not signed, or not locked",
     6: "a key file cannot be read",
     7: "signed by a key that is not trusted",
     8: "the file was changed after it was signed",
@@ -48,10 +48,11 @@ EXIT_CODES = {
     14: "the ledger cannot be opened, or does not hold that license",
 }
 
-INTERRUPTED = 130
-
 _COLUMN = 64
 """Characters of a tensor's name that are shown in a table, at most."""
+
+_SYSTEM = {errno.ENOENT: "no such file", errno.ENOSPC: "disk full", errno.EDQUOT: "disk full"}
+"""What the system says in more words."""
 
 _FAMILIES: dict[type[Exception], int] = {
     nnguard.FormatError: 3,
@@ -130,17 +131,26 @@ def print_json(value: Any) -> None:
 
 def describe_failure(error: Exception, *, as_json: bool) -> None:
     """Print an error: for people to standard error, for machines to standard output."""
-    hint = getattr(error, "hint", "")
+    hint, message = getattr(error, "hint", ""), _message_of(error)
     tensors = list(getattr(error, "tensors", ()))
     if as_json:
-        failure = {"error": type(error).__name__, "message": str(error)}
+        failure = {"error": type(error).__name__, "message": message}
         reason = {"reason": error.reason.value} if isinstance(error, nnguard.LicenseError) else {}
         print_json({"ok": False, **failure, **reason, "hint": hint, "tensors": tensors})
         return
-    warn(f"{type(error).__name__}: {error}")
+    warn(f"{type(error).__name__}: {message}")
     if hint:
         with contextlib.redirect_stdout(sys.stderr):
             say(f"  hint: {hint}")
+
+
+def _message_of(error: Exception) -> str:
+    """Return an error's message; those of the system without numbers, and in its own words."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    usual = error.strerror[:1].lower() + error.strerror[1:]
+    what = _SYSTEM.get(error.errno or 0, usual)
+    return what if error.filename is None else f"{what}: {os.fsdecode(error.filename)}"
 
 
 @contextlib.contextmanager

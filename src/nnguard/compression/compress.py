@@ -92,7 +92,7 @@ class _Spool:
         self._leading = leading
         self._file: BinaryIO | None = None
         if folder is not None:
-            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+            self._file = tempfile.TemporaryFile(prefix=".nnguard.", dir=folder, buffering=0)  # noqa: SIM115
         self._in_memory: list[bytes] = []
         self._runs: dict[int, list[int]] = {}
         self._end = 0

@@ -185,7 +185,7 @@ def _submit(
 
 
 def _do(work: Callable[..., _Result], arguments: tuple[Any, ...], _name: str) -> _Result:
-    """Do the work; with a name of its own, Dask does not take it for work that was cancelled."""
+    """Do the work; with a name of its own, Dask does not take it for work that was canceled."""
     return work(*arguments)
 
 

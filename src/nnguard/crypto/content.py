@@ -23,8 +23,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from nnguard.crypto.armor import read_armor, write_armor
 from nnguard.crypto.cose import A256GCM, NONCE_SIZE, Encrypt0, Label
+from nnguard.crypto.pem import load_key
 from nnguard.errors import KeyFormatError
-from nnguard.files import read_file, write_bytes
+from nnguard.files import write_bytes
 
 __all__ = ["KEY_SIZE", "ContentKey", "Keystream"]
 
@@ -118,14 +119,16 @@ class ContentKey:
 
         Raises:
             KeyFormatError: The file holds no content key.
-            LimitError: It is too large to be one.
+            OSError: It cannot be read.
         """
-        data = read_file(path)
+        return load_key(path, cls._parse)
+
+    @classmethod
+    def _parse(cls, data: bytes) -> ContentKey:
         try:
             return cls(read_armor(_ARMOR, data.decode("ascii")))
         except ValueError:
-            hint = "nnguard lock makes one"
-            raise KeyFormatError(f"{path}: not a content key", hint=hint) from None
+            raise KeyFormatError("not a content key", hint="nnguard lock makes one") from None
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the key to a file that only its owner can read."""

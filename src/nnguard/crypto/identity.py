@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from cryptography.hazmat.primitives.hpke import (
 )
 
 from nnguard.crypto.pem import (
+    load_key,
     load_private_pem,
     load_public_pem,
     pem_blocks,
@@ -36,7 +38,7 @@ from nnguard.crypto.pem import (
     public_pem,
 )
 from nnguard.errors import KeyFormatError
-from nnguard.files import read_file, write_bytes
+from nnguard.files import write_bytes
 
 __all__ = ["Identity", "Recipient"]
 
@@ -93,10 +95,7 @@ class Recipient:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Recipient:
         """Read a recipient from a file; see `from_pem`."""
-        try:
-            return cls.from_pem(read_file(path))
-        except KeyFormatError as error:
-            raise KeyFormatError(f"{path}: {error}", hint=error.hint) from None
+        return load_key(path, cls.from_pem)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the key to a file as PEM."""
@@ -169,10 +168,7 @@ class Identity:
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, passphrase: str | None = None) -> Identity:
         """Read an identity from a file; see `from_pem`."""
-        try:
-            return cls.from_pem(read_file(path), passphrase=passphrase)
-        except KeyFormatError as error:
-            raise KeyFormatError(f"{path}: {error}", hint=error.hint) from None
+        return load_key(path, partial(cls.from_pem, passphrase=passphrase))
 
     def pem(self, *, passphrase: str | None = None) -> bytes:
         """Return the keys as PKCS#8 in PEM, encrypted where a passphrase is given."""
@@ -211,9 +207,11 @@ def _suite(kem: KEM) -> Suite:
 
 
 def _blocks(data: bytes) -> list[bytes]:
-    """Return the blocks of a file; none where there are more than a pair has."""
+    """Return the blocks of a file, once it is known to have no more than a pair has."""
     blocks = pem_blocks(data)
-    return blocks if len(blocks) <= _MOST_BLOCKS else []
+    if len(blocks) > _MOST_BLOCKS:
+        raise KeyFormatError(f"{len(blocks)} keys, where a customer has {_MOST_BLOCKS} at most")
+    return blocks
 
 
 def _present(*keys: Any) -> list[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from nnguard.crypto.pem import (
+    load_key,
     load_private_pem,
     load_public_pem,
     pem_blocks,
@@ -23,7 +25,7 @@ from nnguard.crypto.pem import (
     public_pem,
 )
 from nnguard.errors import KeyFormatError
-from nnguard.files import read_file, write_bytes
+from nnguard.files import write_bytes
 
 __all__ = ["PublicKey", "Signer", "SigningKey", "Trust", "load_trust"]
 
@@ -86,10 +88,7 @@ class PublicKey:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PublicKey:
         """Read a public key from a file; see `from_pem`."""
-        try:
-            return cls.from_pem(read_file(path))
-        except KeyFormatError as error:
-            raise KeyFormatError(f"{path}: {error}", hint=error.hint) from None
+        return load_key(path, cls.from_pem)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the key to a file as PEM."""
@@ -168,10 +167,7 @@ class SigningKey:
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, passphrase: str | None = None) -> SigningKey:
         """Read a private key from a file; see `from_pem`."""
-        try:
-            return cls.from_pem(read_file(path), passphrase=passphrase)
-        except KeyFormatError as error:
-            raise KeyFormatError(f"{path}: {error}", hint=error.hint) from None
+        return load_key(path, partial(cls.from_pem, passphrase=passphrase))
 
     def pem(self, *, passphrase: str | None = None) -> bytes:
         """Return the key as PKCS#8 in PEM, encrypted where a passphrase is given."""
@@ -210,7 +206,7 @@ def load_trust(trust: Trust) -> tuple[PublicKey, ...]:
             if not os.fspath(entry):
                 raise KeyFormatError("the path of a trusted key is empty")
             for path in _key_files(Path(entry)):
-                keys.update(dict.fromkeys(_load_bundle(path)))
+                keys.update(dict.fromkeys(load_key(path, _parse_bundle)))
         else:
             raise TypeError(f"trust is made of public keys and paths, not {type(entry).__name__}")
     if not keys:
@@ -224,14 +220,10 @@ def _key_files(path: Path) -> list[Path]:
     return sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES and file.is_file())
 
 
-def _load_bundle(path: Path) -> list[PublicKey]:
-    data = read_file(path)
+def _parse_bundle(data: bytes) -> list[PublicKey]:
     if b"PRIVATE KEY-----" in data:
-        raise KeyFormatError(f"{path}: this is a private key", hint="trust its public half")
-    try:
-        keys = [PublicKey.from_pem(block) for block in pem_blocks(data)]
-    except KeyFormatError as error:
-        raise KeyFormatError(f"{path}: {error}", hint=error.hint) from None
+        raise KeyFormatError("this is a private key", hint="trust its public half")
+    keys = [PublicKey.from_pem(block) for block in pem_blocks(data)]
     if not keys:
-        raise KeyFormatError(f"{path}: no public key in PEM")
+        raise KeyFormatError("no public key in PEM")
     return keys

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
-from nnguard.errors import KeyFormatError
+from nnguard.errors import KeyFormatError, LimitError
+from nnguard.files import read_file
 
 __all__ = [
+    "load_key",
     "load_private_pem",
     "load_public_pem",
     "pem_blocks",
@@ -19,6 +23,23 @@ __all__ = [
 
 _BEGIN, _END, _DASHES = b"-----BEGIN ", b"-----END ", b"-----"
 _MAX_PASSPHRASE = 1023
+
+_Key = TypeVar("_Key")
+
+
+def load_key(path: str | os.PathLike[str], parse: Callable[[bytes], _Key]) -> _Key:
+    """Read the key, or the keys, in a file, which errors name.
+
+    Raises:
+        KeyFormatError: The file holds something else, or is too large to be one of keys.
+        OSError: It cannot be read.
+    """
+    try:
+        return parse(read_file(path))
+    except LimitError as error:
+        raise KeyFormatError(f"{error}, too many for keys") from None
+    except KeyFormatError as error:
+        raise KeyFormatError(f"{path}: {error}", hint=error.hint) from None
 
 
 def pem_blocks(data: bytes) -> list[bytes]:

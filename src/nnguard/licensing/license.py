@@ -53,7 +53,7 @@ class LicenseTerms:
         metadata: Anything else, text to text.
         issued_at: To the second, UTC (CWT `iat`).
         not_before: It holds from here on (CWT `nbf`).
-        expires_at: And until here (CWT `exp`); None for ever.
+        expires_at: And until here (CWT `exp`); None forever.
         grace: It still holds for so long after that, and says so.
         device: The devices that it holds on; None for all.
         stream: Model digest of the trial that it opens, in hexadecimal.
@@ -283,7 +283,7 @@ def unarmor(label: str, text: str) -> bytes:
     try:
         return read_armor(label, text)
     except ValueError as error:
-        raise LicenseError(f"not a {label.lower()}: {error}", reason=Refusal.MALFORMED) from None
+        raise LicenseError(f"not an {label.lower()}: {error}", reason=Refusal.MALFORMED) from None
 
 
 def seconds_of(time: datetime) -> int:

@@ -26,7 +26,9 @@ from nnguard.stream import Stream
 from nnguard.stream.coding import QuantizedTensor, decode
 from nnguard.stream.trellis import is_path
 
-__all__ = ["Opened", "lock_of", "open_locks"]
+__all__ = ["Opened", "extract_lock", "lock_of", "open_locks"]
+
+_HINT = "nnguard lock makes a trial of a release"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +68,7 @@ def open_locks(outermost: Extraction, digests: Sequence[bytes], key: ContentKey)
     while True:
         digests = extraction.digests_of_original(digests)
         if extraction.header.kind == RecordKind.SIGNATURE:
-            extraction = extract(extraction.original)
+            extraction = extract_lock(extraction.original)
             continue
         record = lock_of(extraction)
         mine = keys.get(record.envelope.key_id)
@@ -79,7 +81,21 @@ def open_locks(outermost: Extraction, digests: Sequence[bytes], key: ContentKey)
         tiers.append(record.tier)
         if mine == key:
             return Opened(stream, digests, tuple(tiers))
-        extraction = extract(stream)
+        extraction = extract_lock(stream)
+
+
+def extract_lock(stream: Stream) -> Extraction:
+    """Take the outermost record out of what is to be locked.
+
+    Raises:
+        NoRecordError: There is none.
+    """
+    try:
+        return extract(stream)
+    except NoRecordError:
+        raise NoRecordError(
+            "the stream is not locked: it holds no record of a lock", hint=_HINT
+        ) from None
 
 
 def _open(
@@ -107,7 +123,7 @@ def lock_of(extraction: Extraction) -> LockRecord:
     kind = extraction.header.kind
     if kind != RecordKind.LOCK:
         raise NoRecordError(
-            f"the stream is not locked: the outermost record is a {kind_name(kind)}"
+            f"the stream is not locked: the outermost record is a {kind_name(kind)}", hint=_HINT
         )
     return LockRecord.parse(extraction.record)
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from nnguard.errors import LimitError, ModelError, NnguardError
 from nnguard.models.archive import read_members
-from nnguard.models.pickles import Dense, Mapping, OddTensor, Pickle, Storage
+from nnguard.models.descriptions import Dense, Mapping, OddTensor, Storage
+from nnguard.models.pickles import Pickle
 from nnguard.models.tensors import FilePart, StridedPart, Tensor, Values, check_tensor, shown
 from nnguard.stream.formats import FORMATS, TensorType
 from nnguard.stream.source import FileSource

@@ -15,6 +15,7 @@ __all__ = ["is_set", "read_index", "write_index"]
 
 _SUFFIX = ".index.json"
 _STREAMS = ".nnc"
+_SAFETENSORS = ".safetensors"
 _MAX_SIZE = 1 << 24
 """Bytes of an index, at most; one of 100,000 tensors has some 10 MB."""
 
@@ -37,7 +38,10 @@ def read_index(
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is no folder")
     if len(found) != 1:
-        raise error(f"{folder} has {len(found)} files *{suffix}{_SUFFIX}; it needs one")
+        raise error(
+            f"{folder} has {len(found)} files *{suffix}{_SUFFIX}; it needs one",
+            hint=_hint(folder, suffix),
+        )
     try:
         index = json.loads(read_file(found[0], _MAX_SIZE), object_pairs_hook=_unique)
         weight_map = index.pop("weight_map")
@@ -49,6 +53,14 @@ def read_index(
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise error(f"{found[0]} is no index of files *{suffix}")
+
+
+def _hint(folder: Path, suffix: str) -> str:
+    """Return what to do about a folder that has not one index of files with a suffix."""
+    if suffix == _STREAMS and any(folder.glob(f"*{_SAFETENSORS}{_SUFFIX}")):
+        return f"compress it first: nnguard compress {folder} -o streams"
+    files = [*folder.glob(f"*{suffix}"), *folder.glob(f"*{_SAFETENSORS}")]
+    return f"of a model in one file, name the file{f': {files[0]}' if files else ''}"
 
 
 def is_set(folder: Path, suffix: str) -> bool:

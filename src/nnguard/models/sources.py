@@ -11,13 +11,12 @@ from nnguard.errors import ModelError
 from nnguard.models.checkpoints import read_checkpoint
 from nnguard.models.safetensors import read_safetensors
 from nnguard.models.tensors import Tensor, from_arrays
+from nnguard.stream.kinds import CHECKPOINT, SAFETENSORS, recognize
+from nnguard.stream.source import FileSource
 
-__all__ = ["CHECKPOINTS", "MODEL_SUFFIXES", "ModelLike", "open_model"]
+__all__ = ["MODEL_SUFFIXES", "ModelLike", "open_model"]
 
-CHECKPOINTS = (".pt", ".pth", ".bin", ".ckpt")
-"""Names of PyTorch checkpoints end like this."""
-
-MODEL_SUFFIXES = (".safetensors", *CHECKPOINTS)
+MODEL_SUFFIXES = (*SAFETENSORS.suffixes, *CHECKPOINT.suffixes)
 """Names of files that `open_model` reads end like this."""
 
 ModelLike = Mapping[str, Any] | str | os.PathLike[str] | Any
@@ -45,15 +44,7 @@ def open_model(model: ModelLike) -> list[Tensor]:
 
 def _open(model: ModelLike) -> list[Tensor]:
     if isinstance(model, (str, os.PathLike)):
-        suffix = Path(model).suffix.lower()
-        if suffix == ".safetensors":
-            return read_safetensors(model)
-        if suffix in CHECKPOINTS:
-            return read_checkpoint(model)
-        raise ModelError(
-            f"{os.fspath(model)}: cannot tell what kind of model this is",
-            hint="names end in " + ", ".join(MODEL_SUFFIXES),
-        )
+        return _open_file(model)
     if not isinstance(model, Mapping) and callable(getattr(model, "state_dict", None)):
         model = model.state_dict()
     if not isinstance(model, Mapping):
@@ -66,3 +57,25 @@ def _open(model: ModelLike) -> list[Tensor]:
             for name, value in model.items()
         ]
     return from_arrays(model)
+
+
+def _open_file(path: str | os.PathLike[str]) -> list[Tensor]:
+    """Read a file as what its name says; an error says what it is instead, where that shows."""
+    suffix = Path(path).suffix.lower()
+    try:
+        if suffix in SAFETENSORS.suffixes:
+            return read_safetensors(path)
+        if suffix in CHECKPOINT.suffixes:
+            return read_checkpoint(path)
+        raise ModelError(
+            f"{os.fspath(path)}: cannot tell what kind of model this is",
+            hint="names end in " + ", ".join(MODEL_SUFFIXES),
+        )
+    except ModelError:
+        kind = recognize(FileSource(path))
+        if kind is None or suffix in kind.suffixes:
+            raise
+        hint = (
+            f"its name has to end in {' or '.join(kind.suffixes)}" if kind.suffixes else kind.hint
+        )
+        raise ModelError(f"{os.fspath(path)} is {kind.what}", hint=hint) from None

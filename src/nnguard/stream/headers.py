@@ -215,6 +215,7 @@ def parse_tensor_header(
     offset: int,
     *,
     carriers_only: bool = True,
+    with_entry_points: bool = True,
 ) -> tuple[str, TensorHeader | None]:
     """Parse the header of a data unit.
 
@@ -225,6 +226,7 @@ def parse_tensor_header(
         offset: Where `data` lies in the stream.
         carriers_only: Stop at headers that no carrier has, of scan orders above 0 (with thousands
             of entry points) and of empty tensors.
+        with_entry_points: Read those, too, and so where the payload begins.
 
     Returns:
         The tensor's name (empty where it is not spelled out) and its header, or None for the header
@@ -277,8 +279,10 @@ def parse_tensor_header(
         further = shape[0] - 1 >> 2 + scan_order
         if 0 in shape or (further and math.prod(shape[1:]) == 1):
             raise FormatError("blocks in a tensor that has none", offset=bits.offset)
-        entry_points = _parse_entry_points(bits, further, has_states=has_states)
-    bits.align()
+        if with_entry_points:
+            entry_points = _parse_entry_points(bits, further, has_states=has_states)
+    if with_entry_points:
+        bits.align()
     if 0 in shape and (carriers_only or payload_type != PayloadType.RAW_FLOAT):
         return name, None
     if payload_type == PayloadType.FLOAT and model.qp_density is None:
@@ -373,7 +377,7 @@ def _parse_entry_points(bits: BitReader, count: int, *, has_states: bool) -> tup
         state = bits.u(3) if has_states else 0
         length = length + bits.ie(7) if index else bits.ue(11)
         if length < 0:
-            raise FormatError("entry points go backwards", offset=bits.offset)
+            raise FormatError("entry points go backward", offset=bits.offset)
         previous += length
         if previous >> _POSITION_BITS:
             raise FormatError("an entry point beyond any payload", offset=bits.offset)

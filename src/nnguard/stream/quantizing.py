@@ -2,7 +2,7 @@
 
 URQ gives each weight its index on its own, so a large tensor is quantized again, piece by piece,
 whenever its indices are needed, rather than held. TCQ searches a path through a trellis of 8 states
-(dependent quantization in the standard); it goes over the weights forwards and backwards, holds two
+(dependent quantization in the standard); it goes over the weights forward and backward, holds two
 bytes a weight meanwhile, and its indices are held.
 """
 

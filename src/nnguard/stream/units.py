@@ -24,6 +24,7 @@ from nnguard.stream.headers import (
     parse_model_parameters,
     parse_tensor_header,
 )
+from nnguard.stream.kinds import naming_kind
 from nnguard.stream.source import FileSource, MemorySource, Source, check_memory
 
 __all__ = [
@@ -125,7 +126,7 @@ class Stream:
             FormatError: The file is not a well-formed stream; the error has the offset.
             OSError: The file cannot be read.
         """
-        return cls._index(FileSource(path))
+        return cls._index_whole(FileSource(path))
 
     @classmethod
     def from_bytes(cls, data: bytes | bytearray | memoryview) -> Stream:
@@ -134,7 +135,7 @@ class Stream:
         Raises:
             FormatError: The bytes are not a well-formed stream; the error has the offset.
         """
-        return cls._index(MemorySource(data))
+        return cls._index_whole(MemorySource(data))
 
     @classmethod
     def gather(cls, source: Source, offsets: Sequence[int]) -> Stream:
@@ -145,6 +146,11 @@ class Stream:
             offsets: Where each begins, in the order of the stream.
         """
         return cls._index(source, offsets)
+
+    @classmethod
+    def _index_whole(cls, source: Source) -> Stream:
+        with naming_kind(source):
+            return cls._index(source)
 
     @classmethod
     def _index(cls, source: Source, offsets: Iterable[int] | None = None) -> Stream:
@@ -244,10 +250,11 @@ class Stream:
             changed[index] = _replacement(self._units[index], data)
         return Stream(tuple(changed), self._model)
 
-    def coded_tensor(self, index: int) -> TensorHeader | None:
+    def coded_tensor(self, index: int, *, with_entry_points: bool = True) -> TensorHeader | None:
         """Return the header of a tensor that nnguard can decode, though it may carry nothing.
 
-        The unit itself has none where the scan order is above 0, or the tensor is empty.
+        The unit itself has none where the scan order is above 0, or the tensor is empty. Entry
+        points, of which there can be hundreds of thousands, are not needed to describe a tensor.
 
         Raises:
             FormatError: The header is damaged.
@@ -262,7 +269,12 @@ class Stream:
             data = unit.source.read(unit.offset, min(limit, unit.size))
             try:
                 return parse_tensor_header(
-                    data, fields_at, self._model, unit.offset, carriers_only=False
+                    data,
+                    fields_at,
+                    self._model,
+                    unit.offset,
+                    carriers_only=False,
+                    with_entry_points=with_entry_points,
                 )[1]
             except FormatError:
                 if len(data) == unit.size or limit == _LONG_HEADER_LIMIT:

@@ -60,7 +60,7 @@ def entry_of(number: int, **changes: Any) -> Entry:
     return Entry(**values | changes)
 
 
-class LedgerBehaviour:
+class LedgerBehavior:
     """Tests that need a fixture `url`: a database of which nobody has made a ledger yet."""
 
     def test_an_entry_comes_back_after_the_ledger_was_closed(self, url: str) -> None:

@@ -1,0 +1,147 @@
+"""The adapter of nnguard itself; `run.py` says what it is for.
+
+PYTHONPATH=tests python tests/conformance/run.py --adapter "python tests/conformance/sdk.py"
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+import nnguard
+from nnguard.hiding import extract
+from nnguard.locking.opening import open_locks
+
+Json = dict[str, Any]
+NAMES = {1: "iss", 2: "sub", 6: "iat"}
+
+
+def answer(request: Json) -> Json:
+    """Do what is asked, and tell how it ended."""
+    try:
+        return {"outcome": "ok", **OPERATIONS[request["operation"]](request)}
+    except nnguard.NnguardError as error:
+        public = next(kind for kind in type(error).__mro__ if kind.__name__ in nnguard.__all__)
+        found = {"outcome": public.__name__, "message": str(error)}
+        if isinstance(error, nnguard.LicenseError):
+            found["reason"] = error.reason.value
+        if isinstance(error, nnguard.VerificationError) and error.tensors and "file" in request:
+            units = enumerate(nnguard.Stream.open(request["file"]))
+            return {**found, "changed_units": [n for n, u in units if u.name in error.tensors]}
+        return found
+
+
+def verify(request: Json) -> Json:
+    trust = trusted(request)
+    report = nnguard.verify(request["file"], trust)
+    mark = {"licensed_to": report.licensed_to.id} if report.licensed_to else {}
+    return {
+        **original(nnguard.strip(request["file"], trust)),
+        **mark,
+        "kid": report.key_id,
+        "digest": report.digest,
+        "claims": claims_of(report.claims),
+        "layers": 1 + len(report.nested),
+        "nested": [{"kind": record.kind, "kid": record.key_id} for record in report.nested],
+    }
+
+
+def verify_set(request: Json) -> Json:
+    trust = trusted(request)
+    report = nnguard.verify_set(request["folder"], trust)
+    streams = nnguard.strip_set(request["folder"], trust).streams
+    return {
+        "kid": report.key_id,
+        "digest": report.digest,
+        "claims": claims_of(report.claims),
+        "shards": {name: sha256(stream) for name, stream in streams.items()},
+    }
+
+
+def detach(request: Json) -> Json:
+    attachment, stream = nnguard.detach(request["file"])
+    found = {"media_type": attachment.media_type, "payload": attachment.payload.hex()}
+    return {**found, **original(stream)}
+
+
+def open_(request: Json) -> Json:
+    stream = nnguard.Stream.open(request["file"])
+    key = nnguard.ContentKey(bytes.fromhex(request["content_key"]))
+    opened = open_locks(extract(stream), stream.sha256_of_units(), key)
+    return {**original(opened.stream), "tiers": [*opened.tiers]}
+
+
+def unlock(request: Json) -> Json:
+    buyer, trust, tier = identity(request["customer"]), trusted(request), request.get("tier", "")
+    with tempfile.TemporaryDirectory() as folder:
+        paths = request["file"], request["license"]
+        found = checks(request, Path(folder))
+        stream = nnguard.unlock(*paths, buyer, trust, tier=tier, checks=found)
+        status = nnguard.check_license(request["license"], trust, checks=found)
+    return {**original(stream), "in_grace": status.in_grace}
+
+
+OPERATIONS: dict[str, Callable[[Json], Json]] = {
+    "verify": verify,
+    "verify-set": verify_set,
+    "detach": detach,
+    "open": open_,
+    "unlock": unlock,
+}
+
+
+def original(stream: nnguard.Stream) -> Json:
+    return {"original_sha256": sha256(stream)}
+
+
+def sha256(stream: nnguard.Stream) -> str:
+    return hashlib.sha256(bytes(stream)).hexdigest()
+
+
+def claims_of(claims: nnguard.Claims) -> Json:
+    found = {NAMES.get(label, label): value for label, value in claims.to_cwt().items()}
+    if "shard" in found:
+        found["shard"][0] = found["shard"][0].hex()
+    return found
+
+
+def trusted(request: Json) -> list[nnguard.PublicKey]:
+    raw = map(bytes.fromhex, request["trust"])
+    return [nnguard.PublicKey(Ed25519PublicKey.from_public_bytes(key)) for key in raw]
+
+
+def identity(keys: Json) -> nnguard.Identity:
+    x25519 = X25519PrivateKey.from_private_bytes(bytes.fromhex(keys["x25519_private"]))
+    if "mlkem768_seed" not in keys:
+        return nnguard.Identity(x25519)
+    seed = bytes.fromhex(keys["mlkem768_seed"])
+    return nnguard.Identity(x25519, MLKEM768PrivateKey.from_seed_bytes(seed))
+
+
+def checks(request: Json, folder: Path) -> nnguard.Checks:
+    state = None
+    if "seen" in request:
+        state = folder / "state.json"
+        state.write_text(json.dumps({"newest": request["seen"]}))
+    return nnguard.Checks(
+        now=datetime.fromtimestamp(request["now"], timezone.utc),
+        device=nnguard.Device.of_values(map(tuple, request.get("traits", []))),
+        revocations=request.get("revocations"),
+        max_age=timedelta(seconds=request["max_age"]) if "max_age" in request else None,
+        state=state,
+    )
+
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), flush=True)

@@ -1,0 +1,133 @@
+"""The adapter of the second implementation; `run.py` says what it is for.
+
+PYTHONPATH=tests python tests/conformance/run.py --adapter "python tests/conformance/second.py"
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+import second_hpke
+import second_licensing
+import second_reader
+import second_sets
+import second_unlocker
+
+Json = dict[str, Any]
+NAMES = {1: "iss", 2: "sub", 6: "iat"}
+
+
+def answer(request: Json) -> Json:
+    """Do what is asked, and tell how it ended."""
+    try:
+        return {"outcome": "ok", **OPERATIONS[request["operation"]](request)}
+    except second_reader.Outcome as outcome:
+        reason = {"reason": outcome.reason} if isinstance(outcome, second_licensing.Refused) else {}
+        found = {"outcome": outcome.name, "message": str(outcome), **reason}
+        return {**found, "changed_units": [*outcome.tensors]} if outcome.tensors else found
+
+
+def verify(request: Json) -> Json:
+    header, taken, mark = second_licensing.verify(read(request), trusted(request))
+    return {
+        **original(taken[0].original),
+        **({"licensed_to": mark[7].hex()} if mark else {}),
+        "kid": header[4].hex(),
+        "digest": second_reader.model_digest(taken[0].original).hex(),
+        "claims": claims_of(header[15]),
+        "layers": len(taken),
+    }
+
+
+def verify_set(request: Json) -> Json:
+    found = second_sets.verify(Path(request["folder"]), trusted(request))
+    return {
+        "kid": found.kid.hex(),
+        "digest": found.digest.hex(),
+        "claims": claims_of(found.claims),
+        "shards": {name: sha256(taken.original) for name, taken in found.taken.items()},
+    }
+
+
+def detach(request: Json) -> Json:
+    media_type, payload, units = second_reader.detach(read(request))
+    return {"media_type": media_type, "payload": payload.hex(), **original(units)}
+
+
+def open_(request: Json) -> Json:
+    key = bytes.fromhex(request["content_key"])
+    opened = second_unlocker.open_locks(read(request), key)
+    return {**original(opened.units), "tiers": opened.tiers}
+
+
+def unlock(request: Json) -> Json:
+    here = second_licensing.Deployment(
+        now=request["now"],
+        seen=request.get("seen"),
+        revocations=text(request["revocations"]) if "revocations" in request else None,
+        max_age=request.get("max_age"),
+        traits=tuple((kind, value) for kind, value in request.get("traits", [])),
+        tier=request.get("tier"),
+    )
+    buyer, license_text = customer(request["customer"]), text(request["license"])
+    trust = trusted(request)
+    opened, in_grace = second_licensing.unlock(read(request), license_text, buyer, trust, here)
+    return {**original(opened.units), "in_grace": in_grace}
+
+
+OPERATIONS: dict[str, Callable[[Json], Json]] = {
+    "verify": verify,
+    "verify-set": verify_set,
+    "detach": detach,
+    "open": open_,
+    "unlock": unlock,
+}
+
+
+def original(units: list[bytes]) -> Json:
+    return {"original_sha256": sha256(units)}
+
+
+def sha256(units: list[bytes]) -> str:
+    return hashlib.sha256(b"".join(units)).hexdigest()
+
+
+def claims_of(claims: dict[Any, Any]) -> Json:
+    found = {NAMES.get(label, label): value for label, value in claims.items()}
+    if "shard" in found:
+        found["shard"][0] = found["shard"][0].hex()
+    return found
+
+
+def read(request: Json) -> bytes:
+    return Path(request["file"]).read_bytes()
+
+
+def text(path: str) -> str:
+    return Path(path).read_bytes().decode()
+
+
+def trusted(request: Json) -> list[Ed25519PublicKey]:
+    return [Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)) for key in request["trust"]]
+
+
+def customer(keys: Json) -> second_hpke.Customer:
+    x25519 = X25519PrivateKey.from_private_bytes(bytes.fromhex(keys["x25519_private"]))
+    if "mlkem768_seed" not in keys:
+        return second_hpke.Customer(x25519)
+    seed = bytes.fromhex(keys["mlkem768_seed"])
+    return second_hpke.Customer(x25519, MLKEM768PrivateKey.from_seed_bytes(seed))
+
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), flush=True)

@@ -1,0 +1,23 @@
+"""A short run of the faults; `make faults` is the long one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUN = Path(__file__).with_name("run.py")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the library is for Linux")
+@pytest.mark.skipif(shutil.which(os.environ.get("CC", "cc")) is None, reason="no compiler")
+def test_nothing_is_lost_when_the_machine_fails() -> None:
+    pytest.importorskip("sqlalchemy")
+    command = [sys.executable, str(RUN), "--short"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "| license issue --force | 3 |" in done.stdout

@@ -1,0 +1,139 @@
+"""What earlier versions wrote: verified, unlocked and read by this one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nnguard
+from golden import make
+from nnguard.hiding import extract
+
+FOLDERS = sorted(
+    path for path in Path(__file__).parent.iterdir() if (path / "expected.json").exists()
+)
+REVOKED = nnguard.Refusal.REVOKED
+
+
+@pytest.fixture(params=FOLDERS, ids=lambda folder: folder.name)
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A copy, since some files are written to when they are opened."""
+    return Path(shutil.copytree(request.param, tmp_path / "files"))
+
+
+@pytest.fixture
+def expected(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.fixture
+def checks(folder: Path, expected: dict[str, Any]) -> nnguard.Checks:
+    return nnguard.Checks(
+        now=datetime.fromisoformat(expected["now"]),
+        device=nnguard.Device.of_values(map(tuple, expected["traits"])),
+        revocations=folder / "vendor.revoked",
+        max_age=timedelta(days=1),
+        state=folder / "state.json",
+    )
+
+
+def test_there_are_files_of_this_version() -> None:
+    assert nnguard.__version__ in [folder.name for folder in FOLDERS]
+
+
+def test_keys(folder: Path, expected: dict[str, Any]) -> None:
+    key = nnguard.SigningKey.load(folder / "vendor.key", passphrase=expected["passphrase"])
+    assert key.public_key == nnguard.PublicKey.load(folder / "vendor.pub")
+    assert key.public_key.id.hex() == expected["vendor"]
+    for name, passphrase in (("ada", expected["passphrase"]), ("eve", None)):
+        identity = nnguard.Identity.load(folder / f"{name}.key", passphrase=passphrase)
+        assert identity.recipient == nnguard.Recipient.load(folder / f"{name}.pub")
+    assert nnguard.ContentKey.load(folder / "content.key").id.hex() == expected["content_key"]
+
+
+def test_release(folder: Path, expected: dict[str, Any]) -> None:
+    trust = folder / "vendor.pub"
+    assert make.sha256(nnguard.Stream.open(folder / "original.nnc")) == expected["original"]
+    report = nnguard.verify(folder / "signed.nnc", trust)
+    assert report.key_id == expected["vendor"]
+    assert report.claims.to_json() == expected["claims"]
+    assert make.sha256(nnguard.strip(folder / "signed.nnc", trust)) == expected["original"]
+    signed = nnguard.Stream.open(folder / "signed.nnc")
+    assert extract(signed).record == (folder / "signed.record").read_bytes()
+    original = nnguard.Stream.open(folder / "original.nnc")
+    assert make.sha256_of_weights(original) == expected["weights"]
+
+
+def test_attachment(folder: Path, expected: dict[str, Any]) -> None:
+    trust = folder / "vendor.pub"
+    (nested,) = nnguard.verify(folder / "attached.nnc", trust).nested
+    assert nested.kind == "attachment"
+    attachment, original = nnguard.detach(nnguard.strip(folder / "attached.nnc", trust))
+    assert attachment == nnguard.Attachment(b"# Model card\n", "text/markdown")
+    assert make.sha256(original) == expected["original"]
+
+
+def test_set(folder: Path, expected: dict[str, Any]) -> None:
+    report = nnguard.verify_set(folder / "set", folder / "vendor.pub")
+    assert report.key_id == expected["vendor"]
+    originals = nnguard.strip_set(folder / "set", folder / "vendor.pub").streams
+    assert {name: make.sha256(stream) for name, stream in originals.items()} == expected["shards"]
+
+
+def test_sale(folder: Path, expected: dict[str, Any], checks: nnguard.Checks) -> None:
+    trust, trial = folder / "vendor.pub", folder / "trial.nnc"
+    ada = nnguard.Identity.load(folder / "ada.key", passphrase=expected["passphrase"])
+    assert nnguard.check_license(folder / "ada.license", trust, checks=checks).in_grace
+    release = nnguard.unlock(trial, folder / "ada.license", ada, trust, checks=checks)
+    assert make.sha256(release) == expected["release"]
+    assert make.sha256(nnguard.strip(release, trust)) == expected["original"]
+    standard = nnguard.unlock(
+        trial, folder / "eve.license", folder / "eve.key", trust, tier="standard", checks=checks
+    )
+    assert make.sha256(standard) == expected["standard"]
+    with pytest.raises(nnguard.LicenseError) as caught:
+        nnguard.unlock(trial, folder / "revoked.license", folder / "eve.key", trust, checks=checks)
+    assert caught.value.reason is REVOKED
+
+
+def test_mark(folder: Path, expected: dict[str, Any], checks: nnguard.Checks) -> None:
+    trust = folder / "vendor.pub"
+    mark = nnguard.verify(folder / "marked.nnc", trust).licensed_to
+    assert mark == nnguard.License.load(folder / "ada.license").terms
+    assert make.sha256(nnguard.strip(folder / "marked.nnc", trust)) == expected["original"]
+    ada = nnguard.Identity.load(folder / "ada.key", passphrase=expected["passphrase"])
+    files = folder / "trial.nnc", folder / "ada.license"
+    again = nnguard.unlock(*files, ada, trust, checks=checks, mark=True)
+    assert bytes(again) == (folder / "marked.nnc").read_bytes()
+
+
+def test_state(folder: Path, expected: dict[str, Any]) -> None:
+    earlier = datetime.fromisoformat(expected["now"]) - timedelta(days=1)
+    checks = nnguard.Checks(now=earlier, state=folder / "state.json")
+    with pytest.raises(nnguard.LicenseError) as caught:
+        nnguard.check_license(folder / "eve.license", folder / "vendor.pub", checks=checks)
+    assert caught.value.reason is nnguard.Refusal.CLOCK_SET_BACK
+
+
+def test_ledger(folder: Path, expected: dict[str, Any]) -> None:
+    key = nnguard.SigningKey.load(folder / "vendor.key", passphrase=expected["passphrase"])
+    with nnguard.Ledger(folder / "ledger.db") as ledger:
+        entries = ledger.entries()
+        assert [entry.to_json() for entry in entries] == expected["entries"]
+        texts = [entry.armored for entry in entries]
+        names = ("ada", "eve", "revoked")
+        assert texts == [(folder / f"{name}.license").read_text() for name in names]
+        desk = nnguard.Desk(ledger, key, nnguard.Identity.load(folder / "desk.key"))
+        issued = desk.issue(folder / "trial.nnc", to=folder / "eve.pub", customer="Eve")
+        assert len(ledger.entries()) == len(entries) + 1
+        listed = desk.revocation_list()
+    assert listed.revokes(expected["entries"][2]["license_id"])
+    eve = folder / "eve.key"
+    release = nnguard.unlock(folder / "trial.nnc", issued, eve, folder / "vendor.pub")
+    assert make.sha256(release) == expected["release"]

@@ -1,0 +1,266 @@
+"""Vectors of sets of shards."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from typing import Any
+
+import stock
+from nnguard.stream import Stream
+from vectors.toolbox import (
+    OTHER,
+    PARTNER,
+    VENDOR,
+    Made,
+    claims_of,
+    digest_of,
+    sign,
+    vector,
+    weights,
+)
+
+NAMES = ("a.nnc", "b.nnc")
+WEIGHT_MAP = {"a.weight": "a.nnc", "b.weight": "b.nnc"}
+INDEX = "model.nnc.index.json"
+
+verifies_set = functools.partial(vector, "6.3", operation="verify-set")
+
+
+@functools.cache
+def original(name: str = "a.weight", seed: int = 30) -> Stream:
+    arrays = {name: weights((50, 60), seed)}
+    return Stream.from_bytes(stock.encode(arrays, qp=-24, dependent=False))
+
+
+def both() -> list[Stream]:
+    return [original(), original("b.weight", 31)]
+
+
+def set_digest(originals: list[Stream]) -> bytes:
+    parts = [b"nnguard set digest v1\0", len(originals).to_bytes(4, "big")]
+    for name, stream in zip(NAMES, originals, strict=True):
+        parts += [len(name).to_bytes(4, "big"), name.encode(), digest_of(stream)]
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def signed_set(originals: list[Stream] | None = None, **changes: Any) -> list[bytes]:
+    """Two shards.
+
+    Args:
+        originals: Of both.
+        changes: `key`, of both; `second`: what `toolbox.sign` is given besides for the second;
+            `count`: of shards, as the claims say.
+    """
+    originals = originals or both()
+    digest, second = set_digest(originals), changes.get("second", {})
+    shards = []
+    for position, stream in enumerate(originals):
+        claim = [digest, position, changes.get("count", 2)]
+        options = {
+            "key": changes.get("key", VENDOR),
+            "shard": claim,
+            **(second if position else {}),
+        }
+        shards.append(bytes(sign(stream, **options)))
+    return shards
+
+
+def folder(shards: list[bytes], index: Any = None, **more: bytes) -> Made:
+    """A folder of shards.
+
+    Args:
+        shards: Their bytes.
+        index: Its bytes, or what it holds; a right one, if not given.
+        more: Other files, by names with an underscore for the dot.
+    """
+    index = {"metadata": {}, "weight_map": WEIGHT_MAP} if index is None else index
+    encoded = index if isinstance(index, bytes) else json.dumps(index).encode()
+    files = {**dict(zip(NAMES, shards, strict=False)), INDEX: encoded}
+    files |= {name.replace("_", "."): data for name, data in more.items()}
+    return Made(files=tuple(files.items()))
+
+
+@verifies_set("ok")
+def set_of_two() -> Made:
+    """Two shards and their index."""
+    made, originals = folder(signed_set()), both()
+    found = {n: hashlib.sha256(bytes(o)).hexdigest() for n, o in zip(NAMES, originals, strict=True)}
+    details = {
+        "kid": VENDOR.public_key.id.hex(),
+        "digest": set_digest(originals).hex(),
+        "claims": claims_of(),
+        "shards": found,
+    }
+    return Made(files=made.files, details=tuple(details.items()))
+
+
+@verifies_set("ok")
+def set_with_other_files() -> Made:
+    """A text file beside the shards is nobody's claim; and the index has no `metadata`."""
+    made = folder(signed_set(), {"weight_map": WEIGHT_MAP}, README_md=b"# Two shards\n")
+    return Made(files=made.files, details=set_of_two().details)
+
+
+# The index
+
+
+@verifies_set("FormatError: no index", message="it needs one")
+def set_without_index() -> Made:
+    """The shards alone."""
+    return Made(files=folder(signed_set()).files[:2])
+
+
+@verifies_set("FormatError: two indices", message="it needs one")
+def set_with_two_indices() -> Made:
+    """The same one under two names."""
+    made = folder(signed_set())
+    return Made(files=(*made.files, ("other.nnc.index.json", made.files[2][1])))
+
+
+@verifies_set("FormatError: another member in the index", message="is no index")
+def index_with_more() -> Made:
+    """`total_size`, which nothing would verify."""
+    return folder(signed_set(), {"metadata": {}, "weight_map": WEIGHT_MAP, "total_size": 1})
+
+
+@verifies_set("FormatError: metadata in the index", message="is no index")
+def index_with_metadata() -> Made:
+    """`total_size` there."""
+    return folder(signed_set(), {"metadata": {"total_size": 1}, "weight_map": WEIGHT_MAP})
+
+
+@verifies_set("FormatError: name twice in the index", message="is no index")
+def index_with_name_twice() -> Made:
+    """A tensor has two places, of which the last is right."""
+    text = b'{"weight_map": {"a.weight": "b.nnc", "a.weight": "a.nnc", "b.weight": "b.nnc"}}'
+    return folder(signed_set(), text)
+
+
+@verifies_set("FormatError: lone surrogate in the index", message="is no index")
+def index_with_surrogate() -> Made:
+    """The name of a tensor."""
+    return folder(signed_set(), b'{"weight_map": {"a.weight": "a.nnc", "\\ud800": "b.nnc"}}')
+
+
+@verifies_set("FormatError: path in the index", message="is no index")
+def index_with_path() -> Made:
+    """A file in the folder above."""
+    return folder(signed_set(), {"weight_map": {**WEIGHT_MAP, "b.weight": "../b.nnc"}})
+
+
+@verifies_set("FormatError: file of another kind in the index", message="is no index")
+def index_with_other_file() -> Made:
+    """`b.bin`."""
+    return folder(signed_set(), {"weight_map": {**WEIGHT_MAP, "b.weight": "b.bin"}})
+
+
+@verifies_set("VerificationError: index swaps the shards", message="where the tensors are")
+def index_swapped() -> Made:
+    """Each tensor is said to be in the other file."""
+    return folder(signed_set(), {"weight_map": {"a.weight": "b.nnc", "b.weight": "a.nnc"}})
+
+
+@verifies_set("VerificationError: tensor that is not there", message="where the tensors are")
+def index_with_tensor_more() -> Made:
+    """The index lists a third tensor."""
+    return folder(signed_set(), {"weight_map": {**WEIGHT_MAP, "c.weight": "b.nnc"}})
+
+
+@verifies_set("VerificationError: tensor twice in the set", message="where the tensors are")
+def set_with_tensor_twice() -> Made:
+    """Both shards have a tensor of one name, which the index can map to one only."""
+    index = {"weight_map": {"a.weight": "a.nnc", "b.weight": "b.nnc"}}
+    return folder(signed_set([original(), original(seed=31)]), index)
+
+
+@verifies_set("FormatError: name twice in one shard", message="same name")
+def set_with_name_twice() -> Made:
+    """The second has its tensor twice."""
+    units = [unit.read() for unit in both()[1]]
+    return folder(signed_set([original(), Stream.from_bytes(b"".join([*units, units[-1]]))]))
+
+
+@verifies_set("FormatError: unit that is not to be decoded", message="tools of the standard")
+def set_with_aggregate() -> Made:
+    """The second shard has an aggregate unit; nobody can tell which tensors are in it."""
+    units = [unit.read() for unit in both()[1]]
+    more = Stream.from_bytes(b"".join([*units, bytes([0, 5, 6 << 2, 0, 0])]))
+    return folder(signed_set([original(), more]))
+
+
+# The files
+
+
+@verifies_set("VerificationError: shard is missing", message="missing")
+def set_without_shard() -> Made:
+    """The second."""
+    return folder(signed_set()[:1])
+
+
+@verifies_set("VerificationError: stream that is not listed", message="not part of the set")
+def set_with_stray() -> Made:
+    """Its name ends in capitals, as some loaders take it."""
+    shards = signed_set()
+    return folder(shards, C_NNC=shards[0])
+
+
+@verifies_set("VerificationError: folder in the set", message="not part of the set")
+def set_with_folder() -> Made:
+    """It holds a text file."""
+    made = folder(signed_set())
+    return Made(files=(*made.files, ("more/README.md", b"# More\n")))
+
+
+# The shards
+
+
+@verifies_set("WrongKeyError: set of another vendor", message="not among")
+def set_of_other_vendor() -> Made:
+    """Both shards are signed by the other test key."""
+    return folder(signed_set(key=OTHER))
+
+
+@verifies_set("NoRecordError: shard is not signed", message="b.nnc")
+def set_with_unsigned() -> Made:
+    """The second; and the index swaps both, which comes later."""
+    index = {"weight_map": {"a.weight": "b.nnc", "b.weight": "a.nnc"}}
+    return folder([signed_set()[0], bytes(both()[1])], index)
+
+
+@verifies_set("VerificationError: shard signed by itself", message="signed by itself")
+def set_with_single() -> Made:
+    """The second has no claim of a shard."""
+    return folder([signed_set()[0], bytes(sign(both()[1]))])
+
+
+@verifies_set("VerificationError: shards of three", message="one of 3")
+def set_of_three() -> Made:
+    """All is right but that each says it is one of three."""
+    return folder(signed_set(count=3))
+
+
+@verifies_set("VerificationError: shards in each other's place", message="place of another")
+def set_swapped() -> Made:
+    """Each under the name of the other; the index follows."""
+    index = {"weight_map": {"a.weight": "b.nnc", "b.weight": "a.nnc"}}
+    return folder(signed_set()[::-1], index)
+
+
+@verifies_set("VerificationError: shard of another set", message="not of the same release")
+def set_mixed() -> Made:
+    """The second of a release in which the first is another; key and claims are the same."""
+    return folder([signed_set()[0], signed_set([original(seed=32), both()[1]])[1]])
+
+
+@verifies_set("VerificationError: shards by two vendors", message="other claims")
+def set_of_two_vendors() -> Made:
+    """Both keys are trusted."""
+    return folder(signed_set(second={"key": PARTNER}))
+
+
+@verifies_set("VerificationError: other claims in one shard", message="other claims")
+def set_of_two_versions() -> Made:
+    """Version 2.0 of the same weights."""
+    return folder(signed_set(second={"version": "2.0"}))
