@@ -226,42 +226,41 @@ class Carrier:
         self.qp = self.found.qp
         return np.array(self.found.indices, np.int64).astype(np.int32).reshape(self.shape)
 
-    def encode(self, indices: Indices, *, halved: bool = True) -> bytes:
-        """2.4.10: the whole unit, after `decode`; or the original, whose step is not halved."""
+    def encode(self, indices: Indices, width: int = 0) -> bytes:
+        """2.4.10: the whole unit, after `decode`; its step was divided by 2^width."""
         fields = {
             **self.fields,
-            "qp": self.qp if halved else self.double_qp,
+            "qp": self.qp + width * (1 << self.density),
             "start_states": self.found.start_states,
             "skipped_rows": self.found.skipped_rows,
         }
         payload = encode_payload(tuple(indices.reshape(-1).tolist()), *fields.items())
         return sized(self.body[: len(self.body) - len(self.unit) + self.start] + payload)
 
-    @property
-    def double_qp(self) -> int:
-        return self.qp + (1 << self.density)
-
-    def can_be_marked(self) -> bool:
+    def can_be_marked(self, width: int) -> bool:
         """4, first condition."""
-        return self.double_qp < 1 << 5 + self.density
+        return self.qp + width * (1 << self.density) < 1 << 5 + self.density
 
-    def extract(self, indices: Indices) -> tuple[Bits, Indices, bool]:
+    def extract(self, indices: Indices, width: int) -> tuple[Bits, Indices, bool]:
         """4: the bits, what is left, and whether its magnitudes are right."""
         bits, left, state = [], [], 0
+        n, h = 1 << width, 1 << width - 1
         for position, v in enumerate(indices.reshape(-1).tolist()):
-            m = b = 0
+            m = b = j = 0
             if v and self.dependent:
+                q, odd = state % 2, v % 2
                 coded = (abs(v) + 1) // 2
-                b = (coded + state) % 2
-                m = coded - (b if state % 2 or v % 2 else -b)
+                j = -(-coded // n) if q else (coded + h - odd) // n
+                b, m = (coded - h * q) % n, 2 * j - q
             elif v:
-                m, b = divmod(abs(v) + position % 2, 2)
+                m, b = (abs(v) + h - 1 + position % 2) // n, abs(v) % n
             if v:
-                bits.append(b == 1)
+                bits.extend(b >> at & 1 == 1 for at in range(width - 1, -1, -1))
             left.append(m if v > 0 else -m)
-            state = NEXT[(m + 1) // 2 % 2][state]
+            state = NEXT[j % 2][state]
         original = np.array(left, np.int64).reshape(indices.shape)
-        right = np.array_equal(original == 0, indices == 0) and abs(original).max() <= (1 << 29) - 4
+        small = abs(original).max(initial=0) <= (1 << 30 - width) - 4
+        right = np.array_equal(original == 0, indices == 0) and small
         return np.array(bits, bool), original.astype(np.int32), bool(right)
 
 
@@ -310,7 +309,7 @@ def read_header(data: bytes) -> tuple[bytes, list[int]] | None:
     whole = data[:4] == b"\x9eNQ\x04" and len(header) == size and checked(header)
     distinct = len(set(carriers)) == len(carriers) > 0
     small = int.from_bytes(header[8:12], "big") <= 1 << 28
-    right = whole and header[5] and header[12] == 1 and distinct and small
+    right = whole and header[5] and 1 <= header[12] <= 16 and distinct and small
     return (header, carriers) if right else None
 
 
@@ -326,13 +325,23 @@ def find_header(tensors: dict[int, Carrier]) -> tuple[bytes, list[int]]:
         except Outcome:
             damaged = damaged or rank == 0
             continue
-        if carrier.can_be_marked():
-            header = read_header(to_bytes(carrier.extract(indices)[0]))
-            if header is not None and header[1][0] == position:
+        beginning = indices.reshape(-1)[: first_places(indices, 32)]
+        for width in range(1, 17):
+            if not carrier.can_be_marked(width):
+                break
+            if not to_bytes(carrier.extract(beginning, width)[0]).startswith(b"\x9eNQ\x04"):
+                continue
+            header = read_header(to_bytes(carrier.extract(indices, width)[0]))
+            if header is not None and header[0][12] == width and header[1][0] == position:
                 return header
     if damaged:
         raise Outcome("FormatError", "the tensor that would hold a record is damaged")
     raise Outcome("NoRecordError", "no header")
+
+
+def first_places(indices: Indices, count: int) -> int:
+    """4: how far the first places reach."""
+    return int((np.flatnonzero(indices)[:count].tolist() or [-1])[-1]) + 1
 
 
 def plan(units: list[bytes], kind: int, size: int) -> bytes | None:
@@ -344,47 +353,69 @@ def plan(units: list[bytes], kind: int, size: int) -> bytes | None:
         layer, last = below[5] + 1, carriers[0]
     if layer > 255:
         return None
+    for width in range(1, 17):
+        with contextlib.suppress(NoPlanForWidth):
+            if header := plan_with(units, tensors, bytes([kind, layer]), size, last, width):
+                return header
+    return None
+
+
+def plan_with(
+    units: list[bytes],
+    tensors: dict[int, Carrier],
+    what: bytes,
+    size: int,
+    last: int | None,
+    width: int,
+) -> bytes | None:
+    """5.2 for one number of bits per weight."""
     cost = 0
     for rank, primary in enumerate(list(tensors)[:8]):
         cost += tensors[primary].cost
         if rank and cost > 1 << 18:
             break
-        for largest in (False, True) if places(tensors[primary]) is not None else ():
-            try:
-                what, most = bytes([kind, layer]), most_cost(units)
-                return complete(tensors, primary, what, size, most, largest=largest)
-            except NoPlan as failure:
-                if failure.final:
-                    return None
+        for largest in (False, True) if places(tensors[primary], width) is not None else ():
+            with contextlib.suppress(NoPlan):
+                return complete(
+                    tensors, primary, what, size, most_cost(units), width, largest=largest
+                )
         if primary == last:
             break
     return None
 
 
 class NoPlan(Exception):  # noqa: N818
-    """5.2: this way fails, or, where it is final, there is no plan."""
+    """5.2: this way fails."""
 
-    def __init__(self, *, final: bool) -> None:
-        self.final = final
+
+class NoPlanForWidth(Exception):  # noqa: N818
+    """5.2: all ways fail with so many bits per weight."""
 
 
 def complete(
-    tensors: dict[int, Carrier], primary: int, what: bytes, size: int, most: int, *, largest: bool
+    tensors: dict[int, Carrier],
+    primary: int,
+    what: bytes,
+    size: int,
+    most: int,
+    width: int,
+    *,
+    largest: bool,
 ) -> bytes:
     """5.2, steps 1 to 5."""
-    listed = {primary: places(tensors[primary]) or 0}
+    listed = {primary: places(tensors[primary], width) or 0}
     left = sorted((t.size, at) for at, t in tensors.items() if at != primary)
     cost = tensors[primary].cost
     while True:
-        header = make_header(what, size, list(listed))
-        if 8 * len(header) > listed[primary]:
-            raise NoPlan(final=False)
+        header = make_header(what, size, width, list(listed))
+        if 8 * len(header) > width * listed[primary]:
+            raise NoPlan
         bits = 8 * (len(header) + size + 4)
-        missing = bits - sum(listed.values())
+        missing = -((width * sum(listed.values()) - bits) // width)
         if missing <= 0:
             return header
         if not left:
-            raise NoPlan(final=True)
+            raise NoPlanForWidth
         enough = [rank for rank, (weights, _) in enumerate(left) if weights >= missing]
         chosen = enough[0] if enough and not largest else len(left)
         if chosen == len(left) or (chosen and left[chosen][0] > missing * 5 / 4):
@@ -392,23 +423,23 @@ def complete(
         at = left.pop(chosen)[1]
         cost += tensors[at].cost
         if cost > most:
-            raise NoPlan(final=True)
-        if room := places(tensors[at]):
+            raise NoPlanForWidth
+        if room := places(tensors[at], width):
             listed[at] = room
 
 
-def places(carrier: Carrier) -> int | None:
-    """4: bits that a tensor holds; None where the decoder refuses it."""
+def places(carrier: Carrier, width: int) -> int | None:
+    """4: places of a tensor that hold bits; None where the decoder refuses it."""
     try:
         indices = carrier.decode().astype(np.int64)
     except Outcome:
         return None
-    lowest = carrier.qp - (1 << carrier.density) >= -(1 << 5 + carrier.density)
-    small = abs(indices).max() <= (1 << 29) - 4
+    lowest = carrier.qp - width * (1 << carrier.density) >= -(1 << 5 + carrier.density)
+    small = abs(indices).max() <= (1 << 30 - width) - 4
     return int((indices != 0).sum()) if lowest and small else 0
 
 
-def make_header(what: bytes, size: int, positions: list[int]) -> bytes:
+def make_header(what: bytes, size: int, width: int, positions: list[int]) -> bytes:
     """5: kind and layer, the record's size, the carriers."""
     encoded = b""
     for position in positions:
@@ -417,9 +448,9 @@ def make_header(what: bytes, size: int, positions: list[int]) -> bytes:
             position >>= 7
         encoded += bytes([position])
     if 17 + len(encoded) > 65535:
-        raise NoPlan(final=True)
+        raise Outcome("LimitError", "the header is too large")
     header = b"\x9eNQ\x04" + what + (17 + len(encoded)).to_bytes(2, "big")
-    header += size.to_bytes(4, "big") + b"\x01" + encoded
+    header += size.to_bytes(4, "big") + bytes([width]) + encoded
     return header + zlib.crc32(header).to_bytes(4, "big")
 
 
@@ -441,10 +472,10 @@ def take_out(units: list[bytes]) -> Taken:
     for at in carriers:
         carrier = tensors[at]
         indices = carrier.decode()
-        bits, left, right = carrier.extract(indices)
-        if not right or not carrier.can_be_marked():
+        bits, left, right = carrier.extract(indices, header[12])
+        if not right or not carrier.can_be_marked(header[12]):
             raise Outcome("VerificationError", "a carrier was changed", (at,))
-        original[at] = carrier.encode(left, halved=False)
+        original[at] = carrier.encode(left, header[12])
         hidden.append(bits)
     places = np.concatenate(hidden)
     data, end = to_bytes(places), len(header) + int.from_bytes(header[8:12], "big") + 4

@@ -229,9 +229,10 @@ def test_tensors_of_one_dimension_hold_the_lock_and_are_not_locked() -> None:
 
 
 def test_network_without_room_for_the_record() -> None:
-    stream = nnguard.Stream.from_bytes(samples.small_stream(weights=300))
+    weights = np.zeros((20, 30), np.float32)
+    weights.flat[:60] = np.linspace(1, 2, 60)
     with pytest.raises(nnguard.CapacityError):
-        nnguard.lock(stream, fraction=0.01)
+        nnguard.lock(nnguard.compress({"w": weights}), fraction=0.01)
 
 
 def test_bytes_that_are_no_stream(tmp_path: Any) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 import stock
-from nnguard.hiding import extract
+from nnguard.hiding import extract, plan_record
 from nnguard.stream import Stream
 from nnguard.stream.coding import encode
 from vectors.toolbox import (
@@ -130,6 +131,35 @@ def many_carriers() -> Made:
     """A long record in several tensors, trellis-coded."""
     metadata = {"card": "All that there is to say. " * 16}
     return signed(several(5, (36, 40)), carriers=5, metadata=metadata)
+
+
+@vector("4", "ok")
+def several_bits() -> Made:
+    """A weight holds four bits, since there are few; uniform quantization."""
+    return dense(4, weights((30, 16), 7), dependent=False)
+
+
+@vector("4", "ok")
+def several_bits_along_the_trellis() -> Made:
+    """A weight holds three bits; trellis-coded quantization."""
+    return dense(3, weights((42, 15), 8), dependent=True)
+
+
+@vector("4", "ok")
+def as_many_bits_as_possible() -> Made:
+    """A weight holds sixteen bits, in a tensor that is mostly zeros."""
+    sparse = np.zeros((35, 15), np.float32)
+    sparse.flat[:490:5] = np.sign(weights((98,), 9)) / 4
+    return dense(16, sparse, dependent=True)
+
+
+def dense(bits: int, array: np.ndarray[Any, Any], *, dependent: bool) -> Made:
+    """A signature in the only tensor that can carry."""
+    stream = Stream.from_bytes(stock.encode({"w": array}, qp=-24, dependent=dependent))
+    made = signed(stream, bits=bits)
+    planned = plan_record(stream, 1, extract(Stream.from_bytes(made.data)).header.record_size)
+    assert planned.header.bits_per_weight == bits
+    return made
 
 
 @vector("5.1", "ok")

@@ -323,14 +323,25 @@ def layer_zero() -> Made:
     return with_header(stream, replace(header_of(stream), layer=0))
 
 
-@vector("5", "NoRecordError: two bits per weight", message="holds no record")
-def bits_per_weight() -> Made:
-    """Which no version has; the checksum is right."""
+def stated(bits: int) -> Made:
+    """A whole frame in weights of one bit, whose header states another number."""
     stream = small()
     header = header_of(stream)
-    fields = bytes(header)[:12] + b"\2" + bytes(header)[13:-4]
+    fields = bytes(header)[:12] + bytes([bits]) + bytes(header)[13:-4]
     data = with_checksum(fields) + with_checksum(envelope(stream, DOMAIN + with_checksum(fields)))
     return Made(bytes(place(stream, header.carriers, data)))
+
+
+@vector("5", "NoRecordError: no bits per weight", message="holds no record")
+def no_bits_per_weight() -> Made:
+    """The header states 0 bits per weight; the checksum is right."""
+    return stated(0)
+
+
+@vector("5.1", "NoRecordError: two bits per weight", message="holds no record")
+def other_bits_per_weight() -> Made:
+    """The header states 2 bits per weight where weights hold 1; the checksum is right."""
+    return stated(2)
 
 
 @vector("5", "NoRecordError: checksum of the header", message="holds no record")

@@ -158,7 +158,12 @@ def position(stream: Stream, name: str) -> int:
 
 
 def sign(
-    stream: Stream, key: nnguard.SigningKey = VENDOR, *, carriers: int = 1, **options: Any
+    stream: Stream,
+    key: nnguard.SigningKey = VENDOR,
+    *,
+    carriers: int = 1,
+    bits: int = 1,
+    **options: Any,
 ) -> Stream:
     """Sign by a plan that stays as it is, whatever planner nnguard has."""
     cwt = {LABELS.get(label, label): value for label, value in claims_of(**options).items()}
@@ -170,7 +175,7 @@ def sign(
     def record(aad: bytes) -> bytes:
         return envelope(stream, aad, key=key, header={15: cwt, "units": units})
 
-    return hide(stream, record, carriers=carriers)
+    return hide(stream, record, carriers=carriers, bits=bits)
 
 
 def attach(stream: Stream, payload: bytes, media_type: str = "text/markdown") -> Stream:
@@ -241,24 +246,25 @@ def hide(
     kind: int = 1,
     carriers: int = 1,
     domain: bytes = DOMAIN,
+    bits: int = 1,
 ) -> Stream:
     """Hide a record that is made once the header is known."""
-    header = plan(stream, kind, len(make_record(b"")), carriers)
+    header = plan(stream, kind, len(make_record(b"")), carriers, bits)
     record = make_record(domain + bytes(header))
-    return place(stream, header.carriers, frame_record(header, record))
+    return place(stream, header.carriers, frame_record(header, record), bits=bits)
 
 
-def plan(stream: Stream, kind: int, size: int, count: int = 1) -> FrameHeader:
+def plan(stream: Stream, kind: int, size: int, count: int = 1, bits: int = 1) -> FrameHeader:
     """List the first carriers in order, as many as asked for, which is as many as it takes."""
     rooms: dict[int, int] = {}
     for at in candidates(stream):
         with contextlib.suppress(FormatError):
-            if (room := capacity(decode(stream[at]))) >= _LEAST:
+            if (room := capacity(decode(stream[at]), bits)) >= _LEAST:
                 rooms[at] = room
         if len(rooms) == count:
             break
     below = find_header(decode(stream[next(iter(rooms))]))
-    header = FrameHeader(kind, 1 + below.layer if below else 1, size, tuple(rooms))
+    header = FrameHeader(kind, 1 + below.layer if below else 1, size, tuple(rooms), bits)
     needed = 8 * (len(bytes(header)) + size + 4)
     assert sum([*rooms.values()][:-1]) < needed <= sum(rooms.values()), (rooms, needed)
     return header
@@ -273,18 +279,20 @@ def tensor_of(stream: Stream, index: int) -> QuantizedTensor:
     return decode(stream[index])
 
 
-def place(stream: Stream, carriers: Iterable[int], data: bytes, padding: int = 0) -> Stream:
+def place(
+    stream: Stream, carriers: Iterable[int], data: bytes, padding: int = 0, bits: int = 1
+) -> Stream:
     """Put bytes at places, without asking whether they make sense; `padding` fills the others."""
-    bits = np.unpackbits(np.frombuffer(data, np.uint8))
+    rest = np.unpackbits(np.frombuffer(data, np.uint8))
     units = {}
     for carrier in carriers:
         tensor = tensor_of(stream, carrier)
-        room = capacity(tensor)
+        room = capacity(tensor, bits)
         here = np.full(room, padding, np.uint8)
-        here[: bits[:room].size] = bits[:room]
-        units[carrier] = encode(mark(tensor, here))
-        bits = bits[room:]
-    assert not bits.size
+        here[: rest[:room].size] = rest[:room]
+        units[carrier] = encode(mark(tensor, here, bits))
+        rest = rest[room:]
+    assert not rest.size
     return stream.replace(units)
 
 
