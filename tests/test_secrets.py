@@ -387,7 +387,7 @@ REFUSALS: dict[str, Callable[[Shop], object]] = {
         signer=BrokenSigner(shop.vendor.public_key),
     ),
     "lock without room": lambda shop: nnguard.lock(
-        nnguard.Stream.from_bytes(samples.small_stream(weights=400)),
+        nnguard.compress({"w": np.eye(40, dtype=np.float32)}),
         content_key=shop.tiers[0].content_key,
         fraction=0.01,
     ),
