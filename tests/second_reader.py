@@ -377,7 +377,7 @@ def plan_with(
         for largest in (False, True) if places(tensors[primary], width) is not None else ():
             with contextlib.suppress(NoPlan):
                 return complete(
-                    tensors, primary, what, size, most_cost(units), width, largest=largest
+                    tensors, primary, what, size, most_cost(units, width), width, largest=largest
                 )
         if primary == last:
             break
@@ -454,9 +454,10 @@ def make_header(what: bytes, size: int, width: int, positions: list[int]) -> byt
     return header + zlib.crc32(header).to_bytes(4, "big")
 
 
-def most_cost(units: list[bytes]) -> int:
+def most_cost(units: list[bytes], width: int) -> int:
     """8: of all carriers."""
-    return min(max(1 << 18, 8 * sum(map(len, units))), 1 << 28)
+    most = min(max(1 << 18, 8 * sum(map(len, units))), 1 << 28)
+    return most if width <= 4 else 4 * most // width
 
 
 def take_out(units: list[bytes]) -> Taken:
@@ -465,7 +466,7 @@ def take_out(units: list[bytes]) -> Taken:
     header, carriers = find_header(tensors)
     if any(at not in tensors for at in carriers):
         raise Outcome("VerificationError", "the header does not fit the stream")
-    if sum(tensors[at].cost for at in carriers) > most_cost(units):
+    if sum(tensors[at].cost for at in carriers) > most_cost(units, header[12]):
         raise Outcome("LimitError", "too much work for such a stream")
     hidden: list[Bits] = []
     original = list(units)

@@ -160,7 +160,7 @@ def named_together() -> Iterator[list[_Temporary]]:
         for file in files:
             file.give_name(keep_old=len(files) > 1)
     except BaseException:
-        for file in files:
+        for file in reversed(files):  # one name may be given twice
             file.discard()
         raise
     finally:

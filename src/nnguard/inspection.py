@@ -21,7 +21,15 @@ from nnguard.errors import (
     NoRecordError,
     VerificationError,
 )
-from nnguard.hiding import Extraction, RecordKind, candidates, capacity_of, extract, kind_name
+from nnguard.hiding import (
+    Extraction,
+    RecordKind,
+    candidates,
+    capacity_of,
+    extract,
+    kind_name,
+    max_cost,
+)
 from nnguard.hiding.carriers import cost_of
 from nnguard.licensing.license import License
 from nnguard.locking.record import LockRecord
@@ -59,6 +67,9 @@ weight for each record."""
 
 _SHOWN_STEPS = 24
 """Of the histogram, to either side of zero."""
+
+_DRAWN_PARTS = 8
+"""Bars for each step, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +223,12 @@ def capacity(stream: StreamLike, *, progress: Callable[[int], object] | None = N
         rooms.append(room)
         if progress is not None:
             progress(header.size)
-    in_all = [sum(column) for column in zip(*rooms, strict=True)]  # all weights hold as many
+    used = sum(cost_of(stream, at) for at, room in zip(order, rooms, strict=True) if room[0])
+    in_all = [
+        sum(column)
+        for width, column in enumerate(zip(*rooms, strict=True), 1)  # all weights hold as many
+        if used <= max_cost(stream, width)
+    ]
     places = sum(tensor.places for tensor in tensors)
     return Capacity(places, max(in_all, default=0), tuple(tensors))
 
@@ -240,10 +256,12 @@ def plot_carrier(
     extraction = extract(stream)
     carrier = extraction.header.carriers[0]
     before, after = decode(extraction.original[carrier]), decode(stream[carrier])
-    # In half steps of the original, which is what indices count once bits are in.
-    positions = (2 * before.indices.reshape(-1), after.indices.reshape(-1))
-    shown = min(_SHOWN_STEPS, int(np.abs(before.indices).max())) * 2
-    farthest = np.abs(positions[1] - positions[0]).max() / 2
+    parts = 1 << extraction.header.bits_per_weight  # of a step, which indices count with bits in
+    drawn = min(parts, _DRAWN_PARTS)
+    whole, divided = (each.indices.reshape(-1).astype(np.int64) for each in (before, after))
+    positions = (drawn * whole, np.rint(divided * (drawn / parts)).astype(np.int64))
+    shown = min(_SHOWN_STEPS, int(np.abs(whole).max())) * drawn
+    farthest = np.abs(divided - parts * whole).max() / parts
     name = ascii(stream[carrier].name)[1:-1][:80]
     titles = (
         f"{name}: before",
@@ -257,7 +275,7 @@ def plot_carrier(
         for axis, values, title in zip(axes, positions, titles, strict=True):
             inside = values[np.abs(values) <= shown]
             counts = np.bincount(inside + shown, minlength=bins.size)
-            axis.bar(bins / 2, counts, width=0.4, color="#4c72b0")
+            axis.bar(bins / drawn, counts, width=0.8 / drawn, color="#4c72b0")
             axis.set_yscale("symlog")
             axis.set_ylabel("weights")
             axis.set_title(title, loc="left", parse_math=False)

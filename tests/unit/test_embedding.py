@@ -8,8 +8,15 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard.hiding import candidates, capacity_of, embed, extract, plan_record
-from nnguard.hiding.carriers import can_carry, capacity, mark, primary_candidates, unmark
+from nnguard.hiding import candidates, capacity_of, embed, extract, hqim, plan_record
+from nnguard.hiding.carriers import (
+    can_carry,
+    capacity,
+    find_header,
+    mark,
+    primary_candidates,
+    unmark,
+)
 from nnguard.hiding.frame import FrameHeader, frame_record
 from nnguard.hiding.hqim import MAX_BITS, max_value
 from nnguard.stream.coding import QuantizedTensor, decode, encode, qp_range
@@ -165,7 +172,7 @@ def test_record_that_does_not_fit_says_how_much_would() -> None:
     error = caught.value
     assert error.needed > 8 << 20
     places = sum(capacity_of(stream, index)[0] for index in candidates(stream))
-    assert error.available == MAX_BITS * places
+    assert error.available == nnguard.capacity(stream).bits > 4 * places, "limited by its cost"
     assert str(error.needed) in str(error)
     assert str(error.available) in str(error)
 
@@ -568,6 +575,38 @@ def test_weights_of_all_carriers_are_a_limit(
         extract(stream)
     assert extract(embed(wide, bytes(300), kind=1)).header.bits_per_weight == 1
     assert extract(embed(wide, bytes(500), kind=1)).header.bits_per_weight == 2
+
+
+def test_weights_of_many_bits_may_cost_less(
+    wide: nnguard.Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A megabyte of weights that hold nothing would take sixteen bytes of memory for each."""
+    room = sum(capacity_of(wide, index)[0] for index in candidates(wide)) // 8
+    one, sixteen = embed(wide, bytes(room // 2), kind=9), embed(wide, bytes(15 * room), kind=9)
+    cost = sum(wide[index].tensor.cost for index in extract(sixteen).header.carriers)
+    monkeypatch.setattr("nnguard.hiding.embedding.MAX_COST", 4 * cost)
+    assert extract(sixteen).header.bits_per_weight == MAX_BITS
+    monkeypatch.setattr("nnguard.hiding.embedding.MAX_COST", 4 * cost - 1)
+    assert extract(one).header.bits_per_weight == 1
+    with pytest.raises(nnguard.LimitError, match="cost as much"):
+        extract(sixteen)
+
+
+def test_header_is_found_without_the_rest_of_the_tensor(
+    wide: nnguard.Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marked = embed(wide, bytes(300), kind=9)
+    tensor = tensor_of(marked, extract(marked).header.carriers[0])
+    seen: list[int] = []
+    whole = hqim.extract
+
+    def watched(values: hqim.Indices, **options: int) -> object:
+        seen.append(values.size)
+        return whole(values, **options)
+
+    monkeypatch.setattr("nnguard.hiding.hqim.extract", watched)
+    assert find_header(tensor) is not None
+    assert max(seen) < 300 < tensor.indices.size
 
 
 def test_too_many_layers_are_a_limit(wide: nnguard.Stream) -> None:

@@ -162,6 +162,18 @@ def test_files_get_their_names_together_or_not_at_all(tmp_path: Path, old: bytes
     assert contents_of(tmp_path) == {"first": b"new", "second": b"new"}
 
 
+def test_name_given_twice_is_given_back(tmp_path: Path) -> None:
+    def write_all() -> None:
+        with files.named_together():
+            for name, overwrite in (("a", False), ("a", True), ("b", False)):
+                files.write_bytes(tmp_path / name, b"new", overwrite=overwrite)
+            (tmp_path / "b").write_bytes(b"of another process")
+
+    with pytest.raises(FileExistsError):
+        write_all()
+    assert contents_of(tmp_path) == {"b": b"of another process"}
+
+
 def test_file_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="a exists already"):
         files.write_atomically(

@@ -1,15 +1,17 @@
 """Looking at a stream without a key."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import nnguard
 import samples
-from nnguard.hiding import embed
+from nnguard.hiding import embed, extract
 from nnguard.stream.headers import write_tensor_header
 from nnguard.stream.units import frame_unit
 
@@ -156,6 +158,27 @@ def test_plot_shows_the_carrier(tmp_path: Path, signed: Signed, name: str) -> No
     assert len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)) > 10
     with pytest.raises(FileExistsError):
         nnguard.plot_carrier(signed(name), picture)
+
+
+def test_plot_of_several_bits_counts_whole_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles: list[str] = []
+
+    def looked_at(path: Path, size: object, paint: Any, **options: object) -> None:
+        figure = pytest.importorskip("matplotlib.figure").Figure()
+        paint(figure)
+        titles.extend(axis.get_title("left") for axis in figure.axes)
+
+    monkeypatch.setattr("nnguard.inspection.draw", looked_at)
+    weights = np.random.default_rng(1).normal(0, 1, (20, 20)).astype(np.float32)
+    few = nnguard.compress({"w": weights}, nnguard.Settings(qp=-24))
+    marked = nnguard.attach(few, bytes(range(200)))
+    assert extract(marked).header.bits_per_weight > 3
+    nnguard.plot_carrier(marked, tmp_path / "a.png")
+    moved = re.search(r"no weight moved by more than ([\d.]+) steps", titles[1])
+    assert moved is not None
+    assert 0.4 < float(moved[1]) <= 1
 
 
 def test_plot_needs_a_record(tmp_path: Path, model: nnguard.Stream) -> None:

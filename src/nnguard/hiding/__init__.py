@@ -11,6 +11,7 @@ from nnguard.hiding.embedding import (
     embed,
     extract,
     lies_as_planned,
+    max_cost,
     plan_record,
 )
 from nnguard.hiding.frame import RecordKind, kind_name
@@ -25,5 +26,6 @@ __all__ = [
     "extract",
     "kind_name",
     "lies_as_planned",
+    "max_cost",
     "plan_record",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from nnguard.hiding import hqim
-from nnguard.hiding.frame import MAGIC, FrameHeader, parse_header
+from nnguard.hiding.frame import SIZE_END, FrameHeader, header_size, parse_header
 from nnguard.stream import Stream, Unit
 from nnguard.stream.coding import QuantizedTensor, qp_range
 from nnguard.stream.headers import PayloadType, TensorHeader
@@ -140,28 +140,26 @@ def find_header(tensor: QuantizedTensor) -> FrameHeader | None:
 
     How many bits a weight holds is tried, from one on; the header says it, too.
     """
-    flat = tensor.indices.reshape(-1)
-    first = flat[: _end_of_places(flat, 8 * len(MAGIC))]
+    most = qp_range(tensor.header.qp_density)[1]
     for bits_per_weight in range(1, hqim.MAX_BITS + 1):
-        bits, _ = hqim.extract(
-            first, dependent=tensor.header.dependent, bits_per_weight=bits_per_weight
-        )
-        if not hqim.whole_bytes(bits).startswith(MAGIC):
-            continue
-        try:
-            bits, _ = unmark(tensor, bits_per_weight)
-        except ValueError:
-            return None
-        header = parse_header(hqim.whole_bytes(bits))
-        if header is not None and header.bits_per_weight == bits_per_weight:
+        if tensor.qp + bits_per_weight * _octave(tensor) > most:
+            break
+        size = header_size(_first_bytes(tensor, SIZE_END, bits_per_weight))
+        header = size and parse_header(_first_bytes(tensor, size, bits_per_weight))
+        if header and header.bits_per_weight == bits_per_weight:
             return header
     return None
 
 
-def _end_of_places(indices: hqim.Indices, count: int) -> int:
-    """Return how many indices hold the first places, so many, or all where there are fewer."""
-    places = np.flatnonzero(indices)[:count]
-    return int(places[-1]) + 1 if places.size else 0
+def _first_bytes(tensor: QuantizedTensor, count: int, bits_per_weight: int) -> bytes:
+    """Return the first bytes that a tensor holds, so many or all."""
+    flat = tensor.indices.reshape(-1)
+    places = np.flatnonzero(flat)[: -(-8 * count // bits_per_weight)]
+    first = flat[: int(places[-1]) + 1 if places.size else 0]
+    bits, _ = hqim.extract(
+        first, dependent=tensor.header.dependent, bits_per_weight=bits_per_weight
+    )
+    return hqim.whole_bytes(bits)
 
 
 def _header_of(stream: Stream, index: int) -> TensorHeader:

@@ -42,11 +42,15 @@ __all__ = [
     "embed",
     "extract",
     "lies_as_planned",
+    "max_cost",
     "plan_record",
 ]
 
 MAX_COST = carrying.MAX_WEIGHTS
 """Of all carriers of a record, at most; a reader decodes and encodes them."""
+
+_FULL_COST_BITS = 4
+"""Where a weight holds more bits than this, the carriers may cost less."""
 
 _CHECKSUM_SIZE = 4
 
@@ -147,7 +151,8 @@ def plan_record(stream: Stream, kind: int, size: int) -> Plan:
         try:
             plan = planner.plan(replace(header, bits_per_weight=bits_per_weight), below)
         except CapacityError as error:
-            failure = error
+            if failure is None or error.available > failure.available:
+                failure = error
         else:
             if plan is not None:
                 return plan
@@ -187,7 +192,7 @@ def extract(stream: Stream) -> Extraction:
             raise
         found, restored[carrier] = _take_out(tensor, header.bits_per_weight)
         bits.append(found)
-    hidden = np.concatenate(bits)
+    hidden = bits[0] if len(bits) == 1 else np.concatenate(bits)
     record = unframe_record(header, hqim.whole_bytes(hidden))
     if record is None or hidden[_to_bits(frame_record(header, record)).size :].any():
         raise VerificationError("the hidden record was changed: its checksum does not fit")
@@ -265,7 +270,7 @@ class _Planner:
         chosen: dict[int, QuantizedTensor] = {}
         others = [(size, index) for size, index in self._sizes if index != primary]
         room = cost = in_primary = 0
-        index, most = primary, _most(self._stream)
+        index, most = primary, max_cost(self._stream, per_weight)
         while True:
             cost += cost_of(self._stream, index)
             tensor = self._decode(index)
@@ -353,7 +358,7 @@ def _check_carriers(stream: Stream, header: FrameHeader) -> int:
     Returns:
         What decoding its carriers costs, in weights.
     """
-    cost, most = 0, _most(stream)
+    cost, most = 0, max_cost(stream, header.bits_per_weight)
     for carrier in header.carriers:
         if carrier >= len(stream) or not can_carry(stream[carrier]):
             raise VerificationError("the header of the hidden record does not fit the stream")
@@ -366,9 +371,13 @@ def _check_carriers(stream: Stream, header: FrameHeader) -> int:
     return cost
 
 
-def _most(stream: Stream) -> int:
-    """Return what decoding all carriers of a record may cost, in weights."""
-    return min(MAX_COST, max(carrying.ALWAYS, carrying.COST_PER_BYTE * stream.size))
+def max_cost(stream: Stream, bits_per_weight: int) -> int:
+    """Return what decoding all carriers of a record may cost, in weights.
+
+    More bits take more memory. Weights that hold them take as many in the stream.
+    """
+    most = min(MAX_COST, max(carrying.ALWAYS, carrying.COST_PER_BYTE * stream.size))
+    return most * _FULL_COST_BITS // max(_FULL_COST_BITS, bits_per_weight)
 
 
 def _bits_of(header: FrameHeader) -> int:

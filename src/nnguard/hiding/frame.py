@@ -17,9 +17,11 @@ from nnguard.errors import LimitError
 __all__ = [
     "MAGIC",
     "MAX_RECORD_SIZE",
+    "SIZE_END",
     "FrameHeader",
     "RecordKind",
     "frame_record",
+    "header_size",
     "kind_name",
     "parse_header",
     "unframe_record",
@@ -30,6 +32,9 @@ MAGIC = b"\x9eNQ\x04"
 
 _FIXED_SIZE = 13
 """Bytes of a header before the carriers."""
+
+SIZE_END = 8
+"""So many bytes of a header tell its size."""
 
 _BITS_AT = 12
 """Where a header says how many bits a weight holds."""
@@ -97,14 +102,20 @@ def kind_name(kind: int) -> str:
     return names.get(kind, f"record of kind {kind}")
 
 
+def header_size(data: bytes) -> int:
+    """Return the bytes of the header that may begin with `data`, `SIZE_END` bytes; 0 for none."""
+    begins = len(data) >= SIZE_END and data.startswith(MAGIC)
+    return int.from_bytes(data[6:SIZE_END], "big") if begins else 0
+
+
 def parse_header(data: bytes) -> FrameHeader | None:
-    """Decode the header at the start of `data`, all that the primary carrier holds.
+    """Decode the header at the start of `data`.
 
     Returns:
         The header, or None where there is none. What it says of the stream is not checked.
     """
-    size = int.from_bytes(data[6:8], "big")
-    if not data.startswith(MAGIC) or not _FIXED_SIZE < size - _CHECKSUM_SIZE < len(data):
+    size = header_size(data)
+    if not _FIXED_SIZE < size - _CHECKSUM_SIZE < len(data):
         return None
     numbers = _varints(data[_FIXED_SIZE : size - _CHECKSUM_SIZE])
     record_size = int.from_bytes(data[8:12], "big")

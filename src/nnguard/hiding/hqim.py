@@ -89,15 +89,13 @@ def embed(
         raise ValueError(f"{bits.size} bits for {most} places")
     if not fits(flat, bits_per_weight):
         raise ValueError(f"a value is beyond {max_value(bits_per_weight)}")
-    numbers = _to_numbers(bits, bits_per_weight)
     parts, half = 1 << bits_per_weight, 1 << bits_per_weight - 1
     divided, state = np.empty_like(flat), 0
     for part in _parts(flat.size):
         places = np.flatnonzero(flat[part])
         magnitudes = np.abs(flat[part][places])
-        hidden = np.zeros(places.size, np.int32)
-        hidden[: min(numbers.size, places.size)] = numbers[: places.size]
-        numbers = numbers[places.size :]
+        hidden = _to_numbers(bits[: bits_per_weight * places.size], places.size, bits_per_weight)
+        bits = bits[bits_per_weight * places.size :]
         if dependent:
             before, coded = magnitudes & 1, magnitudes + 1 >> 1
             hidden += half * before
@@ -127,8 +125,8 @@ def extract(
     """
     flat = _flat(values)
     parts, half = 1 << bits_per_weight, 1 << bits_per_weight - 1
-    numbers: list[Indices] = []
-    joined, state = np.empty_like(flat), 0
+    bits = np.empty(capacity(flat, bits_per_weight), np.uint8)
+    joined, state, found = np.empty_like(flat), 0, 0
     for part in _parts(flat.size):
         places = np.flatnonzero(flat[part])
         divided = np.abs(flat[part][places])
@@ -142,10 +140,11 @@ def extract(
         else:
             hidden = divided
             magnitudes = divided + half - 1 + _inward(places) >> bits_per_weight
-        numbers.append(hidden & parts - 1)
+        end = found + bits_per_weight * places.size
+        bits[found:end] = _to_bits(hidden & parts - 1, bits_per_weight)
+        found = end
         joined[part] = _with_magnitudes(flat[part], places, magnitudes)
-    found = np.concatenate([np.empty(0, np.int32), *numbers])
-    return _to_bits(found, bits_per_weight), joined.reshape(values.shape)
+    return bits, joined.reshape(values.shape)
 
 
 def whole_bytes(bits: Bits) -> bytes:
@@ -153,17 +152,18 @@ def whole_bytes(bits: Bits) -> bytes:
     return np.packbits(bits[: bits.size // 8 * 8]).tobytes()
 
 
-def _to_numbers(bits: Bits, width: int) -> Indices:
-    """Join bits, zeros behind them, to numbers of so many."""
-    padded = np.zeros(-(-bits.size // width) * width, np.int32)
+def _to_numbers(bits: Bits, count: int, width: int) -> Indices:
+    """Join bits, and zeros behind them, to so many numbers."""
+    padded = np.zeros(count * width, np.int32)
     padded[: bits.size] = bits
     numbers: Indices = padded.reshape(-1, width) @ (1 << np.arange(width, dtype=np.int32)[::-1])
     return numbers
 
 
 def _to_bits(numbers: Indices, width: int) -> Bits:
-    """Split numbers into so many bits."""
-    return (numbers[:, None] >> np.arange(width)[::-1] & 1).astype(np.uint8).reshape(-1)
+    """Split numbers into so many bits, 16 at most."""
+    whole = np.unpackbits(numbers.astype(">u2").view(np.uint8).reshape(-1, 2), axis=1)
+    return whole[:, 16 - width :].reshape(-1)
 
 
 def _flat(values: Indices) -> Indices:
