@@ -204,7 +204,7 @@ def opened_by(process: subprocess.Popen[bytes]) -> set[str]:
     names: set[str] = set()
     for path in Path(f"/proc/{process.pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            names.add(Path(os.readlink(path)).name)
+            names.add(path.readlink().name)
     return names
 
 
