@@ -84,6 +84,6 @@ def _capacity(options: argparse.Namespace) -> None:
         share = tensor.places / tensor.weights
         say(f"  {brief(tensor.name):<{width}}  {tensor.places:>12,} of its weights  {share:6.1%}")
     say(
-        f"{room.places:,} weights in {len(room.tensors)} tensors hold bits: {room.places:,} "
-        f"at one in each, {room.bits:,} at the most"
+        f"{room.places:,} weights can hold bits: {room.places:,} at one in each, "
+        f"{room.bits:,} at the most"
     )
