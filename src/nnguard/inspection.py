@@ -37,6 +37,7 @@ from nnguard.pictures import check_picture, draw
 from nnguard.records import Attachment, SignatureRecord
 from nnguard.stream import Stream, StreamLike, as_stream
 from nnguard.stream.coding import QuantizedTensor, decode
+from nnguard.stream.headers import LEAST_COST
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,9 +58,6 @@ _ALWAYS_COUNTED = 1 << 24
 _COUNTED_PER_BYTE = 16
 """What `capacity` decodes, in weights: so many for each byte of the stream, or so many in all,
 whichever is more."""
-
-_LEAST_COST = 1 << 11
-"""Of decoding a tensor, in weights, however few it has."""
 
 _INSPECTED = 1 << 21
 """What `inspect` decodes, in weights, before it stops looking for more records; a unit counts as a
@@ -209,7 +207,7 @@ def capacity(stream: StreamLike, *, progress: Callable[[int], object] | None = N
     tensors: list[TensorInfo] = []
     rooms: list[list[int]] = []
     order = candidates(stream)
-    cost = sum(max(cost_of(stream, index), _LEAST_COST) for index in order)
+    cost = sum(max(cost_of(stream, index), LEAST_COST) for index in order)
     if cost > (most := max(_ALWAYS_COUNTED, _COUNTED_PER_BYTE * stream.size)):
         raise LimitError(
             f"decoding the {len(order)} tensors that can carry costs as much as {cost} weights; "

@@ -31,7 +31,7 @@ from nnguard.models.tensors import MAX_SIZE
 from nnguard.stream import Stream, StreamLike, as_stream
 from nnguard.stream.coding import piece_ranges
 from nnguard.stream.formats import FORMATS, Array, TensorType, read_topology
-from nnguard.stream.headers import PayloadType, TensorHeader, UnitKind
+from nnguard.stream.headers import LEAST_COST, PayloadType, TensorHeader, UnitKind
 from nnguard.stream.source import MemorySource, check_memory
 
 __all__ = [
@@ -55,9 +55,6 @@ of float32. Streams of networks have 1 to 10."""
 
 _DECODED = 4
 """Bytes of a weight before it gets the tensor's format."""
-
-_LEAST_COST = 1 << 11
-"""Of decoding a tensor, in weights, however few it has."""
 
 _MAX_EXTENT = 1 << 59
 """Product of the dimensions of an empty tensor but its zeros, at most: NumPy's own limit."""
@@ -99,7 +96,7 @@ class CodedTensor:
     def cost(self) -> int:
         """What decoding it takes, in bytes of usual tensors."""
         raw = self.header.payload_type == PayloadType.RAW_FLOAT
-        return _DECODED * max(_LEAST_COST, 0 if raw else self.header.cost)
+        return _DECODED * max(LEAST_COST, 0 if raw else self.header.cost)
 
 
 def decompress(

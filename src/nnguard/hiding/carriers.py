@@ -20,6 +20,7 @@ __all__ = [
     "MAX_WEIGHTS",
     "can_carry",
     "candidates",
+    "capacities",
     "capacity",
     "cost_of",
     "find_header",
@@ -99,8 +100,16 @@ def cost_of(stream: Stream, index: int) -> int:
 
 def capacity(tensor: QuantizedTensor, bits_per_weight: int = 1) -> int:
     """Return how many bits a tensor holds; none where its step cannot be divided so far."""
-    usable = _can_be_divided(tensor, bits_per_weight) and hqim.fits(tensor.indices, bits_per_weight)
-    return hqim.capacity(tensor.indices, bits_per_weight) if usable else 0
+    return capacities(tensor)[bits_per_weight - 1]
+
+
+def capacities(tensor: QuantizedTensor) -> list[int]:
+    """Return what `capacity` is at 1 to 16 bits in a weight."""
+    places, largest = hqim.capacity(tensor.indices), hqim.largest(tensor.indices)
+    return [
+        width * places if _can_be_divided(tensor, width) and largest <= hqim.max_value(width) else 0
+        for width in range(1, hqim.MAX_BITS + 1)
+    ]
 
 
 def mark(tensor: QuantizedTensor, bits: hqim.Bits, bits_per_weight: int = 1) -> QuantizedTensor:
@@ -141,21 +150,23 @@ def find_header(tensor: QuantizedTensor) -> FrameHeader | None:
     How many bits a weight holds is tried, from one on; the header says it, too.
     """
     most = qp_range(tensor.header.qp_density)[1]
+    places = np.flatnonzero(tensor.indices)
     for bits_per_weight in range(1, hqim.MAX_BITS + 1):
         if tensor.qp + bits_per_weight * _octave(tensor) > most:
             break
-        size = header_size(_first_bytes(tensor, SIZE_END, bits_per_weight))
-        header = size and parse_header(_first_bytes(tensor, size, bits_per_weight))
+        size = header_size(_first_bytes(tensor, places, SIZE_END, bits_per_weight))
+        header = size and parse_header(_first_bytes(tensor, places, size, bits_per_weight))
         if header and header.bits_per_weight == bits_per_weight:
             return header
     return None
 
 
-def _first_bytes(tensor: QuantizedTensor, count: int, bits_per_weight: int) -> bytes:
-    """Return the first bytes that a tensor holds, so many or all."""
-    flat = tensor.indices.reshape(-1)
-    places = np.flatnonzero(flat)[: -(-8 * count // bits_per_weight)]
-    first = flat[: int(places[-1]) + 1 if places.size else 0]
+def _first_bytes(
+    tensor: QuantizedTensor, places: hqim.Positions, count: int, bits_per_weight: int
+) -> bytes:
+    """Return the first bytes that a tensor holds in its places, so many or all."""
+    used = places[: -(-8 * count // bits_per_weight)]
+    first = tensor.indices.reshape(-1)[: int(used[-1]) + 1 if used.size else 0]
     bits, _ = hqim.extract(
         first, dependent=tensor.header.dependent, bits_per_weight=bits_per_weight
     )

@@ -219,12 +219,12 @@ def capacity_of(stream: Stream, index: int) -> list[int]:
 
     All 0 for no carrier.
     """
-    widths = range(1, hqim.MAX_BITS + 1)
     try:
-        tensor = _decode(stream, index) if can_carry(stream[index]) else None
+        if can_carry(stream[index]):
+            return carrying.capacities(_decode(stream, index))
     except FormatError:
-        tensor = None
-    return [0 if tensor is None else carrying.capacity(tensor, width) for width in widths]
+        pass
+    return [0] * hqim.MAX_BITS
 
 
 class _Planner:
@@ -232,7 +232,8 @@ class _Planner:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._decoded: dict[int, QuantizedTensor | None] = {}
+        self._decoded: dict[int, tuple[QuantizedTensor, list[int]] | None] = {}
+        self._primaries = primary_candidates(stream)
         self._sizes = sorted((weights_in(stream, index), index) for index in candidates(stream))
 
     def plan(self, header: FrameHeader, below: FrameHeader | None) -> Plan | None:
@@ -248,7 +249,7 @@ class _Planner:
         Raises:
             CapacityError: The record does not fit into all tensors together.
         """
-        for primary in primary_candidates(self._stream):
+        for primary in self._primaries:
             if self._decode(primary) is not None:
                 for choose in (_best, _largest):  # few weights; if these are too many to list, few
                     plan = self._add_carriers(header, primary, choose)
@@ -273,12 +274,13 @@ class _Planner:
         index, most = primary, max_cost(self._stream, per_weight)
         while True:
             cost += cost_of(self._stream, index)
-            tensor = self._decode(index)
-            more = 0 if tensor is None else carrying.capacity(tensor, per_weight)
-            if tensor is not None and (more or not chosen):
-                chosen[index] = tensor
-                room += more
-                in_primary = in_primary or more
+            if (decoded := self._decode(index)) is not None:
+                tensor, capacities = decoded
+                more = capacities[per_weight - 1]
+                if more or not chosen:
+                    chosen[index] = tensor
+                    room += more
+                    in_primary = in_primary or more
             header = replace(header, carriers=tuple(chosen))
             needed = _bits_of(header)
             if 8 * len(bytes(header)) > in_primary:
@@ -291,11 +293,12 @@ class _Planner:
             if cost + cost_of(self._stream, index) > most:
                 raise _too_large(needed, room)
 
-    def _decode(self, index: int) -> QuantizedTensor | None:
-        """Return the tensor at a position; None where the decoder refuses it."""
+    def _decode(self, index: int) -> tuple[QuantizedTensor, list[int]] | None:
+        """Return the tensor at a position and its capacities; None where the decoder refuses it."""
         if index not in self._decoded:
             try:
-                self._decoded[index] = _decode(self._stream, index)
+                tensor = _decode(self._stream, index)
+                self._decoded[index] = tensor, carrying.capacities(tensor)
             except FormatError:
                 self._decoded[index] = None
         return self._decoded[index]

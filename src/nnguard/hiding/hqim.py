@@ -35,6 +35,7 @@ __all__ = [
     "embed",
     "extract",
     "fits",
+    "largest",
     "max_value",
     "whole_bytes",
 ]
@@ -57,8 +58,12 @@ def max_value(bits_per_weight: int) -> int:
 
 def fits(values: Indices, bits_per_weight: int = 1) -> bool:
     """Tell whether no value is beyond `max_value`."""
-    most = max_value(bits_per_weight)
-    return bool(values.max(initial=0) <= most and values.min(initial=0) >= -most)
+    return largest(values) <= max_value(bits_per_weight)
+
+
+def largest(values: Indices) -> int:
+    """Return the largest magnitude."""
+    return max(int(values.max(initial=0)), -int(values.min(initial=0)))
 
 
 def capacity(values: Indices, bits_per_weight: int = 1) -> int:

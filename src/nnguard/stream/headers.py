@@ -18,6 +18,7 @@ from nnguard.errors import FormatError
 from nnguard.stream.bits import BitReader, BitWriter
 
 __all__ = [
+    "LEAST_COST",
     "DataFormat",
     "EntryPoint",
     "ModelParameters",
@@ -35,6 +36,9 @@ _POSITION_BITS = 34
 
 MAX_DIMENSIONS = 32
 """NumPy 1 handles this many; no network has more."""
+
+LEAST_COST = 1 << 11
+"""Of decoding a tensor, in weights, however few it has; for sums over many."""
 
 _USUAL_UNARY_LENGTH = 11
 """What the stock encoder writes."""
