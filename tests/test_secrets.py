@@ -131,7 +131,7 @@ def plant_lock(secrets: Secrets, name: str, locked: nnguard.Locked) -> LockConte
     content = record.open(key, bytes(outer.header))
     secrets.add(f"content key of {name}", key.secret)
     secrets.add(f"record key of {name}", key._derive(b"record", record.envelope.nonce))
-    for use in ("choice", "signs"):
+    for use in ("choice", "scramble"):
         keystream = key.keystream(use, record.envelope.nonce)
         secrets.add(f"keystream {use} of {name}", keystream._key)
     secrets.add(f"content of {name}", bytes(content)[40:])
@@ -275,7 +275,7 @@ def test_what_objects_show(shop: Shop) -> None:
 @pytest.mark.parametrize("copier", [pickle.dumps, copy.copy, copy.deepcopy])
 def test_objects_with_keys_are_not_copied(shop: Shop, copier: Callable[[object], object]) -> None:
     locked = shop.tiers[0]
-    keystream = locked.content_key.keystream("signs", bytes(12))
+    keystream = locked.content_key.keystream("scramble", bytes(12))
     for each in (locked.content_key, keystream, shop.customer):
         with pytest.raises(TypeError):
             copier(each)
@@ -308,7 +308,7 @@ def broken_lock(shop: Shop) -> object:
     units[at] = units[at][:-2] + bytes([units[at][-2] ^ 1]) + units[at][-1:]
     changed = nnguard.Stream.from_bytes(b"".join(units))
     key = shop.tiers[-1].content_key
-    return open_locks(extract(changed), changed.sha256_of_units(), key)
+    return open_locks(changed, changed.sha256_of_units(), key)
 
 
 def save_all(shop: Shop) -> Path:

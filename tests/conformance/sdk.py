@@ -77,7 +77,7 @@ def detach(request: Json) -> Json:
 def open_(request: Json) -> Json:
     stream = nnguard.Stream.open(request["file"])
     key = nnguard.ContentKey(bytes.fromhex(request["content_key"]))
-    opened = open_locks(extract(stream), stream.sha256_of_units(), key)
+    opened = open_locks(stream, stream.sha256_of_units(), key)
     return {**original(opened.stream), "tiers": [*opened.tiers]}
 
 

@@ -73,7 +73,7 @@ def _with_list(path: Path) -> object:
 
 def _open(path: Path) -> object:
     stream = nnguard.Stream.open(path)
-    return open_locks(extract(stream), stream.sha256_of_units(), selling.FULL)
+    return open_locks(stream, stream.sha256_of_units(), selling.FULL)
 
 
 def _issue(path: Path, to: Any = None, device: Path | None = None) -> object:

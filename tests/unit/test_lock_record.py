@@ -178,7 +178,7 @@ def relock(locked: nnguard.Locked, content: LockContent) -> nnguard.Stream:
 
 
 def open_all(stream: nnguard.Stream, key: nnguard.ContentKey) -> None:
-    open_locks(extract(stream), stream.sha256_of_units(), key)
+    open_locks(stream, stream.sha256_of_units(), key)
 
 
 def test_lock_that_restores_something_else_is_refused(locked: nnguard.Locked) -> None:

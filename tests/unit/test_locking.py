@@ -29,7 +29,7 @@ def release(model: nnguard.Stream, key: nnguard.SigningKey) -> nnguard.Stream:
 
 def opened(locked: nnguard.Locked) -> bytes:
     stream = locked.stream
-    return bytes(open_locks(extract(stream), stream.sha256_of_units(), locked.content_key).stream)
+    return bytes(open_locks(stream, stream.sha256_of_units(), locked.content_key).stream)
 
 
 def flipped(before: nnguard.Stream, after: nnguard.Stream) -> int:
@@ -294,7 +294,7 @@ def test_locks_by_different_vendors_nest(model: nnguard.Stream) -> None:
     assert opened(outer) == bytes(inner.stream)
     stream = outer.stream
     with pytest.raises(nnguard.WrongKeyError):
-        open_locks(extract(stream), stream.sha256_of_units(), inner.content_key)
+        open_locks(stream, stream.sha256_of_units(), inner.content_key)
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_eight_tiers() -> None:
     tiers = [nnguard.Tier(str(number), fraction=1e-4) for number in range(8)]
     locks = nnguard.lock_tiers(model, tiers)
     stream = locks[-1].stream
-    found = open_locks(extract(stream), stream.sha256_of_units(), locks[0].content_key)
+    found = open_locks(stream, stream.sha256_of_units(), locks[0].content_key)
     assert bytes(found.stream) == bytes(model)
     assert found.tiers == tuple("76543210")
 
