@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import nnguard
-from nnguard.hiding import extract
 from nnguard.locking.opening import open_locks
 
 Json = dict[str, Any]

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 import nnguard
 import samples
 import stock
-from nnguard.hiding import extract
 from nnguard.locking.opening import Opened, open_locks
 
 Locks = Sequence[nnguard.Locked]

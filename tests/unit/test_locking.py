@@ -49,10 +49,26 @@ def test_fraction_is_of_all_weights(model: nnguard.Stream) -> None:
         assert opened(locked) == bytes(model)
 
 
-def test_default_is_a_few_weights(model: nnguard.Stream) -> None:
-    locked = nnguard.lock(model)
+def test_soft_is_a_few_weights(model: nnguard.Stream) -> None:
+    locked = nnguard.lock(model, soft=True)
     assert (locked.replaced, locked.scrambled) == (2, 0)
+    assert "anybody can repair it" in locked.worth
     assert opened(locked) == bytes(model)
+
+
+def test_default_is_scrambled(model: nnguard.Stream) -> None:
+    locked = nnguard.lock(model)
+    assert (locked.replaced, locked.scrambled, locked.carried) == (0, 20_000, 0)
+    assert "train" in locked.worth
+    assert opened(locked) == bytes(model)
+
+
+def test_importance_is_of_a_soft_lock(model: nnguard.Stream) -> None:
+    importance = {"conv.weight": np.ones(20_000)}
+    assert nnguard.lock(model, importance=importance).replaced == 2
+    for tier in (nnguard.Tier("a"), nnguard.Tier("a", scramble=0.1)):
+        with pytest.raises(ValueError, match="soft"):
+            nnguard.lock_tiers(model, [tier], importance=importance)
 
 
 def test_scramble_alone_replaces_nothing(model: nnguard.Stream) -> None:
@@ -175,8 +191,15 @@ def test_error_of_the_function_that_evaluates_gets_through(model: nnguard.Stream
     [
         {"fraction": 0.1, "target": 0.5, "evaluate": len},
         {"target": 0.5},
-        {"evaluate": len},
         {"target": 0.5, "evaluate": len, "scramble": 0.5},
+        {"scramble": 0.0},
+        {"fraction": 0.0},
+        {"trial": "weaker.nnc", "scramble": 0.1},
+        {"trial": "weaker.nnc", "soft": True},
+        {"trial": "weaker.nnc", "fraction": 0.1},
+        {"trial": "weaker.nnc", "target": 0.1, "evaluate": len},
+        {"trial": "weaker.nnc", "importance": {}},
+        {"evaluate": lambda state: float("nan")},
         {"target": 0.5, "evaluate": len, "tolerance": 0},
         {"fraction": -0.1},
         {"fraction": 1.1},

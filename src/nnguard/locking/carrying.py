@@ -115,17 +115,15 @@ def _units(
     )
 
 
-def _too_small(
-    error: CapacityError, release: Stream, carried: int, trial: Stream
-) -> CapacityError:
+def _too_small(error: CapacityError, release: Stream, carried: int, trial: Stream) -> CapacityError:
     """Say how large a trial has to be."""
     weights = sum(weights_in(trial, index) for index in candidates(trial))
     least = error.needed / _MOST_BITS
     if error.available:
         least = max(least, weights * error.needed / error.available)
     return CapacityError(
-        f"the release does not fit into the trial: {carried:,} of its {release.size:,} bytes are to "
-        f"be carried, and the trial holds {error.available // 8:,} at {_MOST_BITS} bits a weight",
+        f"the release does not fit into the trial: {carried:,} of its {release.size:,} bytes have "
+        f"to, and the trial holds {error.available // 8:,}, at {_MOST_BITS} bits a weight",
         needed=error.needed,
         available=error.available,
         hint=f"a trial of this kind needs about {float(f'{least:.2g}'):,.0f} weights, "

@@ -3,8 +3,8 @@
     trial, content_key = nnguard.lock("release.nnc", trial="weaker.nnc")
 
 The trial is another network, which carries the release, encrypted, in its weights; or the release
-itself, with tensors scrambled or weights replaced, and what puts them right again hidden in the same
-stream. Locks nest, and so make tiers.
+itself, with tensors scrambled or weights replaced, and what puts them right again hidden in it.
+Locks nest, and so make tiers.
 """
 
 from __future__ import annotations
@@ -98,8 +98,16 @@ def lock(
             has no weights that a lock could change.
         ValueError: The arguments contradict each other, or the network scores less than the target.
     """
-    soft = soft or importance is not None
-    quality = Tier(tier, trial, scramble, soft, fraction, target, tolerance, max_fraction)
+    quality = Tier(
+        tier,
+        trial=trial,
+        scramble=scramble,
+        soft=soft or importance is not None,
+        fraction=fraction,
+        target=target,
+        tolerance=tolerance,
+        max_fraction=max_fraction,
+    )
     options = _options([quality], evaluate, importance, signer, progress)
     return _lock(as_stream(stream), quality, content_key or ContentKey.generate(), options)
 

@@ -223,9 +223,7 @@ def _gather(file: LockedFile, restored: _Restored) -> tuple[Stream, list[bytes]]
     return stream.pinned(digests), digests
 
 
-def _digests(
-    stream: Stream, places: Sequence[Place], known: Mapping[Place, bytes]
-) -> list[bytes]:
+def _digests(stream: Stream, places: Sequence[Place], known: Mapping[Place, bytes]) -> list[bytes]:
     """Return the SHA-256 of all units; only those are hashed whose place is not known."""
     pairs = zip(places, stream, strict=True)
     carried = {place: unit for place, unit in pairs if place not in known}

@@ -116,7 +116,9 @@ class LockedFile:
             ValueError: It is malformed.
         """
         match encoded:
-            case [str() as name, bytes() as digest, [_, *_] as units] if len(digest) == _DIGEST_SIZE:
+            case [str() as name, bytes() as digest, [_, *_] as units] if (
+                len(digest) == _DIGEST_SIZE
+            ):
                 return cls(name, digest, tuple(map(_units_from_cbor, units)))
         raise ValueError("file")
 

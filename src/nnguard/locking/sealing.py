@@ -14,7 +14,9 @@ from nnguard.stream import Stream
 __all__ = ["hide", "sign_trial"]
 
 
-def hide(degraded: Stream, content: LockContent, tier: str, key: ContentKey, nonce: bytes) -> Stream:
+def hide(
+    degraded: Stream, content: LockContent, tier: str, key: ContentKey, nonce: bytes
+) -> Stream:
     """Hide a lock in the stream that is given away.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from nnguard.crypto.content import ContentKey
 from nnguard.locking.search import CurvePoint
@@ -40,6 +40,7 @@ class Tier:
     """
 
     name: str
+    _: KW_ONLY
     trial: StreamLike | None = None
     scramble: float | None = None
     soft: bool = False
