@@ -150,10 +150,10 @@ def unlock(
 ) -> Stream:
     """Restore what a license opens, byte for byte.
 
-    The checks, in this order: a trusted vendor signed the license; it holds here and now; it is of
-    this very stream; it is made out to this identity; the trial's own signature, if there is one;
-    the lock is authentic; what was restored has the digest that the lock and the license name; its
-    own signature, if there is one.
+    The checks, in this order: a trusted vendor signed the license; it holds here and now; it is
+    made out to this identity; it is of this very stream; the trial's own signature, if there is
+    one; the lock is authentic; what was restored has the digest that the lock and the license name;
+    its own signature, if there is one.
 
     Args:
         trial: The trial, or its path.
@@ -185,11 +185,9 @@ def unlock(
     with stream.start_hashing(progress) as hashing:
         _check_license(license, keys, checks or Checks(), tier)
         key = license.unwrap(identity)
-        outer = _outermost(stream)
         digests = hashing.result()
-    _check_binding(license, outer, digests)
-    if outer is None:
-        raise NoRecordError("the stream is not locked: it holds no record")
+    _check_binding(license, stream, digests)
+    outer = extract_lock(stream)
     if outer.header.kind == RecordKind.SIGNATURE:
         check_digest(check_signature(outer, keys), outer, digests)
     opened = open_locks(stream, digests, key, outermost=outer)
@@ -246,12 +244,13 @@ def _outermost(stream: Stream) -> Extraction | None:
 
 def _check_binding(
     license: License,  # noqa: A002
-    outer: Extraction | None,
+    stream: Stream,
     digests: Sequence[bytes],
 ) -> None:
-    """Make sure that the license is of this very stream."""
+    """Make sure that the license is of this very stream; if not, say what is wrong with it."""
     if hmac.compare_digest(model_digest(digests).hex(), license.terms.stream):
         return
+    outer = _outermost(stream)
     if outer is not None and outer.header.kind == RecordKind.SIGNATURE:
         outer = _outermost(outer.original)
     if (
