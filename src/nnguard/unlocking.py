@@ -114,7 +114,7 @@ def issue_license(
     outer = extract_lock(trial)
     if outer.header.kind == RecordKind.SIGNATURE:
         _check_signer(outer, digests, signer.public_key)
-    key, opened = _open_tier(outer, digests, content_key, tier)
+    key, opened = _open_tier(trial, digests, content_key, tier)
     claims, lock = _describe(outer)
     terms = LicenseTerms(
         id=secrets.token_hex(16),
@@ -150,10 +150,10 @@ def unlock(
 ) -> Stream:
     """Restore what a license opens, byte for byte.
 
-    The checks, in this order: a trusted vendor signed the license; it holds here and now; it is of
-    this very stream; it is made out to this identity; the trial's own signature, if there is one;
-    the lock is authentic; what was restored has the digest that the lock and the license name; its
-    own signature, if there is one.
+    The checks, in this order: a trusted vendor signed the license; it holds here and now; it is
+    made out to this identity; it is of this very stream; the trial's own signature, if there is
+    one; the lock is authentic; what was restored has the digest that the lock and the license name;
+    its own signature, if there is one.
 
     Args:
         trial: The trial, or its path.
@@ -185,14 +185,12 @@ def unlock(
     with stream.start_hashing(progress) as hashing:
         _check_license(license, keys, checks or Checks(), tier)
         key = license.unwrap(identity)
-        outer = _outermost(stream)
         digests = hashing.result()
-    _check_binding(license, outer, digests)
-    if outer is None:
-        raise NoRecordError("the stream is not locked: it holds no record")
+    _check_binding(license, stream, digests)
+    outer = extract_lock(stream)
     if outer.header.kind == RecordKind.SIGNATURE:
         check_digest(check_signature(outer, keys), outer, digests)
-    opened = open_locks(outer, digests, key)
+    opened = open_locks(stream, digests, key, outermost=outer)
     signature = _check_result(license, opened, keys)
     if not mark:
         return opened.stream
@@ -246,12 +244,13 @@ def _outermost(stream: Stream) -> Extraction | None:
 
 def _check_binding(
     license: License,  # noqa: A002
-    outer: Extraction | None,
+    stream: Stream,
     digests: Sequence[bytes],
 ) -> None:
-    """Make sure that the license is of this very stream."""
+    """Make sure that the license is of this very stream; if not, say what is wrong with it."""
     if hmac.compare_digest(model_digest(digests).hex(), license.terms.stream):
         return
+    outer = _outermost(stream)
     if outer is not None and outer.header.kind == RecordKind.SIGNATURE:
         outer = _outermost(outer.original)
     if (
@@ -289,15 +288,15 @@ def _check_result(
 
 
 def _open_tier(
-    outer: Extraction, digests: Sequence[bytes], content_key: ContentKey, tier: str
+    trial: Stream, digests: Sequence[bytes], content_key: ContentKey, tier: str
 ) -> tuple[ContentKey, Opened]:
     """Find the key of a tier, and what it opens."""
-    opened = open_locks(outer, digests, content_key)
+    opened = open_locks(trial, digests, content_key)
     if not tier or opened.tiers[-1] == tier:
         return content_key, opened
     if tier in opened.tiers:
         key = content_key.below(len(opened.tiers) - 1 - opened.tiers.index(tier))
-        return key, open_locks(outer, digests, key)
+        return key, open_locks(trial, digests, key)
     raise UnlockError(
         f"the content key opens no tier {tier!r}", hint=f"it opens {', '.join(opened.tiers)}"
     )
