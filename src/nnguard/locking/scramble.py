@@ -1,58 +1,86 @@
-"""Encrypting the signs of all weights of a tensor, in place.
+"""Encrypting tensors in place: signs of matrices, the order of what has one dimension.
 
-Each sign is added to a bit of a keystream of the content key. Magnitudes and zeros stay, so the
-histogram and the size of the file hardly change; without the key, every sign is a coin flip.
-Law: scrambling twice with the same keystream gives the tensor back.
+Each sign is added to a bit of a keystream of the content key. Magnitudes and zeros stay, so that
+the histogram and the size of the file hardly change; without the key, every sign is a coin flip.
+Biases, scales and statistics of normalization change places instead: variances are positive, and
+say much about the weights before them (`docs/SPEC.md`, section 6.4).
+Law: `unscramble` with the keystream of `scramble` gives the tensor back.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from nnguard.crypto.content import Keystream
-from nnguard.locking.choice import can_lock
-from nnguard.stream import Stream
-from nnguard.stream.coding import QuantizedTensor
+from nnguard.stream.coding import Indices, QuantizedTensor
+from nnguard.stream.trellis import odd_states
 
-__all__ = ["scramble", "tensors_to_scramble"]
+__all__ = ["scramble", "unscramble"]
+
+_LARGEST = (1 << 31) - 1
+
+Places = npt.NDArray[np.intp]
 
 
 def scramble(tensor: QuantizedTensor, unit: int, keystream: Keystream) -> QuantizedTensor:
-    """Encrypt or decrypt the signs of a tensor.
-
-    A magnitude keeps its parity, so the states of a trellis do not change.
+    """Encrypt a tensor.
 
     Args:
-        tensor: The tensor.
+        tensor: The tensor, as it was decoded.
         unit: Position of its unit, which chooses the run of the keystream.
-        keystream: A bit for each weight, zeros included.
+        keystream: A bit for each index, or 8 bytes where the tensor has one dimension.
+
+    Raises:
+        ValueError: An index would be too large.
     """
+    if tensor.indices.ndim == 1:
+        return _with_integers(tensor, _integers(tensor)[_order(tensor, unit, keystream)])
+    return _with_flipped_signs(tensor, unit, keystream)
+
+
+def unscramble(tensor: QuantizedTensor, unit: int, keystream: Keystream) -> QuantizedTensor:
+    """Decrypt a tensor; see `scramble`."""
+    if tensor.indices.ndim == 1:
+        integers = np.empty(tensor.indices.size, np.int64)
+        integers[_order(tensor, unit, keystream)] = _integers(tensor)
+        return _with_integers(tensor, integers)
+    return _with_flipped_signs(tensor, unit, keystream)
+
+
+def _with_flipped_signs(
+    tensor: QuantizedTensor, unit: int, keystream: Keystream
+) -> QuantizedTensor:
+    """Flip signs; a magnitude keeps its parity, so that the states of a trellis do not change."""
     flat = tensor.indices.reshape(-1)
-    stream = np.frombuffer(keystream.read(unit, (flat.size + 7) // 8), np.uint8)
-    flipped = np.unpackbits(stream, count=flat.size).astype(bool)
-    return tensor.with_indices(np.where(flipped, -flat, flat))
+    bits = np.frombuffer(keystream.read(unit, (flat.size + 7) // 8), np.uint8)
+    flipped = np.unpackbits(bits, count=flat.size).astype(bool)
+    return tensor.with_indices(_checked(np.where(flipped, -flat.astype(np.int64), flat)))
 
 
-def tensors_to_scramble(stream: Stream, fraction: float, weights: int) -> list[int]:
-    """Return the positions of the smallest tensors that have this fraction of the weights.
+def _order(tensor: QuantizedTensor, unit: int, keystream: Keystream) -> Places:
+    """Return for each place where its integer stood."""
+    numbers = np.frombuffer(keystream.read(unit, 8 * tensor.indices.size), ">u8")
+    return np.argsort(numbers, kind="stable")
 
-    Small ones first: that way most layers are hit for the least coding.
 
-    Args:
-        stream: The stream.
-        fraction: Of all weights, above 0.
-        weights: How many there are.
-    """
-    sizes = {
-        index: unit.tensor.size
-        for index, unit in enumerate(stream)
-        if unit.tensor is not None and can_lock(unit)
-    }
-    chosen: list[int] = []
-    covered = 0
-    for index in sorted(sizes, key=sizes.__getitem__):
-        if covered >= fraction * weights:
-            break
-        chosen.append(index)
-        covered += sizes[index]
-    return chosen
+def _integers(tensor: QuantizedTensor) -> npt.NDArray[np.int64]:
+    """Return the integers that the payload codes (`docs/SPEC.md`, section 2.4.5)."""
+    wide = tensor.indices.astype(np.int64)
+    return np.sign(wide) * (np.abs(wide) + 1 >> 1) if tensor.header.dependent else wide
+
+
+def _with_integers(tensor: QuantizedTensor, integers: npt.NDArray[np.int64]) -> QuantizedTensor:
+    """Return the tensor whose payload codes these integers."""
+    if not tensor.header.dependent:
+        return tensor.with_indices(_checked(integers))
+    parities = (integers & 1).astype(np.uint8)
+    odd, _ = odd_states(parities, np.zeros_like(parities))
+    magnitudes = np.maximum(2 * np.abs(integers) - odd.astype(np.int64), 0)
+    return tensor.with_indices(_checked(np.where(integers < 0, -magnitudes, magnitudes)))
+
+
+def _checked(indices: npt.NDArray[np.int64]) -> Indices:
+    if np.abs(indices).max(initial=0) > _LARGEST:
+        raise ValueError("an index is too large to be scrambled")
+    return indices.astype(np.int32)
