@@ -9,18 +9,75 @@ Law: `unscramble` with the keystream of `scramble` gives the tensor back.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
 import numpy as np
 import numpy.typing as npt
 
 from nnguard.crypto.content import Keystream
+from nnguard.locking.choice import can_lock, count_weights
+from nnguard.locking.twins import NO_TWINS, Twins
+from nnguard.stream import Stream
 from nnguard.stream.coding import Indices, QuantizedTensor
 from nnguard.stream.trellis import odd_states
 
-__all__ = ["scramble", "unscramble"]
+__all__ = ["scramble", "tensors_to_scramble", "unscramble"]
 
 _LARGEST = (1 << 31) - 1
 
 Places = npt.NDArray[np.intp]
+
+
+def tensors_to_scramble(
+    stream: Stream, wanted: float | Sequence[str], twins: Twins = NO_TWINS
+) -> list[int]:
+    """Return the positions of the tensors to scramble, ascending.
+
+    Where a fraction is wanted, these are all tensors of one dimension, and the first others of the
+    stream that have this fraction of all weights: what is nearest to the input costs an attacker
+    most (`docs/adr/0020-scrambling.md`).
+
+    Args:
+        stream: The stream.
+        wanted: Of all weights in tensors of two dimensions or more, a fraction; or names of
+            tensors, which may be patterns: `layer1.*`.
+        twins: See `find_twins`. Those of a tensor that is scrambled are, too.
+
+    Raises:
+        ValueError: There is no tensor of this name that could be scrambled.
+    """
+    usable = [index for index, unit in enumerate(stream) if can_lock(unit)]
+    chosen = (
+        _first(stream, usable, wanted)
+        if isinstance(wanted, float | int)
+        else _named(stream, usable, wanted)
+    )
+    return sorted({each for index in chosen for each in twins.get(index, (index,))})
+
+
+def _first(stream: Stream, usable: Sequence[int], fraction: float) -> list[int]:
+    needed = fraction * count_weights(stream)
+    chosen: list[int] = []
+    for index in usable:
+        tensor = stream[index].tensor
+        assert tensor is not None
+        if len(tensor.shape) == 1:
+            chosen += [index] if fraction else []
+        elif needed > 0:
+            chosen.append(index)
+            needed -= tensor.size
+    return chosen
+
+
+def _named(stream: Stream, usable: Sequence[int], patterns: Sequence[str]) -> list[int]:
+    chosen: list[int] = []
+    for pattern in patterns:
+        found = [index for index in usable if fnmatchcase(stream[index].name, pattern)]
+        if not found:
+            raise ValueError(f"there is no tensor {pattern} that could be scrambled")
+        chosen += found
+    return chosen
 
 
 def scramble(tensor: QuantizedTensor, unit: int, keystream: Keystream) -> QuantizedTensor:

@@ -10,15 +10,18 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from nnguard.errors import NnguardError
 from nnguard.hiding import extract
 from nnguard.stream import Stream, Unit
 
-__all__ = ["Twins", "find_twins"]
+__all__ = ["NO_TWINS", "Twins", "find_twins"]
 
 Twins = Mapping[int, tuple[int, ...]]
 """For each tensor that has twins, by the position of its unit, all of them, itself included."""
+
+NO_TWINS: Twins = MappingProxyType({})
 
 
 def find_twins(stream: Stream) -> Twins:
