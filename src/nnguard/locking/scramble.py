@@ -58,16 +58,17 @@ def tensors_to_scramble(
 
 def _first(stream: Stream, usable: Sequence[int], fraction: float) -> list[int]:
     needed = fraction * count_weights(stream)
-    chosen: list[int] = []
+    matrices: list[int] = []
+    vectors: list[int] = []
     for index in usable:
         tensor = stream[index].tensor
         assert tensor is not None
         if len(tensor.shape) == 1:
-            chosen += [index] if fraction else []
+            vectors.append(index)
         elif needed > 0:
-            chosen.append(index)
+            matrices.append(index)
             needed -= tensor.size
-    return chosen
+    return matrices + vectors if matrices else []
 
 
 def _named(stream: Stream, usable: Sequence[int], patterns: Sequence[str]) -> list[int]:
