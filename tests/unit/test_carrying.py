@@ -108,16 +108,11 @@ def test_nothing_of_the_trial_is_encoded_where_nothing_is_shared(
 ) -> None:
     """What was restored of the trial is not even asked for."""
 
-    class Sealed(dict[int, bytes]):
-        def __getitem__(self, index: int) -> bytes:
-            raise AssertionError("a unit of the trial was restored")
-
-    def extract_sealed(stream: nnguard.Stream) -> Extraction:
-        found = extract(stream)
-        return Extraction(found.header, found.record, found.original, Sealed(), found.cost)
+    def restored(_: Extraction) -> dict[int, bytes]:
+        raise AssertionError("a unit of the trial was restored")
 
     locked = nnguard.lock(release, trial=smaller)
-    monkeypatch.setattr(opening, "extract", extract_sealed)
+    monkeypatch.setattr(Extraction, "restored", property(restored))
     monkeypatch.setattr(opening, "_restore", None)
     assert opened(*locked) == bytes(release)
 

@@ -29,6 +29,7 @@ __all__ = [
     "encode_cbor",
     "parse_cbor",
     "parse_encrypt0",
+    "parse_encrypt0_head",
     "parse_sign1",
     "sign1",
 ]
@@ -182,6 +183,20 @@ def parse_encrypt0(encoded: bytes) -> Encrypt0:
                 ):
                     return Encrypt0(protected, ciphertext)
     raise VerificationError("not a COSE_Encrypt0 with AES-256-GCM, a key identifier and an IV")
+
+
+def parse_encrypt0_head(encoded: bytes) -> Encrypt0:
+    """Parse the beginning of a COSE_Encrypt0: a message without its ciphertext.
+
+    Raises:
+        VerificationError: It is none, or is cut off before the ciphertext.
+    """
+    kind, at = encoded[2:3], 3
+    size = kind[0] & 31 if kind else 0
+    if kind == b"\x58" or kind == b"\x59":  # lengths of one byte, and of two
+        at += 1 << (kind[0] & 31) - 24
+        size = int.from_bytes(encoded[3:at], "big")
+    return parse_encrypt0(encoded[: at + size + 1] + b"\x40")
 
 
 def parse_cbor(encoded: bytes) -> Any:

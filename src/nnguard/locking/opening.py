@@ -7,9 +7,10 @@ where what the lock opens has them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,10 +24,10 @@ from nnguard.errors import (
     VerificationError,
     WrongKeyError,
 )
-from nnguard.hiding import Extraction, RecordKind, extract, kind_name
+from nnguard.hiding import Extraction, FrameHeader, RecordKind, extract, kind_name, peek
 from nnguard.locking.choice import can_lock
 from nnguard.locking.coding import encode_all
-from nnguard.locking.record import LockContent, LockedFile, LockRecord, Replaced
+from nnguard.locking.record import HEAD_SIZE, LockContent, LockedFile, LockRecord, Replaced
 from nnguard.locking.scramble import unscramble
 from nnguard.locking.tiers import MAX_TIERS
 from nnguard.records import model_digest
@@ -37,7 +38,7 @@ from nnguard.stream.source import MemorySource
 from nnguard.stream.trellis import is_path
 from nnguard.stream.units import MAX_UNITS, Place, places_in
 
-__all__ = ["Opened", "extract_lock", "lock_of", "open_locks"]
+__all__ = ["Opened", "extract_lock", "lock_of", "open_locks", "peek_lock"]
 
 _HINT = "nnguard lock makes a trial of a release"
 
@@ -103,17 +104,38 @@ def open_locks(
 
 
 def extract_lock(stream: Stream) -> Extraction:
-    """Take the outermost record out of what is to be locked.
+    """Take the outermost record out of what is to be locked, by whoever is trusted.
 
     Raises:
         NoRecordError: There is none.
     """
+    with _not_locked():
+        return extract(stream, vouched=True)
+
+
+def peek_lock(stream: Stream) -> LockRecord:
+    """Return what the outermost lock says of itself, be it under a signature; nothing is verified.
+
+    Raises:
+        NoRecordError: There is no lock.
+        VerificationError: It is malformed.
+    """
+    with _not_locked():
+        header, head = peek(stream, HEAD_SIZE)
+        if header.kind == RecordKind.SIGNATURE:
+            header, head = peek(extract(stream).original, HEAD_SIZE)
+        _check_kind(header)
+        return LockRecord.parse_head(head)
+
+
+@contextlib.contextmanager
+def _not_locked() -> Iterator[None]:
     try:
-        return extract(stream)
-    except NoRecordError:
-        raise NoRecordError(
-            "the stream is not locked: it holds no record of a lock", hint=_HINT
-        ) from None
+        yield
+    except NoRecordError as error:
+        error.args = ("the stream is not locked: it holds no record of a lock",)
+        error.hint = _HINT
+        raise
 
 
 def lock_of(extraction: Extraction) -> LockRecord:
@@ -123,12 +145,16 @@ def lock_of(extraction: Extraction) -> LockRecord:
         NoRecordError: The record is no lock.
         VerificationError: It is malformed.
     """
-    kind = extraction.header.kind
-    if kind != RecordKind.LOCK:
-        raise NoRecordError(
-            f"the stream is not locked: the outermost record is a {kind_name(kind)}", hint=_HINT
-        )
+    _check_kind(extraction.header)
     return LockRecord.parse(extraction.record)
+
+
+def _check_kind(header: FrameHeader) -> None:
+    if header.kind != RecordKind.LOCK:
+        raise NoRecordError(
+            f"the stream is not locked: the outermost record is a {kind_name(header.kind)}",
+            hint=_HINT,
+        )
 
 
 def _open(

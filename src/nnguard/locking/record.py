@@ -22,17 +22,22 @@ from nnguard.crypto.cose import (
     encode_cbor,
     parse_cbor,
     parse_encrypt0,
+    parse_encrypt0_head,
 )
 from nnguard.errors import FormatError, NnguardError, UnlockError, VerificationError
 from nnguard.stream.bits import BitReader, BitWriter
 
-__all__ = ["LockContent", "LockRecord", "LockShard", "LockedFile", "Replaced"]
+__all__ = ["HEAD_SIZE", "LockContent", "LockRecord", "LockShard", "LockedFile", "Replaced"]
 
 _DOMAIN = b"nnguard lock v1\0"
 _TIER, _SHARD = "tier", "shard"
 _MAX_TIER = 255
 _DIGEST_SIZE, _KEY_ID_SIZE, _SET_ID_SIZE = 32, 8, 16
 _MAX_ORDER = 24
+
+HEAD_SIZE = 512
+"""All that is in the clear stands in so many bytes at the beginning of a record."""
+
 _LARGEST_INDEX = (1 << 31) - 1
 
 
@@ -238,7 +243,19 @@ class LockRecord:
         Raises:
             VerificationError: It is malformed.
         """
-        envelope = parse_encrypt0(record)
+        return cls._of(parse_encrypt0(record))
+
+    @classmethod
+    def parse_head(cls, head: bytes) -> LockRecord:
+        """Read the beginning of a record, `HEAD_SIZE` bytes: all that is in the clear.
+
+        Raises:
+            VerificationError: It is malformed.
+        """
+        return cls._of(parse_encrypt0_head(head))
+
+    @classmethod
+    def _of(cls, envelope: Encrypt0) -> LockRecord:
         tier = envelope.protected.get(_TIER)
         shard = LockShard.from_cbor(envelope.protected.get(_SHARD))
         expected = {
