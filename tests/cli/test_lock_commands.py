@@ -227,7 +227,7 @@ def test_scramble_encrypts_signs(run: Run, folder: Path) -> None:
     assert printed["content_key"] == "content.key"
     assert 0.45 < np.mean(ratios(folder) < 0) < 0.55
     result = run(*LOCK, "--scramble", "0.5", "--force")
-    assert "20,000 weights scrambled (100.0 %)" in result.out
+    assert "20,010 weights scrambled (100.0 %)" in result.out
     assert "has to train what is scrambled anew" in result.out
 
 
