@@ -117,9 +117,9 @@ def content_of(
 ) -> list[Any]:
     """The content of a lock on a stream, before it is encoded."""
     return [
-        digest_of(stream),
-        [replaced_entry(tensor_of(stream, u), u, at) for u, at in replaced.items()],
         [*scrambled],
+        [replaced_entry(tensor_of(stream, u), u, at) for u, at in replaced.items()],
+        [["", digest_of(stream), [[0, len(stream)]]]],
     ]
 
 
@@ -169,13 +169,24 @@ def lock(
     return hide_lock(degraded, content, carriers=carriers, **options)
 
 
-def hide_lock(stream: Stream, content: bytes, *, carriers: int = 1, **options: Any) -> Stream:
+def hide_lock(
+    stream: Stream, content: bytes, *, carriers: int = 1, bits: int = 1, **options: Any
+) -> Stream:
     """Hide the lock of any content in a stream."""
 
     def record(aad: bytes) -> bytes:
         return seal(content, aad, **options)
 
-    return hide(stream, record, kind=3, carriers=carriers, domain=LOCK_DOMAIN)
+    return hide(stream, record, kind=3, carriers=carriers, domain=LOCK_DOMAIN, bits=bits)
+
+
+def carry(
+    release: Stream, trial: Stream, units: Sequence[Any] | None = None, **options: Any
+) -> Stream:
+    """Hide a release in another stream: all its bytes, or what `units` says."""
+    given = [bytes(release)] if units is None else [*units]
+    content = [[], [], [["", digest_of(release), given]]]
+    return hide_lock(trial, cbor2.dumps(content), **options)
 
 
 def opens(trial: Stream, original: Stream, tiers: list[str], key: str = "full") -> Made:

@@ -140,9 +140,9 @@ def _open(
     key: ContentKey,
 ) -> tuple[Stream, list[bytes]]:
     """Return what one lock holds, and the SHA-256 of its units, once both have been proven."""
-    content = record.open(key, bytes(extraction.header))
     if record.shard is not None:
         raise VerificationError("the stream is one of a locked set, and cannot be opened alone")
+    content = record.open(key, bytes(extraction.header))
     if len(content.files) != 1 or content.files[0].name:
         raise UnlockError("the lock opens a set of streams, not one that takes the trial's place")
     changed: dict[int, bytes] = {}
