@@ -253,7 +253,7 @@ def test_lock_that_restores_something_else_is_refused(locked: nnguard.Locked) ->
     [
         (make(99, {1: 1}), "cannot be locked"),
         (make(0, {1: 1}), "cannot be locked"),
-        (make(3, {1: 1}), "cannot be locked"),
+        (make(3, {1: 1}), "cannot be restored"),
         (make(4, {3000: 1}), "weight that is not there"),
         (make(4, {1: 1 << 30}), r"\w"),
     ],

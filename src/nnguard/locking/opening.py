@@ -24,14 +24,13 @@ from nnguard.errors import (
     WrongKeyError,
 )
 from nnguard.hiding import Extraction, RecordKind, extract, kind_name
-from nnguard.hiding.carriers import can_carry
-from nnguard.locking.choice import MAX_WEIGHTS
+from nnguard.locking.choice import can_lock
 from nnguard.locking.coding import encode_all
 from nnguard.locking.record import LockContent, LockedFile, LockRecord, Replaced
-from nnguard.locking.scramble import scramble
+from nnguard.locking.scramble import unscramble
 from nnguard.locking.tiers import MAX_TIERS
 from nnguard.records import model_digest
-from nnguard.stream import Stream, Unit
+from nnguard.stream import Stream
 from nnguard.stream.coding import QuantizedTensor, decode
 from nnguard.stream.hashing import UnitDigests
 from nnguard.stream.source import MemorySource
@@ -246,7 +245,7 @@ def _restore(
     def original(unit: int) -> QuantizedTensor:
         tensor = decode(stream[unit])
         if unit in scrambled:
-            tensor = scramble(tensor, unit, keystream)
+            tensor = unscramble(tensor, unit, keystream)
         return _put_back(tensor, replaced[unit]) if unit in replaced else tensor
 
     try:
@@ -260,18 +259,12 @@ def _check(stream: Stream, content: LockContent) -> None:
     for units in ([part.unit for part in content.replaced], [*content.scrambled]):
         if units != sorted(set(units)):
             raise UnlockError("the lock names tensors twice, or out of order")
-        if not all(0 <= unit < len(stream) and _can_restore(stream[unit]) for unit in units):
+        if not all(0 <= unit < len(stream) and can_lock(stream[unit]) for unit in units):
             raise UnlockError("the lock names a tensor that cannot be locked")
     for part in content.replaced:
         tensor = stream[part.unit].tensor
         if tensor is None or int(part.positions[-1]) >= tensor.size:
             raise UnlockError("the lock names a weight that is not there")
-
-
-def _can_restore(unit: Unit) -> bool:
-    """Tell from a unit's header whether a lock may have changed its weights."""
-    tensor = unit.tensor
-    return tensor is not None and can_carry(unit) and tensor.size <= MAX_WEIGHTS
 
 
 def _put_back(tensor: QuantizedTensor, part: Replaced) -> QuantizedTensor:
