@@ -195,7 +195,7 @@ class Unlimited(Fields):
 
 def restore(units: list[bytes], content: Content, content_key: bytes, nonce: bytes) -> list[bytes]:
     """6.4, steps 6 and 7: the degraded stream with all tensors as they were."""
-    tensors = second_reader.eligible(units)
+    tensors = second_reader.coded(units)
     indices_of = {part.unit: part.indices for part in content.replaced}
     for at in {*content.scrambled, *indices_of}:
         tensor = tensors.get(at)

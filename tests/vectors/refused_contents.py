@@ -314,10 +314,10 @@ def names_negative_unit() -> Made:
 @vector(
     "6.4", "UnlockError: unit that is not eligible", message="cannot be locked", operation="open"
 )
-def names_bias() -> Made:
-    """A tensor of 36 weights."""
-    bias = position(small(), "conv.bias")
-    return contains(lambda content: [[bias], *content[1:]])
+def names_integers() -> Made:
+    """A tensor of integers."""
+    steps = position(small(), "steps")
+    return contains(lambda content: [[steps], *content[1:]])
 
 
 @vector(
