@@ -22,7 +22,6 @@ from nnguard.errors import (
     VerificationError,
 )
 from nnguard.hiding import (
-    FrameHeader,
     RecordKind,
     candidates,
     capacity_of,
@@ -32,8 +31,9 @@ from nnguard.hiding import (
     peek,
 )
 from nnguard.hiding.carriers import cost_of
+from nnguard.hiding.frame import FrameHeader
 from nnguard.licensing.license import License
-from nnguard.locking.record import HEAD_SIZE, LockRecord
+from nnguard.locking.record import PEEK_SIZE, LockRecord
 from nnguard.pictures import check_picture, draw
 from nnguard.records import Attachment, SignatureRecord
 from nnguard.stream import Stream, StreamLike, as_stream
@@ -173,9 +173,9 @@ def inspect(stream: StreamLike) -> Inspection:
             note = f"more records are below; not read after {len(records)}"
             break
         try:
-            header, head = peek(current, HEAD_SIZE)
-            if header.kind == RecordKind.LOCK:  # as large as a network; what is below is degraded
-                records.append(_describe(current, header, head))
+            header, start = peek(current, PEEK_SIZE)
+            if header.kind == RecordKind.LOCK:  # large, perhaps; what is below may be unreadable
+                records.append(_describe(current, header, start))
                 break
             extraction = extract(current)
         except NoRecordError:
@@ -309,6 +309,7 @@ def _unit_info(stream: Stream, at: int) -> UnitInfo:
 
 
 def _describe(stream: Stream, header: FrameHeader, record: bytes) -> RecordInfo:
+    """Describe a record in a stream; of a lock, its first bytes are enough."""
     unverified: dict[str, Any] = {}
     try:
         if header.kind == RecordKind.SIGNATURE:
@@ -318,7 +319,7 @@ def _describe(stream: Stream, header: FrameHeader, record: bytes) -> RecordInfo:
             attachment, _ = Attachment.parse(record)
             unverified = {"media_type": attachment.media_type, "bytes": len(attachment.payload)}
         elif header.kind == RecordKind.LOCK:
-            lock = LockRecord.parse_head(record)
+            lock = LockRecord.peek(record)
             unverified = {"tier": lock.tier, "content_key_id": lock.envelope.key_id.hex()}
             if lock.shard is not None:
                 unverified["shard"] = f"{lock.shard.position + 1} of {lock.shard.count}"

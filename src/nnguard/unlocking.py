@@ -26,7 +26,7 @@ from nnguard.errors import (
     VerificationError,
     WrongKeyError,
 )
-from nnguard.hiding import Extraction, RecordKind, embed, extract
+from nnguard.hiding import Extraction, RecordKind, embed, extract, peek
 from nnguard.licensing.checks import Checks, LicenseLike, as_license, check
 from nnguard.licensing.device import Device, DeviceBinding
 from nnguard.licensing.license import License, LicenseTerms, seconds_of, time_of
@@ -115,9 +115,7 @@ def issue_license(
     if outer.header.kind == RecordKind.SIGNATURE:
         _check_signer(outer, digests, signer.public_key)
     key, opened = _open_tier(trial, digests, content_key, tier)
-    claims = Claims()
-    if outer.header.kind == RecordKind.SIGNATURE:
-        claims = SignatureRecord.parse(outer.record).claims
+    claims = _claims(outer)
     terms = LicenseTerms(
         id=secrets.token_hex(16),
         issuer=issuer or claims.issuer,
@@ -237,13 +235,6 @@ def _check_license(license: License, keys: Sequence[PublicKey], checks: Checks, 
         )
 
 
-def _outermost(stream: Stream) -> Extraction | None:
-    try:
-        return extract(stream)
-    except NoRecordError:
-        return None
-
-
 def _check_binding(
     license: License,  # noqa: A002
     stream: Stream,
@@ -275,10 +266,11 @@ def _check_result(
     if not hmac.compare_digest(model_digest(opened.digests).hex(), license.terms.opens):
         raise UnlockError("what was restored is not what the license says that it opens")
     try:
-        inner = _outermost(opened.stream)
-    except FormatError:  # tensors of a foreign encoder, which the vendor locked as they are
-        inner = None
-    if inner is None or inner.header.kind != RecordKind.SIGNATURE:
+        header, _ = peek(opened.stream, 0)
+        if header.kind != RecordKind.SIGNATURE:
+            return None
+        inner = extract(opened.stream, vouched=True)
+    except (FormatError, NoRecordError):  # tensors of a foreign encoder, locked as they are
         return None
     signature = check_signature(inner, keys)
     check_digest(signature, inner, opened.digests)
@@ -298,6 +290,13 @@ def _open_tier(
     raise UnlockError(
         f"the content key opens no tier {tier!r}", hint=f"it opens {', '.join(opened.tiers)}"
     )
+
+
+def _claims(outer: Extraction) -> Claims:
+    """Return the claims of the trial's signature; none where it has no signature."""
+    if outer.header.kind == RecordKind.SIGNATURE:
+        return SignatureRecord.parse(outer.record).claims
+    return Claims()
 
 
 def _to_second(time: datetime) -> datetime:

@@ -129,11 +129,12 @@ class Extraction:
     @functools.cached_property
     def restored(self) -> dict[int, bytes]:
         """Position and original bytes of each carrier; they are encoded when first asked for."""
+        carriers = self.header.carriers
+        return dict(zip(carriers, in_order(self.restore, carriers), strict=True))
 
-        def restore(carrier: int) -> bytes:
-            return unmark(self._stream[carrier], self.header.bits_per_weight)
-
-        return dict(zip(self.header.carriers, in_order(restore, self.header.carriers), strict=True))
+    def restore(self, carrier: int) -> bytes:
+        """Encode the original of one carrier, and no other."""
+        return unmark(self._stream[carrier], self.header.bits_per_weight)
 
     @functools.cached_property
     def original(self) -> Stream:

@@ -18,9 +18,10 @@ from nnguard.errors import (
     VerificationError,
     WrongKeyError,
 )
-from nnguard.hiding import Extraction, FrameHeader, RecordKind, extract, kind_name, peek
+from nnguard.hiding import Extraction, RecordKind, extract, kind_name, peek
+from nnguard.hiding.frame import FrameHeader
 from nnguard.locking.hashed import Files, Hashed
-from nnguard.locking.record import HEAD_SIZE, LockRecord
+from nnguard.locking.record import PEEK_SIZE, LockRecord
 from nnguard.locking.restoring import restore
 from nnguard.locking.tiers import MAX_TIERS
 from nnguard.models.index import is_plain_name
@@ -186,11 +187,11 @@ def peek_lock(stream: Stream) -> LockRecord:
         VerificationError: It is malformed.
     """
     with _not_locked():
-        header, head = peek(stream, HEAD_SIZE)
+        header, head = peek(stream, PEEK_SIZE)
         if header.kind == RecordKind.SIGNATURE:
-            header, head = peek(extract(stream).original, HEAD_SIZE)
+            header, head = peek(extract(stream).original, PEEK_SIZE)
         _check_kind(header)
-        return LockRecord.parse_head(head)
+        return LockRecord.peek(head)
 
 
 @contextlib.contextmanager

@@ -22,22 +22,21 @@ from nnguard.crypto.cose import (
     encode_cbor,
     parse_cbor,
     parse_encrypt0,
-    parse_encrypt0_head,
+    peek_encrypt0,
 )
 from nnguard.errors import FormatError, NnguardError, UnlockError, VerificationError
 from nnguard.stream.bits import BitReader, BitWriter
 
-__all__ = ["HEAD_SIZE", "LockContent", "LockRecord", "LockShard", "LockedFile", "Replaced"]
+__all__ = ["PEEK_SIZE", "LockContent", "LockRecord", "LockShard", "LockedFile", "Replaced"]
 
 _DOMAIN = b"nnguard lock v1\0"
 _TIER, _SHARD = "tier", "shard"
 _MAX_TIER = 255
+PEEK_SIZE = 512
+"""Bytes of a record that tell what lock it is; what is encrypted may be as large as a network."""
+
 _DIGEST_SIZE, _KEY_ID_SIZE, _SET_ID_SIZE = 32, 8, 16
 _MAX_ORDER = 24
-
-HEAD_SIZE = 512
-"""All that is in the clear stands in so many bytes at the beginning of a record."""
-
 _LARGEST_INDEX = (1 << 31) - 1
 
 
@@ -246,13 +245,16 @@ class LockRecord:
         return cls._of(parse_encrypt0(record))
 
     @classmethod
-    def parse_head(cls, head: bytes) -> LockRecord:
-        """Read the beginning of a record, `HEAD_SIZE` bytes: all that is in the clear.
+    def peek(cls, start: bytes) -> LockRecord:
+        """Read the first `PEEK_SIZE` bytes of a record, or fewer where it has no more.
+
+        Returns:
+            The record without what is encrypted.
 
         Raises:
             VerificationError: It is malformed.
         """
-        return cls._of(parse_encrypt0_head(head))
+        return cls._of(peek_encrypt0(start))
 
     @classmethod
     def _of(cls, envelope: Encrypt0) -> LockRecord:

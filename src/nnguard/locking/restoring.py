@@ -81,7 +81,8 @@ class _Restored:
         if index in self._changed:
             unit = self._changed[index]
         elif index in self._carriers:
-            unit = self._extraction.restored[index]
+            whole = self._extraction.restored if self._changed else None
+            unit = whole[index] if whole else self._extraction.restore(index)
         else:
             found = self._locked.stream[index]
             return (found.source, found.offset), self._locked.digests[index]

@@ -31,8 +31,8 @@ def hide(
         LimitError: It holds too many records.
     """
     size = len(LockRecord.seal(key, key.new_nonce(), tier, content, b""))
-    carries = any(file.carried for file in content.files)
-    plan = plan_record(degraded, RecordKind.LOCK, size, dense=carries)
+    large = any(file.carried for file in content.files)
+    plan = plan_record(degraded, RecordKind.LOCK, size, dense=large)
     return plan.embed(LockRecord.seal(key, nonce, tier, content, bytes(plan.header)))
 
 
