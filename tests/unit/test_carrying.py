@@ -12,7 +12,6 @@ import samples
 import stock
 from nnguard.hiding import extract
 from nnguard.hiding.embedding import Extraction
-from nnguard.locking import opening
 from nnguard.locking.opening import lock_of, open_locks
 from nnguard.locking.record import LockContent
 
@@ -108,18 +107,37 @@ def test_nothing_of_the_trial_is_encoded_where_nothing_is_shared(
 ) -> None:
     """What was restored of the trial is not even asked for."""
 
-    class Sealed(dict[int, bytes]):
-        def __getitem__(self, index: int) -> bytes:
-            raise AssertionError("a unit of the trial was restored")
-
-    def extract_sealed(stream: nnguard.Stream) -> Extraction:
-        found = extract(stream)
-        return Extraction(found.header, found.record, found.original, Sealed(), found.cost)
+    def encode(extraction: Extraction, carrier: int) -> bytes:
+        raise AssertionError("a unit of the trial was restored")
 
     locked = nnguard.lock(release, trial=smaller)
-    monkeypatch.setattr(opening, "extract", extract_sealed)
-    monkeypatch.setattr(opening, "_restore", None)
+    monkeypatch.setattr(Extraction, "restore", encode)
     assert opened(*locked) == bytes(release)
+
+
+def test_only_what_is_shared_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the tensors that hold the record, one is in the release as well."""
+    same = np.random.default_rng(0).laplace(0, 0.1, 2048).astype(np.float32)
+    matrices = [np.random.default_rng(seed).laplace(0, 0.1, (100, 120)) for seed in (1, 2)]
+    model, weaker = (
+        nnguard.Stream.from_bytes(
+            stock.encode({"same": same, "own": own.astype(np.float32)}, qp=-20, nonweight_qp=-20)
+        )
+        for own in matrices
+    )
+    locked = nnguard.lock(model, trial=weaker)
+    at, other = ([unit.name for unit in weaker].index(name) for name in ("same", "own"))
+    assert {*extract(locked.stream).header.carriers} == {at, other}
+    restored: list[int] = []
+    restore = Extraction.restore
+
+    def note(extraction: Extraction, carrier: int) -> bytes:
+        restored.append(carrier)
+        return restore(extraction, carrier)
+
+    monkeypatch.setattr(Extraction, "restore", note)
+    assert opened(*locked) == bytes(model)
+    assert restored == [at]
 
 
 def test_streams_in_files(release: nnguard.Stream, weaker: nnguard.Stream, tmp_path: Path) -> None:

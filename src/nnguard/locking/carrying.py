@@ -80,7 +80,7 @@ def _layers(stream: Stream) -> list[tuple[Stream, int | None]]:
     found: list[tuple[Stream, int | None]] = []
     while True:
         try:
-            extraction = extract(stream)
+            extraction = extract(stream, vouched=True)
         except (FormatError, NoRecordError):  # nothing there, perhaps of a foreign encoder
             return [*found, (stream, None)]
         found.append((stream, extraction.header.kind))

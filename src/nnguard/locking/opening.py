@@ -23,10 +23,11 @@ from nnguard.errors import (
     VerificationError,
     WrongKeyError,
 )
-from nnguard.hiding import Extraction, RecordKind, extract, kind_name
+from nnguard.hiding import Extraction, RecordKind, extract, kind_name, peek
+from nnguard.hiding.frame import FrameHeader
 from nnguard.locking.choice import can_lock
 from nnguard.locking.coding import encode_all
-from nnguard.locking.record import LockContent, LockedFile, LockRecord, Replaced
+from nnguard.locking.record import PEEK_SIZE, LockContent, LockedFile, LockRecord, Replaced
 from nnguard.locking.scramble import unscramble
 from nnguard.locking.tiers import MAX_TIERS
 from nnguard.records import model_digest
@@ -37,7 +38,7 @@ from nnguard.stream.source import MemorySource
 from nnguard.stream.trellis import is_path
 from nnguard.stream.units import MAX_UNITS, Place, places_in
 
-__all__ = ["Opened", "extract_lock", "lock_of", "open_locks"]
+__all__ = ["Opened", "extract_lock", "lock_of", "open_locks", "peek_lock"]
 
 _HINT = "nnguard lock makes a trial of a release"
 
@@ -103,17 +104,34 @@ def open_locks(
 
 
 def extract_lock(stream: Stream) -> Extraction:
-    """Take the outermost record out of what is to be locked.
+    """Take the outermost record out of what is vouched for, and is to be locked.
 
     Raises:
         NoRecordError: There is none.
     """
     try:
-        return extract(stream)
+        return extract(stream, vouched=True)
     except NoRecordError:
         raise NoRecordError(
             "the stream is not locked: it holds no record of a lock", hint=_HINT
         ) from None
+
+
+def peek_lock(stream: Stream) -> LockRecord:
+    """Look at the outermost lock, be it under a signature; neither is checked.
+
+    Returns:
+        The record without what is encrypted.
+
+    Raises:
+        NoRecordError: The stream is not locked.
+        VerificationError: The record was changed.
+    """
+    header, start = peek(stream, PEEK_SIZE)
+    if header.kind == RecordKind.SIGNATURE:
+        header, start = peek(extract(stream).original, PEEK_SIZE)
+    _check_kind(header)
+    return LockRecord.peek(start)
 
 
 def lock_of(extraction: Extraction) -> LockRecord:
@@ -123,12 +141,16 @@ def lock_of(extraction: Extraction) -> LockRecord:
         NoRecordError: The record is no lock.
         VerificationError: It is malformed.
     """
-    kind = extraction.header.kind
-    if kind != RecordKind.LOCK:
-        raise NoRecordError(
-            f"the stream is not locked: the outermost record is a {kind_name(kind)}", hint=_HINT
-        )
+    _check_kind(extraction.header)
     return LockRecord.parse(extraction.record)
+
+
+def _check_kind(header: FrameHeader) -> None:
+    if header.kind != RecordKind.LOCK:
+        name = kind_name(header.kind)
+        raise NoRecordError(
+            f"the stream is not locked: the outermost record is a {name}", hint=_HINT
+        )
 
 
 def _open(
@@ -139,9 +161,9 @@ def _open(
     key: ContentKey,
 ) -> tuple[Stream, list[bytes]]:
     """Return what one lock holds, and the SHA-256 of its units, once both have been proven."""
-    content = record.open(key, bytes(extraction.header))
     if record.shard is not None:
         raise VerificationError("the stream is one of a locked set, and cannot be opened alone")
+    content = record.open(key, bytes(extraction.header))
     if len(content.files) != 1 or content.files[0].name:
         raise UnlockError("the lock opens a set of streams, not one that takes the trial's place")
     changed: dict[int, bytes] = {}
@@ -185,7 +207,8 @@ class _Restored:
         if index in self._changed:
             unit = self._changed[index]
         elif index in self._carriers:
-            unit = self._extraction.restored[index]
+            whole = self._extraction.restored if self._changed else None
+            unit = whole[index] if whole else self._extraction.restore(index)
         else:
             found = self._stream[index]
             return (found.source, found.offset), self._digests[index]
