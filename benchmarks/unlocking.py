@@ -4,8 +4,8 @@
 
 Locks a network of VGG16's size (random weights of its shapes, unless a stream is given) in several
 ways: in another network, which is given or of the same shapes, and in itself. For each, whole
-processes in turn: the stock decoder reads the trial, and `nnguard unlock` writes the original to a file, which is compared byte for byte. Prints medians, ratios and peak
-resident memory as Markdown.
+processes in turn: the stock decoder reads the trial, and `nnguard unlock` writes the original to a
+file, which is compared byte for byte. Prints medians, ratios and peak resident memory as Markdown.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def main() -> int:
         )
         print(
             "| lock | weights replaced or scrambled, or bytes carried | growth % | stock decode s "
-            "| unlock s | ratio | bar | stock MB | unlock MB |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+            "| unlock s | ratio | bar | stock MB | unlock MB |\n"
+            "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
             flush=True,
         )
         for label, amount in {"another network": {"trial": weaker}, **LOCKS}.items():

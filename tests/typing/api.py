@@ -150,8 +150,9 @@ def trials(path: Path, key: nnguard.SigningKey) -> nnguard.ContentKey:
     curve: tuple[nnguard.CurvePoint, ...] = locked.curve
     carried: nnguard.Locked = nnguard.lock(path, trial="weaker.nnc", evaluate=accuracy)
     scores: nnguard.LockScores | None = carried.scores
-    lost: float = 0.0 if scores is None else scores.release - scores.trial + scores.unlocked
-    print(carried.worth, carried.carried + 1, lost + 1)
+    if scores is not None and scores.release == scores.unlocked > scores.trial:
+        worth: str = carried.worth.upper()
+        raise ValueError(worth, carried.carried + 1)
     counts: tuple[int, int, int] = (locked.replaced, locked.scrambled, locked.weights)
     locked.stream.save("trial.nnc", overwrite=bool(curve) and sum(counts) > 0)
     stream: nnguard.Stream = nnguard.lock("release.nnc", fraction=1e-4, scramble=0.5).stream
