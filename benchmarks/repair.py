@@ -23,12 +23,12 @@ from results import SEED
 
 __all__ = ["pictures", "repair"]
 
-_TRIED = 14
+_TRIED = 12
 """Changes of a row that are tried in all combinations."""
 
 _ROUNDS = 2
-_COUNT = 300
-_PRIOR = 1 / 16
+_COUNT = 200
+_PRIOR = 1 / 30
 """How likely a large weight is changed, before anything is seen."""
 
 _COPIED = 0.97
@@ -87,20 +87,19 @@ def repair(module: nn.Module, trial: State, *, trades: bool) -> tuple[dict[str, 
             mean, covariance = _patches(module, convolution, images)
             key = f"{name}.weight"
             rows = state[key].flatten(1).double()
-            suspicion[key] = torch.full_like(rows, -20)
+            known = suspicion.setdefault(key, torch.full_like(rows, -20.0))
             fit = _Fit(rows, mean, covariance, norm)
             for row in range(len(rows)):
                 changes = _changes(rows, row, trial[key].shape, trades=trades)
                 odds, kept = fit.search(row, changes)
                 for change, value in zip(changes, odds, strict=True):
                     for place in change.places:
-                        suspicion[key][row, place] = max(float(suspicion[key][row, place]), value)
+                        known[row, place] = max(float(known[row, place]), value)
                 for change in kept:
                     for place, difference in zip(change.places, change.difference, strict=True):
                         rows[row, place] += difference
             state[key] = rows.float().reshape(trial[key].shape)
-            suspicion[key] = suspicion[key].reshape(trial[key].shape)
-    return state, suspicion
+    return state, {key: odds.reshape(trial[key].shape) for key, odds in suspicion.items()}
 
 
 class _Fit:

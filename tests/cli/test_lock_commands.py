@@ -24,6 +24,7 @@ pytest.importorskip("sqlalchemy")
 LOCK = ("lock", "release.nnc", "-o", "trial.nnc", "--content-key", "content.key")
 ISSUE = ("license", "issue", "trial.nnc", "--key", "vendor.key", "--content-key", "content.key")
 WEIGHTS = 20_000
+BIASES = 10
 UNLOCK = ("unlock", "trial.nnc", "-o", "full.nnc", "--trust", "vendor.pub")
 SCORE = """
 from pathlib import Path
@@ -220,13 +221,13 @@ def test_inspect_shows_the_lock(run: Run) -> None:
 def test_scramble_encrypts_signs(run: Run, folder: Path) -> None:
     printed = json.loads(run(*LOCK, "--scramble", "0.5", "--json").out)
     (tier,) = printed["tiers"]
-    assert (tier["tier"], tier["replaced"], tier["scrambled"]) == ("full", 0, WEIGHTS)
+    assert (tier["tier"], tier["replaced"], tier["scrambled"]) == ("full", 0, WEIGHTS + BIASES)
     assert printed["size"] == (folder / "trial.nnc").stat().st_size
     assert printed["size_before"] == (folder / "release.nnc").stat().st_size
     assert printed["content_key"] == "content.key"
     assert 0.45 < np.mean(ratios(folder) < 0) < 0.55
     result = run(*LOCK, "--scramble", "0.5", "--force")
-    assert "20,000 weights scrambled (100.0 %)" in result.out
+    assert "20,010 weights scrambled (100.0 %)" in result.out
     assert "has to train what is scrambled anew" in result.out
 
 
@@ -267,7 +268,7 @@ def test_tiers_of_other_networks(run: Run, folder: Path) -> None:
 
 def test_lock_alone_scrambles(run: Run, folder: Path) -> None:
     (tier,) = json.loads(run(*LOCK, "--json").out)["tiers"]
-    assert (tier["carried"], tier["replaced"], tier["scrambled"]) == (0, 0, WEIGHTS)
+    assert (tier["carried"], tier["replaced"], tier["scrambled"]) == (0, 0, WEIGHTS + BIASES)
     (tier,) = json.loads(run(*LOCK, "--soft", "--force", "--json").out)["tiers"]
     assert (tier["carried"], tier["replaced"], tier["scrambled"]) == (0, 2, 0)
 

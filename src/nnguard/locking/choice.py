@@ -253,9 +253,9 @@ def _choose_in(
 
 
 def _kernel_of(shape: tuple[int, ...]) -> int:
-    """Return how many weights a kernel has; of a matrix, a row."""
-    spatial = math.prod(shape[2:])
-    return spatial if spatial > 1 else math.prod(shape[1:])
+    """Return how many weights a kernel has; of a matrix, a row; of a column, all."""
+    sizes = (math.prod(shape[begin:]) for begin in (2, 1, 0))
+    return next((size for size in sizes if size > 1), 1)
 
 
 def _pool(
