@@ -281,8 +281,6 @@ def test_lock_that_names_what_is_not_there_is_refused(
         ([file_of(range(6))], "not what was locked"),
         ([file_of(range(5))], "not what was locked"),
         ([file_of(range(6), range(4, 5))], "not what was locked"),
-        ([file_of(range(5), name="a.nnc")], "set of streams"),
-        ([file_of(range(5)), file_of(range(5), name="a.nnc")], "set of streams"),
     ],
 )
 def test_lock_that_opens_what_is_no_stream_is_refused(
