@@ -179,7 +179,8 @@ def _changes(rows: Tensor, row: int, shape: torch.Size, *, trades: bool) -> list
             kernels = kernels.reshape(1, -1)
         high, low = kernels.max(1), kernels.min(1)
         found = []
-        for index in (high.values - low.values).argsort(descending=True)[:64].tolist():
+        worth = torch.maximum(high.values, -low.values)
+        for index in worth.argsort(descending=True)[:64].tolist():
             above, below = float(high.values[index]), float(low.values[index])
             if above > 0 > below:
                 start = index * kernels.shape[1]

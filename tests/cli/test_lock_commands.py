@@ -220,14 +220,23 @@ def test_inspect_shows_the_lock(run: Run) -> None:
 def test_scramble_encrypts_signs(run: Run, folder: Path) -> None:
     printed = json.loads(run(*LOCK, "--scramble", "0.5", "--json").out)
     (tier,) = printed["tiers"]
-    assert (tier["tier"], tier["replaced"], tier["scrambled"]) == ("full", 0, WEIGHTS)
+    assert (tier["tier"], tier["replaced"], tier["scrambled"]) == ("full", 0, WEIGHTS + 10)
     assert printed["size"] == (folder / "trial.nnc").stat().st_size
     assert printed["size_before"] == (folder / "release.nnc").stat().st_size
     assert printed["content_key"] == "content.key"
     assert 0.45 < np.mean(ratios(folder) < 0) < 0.55
     result = run(*LOCK, "--scramble", "0.5", "--force")
-    assert "20,000 weights scrambled (100.0 %)" in result.out
+    assert "20,010 weights scrambled (100.0 %)" in result.out
     assert "has to train what is scrambled anew" in result.out
+    result = run(*LOCK, "--scramble", "conv.*ght+conv.bias", "--force")
+    assert "20,010 weights scrambled" in result.out
+    tiers = ("--tier", "all:scramble=conv.bias", "--tier", "demo:scramble=0.1")
+    scrambled = [
+        tier["scrambled"]
+        for tier in json.loads(run(*LOCK, *tiers, "--force", "--json").out)["tiers"]
+    ]
+    assert scrambled == [10, WEIGHTS + 10]
+    assert run(*LOCK, "--scramble", "head.*", "--force").code == 2
 
 
 def test_trial_is_another_network(run: Run, folder: Path) -> None:
@@ -267,7 +276,7 @@ def test_tiers_of_other_networks(run: Run, folder: Path) -> None:
 
 def test_lock_alone_scrambles(run: Run, folder: Path) -> None:
     (tier,) = json.loads(run(*LOCK, "--json").out)["tiers"]
-    assert (tier["carried"], tier["replaced"], tier["scrambled"]) == (0, 0, WEIGHTS)
+    assert (tier["carried"], tier["replaced"], tier["scrambled"]) == (0, 0, WEIGHTS + 10)
     (tier,) = json.loads(run(*LOCK, "--soft", "--force", "--json").out)["tiers"]
     assert (tier["carried"], tier["replaced"], tier["scrambled"]) == (0, 2, 0)
 

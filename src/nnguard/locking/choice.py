@@ -43,12 +43,12 @@ Importance = Mapping[str, npt.ArrayLike]
 """For each tensor, by name, how much the network depends on each weight: not negative. Tensors that
 it does not name are left alone, but for twins."""
 
-_POOL = 4
+_POOL = 8
 """Pairs of the pool for each one that trades."""
 
-_SMALLEST_POOL = 16
+_SMALLEST_POOL = 32
 
-_DENSEST = 16
+_DENSEST = 4
 """A tensor has at least so many weights for each one that is replaced."""
 
 _GROUP = 4
@@ -261,12 +261,16 @@ def _kernel_of(shape: tuple[int, ...]) -> int:
 def _pool(
     flat: Indices, kernel: int, wanted: int, importance: npt.NDArray[np.float64]
 ) -> Positions:
-    """Return the pairs of opposite signs in a kernel that matter most, by position."""
+    """Return the pairs of opposite signs in a kernel that matter most, by position.
+
+    A pair matters as much as one of the two: whoever looks for the pairs that are furthest apart
+    finds no more than who looks for large weights.
+    """
     pairs = _pairs(flat, kernel, importance)
     size = min(max(_POOL * wanted, _SMALLEST_POOL), len(pairs) // 2)
     if size == 0 or wanted == 0:
         return np.zeros((0, 2), np.int64)
-    ranked = np.argpartition(-importance[pairs].sum(1), size - 1)[:size]
+    ranked = np.argpartition(-importance[pairs].max(1), size - 1)[:size]
     return pairs[np.sort(ranked)]
 
 

@@ -14,7 +14,7 @@ __all__ = ["DEFAULT_SCRAMBLE", "MAX_TIERS", "LockScores", "Locked", "Tier"]
 MAX_TIERS = 8
 """Locks on one release, at most."""
 
-DEFAULT_SCRAMBLE = 0.06
+DEFAULT_SCRAMBLE = 0.03
 """Of all weights, how many are in tensors that are scrambled, where nothing else is asked for."""
 
 _FRACTION, _ENOUGH = 1e-4, 4096
@@ -31,7 +31,7 @@ class Tier:
         trial: Another network, which is given away and carries the release: the strongest lock.
         scramble: Scramble the first tensors with this fraction of all weights, and all of one
             dimension; or tensors of these names, or patterns of names. Where neither a trial nor a
-            soft lock is asked for, 0.06 of all weights.
+            soft lock is asked for, 0.03 of all weights.
         soft: Replace a few weights. Anybody can repair that, without data.
         fraction: Of all weights, how many a soft lock replaces. 1e-4, and 4,096 weights at most, if
             not given.
@@ -48,7 +48,7 @@ class Tier:
     fraction: float | None = None
     target: float | None = None
     tolerance: float = 0.01
-    max_fraction: float = 1e-3
+    max_fraction: float = 1e-2
 
     def __post_init__(self) -> None:
         if self.trial is not None and (self.replaces or self.scramble is not None):
