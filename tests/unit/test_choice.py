@@ -67,7 +67,7 @@ def names_of(stream: nnguard.Stream, units: list[int]) -> set[str]:
 # What becomes of the weights
 
 
-def test_two_weights_of_opposite_signs_in_one_kernel_trade_places(tensors: Tensors) -> None:
+def test_a_large_and_a_small_weight_of_one_kernel_trade_places(tensors: Tensors) -> None:
     choice = draw(tensors)
     changed = apply(choice, tensors)
     for unit, pair in zip(choice.units.tolist(), choice.pairs.tolist(), strict=True):
@@ -76,8 +76,8 @@ def test_two_weights_of_opposite_signs_in_one_kernel_trade_places(tensors: Tenso
         assert pair[0] // kernel == pair[1] // kernel
         before = tensors[unit].indices.reshape(-1)[pair]
         after = changed[unit].indices.reshape(-1)[pair]
-        assert before[0] > 0 > before[1]
-        assert after[0] < 0 < after[1]
+        assert before[0] > before[1]
+        assert after[0] < after[1]
         residue = 4 if tensors[unit].header.dependent else 1
         assert np.abs(after - before[::-1]).max() <= residue
         assert np.all(np.abs(after) % residue == np.abs(before) % residue)
@@ -167,15 +167,14 @@ def worths(tensor: QuantizedTensor, pairs: np.ndarray) -> np.ndarray:
 
 
 def all_pairs(tensor: QuantizedTensor) -> np.ndarray:
-    """Pair the largest weight above 0 of a kernel with the largest below, and so on."""
+    """Pair the largest weight of a kernel with the smallest, and so on; zeros stay."""
     flat = tensor.indices.reshape(-1)
     kernel = 9 if tensor.indices.ndim == 4 else tensor.indices.shape[1]
     found = []
     for start in range(0, flat.size, kernel):
         cell = flat[start : start + kernel]
-        order = np.argsort(cell, kind="stable")
-        count = min(np.count_nonzero(cell > 0), np.count_nonzero(cell < 0))
-        found += [(start + order[-1 - n], start + order[n]) for n in range(count)]
+        order = [start + at for at in np.argsort(-cell, kind="stable") if cell[at]]
+        found += [(order[n], order[-1 - n]) for n in range(len(order) // 2)]
     return np.array(found)
 
 
@@ -253,7 +252,8 @@ def test_lock_follows_the_importance_of_the_caller(stream: nnguard.Stream) -> No
         name: np.count_nonzero(before[name].astype(np.float64) * after[name] < 0)
         for name in ("small", "wide", "deep")
     }
-    assert flipped == {"small": 0, "wide": 0, "deep": round(0.001 * count_weights(stream))}
+    assert flipped["small"] == flipped["wide"] == 0
+    assert 0 < flipped["deep"] <= round(0.001 * count_weights(stream))
 
 
 @pytest.mark.parametrize(
