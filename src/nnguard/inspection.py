@@ -321,6 +321,8 @@ def _describe(stream: Stream, header: FrameHeader, record: bytes) -> RecordInfo:
         elif header.kind == RecordKind.LOCK:
             lock = LockRecord.peek(record)
             unverified = {"tier": lock.tier, "content_key_id": lock.envelope.key_id.hex()}
+            if lock.shard is not None:
+                unverified["shard"] = f"{lock.shard.position + 1} of {lock.shard.count}"
         elif header.kind == RecordKind.LICENSE:
             unverified = License.parse(record).terms.to_json()
     except (VerificationError, FormatError, LicenseError) as error:

@@ -24,6 +24,7 @@ pytest.importorskip("sqlalchemy")
 LOCK = ("lock", "release.nnc", "-o", "trial.nnc", "--content-key", "content.key")
 ISSUE = ("license", "issue", "trial.nnc", "--key", "vendor.key", "--content-key", "content.key")
 WEIGHTS = 20_000
+BIASES = 10
 UNLOCK = ("unlock", "trial.nnc", "-o", "full.nnc", "--trust", "vendor.pub")
 SCORE = """
 from pathlib import Path
@@ -220,7 +221,7 @@ def test_inspect_shows_the_lock(run: Run) -> None:
 def test_scramble_encrypts_signs(run: Run, folder: Path) -> None:
     printed = json.loads(run(*LOCK, "--scramble", "0.5", "--json").out)
     (tier,) = printed["tiers"]
-    assert (tier["tier"], tier["replaced"], tier["scrambled"]) == ("full", 0, WEIGHTS + 10)
+    assert (tier["tier"], tier["replaced"], tier["scrambled"]) == ("full", 0, WEIGHTS + BIASES)
     assert printed["size"] == (folder / "trial.nnc").stat().st_size
     assert printed["size_before"] == (folder / "release.nnc").stat().st_size
     assert printed["content_key"] == "content.key"
@@ -235,7 +236,7 @@ def test_scramble_encrypts_signs(run: Run, folder: Path) -> None:
         tier["scrambled"]
         for tier in json.loads(run(*LOCK, *tiers, "--force", "--json").out)["tiers"]
     ]
-    assert scrambled == [10, WEIGHTS + 10]
+    assert scrambled == [BIASES, WEIGHTS + BIASES]
     assert run(*LOCK, "--scramble", "head.*", "--force").code == 2
 
 
@@ -276,7 +277,7 @@ def test_tiers_of_other_networks(run: Run, folder: Path) -> None:
 
 def test_lock_alone_scrambles(run: Run, folder: Path) -> None:
     (tier,) = json.loads(run(*LOCK, "--json").out)["tiers"]
-    assert (tier["carried"], tier["replaced"], tier["scrambled"]) == (0, 0, WEIGHTS + 10)
+    assert (tier["carried"], tier["replaced"], tier["scrambled"]) == (0, 0, WEIGHTS + BIASES)
     (tier,) = json.loads(run(*LOCK, "--soft", "--force", "--json").out)["tiers"]
     assert (tier["carried"], tier["replaced"], tier["scrambled"]) == (0, 2, 0)
 

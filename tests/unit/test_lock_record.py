@@ -292,7 +292,7 @@ def test_lock_that_opens_what_is_no_stream_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert len(locked.stream) == 6
-    monkeypatch.setattr("nnguard.locking.opening.MAX_UNITS", 8)
+    monkeypatch.setattr("nnguard.locking.restoring.MAX_UNITS", 8)
     stream = relock(locked, LockContent((), (), tuple(files)))
     with pytest.raises(nnguard.UnlockError, match=complaint):
         open_all(stream, locked.content_key)

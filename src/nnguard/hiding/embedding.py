@@ -254,8 +254,12 @@ def peek(stream: Stream, size: int) -> tuple[FrameHeader, bytes]:
     _check_carriers(stream, header, vouched=True)
     start = len(bytes(header))
     joiner = Joiner(header.bits_per_weight, start + min(size, header.record_size))
+    cost, most = 0, max_cost(stream, header.bits_per_weight)
     with _damaged_later():
         for carrier in header.carriers:
+            if cost > most:  # with next to nothing in it
+                break
+            cost += cost_of(stream, carrier)
             for numbers in numbers_in(stream[carrier], header.bits_per_weight):
                 joiner.add(numbers)
                 if joiner.is_full:
