@@ -18,7 +18,7 @@ from nnguard.cli.keys import add_passphrase_file, load_identity, load_signing_ke
 from nnguard.cli.output import add_json, add_output, print_json, progress_bar, say
 from nnguard.cli.signing import add_trust
 from nnguard.files import named_together
-from nnguard.locking.tiers import LockResult
+from nnguard.locking.tiers import DEFAULT_SCRAMBLE, LockResult
 from nnguard.pictures import check_picture
 from nnguard.shards import open_model
 
@@ -105,9 +105,10 @@ def _add_amount(parser: argparse.ArgumentParser) -> None:
         "early checkpoint, a smaller one; it takes about a third of the release's weights",
     )  # fmt: skip
     group.add_argument(
-        "--scramble", type=_share, metavar="F",
-        help="scramble tensors with this fraction of all weights (0.06, where neither --trial nor "
-        "--soft is given)",
+        "--scramble", type=_scramble, metavar="F|NAMES",
+        help="scramble the first tensors with this fraction of all weights, and all of one "
+        f"dimension ({DEFAULT_SCRAMBLE:g}, where neither --trial nor --soft is given); or tensors "
+        "by name or pattern: 'embedding.weight+layer1.*'",
     )  # fmt: skip
     group.add_argument(
         "--soft", action="store_true", default=None,
@@ -131,7 +132,7 @@ def _add_amount(parser: argparse.ArgumentParser) -> None:
         help="how far the score may be from the target (0.01)",
     )  # fmt: skip
     soft.add_argument(
-        "--max-fraction", type=_share, metavar="F", help="replace no more for the target (1e-3)"
+        "--max-fraction", type=_share, metavar="F", help="replace no more for the target (0.01)"
     )
 
 
@@ -150,6 +151,15 @@ def _share(text: str) -> float:
     if not 0 < share <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not above 0 and at most 1")
     return share
+
+
+def _scramble(text: str) -> float | tuple[str, ...]:
+    """Read a fraction, or names of tensors, joined by plus signs."""
+    try:
+        float(text)
+    except ValueError:
+        return tuple(text.split("+"))
+    return _share(text)
 
 
 def _lock(options: argparse.Namespace) -> None:
@@ -294,7 +304,10 @@ def _field(text: str, part: str) -> tuple[str, Any]:
         return field, value
     if field == "soft" and not equals:
         return field, True
-    if field not in _NEEDS:
+    if field == "scramble" and value:
+        with contextlib.suppress(argparse.ArgumentTypeError):
+            return field, _scramble(value)
+    elif field not in _NEEDS:
         with contextlib.suppress(argparse.ArgumentTypeError):
             return field, _number(value)
     raise ValueError(f"--tier {text}: {field} needs {_NEEDS.get(field, 'a number')}")

@@ -54,8 +54,9 @@ def tensors_to_scramble(
             if not found:
                 raise ValueError(f"there is no tensor {pattern} that could be scrambled")
             chosen += found
-    elif wanted:
-        chosen, _ = _up_to(stream, usable, wanted * count_weights(stream))
+    elif needed := wanted * count_weights(stream):
+        first, left = _up_to(stream, usable, needed)
+        chosen = first if left < needed else []  # vectors alone are no lock
     return _with_twins(chosen, twins)
 
 

@@ -23,7 +23,7 @@ __all__ = [
 MAX_TIERS = 8
 """Locks on one release, at most."""
 
-DEFAULT_SCRAMBLE = 0.06
+DEFAULT_SCRAMBLE = 0.03
 """Of all weights, how many are in tensors that are scrambled, where nothing else is asked for."""
 
 _FRACTION, _ENOUGH = 1e-4, 4096
@@ -41,7 +41,7 @@ class Tier:
             set, or the path of a folder, where a set is locked.
         scramble: Scramble the first tensors with this fraction of all weights, and all of one
             dimension; or tensors of these names, or patterns of names. Where neither a trial nor a
-            soft lock is asked for, 0.06 of all weights.
+            soft lock is asked for, 0.03 of all weights.
         soft: Replace a few weights. Anybody can repair that, without data.
         fraction: Of all weights, how many a soft lock replaces. 1e-4, and 4,096 weights at most, if
             not given.
@@ -58,7 +58,7 @@ class Tier:
     fraction: float | None = None
     target: float | None = None
     tolerance: float = 0.01
-    max_fraction: float = 1e-3
+    max_fraction: float = 1e-2
 
     def __post_init__(self) -> None:
         if self.trial is not None and (self.replaces or self.scramble is not None):
