@@ -186,3 +186,28 @@ def test_file_of_a_set_is_not_opened_alone(
     mixed = nnguard.StreamSet({}, {**locked.streams.streams, one.name: alone.stream})
     with pytest.raises(nnguard.VerificationError, match="is not one of a locked set"):
         open_files(hash_files(mixed), locked.content_key)
+
+
+def test_set_is_loaded_with_a_license(
+    release: nnguard.StreamSet,
+    key: nnguard.SigningKey,
+    customer: nnguard.Identity,
+    tmp_path: Path,
+) -> None:
+    torch = pytest.importorskip("nnguard.torch")
+    (locked,) = nnguard.lock_set(release, [nnguard.Tier("full", trial=streams(2, 60, seed=7))])
+    locked.streams.save(tmp_path / "trial")
+    license_ = nnguard.issue_license(
+        tmp_path / "trial", locked.content_key, to=customer.recipient, signer=key
+    )
+    options = {"trust": key.public_key, "license": license_, "identity": customer}
+    for original, expected in (
+        (False, release),
+        (True, nnguard.strip_set(release, key.public_key)),
+    ):
+        state = torch.load(tmp_path / "trial", original=original, **options)
+        arrays = {}
+        for stream in expected.streams.values():
+            arrays |= nnguard.decompress(stream)
+        assert state.keys() == arrays.keys()
+        assert all(np.array_equal(state[name].numpy(), arrays[name]) for name in arrays)
