@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnguard.crypto.content import Keystream
+from nnguard.hiding.carriers import weights_in
 from nnguard.locking.choice import can_lock, count_weights
 from nnguard.locking.twins import NO_TWINS, Twins
 from nnguard.stream import Stream
@@ -26,6 +27,10 @@ __all__ = ["scramble", "tensors_to_scramble", "unscramble"]
 
 _LARGEST = (1 << 31) - 1
 
+_LARGE = 0.1
+"""A tensor with more of all weights, an embedding as a rule, comes after all others: what is behind
+it costs an attacker as much, and unlocking less."""
+
 Places = npt.NDArray[np.intp]
 
 
@@ -35,8 +40,8 @@ def tensors_to_scramble(
     """Return the positions of the tensors to scramble, ascending.
 
     Where a fraction is wanted, these are all tensors of one dimension, and the first others of the
-    stream that have this fraction of all weights: what is nearest to the input costs an attacker
-    most (`docs/adr/0020-scrambling.md`).
+    stream that have this fraction of all weights, but for very large ones: what is nearest to the
+    input costs an attacker most (`docs/adr/0020-scrambling.md`).
 
     Args:
         stream: The stream.
@@ -57,18 +62,24 @@ def tensors_to_scramble(
 
 
 def _first(stream: Stream, usable: Sequence[int], fraction: float) -> list[int]:
-    needed = fraction * count_weights(stream)
-    matrices: list[int] = []
-    vectors: list[int] = []
-    for index in usable:
-        tensor = stream[index].tensor
-        assert tensor is not None
-        if len(tensor.shape) == 1:
-            vectors.append(index)
-        elif needed > 0:
-            matrices.append(index)
-            needed -= tensor.size
-    return matrices + vectors if matrices else []
+    weights = count_weights(stream)
+    matrices = [index for index in usable if _dimensions(stream, index) > 1]
+    large = max(fraction, _LARGE) * weights
+    chosen: list[int] = []
+    needed = fraction * weights
+    for index in sorted(matrices, key=lambda index: weights_in(stream, index) > large):
+        if needed <= 0:
+            break
+        chosen.append(index)
+        needed -= weights_in(stream, index)
+    vectors = [index for index in usable if _dimensions(stream, index) == 1]
+    return chosen + vectors if chosen else []
+
+
+def _dimensions(stream: Stream, index: int) -> int:
+    tensor = stream[index].tensor
+    assert tensor is not None
+    return len(tensor.shape)
 
 
 def _named(stream: Stream, usable: Sequence[int], patterns: Sequence[str]) -> list[int]:
