@@ -191,7 +191,6 @@ FILE = ["", DIGEST, [[0, 5]]]
         [[[7]], [], [FILE]],
         [[[7, 1]], [], [FILE]],
         [[True], [], [FILE]],
-        [[], [], []],
         [[], [], [["", DIGEST]]],
         [[], [], [["", DIGEST, [[0, 5]], 1]]],
         [[], [], [["", DIGEST[:-1], [[0, 5]]]]],
@@ -281,8 +280,6 @@ def test_lock_that_names_what_is_not_there_is_refused(
         ([file_of(range(6))], "not what was locked"),
         ([file_of(range(5))], "not what was locked"),
         ([file_of(range(6), range(4, 5))], "not what was locked"),
-        ([file_of(range(5), name="a.nnc")], "set of streams"),
-        ([file_of(range(5)), file_of(range(5), name="a.nnc")], "set of streams"),
     ],
 )
 def test_lock_that_opens_what_is_no_stream_is_refused(

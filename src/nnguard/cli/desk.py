@@ -14,6 +14,7 @@ from nnguard.cli.keys import add_signing_key, load_identity, load_signing_key
 from nnguard.cli.output import add_json, add_output, print_json, say
 from nnguard.cli.signing import pair
 from nnguard.cli.terms import add_command, say_terms
+from nnguard.shards import open_model
 
 __all__ = ["add_commands"]
 
@@ -50,7 +51,9 @@ def _add_issue(own: Any) -> None:
         "  nnguard license issue trial.nnc -o ada.license --key vendor.key \\\n"
         "      --content-key content.key --to ada.pub --customer Ada --expires 2027-12-31",
     )
-    parser.add_argument("trial", metavar="TRIAL", help="the very stream that the customer has")
+    parser.add_argument(
+        "trial", metavar="TRIAL", help="the very stream, or folder, that the customer has"
+    )
     add_output(parser, what="license")
     add_signing_key(parser)
     parser.add_argument(
@@ -157,7 +160,7 @@ def _issue(options: argparse.Namespace) -> None:
     content_key = (
         None if options.content_key is None else nnguard.ContentKey.load(options.content_key)
     )
-    trial = nnguard.Stream.open(options.trial)
+    trial = open_model(options.trial)
     device = load_device(options.device)
     with nnguard.Ledger(options.ledger) as ledger:
         license = nnguard.Desk(ledger, key, identity).issue(  # noqa: A001

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from nnguard.cli.keys import add_passphrase_file, load_identity, load_signing_ke
 from nnguard.cli.output import add_json, add_output, print_json, progress_bar, say
 from nnguard.cli.signing import add_trust
 from nnguard.files import named_together
-from nnguard.locking.tiers import DEFAULT_SCRAMBLE
+from nnguard.locking.tiers import DEFAULT_SCRAMBLE, LockResult
 from nnguard.pictures import check_picture
+from nnguard.shards import open_model
 
 __all__ = ["add_commands"]
 
@@ -166,8 +167,11 @@ def _lock(options: argparse.Namespace) -> None:
     aims = any(tier.target is not None for tier in tiers)
     _check_usage(options, aims=aims)
     evaluate = None if options.evaluate is None else load_function(options.evaluate)
-    release = nnguard.Stream.open(options.release)
     signer = None if options.key is None else load_signing_key(options)
+    release = open_model(options.release)
+    if isinstance(release, nnguard.StreamSet):
+        _lock_folder(options, release, tiers, signer)
+        return
     locks = nnguard.lock_tiers(
         release, tiers, evaluate=evaluate, signer=signer, progress=_show_point
     )
@@ -177,7 +181,26 @@ def _lock(options: argparse.Namespace) -> None:
         trial.save(options.output, overwrite=options.force)
         if options.plot is not None:
             nnguard.plot_curves(locks, options.plot, overwrite=options.force)
-    _report(options, release, trial, locks)
+    _report(options, release.size, trial.size, locks)
+
+
+def _lock_folder(
+    options: argparse.Namespace,
+    release: nnguard.StreamSet,
+    tiers: list[nnguard.Tier],
+    signer: nnguard.SigningKey | None,
+) -> None:
+    if options.evaluate is not None:
+        raise ValueError("--evaluate scores a network in one stream, not a folder")
+    spool = Path(options.output).parent
+    locks = nnguard.lock_set(release, tiers, signer=signer, spool=spool)
+
+    def save_key() -> None:
+        locks[0].content_key.save(options.content_key_output, overwrite=options.force)
+
+    trial = locks[-1].streams
+    trial.save(options.output, overwrite=options.force, before=save_key)
+    _report(options, release.size, trial.size, locks)
 
 
 def _check_usage(options: argparse.Namespace, *, aims: bool) -> None:
@@ -196,9 +219,9 @@ def _check_usage(options: argparse.Namespace, *, aims: bool) -> None:
 
 def _report(
     options: argparse.Namespace,
-    release: nnguard.Stream,
-    trial: nnguard.Stream,
-    locks: list[nnguard.Locked],
+    before: int,
+    after: int,
+    locks: Sequence[LockResult],
 ) -> None:
     if options.json:
         print_json(
@@ -206,21 +229,21 @@ def _report(
                 "ok": True,
                 "file": options.output,
                 "content_key": options.content_key_output,
-                "size_before": release.size,
-                "size": trial.size,
+                "size_before": before,
+                "size": after,
                 "tiers": [_tier_json(locked) for locked in locks],
             }
         )
         return
-    growth = 100 * (trial.size - release.size) / release.size
-    say(f"Locked: {options.output}, {trial.size:,} bytes ({growth:+.3f} %)")
+    growth = 100 * (after - before) / before
+    say(f"Locked: {options.output}, {after:,} bytes ({growth:+.3f} %)")
     for locked in locks:
         say(f"  tier {locked.tier}: {', '.join(_describe(locked))}")
     say(f"Worth: {locks[-1].worth}")
     say(f"Content key: {options.content_key_output} (keep it secret)")
 
 
-def _describe(locked: nnguard.Locked) -> Iterator[str]:
+def _describe(locked: LockResult) -> Iterator[str]:
     """Say what a lock did, and what it did to the score."""
     if locked.carried:
         yield f"{locked.carried:,} bytes carried by another network"
@@ -239,7 +262,7 @@ def _describe(locked: nnguard.Locked) -> Iterator[str]:
         )
 
 
-def _tier_json(locked: nnguard.Locked) -> dict[str, Any]:
+def _tier_json(locked: LockResult) -> dict[str, Any]:
     curve = [{"fraction": point.fraction, "score": point.score} for point in locked.curve]
     return {
         "tier": locked.tier,
@@ -299,9 +322,39 @@ def _unlock(options: argparse.Namespace) -> None:
     license = nnguard.License.load(options.license)  # noqa: A001
     checks = checks_of(options)
     status = nnguard.check_license(license, options.trust, checks=checks)
-    trial = nnguard.Stream.open(options.trial)
+    full = _unlocked(options, license, identity, checks)
+    full.save(options.output, overwrite=options.force)
+    if options.json:
+        result = {"ok": True, "file": options.output, "size": full.size}
+        print_json({**result, **status.to_json()})
+        return
+    say(f"Unlocked: {options.output}, {full.size:,} bytes, tier {license.terms.tier}")
+    if status.in_grace:
+        say("  the license has expired and holds for its grace period only: renew it")
+
+
+def _unlocked(
+    options: argparse.Namespace,
+    license: nnguard.License,  # noqa: A002
+    identity: nnguard.Identity,
+    checks: nnguard.Checks,
+) -> nnguard.Stream | nnguard.StreamSet:
+    trial = open_model(options.trial)
+    if isinstance(trial, nnguard.StreamSet) and options.mark:
+        raise ValueError("--mark marks a single stream, not a folder")
     with progress_bar(trial.size, "Unlocking") as progress:
-        full = nnguard.unlock(
+        if isinstance(trial, nnguard.StreamSet):
+            return nnguard.unlock_set(
+                trial,
+                license,
+                identity,
+                options.trust,
+                tier=options.tier,
+                checks=checks,
+                spool=Path(options.output).parent,
+                progress=progress,
+            )
+        return nnguard.unlock(
             trial,
             license,
             identity,
@@ -311,11 +364,3 @@ def _unlock(options: argparse.Namespace) -> None:
             mark=options.mark,
             progress=progress,
         )
-    full.save(options.output, overwrite=options.force)
-    if options.json:
-        result = {"ok": True, "file": options.output, "size": full.size}
-        print_json({**result, **status.to_json()})
-        return
-    say(f"Unlocked: {options.output}, {full.size:,} bytes, tier {license.terms.tier}")
-    if status.in_grace:
-        say("  the license has expired and holds for its grace period only: renew it")

@@ -21,14 +21,23 @@ from nnguard.errors import (
 from nnguard.hiding import Extraction, RecordKind, extract, kind_name, peek
 from nnguard.hiding.frame import FrameHeader
 from nnguard.locking.hashed import Files, Hashed
-from nnguard.locking.record import PEEK_SIZE, LockRecord
+from nnguard.locking.record import PEEK_SIZE, LockContent, LockRecord
 from nnguard.locking.restoring import restore
 from nnguard.locking.tiers import MAX_TIERS
 from nnguard.models.index import is_plain_name
-from nnguard.shards import naming
+from nnguard.shards import StreamSet, naming
 from nnguard.stream import Stream
 
-__all__ = ["Opened", "extract_lock", "lock_of", "open_files", "open_locks", "peek_lock"]
+__all__ = [
+    "Opened",
+    "check_places",
+    "extract_lock",
+    "lock_id",
+    "lock_of",
+    "open_files",
+    "open_locks",
+    "peek_lock",
+]
 
 _HINT = "nnguard lock makes a trial of a release"
 
@@ -52,8 +61,6 @@ def open_locks(
     stream: Stream,
     digests: Sequence[bytes],
     key: ContentKey,
-    *,
-    outermost: Extraction | None = None,
 ) -> Opened:
     """Open all locks that a key opens, and take off the signatures between them.
 
@@ -63,7 +70,6 @@ def open_locks(
         stream: The trial.
         digests: SHA-256 of its units.
         key: Of the highest tier that is to be opened.
-        outermost: What was taken out of the trial, if it was.
 
     Raises:
         NoRecordError: The stream is not locked.
@@ -71,7 +77,7 @@ def open_locks(
         VerificationError: The trial was changed.
         UnlockError: What is restored is not what was locked.
     """
-    files, tiers = open_files({"": Hashed(stream, digests)}, key, outermost=outermost)
+    files, tiers = open_files({"": Hashed(stream, digests)}, key)
     return Opened(files[""].stream, files[""].digests, tiers)
 
 
@@ -79,7 +85,6 @@ def open_files(
     trial: Files,
     key: ContentKey,
     *,
-    outermost: Extraction | None = None,
     spool: str | os.PathLike[str] | None = None,
 ) -> tuple[dict[str, Hashed], tuple[str, ...]]:
     """Do what `open_locks` does with a stream, or with all of a set, one after the other.
@@ -87,7 +92,6 @@ def open_files(
     Args:
         trial: The streams, by name.
         key: See `open_locks`.
-        outermost: See `open_locks`; of a single stream.
         spool: Folder for temporary files that hold what was opened; in memory, if None.
 
     Returns:
@@ -100,7 +104,7 @@ def open_files(
         first: LockRecord | None = None
         for position, (name, hashed) in enumerate(sorted(trial.items())):
             with naming(name):
-                locked, extraction = _take_out(hashed, outermost)
+                locked, extraction = _take_out(hashed)
                 record = lock_of(extraction)
                 mine = keys.get(record.envelope.key_id)
                 if mine is None:
@@ -111,23 +115,22 @@ def open_files(
                     )
                 first = first or record
                 content = record.open(mine, bytes(extraction.header))
-                _check_place(record, first, position, 0 if name == "" else len(trial))
+                _check_place(record, first, position, len(trial) if name else 0)
+                _check_names(content, name)
                 for own, file in restore(
                     locked, extraction, content, mine, record.envelope.nonce
                 ).items():
                     _add(found, own or name, file if spool is None else _spooled(file, spool))
-        if "" in trial and [*found] != [""]:
-            raise UnlockError("the lock opens a set of streams, not one in the place of the trial")
         assert first is not None
         tiers.append(first.tier)
         if mine == key:
             return found, tuple(tiers)
-        trial, outermost = found, None
+        trial = found
 
 
-def _take_out(hashed: Hashed, outermost: Extraction | None) -> tuple[Hashed, Extraction]:
+def _take_out(hashed: Hashed) -> tuple[Hashed, Extraction]:
     """Return the stream with the lock in it, below signatures, and what was taken out of it."""
-    extraction = outermost or extract_lock(hashed.stream)
+    extraction = extract_lock(hashed.stream)
     while extraction.header.kind == RecordKind.SIGNATURE:
         digests = extraction.digests_of_original(hashed.digests)
         hashed = Hashed(extraction.original, digests)
@@ -157,11 +160,17 @@ def _check_place(record: LockRecord, first: LockRecord, position: int, count: in
         raise VerificationError("it is in the place of another file of its set")
 
 
+def _check_names(content: LockContent, trial: str) -> None:
+    names = [file.name for file in content.files]
+    if not trial and names != [""]:
+        raise UnlockError("the lock opens a set of streams, not one in the place of the trial")
+    if not all(is_plain_name(name, ".nnc") for name in names if name):
+        raise UnlockError("the lock opens a file whose name is not one of a set")
+
+
 def _add(found: dict[str, Hashed], name: str, file: Hashed) -> None:
     if name in found:
         raise UnlockError(f"the locks open {name} twice")
-    if name and not is_plain_name(name, ".nnc"):
-        raise UnlockError("the lock opens a file whose name is not one of a set")
     found[name] = file
 
 
@@ -177,6 +186,36 @@ def extract_lock(stream: Stream) -> Extraction:
     """
     with _not_locked():
         return extract(stream, vouched=True)
+
+
+def lock_id(trial: Stream | StreamSet) -> str:
+    """Return the identifier of the content key of a trial's outermost lock, in hexadecimal.
+
+    Raises:
+        NoRecordError: The stream is not locked; of a set, the first one.
+    """
+    stream = trial if isinstance(trial, Stream) else next(iter(trial.streams.values()))
+    return peek_lock(stream).envelope.key_id.hex()
+
+
+def check_places(trial: Stream | StreamSet) -> None:
+    """Refuse a set of which a file is missing, swapped, or of another set, by its name.
+
+    Nothing is verified: a set that passes may still be changed.
+
+    Raises:
+        VerificationError: There is one.
+        NoRecordError: A stream is not locked.
+    """
+    if isinstance(trial, Stream):
+        return
+    records = {}
+    for name, stream in trial.streams.items():
+        with naming(name):
+            records[name] = peek_lock(stream)
+    for position, (name, record) in enumerate(records.items()):
+        with naming(name):
+            _check_place(record, next(iter(records.values())), position, len(records))
 
 
 def peek_lock(stream: Stream) -> LockRecord:

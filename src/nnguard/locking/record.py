@@ -156,7 +156,7 @@ class LockContent:
         """
         try:
             match parse_cbor(data):
-                case [[*scrambled], [*replaced], [_, *_] as encoded] if all(
+                case [[*scrambled], [*replaced], [*encoded]] if all(
                     type(unit) is int for unit in scrambled
                 ):
                     files = tuple(map(LockedFile.from_cbor, encoded))

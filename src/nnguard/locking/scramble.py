@@ -9,27 +9,22 @@ Law: `unscramble` with the keystream of `scramble` gives the tensor back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import numpy as np
 import numpy.typing as npt
 
 from nnguard.crypto.content import Keystream
-from nnguard.hiding.carriers import weights_in
 from nnguard.locking.choice import can_lock, count_weights
-from nnguard.locking.twins import NO_TWINS, Twins
+from nnguard.locking.twins import NO_TWINS, Twins, find_twins
 from nnguard.stream import Stream
 from nnguard.stream.coding import Indices, QuantizedTensor
 from nnguard.stream.trellis import odd_states
 
-__all__ = ["scramble", "tensors_to_scramble", "unscramble"]
+__all__ = ["scramble", "tensors_to_scramble", "tensors_to_scramble_in_set", "unscramble"]
 
 _LARGEST = (1 << 31) - 1
-
-_LARGE = 0.1
-"""A tensor with more of all weights, an embedding as a rule, comes after all others: what is behind
-it costs an attacker as much, and unlocking less."""
 
 Places = npt.NDArray[np.intp]
 
@@ -40,8 +35,8 @@ def tensors_to_scramble(
     """Return the positions of the tensors to scramble, ascending.
 
     Where a fraction is wanted, these are all tensors of one dimension, and the first others of the
-    stream that have this fraction of all weights, but for very large ones: what is nearest to the
-    input costs an attacker most (`docs/adr/0020-scrambling.md`).
+    stream that have this fraction of all weights: what is nearest to the input costs an attacker
+    most (`docs/adr/0020-scrambling.md`).
 
     Args:
         stream: The stream.
@@ -52,44 +47,71 @@ def tensors_to_scramble(
     Raises:
         ValueError: There is no tensor of this name that could be scrambled.
     """
-    usable = [index for index, unit in enumerate(stream) if can_lock(unit)]
-    chosen = (
-        _first(stream, usable, wanted)
-        if isinstance(wanted, float | int)
-        else _named(stream, usable, wanted)
-    )
+    usable, chosen = _usable(stream), list[int]()
+    if not isinstance(wanted, float | int):
+        for pattern in wanted:
+            found = _matching(stream, usable, pattern)
+            if not found:
+                raise ValueError(f"there is no tensor {pattern} that could be scrambled")
+            chosen += found
+    elif needed := wanted * count_weights(stream):
+        first, left = _up_to(stream, usable, needed)
+        chosen = first if left < needed else []  # vectors alone are no lock
+    return _with_twins(chosen, twins)
+
+
+def tensors_to_scramble_in_set(
+    streams: Mapping[str, Stream], wanted: float | Sequence[str]
+) -> dict[str, list[int]]:
+    """Return the positions of the tensors to scramble in a set, by the names of files.
+
+    Args:
+        streams: The set; what is nearest to the input comes first.
+        wanted: See `tensors_to_scramble`.
+
+    Raises:
+        ValueError: There is no tensor of this name that could be scrambled.
+    """
+    usable = {file: _usable(stream) for file, stream in streams.items()}
+    chosen: dict[str, list[int]] = {file: [] for file in streams}
+    if not isinstance(wanted, float | int):
+        for pattern in wanted:
+            found = {file: _matching(streams[file], usable[file], pattern) for file in streams}
+            if not any(found.values()):
+                raise ValueError(f"there is no tensor {pattern} that could be scrambled")
+            for file, indices in found.items():
+                chosen[file] += indices
+    elif wanted:
+        needed = wanted * sum(map(count_weights, streams.values()))
+        for file, stream in streams.items():
+            chosen[file], needed = _up_to(stream, usable[file], needed)
+    return {file: _with_twins(chosen[file], find_twins(streams[file])) for file in streams}
+
+
+def _up_to(stream: Stream, usable: Sequence[int], needed: float) -> tuple[list[int], float]:
+    """Return the first matrices with so many weights and all vectors; and what is still needed."""
+    chosen: list[int] = []
+    for index in usable:
+        tensor = stream[index].tensor
+        assert tensor is not None
+        if len(tensor.shape) == 1:
+            chosen.append(index)
+        elif needed > 0:
+            chosen.append(index)
+            needed -= tensor.size
+    return chosen, needed
+
+
+def _usable(stream: Stream) -> list[int]:
+    return [index for index, unit in enumerate(stream) if can_lock(unit)]
+
+
+def _with_twins(chosen: Sequence[int], twins: Twins) -> list[int]:
     return sorted({each for index in chosen for each in twins.get(index, (index,))})
 
 
-def _first(stream: Stream, usable: Sequence[int], fraction: float) -> list[int]:
-    weights = count_weights(stream)
-    matrices = [index for index in usable if _dimensions(stream, index) > 1]
-    large = max(fraction, _LARGE) * weights
-    chosen: list[int] = []
-    needed = fraction * weights
-    for index in sorted(matrices, key=lambda index: weights_in(stream, index) > large):
-        if needed <= 0:
-            break
-        chosen.append(index)
-        needed -= weights_in(stream, index)
-    vectors = [index for index in usable if _dimensions(stream, index) == 1]
-    return chosen + vectors if chosen else []
-
-
-def _dimensions(stream: Stream, index: int) -> int:
-    tensor = stream[index].tensor
-    assert tensor is not None
-    return len(tensor.shape)
-
-
-def _named(stream: Stream, usable: Sequence[int], patterns: Sequence[str]) -> list[int]:
-    chosen: list[int] = []
-    for pattern in patterns:
-        found = [index for index in usable if fnmatchcase(stream[index].name, pattern)]
-        if not found:
-            raise ValueError(f"there is no tensor {pattern} that could be scrambled")
-        chosen += found
-    return chosen
+def _matching(stream: Stream, usable: Sequence[int], pattern: str) -> list[int]:
+    return [index for index in usable if fnmatchcase(stream[index].name, pattern)]
 
 
 def scramble(tensor: QuantizedTensor, unit: int, keystream: Keystream) -> QuantizedTensor:
