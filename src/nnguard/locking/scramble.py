@@ -9,6 +9,7 @@ Law: `unscramble` with the keystream of `scramble` gives the tensor back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from nnguard.crypto.content import Keystream
 from nnguard.locking.choice import can_lock, count_weights
 from nnguard.locking.twins import NO_TWINS, Twins, find_twins
-from nnguard.stream import Stream
+from nnguard.stream import Stream, Unit
 from nnguard.stream.coding import Indices, QuantizedTensor
 from nnguard.stream.trellis import odd_states
 
@@ -26,7 +27,12 @@ __all__ = ["scramble", "tensors_to_scramble", "tensors_to_scramble_in_set", "uns
 
 _LARGEST = (1 << 31) - 1
 
-Places = npt.NDArray[np.intp]
+_LARGE = 0.1
+"""A tensor with more of all weights, an embedding as a rule, comes after all others: what is behind
+it costs an attacker as much, and unlocking less."""
+
+Place = tuple[str, int]
+"""Name of a file of a set, and position of a unit in it."""
 
 
 def tensors_to_scramble(
@@ -36,7 +42,7 @@ def tensors_to_scramble(
 
     Where a fraction is wanted, these are all tensors of one dimension, and the first others of the
     stream that have this fraction of all weights: what is nearest to the input costs an attacker
-    most (`docs/adr/0020-scrambling.md`).
+    most. Very large ones come after the others (`docs/adr/0020-scrambling.md`).
 
     Args:
         stream: The stream.
@@ -47,17 +53,7 @@ def tensors_to_scramble(
     Raises:
         ValueError: There is no tensor of this name that could be scrambled.
     """
-    usable, chosen = _usable(stream), list[int]()
-    if not isinstance(wanted, float | int):
-        for pattern in wanted:
-            found = _matching(stream, usable, pattern)
-            if not found:
-                raise ValueError(f"there is no tensor {pattern} that could be scrambled")
-            chosen += found
-    elif needed := wanted * count_weights(stream):
-        first, left = _up_to(stream, usable, needed)
-        chosen = first if left < needed else []  # vectors alone are no lock
-    return _with_twins(chosen, twins)
+    return _with_twins([index for _, index in _chosen({"": stream}, wanted)], twins)
 
 
 def tensors_to_scramble_in_set(
@@ -72,46 +68,53 @@ def tensors_to_scramble_in_set(
     Raises:
         ValueError: There is no tensor of this name that could be scrambled.
     """
-    usable = {file: _usable(stream) for file, stream in streams.items()}
     chosen: dict[str, list[int]] = {file: [] for file in streams}
-    if not isinstance(wanted, float | int):
-        for pattern in wanted:
-            found = {file: _matching(streams[file], usable[file], pattern) for file in streams}
-            if not any(found.values()):
-                raise ValueError(f"there is no tensor {pattern} that could be scrambled")
-            for file, indices in found.items():
-                chosen[file] += indices
-    elif wanted:
-        needed = wanted * sum(map(count_weights, streams.values()))
-        for file, stream in streams.items():
-            chosen[file], needed = _up_to(stream, usable[file], needed)
+    for file, index in _chosen(streams, wanted):
+        chosen[file].append(index)
     return {file: _with_twins(chosen[file], find_twins(streams[file])) for file in streams}
 
 
-def _up_to(stream: Stream, usable: Sequence[int], needed: float) -> tuple[list[int], float]:
-    """Return the first matrices with so many weights and all vectors; and what is still needed."""
-    chosen: list[int] = []
-    for index in usable:
-        tensor = stream[index].tensor
-        assert tensor is not None
-        if len(tensor.shape) == 1:
-            chosen.append(index)
-        elif needed > 0:
-            chosen.append(index)
-            needed -= tensor.size
-    return chosen, needed
+def _chosen(streams: Mapping[str, Stream], wanted: float | Sequence[str]) -> list[Place]:
+    usable = [
+        (file, index)
+        for file, stream in streams.items()
+        for index, unit in enumerate(stream)
+        if can_lock(unit)
+    ]
+    if isinstance(wanted, float | int):
+        return _first(streams, usable, wanted)
+    chosen: list[Place] = []
+    for pattern in wanted:
+        found = [at for at in usable if fnmatchcase(streams[at[0]][at[1]].name, pattern)]
+        if not found:
+            raise ValueError(f"there is no tensor {pattern} that could be scrambled")
+        chosen += found
+    return chosen
 
 
-def _usable(stream: Stream) -> list[int]:
-    return [index for index, unit in enumerate(stream) if can_lock(unit)]
+def _first(streams: Mapping[str, Stream], usable: Sequence[Place], fraction: float) -> list[Place]:
+    """Return the first matrices with this fraction of all weights, and all vectors."""
+    weights = sum(map(count_weights, streams.values()))
+    shapes = {at: _shape_of(streams[at[0]][at[1]]) for at in usable}
+    matrices = [at for at, shape in shapes.items() if len(shape) > 1]
+    chosen: list[Place] = []
+    needed = fraction * weights
+    for at in sorted(matrices, key=lambda at: math.prod(shapes[at]) > _LARGE * weights):
+        if needed <= 0:
+            break
+        chosen.append(at)
+        needed -= math.prod(shapes[at])
+    vectors = [at for at, shape in shapes.items() if len(shape) == 1]
+    return chosen + vectors if chosen else []  # vectors alone are no lock
+
+
+def _shape_of(unit: Unit) -> tuple[int, ...]:
+    assert unit.tensor is not None
+    return unit.tensor.shape
 
 
 def _with_twins(chosen: Sequence[int], twins: Twins) -> list[int]:
     return sorted({each for index in chosen for each in twins.get(index, (index,))})
-
-
-def _matching(stream: Stream, usable: Sequence[int], pattern: str) -> list[int]:
-    return [index for index in usable if fnmatchcase(stream[index].name, pattern)]
 
 
 def scramble(tensor: QuantizedTensor, unit: int, keystream: Keystream) -> QuantizedTensor:
@@ -149,7 +152,7 @@ def _with_flipped_signs(
     return tensor.with_indices(_checked(np.where(flipped, -flat.astype(np.int64), flat)))
 
 
-def _order(tensor: QuantizedTensor, unit: int, keystream: Keystream) -> Places:
+def _order(tensor: QuantizedTensor, unit: int, keystream: Keystream) -> npt.NDArray[np.intp]:
     """Return for each place where its integer stood."""
     numbers = np.frombuffer(keystream.read(unit, 8 * tensor.indices.size), ">u8")
     return np.argsort(numbers, kind="stable")
