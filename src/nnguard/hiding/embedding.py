@@ -236,7 +236,7 @@ def extract(stream: Stream, *, vouched: bool = False) -> Extraction:
         for each, width in zip(found, header.widths, strict=True):
             for part in each:
                 joiner.add(part, width)
-    record = unframe_record(header, bytes(joiner.data))
+    record = unframe_record(header, joiner.data)
     if record is None or not joiner.clear:
         raise VerificationError("the hidden record was changed: its checksum does not fit")
     return Extraction(header, record, cost, stream)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from nnguard.crypto.content import ContentKey
 from nnguard.errors import (
@@ -21,7 +21,7 @@ from nnguard.errors import (
 from nnguard.hiding import Extraction, RecordKind, extract, kind_name, peek
 from nnguard.hiding.frame import FrameHeader
 from nnguard.locking.hashed import Files, Hashed
-from nnguard.locking.record import PEEK_SIZE, LockContent, LockRecord
+from nnguard.locking.record import PEEK_SIZE, LockRecord
 from nnguard.locking.restoring import restore
 from nnguard.locking.tiers import MAX_TIERS
 from nnguard.models.index import is_plain_name
@@ -104,28 +104,58 @@ def open_files(
         first: LockRecord | None = None
         for position, (name, hashed) in enumerate(sorted(trial.items())):
             with naming(name):
-                locked, extraction = _take_out(hashed)
-                record = lock_of(extraction)
-                mine = keys.get(record.envelope.key_id)
-                if mine is None:
-                    raise WrongKeyError(
-                        f"locked with content key {record.envelope.key_id.hex()}, "
-                        f"not {key.id.hex()}",
-                        hint="the key is of another release, or of a lower tier",
-                    )
-                first = first or record
-                content = record.open(mine, bytes(extraction.header))
-                _check_place(record, first, position, len(trial) if name else 0)
-                _check_names(content, name)
-                for own, file in restore(
-                    locked, extraction, content, mine, record.envelope.nonce
-                ).items():
-                    _add(found, own or name, file if spool is None else _spooled(file, spool))
+                place = position, len(trial) if name else 0
+                head, opened = _open(hashed, keys, first, *place)
+                first = first or head
+                for own, file in opened.items():
+                    if (own or name) in found:
+                        raise UnlockError(f"the locks open {own or name} twice")
+                    found[own or name] = file if spool is None else file.spooled(spool)
         assert first is not None
         tiers.append(first.tier)
-        if mine == key:
+        if first.envelope.key_id == key.id:
             return found, tuple(tiers)
         trial = found
+
+
+def _open(
+    hashed: Hashed,
+    keys: Mapping[bytes, ContentKey],
+    first: LockRecord | None,
+    position: int,
+    count: int,
+) -> tuple[LockRecord, dict[str, Hashed]]:
+    """Open the outermost lock of one stream.
+
+    Args:
+        hashed: The stream.
+        keys: Those that may open it, by their identifiers.
+        first: The lock of the first file of the set; None for that itself.
+        position: Of the file.
+        count: Files of the set; 0 for a stream of its own.
+
+    Returns:
+        The lock, without its content, and the files that it opens.
+    """
+    locked, extraction = _take_out(hashed)
+    record = lock_of(extraction)
+    key_id = record.envelope.key_id
+    if key_id not in keys:
+        ours = next(iter(keys)).hex()
+        raise WrongKeyError(
+            f"locked with content key {key_id.hex()}, not {ours}",
+            hint="the key is of another release, or of a lower tier",
+        )
+    content = record.open(keys[key_id], bytes(extraction.header))
+    _check_place(record, first or record, position, count)
+    names = [file.name for file in content.files]
+    if not count and names != [""]:
+        raise UnlockError("the lock opens a set of streams, not one in the place of the trial")
+    if not all(is_plain_name(name, ".nnc") for name in names if name):
+        raise UnlockError("the lock opens a file whose name is not one of a set")
+    record = replace(record, envelope=replace(record.envelope, ciphertext=b""))
+    extraction = replace(extraction, record=b"")  # both are as large as what they hold
+    return record, restore(locked, extraction, content, keys[key_id], record.envelope.nonce)
 
 
 def _take_out(hashed: Hashed) -> tuple[Hashed, Extraction]:
@@ -158,24 +188,6 @@ def _check_place(record: LockRecord, first: LockRecord, position: int, count: in
         raise VerificationError("it is of another locked set than the first")
     if shard.position != position:
         raise VerificationError("it is in the place of another file of its set")
-
-
-def _check_names(content: LockContent, trial: str) -> None:
-    names = [file.name for file in content.files]
-    if not trial and names != [""]:
-        raise UnlockError("the lock opens a set of streams, not one in the place of the trial")
-    if not all(is_plain_name(name, ".nnc") for name in names if name):
-        raise UnlockError("the lock opens a file whose name is not one of a set")
-
-
-def _add(found: dict[str, Hashed], name: str, file: Hashed) -> None:
-    if name in found:
-        raise UnlockError(f"the locks open {name} twice")
-    found[name] = file
-
-
-def _spooled(file: Hashed, folder: str | os.PathLike[str]) -> Hashed:
-    return Hashed(file.stream.spooled(folder), file.digests)
 
 
 def extract_lock(stream: Stream) -> Extraction:
