@@ -7,7 +7,7 @@ key has the weaker network, whatever is done to the file.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from nnguard.crypto.content import ContentKey
 from nnguard.crypto.keys import Signer
@@ -21,7 +21,7 @@ from nnguard.locking.tiers import Locked
 from nnguard.records import model_digest
 from nnguard.stream import Stream, Unit
 
-__all__ = ["carry", "carry_files"]
+__all__ = ["carry", "carry_files", "check_trial"]
 
 _MOST_BITS = 16
 """In a weight."""
@@ -43,6 +43,7 @@ def carry(
         CapacityError: The release does not fit; the error says how large a trial has to be.
         UnlockError: The trial gives the release away, or is locked itself.
     """
+    check_trial([release], [trial])
     locked, carried = carry_files({"": release}, trial, tier, key)
     return Locked(
         stream=sign_trial(locked, release, tier, signer),
@@ -72,9 +73,10 @@ def carry_files(
     Returns:
         The trial, not signed, and how many bytes it carries.
     """
+    given = trial.sha256_of_units()
     locked: list[LockedFile] = []
     for name, release in sorted(files.items()):
-        digests, given = _check(release, trial)
+        digests = release.sha256_of_units()
         units = _units(release.pinned(digests), digests, given)
         locked.append(LockedFile(name, model_digest(digests), units))
     content = LockContent((), (), tuple(locked))
@@ -86,25 +88,28 @@ def carry_files(
         raise _too_small(error, size, carried, trial) from None
 
 
-def _check(release: Stream, trial: Stream) -> tuple[list[bytes], list[bytes]]:
+def check_trial(release: Collection[Stream], trial: Collection[Stream]) -> None:
     """Refuse a trial that holds the release in the clear, or a lock of its own.
 
-    Returns:
-        SHA-256 of the units of the release, and of the trial.
+    Args:
+        release: The stream, or all of a set.
+        trial: The same of the network that is given away.
+
+    Raises:
+        UnlockError: It does.
     """
-    below, wanted = _layers(trial), _layers(release)
-    if any(kind == RecordKind.LOCK for _, kind in below):
+    given = [layer for stream in trial for layer in _layers(stream)]
+    if any(kind == RecordKind.LOCK for _, kind in given):
         raise UnlockError(
             "the network that is to be the trial is locked itself",
             hint="give the network as it was before; lock_tiers, or --tier, makes locks in locks",
         )
-    given = {digest for digests, _ in below for digest in digests}
-    if any(given.issuperset(digests) for digests, _ in wanted):
+    known = {digest for digests, _ in given for digest in digests}
+    if all(any(known.issuperset(digests) for digests, _ in _layers(stream)) for stream in release):
         raise UnlockError(
             "the trial holds the whole release in the clear",
             hint="the trial is a weaker network: an early checkpoint, or a smaller one",
         )
-    return wanted[0][0], below[0][0]
 
 
 def _layers(stream: Stream) -> list[tuple[list[bytes], int | None]]:

@@ -13,7 +13,7 @@ from nnguard.crypto.keys import Signer
 from nnguard.errors import UnlockError
 from nnguard.hiding import candidates
 from nnguard.hiding.carriers import weights_in
-from nnguard.locking.carrying import carry_files
+from nnguard.locking.carrying import carry_files, check_trial
 from nnguard.locking.choice import count_weights
 from nnguard.locking.lock import check_tiers
 from nnguard.locking.making import Making, Options
@@ -27,6 +27,9 @@ from nnguard.stream import Stream
 __all__ = ["lock_set"]
 
 _ALONE = Options(evaluate=None, importance=None, signer=None, progress=None)
+
+_BYTES_PER_WEIGHT = 1.8
+"""What a weight of a trial holds, of two bytes: some are zeros."""
 
 _WHOLE_FILE = "model.nnc"
 """Name of a trial's file in a set, where it is a single stream."""
@@ -82,6 +85,8 @@ def _lock(
     trial = release if tier.trial is None else _as_set(tier.trial)
     shares = {} if tier.trial is None else _share_out(release.streams, trial.streams)
     scrambled = {} if tier.trial else tensors_to_scramble_in_set(release.streams, tier.scrambling)
+    if tier.trial is not None:
+        check_trial(release.streams.values(), trial.streams.values())
     set_id = secrets.token_bytes(16)
     locked: dict[str, Stream] = {}
     for position, (name, stream) in enumerate(trial.streams.items()):
@@ -123,17 +128,17 @@ def _as_set(trial: StreamSet | Stream | Folder) -> StreamSet:
 def _share_out(release: Mapping[str, Stream], trial: Mapping[str, Stream]) -> dict[str, list[str]]:
     """Return which files of the release each file of the trial carries.
 
-    Those of the same names, if all are; otherwise the largest first, each to where most room is.
+    Those of the same names, if all are, and if it looks as if they fit; otherwise the largest
+    first, each to where most room is.
     """
-    if [*release] == [*trial]:
+    room = {name: _BYTES_PER_WEIGHT * _weights(stream) for name, stream in trial.items()}
+    if [*release] == [*trial] and all(release[name].size < room[name] for name in trial):
         return {name: [name] for name in trial}
     shares: dict[str, list[str]] = {name: [] for name in trial}
-    room = {name: float(_weights(stream)) for name, stream in trial.items()}
-    per_byte = sum(room.values()) / sum(stream.size for stream in release.values())
     for name in sorted(release, key=lambda name: -release[name].size):
         most = max(room, key=lambda name: room[name])
         shares[most].append(name)
-        room[most] -= release[name].size * per_byte
+        room[most] -= release[name].size
     return shares
 
 
