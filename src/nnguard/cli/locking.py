@@ -30,7 +30,7 @@ _TIER_FIELDS = (
 _NEEDS = {"trial": "a file", "soft": "no value"}
 _SOFT_FIELDS = ("soft", "fraction", "target")
 _SOFT = (
-    "--fraction and --target replace a few weights, and anybody can repair that, without data: "
+    "--fraction and --target replace a few weights, and anybody can repair that with a few inputs: "
     "say --soft if a demonstration is all that you want, or give --trial another network"
 )
 
