@@ -16,7 +16,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -147,12 +147,12 @@ def ours_jobs(subject: Subject, results: Results, messages: int) -> Iterator[Job
             yield name, lambda s=stream, b=bits: mark(subject, s, b, 0)
 
 
-def capacity_jobs(subject: Subject) -> Iterator[Job]:
+def capacity_jobs(subject: Subject, widths: Sequence[int]) -> Iterator[Job]:
     """Yield records that fill every weight with 1 to 16 bits; `payload_jobs` have been done."""
     for kind, dependent in KINDS.items():
         stream = subject.stream(dependent=dependent)
         yield f"{subject.name}: {kind}, decoding", lambda s=stream: time_decoding(s)
-        for width in WIDTHS:
+        for width in widths:
             name = f"{subject.name}: ours, {kind}, all room, {width} bits in each"
             yield name, lambda s=stream, w=width: fill(subject, s, w)
 
@@ -216,6 +216,8 @@ def main() -> int:
     parser.add_argument("--network", action="append", choices=NAMES, help="default: all")
     parser.add_argument("--items", type=int, default=10_000, help="of test data (%(default)s)")
     parser.add_argument("--messages", type=int, default=MESSAGES, help="of a size (%(default)s)")
+    parser.add_argument("--bits", type=int, nargs="+", default=WIDTHS, choices=WIDTHS,
+                        help="in each weight, for capacity (default: all)")  # fmt: skip
     parser.add_argument("--threads", type=int, help="of PyTorch")
     options = parser.parse_args()
     if options.threads:
@@ -238,7 +240,7 @@ def main() -> int:
             elif options.table == "ours":
                 run(results, list(ours_jobs(subject, results, options.messages)))
             elif options.table == "capacity":
-                run(results, list(capacity_jobs(subject)))
+                run(results, list(capacity_jobs(subject, options.bits)))
     marked = [value for value in results.values.values() if "exact" in value]
     return 0 if all(value["exact"] for value in marked) else 1
 
