@@ -142,7 +142,7 @@ def restore(units: list[bytes], content: bytes, content_key: bytes, nonce: bytes
         usable = tensor and len(tensor.shape) > 1 and tensor.size <= 1 << 24
         if not usable or max(part.indices or [0]) >= tensors[part.unit].size:
             raise Outcome("UnlockError", "the lock does not fit the stream")
-    signs = derive(content_key, b"keystream signs", nonce)
+    signs = derive(content_key, b"keystream scramble", nonce)
     restored = list(units)
     for at in {part.unit for part in (*replaced, *scrambled)}:
         carrier = tensors[at]

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from nnguard.locking.lock import lock, lock_tiers
     from nnguard.locking.plotting import plot_curves
     from nnguard.locking.search import CurvePoint
-    from nnguard.locking.tiers import Locked, Tier
+    from nnguard.locking.tiers import Locked, LockScores, Tier
     from nnguard.records import Attachment, Claims, Shard
     from nnguard.shards import (
         SetReport,
@@ -93,6 +93,7 @@ __all__ = [
     "LicenseStatus",
     "LicenseTerms",
     "LimitError",
+    "LockScores",
     "Locked",
     "ModelError",
     "NestedRecord",
@@ -187,8 +188,9 @@ _HOMES = {
     "License": "licensing.license",
     "LicenseTerms": "licensing.license",
     "RevocationList": "licensing.revocation",
-    "Locked": "locking.lock",
-    "Tier": "locking.lock",
+    "LockScores": "locking.tiers",
+    "Locked": "locking.tiers",
+    "Tier": "locking.tiers",
     "lock": "locking.lock",
     "lock_tiers": "locking.lock",
     "plot_curves": "locking.plotting",

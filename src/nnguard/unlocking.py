@@ -114,7 +114,7 @@ def issue_license(
     outer = extract_lock(trial)
     if outer.header.kind == RecordKind.SIGNATURE:
         _check_signer(outer, digests, signer.public_key)
-    key, opened = _open_tier(outer, digests, content_key, tier)
+    key, opened = _open_tier(trial, digests, content_key, tier)
     claims, lock = _describe(outer)
     terms = LicenseTerms(
         id=secrets.token_hex(16),
@@ -192,7 +192,7 @@ def unlock(
         raise NoRecordError("the stream is not locked: it holds no record")
     if outer.header.kind == RecordKind.SIGNATURE:
         check_digest(check_signature(outer, keys), outer, digests)
-    opened = open_locks(outer, digests, key)
+    opened = open_locks(stream, digests, key, outermost=outer)
     signature = _check_result(license, opened, keys)
     if not mark:
         return opened.stream
@@ -289,15 +289,15 @@ def _check_result(
 
 
 def _open_tier(
-    outer: Extraction, digests: Sequence[bytes], content_key: ContentKey, tier: str
+    trial: Stream, digests: Sequence[bytes], content_key: ContentKey, tier: str
 ) -> tuple[ContentKey, Opened]:
     """Find the key of a tier, and what it opens."""
-    opened = open_locks(outer, digests, content_key)
+    opened = open_locks(trial, digests, content_key)
     if not tier or opened.tiers[-1] == tier:
         return content_key, opened
     if tier in opened.tiers:
         key = content_key.below(len(opened.tiers) - 1 - opened.tiers.index(tier))
-        return key, open_locks(outer, digests, key)
+        return key, open_locks(trial, digests, key)
     raise UnlockError(
         f"the content key opens no tier {tier!r}", hint=f"it opens {', '.join(opened.tiers)}"
     )

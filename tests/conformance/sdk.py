@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import nnguard
-from nnguard.hiding import extract
 from nnguard.locking.opening import open_locks
 
 Json = dict[str, Any]
@@ -77,7 +76,7 @@ def detach(request: Json) -> Json:
 def open_(request: Json) -> Json:
     stream = nnguard.Stream.open(request["file"])
     key = nnguard.ContentKey(bytes.fromhex(request["content_key"]))
-    opened = open_locks(extract(stream), stream.sha256_of_units(), key)
+    opened = open_locks(stream, stream.sha256_of_units(), key)
     return {**original(opened.stream), "tiers": [*opened.tiers]}
 
 

@@ -38,7 +38,6 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / 
 import nnguard
 from fuzz.mutations import mutate, mutate_stream
 from fuzz.rules import LARGEST, RULES, TRUSTED, VECTORS, File, Rule, armored, folder, vectors
-from nnguard.hiding import extract
 from nnguard.locking.opening import open_locks
 from vectors import selling
 
@@ -73,7 +72,7 @@ def _with_list(path: Path) -> object:
 
 def _open(path: Path) -> object:
     stream = nnguard.Stream.open(path)
-    return open_locks(extract(stream), stream.sha256_of_units(), selling.FULL)
+    return open_locks(stream, stream.sha256_of_units(), selling.FULL)
 
 
 def _issue(path: Path, to: Any = None, device: Path | None = None) -> object:

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 import nnguard
 import samples
 import stock
-from nnguard.hiding import extract
 from nnguard.locking.opening import Opened, open_locks
 
 Locks = Sequence[nnguard.Locked]
@@ -106,7 +105,7 @@ any_plan = st.integers(1, 2).flatmap(plans)
 def open_with(content_key: nnguard.ContentKey, trial: nnguard.Stream) -> Opened:
     """Open a trial as a reader of its file does."""
     reread = nnguard.Stream.from_bytes(bytes(trial))
-    return open_locks(extract(reread), reread.sha256_of_units(), content_key)
+    return open_locks(reread, reread.sha256_of_units(), content_key)
 
 
 def check_locks(release: nnguard.Stream, locks: Locks) -> None:

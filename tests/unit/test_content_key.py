@@ -95,7 +95,7 @@ def test_derivation_does_not_change_between_versions() -> None:
 def test_keystreams_are_apart_by_use_nonce_and_run() -> None:
     streams = [
         KEY.keystream("choice", NONCE).read(0, 64),
-        KEY.keystream("signs", NONCE).read(0, 64),
+        KEY.keystream("scramble", NONCE).read(0, 64),
         KEY.keystream("choice", bytes(12)).read(0, 64),
         KEY.keystream("choice", NONCE).read(1, 64),
         KEY.below().keystream("choice", NONCE).read(0, 64),
@@ -105,7 +105,7 @@ def test_keystreams_are_apart_by_use_nonce_and_run() -> None:
 
 
 def test_runs_can_be_read_in_part() -> None:
-    keystream = KEY.keystream("signs", NONCE)
+    keystream = KEY.keystream("scramble", NONCE)
     assert keystream.read(5, 1000)[:10] == keystream.read(5, 10)
     assert keystream.read(5, 0) == b""
 
@@ -174,7 +174,7 @@ def test_keys_compare_by_their_secret() -> None:
 
 
 def test_neither_keys_nor_keystreams_are_pickled_or_shown() -> None:
-    keystream = KEY.keystream("signs", NONCE)
+    keystream = KEY.keystream("scramble", NONCE)
     for secret in (KEY, keystream):
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
             with pytest.raises(TypeError):

@@ -15,7 +15,7 @@ import samples
 from nnguard.crypto.cose import encode_cbor, parse_cbor
 from nnguard.hiding import RecordKind, embed, extract, plan_record
 from nnguard.locking.opening import lock_of, open_locks
-from nnguard.locking.record import LockContent, LockRecord, Replaced
+from nnguard.locking.record import LockContent, LockedFile, LockRecord, LockShard, Replaced
 
 KEY = nnguard.ContentKey(bytes(range(32)))
 NONCE = bytes(12)
@@ -47,15 +47,37 @@ replaced_lists = st.lists(
     max_size=4,
 )
 scrambled_lists = st.lists(st.integers(0, 1 << 20), max_size=4)
+runs = st.builds(
+    lambda start, count: range(start, start + count), st.integers(0, 1 << 20), st.integers(1, 99)
+)
+file_lists = st.dictionaries(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=9),
+    st.lists(st.binary(min_size=1, max_size=300) | runs, min_size=1, max_size=5),
+    min_size=1,
+    max_size=3,
+)
 
 
-@given(replaced_lists, scrambled_lists)
-def test_content_comes_back(replaced: list[Replaced], scrambled: list[int]) -> None:
-    content = LockContent(DIGEST, tuple(replaced), tuple(scrambled))
+def file_of(*units: bytes | range, name: str = "", digest: bytes = DIGEST) -> LockedFile:
+    return LockedFile(name, digest, units)
+
+
+def content_of(*replaced: Replaced, scrambled: tuple[int, ...] = ()) -> LockContent:
+    return LockContent(scrambled, replaced, (file_of(range(5)),))
+
+
+@given(scrambled_lists, replaced_lists, file_lists)
+def test_content_comes_back(
+    scrambled: list[int], replaced: list[Replaced], units: dict[str, list[bytes | range]]
+) -> None:
+    files = tuple(file_of(*units[name], name=name) for name in sorted(units))
+    content = LockContent(tuple(scrambled), tuple(replaced), files)
     found = LockContent.parse(bytes(content))
-    assert found.digest == DIGEST
-    assert same(found.replaced, replaced)
     assert found.scrambled == tuple(scrambled)
+    assert same(found.replaced, replaced)
+    assert [(f.name, f.digest, f.units) for f in found.files] == [
+        (f.name, f.digest, f.units) for f in files
+    ]
     assert bytes(found) == bytes(content)
 
 
@@ -65,18 +87,35 @@ def test_list_of_usual_weights_is_short() -> None:
     positions = np.sort(rng.choice(100_000, 100, replace=False))
     values = rng.integers(-40, 40, 100)
     weights = dict(zip(positions.tolist(), values.tolist(), strict=True))
-    content = LockContent(DIGEST, (make(3, weights),), ())
-    assert len(bytes(content)) < 40 + 100 * 21 / 8 + 10
+    content = content_of(make(3, weights))
+    assert len(bytes(content)) < 50 + 100 * 21 / 8 + 10
 
 
-CONTENT = LockContent(DIGEST, (make(3, {5: -7, 9: 2}),), (4,))
+CONTENT = content_of(make(3, {5: -7, 9: 2}), scrambled=(4,))
 
 
 def test_record_comes_back() -> None:
     record = LockRecord.seal(KEY, NONCE, "förderer", CONTENT, b"header")
     found = LockRecord.parse(record)
-    assert found.tier == "förderer"
+    assert (found.tier, found.shard) == ("förderer", None)
     assert bytes(found.open(KEY, b"header")) == bytes(CONTENT)
+
+
+def test_record_says_which_shard_it_is_in() -> None:
+    shard = LockShard(bytes(16), 2, 3)
+    found = LockRecord.parse(LockRecord.seal(KEY, NONCE, "full", CONTENT, b"", shard=shard))
+    assert found.shard == shard
+    assert bytes(found.open(KEY, b"")) == bytes(CONTENT)
+
+
+@pytest.mark.parametrize(
+    "shard",
+    [[bytes(15), 0, 1], [bytes(16), 1, 1], [bytes(16), -1, 1], [bytes(16), 0], [], 7, "a", {1: 2}],
+)
+def test_shard_of_another_form_is_refused(shard: object) -> None:
+    record = KEY.seal(bytes(CONTENT), {"tier": "full", "shard": shard}, NONCE, b"nnguard lock v1\0")
+    with pytest.raises(nnguard.VerificationError, match="protected header"):
+        LockRecord.parse(record)
 
 
 def test_record_of_another_place_or_key_is_not_authentic() -> None:
@@ -95,7 +134,7 @@ def test_nothing_of_the_content_is_readable() -> None:
     record = LockRecord.seal(KEY, NONCE, "full", CONTENT, b"header")
     assert DIGEST not in record
     assert bytes(CONTENT)[-20:] not in record
-    large = LockContent(DIGEST, (make(3, dict.fromkeys(range(0, 9000, 9), -7)),), ())
+    large = content_of(make(3, dict.fromkeys(range(0, 9000, 9), -7)))
     records = [
         LockRecord.seal(KEY, bytes([number] * 12), "full", large, b"header") for number in range(2)
     ]
@@ -121,35 +160,53 @@ def _list_of(value: int) -> bytes:
 
 def test_largest_indices_are_accepted() -> None:
     for value in (1 - (1 << 31), (1 << 31) - 1):
-        content = [DIGEST, [[1, 1, 0, 31, _list_of(value)]], [7]]
+        content = [[7], [[1, 1, 0, 31, _list_of(value)]], [["", DIGEST, [[0, 1]]]]]
         found = LockContent.parse(encode_cbor(content))
         assert found.replaced[0].values.tolist() == [value]
         assert found.scrambled == (7,)
+
+
+FILE = ["", DIGEST, [[0, 5]]]
 
 
 @pytest.mark.parametrize(
     "content",
     [
         [],
-        [DIGEST, []],
-        [DIGEST[:-1], [], []],
-        [DIGEST, [], [], []],
-        [DIGEST, [[1, 1, 0, 0]], []],
-        [DIGEST, [[1, 0, 1, 0, 0, b"\xe0"]], []],
-        [DIGEST, [[1, 0, 0, 0, b"\xff"]], []],
-        [DIGEST, [[1, 1, 0, 0, b""]], []],
-        [DIGEST, [[1, 9, 0, 0, b"\xff"]], []],
-        [DIGEST, [[1, 8, 0, 0, b"\xff"]], []],
-        [DIGEST, [[1, 1, -1, 0, b"\xff"]], []],
-        [DIGEST, [[1, 1, 1 << 63, 0, b"\xff" * 99]], []],
-        [DIGEST, [[1, 1, 0, 64, b"\xff" * 99]], []],
-        [DIGEST, [[1, 1, 0, 0, bytes(99)]], []],
-        [DIGEST, [[True, 1, 0, 0, b"\xe0"]], []],
-        [DIGEST, [[1, 1, 0, 31, _list_of(1 << 31)]], []],
-        [DIGEST, [[1, 1, 0, 31, _list_of(-(1 << 31))]], []],
-        [DIGEST, [], [[7]]],
-        [DIGEST, [], [[7, 1]]],
-        [DIGEST, [], [True]],
+        [[], []],
+        [[], [], [FILE], []],
+        [[], [[1, 1, 0, 0]], [FILE]],
+        [[], [[1, 0, 1, 0, 0, b"\xe0"]], [FILE]],
+        [[], [[1, 0, 0, 0, b"\xff"]], [FILE]],
+        [[], [[1, 1, 0, 0, b""]], [FILE]],
+        [[], [[1, 9, 0, 0, b"\xff"]], [FILE]],
+        [[], [[1, 8, 0, 0, b"\xff"]], [FILE]],
+        [[], [[1, 1, -1, 0, b"\xff"]], [FILE]],
+        [[], [[1, 1, 1 << 63, 0, b"\xff" * 99]], [FILE]],
+        [[], [[1, 1, 0, 64, b"\xff" * 99]], [FILE]],
+        [[], [[1, 1, 0, 0, bytes(99)]], [FILE]],
+        [[], [[True, 1, 0, 0, b"\xe0"]], [FILE]],
+        [[], [[1, 1, 0, 31, _list_of(1 << 31)]], [FILE]],
+        [[], [[1, 1, 0, 31, _list_of(-(1 << 31))]], [FILE]],
+        [[[7]], [], [FILE]],
+        [[[7, 1]], [], [FILE]],
+        [[True], [], [FILE]],
+        [[], [], []],
+        [[], [], [["", DIGEST]]],
+        [[], [], [["", DIGEST, [[0, 5]], 1]]],
+        [[], [], [["", DIGEST[:-1], [[0, 5]]]]],
+        [[], [], [[b"", DIGEST, [[0, 5]]]]],
+        [[], [], [["", DIGEST, []]]],
+        [[], [], [["", DIGEST, [b""]]]],
+        [[], [], [["", DIGEST, [[0, 0]]]]],
+        [[], [], [["", DIGEST, [[-1, 2]]]]],
+        [[], [], [["", DIGEST, [[0, 1, 1]]]]],
+        [[], [], [["", DIGEST, [[0, True]]]]],
+        [[], [], [["", DIGEST, [0]]]],
+        [[], [], [["", DIGEST, b"\0"]]],
+        [[], [], [FILE, FILE]],
+        [[], [], [["b", *FILE[1:]], ["a", *FILE[1:]]]],
+        [[], [], {"": FILE}],
         {"digest": DIGEST},
     ],
 )
@@ -169,22 +226,24 @@ def locked() -> nnguard.Locked:
     return nnguard.lock(nnguard.Stream.from_bytes(samples.small_stream()), fraction=0.005)
 
 
-def relock(locked: nnguard.Locked, content: LockContent) -> nnguard.Stream:
+def relock(
+    locked: nnguard.Locked, content: LockContent, shard: LockShard | None = None
+) -> nnguard.Stream:
     """Hide another lock under the same key in what carries the trial's."""
     outer = extract(locked.stream)
-    seal = partial(LockRecord.seal, locked.content_key, NONCE, "full", content)
+    seal = partial(LockRecord.seal, locked.content_key, NONCE, "full", content, shard=shard)
     plan = plan_record(outer.original, RecordKind.LOCK, len(seal(b"")))
     return plan.embed(seal(bytes(plan.header)))
 
 
 def open_all(stream: nnguard.Stream, key: nnguard.ContentKey) -> None:
-    open_locks(extract(stream), stream.sha256_of_units(), key)
+    open_locks(stream, stream.sha256_of_units(), key)
 
 
 def test_lock_that_restores_something_else_is_refused(locked: nnguard.Locked) -> None:
     outer = extract(locked.stream)
     content = lock_of(outer).open(locked.content_key, bytes(outer.header))
-    wrong = LockContent(DIGEST, content.replaced, content.scrambled)
+    wrong = LockContent(content.scrambled, content.replaced, (file_of(range(len(locked.stream))),))
     with pytest.raises(nnguard.UnlockError, match="not what was locked"):
         open_all(relock(locked, wrong), locked.content_key)
 
@@ -203,8 +262,46 @@ def test_lock_that_restores_something_else_is_refused(locked: nnguard.Locked) ->
 def test_lock_that_names_what_is_not_there_is_refused(
     locked: nnguard.Locked, part: Replaced, complaint: str
 ) -> None:
-    stream = relock(locked, LockContent(DIGEST, (part,), ()))
+    stream = relock(locked, content_of(part))
     with pytest.raises(nnguard.UnlockError, match=complaint):
+        open_all(stream, locked.content_key)
+
+
+@pytest.mark.parametrize(
+    ("files", "complaint"),
+    [
+        ([file_of(range(99, 100))], "a unit that is not there"),
+        ([file_of(range(1 << 32))], "a unit that is not there"),
+        ([file_of(range((1 << 64) - 1, 1 << 64))], "a unit that is not there"),
+        ([file_of(range(6), range(3))], "more units"),
+        ([file_of(range(1, 6))], "no well-formed stream"),
+        ([file_of(range(6), range(1))], "no well-formed stream"),
+        ([file_of(b"\0")], "no well-formed stream"),
+        ([file_of(range(4), b"\0\x09ab")], "no well-formed stream"),
+        ([file_of(range(6))], "not what was locked"),
+        ([file_of(range(5))], "not what was locked"),
+        ([file_of(range(6), range(4, 5))], "not what was locked"),
+        ([file_of(range(5), name="a.nnc")], "set of streams"),
+        ([file_of(range(5)), file_of(range(5), name="a.nnc")], "set of streams"),
+    ],
+)
+def test_lock_that_opens_what_is_no_stream_is_refused(
+    locked: nnguard.Locked,
+    files: list[LockedFile],
+    complaint: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert len(locked.stream) == 6
+    monkeypatch.setattr("nnguard.locking.opening.MAX_UNITS", 8)
+    stream = relock(locked, LockContent((), (), tuple(files)))
+    with pytest.raises(nnguard.UnlockError, match=complaint):
+        open_all(stream, locked.content_key)
+
+
+def test_shard_of_a_locked_set_is_not_opened_alone(locked: nnguard.Locked) -> None:
+    shard = LockShard(bytes(16), 0, 2)
+    stream = relock(locked, content_of(), shard=shard)
+    with pytest.raises(nnguard.VerificationError, match="one of a locked set"):
         open_all(stream, locked.content_key)
 
 

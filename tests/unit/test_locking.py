@@ -29,7 +29,7 @@ def release(model: nnguard.Stream, key: nnguard.SigningKey) -> nnguard.Stream:
 
 def opened(locked: nnguard.Locked) -> bytes:
     stream = locked.stream
-    return bytes(open_locks(extract(stream), stream.sha256_of_units(), locked.content_key).stream)
+    return bytes(open_locks(stream, stream.sha256_of_units(), locked.content_key).stream)
 
 
 def flipped(before: nnguard.Stream, after: nnguard.Stream) -> int:
@@ -49,10 +49,26 @@ def test_fraction_is_of_all_weights(model: nnguard.Stream) -> None:
         assert opened(locked) == bytes(model)
 
 
-def test_default_is_a_few_weights(model: nnguard.Stream) -> None:
-    locked = nnguard.lock(model)
+def test_soft_is_a_few_weights(model: nnguard.Stream) -> None:
+    locked = nnguard.lock(model, soft=True)
     assert (locked.replaced, locked.scrambled) == (2, 0)
+    assert "anybody can repair it" in locked.worth
     assert opened(locked) == bytes(model)
+
+
+def test_default_is_scrambled(model: nnguard.Stream) -> None:
+    locked = nnguard.lock(model)
+    assert (locked.replaced, locked.scrambled, locked.carried) == (0, 20_000, 0)
+    assert "train" in locked.worth
+    assert opened(locked) == bytes(model)
+
+
+def test_importance_is_of_a_soft_lock(model: nnguard.Stream) -> None:
+    importance = {"conv.weight": np.ones(20_000)}
+    assert nnguard.lock(model, importance=importance).replaced == 2
+    for tier in (nnguard.Tier("a"), nnguard.Tier("a", scramble=0.1)):
+        with pytest.raises(ValueError, match="soft"):
+            nnguard.lock_tiers(model, [tier], importance=importance)
 
 
 def test_scramble_alone_replaces_nothing(model: nnguard.Stream) -> None:
@@ -175,8 +191,15 @@ def test_error_of_the_function_that_evaluates_gets_through(model: nnguard.Stream
     [
         {"fraction": 0.1, "target": 0.5, "evaluate": len},
         {"target": 0.5},
-        {"evaluate": len},
         {"target": 0.5, "evaluate": len, "scramble": 0.5},
+        {"scramble": 0.0},
+        {"fraction": 0.0},
+        {"trial": "weaker.nnc", "scramble": 0.1},
+        {"trial": "weaker.nnc", "soft": True},
+        {"trial": "weaker.nnc", "fraction": 0.1},
+        {"trial": "weaker.nnc", "target": 0.1, "evaluate": len},
+        {"trial": "weaker.nnc", "importance": {}},
+        {"evaluate": lambda state: float("nan")},
         {"target": 0.5, "evaluate": len, "tolerance": 0},
         {"fraction": -0.1},
         {"fraction": 1.1},
@@ -294,7 +317,7 @@ def test_locks_by_different_vendors_nest(model: nnguard.Stream) -> None:
     assert opened(outer) == bytes(inner.stream)
     stream = outer.stream
     with pytest.raises(nnguard.WrongKeyError):
-        open_locks(extract(stream), stream.sha256_of_units(), inner.content_key)
+        open_locks(stream, stream.sha256_of_units(), inner.content_key)
 
 
 @pytest.mark.parametrize(
@@ -310,7 +333,7 @@ def test_eight_tiers() -> None:
     tiers = [nnguard.Tier(str(number), fraction=1e-4) for number in range(8)]
     locks = nnguard.lock_tiers(model, tiers)
     stream = locks[-1].stream
-    found = open_locks(extract(stream), stream.sha256_of_units(), locks[0].content_key)
+    found = open_locks(stream, stream.sha256_of_units(), locks[0].content_key)
     assert bytes(found.stream) == bytes(model)
     assert found.tiers == tuple("76543210")
 

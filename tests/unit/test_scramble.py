@@ -30,7 +30,7 @@ def tensor_of(stream: nnguard.Stream, name: str) -> tuple[int, QuantizedTensor]:
 
 def test_magnitudes_stay_and_half_of_the_signs_flip(stream: nnguard.Stream) -> None:
     unit, tensor = tensor_of(stream, "large")
-    scrambled = scramble(tensor, unit, KEY.keystream("signs", bytes(12))).indices
+    scrambled = scramble(tensor, unit, KEY.keystream("scramble", bytes(12))).indices
     assert np.array_equal(np.abs(scrambled), np.abs(tensor.indices))
     used = tensor.indices != 0
     flipped = np.count_nonzero(scrambled[used] != tensor.indices[used])
@@ -39,7 +39,7 @@ def test_magnitudes_stay_and_half_of_the_signs_flip(stream: nnguard.Stream) -> N
 
 def test_twice_gives_the_tensor_back(stream: nnguard.Stream) -> None:
     unit, tensor = tensor_of(stream, "medium")
-    keystream = KEY.keystream("signs", bytes(12))
+    keystream = KEY.keystream("scramble", bytes(12))
     twice = scramble(scramble(tensor, unit, keystream), unit, keystream)
     assert encode(twice) == encode(tensor)
 
@@ -49,8 +49,8 @@ def test_another_key_nonce_or_unit_does_not(stream: nnguard.Stream, other: str) 
     unit, tensor = tensor_of(stream, "large")
     key = nnguard.ContentKey(b"\1" * 32) if other == "key" else KEY
     nonce = b"\1" * 12 if other == "nonce" else bytes(12)
-    scrambled = scramble(tensor, unit, KEY.keystream("signs", bytes(12)))
-    found = scramble(scrambled, unit + (other == "unit"), key.keystream("signs", nonce)).indices
+    scrambled = scramble(tensor, unit, KEY.keystream("scramble", bytes(12)))
+    found = scramble(scrambled, unit + (other == "unit"), key.keystream("scramble", nonce)).indices
     used = tensor.indices != 0
     wrong = np.count_nonzero(found[used] != tensor.indices[used])
     assert abs(wrong / np.count_nonzero(used) - 0.5) < 0.05

@@ -128,12 +128,12 @@ def lock_example(stream: Stream) -> str:
     message.value[0] = Embedded(message.value[0])
     assert lock.envelope.nonce == NONCE
     (entry,) = cbor2.loads(content)[1]
-    keystream = FULL.keystream("signs", NONCE).read(entry[0], 16)
+    keystream = FULL.keystream("scramble", NONCE).read(entry[0], 16)
     derived = {
         "content key": FULL.secret,
         "its kid": FULL.id,
         "record": derive(FULL, b"record", NONCE),
-        "keystream signs": derive(FULL, b"keystream signs", NONCE),
+        "keystream signs": derive(FULL, b"keystream scramble", NONCE),
         "tier below": FULL.below().secret,
     }
     lines = [

@@ -145,7 +145,7 @@ def degrade(
         for position in replaced.get(unit, ()):
             flat[position] += 4 * np.sign(flat[position])
         if unit in scrambled:
-            signs = derive(key, b"keystream signs", NONCE)
+            signs = derive(key, b"keystream scramble", NONCE)
             cipher = Cipher(algorithms.AES(signs), modes.CTR(unit.to_bytes(8, "big") + bytes(8)))
             stream_ = cipher.encryptor().update(bytes(flat.size // 8 + 1))
             flipped = np.unpackbits(np.frombuffer(stream_, np.uint8))[: flat.size]

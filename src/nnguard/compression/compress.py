@@ -121,7 +121,7 @@ class _Spool:
         offsets = [unit.offset for unit in first]
         for position in sorted(self._runs):
             offsets += self._runs[position]
-        return Stream.gather(source, offsets)
+        return Stream.gather([(source, offset) for offset in offsets])
 
     def _add(self, data: bytes) -> int:
         start, self._end = self._end, self._end + len(data)

@@ -1,9 +1,10 @@
-"""Making a trial out of a release.
+"""Making a trial of a release.
 
-trial, content_key = nnguard.lock("release.nnc", fraction=1e-4)
+    trial, content_key = nnguard.lock("release.nnc", trial="weaker.nnc")
 
-A lock replaces a few weights, or scrambles the signs of many, and hides what puts them right again
-in the same stream, encrypted. Locks nest, and so make tiers.
+The trial is another network, which carries the release, encrypted, in its weights; or the release
+itself, with tensors scrambled or weights replaced, and what puts them right again hidden in it.
+Locks nest, and so make tiers.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from functools import partial
 from nnguard.crypto.content import ContentKey
 from nnguard.crypto.keys import Signer
 from nnguard.errors import LimitError
+from nnguard.locking.carrying import carry
 from nnguard.locking.choice import Importance
 from nnguard.locking.making import Making, Options
-from nnguard.locking.search import CurvePoint, Evaluate, Scores, narrow
-from nnguard.locking.tiers import MAX_TIERS, Locked, Tier
+from nnguard.locking.opening import open_locks
+from nnguard.locking.search import CurvePoint, Evaluate, Scores, narrow, score_of
+from nnguard.locking.tiers import MAX_TIERS, Locked, LockScores, Tier
 from nnguard.stream import Stream, StreamLike, as_stream
 
 __all__ = ["lock", "lock_tiers"]
@@ -38,36 +41,46 @@ _ROUNDS = 4
 def lock(
     stream: StreamLike,
     *,
+    trial: StreamLike | None = None,
+    scramble: float | None = None,
+    soft: bool = False,
     fraction: float | None = None,
     target: float | None = None,
     evaluate: Evaluate | None = None,
     tolerance: float = 0.01,
     max_fraction: float = 1e-3,
     importance: Importance | None = None,
-    scramble: float = 0.0,
     tier: str = "full",
     content_key: ContentKey | None = None,
     signer: Signer | None = None,
     progress: Callable[[CurvePoint], object] | None = None,
 ) -> Locked:
-    """Make a trial: change a network so that it works badly, and hide the cure in it, encrypted.
+    """Make a trial, and hide the release in it, encrypted, or what restores the release.
+
+    The lock is the strongest that the arguments allow: with `trial`, the file that is given away is
+    another network, and nothing can be got out of it but that. Without, tensors of the release are
+    scrambled. Replaced weights, a soft lock, can be repaired by anybody.
 
     Args:
         stream: A stream or the path of one; signed, if `unlock` is to prove the result by the
             release's own signature.
-        fraction: Of all weights, how many are replaced. Where nothing else is given, 1e-4, and
-            4,096 weights at most.
+        trial: A weaker network, as a stream or the path of one, of any architecture: an early
+            checkpoint, a smaller sibling. It takes about a third of the release's weights.
+        scramble: Scramble tensors with this fraction of all weights. Where neither a trial nor a
+            soft lock is asked for, 0.06. Repairing that costs as much as training; unlocking, as
+            much as coding these tensors.
+        soft: Replace a few weights; so do `fraction`, `target` and `importance`.
+        fraction: Of all weights, how many are replaced: 1e-4, and 4,096 weights at most, if not
+            given.
         target: Score that the trial is to have, instead of a fraction.
-        evaluate: Scores a network, given a mapping of names to arrays; higher is better. Called
-            some ten or twenty times; a hundred times more where changes in the smallest tensors do
-            little, and those that matter have to be found.
+        evaluate: Scores a network, given a mapping of names to arrays; higher is better. With a
+            target, called some ten or twenty times; a hundred times more where changes in the
+            smallest tensors do little, and those that matter have to be found. Without, the result
+            has the scores of release, trial, and what the key makes of the trial.
         tolerance: How far the trial's score may be from the target, either way.
         max_fraction: Weights that may be replaced to reach the target.
         importance: How much the network depends on each weight, by name of the tensor; see
             `nnguard.torch.importance`. By default, magnitude within the tensor.
-        scramble: Encrypt the signs of this fraction of all weights, too: the smallest tensors
-            that have so many. Repairing that costs as much as training; unlocking, as much as
-            coding these tensors.
         tier: Name of what the key opens.
         content_key: The key; a new one, if not given.
         signer: Signs the trial, with the claims of the release's own signature.
@@ -77,15 +90,24 @@ def lock(
         The trial and its content key, and how it came about.
 
     Raises:
-        CapacityError: The hidden copy does not fit into the network.
+        CapacityError: The release does not fit into the trial, or the hidden copy of what was
+            changed into the network. For a trial, the error says how large it has to be.
         FormatError: The input is not a well-formed stream.
         LimitError: The target cannot be reached, or the stream holds too many records.
-        UnlockError: The network has no weights that a lock could change.
+        UnlockError: The trial holds the release in the clear, or is locked itself; or the network
+            has no weights that a lock could change.
         ValueError: The arguments contradict each other, or the network scores less than the target.
     """
-    if target is None and evaluate is not None:
-        raise ValueError("a function that evaluates is of no use without a target")
-    quality = Tier(tier, fraction, target, tolerance, max_fraction, scramble)
+    quality = Tier(
+        tier,
+        trial=trial,
+        scramble=scramble,
+        soft=soft or importance is not None,
+        fraction=fraction,
+        target=target,
+        tolerance=tolerance,
+        max_fraction=max_fraction,
+    )
     options = _options([quality], evaluate, importance, signer, progress)
     return _lock(as_stream(stream), quality, content_key or ContentKey.generate(), options)
 
@@ -102,11 +124,12 @@ def lock_tiers(
 ) -> list[Locked]:
     """Lock a release several times, so that licenses of different tiers open it to different depth.
 
-        locks = nnguard.lock_tiers(release, [Tier("professional", target=0.8), Tier("standard")])
+        locks = nnguard.lock_tiers(
+            release, [Tier("professional", trial=medium), Tier("standard", trial=small)]
+        )
 
-    ships `locks[-1].stream`: without a license it runs as the lock of `standard` leaves it, a
-    license of `standard` gives what the lock of `professional` leaves, one of `professional` gives
-    all.
+    ships `locks[-1].stream`: without a license it is `small`, a license of `standard` gives
+    `medium`, one of `professional` gives the release.
 
     Args:
         stream: See `lock`.
@@ -140,14 +163,33 @@ def _options(
 ) -> Options:
     if evaluate is None and any(tier.target is not None for tier in tiers):
         raise ValueError("a target needs a function that evaluates")
+    if importance is not None and not any(tier.replaces for tier in tiers):
+        raise ValueError("importance is of use for soft locks only: it says what to replace")
     return Options(evaluate, importance, signer, progress)
 
 
 def _lock(stream: Stream, tier: Tier, key: ContentKey, options: Options) -> Locked:
-    work = Making(stream, tier, key, options)
-    if tier.target is None:
-        return work.finish(work.choice)
+    if tier.target is not None:
+        return _search(stream, tier, key, options)
+    if tier.trial is not None:
+        locked = carry(stream, as_stream(tier.trial), tier.name, key, options.signer)
+    else:
+        work = Making(stream, tier, key, options)
+        locked = work.finish(work.choice)
+    if options.evaluate is None:
+        return locked
+    opened = open_locks(locked.stream, locked.stream.sha256_of_units(), key)
+    streams = (stream, locked.stream, opened.stream)
+    return replace(
+        locked, scores=LockScores(*(score_of(options.evaluate, each) for each in streams))
+    )
+
+
+def _search(stream: Stream, tier: Tier, key: ContentKey, options: Options) -> Locked:
+    """Make a soft lock with a target."""
     assert options.evaluate is not None
+    assert tier.target is not None
+    work = Making(stream, tier, key, options)
     scores = Scores(options.evaluate, stream, work.weights, options.progress)
     untouched = scores.of({}, work.choice.first(0))
     if untouched <= tier.target:

@@ -8,8 +8,7 @@ from functools import partial
 
 from nnguard.crypto.content import ContentKey
 from nnguard.crypto.keys import Signer
-from nnguard.errors import FormatError, NoRecordError, UnlockError
-from nnguard.hiding import RecordKind, extract, plan_record
+from nnguard.errors import UnlockError
 from nnguard.hiding.carriers import weights_in
 from nnguard.locking.choice import (
     Choice,
@@ -21,12 +20,12 @@ from nnguard.locking.choice import (
     usable_tensors,
 )
 from nnguard.locking.coding import encode_all, read_all
-from nnguard.locking.record import LockContent, LockRecord, Replaced
+from nnguard.locking.record import LockContent, LockedFile, Replaced
 from nnguard.locking.scramble import scramble, tensors_to_scramble
+from nnguard.locking.sealing import hide, sign_trial
 from nnguard.locking.search import CurvePoint, Evaluate, Scores
 from nnguard.locking.tiers import Locked, Tier
-from nnguard.records import Claims, SignatureRecord, model_digest
-from nnguard.signing import sign
+from nnguard.records import model_digest
 from nnguard.stream import Stream
 from nnguard.stream.coding import QuantizedTensor
 
@@ -50,7 +49,7 @@ class Making:
         self._stream, self._tier, self._key, self._options = stream, tier, key, options
         self.weights = count_weights(stream)
         self.tensors: dict[int, QuantizedTensor] = {}
-        scrambled = self._read(tensors_to_scramble(stream, tier.scramble, self.weights))
+        scrambled = self._read(tensors_to_scramble(stream, tier.share_to_scramble, self.weights))
         self._scrambled = sorted(scrambled)
         self._digest = model_digest(stream.sha256_of_units())
         self.draw()
@@ -100,34 +99,23 @@ class Making:
         """Replace the chosen weights, scramble, hide the record, and sign."""
         changed = apply(choice, self.tensors)
         nonce = self._key.new_nonce()
-        keystream = self._key.keystream("signs", nonce)
+        keystream = self._key.keystream("scramble", nonce)
         for unit in self._scrambled:
             changed[unit] = scramble(changed.get(unit, self.tensors[unit]), unit, keystream)
-        content = LockContent(
-            self._digest,
-            tuple(_replaced(choice, self.tensors)),
-            tuple(self._scrambled),
-        )
-        trial = self._hide(changed, content, nonce)
-        return Locked(
-            _sign(trial, self._stream, self._tier.name, self._options.signer),
-            self._key,
-            self._tier.name,
-            len(choice),
-            sum(self.tensors[unit].indices.size for unit in self._scrambled),
-            self.weights,
-            (),
-        )
-
-    def _hide(
-        self, changed: Mapping[int, QuantizedTensor], content: LockContent, nonce: bytes
-    ) -> Stream:
-        """Hide the record in the stream with the changed tensors; the nonce seals it alone."""
-        key, tier = self._key, self._tier.name
-        size = len(LockRecord.seal(key, key.new_nonce(), tier, content, b""))
         units = encode_all(self._stream, sorted(changed), changed.__getitem__)
-        plan = plan_record(self._stream.replace(units), RecordKind.LOCK, size)
-        return plan.embed(LockRecord.seal(key, nonce, tier, content, bytes(plan.header)))
+        replaced = tuple(_replaced(choice, self.tensors))
+        file = LockedFile("", self._digest, (range(len(self._stream)),))
+        content = LockContent(tuple(self._scrambled), replaced, (file,))
+        name = self._tier.name
+        trial = hide(self._stream.replace(units), content, name, self._key, nonce)
+        return Locked(
+            stream=sign_trial(trial, self._stream, name, self._options.signer),
+            content_key=self._key,
+            tier=name,
+            replaced=len(choice),
+            scrambled=sum(self.tensors[unit].indices.size for unit in self._scrambled),
+            weights=self.weights,
+        )
 
 
 def _replaced(choice: Choice, tensors: Mapping[int, QuantizedTensor]) -> Iterator[Replaced]:
@@ -136,24 +124,3 @@ def _replaced(choice: Choice, tensors: Mapping[int, QuantizedTensor]) -> Iterato
         positions.sort()
         values = tensors[unit].indices.reshape(-1)[positions]
         yield Replaced(unit, positions, values)
-
-
-def _sign(trial: Stream, release: Stream, tier: str, signer: Signer | None) -> Stream:
-    """Sign a trial with the claims of the release, if there are any."""
-    if signer is None:
-        return trial
-    claims = Claims()
-    try:
-        extraction = extract(release)
-        if extraction.header.kind == RecordKind.SIGNATURE:
-            claims = SignatureRecord.parse(extraction.record).claims
-    except (FormatError, NoRecordError):  # not signed, perhaps by a foreign encoder
-        pass
-    return sign(
-        trial,
-        signer,
-        issuer=claims.issuer,
-        name=claims.name,
-        version=claims.version,
-        metadata={**claims.metadata, "locked": tier},
-    )

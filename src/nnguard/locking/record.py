@@ -1,8 +1,8 @@
-"""The lock record: what was replaced, encrypted and authenticated.
+"""The lock record: a release, or what restores it, encrypted and authenticated.
 
 A COSE_Encrypt0 with AES-256-GCM. Its protected header names the key and the tier that it opens; the
-frame's header is associated data. The content is CBOR: the digest of the original, a list of
-replaced weights for each tensor, and the list of tensors whose signs are scrambled
+frame's header is associated data. The content is CBOR: the tensors that are scrambled, the weights
+that were replaced, and the units and digests of the streams that the lock opens
 (`docs/SPEC.md`, section 6.4).
 """
 
@@ -26,12 +26,12 @@ from nnguard.crypto.cose import (
 from nnguard.errors import FormatError, NnguardError, UnlockError, VerificationError
 from nnguard.stream.bits import BitReader, BitWriter
 
-__all__ = ["LockContent", "LockRecord", "Replaced"]
+__all__ = ["LockContent", "LockRecord", "LockShard", "LockedFile", "Replaced"]
 
 _DOMAIN = b"nnguard lock v1\0"
-_TIER = "tier"
+_TIER, _SHARD = "tier", "shard"
 _MAX_TIER = 255
-_DIGEST_SIZE, _KEY_ID_SIZE = 32, 8
+_DIGEST_SIZE, _KEY_ID_SIZE, _SET_ID_SIZE = 32, 8, 16
 _MAX_ORDER = 24
 _LARGEST_INDEX = (1 << 31) - 1
 
@@ -81,23 +81,67 @@ class Replaced:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class LockedFile:
+    """A stream that a lock opens.
+
+    Attributes:
+        name: Of its file in a set; empty where it takes the place of the trial.
+        digest: Its model digest.
+        units: Its units, in order: bytes of one or several, and ranges of positions in the degraded
+            stream, once that is put right. Secret, so `repr` does not show them.
+    """
+
+    name: str
+    digest: bytes
+    units: tuple[bytes | range, ...] = field(repr=False)
+
+    @property
+    def carried(self) -> int:
+        """Bytes of the stream that are in the record."""
+        return sum(len(part) for part in self.units if isinstance(part, bytes))
+
+    def to_cbor(self) -> list[Any]:
+        """Encode the file."""
+        units = [
+            part if isinstance(part, bytes) else [part.start, part.stop - part.start]
+            for part in self.units
+        ]
+        return [self.name, self.digest, units]
+
+    @classmethod
+    def from_cbor(cls, encoded: Any) -> LockedFile:
+        """Decode a file.
+
+        Raises:
+            ValueError: It is malformed.
+        """
+        match encoded:
+            case [str() as name, bytes() as digest, [_, *_] as units] if (
+                len(digest) == _DIGEST_SIZE
+            ):
+                return cls(name, digest, tuple(map(_units_from_cbor, units)))
+        raise ValueError("file")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class LockContent:
     """What the content key makes readable.
 
     Attributes:
-        digest: Model digest of the original stream.
-        replaced: Weights to put back, ascending by unit.
         scrambled: Positions of the units of tensors to unscramble first, ascending.
+        replaced: Weights to put back, ascending by unit.
+        files: What the lock opens, ascending by name.
     """
 
-    digest: bytes
-    replaced: tuple[Replaced, ...]
     scrambled: tuple[int, ...]
+    replaced: tuple[Replaced, ...]
+    files: tuple[LockedFile, ...]
 
     def __bytes__(self) -> bytes:
         """Encode the content."""
         replaced = [part.to_cbor() for part in self.replaced]
-        return encode_cbor([self.digest, replaced, list(self.scrambled)])
+        files = [file.to_cbor() for file in self.files]
+        return encode_cbor([list(self.scrambled), replaced, files])
 
     @classmethod
     def parse(cls, data: bytes) -> LockContent:
@@ -108,13 +152,47 @@ class LockContent:
         """
         try:
             match parse_cbor(data):
-                case [bytes() as digest, [*replaced], [*scrambled]] if len(
-                    digest
-                ) == _DIGEST_SIZE and all(type(unit) is int for unit in scrambled):
-                    return cls(digest, tuple(map(Replaced.from_cbor, replaced)), tuple(scrambled))
+                case [[*scrambled], [*replaced], [_, *_] as encoded] if all(
+                    type(unit) is int for unit in scrambled
+                ):
+                    files = tuple(map(LockedFile.from_cbor, encoded))
+                    names = [file.name for file in files]
+                    if names == sorted(set(names)):
+                        return cls(
+                            tuple(scrambled), tuple(map(Replaced.from_cbor, replaced)), files
+                        )
         except (ValueError, OverflowError, NnguardError):
             pass
         raise UnlockError("the content of the lock is malformed")
+
+
+@dataclass(frozen=True, slots=True)
+class LockShard:
+    """Which part of a locked set a trial is.
+
+    Attributes:
+        set_id: 16 bytes that all streams of the set have in common.
+        position: Of this one among the files of the trial, from 0.
+        count: Files of the trial.
+    """
+
+    set_id: bytes
+    position: int
+    count: int
+
+    @classmethod
+    def from_cbor(cls, encoded: Any) -> LockShard | None:
+        """Read an entry of the protected header; None where it is none."""
+        match encoded:
+            case [bytes() as set_id, int() as position, int() as count] if (
+                len(set_id) == _SET_ID_SIZE and 0 <= position < count
+            ):
+                return cls(set_id, position, count)
+        return None
+
+    def to_cbor(self) -> list[Any]:
+        """Encode the entry."""
+        return [self.set_id, self.position, self.count]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +201,23 @@ class LockRecord:
 
     Attributes:
         tier: Name of what it opens.
+        shard: Which part of a locked set it is in, if it is in one.
         envelope: The COSE message.
     """
 
     tier: str
+    shard: LockShard | None
     envelope: Encrypt0
 
     @staticmethod
     def seal(
-        key: ContentKey, nonce: bytes, tier: str, content: LockContent, header: bytes
+        key: ContentKey,
+        nonce: bytes,
+        tier: str,
+        content: LockContent,
+        header: bytes,
+        *,
+        shard: LockShard | None = None,
     ) -> bytes:
         """Make a record; its size does not depend on `header`, the frame's.
 
@@ -140,7 +226,10 @@ class LockRecord:
         """
         if len(tier.encode()) > _MAX_TIER:
             raise ValueError(f"the name of a tier has at most {_MAX_TIER} bytes")
-        return key.seal(bytes(content), {_TIER: tier}, nonce, _DOMAIN + header)
+        protected: dict[Any, Any] = {_TIER: tier}
+        if shard is not None:
+            protected[_SHARD] = shard.to_cbor()
+        return key.seal(bytes(content), protected, nonce, _DOMAIN + header)
 
     @classmethod
     def parse(cls, record: bytes) -> LockRecord:
@@ -151,12 +240,15 @@ class LockRecord:
         """
         envelope = parse_encrypt0(record)
         tier = envelope.protected.get(_TIER)
+        shard = LockShard.from_cbor(envelope.protected.get(_SHARD))
         expected = {
             Label.ALG: A256GCM,
             Label.KID: envelope.key_id,
             Label.IV: envelope.nonce,
             _TIER: tier,
         }
+        if shard is not None:
+            expected[_SHARD] = shard.to_cbor()
         if (
             not isinstance(tier, str)
             or len(tier.encode()) > _MAX_TIER
@@ -164,7 +256,7 @@ class LockRecord:
             or encode_cbor(expected) != encode_cbor(envelope.protected)
         ):
             raise VerificationError("the protected header of the lock is malformed")
-        return cls(tier, envelope)
+        return cls(tier, shard, envelope)
 
     def open(self, key: ContentKey, header: bytes) -> LockContent:
         """Decrypt the content.
@@ -181,6 +273,15 @@ class LockRecord:
         if content is None:
             raise VerificationError("the lock was changed: its content is not authentic")
         return LockContent.parse(content)
+
+
+def _units_from_cbor(encoded: Any) -> bytes | range:
+    match encoded:
+        case bytes() if encoded:
+            return encoded
+        case [int() as position, int() as count] if position >= 0 and count > 0:
+            return range(position, position + count)
+    raise ValueError("units")
 
 
 def _read_list(

@@ -16,7 +16,7 @@ from nnguard.stream import Stream
 from nnguard.stream.coding import QuantizedTensor
 from nnguard.stream.quantizing import dequantize
 
-__all__ = ["CurvePoint", "Evaluate", "Scores", "narrow"]
+__all__ = ["CurvePoint", "Evaluate", "Scores", "narrow", "score_of"]
 
 Evaluate = Callable[[Mapping[str, npt.NDArray[np.generic]]], float]
 """Scores a network, given its tensors by name; higher is better."""
@@ -85,13 +85,27 @@ class Scores:
         return self._note(replaced, decompress(stream))
 
     def _note(self, replaced: int, state: Mapping[str, npt.NDArray[np.generic]]) -> float:
-        point = CurvePoint(replaced / self._weights, float(self._evaluate(state)))
-        if not math.isfinite(point.score):
-            raise ValueError(f"the function that evaluates gave {point.score}")
+        point = CurvePoint(replaced / self._weights, _score(self._evaluate, state))
         self.curve.append(point)
         if self._progress is not None:
             self._progress(point)
         return point.score
+
+
+def score_of(evaluate: Evaluate, stream: Stream) -> float:
+    """Score the network in a stream.
+
+    Raises:
+        ValueError: The function gives no finite number.
+    """
+    return _score(evaluate, decompress(stream))
+
+
+def _score(evaluate: Evaluate, state: Mapping[str, npt.NDArray[np.generic]]) -> float:
+    score = float(evaluate(state))
+    if not math.isfinite(score):
+        raise ValueError(f"the function that evaluates gave {score}")
+    return score
 
 
 def narrow(

@@ -1,64 +1,109 @@
-"""What a seller asks for, and what he gets: tiers, and locked streams."""
+"""What a seller asks for, and gets: tiers, and locked streams."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from nnguard.crypto.content import ContentKey
 from nnguard.locking.search import CurvePoint
-from nnguard.stream import Stream
+from nnguard.stream import Stream, StreamLike
 
-__all__ = ["MAX_TIERS", "Locked", "Tier"]
+__all__ = ["DEFAULT_SCRAMBLE", "MAX_TIERS", "LockScores", "Locked", "Tier"]
 
 MAX_TIERS = 8
 """Locks on one release, at most."""
 
+DEFAULT_SCRAMBLE = 0.06
+"""Of all weights, how many are in tensors that are scrambled, where nothing else is asked for."""
+
 _FRACTION, _ENOUGH = 1e-4, 4096
-"""Weights that are replaced where nothing else is asked for: a fraction of all, and no more than
-these. Unlocking a large network then takes no longer than unlocking a small one."""
+"""Weights that a soft lock replaces where nothing else is asked for: a fraction of all, and no more
+than these. Unlocking a large network then takes no longer than unlocking a small one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """A quality of a release, and how far the network falls without it.
+    """A quality of a release, and what is left of it without a license.
 
     Attributes:
         name: What a license of this tier opens.
-        fraction: Of all weights, how many are replaced. Where nothing else is given, 1e-4, and
-            4,096 weights at most.
+        trial: Another network, which is given away and carries the release: the strongest lock.
+        scramble: Of all weights, how many are in tensors that are scrambled. Where neither a trial
+            nor a soft lock is asked for, 0.06.
+        soft: Replace a few weights. Anybody can repair that, without data.
+        fraction: Of all weights, how many a soft lock replaces. 1e-4, and 4,096 weights at most, if
+            not given.
         target: Score to reach, instead of a fraction.
         tolerance: How far the score may be from the target, either way.
         max_fraction: Weights that may be replaced to reach the target.
-        scramble: Of all weights, how many are in tensors whose signs are encrypted.
     """
 
     name: str
+    _: KW_ONLY
+    trial: StreamLike | None = None
+    scramble: float | None = None
+    soft: bool = False
     fraction: float | None = None
     target: float | None = None
     tolerance: float = 0.01
     max_fraction: float = 1e-3
-    scramble: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.trial is not None and (self.replaces or self.scramble is not None):
+            raise ValueError(
+                "another network is the trial: nothing of the release is in it to be scrambled or "
+                "replaced"
+            )
         if self.fraction is not None and self.target is not None:
             raise ValueError("either a fraction or a target, not both")
         if self.target is not None and self.scramble:
-            raise ValueError("scrambled signs leave nothing to aim at: no target with scramble")
+            raise ValueError("scrambled tensors leave nothing to aim at: no target with scramble")
         for value in (self.fraction, self.max_fraction, self.scramble):
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"{value} is no fraction of the weights")
-        if self.target is None and self.fraction == 0 and not self.scramble:
+        if self.scramble == 0 and not self.replaces:
+            raise ValueError("a lock that scrambles nothing needs a trial, or is soft")
+        if self.fraction == 0 and not self.scramble:
             raise ValueError("a lock that replaces nothing needs scramble")
         if not self.tolerance > 0:
             raise ValueError("the tolerance has to be above 0")
 
+    @property
+    def replaces(self) -> bool:
+        """Whether the lock replaces weights."""
+        return self.soft or self.fraction is not None or self.target is not None
+
+    @property
+    def share_to_scramble(self) -> float:
+        """Of all weights, how many are in tensors that are scrambled."""
+        if self.scramble is not None:
+            return self.scramble
+        return 0.0 if self.replaces else DEFAULT_SCRAMBLE
+
     def most_of(self, weights: int) -> int:
         """Return how many weights are replaced, at most, of so many."""
+        if not self.replaces:
+            return 0
         if self.target is None and self.fraction is None:
-            return 0 if self.scramble else min(_at_least_one(_FRACTION, weights), _ENOUGH)
+            return min(_at_least_one(_FRACTION, weights), _ENOUGH)
         fraction = self.max_fraction if self.fraction is None else self.fraction
         return _at_least_one(fraction, weights)
+
+
+@dataclass(frozen=True, slots=True)
+class LockScores:
+    """What the seller's function said of a lock.
+
+    Attributes:
+        release: Of what was locked.
+        trial: Of what is given away.
+        unlocked: Of what the content key makes of the trial.
+    """
+
+    release: float
+    trial: float
+    unlocked: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,19 +114,37 @@ class Locked:
         stream: The trial, which every NNCodec decoder reads.
         content_key: Opens it. It opens the locks of all lower tiers as well.
         tier: What it opens.
+        weights: Weights of the release, in tensors of two dimensions or more.
+        carried: Bytes of the release that are in the trial, encrypted, where the trial is another
+            network.
+        scrambled: Weights in tensors that are scrambled.
         replaced: Weights that were replaced.
-        scrambled: Weights in tensors whose signs are encrypted.
-        weights: Weights of the network, in tensors of two dimensions or more.
-        curve: What `evaluate` said, in the order of asking; the last is the trial itself.
+        curve: What `evaluate` said in search of a target, in the order of asking; the last is the
+            trial itself.
+        scores: What `evaluate` said, where there was no target.
     """
 
     stream: Stream
     content_key: ContentKey
     tier: str
-    replaced: int
-    scrambled: int
     weights: int
-    curve: tuple[CurvePoint, ...]
+    carried: int = 0
+    scrambled: int = 0
+    replaced: int = 0
+    curve: tuple[CurvePoint, ...] = ()
+    scores: LockScores | None = None
+
+    @property
+    def worth(self) -> str:
+        """What the lock is worth, in one line."""
+        if self.carried:
+            return (
+                "whoever has no license has the network that is the trial, and nothing of the "
+                "release that they do not share"
+            )
+        if self.scrambled:
+            return "whoever has no license has to train what is scrambled anew"
+        return "a demonstration: anybody can repair it, without data or a license"
 
     def __iter__(self) -> Iterator[Stream | ContentKey]:
         return iter((self.stream, self.content_key))

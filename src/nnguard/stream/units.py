@@ -29,10 +29,12 @@ from nnguard.stream.source import FileSource, MemorySource, Source, check_memory
 
 __all__ = [
     "MAX_UNITS",
+    "Place",
     "Stream",
     "StreamLike",
     "Unit",
     "frame_unit",
+    "places_in",
     "size_field",
 ]
 
@@ -56,6 +58,10 @@ _HEADER_LIMIT = 1 << 16
 
 _LONG_HEADER_LIMIT = 1 << 21
 """But for those with entry points, when they are to be decoded."""
+
+
+Place = tuple[Source, int]
+"""Where a unit lies: in what, and where it begins there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,32 +144,36 @@ class Stream:
         return cls._index_whole(MemorySource(data))
 
     @classmethod
-    def gather(cls, source: Source, offsets: Sequence[int]) -> Stream:
-        """Index units that lie scattered in a source.
+    def gather(cls, places: Sequence[Place]) -> Stream:
+        """Index units that lie scattered.
 
         Args:
-            source: What holds them.
-            offsets: Where each begins, in the order of the stream.
+            places: What holds each unit and where it begins there, in the order of the stream.
+
+        Raises:
+            FormatError: Together they are no well-formed stream.
+            LimitError: They are more units than a stream may have.
         """
-        return cls._index(source, offsets)
+        size = sum(source.size for source in {source for source, _ in places})
+        return cls._index(places, [], size)
 
     @classmethod
     def _index_whole(cls, source: Source) -> Stream:
+        units: list[Unit] = []
         with naming_kind(source):
-            return cls._index(source)
+            return cls._index(_in_a_row(source, units), units, source.size)
 
     @classmethod
-    def _index(cls, source: Source, offsets: Iterable[int] | None = None) -> Stream:
+    def _index(cls, places: Iterable[Place], units: list[Unit], size: int) -> Stream:
         model: ModelParameters | None = None
         profile = 0
-        units: list[Unit] = []
-        most = min(MAX_UNITS, max(_ALWAYS_UNITS, source.size // _BYTES_PER_UNIT))
-        for offset in _in_a_row(source, units) if offsets is None else offsets:
+        most = min(MAX_UNITS, max(_ALWAYS_UNITS, size // _BYTES_PER_UNIT))
+        for source, offset in places:
             if not units and not _begins_a_stream(source, offset):
                 raise FormatError("not an NNCodec stream: no start unit", offset=offset)
             unit, fields_at, head = _read_unit(source, offset, len(units))
             if len(units) == most:
-                raise LimitError(f"the stream has more than {most} units in {source.size} bytes")
+                raise LimitError(f"the stream has more than {most} units in {size} bytes")
             if not units:
                 profile = head[fields_at]
             elif unit.kind == UnitKind.STR:
@@ -323,6 +333,18 @@ StreamLike = Stream | str | os.PathLike[str]
 """What functions take for a stream: a `Stream` or the path of a file."""
 
 
+def places_in(data: bytes) -> Iterator[Place]:
+    """Yield where each unit begins in bytes that are units in a row, but need not be a stream.
+
+    Raises:
+        FormatError: They are not.
+    """
+    source, offset = MemorySource(data), 0
+    while offset < source.size:
+        yield source, offset
+        offset += _read_unit(source, offset, 0)[0].size
+
+
 def frame_unit(body: bytes) -> bytes:
     """Prefix a unit's bytes after the size field with the size field of the stock coder."""
     if len(body) + 2 < _SHORT_SIZE_LIMIT:
@@ -335,11 +357,11 @@ def size_field(unit: bytes) -> int:
     return 4 if unit[0] & 0x80 else 2
 
 
-def _in_a_row(source: Source, units: Sequence[Unit]) -> Iterator[int]:
+def _in_a_row(source: Source, units: Sequence[Unit]) -> Iterator[Place]:
     """Yield where the next unit begins, for as long as units are found."""
-    yield 0
+    yield source, 0
     while (offset := units[-1].offset + units[-1].size) < source.size:
-        yield offset
+        yield source, offset
 
 
 def _begins_a_stream(source: Source, offset: int) -> bool:

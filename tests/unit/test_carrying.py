@@ -1,0 +1,237 @@
+"""Locks whose trial is another network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nnguard
+import samples
+import stock
+from nnguard.hiding import extract
+from nnguard.hiding.embedding import Extraction
+from nnguard.locking import opening
+from nnguard.locking.opening import lock_of, open_locks
+from nnguard.locking.record import LockContent
+
+SHARED = ("norm.scale", "norm.shift")
+
+
+def arrays(seed: int, rows: int = 60) -> dict[str, stock.Array]:
+    """Two matrices, with vectors between them that are the same for every seed."""
+    rng, same = np.random.default_rng(seed), np.random.default_rng(0)
+    shapes = {"first": (rows, 100), **dict.fromkeys(SHARED, (300,)), "last": (40, rows)}
+    return {
+        name: (same if name in SHARED else rng).laplace(0, 0.1, shape).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["TCQ", "URQ"])
+def model(request: pytest.FixtureRequest) -> nnguard.Stream:
+    return nnguard.Stream.from_bytes(stock.encode(arrays(1), qp=-20, dependent=request.param))
+
+
+@pytest.fixture(scope="module")
+def release(model: nnguard.Stream, key: nnguard.SigningKey) -> nnguard.Stream:
+    return nnguard.sign(model, key, issuer="acme.ai", name="small")
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["TCQ trial", "URQ trial"])
+def weaker(request: pytest.FixtureRequest) -> nnguard.Stream:
+    """A network of the same architecture, with vectors in common."""
+    return nnguard.Stream.from_bytes(stock.encode(arrays(2), qp=-20, dependent=request.param))
+
+
+@pytest.fixture(scope="module")
+def smaller() -> nnguard.Stream:
+    """A network of another architecture, that has nothing in common with the release."""
+    return nnguard.Stream.from_bytes(samples.small_stream(seed=4, weights=9000))
+
+
+def content_of(locked: nnguard.Locked) -> LockContent:
+    outer = extract(locked.stream)
+    return lock_of(outer).open(locked.content_key, bytes(outer.header))
+
+
+def opened(trial: nnguard.Stream, content_key: nnguard.ContentKey) -> bytes:
+    reread = nnguard.Stream.from_bytes(bytes(trial))
+    found = open_locks(reread, reread.sha256_of_units(), content_key)
+    assert found.digests == found.stream.sha256_of_units()
+    return bytes(found.stream)
+
+
+def test_trial_is_the_weaker_network(release: nnguard.Stream, weaker: nnguard.Stream) -> None:
+    locked = nnguard.lock(release, trial=weaker)
+    before, after = stock.decode(bytes(weaker)), stock.decode(bytes(locked.stream))
+    assert list(before) == list(after)
+    step = 2 ** (-20 / 4)
+    for name, array in before.items():
+        assert np.abs(array - after[name]).max() <= 1.01 * step, name
+        assert np.array_equal(np.sign(array), np.sign(after[name]))
+    assert opened(*locked) == bytes(release)
+
+
+def test_another_architecture(release: nnguard.Stream, smaller: nnguard.Stream) -> None:
+    locked = nnguard.lock(release, trial=smaller)
+    assert list(nnguard.decompress(locked.stream)) == list(nnguard.decompress(smaller))
+    assert opened(*locked) == bytes(release)
+    assert "nothing of the release" in locked.worth
+
+
+def test_units_in_common_are_not_carried(model: nnguard.Stream, weaker: nnguard.Stream) -> None:
+    locked = nnguard.lock(model, trial=weaker)
+    given = {unit.read() for unit in weaker}
+    others = b"".join(unit.read() for unit in model if unit.read() not in given)
+    (file,) = content_of(locked).files
+    carried = b"".join(part for part in file.units if isinstance(part, bytes))
+    assert carried == others
+    assert locked.carried == len(others)
+    assert opened(*locked) == bytes(model)
+
+
+def test_runs_of_units_in_common_are_as_long_as_can_be() -> None:
+    """The vectors stand in a row in both, after units of their own."""
+    streams = [nnguard.Stream.from_bytes(stock.encode(arrays(s), qp=-20)) for s in (1, 2)]
+    model, weaker = streams
+    names = [unit.name for unit in model]
+    runs = content_of(nnguard.lock(model, trial=weaker)).files[0].units
+    at = names.index(SHARED[0])
+    assert [part for part in runs if isinstance(part, range)][-1] == range(at, at + 2)
+    assert any(isinstance(part, range) and part.start == 0 for part in runs)
+
+
+def test_nothing_of_the_trial_is_encoded_where_nothing_is_shared(
+    release: nnguard.Stream, smaller: nnguard.Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was restored of the trial is not even asked for."""
+
+    class Sealed(dict[int, bytes]):
+        def __getitem__(self, index: int) -> bytes:
+            raise AssertionError("a unit of the trial was restored")
+
+    def extract_sealed(stream: nnguard.Stream) -> Extraction:
+        found = extract(stream)
+        return Extraction(found.header, found.record, found.original, Sealed(), found.cost)
+
+    locked = nnguard.lock(release, trial=smaller)
+    monkeypatch.setattr(opening, "extract", extract_sealed)
+    monkeypatch.setattr(opening, "_restore", None)
+    assert opened(*locked) == bytes(release)
+
+
+def test_streams_in_files(release: nnguard.Stream, weaker: nnguard.Stream, tmp_path: Path) -> None:
+    release.save(tmp_path / "release.nnc")
+    weaker.save(tmp_path / "weaker.nnc")
+    locked = nnguard.lock(tmp_path / "release.nnc", trial=tmp_path / "weaker.nnc")
+    locked.stream.save(tmp_path / "trial.nnc")
+    trial = nnguard.Stream.open(tmp_path / "trial.nnc")
+    found = open_locks(trial, trial.sha256_of_units(), locked.content_key)
+    found.stream.save(tmp_path / "full.nnc")
+    assert (tmp_path / "full.nnc").read_bytes() == bytes(release)
+
+
+def test_license_unlocks_what_is_carried(
+    release: nnguard.Stream, weaker: nnguard.Stream, key: nnguard.SigningKey
+) -> None:
+    trial, content_key = nnguard.lock(release, trial=weaker, signer=key)
+    claims = nnguard.verify(trial, key.public_key).claims
+    assert (claims.issuer, claims.name, dict(claims.metadata)) == (
+        "acme.ai",
+        "small",
+        {"locked": "full"},
+    )
+    customer = nnguard.Identity.generate()
+    license_ = nnguard.issue_license(trial, content_key, to=customer.recipient, signer=key)
+    full = nnguard.unlock(trial, license_, customer, [key.public_key])
+    assert bytes(full) == bytes(release)
+
+
+def test_trial_that_was_signed_before(
+    release: nnguard.Stream, smaller: nnguard.Stream, key: nnguard.SigningKey
+) -> None:
+    """Its record is one more layer below the lock."""
+    signed = nnguard.sign(smaller, key, name="smaller")
+    locked = nnguard.lock(release, trial=signed, signer=key)
+    assert extract(locked.stream).header.layer == 3
+    assert opened(*locked) == bytes(release)
+
+
+def test_tiers(release: nnguard.Stream, weaker: nnguard.Stream, smaller: nnguard.Stream) -> None:
+    """The trial of the higher tier is what a license of the lower one gives."""
+    large = nnguard.Stream.from_bytes(samples.small_stream(seed=5, weights=90_000))
+    tiers = [nnguard.Tier("gold", trial=weaker), nnguard.Tier("silver", trial=large)]
+    gold, silver = nnguard.lock_tiers(release, tiers)
+    assert opened(silver.stream, gold.content_key) == bytes(release)
+    assert opened(silver.stream, silver.content_key) == bytes(gold.stream)
+    assert list(nnguard.decompress(gold.stream)) == list(nnguard.decompress(weaker))
+
+
+def test_scrambled_below_carried(release: nnguard.Stream, smaller: nnguard.Stream) -> None:
+    large = nnguard.Stream.from_bytes(samples.small_stream(seed=5, weights=90_000))
+    for tiers in (
+        [nnguard.Tier("gold"), nnguard.Tier("silver", trial=smaller)],
+        [nnguard.Tier("gold", trial=large), nnguard.Tier("silver", scramble=1.0)],
+    ):
+        gold, silver = nnguard.lock_tiers(release, tiers)
+        assert opened(silver.stream, gold.content_key) == bytes(release)
+        assert opened(silver.stream, silver.content_key) == bytes(gold.stream)
+
+
+def test_scores(release: nnguard.Stream, smaller: nnguard.Stream) -> None:
+    def count(state: object) -> float:
+        return float(sum(array.size for array in dict(state).values()))  # type: ignore[call-overload]
+
+    locked = nnguard.lock(release, trial=smaller, evaluate=count)
+    full, weak = (count(nnguard.decompress(stream)) for stream in (release, smaller))
+    assert locked.scores == nnguard.LockScores(full, weak, full)
+    assert nnguard.lock(release, trial=smaller).scores is None
+
+
+# What makes no sense, or does not fit
+
+
+def test_release_that_does_not_fit(release: nnguard.Stream) -> None:
+    small = nnguard.Stream.from_bytes(samples.small_stream(weights=1000))
+    with pytest.raises(nnguard.CapacityError) as caught:
+        nnguard.lock(release, trial=small)
+    message = str(caught.value)
+    assert f"{release.size:,} bytes" in message
+    assert f"holds {caught.value.available // 8:,}, at 16 bits a weight" in message
+    needed = 1000 * caught.value.needed / caught.value.available
+    assert f"about {float(f'{needed:.2g}'):,.0f} weights" in caught.value.hint
+
+
+@pytest.mark.parametrize("signs", ["both", "release", "trial", "neither"])
+def test_trial_that_is_the_release(
+    model: nnguard.Stream, release: nnguard.Stream, signs: str
+) -> None:
+    full = release if signs in ("both", "release") else model
+    trial = release if signs in ("both", "trial") else model
+    with pytest.raises(nnguard.UnlockError, match="in the clear"):
+        nnguard.lock(full, trial=trial)
+
+
+def test_tier_with_the_trial_of_the_tier_above(
+    release: nnguard.Stream, weaker: nnguard.Stream
+) -> None:
+    """A license of the lower one would give what everybody has."""
+    with pytest.raises(nnguard.UnlockError, match="in the clear"):
+        nnguard.lock_tiers(release, [nnguard.Tier(name, trial=weaker) for name in "ab"])
+
+
+def test_trial_that_is_locked(
+    release: nnguard.Stream, smaller: nnguard.Stream, key: nnguard.SigningKey
+) -> None:
+    for signer in (key, None):
+        locked = nnguard.lock(smaller, signer=signer).stream
+        with pytest.raises(nnguard.UnlockError, match="locked itself"):
+            nnguard.lock(release, trial=locked)
+
+
+def test_trial_that_is_no_stream(release: nnguard.Stream, tmp_path: Path) -> None:
+    (tmp_path / "a.nnc").write_bytes(b"hello")
+    with pytest.raises(nnguard.FormatError):
+        nnguard.lock(release, trial=tmp_path / "a.nnc")
