@@ -30,6 +30,7 @@ from nnguard.hiding import (
     extract,
     kind_name,
     lies_as_planned,
+    peek,
     plan_record,
 )
 from nnguard.licensing.license import License, LicenseTerms
@@ -380,8 +381,11 @@ def _nested(
     """List the records inside a stream whose digest was verified."""
     found: list[NestedRecord] = []
     inner, current = outer, digests
-    while inner.header.layer > 1 and inner.header.kind != RecordKind.LOCK:
+    while inner.header.layer > 1:
         try:
+            if peek(inner.original, 0)[0].kind == RecordKind.LOCK:  # as large as a network, perhaps
+                found.append(NestedRecord(kind_name(RecordKind.LOCK), "", None, verified=False))
+                break
             inner = extract(inner.original)
             current = inner.digests_of_original(current)
             found.append(_describe(inner, current, keys))

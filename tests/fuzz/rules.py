@@ -18,6 +18,7 @@ from typing import Any
 import cbor2
 import numpy as np
 
+import marking
 import nnguard
 import samples
 from nnguard.crypto.cose import sign1
@@ -490,8 +491,7 @@ def layers() -> Iterator[File]:
 
 def _hide_in(model: Stream, at: int, record: bytes, kind: int = 9) -> Stream:
     """Put a record into one carrier, on top of what it holds."""
-    tensor = coding.decode(model[at])
-    below = nnguard.hiding.carriers.find_header(tensor)
+    below = nnguard.hiding.marking.find_header(model[at])
     top = FrameHeader(kind, 1 + below.layer if below else 1, len(record), (at,))
     return toolbox.place(model, [at], frame_record(top, record))
 
@@ -520,11 +520,11 @@ def _listing(further: bytes, count: int, record: bytes) -> File:
     units, cached = {}, {}
     for at in top.carriers:
         tensor = coding.decode(model[at], max_weights=1 << 28)
-        room = nnguard.hiding.carriers.capacity(tensor)
+        room = marking.capacity(tensor.indices)
         here, frame = frame[:room], frame[room:]
         key = (at == 2, here.tobytes())
         if key not in cached:
-            cached[key] = coding.encode(nnguard.hiding.carriers.mark(tensor, here))
+            cached[key] = coding.encode(marking.mark(tensor, here))
         units[at] = cached[key]
     return File("stream", bytes(model.replace(units)))
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from nnguard.hiding.hqim import Bits, Indices, capacity, embed, extract, max_value
+from marking import Bits, capacity, embed, extract
+from nnguard.hiding.hqim import Indices, max_value
 from nnguard.stream.trellis import NEXT_STATE
 
 WIDTHS = st.sampled_from([1, 1, 2, 3, 5, 8, 16])
@@ -64,9 +65,9 @@ def test_extraction_undoes_embedding(
     values = values if width == 1 else within(values, width)
     values = on_a_path(values) if dependent else values
     bits, before = some_bits(values, data, width), values.copy()
-    marked = embed(values, bits, dependent=dependent, bits_per_weight=width)
+    marked = embed(values, bits, dependent=dependent, width=width)
     assert np.array_equal(values, before), "the input is left alone"
-    hidden, restored = extract(marked, dependent=dependent, bits_per_weight=width)
+    hidden, restored = extract(marked, dependent=dependent, width=width)
     assert (restored.dtype, restored.shape) == (np.int32, values.shape)
     assert np.array_equal(restored, values)
     assert np.array_equal(hidden[: bits.size], bits)
@@ -82,7 +83,7 @@ def test_weights_hardly_move(
     values = within(values, width)
     values = on_a_path(values) if dependent else values
     bits = some_bits(values, data, width)
-    marked = embed(values, bits, dependent=dependent, bits_per_weight=width).astype(np.int64)
+    marked = embed(values, bits, dependent=dependent, width=width).astype(np.int64)
     assert np.array_equal(np.sign(marked), np.sign(values))
     in_parts = np.abs(marked - (values.astype(np.int64) << width))
     assert in_parts.max(initial=0) <= (1 << width if dependent else 1 << width - 1)
@@ -158,11 +159,11 @@ def test_value_beyond_the_largest_is_refused(
     data: st.DataObject,
 ) -> None:
     values.flat[data.draw(st.integers(0, values.size - 1))] = beyond
-    with pytest.raises(ValueError, match="a value is beyond"):
+    with pytest.raises(ValueError, match="too large"):
         embed(values, some_bits(values, data), dependent=dependent)
 
 
 @given(values=ARRAYS)
 def test_one_bit_too_many_is_refused(values: Indices) -> None:
-    with pytest.raises(ValueError, match="places"):
+    with pytest.raises(ValueError, match="too many bits"):
         embed(values, np.zeros(capacity(values) + 1, np.uint8))

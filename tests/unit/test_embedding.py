@@ -8,15 +8,9 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard.hiding import candidates, capacity_of, embed, extract, hqim, plan_record
-from nnguard.hiding.carriers import (
-    can_carry,
-    capacity,
-    find_header,
-    mark,
-    primary_candidates,
-    unmark,
-)
+from marking import mark, unmark
+from nnguard.hiding import candidates, capacity_of, embed, extract, peek, plan_record
+from nnguard.hiding.carriers import can_carry, primary_candidates
 from nnguard.hiding.frame import FrameHeader, frame_record
 from nnguard.hiding.hqim import MAX_BITS, max_value
 from nnguard.stream.coding import QuantizedTensor, decode, encode, qp_range
@@ -384,7 +378,7 @@ def test_plan_that_no_reader_finds_is_refused() -> None:
     plan = plan_record(stream, 1, 6)
     ninth = candidates(stream)[8]
     header = replace(plan.header, carriers=(ninth,))
-    moved = replace(plan, header=header, _tensors=(tensor_of(stream, ninth),))
+    moved = replace(plan, header=header, _places=(capacity_of(stream, ninth)[0],))
     with pytest.raises(nnguard.FormatError, match="misleads the search"):
         moved.embed(b"record")
 
@@ -472,24 +466,26 @@ def test_value_that_moves_by_one_is_refused() -> None:
 
 def test_step_that_cannot_be_halved_carries_nothing(wide: nnguard.Stream) -> None:
     tensor = tensor_of(wide, candidates(wide)[0])
-    least, largest = qp_range(tensor.header.qp_density)
-    assert capacity(tensor.with_qp(least + 4)) == np.count_nonzero(tensor.indices)
-    assert capacity(tensor.with_qp(least + 3)) == 0
-    with pytest.raises(ValueError, match=r"no step is 2\^1 times"):
-        unmark(tensor.with_qp(largest - 3))
-    unmark(tensor.with_qp(largest - 4))
+    least, _ = qp_range(tensor.header.qp_density)
+    first = candidates(wide)[0]
+
+    def room(qp: int) -> int:
+        return capacity_of(wide.replace({first: encode(tensor.with_qp(qp))}), first)[0]
+
+    assert room(least + 4) == np.count_nonzero(tensor.indices)
+    assert room(least + 3) == 0
 
 
 def test_value_that_cannot_be_doubled_carries_nothing(wide: nnguard.Stream) -> None:
-    tensor = tensor_of(wide, candidates(wide)[0])
+    first = candidates(wide)[0]
+    tensor = tensor_of(wide, first)
     indices = tensor.indices.copy()
     for bits, most in ((1, max_value(1)), (3, max_value(3))):
-        for value in (most, -most):
+        for value in (most, -most, most + 1, -most - 1):
             indices[0, 0] = value
-            assert capacity(tensor.with_indices(indices), bits) == bits * np.count_nonzero(indices)
-        for value in (most + 1, -most - 1):
-            indices[0, 0] = value
-            assert capacity(tensor.with_indices(indices), bits) == 0
+            changed = wide.replace({first: encode(tensor.with_indices(indices))})
+            fits = bits * np.count_nonzero(indices) if abs(value) == most else 0
+            assert capacity_of(changed, first)[bits - 1] == fits
 
 
 def test_weights_hold_as_many_bits_as_it_takes(wide: nnguard.Stream) -> None:
@@ -592,21 +588,38 @@ def test_weights_of_many_bits_may_cost_less(
         extract(sixteen)
 
 
-def test_header_is_found_without_the_rest_of_the_tensor(
-    wide: nnguard.Stream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    marked = embed(wide, bytes(300), kind=9)
-    tensor = tensor_of(marked, extract(marked).header.carriers[0])
-    seen: list[int] = []
-    whole = hqim.extract
+def test_a_look_shows_the_header_and_the_first_bytes(wide: nnguard.Stream) -> None:
+    record = np.random.default_rng(1).bytes(700)
+    marked = embed(wide, record, kind=9)
+    header = extract(marked).header
+    assert len(header.carriers) == 2
+    for size in (0, 1, 300, 700, 5000):
+        assert peek(marked, size) == (header, record[:size])
+    with pytest.raises(nnguard.NoRecordError):
+        peek(wide, 1)
 
-    def watched(values: hqim.Indices, **options: int) -> object:
-        seen.append(values.size)
-        return whole(values, **options)
 
-    monkeypatch.setattr("nnguard.hiding.hqim.extract", watched)
-    assert find_header(tensor) is not None
-    assert max(seen) < 300 < tensor.indices.size
+@pytest.mark.parametrize("dependent", [False, True])
+def test_large_records_go_densely_into_few_weights(dependent: bool) -> None:
+    stream = network(40, 50, 60, 200, dependent=dependent)
+    record = np.random.default_rng(1).bytes(6000)
+    dense = plan_record(stream, 9, len(record), dense=True)
+    assert dense.header.bits_per_weight >= 8
+    assert dense.weights < plan_record(stream, 9, len(record)).weights / 3
+    assert dense.bits < 1.3 * 8 * len(record)
+    taken = extract(dense.embed(record))
+    assert (taken.record, bytes(taken.original)) == (record, bytes(stream))
+
+
+def test_who_is_vouched_for_may_cost_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = network(60, 61, 200)
+    monkeypatch.setattr("nnguard.hiding.embedding.MAX_COST", 5000)
+    with pytest.raises(nnguard.CapacityError):
+        plan_record(stream, 9, 10_000)
+    marked = plan_record(stream, 9, 10_000, dense=True).embed(bytes(10_000))
+    with pytest.raises(nnguard.LimitError, match="cost as much"):
+        extract(marked)
+    assert extract(marked, vouched=True).record == bytes(10_000)
 
 
 def test_too_many_layers_are_a_limit(wide: nnguard.Stream) -> None:
@@ -616,7 +629,7 @@ def test_too_many_layers_are_a_limit(wide: nnguard.Stream) -> None:
         embed(stream, b"x", kind=1)
 
 
-@pytest.mark.parametrize("size", [(1 << 28) + 1, 1 << 40])
+@pytest.mark.parametrize("size", [(1 << 31) - (1 << 16) + 1, 1 << 40])
 def test_record_that_is_too_large_is_refused_at_once(wide: nnguard.Stream, size: int) -> None:
     with pytest.raises(nnguard.LimitError, match="too large to hide"):
         plan_record(wide, 1, size)

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 import samples
-from nnguard.hiding.hqim import MAX_BITS, capacity, embed, extract, max_value, whole_bytes
+from marking import capacity, embed, extract
+from nnguard.hiding.hqim import MAX_BITS, Walk, max_value
+from nnguard.hiding.packing import Joiner, split
 
 
 def ints(*values: int) -> np.ndarray:
@@ -23,9 +25,9 @@ def test_values_double_and_a_one_moves_to_the_bin_beside() -> None:
 
 def test_several_bits_are_the_last_of_the_bin() -> None:
     values = ints(3, 3, -1, 1)
-    marked = embed(values, bits("000001110111"), bits_per_weight=3)
+    marked = embed(values, bits("000001110111"), width=3)
     assert marked.tolist() == [3 * 8, 3 * 8 + 1, -8 - -2, 8 - 1]
-    found, restored = extract(marked, bits_per_weight=3)
+    found, restored = extract(marked, width=3)
     assert (found.tolist(), restored.tolist()) == (bits("000001110111").tolist(), values.tolist())
 
 
@@ -37,14 +39,14 @@ def test_weights_move_by_half_a_step_of_urq_and_a_whole_one_of_tcq(
     rng = np.random.default_rng(width)
     values = samples.indices_of(rng.integers(-9, 10, 5000).astype(np.int32))
     hidden = rng.integers(2, size=capacity(values, width), dtype=np.uint8)
-    marked = embed(values, hidden, dependent=dependent, bits_per_weight=width)
-    found, restored = extract(marked, dependent=dependent, bits_per_weight=width)
+    marked = embed(values, hidden, dependent=dependent, width=width)
+    found, restored = extract(marked, dependent=dependent, width=width)
     assert np.array_equal(found, hidden)
     assert np.array_equal(restored, values)
     moved = np.abs(marked) - (np.abs(values) << width)  # away from zero
     assert np.abs(moved).max() <= (1 << width if dependent else 1 << width - 1)
     assert abs(moved.mean()) < 0.03 * (1 << width)
-    still = embed(values, hidden[:0], dependent=dependent, bits_per_weight=width)
+    still = embed(values, hidden[:0], dependent=dependent, width=width)
     assert np.abs(np.abs(still) - (np.abs(values) << width)).max() <= dependent
 
 
@@ -80,7 +82,7 @@ def test_shape_is_kept() -> None:
 
 
 def test_too_many_bits_are_refused() -> None:
-    with pytest.raises(ValueError, match="3 bits for 2 places"):
+    with pytest.raises(ValueError, match="too many bits"):
         embed(ints(0, 1, 2), bits("111"))
 
 
@@ -91,38 +93,57 @@ def test_largest_value(width: int, dependent: bool) -> None:
     values = ints(most, most, -most)
     for bit in (0, 1):
         hidden = np.full(3 * width, bit, np.uint8)
-        marked = embed(values, hidden, dependent=dependent, bits_per_weight=width)
-        found, restored = extract(marked, dependent=dependent, bits_per_weight=width)
+        marked = embed(values, hidden, dependent=dependent, width=width)
+        found, restored = extract(marked, dependent=dependent, width=width)
         assert (found.tolist(), restored.tolist()) == (hidden.tolist(), values.tolist())
     for value in (most + 1, -most - 1, -(1 << 31)):
-        with pytest.raises(ValueError, match="beyond"):
-            embed(ints(value), bits("1"), dependent=dependent, bits_per_weight=width)
+        with pytest.raises(ValueError, match="too large"):
+            embed(ints(value), bits("1"), dependent=dependent, width=width)
 
 
-def test_other_types_are_refused() -> None:
-    with pytest.raises(TypeError, match="int64"):
-        embed(np.ones(3, np.int64), bits("1"))
+@pytest.mark.parametrize("width", range(1, MAX_BITS + 1))
+def test_bytes_are_numbers_and_numbers_bytes(width: int) -> None:
+    data = np.random.default_rng(width).bytes(101)
+    count = -(-8 * len(data) // width)
+    numbers = split(data, width, 0, count + 5)
+    whole = int.from_bytes(data, "big") << count * width - 8 * len(data)
+    assert numbers[:count].tolist() == [
+        whole >> width * (count - 1 - at) & (1 << width) - 1 for at in range(count)
+    ]
+    assert not numbers[count:].any()
+    assert np.array_equal(split(data, width, 7, 20), numbers[7:27])
+    joiner = Joiner(width, len(data))
+    for part in np.array_split(numbers, 7):
+        joiner.add(part)
+    assert (bytes(joiner.data), joiner.clear) == (data, True)
 
 
-def test_only_whole_bytes_are_returned() -> None:
-    assert whole_bytes(bits("1000000111")) == b"\x81"
-    assert whole_bytes(bits("1111111")) == b""
+@pytest.mark.parametrize("width", [3, 8, 13])
+@pytest.mark.parametrize("at", [0, 1, 20])
+def test_bits_behind_the_bytes_are_seen(width: int, at: int) -> None:
+    numbers = split(b"abc", width, 0, 40)
+    numbers[-(-24 // width) + at] = 1
+    joiner = Joiner(width, 3)
+    for part in (numbers[:5], numbers[5:]):
+        joiner.add(part)
+    assert (bytes(joiner.data), joiner.clear) == (b"abc", False)
 
 
 @pytest.mark.parametrize("dependent", [False, True])
 @pytest.mark.parametrize("width", [1, 3])
 @pytest.mark.parametrize("size", [1, 8, 9, 203, 1000])
-def test_parts_do_not_show(
-    size: int, width: int, dependent: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pieces_do_not_show(size: int, width: int, dependent: bool) -> None:
     rng = np.random.default_rng(size)
-    values = rng.integers(-3, 4, (size, 1)).astype(np.int32)
+    values = rng.integers(-3, 4, size).astype(np.int32)
     values = samples.indices_of(values) if dependent else values
-    bits = rng.integers(2, size=capacity(values, width), dtype=np.uint8)
-    whole = embed(values, bits, dependent=dependent, bits_per_weight=width)
-    monkeypatch.setattr("nnguard.hiding.hqim._PART", 8)
-    again = embed(values, bits, dependent=dependent, bits_per_weight=width)
-    assert np.array_equal(again, whole)
-    found, restored = extract(whole, dependent=dependent, bits_per_weight=width)
-    assert np.array_equal(found, bits)
-    assert np.array_equal(restored, values)
+    numbers = rng.integers(1 << width, size=np.count_nonzero(values)).astype(np.uint16)
+    whole = Walk(width, dependent=dependent).embed(values, numbers)
+    cuts = np.sort(rng.integers(size + 1, size=5))
+    starts = [np.count_nonzero(values[:cut]) for cut in cuts]
+    walk = Walk(width, dependent=dependent)
+    parts = zip(np.split(values, cuts), np.split(numbers, starts), strict=True)
+    assert np.array_equal(np.concatenate([walk.embed(*part) for part in parts]), whole)
+    walk = Walk(width, dependent=dependent)
+    found, before = zip(*(walk.extract(part) for part in np.split(whole, cuts)), strict=True)
+    assert np.array_equal(np.concatenate(found), numbers)
+    assert np.array_equal(np.concatenate(before), values)

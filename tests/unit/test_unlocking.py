@@ -14,10 +14,9 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard.hiding import Plan, RecordKind, embed, extract
+from nnguard.hiding import Plan, RecordKind, capacity_of, embed, extract
 from nnguard.hiding.frame import FrameHeader
 from nnguard.licensing.license import License
-from nnguard.stream.coding import decode
 from nnguard.unlocking import lock_id
 
 HOUR = timedelta(hours=1)
@@ -328,8 +327,8 @@ def test_mark_has_one_place(
     assert (header.layer, header.carriers) == (2, (3, 4))
     size = 0 if carriers == (3,) else len(license_.encoded)
     moved = FrameHeader(RecordKind.LICENSE, layer, size, carriers)
-    tensors = tuple(decode(release[unit]) for unit in carriers)
-    file = Plan(release, moved, tensors).embed(license_.encoded[:size])
+    places = tuple(capacity_of(release, unit)[0] for unit in carriers)
+    file = Plan(release, moved, places).embed(license_.encoded[:size])
     for refuse in (nnguard.verify, nnguard.strip):
         with pytest.raises(nnguard.VerificationError, match=r"not where it belongs|was changed"):
             refuse(nnguard.Stream.from_bytes(bytes(file)), key.public_key)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nnguard.hiding.carriers import capacity, mark
+from marking import capacity, mark
 from nnguard.hiding.frame import FrameHeader, frame_record
 from nnguard.stream import Stream
 from nnguard.stream.coding import encode
@@ -151,7 +151,7 @@ def frame_cut_short() -> Made:
     stream = small()
     (carrier,) = header_of(stream).carriers
     tensor = tensor_of(stream, carrier)
-    room = capacity(tensor)
+    room = capacity(tensor.indices)
     missing = 8 - room % 8
     assert missing < 8
     header = FrameHeader(1, 1, 0, (carrier,))

@@ -10,8 +10,8 @@ import numpy as np
 
 import second_coder
 import stock
+from marking import mark
 from nnguard.hiding import extract
-from nnguard.hiding.carriers import mark
 from nnguard.hiding.frame import FrameHeader
 from nnguard.stream import Stream
 from nnguard.stream.coding import encode

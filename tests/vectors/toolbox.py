@@ -16,10 +16,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import nnguard
 import stock
+from marking import capacity, mark
 from nnguard.errors import FormatError
 from nnguard.hiding import candidates
-from nnguard.hiding.carriers import capacity, find_header, mark
 from nnguard.hiding.frame import FrameHeader, frame_record
+from nnguard.hiding.marking import find_header
 from nnguard.records import model_digest
 from nnguard.stream import Stream
 from nnguard.stream.coding import QuantizedTensor, decode, encode
@@ -259,11 +260,11 @@ def plan(stream: Stream, kind: int, size: int, count: int = 1, bits: int = 1) ->
     rooms: dict[int, int] = {}
     for at in candidates(stream):
         with contextlib.suppress(FormatError):
-            if (room := capacity(decode(stream[at]), bits)) >= _LEAST:
+            if (room := capacity(decode(stream[at]).indices, bits)) >= _LEAST:
                 rooms[at] = room
         if len(rooms) == count:
             break
-    below = find_header(decode(stream[next(iter(rooms))]))
+    below = find_header(stream[next(iter(rooms))])
     header = FrameHeader(kind, 1 + below.layer if below else 1, size, tuple(rooms), bits)
     needed = 8 * (len(bytes(header)) + size + 4)
     assert sum([*rooms.values()][:-1]) < needed <= sum(rooms.values()), (rooms, needed)
@@ -287,7 +288,7 @@ def place(
     units = {}
     for carrier in carriers:
         tensor = tensor_of(stream, carrier)
-        room = capacity(tensor, bits)
+        room = capacity(tensor.indices, bits)
         here = np.full(room, padding, np.uint8)
         here[: rest[:room].size] = rest[:room]
         units[carrier] = encode(mark(tensor, here, bits))

@@ -7,7 +7,6 @@ pieces of a tensor whether to go on, and so stop soon after whoever waits for th
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from nnguard.errors import WorkerError
+from nnguard.stream.threads import processors
 
 __all__ = ["Batch", "Crew", "crew", "largest_first", "make_batches", "run"]
 
@@ -117,9 +117,9 @@ def crew(
             raise _StoppedError
 
     if executor is not None:
-        yield Crew(executor, workers or 2 * _processors(), remote=True, check=check)
+        yield Crew(executor, workers or 2 * processors(), remote=True, check=check)
         return
-    wanted = min(workers or _processors(), len(batches))
+    wanted = min(workers or processors(), len(batches))
     if wanted <= 1:
         yield Crew(None, 1, remote=False, check=check)
         return
@@ -201,10 +201,3 @@ def _death() -> WorkerError:
         "a worker died while it coded a tensor",
         hint="out of memory, perhaps: try fewer workers",
     )
-
-
-def _processors() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

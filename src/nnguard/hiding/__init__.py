@@ -12,6 +12,7 @@ from nnguard.hiding.embedding import (
     extract,
     lies_as_planned,
     max_cost,
+    peek,
     plan_record,
 )
 from nnguard.hiding.frame import RecordKind, kind_name
@@ -27,5 +28,6 @@ __all__ = [
     "kind_name",
     "lies_as_planned",
     "max_cost",
+    "peek",
     "plan_record",
 ]

@@ -7,11 +7,12 @@ embedded in a stream and yields a stream, so records nest; the last one in is th
 from __future__ import annotations
 
 import bisect
+import contextlib
+import functools
 import hashlib
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from nnguard.errors import (
     CapacityError,
@@ -22,18 +23,19 @@ from nnguard.errors import (
     VerificationError,
 )
 from nnguard.hiding import carriers as carrying
-from nnguard.hiding import hqim
 from nnguard.hiding.carriers import (
     can_carry,
     candidates,
     cost_of,
-    find_header,
     primary_candidates,
     weights_in,
 )
 from nnguard.hiding.frame import FrameHeader, frame_record, unframe_record
-from nnguard.stream import Stream, coding
-from nnguard.stream.coding import QuantizedTensor, encode
+from nnguard.hiding.hqim import MAX_BITS, Numbers
+from nnguard.hiding.marking import Room, find_header, mark, numbers_in, room_in, unmark
+from nnguard.hiding.packing import Joiner
+from nnguard.stream import Stream
+from nnguard.stream.threads import in_order
 
 __all__ = [
     "Extraction",
@@ -43,11 +45,15 @@ __all__ = [
     "extract",
     "lies_as_planned",
     "max_cost",
+    "peek",
     "plan_record",
 ]
 
 MAX_COST = carrying.MAX_WEIGHTS
 """Of all carriers of a record, at most; a reader decodes and encodes them."""
+
+_DENSE = 8
+"""Bits that a weight holds at least where many are wanted, if its tensor has room for them."""
 
 _FULL_COST_BITS = 4
 """Where a weight holds more bits than this, the carriers may cost less."""
@@ -66,12 +72,17 @@ class Plan:
 
     stream: Stream
     header: FrameHeader
-    _tensors: tuple[QuantizedTensor, ...]
+    _places: tuple[int, ...]
+
+    @property
+    def bits(self) -> int:
+        """All bits that the carriers hold, the unused ones at the end included."""
+        return self.header.bits_per_weight * sum(self._places)
 
     @property
     def weights(self) -> int:
         """Weights of all tensors that hold bits; every reader decodes them."""
-        return sum(tensor.indices.size for tensor in self._tensors)
+        return sum(weights_in(self.stream, carrier) for carrier in self.header.carriers)
 
     def embed(self, record: bytes) -> Stream:
         """Return the stream with the record in it.
@@ -79,41 +90,55 @@ class Plan:
         Args:
             record: `header.record_size` bytes.
         """
-        bits = _to_bits(frame_record(self.header, record))
-        units: dict[int, bytes] = {}
-        for carrier, tensor in zip(self.header.carriers, self._tensors, strict=True):
-            room = carrying.capacity(tensor, self.header.bits_per_weight)
-            units[carrier] = encode(carrying.mark(tensor, bits[:room], self.header.bits_per_weight))
-            bits = bits[room:]
+        data, width = frame_record(self.header, record), self.header.bits_per_weight
+        starts = itertools.accumulate(self._places, initial=0)
+
+        def marked(carrier: int, first: int) -> bytes:
+            return mark(self.stream[carrier], data, first, width)
+
+        carriers = self.header.carriers
+        units = dict(zip(carriers, in_order(marked, carriers, starts), strict=True))
         marked_stream = self.stream.replace(units)
-        before = {index: self.stream[index].read() for index in units}
         try:
-            taken = extract(marked_stream)
-            found = taken.header == self.header and taken.record == record
-            if found and taken.restored == before:
+            taken = extract(marked_stream, vouched=True)
+            if (taken.header, taken.record) == (self.header, record) and all(
+                unmark(marked_stream[carrier], width) == self.stream[carrier].read()
+                for carrier in carriers
+            ):
                 return marked_stream
         except NnguardError:
             pass
         raise FormatError("this stream misleads the search for a record; it cannot carry one")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Extraction:
     """A record taken out of a stream.
 
     Attributes:
         header: The frame's header.
         record: The record's bytes.
-        original: The stream as it was before the record went in.
-        restored: Position and original bytes of each carrier.
         cost: What was decoded, in weights, the search for the header included.
     """
 
     header: FrameHeader
     record: bytes
-    original: Stream
-    restored: dict[int, bytes]
     cost: int
+    _stream: Stream
+
+    @functools.cached_property
+    def restored(self) -> dict[int, bytes]:
+        """Position and original bytes of each carrier; they are encoded when first asked for."""
+
+        def restore(carrier: int) -> bytes:
+            return unmark(self._stream[carrier], self.header.bits_per_weight)
+
+        return dict(zip(self.header.carriers, in_order(restore, self.header.carriers), strict=True))
+
+    @functools.cached_property
+    def original(self) -> Stream:
+        """The stream as it was before the record went in."""
+        return self._stream.replace(self.restored)
 
     def digests_of_original(self, digests: Sequence[bytes]) -> list[bytes]:
         """Return the SHA-256 of every unit of the original.
@@ -127,36 +152,46 @@ class Extraction:
         return result
 
 
-def plan_record(stream: Stream, kind: int, size: int) -> Plan:
-    """Choose where a record goes, decoding only the tensors that it goes into.
+def plan_record(stream: Stream, kind: int, size: int, *, dense: bool = False) -> Plan:
+    """Choose where a record goes.
 
-    A weight holds as few bits as it takes. The primary carrier is the first in order that has room
-    for the header. What it does not hold goes into others, so that few weights more than needed are
-    coded anew.
+    The primary carrier is the first in order that has room for the header. What it does not hold
+    goes into others, so that few weights more than needed are coded anew. A weight holds as few
+    bits as it takes.
 
     Args:
         stream: The stream.
         kind: A `RecordKind`.
         size: Bytes of the record.
+        dense: Put many bits into each of few weights, which is faster for large records; and let
+            carriers cost more than `max_cost`. Readers then have to know whose the stream is.
 
     Raises:
         CapacityError: The stream has not enough room.
         LimitError: The stream holds too many records, or the record is too large.
     """
-    planner = _Planner(stream)
+    planner = _Planner(stream, limited=not dense)
     below = _outermost(stream)
     header = FrameHeader(kind, 1 if below is None else 1 + below.layer, size, ())
-    failure: CapacityError | None = None
-    for bits_per_weight in range(1, hqim.MAX_BITS + 1):
-        try:
-            plan = planner.plan(replace(header, bits_per_weight=bits_per_weight), below)
-        except CapacityError as error:
-            if failure is None or error.available > failure.available:
-                failure = error
-        else:
-            if plan is not None:
-                return plan
-    raise failure or CapacityError(
+    bytes(replace(header, carriers=(0,)))  # within its limits?
+    failures: list[CapacityError] = []
+
+    def plans(widths: Iterable[int]) -> Iterator[Plan]:
+        for width in widths:
+            try:
+                plan = planner.plan(replace(header, bits_per_weight=width), below)
+            except CapacityError as error:
+                failures.append(error)
+            else:
+                if plan is not None:
+                    yield plan
+
+    wide = plans(range(MAX_BITS, _DENSE - 1, -1)) if dense else ()
+    best = min(wide, key=lambda plan: plan.bits, default=None)
+    best = best or next(plans(range(_DENSE - 1, 0, -1) if dense else range(1, MAX_BITS + 1)), None)
+    if best is not None:
+        return best
+    raise max(failures, key=lambda failure: failure.available, default=None) or CapacityError(
         "no tensor that could be the primary carrier has room for the list of carriers",
         needed=_bits_of(header),
         available=0,
@@ -169,34 +204,62 @@ def embed(stream: Stream, record: bytes, *, kind: int) -> Stream:
     return plan_record(stream, kind, len(record)).embed(record)
 
 
-def extract(stream: Stream) -> Extraction:
-    """Take the outermost record out of a stream and restore the stream that it went into.
+def extract(stream: Stream, *, vouched: bool = False) -> Extraction:
+    """Take the outermost record out of a stream.
 
     The stream is what `Plan.embed` makes of the result, byte for byte in every carrier; a stream
     for which that is not so is refused.
+
+    Args:
+        stream: The stream.
+        vouched: Somebody who is trusted made it, so that it may cost more than `max_cost`.
 
     Raises:
         NoRecordError: There is no record.
         FormatError: There is none, and where one would be, the tensor is damaged or foreign.
         VerificationError: The record was changed.
+        LimitError: It lies in too many weights for a stream of this size.
     """
-    header, primary, looked_at = _locate(stream)
-    cost = looked_at + _check_carriers(stream, header)
-    bits: list[hqim.Bits] = []
-    restored: dict[int, bytes] = {}
-    for carrier in header.carriers:
-        try:
-            tensor = primary if carrier == header.carriers[0] else _decode(stream, carrier)
-        except FormatError as error:
-            error.hint = "the stream holds a record, so it was damaged after that"
-            raise
-        found, restored[carrier] = _take_out(tensor, header.bits_per_weight)
-        bits.append(found)
-    hidden = bits[0] if len(bits) == 1 else np.concatenate(bits)
-    record = unframe_record(header, hqim.whole_bytes(hidden))
-    if record is None or hidden[_to_bits(frame_record(header, record)).size :].any():
+    header, cost = _locate(stream)
+    cost += _check_carriers(stream, header, vouched=vouched)
+    joiner = Joiner(header.bits_per_weight, _bits_of(header) // 8)
+
+    def numbers(carrier: int) -> list[Numbers]:
+        return list(numbers_in(stream[carrier], header.bits_per_weight))
+
+    with _damaged_later():
+        for found in in_order(numbers, header.carriers):
+            for each in found:
+                joiner.add(each)
+    record = unframe_record(header, bytes(joiner.data))
+    if record is None or not joiner.clear:
         raise VerificationError("the hidden record was changed: its checksum does not fit")
-    return Extraction(header, record, stream.replace(restored), restored, cost)
+    return Extraction(header, record, cost, stream)
+
+
+def peek(stream: Stream, size: int) -> tuple[FrameHeader, bytes]:
+    """Return the outermost header and the first bytes of its record; nothing is checked.
+
+    Args:
+        stream: The stream.
+        size: Bytes of the record, at most.
+
+    Raises:
+        NoRecordError: There is no record.
+        FormatError: See `extract`.
+        VerificationError: The record was changed.
+    """
+    header, _ = _locate(stream)
+    _check_carriers(stream, header, vouched=True)
+    start = len(bytes(header))
+    joiner = Joiner(header.bits_per_weight, start + min(size, header.record_size))
+    with _damaged_later():
+        for carrier in header.carriers:
+            for numbers in numbers_in(stream[carrier], header.bits_per_weight):
+                joiner.add(numbers)
+                if joiner.is_full:
+                    return header, bytes(joiner.data[start:])
+    raise VerificationError("the hidden record was changed: it ends too early")
 
 
 def lies_as_planned(extraction: Extraction) -> bool:
@@ -220,19 +283,19 @@ def capacity_of(stream: Stream, index: int) -> list[int]:
     All 0 for no carrier.
     """
     try:
-        if can_carry(stream[index]):
-            return carrying.capacities(_decode(stream, index))
+        room = room_in(stream[index]) if can_carry(stream[index]) else Room(0, 0, 0)
     except FormatError:
-        pass
-    return [0] * hqim.MAX_BITS
+        room = Room(0, 0, 0)
+    return [room.bits(width) for width in range(1, MAX_BITS + 1)]
 
 
 class _Planner:
-    """Plans for one stream; what was decoded is kept, since several plans are tried."""
+    """Plans for one stream; what was found out is kept, since several plans are tried."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, *, limited: bool) -> None:
         self._stream = stream
-        self._decoded: dict[int, tuple[QuantizedTensor, list[int]] | None] = {}
+        self._limited = limited
+        self._rooms: dict[int, Room | None] = {}
         self._primaries = primary_candidates(stream)
         self._sizes = sorted((weights_in(stream, index), index) for index in candidates(stream))
 
@@ -250,7 +313,7 @@ class _Planner:
             CapacityError: The record does not fit into all tensors together.
         """
         for primary in self._primaries:
-            if self._decode(primary) is not None:
+            if self._room(primary) is not None:
                 for choose in (_best, _largest):  # few weights; if these are too many to list, few
                     plan = self._add_carriers(header, primary, choose)
                     if plan is not None:
@@ -267,41 +330,37 @@ class _Planner:
         choose: Callable[[Sequence[tuple[int, int]], int], int],
     ) -> Plan | None:
         """Add carriers to a header until the record fits; None where the header does not."""
-        per_weight = header.bits_per_weight
-        chosen: dict[int, QuantizedTensor] = {}
+        width = header.bits_per_weight
+        chosen: dict[int, int] = {}
         others = [(size, index) for size, index in self._sizes if index != primary]
-        room = cost = in_primary = 0
-        index, most = primary, max_cost(self._stream, per_weight)
+        bits = cost = in_primary = 0
+        index, most = primary, max_cost(self._stream, width)
         while True:
             cost += cost_of(self._stream, index)
-            if (decoded := self._decode(index)) is not None:
-                tensor, capacities = decoded
-                more = capacities[per_weight - 1]
-                if more or not chosen:
-                    chosen[index] = tensor
-                    room += more
-                    in_primary = in_primary or more
+            if (room := self._room(index)) is not None and (room.bits(width) or not chosen):
+                chosen[index] = room.bits(width) // width
+                bits += room.bits(width)
+                in_primary = in_primary or bits
             header = replace(header, carriers=tuple(chosen))
             needed = _bits_of(header)
             if 8 * len(bytes(header)) > in_primary:
                 return None
-            if needed <= room:
+            if needed <= bits:
                 return Plan(self._stream, header, tuple(chosen.values()))
             if not others:
-                raise _too_large(needed, room)
-            index = others.pop(choose(others, -(-(needed - room) // per_weight)))[1]
-            if cost + cost_of(self._stream, index) > most:
-                raise _too_large(needed, room)
+                raise _too_large(needed, bits)
+            index = others.pop(choose(others, -(-(needed - bits) // width)))[1]
+            if cost + cost_of(self._stream, index) > most and self._limited:
+                raise _too_large(needed, bits)
 
-    def _decode(self, index: int) -> tuple[QuantizedTensor, list[int]] | None:
-        """Return the tensor at a position and its capacities; None where the decoder refuses it."""
-        if index not in self._decoded:
+    def _room(self, index: int) -> Room | None:
+        """Return what the tensor at a position can hold; None where the decoder refuses it."""
+        if index not in self._rooms:
             try:
-                tensor = _decode(self._stream, index)
-                self._decoded[index] = tensor, carrying.capacities(tensor)
+                self._rooms[index] = room_in(self._stream[index])
             except FormatError:
-                self._decoded[index] = None
-        return self._decoded[index]
+                self._rooms[index] = None
+        return self._rooms[index]
 
 
 def _best(others: Sequence[tuple[int, int]], rest: int) -> int:
@@ -334,28 +393,27 @@ def _too_large(needed: int, room: int) -> CapacityError:
     )
 
 
-def _locate(stream: Stream) -> tuple[FrameHeader, QuantizedTensor, int]:
-    """Find the header of the outermost record and the tensor that it is in, and what that cost."""
+def _locate(stream: Stream) -> tuple[FrameHeader, int]:
+    """Find the header of the outermost record, and tell what that cost, in weights."""
     damage: FormatError | None = None
     cost = 0
     for number, index in enumerate(primary_candidates(stream)):
         cost += cost_of(stream, index)
         try:
-            tensor = _decode(stream, index)
+            header = find_header(stream[index])
         except FormatError as error:
             if number == 0:
                 damage = error
             continue
-        header = find_header(tensor)
         if header is not None and header.carriers[0] == index:
-            return header, tensor, cost
+            return header, cost
     if damage is not None:
         damage.hint = "no record was found; it would lie in this tensor"
         raise damage
     raise NoRecordError("the stream holds no record")
 
 
-def _check_carriers(stream: Stream, header: FrameHeader) -> int:
+def _check_carriers(stream: Stream, header: FrameHeader, *, vouched: bool) -> int:
     """Refuse a header that lists what cannot be, before anything is done about it.
 
     Returns:
@@ -366,12 +424,22 @@ def _check_carriers(stream: Stream, header: FrameHeader) -> int:
         if carrier >= len(stream) or not can_carry(stream[carrier]):
             raise VerificationError("the header of the hidden record does not fit the stream")
         cost += cost_of(stream, carrier)
-    if cost > most:
+    if cost > most and not vouched:
         raise LimitError(
             f"the record lies in tensors that cost as much as {cost} weights; limit {most} "
             f"for a stream of {stream.size} bytes"
         )
     return cost
+
+
+@contextlib.contextmanager
+def _damaged_later() -> Iterator[None]:
+    """Say of a damaged tensor that the record was there first."""
+    try:
+        yield
+    except FormatError as error:
+        error.hint = "the stream holds a record, so it was damaged after that"
+        raise
 
 
 def max_cost(stream: Stream, bits_per_weight: int) -> int:
@@ -394,28 +462,3 @@ def _outermost(stream: Stream) -> FrameHeader | None:
         return _locate(stream)[0]
     except (FormatError, NoRecordError):
         return None
-
-
-def _decode(stream: Stream, index: int) -> QuantizedTensor:
-    return coding.decode(stream[index], max_weights=carrying.MAX_WEIGHTS)
-
-
-def _take_out(tensor: QuantizedTensor, bits_per_weight: int) -> tuple[hqim.Bits, bytes]:
-    """Take the bits out of one carrier: all its places, and its unit's original bytes.
-
-    A payload has one form only for what it decodes to, so comparing indices is enough to know that
-    the unit is the one that embedding makes.
-    """
-    name = tensor.header.name
-    try:
-        bits, original = carrying.unmark(tensor, bits_per_weight)
-        again = carrying.mark(original, bits, bits_per_weight)
-        if np.array_equal(again.indices, tensor.indices):
-            return bits, encode(original)
-    except ValueError:
-        pass
-    raise VerificationError(f"tensor {name} was changed", tensors=[name])
-
-
-def _to_bits(data: bytes) -> hqim.Bits:
-    return np.unpackbits(np.frombuffer(data, np.uint8))

@@ -16,6 +16,7 @@ from nnguard.errors import LimitError
 
 __all__ = [
     "MAGIC",
+    "MAX_HEADER_SIZE",
     "MAX_RECORD_SIZE",
     "SIZE_END",
     "FrameHeader",
@@ -41,9 +42,10 @@ _BITS_AT = 12
 
 _CHECKSUM_SIZE = 4
 _MAX_LAYER = 255
-_MAX_HEADER_SIZE = (1 << 16) - 1
+MAX_HEADER_SIZE = (1 << 16) - 1
+"""Bytes of the largest header."""
 
-MAX_RECORD_SIZE = 1 << 28
+MAX_RECORD_SIZE = (1 << 31) - (1 << 16)
 """Bytes of the largest record."""
 
 
@@ -84,7 +86,7 @@ class FrameHeader:
         size = _FIXED_SIZE + len(body) + _CHECKSUM_SIZE
         if self.layer > _MAX_LAYER:
             raise LimitError(f"the stream already holds {_MAX_LAYER} records")
-        if self.record_size > MAX_RECORD_SIZE or size > _MAX_HEADER_SIZE:
+        if self.record_size > MAX_RECORD_SIZE or size > MAX_HEADER_SIZE:
             raise LimitError(f"a record of {self.record_size} bytes is too large to hide")
         fields = (
             MAGIC

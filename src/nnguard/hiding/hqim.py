@@ -14,38 +14,21 @@ TCQ: only every other index is to be had in a state of the trellis, and each bit
 that follow. So the values are a path through the trellis, the new ones another, and a value becomes
 one of the 2^k indices of the new state that are nearest (`docs/adr/0013-along-the-trellis.md`).
 
-Law: for all values and bits that `embed` accepts, `extract(embed(values, bits))` returns the bits,
-with zeros up to the capacity, and `values`.
+Law: for all values and numbers that `Walk.embed` accepts, another walk's `extract` returns both.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from nnguard.stream.trellis import odd_states
 
-__all__ = [
-    "MAX_BITS",
-    "Bits",
-    "Indices",
-    "capacity",
-    "embed",
-    "extract",
-    "fits",
-    "largest",
-    "max_value",
-    "whole_bytes",
-]
+__all__ = ["MAX_BITS", "Indices", "Numbers", "Walk", "largest", "max_value"]
 
-Bits = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int32]
-Positions = npt.NDArray[np.int64]
-
-_PART = 1 << 16
-"""Values that are handled at once."""
+Numbers = npt.NDArray[np.uint16]
+"""What values hold: a number of `bits_per_weight` bits in each that is not zero, in their order."""
 
 MAX_BITS = 16
 """Bits that a value holds, at most."""
@@ -56,159 +39,103 @@ def max_value(bits_per_weight: int) -> int:
     return (1 << 30 - bits_per_weight) - 4
 
 
-def fits(values: Indices, bits_per_weight: int = 1) -> bool:
-    """Tell whether no value is beyond `max_value`."""
-    return largest(values) <= max_value(bits_per_weight)
-
-
 def largest(values: Indices) -> int:
     """Return the largest magnitude."""
     return max(int(values.max(initial=0)), -int(values.min(initial=0)))
 
 
-def capacity(values: Indices, bits_per_weight: int = 1) -> int:
-    """Return how many bits `embed` hides: so many in each value that is not zero."""
-    return bits_per_weight * int(np.count_nonzero(values))
-
-
-def embed(
-    values: Indices, bits: Bits, *, dependent: bool = False, bits_per_weight: int = 1
-) -> Indices:
-    """Hide bits, in the order of the values.
+class Walk:
+    """A way through the values of a tensor, in their order and in pieces of any size.
 
     Args:
-        values: int32 array of any shape.
-        bits: uint8 array of zeros and ones, at most `capacity(values, bits_per_weight)`; values
-            that they do not reach hold zeros.
+        bits_per_weight: 1 to `MAX_BITS`.
         dependent: The values are indices of TCQ, and form a path through its trellis.
-        bits_per_weight: 1 to `MAX_BITS`; the first bit of a value is its most significant.
-
-    Returns:
-        An array of the same shape; its values count steps of `2 ** -bits_per_weight` the size.
-
-    Raises:
-        ValueError: There are more bits than places, or a value is beyond `max_value`.
     """
-    flat = _flat(values)
-    if bits.size > (most := capacity(flat, bits_per_weight)):
-        raise ValueError(f"{bits.size} bits for {most} places")
-    if not fits(flat, bits_per_weight):
-        raise ValueError(f"a value is beyond {max_value(bits_per_weight)}")
-    parts, half = 1 << bits_per_weight, 1 << bits_per_weight - 1
-    divided, state = np.empty_like(flat), 0
-    for part in _parts(flat.size):
-        places = np.flatnonzero(flat[part])
-        magnitudes = np.abs(flat[part][places])
-        hidden = _to_numbers(bits[: bits_per_weight * places.size], places.size, bits_per_weight)
-        bits = bits[bits_per_weight * places.size :]
-        if dependent:
+
+    def __init__(self, bits_per_weight: int, *, dependent: bool = False) -> None:
+        self._width = bits_per_weight
+        self._parts, self._half = 1 << bits_per_weight, 1 << bits_per_weight - 1
+        self._dependent = dependent
+        self._at = self._state = 0
+
+    def embed(self, values: Indices, numbers: Numbers) -> Indices:
+        """Hide numbers in the next values.
+
+        Args:
+            values: Flat array; no magnitude is beyond `max_value`.
+            numbers: One below 2^`bits_per_weight` for each value that is not zero.
+
+        Returns:
+            As many values, which count steps of `2 ** -bits_per_weight` the size.
+        """
+        places = np.flatnonzero(values)
+        magnitudes = np.abs(values[places])
+        hidden = numbers.astype(np.int32)
+        if self._dependent:
             before, coded = magnitudes & 1, magnitudes + 1 >> 1
-            hidden += half * before
-            odd, state = _odd_states(part, places, hidden, 0, state)
-            lowest = parts * coded + np.where(before, 1 - parts, odd - half)
-            magnitudes = 2 * _next(lowest, hidden, parts) - odd
+            hidden += self._half * before
+            odd = self._odd_states(values.size, places, hidden, 0)
+            lowest = self._parts * coded + np.where(before, 1 - self._parts, odd - self._half)
+            magnitudes = 2 * self._next(lowest, hidden) - odd
         else:
-            lowest = parts * magnitudes - half + 1 - _inward(places)
-            magnitudes = _next(lowest, hidden, parts)
-        divided[part] = _with_magnitudes(flat[part], places, magnitudes)
-    return divided.reshape(values.shape)
+            lowest = self._parts * magnitudes - self._half + 1 - self._inward(places)
+            magnitudes = self._next(lowest, hidden)
+        self._at += values.size
+        return _with_magnitudes(values, places, magnitudes)
 
+    def extract(self, values: Indices) -> tuple[Numbers, Indices]:
+        """Take the numbers out of the next values.
 
-def extract(
-    values: Indices, *, dependent: bool = False, bits_per_weight: int = 1
-) -> tuple[Bits, Indices]:
-    """Take hidden bits out again.
+        Args:
+            values: Flat array, made by `embed`. It was not where a place of the result is 0 or
+                beyond `max_value`.
 
-    Args:
-        values: int32 array of any shape, made by `embed`. Of others, the result is arbitrary: what
-            it embeds to is not `values`.
-        dependent: As for `embed`.
-        bits_per_weight: As for `embed`.
-
-    Returns:
-        All bits, `bits_per_weight` for each place, and the array as it was before.
-    """
-    flat = _flat(values)
-    parts, half = 1 << bits_per_weight, 1 << bits_per_weight - 1
-    bits = np.empty(capacity(flat, bits_per_weight), np.uint8)
-    joined, state, found = np.empty_like(flat), 0, 0
-    for part in _parts(flat.size):
-        places = np.flatnonzero(flat[part])
-        divided = np.abs(flat[part][places])
-        if dependent:
-            odd = divided & 1
-            coded = (divided >> 1) + odd
-            if_even, if_odd = coded + half - odd >> bits_per_weight, -(-coded >> bits_per_weight)
-            before, state = _odd_states(part, places, if_odd, (if_even ^ if_odd) & 1, state)
-            hidden = coded - half * before
+        Returns:
+            The numbers, and the values as they were before.
+        """
+        places = np.flatnonzero(values)
+        hidden = np.abs(values[places])
+        if self._dependent:
+            odd = hidden & 1
+            coded = (hidden >> 1) + odd
+            if_even = coded + self._half - odd >> self._width
+            if_odd = -(-coded >> self._width)
+            before = self._odd_states(values.size, places, if_odd, (if_even ^ if_odd) & 1)
+            hidden = coded - self._half * before
             magnitudes = 2 * np.where(before, if_odd, if_even) - before
         else:
-            hidden = divided
-            magnitudes = divided + half - 1 + _inward(places) >> bits_per_weight
-        end = found + bits_per_weight * places.size
-        bits[found:end] = _to_bits(hidden & parts - 1, bits_per_weight)
-        found = end
-        joined[part] = _with_magnitudes(flat[part], places, magnitudes)
-    return bits, joined.reshape(values.shape)
+            magnitudes = hidden + self._half - 1 + self._inward(places) >> self._width
+        self._at += values.size
+        numbers = (hidden & self._parts - 1).astype(np.uint16)
+        return numbers, _with_magnitudes(values, places, magnitudes)
+
+    def _inward(self, places: npt.NDArray[np.int64]) -> Indices:
+        """Return 1 for each value that has one more bin further in than out, else 0."""
+        inward: Indices = (places + self._at & 1).astype(np.int32)
+        return inward
+
+    def _next(self, lowest: Indices, residues: Indices) -> Indices:
+        """Return the least numbers from `lowest` on that leave such residues."""
+        return lowest + (residues - lowest & self._parts - 1)
+
+    def _odd_states(
+        self,
+        size: int,
+        places: npt.NDArray[np.int64],
+        coded: Indices,
+        flipped_if_even: Indices | int,
+    ) -> Indices:
+        """Return 1 for each place whose state is odd, else 0; between places, zeros are coded."""
+        parities = np.zeros((2, size), np.uint8)
+        parities[0, places] = coded & 1
+        parities[1, places] = flipped_if_even
+        odd, self._state = odd_states(parities[0], parities[1], self._state)
+        return odd[places].astype(np.int32)
 
 
-def whole_bytes(bits: Bits) -> bytes:
-    """Return the bytes that the bits fill; up to seven bits at the end are left out."""
-    return np.packbits(bits[: bits.size // 8 * 8]).tobytes()
-
-
-def _to_numbers(bits: Bits, count: int, width: int) -> Indices:
-    """Join bits, and zeros behind them, to so many numbers."""
-    padded = np.zeros(count * width, np.int32)
-    padded[: bits.size] = bits
-    numbers: Indices = padded.reshape(-1, width) @ (1 << np.arange(width, dtype=np.int32)[::-1])
-    return numbers
-
-
-def _to_bits(numbers: Indices, width: int) -> Bits:
-    """Split numbers into so many bits, 16 at most."""
-    whole = np.unpackbits(numbers.astype(">u2").view(np.uint8).reshape(-1, 2), axis=1)
-    return whole[:, 16 - width :].reshape(-1)
-
-
-def _flat(values: Indices) -> Indices:
-    if values.dtype != np.int32:
-        raise TypeError(f"indices are int32, not {values.dtype}")
-    return values.reshape(-1)
-
-
-def _parts(size: int) -> Iterator[slice]:
-    """Split values into parts that fit a processor's cache; each begins at a multiple of four."""
-    for start in range(0, size, _PART):
-        yield slice(start, min(start + _PART, size))
-
-
-def _inward(places: Positions) -> Indices:
-    """Return 1 for each value that has one more bin further in than out, else 0."""
-    inward: Indices = (places & 1).astype(np.int32)
-    return inward
-
-
-def _next(lowest: Indices, residues: Indices, parts: int) -> Indices:
-    """Return the least numbers from `lowest` on that leave such residues, for a power of two."""
-    return lowest + (residues - lowest & parts - 1)
-
-
-def _odd_states(
-    part: slice, places: Positions, coded: Indices, flipped_if_even: Indices | int, state: int
-) -> tuple[Indices, int]:
-    """Return 1 for each place whose state is odd, else 0; between places, zeros are coded.
-
-    Also returns the state that follows the part, given the one that it begins in.
-    """
-    parities = np.zeros((2, part.stop - part.start), np.uint8)
-    parities[0, places] = coded & 1
-    parities[1, places] = flipped_if_even
-    odd, state = odd_states(parities[0], parities[1], state)
-    return odd[places].astype(np.int32), state
-
-
-def _with_magnitudes(part: Indices, places: Positions, magnitudes: Indices) -> Indices:
-    result = np.zeros(part.size, np.int32)
-    result[places] = np.where(part[places] < 0, -magnitudes, magnitudes)
+def _with_magnitudes(
+    values: Indices, places: npt.NDArray[np.int64], magnitudes: Indices
+) -> Indices:
+    result = np.zeros(values.size, np.int32)
+    result[places] = np.where(values[places] < 0, -magnitudes, magnitudes)
     return result

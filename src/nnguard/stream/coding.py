@@ -19,7 +19,7 @@ import numpy.typing as npt
 from nnguard.errors import FormatError, LimitError
 from nnguard.stream import _coder
 from nnguard.stream.headers import EntryPoint, PayloadType, TensorHeader
-from nnguard.stream.units import Unit, frame_unit, size_field
+from nnguard.stream.units import Unit, frame_unit, size_field, usual_size_field
 
 __all__ = [
     "Indices",
@@ -34,7 +34,9 @@ __all__ = [
     "find_zero_rows",
     "parameters_of",
     "piece_ranges",
+    "pieces_of",
     "qp_range",
+    "recode",
     "search_start_states",
     "step_size",
     "usual_start_states",
@@ -289,18 +291,52 @@ def decode(unit: Unit, *, max_weights: int = MAX_WEIGHTS) -> QuantizedTensor:
         FormatError: The payload is damaged, or the unit has a size field of another form than
             encoders write.
     """
-    header = unit.tensor
-    if header is None or header.payload_type != PayloadType.FLOAT:
-        raise ValueError(f"unit {unit.name} is not a quantized tensor")
+    header = _quantized(unit)
     if header.size > max_weights:
         raise LimitError(f"tensor {header.name} has {header.size} weights; limit {max_weights}")
-    data = unit.read()
-    start = size_field(data)
-    if frame_unit(data[start:])[:start] != data[:start]:
-        raise FormatError(f"unit {unit.name} has an unusual size field", offset=unit.offset)
-    at = header.payload_offset
-    indices, parameters = decode_payload(header, data[at:], offset=unit.offset + at)
-    return QuantizedTensor(header, data[start:at], parameters, indices)
+    prefix, payload, at = _parts_of(unit, header)
+    indices, parameters = decode_payload(header, payload, offset=at)
+    return QuantizedTensor(header, prefix, parameters, indices)
+
+
+def pieces_of(unit: Unit) -> Iterator[tuple[Indices, _coder.Decoder]]:
+    """Decode a quantized tensor piece by piece, in the order of the array.
+
+    Args:
+        unit: A unit with a FLOAT payload, not coded in blocks.
+
+    Yields:
+        Indices, flat, whose memory is used again; and the decoder, which has the parameters. What
+        was yielded is to be believed once the last piece was.
+
+    Raises:
+        FormatError: See `decode`.
+    """
+    header = _quantized(unit)
+    _, payload, at = _parts_of(unit, header)
+    pieces = decode_pieces(header, iter([payload]), len(payload), offset=at)
+    return ((indices, decoder) for _, indices, decoder in pieces)
+
+
+def recode(unit: Unit, change: Callable[[Indices], Indices], *, by: int) -> bytes:
+    """Decode a quantized tensor, change it piece by piece, and encode it.
+
+    Args:
+        unit: A unit with a FLOAT payload, not coded in blocks.
+        change: Makes a piece of another; zeros stay.
+        by: Added to the quantization parameter.
+
+    Raises:
+        FormatError: See `decode`.
+    """
+    header = _quantized(unit)
+    prefix, payload, at = _parts_of(unit, header)
+    pieces = decode_pieces(header, iter([payload]), len(payload), offset=at)
+    first = next(pieces)
+    parameters = parameters_of(first[2])
+    changed = (change(indices) for _, indices, _ in itertools.chain([first], pieces))
+    recoded, _ = encode_payload(header, changed, replace(parameters, qp=parameters.qp + by))
+    return frame_unit(prefix + recoded)
 
 
 def encode(tensor: QuantizedTensor) -> bytes:
@@ -327,6 +363,21 @@ def qp_range(qp_density: int) -> tuple[int, int]:
     """Return the least and the largest quantization parameter that a payload can hold."""
     limit = 1 << (5 + qp_density)
     return -limit, limit - 1
+
+
+def _quantized(unit: Unit) -> TensorHeader:
+    if unit.tensor is None or unit.tensor.payload_type != PayloadType.FLOAT:
+        raise ValueError(f"unit {unit.name} is not a quantized tensor")
+    return unit.tensor
+
+
+def _parts_of(unit: Unit, header: TensorHeader) -> tuple[bytes, bytes, int]:
+    """Return what stands between size field and payload, the payload, and where that lies."""
+    data = unit.read()
+    start, at = size_field(data), header.payload_offset
+    if usual_size_field(len(data) - start) != data[:start]:
+        raise FormatError(f"unit {unit.name} has an unusual size field", offset=unit.offset)
+    return data[start:at], data[at:], unit.offset + at
 
 
 def _entry_points(

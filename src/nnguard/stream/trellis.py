@@ -35,14 +35,19 @@ def odd_states(
 
     Returns:
         For each integer, 1 where the state that it is coded in is odd, else 0; and the state that
-        follows, where their number is a multiple of four.
+        follows the last.
     """
     steps = np.packbits(np.stack([parities, flipped_if_even], axis=1))
     following, odd = _tables()
     walk = accumulate(steps.tobytes(), lambda state, step: following[state][step], initial=state)
     states = np.fromiter(walk, np.uint8, steps.size)
     found: Parities = odd[states * np.intp(256) + steps].view(np.uint8)[: parities.size]
-    return found, next(walk)
+    if not (left := parities.size % _AT_ONCE):
+        return found, next(walk)
+    state = int(states[-1])
+    for parity, flipped in zip(parities[-left:], flipped_if_even[-left:], strict=True):
+        state = NEXT_STATE[state][int(parity) ^ int(flipped) & ~state & 1]
+    return found, state
 
 
 def is_path(indices: npt.NDArray[np.int32]) -> bool:

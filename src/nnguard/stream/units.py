@@ -36,6 +36,7 @@ __all__ = [
     "frame_unit",
     "places_in",
     "size_field",
+    "usual_size_field",
 ]
 
 _SHORT_SIZE_LIMIT = 1 << 15
@@ -347,9 +348,14 @@ def places_in(data: bytes) -> Iterator[Place]:
 
 def frame_unit(body: bytes) -> bytes:
     """Prefix a unit's bytes after the size field with the size field of the stock coder."""
-    if len(body) + 2 < _SHORT_SIZE_LIMIT:
-        return (len(body) + 2).to_bytes(2, "big") + body
-    return (len(body) + 4 | 1 << 31).to_bytes(4, "big") + body
+    return usual_size_field(len(body)) + body
+
+
+def usual_size_field(size: int) -> bytes:
+    """Return the size field of the stock coder for so many bytes after it."""
+    if size + 2 < _SHORT_SIZE_LIMIT:
+        return (size + 2).to_bytes(2, "big")
+    return (size + 4 | 1 << 31).to_bytes(4, "big")
 
 
 def size_field(unit: bytes) -> int:
