@@ -35,6 +35,9 @@ PUBLISHED_SIZES = {
 SHOWN = (8, 16)
 """Bits in each weight, of those measured, that stand beside the paper's capacity."""
 
+MISSING = ["-"] * 5
+"""Cells of what was not measured."""
+
 _LABELS = [f"{share:.0%} of the paper's payload" for share in SHARES]
 
 
@@ -122,7 +125,8 @@ class Page:
                     continue
                 each = f"{1e9 * plain['decoding'] / plain['carrying']:.1f}"
                 rows.append([name, kind, "-", "", "", "", each, ""])
-                rows += [[name, kind, f"{k}", *self._filled(name, kind, k)] for k in WIDTHS]
+                filled = ((k, self._filled(name, kind, k)) for k in WIDTHS)
+                rows += [[name, kind, f"{k}", *cells] for k, cells in filled if cells != MISSING]
         head = ["network", "", "bits in each", "bits a weight", "growth / payload", "change"]
         return table([*head, "decoding a weight, ns", "a hidden byte, ns"], rows)
 
@@ -130,7 +134,7 @@ class Page:
         """Return bits a weight, growth, change, and nanoseconds, of a record that fills it all."""
         found = self.values.get(f"{name}: ours, {kind}, all room, {width} bits in each")
         if found is None:
-            return ["-"] * 5
+            return MISSING
         base, weights = self.values[f"{name}: {kind}"], self.values[f"{name}: peak"]["weights"]
         return [
             f"{found['bits'] / weights:.2f}",
