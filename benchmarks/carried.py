@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,13 @@ class Bench:
             "trial": nnguard.torch.decompress(self.trial),
         }
 
+        self.labeled: list[int] = options.labeled or list(case.labeled)
+        self._rates: list[float] = options.rates
+
+    def rates(self, usual: Iterable[float]) -> Iterable[float]:
+        """Return the learning rates to try."""
+        return self._rates or usual
+
     def module(self, start: str) -> nn.Module:
         """Return the weaker network, with its own weights or the trial's."""
         module = self.case.module().to(memory_format=torch.channels_last)
@@ -102,13 +109,22 @@ class Bench:
     def _trial(self, path: Path) -> nnguard.Stream:
         """Return the trial; it is made once, since no two are the same."""
         if not path.exists():
-            locked = nnguard.lock(self.release, trial=self.weaker)
-            found = open_locks(locked.stream, locked.stream.sha256_of_units(), locked.content_key)
-            if bytes(found.stream) != bytes(self.release):
-                raise ValueError(f"{path.name}: what was unlocked is not the release")
             path.parent.mkdir(parents=True, exist_ok=True)
-            locked.stream.save(path)
+            self._lock().save(path)
         return nnguard.Stream.open(path)
+
+    def _lock(self) -> nnguard.Stream:
+        locked = nnguard.lock(self.release, trial=self.weaker)
+        found = open_locks(locked.stream, locked.stream.sha256_of_units(), locked.content_key)
+        if bytes(found.stream) != bytes(self.release):
+            raise ValueError("what was unlocked is not the release")
+        return locked.stream
+
+    def score_another(self) -> float:
+        """Score another trial of the same release, of another key."""
+        module = self.case.module()
+        attacks.load(module, nnguard.torch.decompress(self._lock()))
+        return score(self.task, module)
 
     def sizes(self) -> dict[str, Any]:
         """Return bytes of all streams, and what a weight of the trial holds."""
@@ -138,13 +154,13 @@ class Images(Bench):
 
     def attacks(self, start: str, draw: int, steps: list[int]) -> Iterator[Job]:
         """Yield the attacks on one start with one draw of data."""
-        for count in self.case.labeled:
+        for count in self.labeled:
             for step in steps:
-                for rate in attacks.RATES:
+                for rate in self.rates(attacks.RATES):
                     label = f"{count} labeled, {step} steps, draw {draw}, rate {rate}"
                     yield label, lambda c=count, s=step, r=rate: self._train(start, draw, c, s, r)
         yield f"statistics anew, draw {draw}", lambda: self._adapt(start, draw)
-        for rate in attacks.RATES:
+        for rate in self.rates(attacks.RATES):
             label = f"distilled, 100 steps, draw {draw}, rate {rate}"
             yield label, lambda r=rate: self._distill(start, draw, r)
 
@@ -179,9 +195,9 @@ class Sentences(Bench):
 
     def attacks(self, start: str, draw: int, steps: list[int]) -> Iterator[Job]:
         """Yield the attacks on one start with one draw of data."""
-        for count in self.case.labeled:
+        for count in self.labeled:
             for step in steps:
-                for rate in encoders.RATES:
+                for rate in self.rates(encoders.RATES):
                     label = f"{count} labeled, {step} steps, draw {draw}, rate {rate}"
                     yield label, lambda c=count, s=step, r=rate: self._train(start, draw, c, s, r)
         yield f"whitened, draw {draw}", lambda: self._whiten(start, draw)
@@ -206,23 +222,29 @@ def jobs(name: str, bench: Images | Sentences, options: argparse.Namespace) -> I
     yield f"{name}: release", bench.release_score
     for start in STARTS:
         yield f"{name}: {start}", lambda s=start: score(bench.task, bench.module(s))
+    for number in range(1, options.trials):
+        yield f"{name}: trial, key {number}", bench.score_another
     for draw in range(options.draws):
-        for start in STARTS:
-            for label, attack in bench.attacks(start, draw, options.steps):
+        both = [bench.attacks(start, draw, options.steps) for start in STARTS]
+        for pair in zip(*both, strict=True):
+            for start, (label, attack) in zip(STARTS, pair, strict=True):
                 yield f"{name}: {start}: {label}", attack
 
 
 def report(values: Mapping[str, Any]) -> Iterator[str]:
     """Yield the tables, as Markdown."""
     names = [name for name in CASES if f"{name}: trial" in values]
-    yield "| release | its score | weaker | trial | bits in each weight | bytes: release | weaker "
-    yield "| trial | growth over both % |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|\n"
+    yield "| release | its score | weaker | trial: mean | furthest off | keys | bits in each "
+    yield "| bytes: release | weaker | trial | growth over both % |\n|---|" + "--:|" * 10 + "\n"
     for name in names:
-        sizes = values[f"{name}: sizes"]
-        scores = " | ".join(f"{values[f'{name}: {what}']:.2f}" for what in ("release", *STARTS))
+        sizes, weaker = values[f"{name}: sizes"], values[f"{name}: weaker"]
+        trials = [value for label, value in values.items() if is_trial(label, name)]
+        furthest = max((trial - weaker for trial in trials), key=abs)
+        scores = f"{values[f'{name}: release']:.2f} | {weaker:.2f} | {statistics.mean(trials):.2f}"
         streams = " | ".join(f"{sizes[what]:,}" for what in ("release", *STARTS))
         growth = 100 * (sizes["trial"] / (sizes["release"] + sizes["weaker"]) - 1)
-        yield f"| {name} | {scores} | {sizes['bits']} | {streams} | {growth:+.2f} |\n"
+        yield f"| {name} | {scores} | {furthest:+.2f} | {len(trials)} | {sizes['bits']} "
+        yield f"| {streams} | {growth:+.2f} |\n"
     yield "\n| release | attack | draws | weaker | trial | difference | its standard error |\n"
     yield "|---|---|--:|--:|--:|--:|--:|\n"
     for name in names:
@@ -230,6 +252,11 @@ def report(values: Mapping[str, Any]) -> Iterator[str]:
             pairs = [best[draw] for draw in best if len(best[draw]) == len(STARTS)]
             if pairs:
                 yield f"| {name} | {attack} | {row(pairs)} |\n"
+
+
+def is_trial(label: str, name: str) -> bool:
+    """Tell whether a result is the score of a trial, of whatever key."""
+    return label == f"{name}: trial" or label.startswith(f"{name}: trial, key ")
 
 
 def found(values: Mapping[str, Any], name: str) -> dict[str, dict[str, dict[str, float]]]:
@@ -267,7 +294,10 @@ def main() -> None:
     parser.add_argument("--weaker", type=Path, metavar="DIR", help="what weaker.py made")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")
     parser.add_argument("--steps", type=int, nargs="*", default=[100], help="of training")
+    parser.add_argument("--labeled", type=int, nargs="*", help="examples that the attacker has")
+    parser.add_argument("--rates", type=float, nargs="*", help="learning rates to try")
     parser.add_argument("--draws", type=int, default=3, help="of the attacker's data")
+    parser.add_argument("--trials", type=int, default=1, help="to score (%(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch (%(default)s)")
     parser.add_argument("--report", action="store_true", help="print what was measured before")
     options = parser.parse_args()
