@@ -49,10 +49,11 @@ class Case:
 
     Attributes:
         release: Stream in the data folder.
-        weaker: Stream in the folder of weaker networks, without its suffix.
+        weaker: Name in the folder of weaker networks.
         task: Name of the release's network among `TASKS`.
         module: Makes the weaker network, without weights.
         labeled: How many examples the attacker has.
+        qp: Of the weaker network's stream: a finer step has fewer zeros, and more room.
     """
 
     release: str
@@ -60,13 +61,14 @@ class Case:
     task: str
     module: Callable[[], nn.Module]
     labeled: tuple[int, ...] = (500, 2500, 5000)
+    qp: int = nnguard.Settings().qp
 
 
 CASES = {
     "resnet20": Case("resnet20.default", "resnet20", "resnet20", NETWORKS["resnet20"]),
     "resnet56": Case("resnet56.default", "resnet56", "resnet56", NETWORKS["resnet56"]),
     "resnet56-by-resnet20": Case(
-        "resnet56.default", "resnet20-fine", "resnet56", NETWORKS["resnet20"]
+        "resnet56.default", "resnet20", "resnet56", NETWORKS["resnet20"], qp=-42
     ),
     "minilm": Case("minilm.default", "minilm", "minilm", shallow_encoder, (57, 287, 500)),
 }
@@ -84,7 +86,9 @@ class Bench:
     def __init__(self, case: Case, options: argparse.Namespace) -> None:
         self.case = case
         self.release = nnguard.Stream.open(options.data / "streams" / f"{case.release}.nnc")
-        self.weaker = nnguard.Stream.open(options.weaker / f"{case.weaker}.nnc")
+        self.weaker = nnguard.compress(
+            options.weaker / f"{case.weaker}.safetensors", nnguard.Settings(qp=case.qp)
+        )
         self.trial = self._trial(options.output.with_name(f"{options.network}.trial.nnc"))
         found = {t.name: t for t in tasks(options.data, options.wheels, ALL)}
         self.task: Task = found[TASKS[case.task]]
