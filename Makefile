@@ -68,7 +68,8 @@ demo: $(ENVIRONMENT)
 	$(HARNESS) $(BIN)/python examples/demo.py
 
 sell: $(ENVIRONMENT)
-	$(HARNESS):benchmarks $(BIN)/python examples/try_before_you_buy.py --data $(DATA) --network $(NETWORK)
+	$(HARNESS):benchmarks $(BIN)/python examples/try_before_you_buy.py \
+		--data $(DATA) --network $(NETWORK) $(if $(WEAKER),--weaker $(WEAKER))
 
 test: $(ENVIRONMENT)
 	$(BIN)/python -m pytest

@@ -10,7 +10,7 @@ given besides is in its arguments. Attacks leave the module changed.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,7 @@ def regained(
     *,
     steps: int,
     rates: Iterable[float] = RATES,
+    only: Collection[str] | None = None,
 ) -> float:
     """Return the best accuracy, in percent, that training from any start at any rate reaches.
 
@@ -74,19 +75,40 @@ def regained(
         test: What accuracy is measured on; the rate is chosen by it, too, in the attacker's favor.
         steps: Of 64 images each.
         rates: Learning rates to try.
+        only: Names of the weights that are trained; all, if not given.
     """
     found = []
     for start in starts:
         for rate in rates:
             load(module, start)
-            train(module, *train_on, steps=steps, rate=rate)
+            train(module, *train_on, steps=steps, rate=rate, only=only)
             found.append(accuracy(module, *test))
     return max(found)
 
 
-def train(module: nn.Module, images: Tensor, labels: Tensor, *, steps: int, rate: float) -> None:
-    """Train a module on labeled images: SGD, cosine, batches of 64, shifted and mirrored."""
+def train(
+    module: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    steps: int,
+    rate: float,
+    only: Collection[str] | None = None,
+) -> None:
+    """Train a module on labeled images: SGD, cosine, batches of 64, shifted and mirrored.
+
+    Args:
+        module: The network, with the weights to begin with.
+        images: See `Data`.
+        labels: See `Data`.
+        steps: Batches.
+        rate: Learning rate at the start.
+        only: Names of the weights that are trained; all, if not given.
+    """
+    for name, weights in module.named_parameters():
+        weights.requires_grad_(only is None or name in only)
     _fit(module, images, steps, rate, lambda outputs, at: _cross_entropy(outputs, labels[at]))
+    module.requires_grad_(True)
 
 
 def distill(module: nn.Module, images: Tensor, *, steps: int, rate: float) -> None:
@@ -125,9 +147,8 @@ def _fit(
     loss_of: Callable[[Tensor, Tensor], Tensor],
 ) -> None:
     torch.manual_seed(SEED)
-    optimizer = torch.optim.SGD(
-        module.parameters(), rate, momentum=0.9, weight_decay=5e-4, nesterov=True
-    )
+    trained = [weights for weights in module.parameters() if weights.requires_grad]
+    optimizer = torch.optim.SGD(trained, rate, momentum=0.9, weight_decay=5e-4, nesterov=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     module.train()
     for _ in range(steps):

@@ -44,7 +44,7 @@ STREAMS = {
     "minilm": ("default",),
 }
 CASES = ((70.0, 1e-3), (40.0, 1e-3), (10.0, 1e-3), (40.0, 1e-4), (10.0, 1e-4))
-TIERS = (("professional", None, 70.0), ("standard", None, 40.0))
+TIERS = {"professional": 70.0, "standard": 40.0}
 TIERED = "resnet20"
 TOLERANCE = 0.8
 """Points that a trial may be off: within 1, after rounding and other decoders' arithmetic."""
@@ -245,7 +245,8 @@ class Bench:
 
         The first row has the time and the evaluations of all.
         """
-        wanted = [nnguard.Tier(*tier, TOLERANCE, max_fraction) for tier in TIERS]
+        options = {"tolerance": TOLERANCE, "max_fraction": max_fraction}
+        wanted = [nnguard.Tier(name, target=target, **options) for name, target in TIERS.items()]
         rows = [self._asked(tier.name, tier.target or 0.0, max_fraction) for tier in wanted]
         lock = partial(nnguard.lock_tiers, tiers=wanted)
         locks, rows[0] = self._timed(rows[0], [row.target for row in rows], lock)

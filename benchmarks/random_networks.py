@@ -16,7 +16,7 @@ _CONVOLUTIONS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
 _CLASSIFIER = ((4096, 25088), (4096, 4096), (10, 4096))
 
 
-def vgg16() -> Arrays:
+def vgg16(seed: int = 0) -> Arrays:
     """Return torchvision's VGG16 with ten classes: 134 million weights, 103 in one tensor."""
     shapes: dict[str, tuple[int, ...]] = {}
     channels = 3
@@ -27,7 +27,7 @@ def vgg16() -> Arrays:
     for index, shape in enumerate(_CLASSIFIER):
         shapes[f"classifier.{index}.weight"] = shape
         shapes[f"classifier.{index}.bias"] = shape[:1]
-    return _fill(shapes)
+    return _fill(shapes, seed)
 
 
 def of_size(weights: int) -> Arrays:
@@ -44,8 +44,8 @@ def many_tensors(count: int, least: int = 1_000, most: int = 10_000) -> Arrays:
     )
 
 
-def _fill(shapes: dict[str, tuple[int, ...]]) -> Arrays:
-    rng = np.random.default_rng(0)
+def _fill(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> Arrays:
+    rng = np.random.default_rng(seed)
     arrays = {}
     for name, shape in shapes.items():
         scale = 1 / math.sqrt(2 * math.prod(shape[1:]))

@@ -100,7 +100,14 @@ def split(data: bytes) -> list[bytes]:
 
 
 def eligible(units: list[bytes]) -> dict[int, Carrier]:
-    """2.1 and 3: all tensors that may carry, by position, the best primary carrier first."""
+    """3: all tensors that may carry, by position, the best primary carrier first."""
+    tensors = {at: each for at, each in coded(units).items() if each.size >= 256}
+    best = Fraction(2048)
+    return dict(sorted(tensors.items(), key=lambda t: max(t[1].size / best, best / t[1].size)))
+
+
+def coded(units: list[bytes]) -> dict[int, Carrier]:
+    """2.1 and 3: all tensors that are eligible, but for the least number of weights."""
     tensors: dict[int, Carrier] = {}
     profile, model = 0, None
     if not units:
@@ -125,10 +132,9 @@ def eligible(units: list[bytes]) -> dict[int, Carrier]:
                 raise Outcome("FormatError", "no model parameter set")
             tensor = read_tensor(Fields(unit, width + 1), unit, profile, *model)
             dense = tensor and tensor.cost <= max(1 << 18, 8 * len(unit))
-            if tensor and dense and 256 <= tensor.size <= 1 << 28:
+            if tensor and dense and tensor.size <= 1 << 28:
                 tensors[position] = tensor
-    best = Fraction(2048)
-    return dict(sorted(tensors.items(), key=lambda t: max(t[1].size / best, best / t[1].size)))
+    return tensors
 
 
 def read_model(bits: Fields, profile: int) -> tuple[int | None, int, int]:

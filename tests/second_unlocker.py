@@ -19,7 +19,17 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 import second_coder
 import second_reader
 from second_hpke import expand
-from second_reader import Fields, Indices, Outcome, Taken, model_digest, read_cbor, split
+from second_reader import (
+    NEXT,
+    Carrier,
+    Fields,
+    Indices,
+    Outcome,
+    Taken,
+    model_digest,
+    read_cbor,
+    split,
+)
 
 __all__ = ["Opened", "ascends", "open_locks", "read_lock"]
 
@@ -56,6 +66,8 @@ def read_lock(record: bytes) -> tuple[dict[Any, Any], bytes, bytes]:
         raise Outcome("VerificationError", "not our COSE_Encrypt0")
     kid, nonce, tier = header.get(4), header.get(5), header.get("tier")
     right = {1: 3, 4: kid, 5: nonce, "tier": tier}
+    if "shard" in header:
+        right["shard"] = read_shard(header["shard"])
     if [type(value) for value in (kid, nonce, tier)] != [bytes, bytes, str]:
         raise Outcome("VerificationError", "protected header of the lock")
     if len(kid) != 8 or len(nonce) != 12 or len(tier.encode()) > 255:
@@ -63,6 +75,14 @@ def read_lock(record: bytes) -> tuple[dict[Any, Any], bytes, bytes]:
     if cbor2.dumps(right, canonical=True) != parts[0]:
         raise Outcome("VerificationError", "protected header of the lock")
     return header, parts[0], parts[2]
+
+
+def read_shard(entry: Any) -> list[Any]:
+    if type(entry) is list and [type(part) for part in entry] == [bytes, int, int]:
+        set_id, position, count = entry
+        if len(set_id) == 16 and 0 <= position < count:
+            return entry
+    raise Outcome("VerificationError", "protected header of the lock")
 
 
 def decrypt(taken: Taken, content_key: bytes) -> bytes:
@@ -77,21 +97,43 @@ def decrypt(taken: Taken, content_key: bytes) -> bytes:
 
 @dataclass
 class Part:
-    """What a lock says of one tensor: indices to put back by position, or that it is scrambled."""
+    """Indices of one tensor to put back, by position."""
 
     unit: int
-    indices: dict[int, int] | None
+    indices: dict[int, int]
 
 
-def read_content(data: bytes) -> tuple[bytes, list[Part], list[Part]]:
-    """The digest, what was replaced, what is scrambled."""
+@dataclass
+class File:
+    """A stream that a lock opens: units as they are, or where they stand and how many."""
+
+    name: str
+    digest: bytes
+    units: list[bytes | tuple[int, int]]
+
+
+@dataclass
+class Content:
+    """6.4."""
+
+    scrambled: list[int]
+    replaced: list[Part]
+    files: list[File]
+
+
+def read_content(data: bytes) -> Content:
     try:
         match read_cbor(data):
-            case [bytes() as digest, [*replaced], [*scrambled]] if len(digest) == 32:
-                lists = [read_replaced(*part) for part in replaced]
-                signs = [Part(read_unit(unit), None) for unit in scrambled]
-                if all(ascends(part.unit for part in parts) for parts in (lists, signs)):
-                    return digest, lists, signs
+            case [[*scrambled], [*replaced], [_, *_] as files]:
+                content = Content(
+                    [read_unit(unit) for unit in scrambled],
+                    [read_replaced(*part) for part in replaced],
+                    [read_file(*file) for file in files],
+                )
+                listed = content.scrambled, [part.unit for part in content.replaced]
+                names = [file.name for file in content.files]
+                if all(map(ascends, (*listed, names))):
+                    return content
     except (Outcome, TypeError, ValueError, OverflowError):
         pass
     raise Outcome("UnlockError", "the content of the lock is malformed")
@@ -106,6 +148,24 @@ def read_unit(unit: Any) -> int:
     if type(unit) is not int:
         raise ValueError("unit")
     return unit
+
+
+def read_file(name: Any, digest: Any, units: Any) -> File:
+    if [type(part) for part in (name, digest, units)] != [str, bytes, list]:
+        raise ValueError("file")
+    if len(digest) != 32 or not units:
+        raise ValueError("file")
+    return File(name, digest, [read_run(run) for run in units])
+
+
+def read_run(run: Any) -> bytes | tuple[int, int]:
+    if type(run) is bytes and run:
+        return run
+    if type(run) is list and [type(part) for part in run] == [int, int]:
+        position, count = run
+        if position >= 0 and count > 0:
+            return position, count
+    raise ValueError("units")
 
 
 def read_replaced(unit: Any, count: Any, g: Any, v: Any, data: Any) -> Part:
@@ -133,39 +193,74 @@ class Unlimited(Fields):
         self.data, self.at = data, 0
 
 
-def restore(units: list[bytes], content: bytes, content_key: bytes, nonce: bytes) -> list[bytes]:
-    """6.4, steps 5 to 8."""
-    digest, replaced, scrambled = read_content(content)
-    tensors = second_reader.eligible(units)
-    for part in (*replaced, *scrambled):
-        tensor = tensors.get(part.unit)
-        usable = tensor and len(tensor.shape) > 1 and tensor.size <= 1 << 24
-        if not usable or max(part.indices or [0]) >= tensors[part.unit].size:
+def restore(units: list[bytes], content: Content, content_key: bytes, nonce: bytes) -> list[bytes]:
+    """6.4, steps 6 and 7: the degraded stream with all tensors as they were."""
+    tensors = second_reader.coded(units)
+    indices_of = {part.unit: part.indices for part in content.replaced}
+    for at in {*content.scrambled, *indices_of}:
+        tensor = tensors.get(at)
+        if not tensor or tensor.size > 1 << 24 or max(indices_of.get(at, [0])) >= tensor.size:
             raise Outcome("UnlockError", "the lock does not fit the stream")
-    signs = derive(content_key, b"keystream scramble", nonce)
+    key = derive(content_key, b"keystream scramble", nonce)
     restored = list(units)
-    for at in {part.unit for part in (*replaced, *scrambled)}:
+    for at in {*content.scrambled, *indices_of}:
         carrier = tensors[at]
         try:
             indices = carrier.decode()
-            if any(part.unit == at for part in scrambled):
-                indices = unscramble(indices, signs, at)
-            for part in replaced:
-                if part.unit == at and part.indices:
-                    indices.reshape(-1)[list(part.indices)] = list(part.indices.values())
+            if at in content.scrambled:
+                indices = unscramble(carrier, indices, key, at)
+            for position, index in indices_of.get(at, {}).items():
+                indices.reshape(-1)[position] = index
             restored[at] = carrier.encode(indices)
         except (Outcome, second_coder.Damaged):
             raise Outcome("UnlockError", "a tensor cannot be restored") from None
-    if model_digest(restored) != digest:
-        raise Outcome("UnlockError", "this is not what was locked")
     return restored
 
 
-def unscramble(indices: Indices, key: bytes, unit: int) -> Indices:
+def unscramble(carrier: Carrier, indices: Indices, key: bytes, unit: int) -> Indices:
     cipher = Cipher(algorithms.AES(key), modes.CTR(unit.to_bytes(8, "big") + bytes(8)))
-    stream = cipher.encryptor().update(bytes((indices.size + 7) // 8))
+    stream = cipher.encryptor().update(bytes(8 * indices.size))
+    if len(carrier.shape) == 1:
+        numbers = [stream[at : at + 8] for at in range(0, len(stream), 8)]
+        return put_in_order(carrier, indices, numbers)
     flipped = np.unpackbits(np.frombuffer(stream, np.uint8))[: indices.size] == 1
     return np.where(flipped.reshape(indices.shape), -indices, indices).astype(np.int32)
+
+
+def put_in_order(carrier: Carrier, indices: Indices, numbers: list[bytes]) -> Indices:
+    """The integers of 2.4.5 go back where they were; for TCQ that makes other indices of them."""
+    drawn = sorted(range(len(numbers)), key=lambda at: numbers[at])
+    integers = [0] * len(numbers)
+    for place, index in zip(drawn, indices.tolist(), strict=True):
+        integers[place] = index
+    if carrier.dependent:
+        state = 0
+        for place, index in enumerate(integers):
+            k = (abs(index) + 1) // 2
+            magnitude = 2 * k - state % 2 if k else 0
+            integers[place] = magnitude if index > 0 else -magnitude
+            state = NEXT[k % 2][state]
+    return np.array(integers, np.int64).astype(np.int32)
+
+
+def gather(file: File, restored: list[bytes]) -> list[bytes]:
+    """6.4, step 8."""
+    units: list[bytes] = []
+    try:
+        for run in file.units:
+            if isinstance(run, bytes):
+                units += split(run)
+            else:
+                position, count = run
+                if position + count > len(restored):
+                    raise Outcome("UnlockError", "the lock names units that are not there")
+                units += restored[position : position + count]
+        second_reader.eligible(split(b"".join(units)))
+    except Outcome:
+        raise Outcome("UnlockError", "the lock holds no stream") from None
+    if model_digest(units) != file.digest:
+        raise Outcome("UnlockError", "this is not what was locked")
+    return units
 
 
 def open_locks(data: bytes, content_key: bytes) -> Opened:
@@ -188,7 +283,14 @@ def open_locks(data: bytes, content_key: bytes) -> Opened:
         header, _, _ = read_lock(taken.record)
         if (key := known.get(header[4])) is None:
             raise Outcome("WrongKeyError", header[4].hex())
-        units = restore(taken.original, decrypt(taken, key), key, header[5])
+        plaintext = decrypt(taken, key)
+        if "shard" in header:
+            raise Outcome("VerificationError", "a stream of a set, alone")
+        content = read_content(plaintext)
+        restored = restore(taken.original, content, key, header[5])
+        if [file.name for file in content.files] != [""]:
+            raise Outcome("UnlockError", "a set, not a stream")
+        units = gather(content.files[0], restored)
         tiers.append(header["tier"])
         if key == content_key:
             return Opened(units, tiers)

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,9 @@ def blocks(language: str) -> list[str]:
 @pytest.fixture(autouse=True)
 def folder_with_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    model = ROOT / "examples" / "digits" / "digits.nnc"
-    nnguard.decompress_to_file(model, "model.safetensors")
+    digits = ROOT / "examples" / "digits"
+    nnguard.decompress_to_file(digits / "digits.nnc", "model.safetensors")
+    shutil.copy(digits / "weaker.nnc", "weaker.nnc")
 
 
 def test_python_examples_run() -> None:

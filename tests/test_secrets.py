@@ -160,7 +160,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Shop:
     vendor = nnguard.SigningKey(Ed25519PrivateKey.from_private_bytes(planted("vendor")))
     model = nnguard.Stream.from_bytes(samples.small_stream(weights=20_000))
     release = nnguard.sign(model, vendor, issuer="acme.ai", name="small")
-    wanted = [nnguard.Tier("gold", fraction=0.002), nnguard.Tier("silver", fraction=0.002, scramble=0.1)]
+    wanted = [
+        nnguard.Tier("gold", fraction=0.002),
+        nnguard.Tier("silver", fraction=0.002, scramble=0.1),
+    ]
     key = nnguard.ContentKey(planted("content"))
     tiers = nnguard.lock_tiers(release, wanted, content_key=key, signer=vendor)
     for locked in tiers:

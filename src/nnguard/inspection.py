@@ -22,17 +22,18 @@ from nnguard.errors import (
     VerificationError,
 )
 from nnguard.hiding import (
-    Extraction,
     RecordKind,
     candidates,
     capacity_of,
     extract,
     kind_name,
     max_cost,
+    peek,
 )
 from nnguard.hiding.carriers import cost_of
+from nnguard.hiding.frame import FrameHeader
 from nnguard.licensing.license import License
-from nnguard.locking.record import LockRecord
+from nnguard.locking.record import PEEK_SIZE, LockRecord
 from nnguard.pictures import check_picture, draw
 from nnguard.records import Attachment, SignatureRecord
 from nnguard.stream import Stream, StreamLike, as_stream
@@ -172,17 +173,19 @@ def inspect(stream: StreamLike) -> Inspection:
             note = f"more records are below; not read after {len(records)}"
             break
         try:
+            header, start = peek(current, PEEK_SIZE)
+            if header.kind == RecordKind.LOCK:  # large, perhaps; what is below may be unreadable
+                records.append(_describe(current, header, start))
+                break
             extraction = extract(current)
         except NoRecordError:
             break
         except NnguardError as error:
             note = str(error)
             break
-        records.append(_describe(extraction))
+        records.append(_describe(current, header, extraction.record))
         current = extraction.original
         cost += extraction.cost + len(stream)
-        if extraction.header.kind == RecordKind.LOCK:  # what is below may be unreadable
-            break
     return Inspection(
         size=stream.size,
         units=tuple(_unit_info(stream, at) for at in range(len(stream))),
@@ -305,24 +308,26 @@ def _unit_info(stream: Stream, at: int) -> UnitInfo:
     return UnitInfo(unit.name, unit.size, tensor.shape, kind)
 
 
-def _describe(extraction: Extraction) -> RecordInfo:
-    header, original = extraction.header, extraction.original
+def _describe(stream: Stream, header: FrameHeader, record: bytes) -> RecordInfo:
+    """Describe a record in a stream; of a lock, its first bytes are enough."""
     unverified: dict[str, Any] = {}
     try:
         if header.kind == RecordKind.SIGNATURE:
-            record = SignatureRecord.parse(extraction.record)
-            unverified = {"key_id": record.key_id.hex(), **record.claims.to_json()}
+            signature = SignatureRecord.parse(record)
+            unverified = {"key_id": signature.key_id.hex(), **signature.claims.to_json()}
         elif header.kind == RecordKind.ATTACHMENT:
-            attachment, _ = Attachment.parse(extraction.record)
+            attachment, _ = Attachment.parse(record)
             unverified = {"media_type": attachment.media_type, "bytes": len(attachment.payload)}
         elif header.kind == RecordKind.LOCK:
-            lock = LockRecord.parse(extraction.record)
+            lock = LockRecord.peek(record)
             unverified = {"tier": lock.tier, "content_key_id": lock.envelope.key_id.hex()}
+            if lock.shard is not None:
+                unverified["shard"] = f"{lock.shard.position + 1} of {lock.shard.count}"
         elif header.kind == RecordKind.LICENSE:
-            unverified = License.parse(extraction.record).terms.to_json()
+            unverified = License.parse(record).terms.to_json()
     except (VerificationError, FormatError, LicenseError) as error:
         unverified = {"malformed": str(error)}
-    carriers = tuple(original[carrier].name for carrier in header.carriers)
+    carriers = tuple(stream[carrier].name for carrier in header.carriers)
     return RecordInfo(
         kind_name(header.kind), header.layer, header.record_size, carriers, unverified
     )

@@ -43,6 +43,7 @@ __all__ = [
     "StreamSet",
     "compress_set",
     "decompress_set",
+    "naming",
     "set_digest",
     "shard_names",
     "sign_set",
@@ -95,11 +96,28 @@ class StreamSet:
             raise VerificationError(f"not part of the set: {_first(stray)}")
 
         def opened(path: Path) -> Stream:
-            with _naming(path.name):
+            with naming(path.name):
                 stream = Stream.open(path)
                 return stream.in_memory() if in_memory else stream
 
         return cls(weight_map, {name: opened(folder / name) for name in names})
+
+    @classmethod
+    def of(cls, streams: Mapping[str, Stream]) -> StreamSet:
+        """Make a set of streams, by the names of their files.
+
+        Raises:
+            FormatError: A stream has a tensor that is not decoded here, or two have one of a name.
+        """
+        ordered = dict(sorted(streams.items()))
+        tensors = [
+            (tensor.header.name, name)
+            for name, stream in ordered.items()
+            for tensor in _tensors_of(name, stream)
+        ]
+        if len(weight_map := dict(tensors)) < len(tensors):
+            raise FormatError("two shards have a tensor of one name")
+        return cls(weight_map, ordered)
 
     @property
     def size(self) -> int:
@@ -338,7 +356,7 @@ def verify_and_strip_set(
     reports: dict[str, Report] = {}
     originals: dict[str, Stream] = {}
     for name, stream in streams.streams.items():
-        with _naming(name):
+        with naming(name):
             reports[name], originals[name] = verify_and_strip(stream, keys, progress)
     report = _check_set(reports)
     _check_index(streams, VerificationError)
@@ -396,12 +414,13 @@ def _check_index(
 
 
 @contextlib.contextmanager
-def _naming(file: str) -> Iterator[None]:
+def naming(file: str) -> Iterator[None]:
     """Say in errors which file they are about."""
     try:
         yield
     except NnguardError as error:
-        error.args = (f"{file}: {error}",)
+        if file:
+            error.args = (f"{file}: {error}",)
         raise
 
 
@@ -420,5 +439,5 @@ def _as_set(streams: StreamSet | Folder) -> StreamSet:
 
 
 def _tensors_of(file: str, stream: Stream) -> list[CodedTensor]:
-    with _naming(file):
+    with naming(file):
         return coded_tensors(stream)

@@ -207,7 +207,8 @@ def importance(
         loss: Given the network and a batch, returns the loss, a scalar.
 
     Returns:
-        For each parameter, by name, an array of its shape. Frozen parameters are left out.
+        For each parameter, by name, an array of its shape; for a tied one, by all of its names.
+        Frozen parameters are left out.
     """
     training = {part: part.training for part in module.modules()}
     parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
@@ -227,7 +228,9 @@ def importance(
             part.training = mode
     if not count:
         raise ValueError("there is no batch to measure with")
-    return {name: (total / count).sqrt().cpu().numpy() for name, total in sums.items()}
+    found = {parameters[name]: (total / count).sqrt().cpu().numpy() for name, total in sums.items()}
+    named = module.named_parameters(remove_duplicate=False)
+    return {name: found[parameter] for name, parameter in named if parameter in found}
 
 
 def evaluator(

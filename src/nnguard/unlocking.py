@@ -26,11 +26,11 @@ from nnguard.errors import (
     VerificationError,
     WrongKeyError,
 )
-from nnguard.hiding import Extraction, RecordKind, embed, extract
+from nnguard.hiding import Extraction, RecordKind, embed, extract, peek
 from nnguard.licensing.checks import Checks, LicenseLike, as_license, check
 from nnguard.licensing.device import Device, DeviceBinding
 from nnguard.licensing.license import License, LicenseTerms, seconds_of, time_of
-from nnguard.locking.opening import Opened, extract_lock, lock_of, open_locks
+from nnguard.locking.opening import Opened, extract_lock, open_locks, peek_lock
 from nnguard.mappings import FrozenMapping
 from nnguard.records import Claims, SignatureRecord, model_digest
 from nnguard.signing import Progress, check_digest, check_signature
@@ -115,7 +115,7 @@ def issue_license(
     if outer.header.kind == RecordKind.SIGNATURE:
         _check_signer(outer, digests, signer.public_key)
     key, opened = _open_tier(trial, digests, content_key, tier)
-    claims, lock = _describe(outer)
+    claims = _claims(outer)
     terms = LicenseTerms(
         id=secrets.token_hex(16),
         issuer=issuer or claims.issuer,
@@ -131,7 +131,7 @@ def issue_license(
         device=None if device is None else _bind(device, device_traits),
         stream=model_digest(digests).hex(),
         opens=model_digest(opened.digests).hex(),
-        lock=lock,
+        lock=lock_id(trial),
         recipient=recipient.id.hex(),
     )
     return License.make(terms, key, recipient, signer)
@@ -150,10 +150,10 @@ def unlock(
 ) -> Stream:
     """Restore what a license opens, byte for byte.
 
-    The checks, in this order: a trusted vendor signed the license; it holds here and now; it is of
-    this very stream; it is made out to this identity; the trial's own signature, if there is one;
-    the lock is authentic; what was restored has the digest that the lock and the license name; its
-    own signature, if there is one.
+    The checks, in this order: a trusted vendor signed the license; it holds here and now; it is
+    made out to this identity; it is of this very stream; the trial's own signature, if there is
+    one; the lock is authentic; what was restored has the digest that the lock and the license name;
+    its own signature, if there is one.
 
     Args:
         trial: The trial, or its path.
@@ -185,11 +185,9 @@ def unlock(
     with stream.start_hashing(progress) as hashing:
         _check_license(license, keys, checks or Checks(), tier)
         key = license.unwrap(identity)
-        outer = _outermost(stream)
         digests = hashing.result()
-    _check_binding(license, outer, digests)
-    if outer is None:
-        raise NoRecordError("the stream is not locked: it holds no record")
+    _check_binding(license, stream, digests)
+    outer = extract_lock(stream)
     if outer.header.kind == RecordKind.SIGNATURE:
         check_digest(check_signature(outer, keys), outer, digests)
     opened = open_locks(stream, digests, key, outermost=outer)
@@ -212,7 +210,7 @@ def lock_id(trial: Stream) -> str:
     Raises:
         NoRecordError: The stream is not locked.
     """
-    return _describe(extract_lock(trial))[1]
+    return peek_lock(trial).envelope.key_id.hex()
 
 
 def _check_signer(outer: Extraction, digests: Sequence[bytes], key: PublicKey) -> None:
@@ -237,31 +235,21 @@ def _check_license(license: License, keys: Sequence[PublicKey], checks: Checks, 
         )
 
 
-def _outermost(stream: Stream) -> Extraction | None:
-    try:
-        return extract(stream)
-    except NoRecordError:
-        return None
-
-
 def _check_binding(
     license: License,  # noqa: A002
-    outer: Extraction | None,
+    stream: Stream,
     digests: Sequence[bytes],
 ) -> None:
-    """Make sure that the license is of this very stream."""
+    """Make sure that the license is of this very stream; if not, say what is wrong with it."""
     if hmac.compare_digest(model_digest(digests).hex(), license.terms.stream):
         return
-    if outer is not None and outer.header.kind == RecordKind.SIGNATURE:
-        outer = _outermost(outer.original)
-    if (
-        outer is not None
-        and outer.header.kind == RecordKind.LOCK
-        and lock_of(outer).envelope.key_id.hex() == license.terms.lock
-    ):
+    try:
+        lock = peek_lock(stream).envelope.key_id.hex()
+    except NoRecordError:
+        lock = ""
+    if lock == license.terms.lock:
         raise VerificationError("the trial was changed since the license was issued")
-    locked = outer is not None and outer.header.kind == RecordKind.LOCK
-    hint = "" if locked else "the stream is not locked: unlock takes the trial"
+    hint = "" if lock else "the stream is not locked: unlock takes the trial"
     raise LicenseError("the license is of another stream", reason=Refusal.OTHER_STREAM, hint=hint)
 
 
@@ -278,10 +266,11 @@ def _check_result(
     if not hmac.compare_digest(model_digest(opened.digests).hex(), license.terms.opens):
         raise UnlockError("what was restored is not what the license says that it opens")
     try:
-        inner = _outermost(opened.stream)
-    except FormatError:  # tensors of a foreign encoder, which the vendor locked as they are
-        inner = None
-    if inner is None or inner.header.kind != RecordKind.SIGNATURE:
+        header, _ = peek(opened.stream, 0)
+        if header.kind != RecordKind.SIGNATURE:
+            return None
+        inner = extract(opened.stream, vouched=True)
+    except (FormatError, NoRecordError):  # tensors of a foreign encoder, locked as they are
         return None
     signature = check_signature(inner, keys)
     check_digest(signature, inner, opened.digests)
@@ -303,13 +292,11 @@ def _open_tier(
     )
 
 
-def _describe(outer: Extraction) -> tuple[Claims, str]:
-    """Return the claims of the trial's signature, and the identifier of its lock's content key."""
-    claims = Claims()
+def _claims(outer: Extraction) -> Claims:
+    """Return the claims of the trial's signature; none where it has no signature."""
     if outer.header.kind == RecordKind.SIGNATURE:
-        claims = SignatureRecord.parse(outer.record).claims
-        outer = extract_lock(outer.original)
-    return claims, lock_of(outer).envelope.key_id.hex()
+        return SignatureRecord.parse(outer.record).claims
+    return Claims()
 
 
 def _to_second(time: datetime) -> datetime:

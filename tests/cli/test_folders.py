@@ -438,3 +438,18 @@ def test_coding_options_need_something_to_code(run: Run, released: Path) -> None
     result = run("sign streams -o again --key vendor.key --qp -20")
     assert result.code == 2
     assert "streams is compressed already" in result.err
+
+
+def test_inspect_and_capacity_take_folders(run: Run, released: Path) -> None:
+    text = run("inspect release").out
+    for name in STREAMS:
+        assert f"release/{name}: " in text
+    assert text.count("Record 1: signature") == 2
+    shown = json.loads(run("inspect release --json").out)
+    assert [*shown["shards"]] == STREAMS
+    assert shown["shards"][STREAMS[0]]["records"][0]["kind"] == "signature"
+    rooms = json.loads(run("capacity streams --json").out)["shards"]
+    places = sum(room["places"] for room in rooms.values())
+    assert f"{places:,} weights can hold bits" in run("capacity streams").out
+    refused = run("inspect release --plot carrier.png")
+    assert (refused.code, "name a file of the folder" in refused.err) == (2, True)

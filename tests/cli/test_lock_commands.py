@@ -24,6 +24,7 @@ pytest.importorskip("sqlalchemy")
 LOCK = ("lock", "release.nnc", "-o", "trial.nnc", "--content-key", "content.key")
 ISSUE = ("license", "issue", "trial.nnc", "--key", "vendor.key", "--content-key", "content.key")
 WEIGHTS = 20_000
+BIASES = 10
 UNLOCK = ("unlock", "trial.nnc", "-o", "full.nnc", "--trust", "vendor.pub")
 SCORE = """
 from pathlib import Path
@@ -180,7 +181,7 @@ def test_protected_identity_is_asked_for_its_passphrase_twice(
 
 
 def test_lock_writes_a_trial_and_its_key(run: Run, folder: Path) -> None:
-    result = run(*LOCK, "--fraction", "0.01")
+    result = run(*LOCK, "--soft", "--fraction", "0.01")
     assert (result.code, result.err) == (0, "")
     assert "trial.nnc" in result.out
     assert "tier full: 200 weights replaced (1.0000 %)" in result.out
@@ -211,7 +212,7 @@ def test_trial_that_is_not_signed_does_not_verify(run: Run) -> None:
 
 
 def test_inspect_shows_the_lock(run: Run) -> None:
-    assert run(*LOCK, "--tier", "professional", "--fraction", "0.001").code == 0
+    assert run(*LOCK, "--tier", "professional", "--soft", "--fraction", "0.001").code == 0
     shown = run("inspect", "trial.nnc").out
     assert "lock of " in shown
     assert "tier: professional" in shown
@@ -220,13 +221,56 @@ def test_inspect_shows_the_lock(run: Run) -> None:
 def test_scramble_encrypts_signs(run: Run, folder: Path) -> None:
     printed = json.loads(run(*LOCK, "--scramble", "0.5", "--json").out)
     (tier,) = printed["tiers"]
-    assert (tier["tier"], tier["replaced"], tier["scrambled"]) == ("full", 0, WEIGHTS)
+    assert (tier["tier"], tier["replaced"], tier["scrambled"]) == ("full", 0, WEIGHTS + BIASES)
     assert printed["size"] == (folder / "trial.nnc").stat().st_size
     assert printed["size_before"] == (folder / "release.nnc").stat().st_size
     assert printed["content_key"] == "content.key"
     assert 0.45 < np.mean(ratios(folder) < 0) < 0.55
     result = run(*LOCK, "--scramble", "0.5", "--force")
-    assert "signs of 20,000 weights scrambled (100.0 %)" in result.out
+    assert "20,010 weights scrambled (100.0 %)" in result.out
+    assert "has to train what is scrambled anew" in result.out
+
+
+def test_trial_is_another_network(run: Run, folder: Path) -> None:
+    (folder / "weaker.nnc").write_bytes(samples.small_stream(seed=3, weights=9_000))
+    (folder / "score.py").write_text("size = lambda weights: weights['conv.weight'].size\n")
+    lock = (*LOCK, "--trial", "weaker.nnc", "--evaluate", "score.py:size")
+    result = run(*lock)
+    assert (result.code, result.err) == (0, "")
+    assert "bytes carried by another network" in result.out
+    assert "score 20000, of the trial 9000, unlocked 20000" in result.out
+    assert "Worth: whoever has no license has the network that is the trial" in result.out
+    printed = json.loads(run(*lock, "--force", "--json").out)
+    (tier,) = printed["tiers"]
+    assert tier["scores"] == {"release": 20_000, "trial": 9_000, "unlocked": 20_000}
+    assert 0 < tier["carried"] <= (folder / "release.nnc").stat().st_size
+    assert (tier["scrambled"], tier["replaced"], tier["curve"]) == (0, 0, [])
+    weaker, trial = (
+        stock.decode((folder / name).read_bytes())["conv.weight"]
+        for name in ("weaker.nnc", "trial.nnc")
+    )
+    assert np.array_equal(np.sign(weaker), np.sign(trial)), "the stock decoder reads the trial"
+
+
+def test_tiers_of_other_networks(run: Run, folder: Path) -> None:
+    for name, weights in (("medium.nnc", 9_000), ("small.nnc", 20_000)):
+        (folder / name).write_bytes(samples.small_stream(seed=weights, weights=weights))
+    tiers = ("--tier", "gold:trial=medium.nnc", "--tier", "silver:trial=small.nnc")
+    printed = json.loads(run(*LOCK, *tiers, "--json").out)
+    assert [bool(tier["carried"]) for tier in printed["tiers"]] == [True, True]
+    mixed = ("--soft", "--tier", "gold:trial=medium.nnc", "--tier", "silver:fraction=0.01")
+    printed = json.loads(run(*LOCK, *mixed, "--force", "--json").out)
+    assert [tier["replaced"] > 0 for tier in printed["tiers"]] == [False, True]
+    mixed = ("--trial", "medium.nnc", "--tier", "gold:scramble=0.1", "--tier", "silver")
+    printed = json.loads(run(*LOCK, *mixed, "--force", "--json").out)
+    assert [tier["scrambled"] > 0 for tier in printed["tiers"]] == [True, False]
+
+
+def test_lock_alone_scrambles(run: Run, folder: Path) -> None:
+    (tier,) = json.loads(run(*LOCK, "--json").out)["tiers"]
+    assert (tier["carried"], tier["replaced"], tier["scrambled"]) == (0, 0, WEIGHTS + BIASES)
+    (tier,) = json.loads(run(*LOCK, "--soft", "--force", "--json").out)["tiers"]
+    assert (tier["carried"], tier["replaced"], tier["scrambled"]) == (0, 2, 0)
 
 
 def test_target_is_found_with_the_sellers_own_function(
@@ -239,7 +283,7 @@ def test_target_is_found_with_the_sellers_own_function(
     (folder / "score.py").write_text(SCORE)
     nnguard.sign(samples.DIGITS / "digits.nnc", key, name="digits").save("digits.nnc")
     lock = ("lock", "digits.nnc", "-o", "trial.nnc", "--content-key", "content.key")
-    amount = ("--target", "0.5", "--tolerance", "0.3", "--max-fraction", "0.01")
+    amount = ("--soft", "--target", "0.5", "--tolerance", "0.3", "--max-fraction", "0.01")
     result = run(*lock, *amount, "--evaluate", "score.py:accuracy", "--plot", "curve.png", "--json")
     assert result.code == 0, result.err
     (tier,) = json.loads(result.out)["tiers"]
@@ -259,24 +303,44 @@ def test_target_is_found_with_the_sellers_own_function(
 @pytest.mark.parametrize(
     ("options", "code", "advice"),
     [
-        ("--target 0.4", 2, "--evaluate"),
-        ("--evaluate score.py:zero", 2, "--target"),
-        ("--target 0.4 --evaluate score.py", 2, "FILE.py:FUNCTION"),
-        ("--target 0.4 --evaluate score.py:nothing", 2, "no function nothing"),
-        ("--target 0.4 --evaluate missing.py:zero", 1, "there is no file missing.py"),
-        ("--target 0.4 --evaluate vendor.pub:zero", 2, "no Python file"),
-        ("--target 0.4 --evaluate broken.py:zero", 2, "SyntaxError"),
-        ("--target 0.4 --evaluate score.py:failing", 2, "line 5: KeyError: 'no.such.tensor'"),
-        ("--target 0.4 --evaluate score.py:silent", 2, "NoneType"),
-        ("--target 0.4 --evaluate score.py:zero", 2, "no more than the target"),
-        ("--target 0.4 --fraction 0.1 --evaluate score.py:zero", 2, "not both"),
-        ("--target 0.4 --scramble 0.1 --evaluate score.py:zero", 2, "no target with scramble"),
-        ("--target 0.4 --tolerance 0 --evaluate score.py:zero", 2, "tolerance"),
+        ("--soft --target 0.4", 2, "--evaluate"),
+        ("--target 0.4 --evaluate score.py:zero", 2, "anybody can repair that, without data"),
+        ("--fraction 0.1", 2, "--soft"),
+        ("--tier a:fraction=0.1", 2, "--soft"),
+        ("--tier a:soft=1", 2, "soft needs no value"),
+        ("--tier a:trial", 2, "trial needs a file"),
+        ("--trial vendor.pub", 3, "not an NNCodec stream"),
+        ("--trial missing.nnc", 1, "missing.nnc"),
+        ("--trial release.nnc", 10, "in the clear"),
+        ("--trial model.nnc", 10, "in the clear"),
+        ("--trial tiny.nnc", 4, "at 16 bits a weight"),
+        ("--trial tiny.nnc --scramble 0.1", 2, "another network is the trial"),
+        ("--trial tiny.nnc --soft", 2, "another network is the trial"),
+        ("--evaluate score.py:silent", 2, "NoneType"),
+        ("--soft --target 0.4 --evaluate score.py", 2, "FILE.py:FUNCTION"),
+        ("--soft --target 0.4 --evaluate score.py:nothing", 2, "no function nothing"),
+        ("--soft --target 0.4 --evaluate missing.py:zero", 1, "there is no file missing.py"),
+        ("--soft --target 0.4 --evaluate vendor.pub:zero", 2, "no Python file"),
+        ("--soft --target 0.4 --evaluate broken.py:zero", 2, "SyntaxError"),
+        (
+            "--soft --target 0.4 --evaluate score.py:failing",
+            2,
+            "line 5: KeyError: 'no.such.tensor'",
+        ),
+        ("--soft --target 0.4 --evaluate score.py:silent", 2, "NoneType"),
+        ("--soft --target 0.4 --evaluate score.py:zero", 2, "no more than the target"),
+        ("--soft --target 0.4 --fraction 0.1 --evaluate score.py:zero", 2, "not both"),
+        (
+            "--soft --target 0.4 --scramble 0.1 --evaluate score.py:zero",
+            2,
+            "no target with scramble",
+        ),
+        ("--soft --target 0.4 --tolerance 0 --evaluate score.py:zero", 2, "tolerance"),
         ("--tier :fraction=0.1", 2, "a tier needs a name"),
         ("--tier a --tier a", 2, "different names"),
-        ("--tier a:fractoin=0.1", 2, "fractoin is none of fraction, target"),
+        ("--tier a:fractoin=0.1", 2, "fractoin is none of trial, scramble, soft"),
         ("--tier a:fraction=much", 2, "fraction needs a number"),
-        ("--tier a:fraction=0.1,target=0.4 --evaluate score.py:zero", 2, "not both"),
+        ("--tier a:soft,fraction=0.1,target=0.4 --evaluate score.py:zero", 2, "not both"),
         ("--plot curve.png", 2, "--target"),
         ("--content-key ./trial.nnc", 2, "files of their own"),
         ("--content-key no/such.key", 1, "no folder no"),
@@ -291,6 +355,7 @@ def test_lock_that_cannot_be_made(
     score += "def failing(weights):\n    return weights['no.such.tensor']\n"
     (folder / "score.py").write_text(score)
     (folder / "broken.py").write_text("def zero(weights) 0\n")
+    (folder / "tiny.nnc").write_bytes(samples.small_stream(seed=3, weights=500))
     before = listing(folder)
     result = run(*LOCK, *options.split())
     assert (result.code, result.out) == (code, "")
@@ -356,7 +421,7 @@ def test_dataclasses_may_be_in_the_sellers_file(run: Run, folder: Path) -> None:
         "@dataclass\nclass Data:\n    score: float\n\n"
         "def zero(weights):\n    return Data(0.0).score\n"
     )
-    result = run(*LOCK, "--target", "0.5", "--evaluate", "score.py:zero")
+    result = run(*LOCK, "--soft", "--target", "0.5", "--evaluate", "score.py:zero")
     assert "the network scores 0 as it is" in result.err
 
 
@@ -516,7 +581,7 @@ def test_state_file_remembers_the_newest_time(run: Run, folder: Path, bought: No
 
 
 def test_tiers_open_as_far_as_their_licenses_say(run: Run, folder: Path) -> None:
-    tiers = ("--tier", "professional:fraction=1e-3", "--tier", "standard:fraction=1e-2")
+    tiers = ("--soft", "--tier", "professional:fraction=1e-3", "--tier", "standard:fraction=1e-2")
     result = run(*LOCK, "--key", "vendor.key", *tiers)
     assert result.code == 0
     assert [line.split(":")[0].strip() for line in result.out.splitlines()[1:3]] == [

@@ -127,7 +127,9 @@ def test_plot_without_matplotlib_says_what_to_install(
     assert result.code == 1
     assert "pip install 'nnguard[plot]'" in result.err
     Path("score.py").write_text("def score(weights):\n    raise SystemExit('called')\n")
-    lock = "lock release.nnc -o trial.nnc --content-key content.key --target 0.5 --plot a.png"
+    lock = (
+        "lock release.nnc -o trial.nnc --content-key content.key --soft --target 0.5 --plot a.png"
+    )
     result = run(*lock.split(), "--evaluate", "score.py:score")
     assert (result.code, "pip install" in result.err) == (1, True)
 
@@ -274,7 +276,7 @@ def test_no_content_key_without_its_trial(folder: Path, force: list[str]) -> Non
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     command = ["lock", "release.nnc", "-o", "out.nnc", "--content-key", "out.key", *force]
     done = subprocess.run(
-        [sys.executable, "-m", "nnguard", *command, "--fraction", "0.01"],
+        [sys.executable, "-m", "nnguard", *command, "--soft", "--fraction", "0.01"],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600)),
         capture_output=True,
         check=False,

@@ -89,7 +89,7 @@ def cases(folder: Path) -> Iterator[Case]:
              ("out.safetensors",), right.same_as("decoded.safetensors")),
         Case("decompress, folder", _to_folder("decompress", "releases"), ("out",),
              right.same_as("decoded")),
-        Case("lock", (*lock, "--fraction", "0.01"), ("out.key", "out.nnc"), right.trial),
+        Case("lock", (*lock, "--soft", "--fraction", "0.01"), ("out.key", "out.nnc"), right.trial),
         Case("unlock", unlock, ("out.nnc",), right.same_as("release.nnc"), ("seen",), right.state),
         Case("license issue", (*issue, LEDGER), ("out.license",), right.license_in(LEDGER),
              (LEDGER,), right.ledger),

@@ -96,7 +96,8 @@ def read_record(data: bytes) -> None:
     """What lies in a frame, and frames."""
     header = frame.parse_header(data)
     assert header is None or data.startswith(bytes(header))
-    for read in (SignatureRecord.parse, Attachment.parse, LockRecord.parse, LockContent.parse):
+    readers = (SignatureRecord.parse, Attachment.parse, LockRecord.parse, LockContent.parse)
+    for read in (*readers, LockRecord.peek):
         try:
             found = read(data)
         except NnguardError:

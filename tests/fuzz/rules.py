@@ -565,18 +565,27 @@ def _lock(content: bytes) -> File:
 @rule
 def locks() -> Iterator[File]:
     digest = bytes(32)
-    for replaced, scrambled in (
-        ([], list(range(60_000))),
-        ([], [2] * 300_000),
-        ([[n, 1, 0, 0, b"\xc0"] for n in range(12_000)], []),
-        ([[2, 8 * 100_000, 0, 0, b"\xff" * 100_000]], []),
-        ([[2, 8 * 100_000, 0, 0, bytes(100_000)]], []),
-        ([[2, 300_000, 0, 0, b"\xff" * 75_000 + b"\x80"]], []),
-        ([[2, 1, 1 << 40, 0, b"\xff"]], []),
-        ([[2, 1, 10**18, 10**18, b"\xff"]], []),
-        ([[2, 4, 24, 24, bytes(60)]], []),
+    whole = [["", digest, [[0, 6]]]]
+    for scrambled, replaced, files in (
+        (list(range(60_000)), [], whole),
+        ([2] * 300_000, [], whole),
+        ([], [[n, 1, 0, 0, b"\xc0"] for n in range(12_000)], whole),
+        ([], [[2, 8 * 100_000, 0, 0, b"\xff" * 100_000]], whole),
+        ([], [[2, 8 * 100_000, 0, 0, bytes(100_000)]], whole),
+        ([], [[2, 300_000, 0, 0, b"\xff" * 75_000 + b"\x80"]], whole),
+        ([], [[2, 1, 1 << 40, 0, b"\xff"]], whole),
+        ([], [[2, 1, 10**18, 10**18, b"\xff"]], whole),
+        ([], [[2, 4, 24, 24, bytes(60)]], whole),
+        ([], [], [["", digest, [[0, 1 << 32]]]]),
+        ([], [], [["", digest, [[0, (1 << 64) - 1]]]]),
+        ([], [], [["", digest, [[0, 6]] * 60_000]]),
+        ([], [], [["", digest, [[0, 3], *[[2, 1]] * 60_000]]]),
+        ([], [], [["", digest, [[0, 2], b"\0\3\x1c" * 60_000]]]),
+        ([], [], [["", digest, [[0, 2], *[b"\0\3\x1c"] * 50_000]]]),
+        ([], [], [["", digest, [bytes(200_000)]]]),
+        ([], [], [[f"{n:05}.nnc", digest, [[0, 6]]] for n in range(4_000)]),
     ):
-        yield _lock(cbor2.dumps([digest, replaced, scrambled], canonical=True))
+        yield _lock(cbor2.dumps([scrambled, replaced, files]))
     yield _lock(b"\x81" * 60_000)
 
 

@@ -82,6 +82,15 @@ def streams(folder: Path, key: nnguard.SigningKey) -> dict[str, Any]:
     }
 
 
+def carried(folder: Path, key: nnguard.SigningKey) -> dict[str, Any]:
+    """Another network, which carries the release, and the key to it."""
+    release = nnguard.Stream.open(folder / "signed.nnc")
+    locked = nnguard.lock(release, trial=nnguard.compress(weights(3)), signer=key)
+    locked.content_key.save(folder / "carried.key")
+    locked.stream.save(folder / "carried.nnc")
+    return {"carried": sha256(release)}
+
+
 def sale(folder: Path, key: nnguard.SigningKey) -> dict[str, Any]:
     """A trial of two tiers, its licenses, the revocation list and the ledger."""
     release = nnguard.Stream.open(folder / "signed.nnc")
@@ -142,6 +151,7 @@ def main(folder: Path) -> None:
         "claims": {**CLAIMS, "issued_at": SOLD.isoformat()},
         **streams(folder, key),
         **sale(folder, key),
+        **carried(folder, key),
     }
     text = json.dumps(expected, indent=1, ensure_ascii=False) + "\n"
     (folder / "expected.json").write_text(text, encoding="utf-8")

@@ -13,6 +13,7 @@ import pytest
 import nnguard
 from golden import make
 from nnguard.hiding import extract
+from nnguard.locking.opening import open_locks
 
 FOLDERS = sorted(
     path for path in Path(__file__).parent.iterdir() if (path / "expected.json").exists()
@@ -100,6 +101,14 @@ def test_sale(folder: Path, expected: dict[str, Any], checks: nnguard.Checks) ->
     with pytest.raises(nnguard.LicenseError) as caught:
         nnguard.unlock(trial, folder / "revoked.license", folder / "eve.key", trust, checks=checks)
     assert caught.value.reason is REVOKED
+
+
+def test_carried_release(folder: Path, expected: dict[str, Any]) -> None:
+    trial = nnguard.Stream.open(folder / "carried.nnc")
+    assert nnguard.verify(trial, folder / "vendor.pub").nested[0].kind == "lock"
+    content_key = nnguard.ContentKey.load(folder / "carried.key")
+    opened = open_locks(trial, trial.sha256_of_units(), content_key)
+    assert make.sha256(opened.stream) == expected["carried"]
 
 
 def test_mark(folder: Path, expected: dict[str, Any], checks: nnguard.Checks) -> None:

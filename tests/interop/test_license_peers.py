@@ -154,8 +154,8 @@ def lock_message(extraction: Extraction, content_key: bytes) -> Enc0Message:
 def test_pycose_opens_a_lock(locked: nnguard.Locked, release: nnguard.Stream) -> None:
     extraction = extract(locked.stream)
     content = cbor2.loads(lock_message(extraction, locked.content_key.secret).decrypt())
-    digest, replaced, scrambled = content
-    assert digest == model_digest(release.sha256_of_units())
+    scrambled, replaced, files = content
+    assert files == [["", model_digest(release.sha256_of_units()), [[0, len(release)]]]]
     assert sum(count for _, count, *_ in replaced) == locked.replaced
     assert scrambled == []
     header = cbor2.loads(cbor2.loads(extraction.record).value[0])

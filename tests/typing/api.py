@@ -148,11 +148,17 @@ def trials(path: Path, key: nnguard.SigningKey) -> nnguard.ContentKey:
         progress=lambda point: (point.fraction, point.score),
     )
     curve: tuple[nnguard.CurvePoint, ...] = locked.curve
+    carried: nnguard.Locked = nnguard.lock(path, trial="weaker.nnc", evaluate=accuracy)
+    scores: nnguard.LockScores | None = carried.scores
+    if scores is not None and scores.release == scores.unlocked > scores.trial:
+        worth: str = carried.worth.upper()
+        raise ValueError(worth, carried.carried + 1)
     counts: tuple[int, int, int] = (locked.replaced, locked.scrambled, locked.weights)
     locked.stream.save("trial.nnc", overwrite=bool(curve) and sum(counts) > 0)
     stream: nnguard.Stream = nnguard.lock("release.nnc", fraction=1e-4, scramble=0.5).stream
     tiers: list[nnguard.Locked] = nnguard.lock_tiers(
-        stream, [nnguard.Tier("professional", target=0.8), nnguard.Tier("standard", scramble=0.3)]
+        stream,
+        [nnguard.Tier("professional", target=0.8), nnguard.Tier("standard", trial=carried.stream)],
     )
     nnguard.plot_curves([locked, *tiers], path.parent / "curve.png", overwrite=True)
     names: list[str] = [tier.tier for tier in tiers]

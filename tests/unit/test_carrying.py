@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ import samples
 import stock
 from nnguard.hiding import extract
 from nnguard.hiding.embedding import Extraction
-from nnguard.locking import opening
 from nnguard.locking.opening import lock_of, open_locks
 from nnguard.locking.record import LockContent
 
@@ -108,18 +108,37 @@ def test_nothing_of_the_trial_is_encoded_where_nothing_is_shared(
 ) -> None:
     """What was restored of the trial is not even asked for."""
 
-    class Sealed(dict[int, bytes]):
-        def __getitem__(self, index: int) -> bytes:
-            raise AssertionError("a unit of the trial was restored")
-
-    def extract_sealed(stream: nnguard.Stream) -> Extraction:
-        found = extract(stream)
-        return Extraction(found.header, found.record, found.original, Sealed(), found.cost)
+    def encode(extraction: Extraction, carrier: int) -> bytes:
+        raise AssertionError("a unit of the trial was restored")
 
     locked = nnguard.lock(release, trial=smaller)
-    monkeypatch.setattr(opening, "extract", extract_sealed)
-    monkeypatch.setattr(opening, "_restore", None)
+    monkeypatch.setattr(Extraction, "restore", encode)
     assert opened(*locked) == bytes(release)
+
+
+def test_only_what_is_shared_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the tensors that hold the record, one is in the release as well."""
+    same = np.random.default_rng(0).laplace(0, 0.1, 2048).astype(np.float32)
+    matrices = [np.random.default_rng(seed).laplace(0, 0.1, (100, 120)) for seed in (1, 2)]
+    model, weaker = (
+        nnguard.Stream.from_bytes(
+            stock.encode({"same": same, "own": own.astype(np.float32)}, qp=-20, nonweight_qp=-20)
+        )
+        for own in matrices
+    )
+    locked = nnguard.lock(model, trial=weaker)
+    at, other = ([unit.name for unit in weaker].index(name) for name in ("same", "own"))
+    assert {*extract(locked.stream).header.carriers} == {at, other}
+    restored: list[int] = []
+    restore = Extraction.restore
+
+    def note(extraction: Extraction, carrier: int) -> bytes:
+        restored.append(carrier)
+        return restore(extraction, carrier)
+
+    monkeypatch.setattr(Extraction, "restore", note)
+    assert opened(*locked) == bytes(model)
+    assert restored == [at]
 
 
 def test_streams_in_files(release: nnguard.Stream, weaker: nnguard.Stream, tmp_path: Path) -> None:
@@ -200,8 +219,36 @@ def test_release_that_does_not_fit(release: nnguard.Stream) -> None:
     message = str(caught.value)
     assert f"{release.size:,} bytes" in message
     assert f"holds {caught.value.available // 8:,}, at 16 bits a weight" in message
-    needed = 1000 * caught.value.needed / caught.value.available
-    assert f"about {float(f'{needed:.2g}'):,.0f} weights" in caught.value.hint
+    (needed,) = re.findall(r"about ([\d,]+) weights, and this one has 1,000", caught.value.hint)
+    least = 1000 * caught.value.needed / caught.value.available
+    assert least <= int(needed.replace(",", "")) < 1.1 * least
+
+
+def test_trial_that_has_the_weights_it_was_said_to_need(release: nnguard.Stream) -> None:
+    weights = 1000
+    while True:
+        trial = nnguard.Stream.from_bytes(samples.small_stream(weights=weights))
+        try:
+            assert opened(*nnguard.lock(release, trial=trial)) == bytes(release)
+        except nnguard.CapacityError as error:
+            (needed,) = re.findall(r"about ([\d,]+) weights", error.hint)
+            assert weights == 1000, "asked for more than once"
+            weights = int(needed.replace(",", ""))
+        else:
+            break
+
+
+def test_there_is_room_for_a_signature_on_top(key: nnguard.SigningKey) -> None:
+    """However much of the trial's first tensor the record takes."""
+    rng = np.random.default_rng(0)
+    vector = rng.normal(1, 0.2, 2048).astype(np.float32)  # coded finely: few halvings are left
+    weaker = nnguard.compress({"w": rng.laplace(0, 0.05, (60, 200)), "scale": vector})
+    for rows in (60, 64, 68, 72, 76):
+        release = nnguard.compress({"w": rng.laplace(0, 0.05, (rows, 200))})
+        trial, content_key = nnguard.lock(release, trial=weaker, signer=key)
+        assert nnguard.verify(trial, key.public_key).nested[0].kind == "lock"
+        signed = extract(trial)
+        assert opened(signed.original, content_key) == bytes(release)
 
 
 @pytest.mark.parametrize("signs", ["both", "release", "trial", "neither"])

@@ -42,7 +42,7 @@ def flipped(before: nnguard.Stream, after: nnguard.Stream) -> int:
 
 
 def test_fraction_is_of_all_weights(model: nnguard.Stream) -> None:
-    for fraction, count in ((0.01, 200), (1e-3, 20), (1e-9, 1)):
+    for fraction, count in ((0.01, 200), (1e-3, 20), (1e-9, 2)):
         locked = nnguard.lock(model, fraction=fraction)
         assert (locked.replaced, locked.scrambled, locked.weights) == (count, 0, 20_000)
         assert flipped(model, locked.stream) == count
@@ -58,7 +58,7 @@ def test_soft_is_a_few_weights(model: nnguard.Stream) -> None:
 
 def test_default_is_scrambled(model: nnguard.Stream) -> None:
     locked = nnguard.lock(model)
-    assert (locked.replaced, locked.scrambled, locked.carried) == (0, 20_000, 0)
+    assert (locked.replaced, locked.scrambled, locked.carried) == (0, 20_010, 0)
     assert "train" in locked.worth
     assert opened(locked) == bytes(model)
 
@@ -73,13 +73,13 @@ def test_importance_is_of_a_soft_lock(model: nnguard.Stream) -> None:
 
 def test_scramble_alone_replaces_nothing(model: nnguard.Stream) -> None:
     locked = nnguard.lock(model, scramble=1.0)
-    assert (locked.replaced, locked.scrambled) == (0, 20_000)
+    assert (locked.replaced, locked.scrambled) == (0, 20_010)
     assert opened(locked) == bytes(model)
 
 
 def test_both_at_once(model: nnguard.Stream) -> None:
     locked = nnguard.lock(model, fraction=0.001, scramble=0.5)
-    assert (locked.replaced, locked.scrambled) == (20, 20_000)
+    assert (locked.replaced, locked.scrambled) == (20, 20_010)
     assert opened(locked) == bytes(model)
 
 
@@ -160,7 +160,7 @@ def test_tensors_that_matter_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
         return float(np.corrcoef(state["vital"].ravel(), vital.ravel())[0, 1])
 
     monkeypatch.setattr("nnguard.locking.choice._TOUCHED", 1)
-    locked = nnguard.lock(stream, target=0.8, evaluate=evaluate, tolerance=0.02, max_fraction=0.003)
+    locked = nnguard.lock(stream, target=0.8, evaluate=evaluate, tolerance=0.02, max_fraction=0.005)
     assert locked.curve[-1].score == pytest.approx(0.8, abs=0.02)
     changed = nnguard.decompress(locked.stream)
     before = nnguard.decompress(stream)
@@ -233,7 +233,7 @@ def test_network_in_blocks() -> None:
         assert "not coded in blocks" in caught.value.hint
 
 
-def test_tensors_of_one_dimension_hold_the_lock_and_are_not_locked() -> None:
+def test_tensors_of_one_dimension_hold_the_lock_and_change_places() -> None:
     rng = np.random.default_rng(3)
     arrays = {
         "conv.weight": rng.normal(0, 0.05, (60, 100)).astype(np.float32),
@@ -246,14 +246,19 @@ def test_tensors_of_one_dimension_hold_the_lock_and_are_not_locked() -> None:
         carriers = extract(locked.stream).header.carriers
         assert [model[at].name for at in carriers] == ["norm.scale"]
         before, after = stock.decode(bytes(model)), stock.decode(bytes(locked.stream))
-        assert np.abs(before["norm.scale"] - after["norm.scale"]).max() < 1e-5
+        scales = [state["norm.scale"] for state in (before, after)]
+        if replaced:
+            assert np.abs(scales[0] - scales[1]).max() < 1e-5
+        else:
+            assert np.abs(scales[0] - scales[1]).mean() > 1
+            assert np.abs(np.sort(scales[0]) - np.sort(scales[1])).max() < 1e-5
         assert (np.sign(before["conv.weight"]) != np.sign(after["conv.weight"])).sum() >= 30
         assert opened(locked) == bytes(model)
 
 
 def test_network_without_room_for_the_record() -> None:
     weights = np.zeros((20, 30), np.float32)
-    weights.flat[:60] = np.linspace(1, 2, 60)
+    weights.flat[:60] = np.linspace(1, 2, 60) * np.resize([1, -1], 60)
     with pytest.raises(nnguard.CapacityError):
         nnguard.lock(nnguard.compress({"w": weights}), fraction=0.01)
 
@@ -376,12 +381,12 @@ def test_no_nonce_seals_twice(
             now = state["conv.weight"]
             flips = np.count_nonzero(now * weights < 0)
             with_record = np.count_nonzero(np.abs(now) != np.abs(weights)) > flips
-            return -float(flips + 3 * with_record)
+            return -float(flips + 4 * with_record)
 
         locked = nnguard.lock(
             model, target=-10, evaluate=evaluate, tolerance=0.6, max_fraction=0.02
         )
-        assert [point.score for point in locked.curve].count(-13) == 1  # a trial that was dropped
+        assert [point.score for point in locked.curve].count(-14) == 1  # a trial that was dropped
     assert opened(locked) == bytes(model)
     record = lock_of(extract(locked.stream))
     assert (record.envelope.key_id, record.envelope.nonce) in sealed

@@ -7,8 +7,9 @@ import pytest
 
 import nnguard
 import stock
-from nnguard.locking.scramble import scramble, tensors_to_scramble
+from nnguard.locking.scramble import scramble, tensors_to_scramble, unscramble
 from nnguard.stream.coding import QuantizedTensor, decode, encode
+from nnguard.stream.quantizing import dequantize
 
 KEY = nnguard.ContentKey(bytes(32))
 SIZES = {"large": (100, 60), "small": (20, 20), "medium": (50, 30)}
@@ -20,6 +21,7 @@ def stream(request: pytest.FixtureRequest) -> nnguard.Stream:
     rng = np.random.default_rng(0)
     arrays = {name: rng.laplace(0, 0.1, shape).astype(np.float32) for name, shape in SIZES.items()}
     arrays["bias"] = rng.normal(0, 1, 400).astype(np.float32)
+    arrays["variances"] = rng.uniform(0.5, 2, 100).astype(np.float32)
     return nnguard.Stream.from_bytes(stock.encode(arrays, qp=-20, dependent=request.param))
 
 
@@ -37,11 +39,37 @@ def test_magnitudes_stay_and_half_of_the_signs_flip(stream: nnguard.Stream) -> N
     assert abs(flipped / np.count_nonzero(used) - 0.5) < 0.05
 
 
-def test_twice_gives_the_tensor_back(stream: nnguard.Stream) -> None:
-    unit, tensor = tensor_of(stream, "medium")
+@pytest.mark.parametrize("name", [*SIZES, "bias", "variances"])
+def test_the_same_keystream_gives_the_tensor_back(stream: nnguard.Stream, name: str) -> None:
+    unit, tensor = tensor_of(stream, name)
     keystream = KEY.keystream("scramble", bytes(12))
-    twice = scramble(scramble(tensor, unit, keystream), unit, keystream)
-    assert encode(twice) == encode(tensor)
+    scrambled = scramble(tensor, unit, keystream)
+    assert encode(scrambled) != encode(tensor)
+    assert encode(unscramble(scrambled, unit, keystream)) == encode(tensor)
+
+
+def test_what_has_one_dimension_changes_places(stream: nnguard.Stream) -> None:
+    unit, tensor = tensor_of(stream, "variances")
+    scrambled = scramble(tensor, unit, KEY.keystream("scramble", bytes(12)))
+    before, after = dequantize(tensor), dequantize(scrambled)
+    assert after.min() > 0
+    assert np.abs(np.sort(before) - np.sort(after)).max() <= tensor.step
+    assert abs(np.corrcoef(before, after)[0, 1]) < 0.2
+
+
+def test_an_index_that_would_be_too_large_is_refused(stream: nnguard.Stream) -> None:
+    """The smallest of int32 has no opposite; of an even state, nor has the largest integer."""
+    unit, tensor = tensor_of(stream, "bias")
+    if tensor.header.dependent:
+        extreme = np.where(np.arange(tensor.indices.size) % 2, 0, 2**31 - 1)
+    else:
+        extreme = np.full(tensor.indices.shape, -(2**31))
+    with pytest.raises(ValueError, match="too large"):
+        scramble(
+            tensor.with_indices(extreme.astype(np.int32)),
+            unit,
+            KEY.keystream("scramble", bytes(12)),
+        )
 
 
 @pytest.mark.parametrize("other", ["key", "nonce", "unit"])
@@ -50,7 +78,9 @@ def test_another_key_nonce_or_unit_does_not(stream: nnguard.Stream, other: str) 
     key = nnguard.ContentKey(b"\1" * 32) if other == "key" else KEY
     nonce = b"\1" * 12 if other == "nonce" else bytes(12)
     scrambled = scramble(tensor, unit, KEY.keystream("scramble", bytes(12)))
-    found = scramble(scrambled, unit + (other == "unit"), key.keystream("scramble", nonce)).indices
+    found = unscramble(
+        scrambled, unit + (other == "unit"), key.keystream("scramble", nonce)
+    ).indices
     used = tensor.indices != 0
     wrong = np.count_nonzero(found[used] != tensor.indices[used])
     assert abs(wrong / np.count_nonzero(used) - 0.5) < 0.05
@@ -59,28 +89,40 @@ def test_another_key_nonce_or_unit_does_not(stream: nnguard.Stream, other: str) 
 @pytest.mark.parametrize(
     ("fraction", "names"),
     [
-        (1e-9, ["small"]),
-        (400 / WEIGHTS, ["small"]),
-        (401 / WEIGHTS, ["small", "medium"]),
-        (0.3, ["small", "medium", "large"]),
-        (1.0, ["small", "medium", "large"]),
+        (1e-9, ["large"]),
+        (6000 / WEIGHTS, ["large"]),
+        (6001 / WEIGHTS, ["large", "small"]),
+        (0.9, ["large", "small", "medium"]),
+        (1.0, ["large", "small", "medium"]),
         (0.0, []),
     ],
 )
-def test_smallest_tensors_with_so_many_weights_are_scrambled(
+def test_the_first_tensors_with_so_many_weights_are_scrambled(
     stream: nnguard.Stream, fraction: float, names: list[str]
 ) -> None:
-    chosen = tensors_to_scramble(stream, fraction, WEIGHTS)
+    """And all of one dimension."""
+    chosen = tensors_to_scramble(stream, fraction)
+    names = names and [*names, "bias", "variances"]
     assert [stream[index].name for index in chosen] == names
+
+
+def test_tensors_are_scrambled_by_name(stream: nnguard.Stream) -> None:
+    chosen = tensors_to_scramble(stream, ["med*", "bias", "m?dium"])
+    assert [stream[index].name for index in chosen] == ["medium", "bias"]
+    with pytest.raises(ValueError, match="no tensor head"):
+        tensors_to_scramble(stream, ["large", "head.*"])
 
 
 def test_scrambled_trial_keeps_the_histogram(stream: nnguard.Stream) -> None:
     locked = nnguard.lock(stream, scramble=0.1)
-    assert (locked.replaced, locked.scrambled) == (0, 400 + 1500)
+    assert (locked.replaced, locked.scrambled) == (0, 6000 + 400 + 100)
     before, after = stock.decode(bytes(stream)), stock.decode(bytes(locked.stream))
+    used = before["large"] != 0
+    flipped = np.sign(before["large"][used]) != np.sign(after["large"][used])
+    assert abs(flipped.mean() - 0.5) < 0.1
+    for name in ("bias", "variances"):
+        assert not np.array_equal(before[name], after[name])
+        assert np.allclose(np.sort(before[name]), np.sort(after[name]), atol=1e-3)
     for name in ("small", "medium"):
-        used = before[name] != 0
-        flipped = np.sign(before[name][used]) != np.sign(after[name][used])
-        assert abs(flipped.mean() - 0.5) < 0.1
-    assert np.array_equal(before["bias"], after["bias"])
+        assert np.array_equal(np.sign(before[name]), np.sign(after[name]))
     assert len(bytes(locked.stream)) < 1.1 * len(bytes(stream)) + 200

@@ -9,14 +9,13 @@ import pytest
 
 import nnguard
 import samples
-from nnguard.locking.choice import Choice, choose
+from nnguard.locking.choice import Choice, apply, choose
 from nnguard.locking.coding import read_all
 from nnguard.locking.search import Scores, narrow
 
 
 def make_choice(count: int) -> Choice:
-    numbers = np.arange(count)
-    return Choice(np.ones(count, np.int64), numbers, np.ones(count, np.int32))
+    return Choice(np.ones(count, np.int64), np.arange(2 * count).reshape(count, 2))
 
 
 class Counting:
@@ -37,7 +36,7 @@ def test_steady_score_takes_a_few_questions(target: float) -> None:
     part = narrow(make_choice(1000), score, target, 0.005)
     assert score(part) == pytest.approx(target, abs=0.005)
     assert score.asked <= 15
-    assert part.positions.tolist() == list(range(len(part)))
+    assert part.pairs.tolist() == make_choice(len(part)).pairs.tolist()
 
 
 def test_steps_are_met_where_a_step_is_near_enough() -> None:
@@ -46,22 +45,22 @@ def test_steps_are_met_where_a_step_is_near_enough() -> None:
     assert score(part) == pytest.approx(0.4)
 
 
-def test_weight_that_jumps_across_the_target_is_left_out() -> None:
-    """Weight 300 alone ruins the network; without it, the rest takes the score down slowly."""
+def test_pair_that_jumps_across_the_target_is_left_out() -> None:
+    """Pair 300 alone ruins the network; without it, the rest takes the score down slowly."""
 
     def score(choice: Choice) -> float:
-        return 0.1 if 300 in choice.positions else 1 - len(choice) / 1000
+        return 0.1 if 600 in choice.pairs else 1 - len(choice) / 1000
 
     part = narrow(make_choice(1000), score, 0.4, 0.005)
     assert score(part) == pytest.approx(0.4, abs=0.005)
-    assert 300 not in part.positions
+    assert 600 not in part.pairs
 
 
-def test_several_weights_that_jump_are_left_out() -> None:
+def test_several_pairs_that_jump_are_left_out() -> None:
     bad = {120, 121, 260, 444}
 
     def score(choice: Choice) -> float:
-        return 0.0 if bad & {*choice.positions.tolist()} else 1 - len(choice) / 1000
+        return 0.0 if bad & {*(choice.pairs[:, 0] // 2).tolist()} else 1 - len(choice) / 1000
 
     part = narrow(make_choice(1000), score, 0.5, 0.005)
     assert score(part) == pytest.approx(0.5, abs=0.005)
@@ -109,15 +108,15 @@ def test_scores_are_of_the_network_with_its_weights_replaced(stream: nnguard.Str
 
     points: list[nnguard.CurvePoint] = []
     scores = Scores(evaluate, stream, 3000, points.append)
-    assert scores.of(tensors, choice.first(0)) == 1.0
-    assert scores.of(tensors, choice) == 2.0
-    assert scores.of(tensors, choice) == 2.0, "the same question is asked once"
+    assert scores.of(choice.first(0), {}) == 1.0
+    assert scores.of(choice, apply(choice, tensors)) == 2.0
+    assert scores.of(choice, apply(choice, tensors)) == 2.0, "the same question is asked once"
     whole, locked = given
     original = nnguard.decompress(stream)
     for name, array in original.items():
         assert np.array_equal(whole[name], array)
     changed = np.flatnonzero(locked["conv.weight"] != original["conv.weight"])
-    assert changed.tolist() == sorted(choice.positions.tolist())
+    assert changed.tolist() == sorted(choice.pairs.reshape(-1).tolist())
     assert np.array_equal(locked["conv.bias"], original["conv.bias"])
     assert [point.fraction for point in points] == [0.0, 20 / 3000]
     assert scores.curve == points

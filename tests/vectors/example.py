@@ -133,14 +133,14 @@ def lock_example(stream: Stream) -> str:
         "content key": FULL.secret,
         "its kid": FULL.id,
         "record": derive(FULL, b"record", NONCE),
-        "keystream signs": derive(FULL, b"keystream scramble", NONCE),
+        "keystream scramble": derive(FULL, b"keystream scramble", NONCE),
         "tier below": FULL.below().secret,
     }
     lines = [
         f"`tests/vectors/{LOCK_EXAMPLE}.nnc` is a lock of two indices. Its content key, and what",
         "follows from it and the IV:",
         "",
-        *[f"    {name:<17}{value.hex()}" for name, value in derived.items()],
+        *[f"    {name:<20}{value.hex()}" for name, value in derived.items()],
         "",
         f"(Nothing is scrambled here. The keystream of unit {entry[0]} would begin with",
         f"`{keystream.hex()}`.) The record:",

@@ -6,19 +6,21 @@ import functools
 from typing import Any
 
 from nnguard.stream import Stream
+from vectors.carried import weaker
 from vectors.locks import LOWER, large, locked
 from vectors.selling import (
     DAY,
     NOW,
     SALT,
     armor,
+    carry,
     license_of,
     lock,
     print_of,
     revocation_list,
     spread,
 )
-from vectors.toolbox import Made, carrier_of, several, sign, vector
+from vectors.toolbox import Made, carrier_of, several, sign, small, vector
 
 TRIAL = "license"
 """Vector with the trial that most licenses are for."""
@@ -163,6 +165,14 @@ def license_of_highest_tier() -> Made:
     license_ = license_of(trial, release, claims={"lock": LOWER.id})
     made = sold(license_, file="license_of_two_tiers", in_grace=False)
     return Made(b"", bytes(release), made.details, made.texts, made.file)
+
+
+@vector("11.3", "ok", operation="unlock")
+def license_of_carried_release() -> Made:
+    """The trial is another network, signed, which carries the signed release."""
+    release = sign(small())
+    trial = sign(carry(release, weaker(), bits=9))
+    return with_trial(trial, release, license_of(trial, release))
 
 
 @vector("11.3", "ok", operation="unlock")

@@ -23,6 +23,7 @@ from vectors.toolbox import (
     carrier_of,
     claims_of,
     describe,
+    position,
     several,
     sign,
     small,
@@ -81,6 +82,38 @@ def lock_scrambled() -> Made:
     """All signs of a tensor that carries nothing are scrambled, trellis-coded."""
     stream = several(2, (50, 60), dependent=True)
     return opens(lock(stream, {}, [carrier_of(stream) + 1]), stream, ["full"])
+
+
+def with_vectors(*, dependent: bool) -> Stream:
+    """A matrix, a vector that could carry, and one that is too small for it."""
+    arrays = {"w.weight": weights((50, 60), 5), "scale": weights((300,), 6)}
+    arrays["shift"] = weights((30,), 7)
+    data = stock.encode(arrays, qp=-24, nonweight_qp=-24, dependent=dependent)
+    return Stream.from_bytes(data)
+
+
+@vector("6.4", "ok", operation="open")
+def lock_permuted_urq() -> Made:
+    """The integers of two tensors of one dimension have changed places."""
+    stream = with_vectors(dependent=False)
+    units = [position(stream, name) for name in ("scale", "shift")]
+    return opens(lock(stream, {}, units), stream, ["full"])
+
+
+@vector("6.4", "ok", operation="open")
+def lock_permuted_tcq() -> Made:
+    """Trellis-coded: in other states the integers are other indices."""
+    stream = with_vectors(dependent=True)
+    units = [position(stream, name) for name in ("w.weight", "scale", "shift")]
+    return opens(lock(stream, {}, sorted(units)), stream, ["full"])
+
+
+@vector("6.4", "ok", operation="open")
+def lock_replaced_in_vector() -> Made:
+    """Indices of a tensor of one dimension that is permuted, too."""
+    stream = with_vectors(dependent=False)
+    unit = position(stream, "scale")
+    return opens(lock(stream, {unit: spread(stream, unit)}, [unit]), stream, ["full"])
 
 
 @vector("6.4", "ok", operation="open")

@@ -18,6 +18,7 @@ from typing import Any
 
 from vectors import (
     accepted,
+    carried,
     licenses,
     locks,
     refused_changes,
@@ -38,7 +39,7 @@ SPEC = FOLDER.parents[1] / "docs" / "SPEC.md"
 SPEC_VERSION = "4.0"
 MODULES = (
     *(accepted, refused_streams, refused_changes, refused_records),
-    *(locks, refused_locks, refused_contents),
+    *(locks, carried, refused_locks, refused_contents),
     *(licenses, refused_licenses, refused_sales),
     sets,
 )

@@ -8,8 +8,6 @@ from typing import Any
 import cbor2
 import numpy as np
 
-import stock
-from nnguard.hiding.carriers import can_carry
 from nnguard.stream import Stream
 from vectors.locks import locked
 from vectors.selling import (
@@ -36,7 +34,6 @@ from vectors.toolbox import (
     tensor_of,
     ue,
     vector,
-    weights,
     with_long_field,
     with_parameters,
     with_payload,
@@ -56,6 +53,15 @@ def contains(change: Callable[[list[Any]], Any]) -> Made:
     stream = small()
     chosen = {UNIT: spread(stream, UNIT)}
     return with_key(lock(stream, chosen, content=change(content_of(stream, chosen, []))))
+
+
+def with_file(change: Callable[[str, bytes, list[Any]], Any]) -> Made:
+    """A lock with another entry for the stream that it opens."""
+    return contains(lambda content: [*content[:2], [change(*content[2][0])]])
+
+
+def flip_last_bit(data: bytes) -> bytes:
+    return data[:-1] + bytes([data[-1] ^ 1])
 
 
 def raw_content(change: Callable[[bytes], bytes]) -> Made:
@@ -90,7 +96,7 @@ def content_four_fields() -> Made:
 @vector("6.4", "UnlockError: digest of 31 bytes", message="malformed", operation="open")
 def content_short_digest() -> Made:
     """One byte too few."""
-    return contains(lambda content: [content[0][:31], *content[1:]])
+    return with_file(lambda name, digest, units: [name, digest[:31], units])
 
 
 @vector("6.4", "UnlockError: list of no weights", message="malformed", operation="open")
@@ -154,13 +160,149 @@ def content_unsorted() -> Made:
     return with_key(lock(stream, chosen, content=[content[0], content[1][::-1], content[2]]))
 
 
+# The streams that it opens
+
+
+def opening(*units: Any, name: Any = "") -> Made:
+    """A lock that changed nothing, and opens a stream of other units."""
+    return with_file(lambda _, digest, __: [name, digest, [*units]])
+
+
+@vector("6.4", "UnlockError: content in the order of version 3", message="mal", operation="open")
+def content_other_order() -> Made:
+    """Digest, replaced, scrambled."""
+    return contains(lambda content: [content[2][0][1], content[1], content[0]])
+
+
+@vector("6.4", "UnlockError: content without files", message="malformed", operation="open")
+def content_no_files() -> Made:
+    """A lock opens something."""
+    return contains(lambda content: [*content[:2], []])
+
+
+@vector("6.4", "UnlockError: file of four fields", message="malformed", operation="open")
+def content_file_of_four_fields() -> Made:
+    """One too many."""
+    return with_file(lambda *fields: [*fields, 0])
+
+
+@vector("6.4", "UnlockError: name that is no text", message="malformed", operation="open")
+def content_name_of_bytes() -> Made:
+    """A byte string."""
+    return opening([0, 7], name=b"")
+
+
+@vector("6.4", "UnlockError: name twice", message="malformed", operation="open")
+def content_name_twice() -> Made:
+    """The same entry again."""
+    return contains(lambda content: [*content[:2], 2 * content[2]])
+
+
+@vector("6.4", "UnlockError: names not sorted", message="malformed", operation="open")
+def content_names_unsorted() -> Made:
+    """`b.nnc` before `a.nnc`."""
+    names = ("b.nnc", "a.nnc")
+    return contains(lambda content: [*content[:2], [[n, *content[2][0][1:]] for n in names]])
+
+
+@vector("6.4", "UnlockError: set of streams in a single one", message="set of", operation="open")
+def content_named_file() -> Made:
+    """A file of a set, where one stream is to take the trial's place."""
+    return opening([0, 7], name="a.nnc")
+
+
+@vector("6.4", "UnlockError: stream of no units", message="malformed", operation="open")
+def content_no_units() -> Made:
+    """An empty array."""
+    return opening()
+
+
+@vector("6.4", "UnlockError: empty byte string", message="malformed", operation="open")
+def content_empty_units() -> Made:
+    """A byte string that holds no unit."""
+    return opening([0, 7], b"")
+
+
+@vector("6.4", "UnlockError: run of no units", message="malformed", operation="open")
+def content_run_of_none() -> Made:
+    """A count of 0."""
+    return opening([0, 7], [0, 0])
+
+
+@vector("6.4", "UnlockError: run before the first unit", message="malformed", operation="open")
+def content_negative_run() -> Made:
+    """Position -1."""
+    return opening([-1, 7])
+
+
+@vector("6.4", "UnlockError: run of three numbers", message="malformed", operation="open")
+def content_run_of_three() -> Made:
+    """One too many."""
+    return opening([0, 7, 0])
+
+
+@vector("6.4", "UnlockError: unit behind the last", message="unit that is not", operation="open")
+def names_run_too_long() -> Made:
+    """Eight units of seven."""
+    return opening([0, 8])
+
+
+@vector("6.4", "UnlockError: run of 2^32 units", message="unit that is not", operation="open")
+def names_huge_run() -> Made:
+    """To list them takes more memory than there is."""
+    return opening([0, 1 << 32])
+
+
+@vector("6.4", "UnlockError: run at the largest position", message="unit that", operation="open")
+def names_last_position() -> Made:
+    """The end is 2^64, which does not fit into 64 bits."""
+    return opening([(1 << 64) - 1, 1])
+
+
+@vector("6.4", "UnlockError: bytes that are no units", message="well-formed", operation="open")
+def carries_no_units() -> Made:
+    """The size is more than there is."""
+    return opening([0, 7], b"\0\x09ab")
+
+
+@vector("6.4", "UnlockError: unit in two byte strings", message="well-formed", operation="open")
+def carries_unit_in_parts() -> Made:
+    """Joined they would be one."""
+    unit = small()[6].read()
+    return opening([0, 6], unit[:5], unit[5:])
+
+
+@vector("6.4", "UnlockError: no start unit", message="well-formed", operation="open")
+def carries_no_start() -> Made:
+    """All units but the first."""
+    return opening([1, 6])
+
+
+@vector("6.4", "UnlockError: two start units", message="well-formed", operation="open")
+def carries_two_streams() -> Made:
+    """The stream, twice."""
+    return opening([0, 7], [0, 7])
+
+
+@vector("6.4", "UnlockError: other order of units", message="not what was", operation="open")
+def carries_other_order() -> Made:
+    """The last two change places."""
+    return opening([0, 5], [6, 1], [5, 1])
+
+
+@vector("6.4", "UnlockError: a bit of what is carried", message="not what was", operation="open")
+def carries_other_bit() -> Made:
+    """The last bit of a unit."""
+    return opening([0, 6], flip_last_bit(small()[6].read()))
+
+
 # What the content names
 
 
 @vector("6.4", "UnlockError: unit that is not there", message="cannot be locked", operation="open")
 def names_no_unit() -> Made:
     """Position 7 of 7 units."""
-    return contains(lambda content: [*content[:2], [7]])
+    return contains(lambda content: [[7], *content[1:]])
 
 
 @vector("6.4", "UnlockError: unit before the first", message="cannot be locked", operation="open")
@@ -172,21 +314,10 @@ def names_negative_unit() -> Made:
 @vector(
     "6.4", "UnlockError: unit that is not eligible", message="cannot be locked", operation="open"
 )
-def names_bias() -> Made:
-    """A tensor of 36 weights."""
-    bias = position(small(), "conv.bias")
-    return contains(lambda content: [*content[:2], [bias]])
-
-
-@vector("6.4", "UnlockError: tensor of one dimension", message="cannot be locked", operation="open")
-def names_vector() -> Made:
-    """It is eligible, but no lock changes it."""
-    arrays = {"w.weight": weights((60, 50), 5), "scale": weights((300,), 6)}
-    stream = Stream.from_bytes(stock.encode(arrays, qp=-24, nonweight_qp=-24, dependent=False))
-    scale, unit = position(stream, "scale"), carrier_of(stream)
-    assert can_carry(stream[scale])
-    chosen = {unit: spread(stream, unit)}
-    return with_key(lock(stream, chosen, content=content_of(stream, chosen, [scale])))
+def names_integers() -> Made:
+    """A tensor of integers."""
+    steps = position(small(), "steps")
+    return contains(lambda content: [[steps], *content[1:]])
 
 
 @vector(
@@ -264,7 +395,7 @@ def stream_of(made: Made) -> Stream:
 )
 def content_other_digest() -> Made:
     """The last bit of the digest."""
-    return contains(lambda content: [content[0][:-1] + bytes([content[0][-1] ^ 1]), *content[1:]])
+    return with_file(lambda name, digest, units: [name, flip_last_bit(digest), units])
 
 
 @vector("6.4", "UnlockError: lock of another stream", message="not what was", operation="open")

@@ -183,6 +183,30 @@ def lock_moved() -> Made:
     return with_key(place(degraded, second.carriers, frame_record(second, sealed_record)))
 
 
+@vector("6.4", "VerificationError: shard without its set", message="locked set", operation="open")
+def lock_shard_alone() -> Made:
+    """The first of two, opened by itself."""
+    return sealed(header={"shard": [bytes(16), 0, 2]})
+
+
+@vector("6.4", "VerificationError: shard of two numbers", message="protected", operation="open")
+def lock_shard_malformed() -> Made:
+    """The number of shards is missing."""
+    return sealed(header={"shard": [bytes(16), 0]})
+
+
+@vector("6.4", "VerificationError: identifier of 15 bytes", message="protected", operation="open")
+def lock_shard_short_identifier() -> Made:
+    """One byte too few."""
+    return sealed(header={"shard": [bytes(15), 0, 1]})
+
+
+@vector("6.4", "VerificationError: shard beyond the last", message="protected", operation="open")
+def lock_shard_beyond() -> Made:
+    """The second of one."""
+    return sealed(header={"shard": [bytes(16), 1, 1]})
+
+
 @vector("6.4", "VerificationError: kid of 7 bytes", message="protected header", operation="open")
 def lock_short_kid() -> Made:
     """One byte too few."""

@@ -24,8 +24,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 import nnguard
 from nnguard.stream import Stream
-from nnguard.stream.coding import QuantizedTensor, encode
+from nnguard.stream.coding import Indices, QuantizedTensor, encode
 from second_hpke import hybrid_secret, key_schedule, x25519_secret
+from second_reader import NEXT
 from vectors.toolbox import ISSUED, VENDOR, Made, digest_of, hide, tensor_of, ue
 
 LOCK_DOMAIN = b"nnguard lock v1\0"
@@ -117,9 +118,9 @@ def content_of(
 ) -> list[Any]:
     """The content of a lock on a stream, before it is encoded."""
     return [
-        digest_of(stream),
-        [replaced_entry(tensor_of(stream, u), u, at) for u, at in replaced.items()],
         [*scrambled],
+        [replaced_entry(tensor_of(stream, u), u, at) for u, at in replaced.items()],
+        [["", digest_of(stream), [[0, len(stream)]]]],
     ]
 
 
@@ -145,13 +146,29 @@ def degrade(
         for position in replaced.get(unit, ()):
             flat[position] += 4 * np.sign(flat[position])
         if unit in scrambled:
-            signs = derive(key, b"keystream scramble", NONCE)
-            cipher = Cipher(algorithms.AES(signs), modes.CTR(unit.to_bytes(8, "big") + bytes(8)))
-            stream_ = cipher.encryptor().update(bytes(flat.size // 8 + 1))
-            flipped = np.unpackbits(np.frombuffer(stream_, np.uint8))[: flat.size]
-            flat *= 1 - 2 * flipped.astype(np.int32)
+            indices = scramble(tensor.with_indices(indices), unit, key)
         units[unit] = encode(tensor.with_indices(indices))
     return stream.replace(units)
+
+
+def scramble(tensor: QuantizedTensor, unit: int, key: nnguard.ContentKey) -> Indices:
+    """The indices of a tensor, encrypted."""
+    size = tensor.indices.size
+    cipher = algorithms.AES(derive(key, b"keystream scramble", NONCE))
+    counter = modes.CTR(unit.to_bytes(8, "big") + bytes(8))
+    stream = Cipher(cipher, counter).encryptor().update(bytes(8 * size))
+    if tensor.indices.ndim > 1:
+        flipped = np.unpackbits(np.frombuffer(stream, np.uint8))[:size]
+        return tensor.indices * (1 - 2 * flipped.astype(np.int32)).reshape(tensor.indices.shape)
+    drawn = sorted(range(size), key=lambda at: stream[8 * at : 8 * at + 8])
+    moved = tensor.indices[drawn].tolist()
+    state = 0
+    for at, index in enumerate(moved if tensor.header.dependent else ()):
+        k = (abs(index) + 1) // 2
+        magnitude = 2 * k - state % 2 if k else 0
+        moved[at] = magnitude if index > 0 else -magnitude
+        state = NEXT[k % 2][state]
+    return np.array(moved, np.int32)
 
 
 def lock(
@@ -169,13 +186,24 @@ def lock(
     return hide_lock(degraded, content, carriers=carriers, **options)
 
 
-def hide_lock(stream: Stream, content: bytes, *, carriers: int = 1, **options: Any) -> Stream:
+def hide_lock(
+    stream: Stream, content: bytes, *, carriers: int = 1, bits: int = 1, **options: Any
+) -> Stream:
     """Hide the lock of any content in a stream."""
 
     def record(aad: bytes) -> bytes:
         return seal(content, aad, **options)
 
-    return hide(stream, record, kind=3, carriers=carriers, domain=LOCK_DOMAIN)
+    return hide(stream, record, kind=3, carriers=carriers, domain=LOCK_DOMAIN, bits=bits)
+
+
+def carry(
+    release: Stream, trial: Stream, units: Sequence[Any] | None = None, **options: Any
+) -> Stream:
+    """Hide a release in another stream: all its bytes, or what `units` says."""
+    given = [bytes(release)] if units is None else [*units]
+    content = [[], [], [["", digest_of(release), given]]]
+    return hide_lock(trial, cbor2.dumps(content), **options)
 
 
 def opens(trial: Stream, original: Stream, tiers: list[str], key: str = "full") -> Made:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import nnguard
@@ -17,13 +19,13 @@ def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
         "inspect",
         help="show what a file is made of, without a key",
-        description="Show the tensors of a stream and the records hidden in it. Nothing is "
-        "verified: a record says of itself what it wants.",
+        description="Show the tensors of a stream, or of those in a folder, and the records hidden "
+        "in them. Nothing is verified: a record says of itself what it wants.",
         epilog="examples:\n  nnguard inspect release.nnc\n"
         "  nnguard inspect release.nnc --plot carrier.png",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", metavar="FILE", help="NNCodec stream")
+    parser.add_argument("file", metavar="FILE", help="NNCodec stream, or a folder of shards")
     parser.add_argument(
         "--plot", metavar="FILE", help="draw the carrier's histogram before and after"
     )
@@ -39,20 +41,29 @@ def add_commands(commands: Any) -> None:
         epilog="example:\n  nnguard capacity model.nnc",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", metavar="FILE", help="NNCodec stream")
+    parser.add_argument("file", metavar="FILE", help="NNCodec stream, or a folder of shards")
     add_json(parser)
     parser.set_defaults(run=_capacity)
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    stream = nnguard.Stream.open(options.file)
-    found = nnguard.inspect(stream)
+    streams = _streams(options.file)
     if options.plot:
-        nnguard.plot_carrier(stream, options.plot, overwrite=options.force)
+        if options.file not in streams:
+            raise ValueError("--plot draws one stream: name a file of the folder")
+        nnguard.plot_carrier(streams[options.file], options.plot, overwrite=options.force)
+    found = {path: nnguard.inspect(stream) for path, stream in streams.items()}
     if options.json:
-        print_json({"ok": True, **asdict(found)})
+        print_json({"ok": True, **_by_file(options.file, found)})
         return
-    say(f"{options.file}: {len(found.units)} units, {found.size:,} bytes")
+    for path, each in found.items():
+        _show(path, each)
+    if options.plot:
+        say(f"Drew {options.plot}")
+
+
+def _show(path: str, found: nnguard.Inspection) -> None:
+    say(f"{path}: {len(found.units)} units, {found.size:,} bytes")
     width = max(len(brief(unit.name)) for unit in found.units)
     for unit in found.units:
         shape = "" if unit.shape is None else "x".join(map(str, unit.shape))
@@ -67,23 +78,37 @@ def _inspect(options: argparse.Namespace) -> None:
         say(found.note or "No record.")
     elif found.note:
         say(found.note)
-    if options.plot:
-        say(f"Drew {options.plot}")
 
 
 def _capacity(options: argparse.Namespace) -> None:
-    stream = nnguard.Stream.open(options.file)
-    weights = sum(unit.tensor.size for unit in stream if unit.tensor is not None)
+    streams = _streams(options.file)
+    tensors = (unit.tensor for stream in streams.values() for unit in stream)
+    weights = sum(tensor.size for tensor in tensors if tensor is not None)
     with progress_bar(weights, "Counting", unit=" weights") as progress:
-        room = nnguard.capacity(stream, progress=progress)
+        rooms = {path: nnguard.capacity(each, progress=progress) for path, each in streams.items()}
     if options.json:
-        print_json({"ok": True, **asdict(room)})
+        print_json({"ok": True, **_by_file(options.file, rooms)})
         return
-    width = max((len(brief(tensor.name)) for tensor in room.tensors), default=0)
-    for tensor in room.tensors:
+    counted = [tensor for room in rooms.values() for tensor in room.tensors]
+    width = max((len(brief(tensor.name)) for tensor in counted), default=0)
+    for tensor in counted:
         share = tensor.places / tensor.weights
         say(f"  {brief(tensor.name):<{width}}  {tensor.places:>12,} of its weights  {share:6.1%}")
-    say(
-        f"{room.places:,} weights can hold bits: {room.places:,} at one in each, "
-        f"{room.bits:,} at the most"
-    )
+    places = sum(room.places for room in rooms.values())
+    bits = sum(room.bits for room in rooms.values())
+    say(f"{places:,} weights can hold bits: {places:,} at one in each, {bits:,} at the most")
+
+
+def _streams(path: str) -> dict[str, nnguard.Stream]:
+    """Open a stream, or those of a folder; by path."""
+    if not Path(path).is_dir():
+        return {path: nnguard.Stream.open(path)}
+    streams = nnguard.StreamSet.open(path).streams
+    return {str(Path(path, name)): stream for name, stream in streams.items()}
+
+
+def _by_file(path: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was found as JSON values: that of a stream, or by name those of a folder."""
+    if [*found] == [path]:
+        return asdict(found[path])
+    return {"shards": {Path(name).name: asdict(each) for name, each in found.items()}}

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,15 @@ from nnguard.pictures import check_picture
 
 __all__ = ["add_commands"]
 
-_TIER_FIELDS = ("fraction", "target", "tolerance", "max_fraction", "scramble")
+_TIER_FIELDS = (
+    "trial", "scramble", "soft", "fraction", "target", "tolerance", "max_fraction"
+)  # fmt: skip
+_NEEDS = {"trial": "a file", "soft": "no value"}
+_SOFT_FIELDS = ("soft", "fraction", "target")
+_SOFT = (
+    "--fraction and --target replace a few weights, and anybody can repair that, without data: "
+    "say --soft if a demonstration is all that you want, or give --trial another network"
+)
 
 
 def add_commands(commands: Any) -> None:
@@ -27,16 +38,17 @@ def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
         "lock",
         help="make a trial that a license unlocks",
-        description="Change a few weights of a release so that it works badly, and hide the "
-        "originals in the same file, encrypted. Any NNCodec decoder reads the trial. Without "
-        "--target, measure the trial before you ship it.",
+        description="Make a file to give away that holds the release, encrypted. With --trial it "
+        "is another network, and that is all that can be got out of it; without, it is the release "
+        "with tensors scrambled. Any NNCodec decoder reads it.",
         epilog="examples:\n"
-        "  nnguard lock release.nnc -o trial.nnc --content-key content.key --key vendor.key\n"
-        "  nnguard lock release.nnc -o trial.nnc --content-key content.key --target 0.4 \\\n"
+        "  nnguard lock release.nnc --trial weaker.nnc -o trial.nnc --content-key content.key \\\n"
+        "      --key vendor.key --evaluate score.py:accuracy\n"
+        "  nnguard lock release.nnc -o trial.nnc --content-key content.key --scramble 0.1\n"
+        "  nnguard lock release.nnc -o trial.nnc --content-key content.key --soft --target 0.4 \\\n"
         "      --evaluate score.py:accuracy\n"
-        "  nnguard lock release.nnc -o trial.nnc --content-key content.key --scramble 0.5\n"
         "  nnguard lock release.nnc -o trial.nnc --content-key content.key \\\n"
-        "      --tier professional:fraction=1e-5 --tier standard:fraction=1e-3",
+        "      --tier professional:trial=medium.nnc --tier standard:trial=small.nnc",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("release", metavar="RELEASE", help="NNCodec stream, signed if you can")
@@ -51,7 +63,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--tier", action="append", default=[], metavar="NAME[:FIELD=VALUE,...]",
         help="name of what a license opens; repeated, highest first, it makes nested locks, each "
-        "with its own fraction, target or scramble",
+        "with its own trial, scramble, soft, fraction or target",
     )  # fmt: skip
     parser.add_argument("--plot", metavar="FILE", help="draw fraction against score")
     add_json(parser)
@@ -84,29 +96,41 @@ def add_commands(commands: Any) -> None:
 
 
 def _add_amount(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("how much")
+    group = parser.add_argument_group("the lock")
     group.add_argument(
-        "--fraction", type=_share, metavar="F", help="replace this fraction of all weights (1e-4)"
-    )
+        "--trial", metavar="WEAKER",
+        help="NNCodec stream of another network, which is given away and carries the release: an "
+        "early checkpoint, a smaller one; it takes about a third of the release's weights",
+    )  # fmt: skip
     group.add_argument(
-        "--target", type=_number, metavar="SCORE", help="replace as many as this score asks for"
-    )
+        "--scramble", type=_share, metavar="F",
+        help="scramble tensors with this fraction of all weights (0.06, where neither --trial nor "
+        "--soft is given)",
+    )  # fmt: skip
+    group.add_argument(
+        "--soft", action="store_true", default=None,
+        help="replace a few weights: a demonstration, which anybody can repair",
+    )  # fmt: skip
     group.add_argument(
         "--evaluate", metavar="FILE.py:FUNCTION",
         help="your function: given the weights, a mapping of names to NumPy arrays, it returns a "
-        "score; higher is better. The file is run",
+        "score; higher is better. The file is run. Without --target, release, trial and what the "
+        "key makes of the trial are scored",
     )  # fmt: skip
-    group.add_argument(
+    soft = parser.add_argument_group("with --soft")
+    soft.add_argument(
+        "--fraction", type=_share, metavar="F", help="replace this fraction of all weights (1e-4)"
+    )
+    soft.add_argument(
+        "--target", type=_number, metavar="SCORE", help="replace as many as this score asks for"
+    )
+    soft.add_argument(
         "--tolerance", type=_number, metavar="T",
         help="how far the score may be from the target (0.01)",
     )  # fmt: skip
-    group.add_argument(
+    soft.add_argument(
         "--max-fraction", type=_share, metavar="F", help="replace no more for the target (1e-3)"
     )
-    group.add_argument(
-        "--scramble", type=_share, metavar="F",
-        help="encrypt the signs of this fraction of all weights: slower to unlock, hard to repair",
-    )  # fmt: skip
 
 
 def _number(text: str) -> float:
@@ -130,7 +154,7 @@ def _lock(options: argparse.Namespace) -> None:
     tiers = [_tier(text, options) for text in options.tier or ["full"]]
     aims = any(tier.target is not None for tier in tiers)
     _check_usage(options, aims=aims)
-    evaluate = load_function(options.evaluate) if aims else None
+    evaluate = None if options.evaluate is None else load_function(options.evaluate)
     release = nnguard.Stream.open(options.release)
     signer = None if options.key is None else load_signing_key(options)
     locks = nnguard.lock_tiers(
@@ -147,8 +171,8 @@ def _lock(options: argparse.Namespace) -> None:
 
 def _check_usage(options: argparse.Namespace, *, aims: bool) -> None:
     """Stop before a search whose result could not be kept."""
-    if aims != (options.evaluate is not None):
-        raise ValueError("--target and --evaluate belong together")
+    if aims and options.evaluate is None:
+        raise ValueError("--target takes --evaluate, which scores a network")
     if options.plot is not None and not aims:
         raise ValueError("--plot draws the search for a target: give --target and --evaluate")
     if options.plot is not None:
@@ -180,27 +204,40 @@ def _report(
     growth = 100 * (trial.size - release.size) / release.size
     say(f"Locked: {options.output}, {trial.size:,} bytes ({growth:+.3f} %)")
     for locked in locks:
-        parts = []
-        if locked.replaced:
-            share = 100 * locked.replaced / locked.weights
-            parts.append(f"{locked.replaced:,} weights replaced ({share:.4f} %)")
-        if locked.scrambled:
-            share = 100 * locked.scrambled / locked.weights
-            parts.append(f"signs of {locked.scrambled:,} weights scrambled ({share:.1f} %)")
-        if locked.curve:
-            parts.append(f"score {locked.curve[0].score:g} -> {locked.curve[-1].score:g}")
-        say(f"  tier {locked.tier}: {', '.join(parts)}")
+        say(f"  tier {locked.tier}: {', '.join(_describe(locked))}")
+    say(f"Worth: {locks[-1].worth}")
     say(f"Content key: {options.content_key_output} (keep it secret)")
+
+
+def _describe(locked: nnguard.Locked) -> Iterator[str]:
+    """Say what a lock did, and what it did to the score."""
+    if locked.carried:
+        yield f"{locked.carried:,} bytes carried by another network"
+    if locked.replaced:
+        share = 100 * locked.replaced / locked.weights
+        yield f"{locked.replaced:,} weights replaced ({share:.4f} %)"
+    if locked.scrambled:
+        share = 100 * locked.scrambled / locked.weights
+        yield f"{locked.scrambled:,} weights scrambled ({share:.1f} %)"
+    if locked.curve:
+        yield f"score {locked.curve[0].score:g} -> {locked.curve[-1].score:g}"
+    if locked.scores is not None:
+        scores = locked.scores
+        yield (
+            f"score {scores.release:g}, of the trial {scores.trial:g}, unlocked {scores.unlocked:g}"
+        )
 
 
 def _tier_json(locked: nnguard.Locked) -> dict[str, Any]:
     curve = [{"fraction": point.fraction, "score": point.score} for point in locked.curve]
     return {
         "tier": locked.tier,
-        "replaced": locked.replaced,
+        "carried": locked.carried,
         "scrambled": locked.scrambled,
+        "replaced": locked.replaced,
         "weights": locked.weights,
         "curve": curve,
+        "scores": None if locked.scores is None else asdict(locked.scores),
     }
 
 
@@ -209,21 +246,34 @@ def _tier(text: str, options: argparse.Namespace) -> nnguard.Tier:
     name, _, fields = text.partition(":")
     if not name:
         raise ValueError(f"--tier {text}: a tier needs a name")
+    own = dict(_field(text, part) for part in fields.split(",") if part)
     given = {field: getattr(options, field) for field in _TIER_FIELDS}
-    own: dict[str, float] = {}
-    for part in filter(None, fields.split(",")):
-        field, _, value = part.partition("=")
-        field = field.replace("-", "_")
-        if field not in given:
-            raise ValueError(f"--tier {text}: {field} is none of {', '.join(_TIER_FIELDS)}")
-        try:
-            own[field] = _number(value)
-        except argparse.ArgumentTypeError:
-            raise ValueError(f"--tier {text}: {field} needs a number") from None
+    if "trial" in own:
+        given |= dict.fromkeys((*_SOFT_FIELDS, "scramble"))
+    elif own.keys() & {*_SOFT_FIELDS, "scramble"}:
+        given["trial"] = None
     if own.keys() & {"fraction", "target"}:
         given["fraction"] = given["target"] = None
     values = {field: value for field, value in (given | own).items() if value is not None}
+    if values.keys() & {"fraction", "target"} and "soft" not in values:
+        raise ValueError(_SOFT)
     return nnguard.Tier(name, **values)
+
+
+def _field(text: str, part: str) -> tuple[str, Any]:
+    """Read a field of `--tier`."""
+    field, equals, value = part.partition("=")
+    field = field.replace("-", "_")
+    if field not in _TIER_FIELDS:
+        raise ValueError(f"--tier {text}: {field} is none of {', '.join(_TIER_FIELDS)}")
+    if field == "trial" and value:
+        return field, value
+    if field == "soft" and not equals:
+        return field, True
+    if field not in _NEEDS:
+        with contextlib.suppress(argparse.ArgumentTypeError):
+            return field, _number(value)
+    raise ValueError(f"--tier {text}: {field} needs {_NEEDS.get(field, 'a number')}")
 
 
 def _show_point(point: nnguard.CurvePoint) -> None:

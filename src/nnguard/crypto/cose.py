@@ -11,6 +11,7 @@ and `pycose`, check it in tests.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ __all__ = [
     "parse_cbor",
     "parse_encrypt0",
     "parse_sign1",
+    "peek_encrypt0",
     "sign1",
 ]
 
@@ -182,6 +184,25 @@ def parse_encrypt0(encoded: bytes) -> Encrypt0:
                 ):
                     return Encrypt0(protected, ciphertext)
     raise VerificationError("not a COSE_Encrypt0 with AES-256-GCM, a key identifier and an IV")
+
+
+def peek_encrypt0(start: bytes) -> Encrypt0:
+    """Parse the protected header of a COSE_Encrypt0 of which only the beginning is at hand.
+
+    Returns:
+        The message without its ciphertext.
+
+    Raises:
+        VerificationError: It is none, or the header is not whole or not in the one encoding that
+            is accepted.
+    """
+    try:
+        if start[:2] == bytes([6 << 5 | _ENCRYPT0_TAG, 4 << 5 | 3]) and start[2] >> 5 == 2:
+            header = cbor2.CBORDecoder(io.BytesIO(start[2:])).decode()
+            return parse_encrypt0(encode_cbor(cbor2.CBORTag(_ENCRYPT0_TAG, [header, {}, b""])))
+    except (IndexError, cbor2.CBORDecodeError):
+        pass
+    raise VerificationError("not a COSE_Encrypt0, or not the beginning of one")
 
 
 def parse_cbor(encoded: bytes) -> Any:

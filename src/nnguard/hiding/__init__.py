@@ -15,10 +15,11 @@ from nnguard.hiding.embedding import (
     peek,
     plan_record,
 )
-from nnguard.hiding.frame import RecordKind, kind_name
+from nnguard.hiding.frame import FrameHeader, RecordKind, kind_name
 
 __all__ = [
     "Extraction",
+    "FrameHeader",
     "Plan",
     "RecordKind",
     "candidates",

@@ -14,6 +14,7 @@ __all__ = [
     "COST_PER_BYTE",
     "MAX_WEIGHTS",
     "can_carry",
+    "can_code",
     "candidates",
     "cost_of",
     "primary_candidates",
@@ -60,10 +61,15 @@ def candidates(stream: Stream) -> list[int]:
 
 def can_carry(unit: Unit) -> bool:
     """Tell from a unit's header and size whether it may carry bits."""
+    return can_code(unit) and unit.tensor is not None and unit.tensor.size >= _MIN_SIZE
+
+
+def can_code(unit: Unit) -> bool:
+    """Tell from a unit's header and size whether it may be decoded, for the bytes that it has."""
     if unit.tensor is None or unit.tensor.payload_type != PayloadType.FLOAT:
         return False
     dense = unit.tensor.cost <= max(ALWAYS, COST_PER_BYTE * unit.size)
-    return dense and _MIN_SIZE <= unit.tensor.size <= MAX_WEIGHTS
+    return dense and unit.tensor.size <= MAX_WEIGHTS
 
 
 def primary_candidates(stream: Stream) -> list[int]:

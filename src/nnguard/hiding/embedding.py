@@ -55,6 +55,9 @@ MAX_COST = carrying.MAX_WEIGHTS
 _DENSE = 8
 """Bits that a weight holds at least where many are wanted, if its tensor has room for them."""
 
+_LEFT = 2
+"""How often the step of a dense plan's primary carrier can still be halved: a signature follows."""
+
 _FULL_COST_BITS = 4
 """Where a weight holds more bits than this, the carriers may cost less."""
 
@@ -129,11 +132,12 @@ class Extraction:
     @functools.cached_property
     def restored(self) -> dict[int, bytes]:
         """Position and original bytes of each carrier; they are encoded when first asked for."""
+        carriers = self.header.carriers
+        return dict(zip(carriers, in_order(self.restore, carriers), strict=True))
 
-        def restore(carrier: int) -> bytes:
-            return unmark(self._stream[carrier], self.header.bits_per_weight)
-
-        return dict(zip(self.header.carriers, in_order(restore, self.header.carriers), strict=True))
+    def restore(self, carrier: int) -> bytes:
+        """Encode the original of one carrier, and no other."""
+        return unmark(self._stream[carrier], self.header.bits_per_weight)
 
     @functools.cached_property
     def original(self) -> Stream:
@@ -170,7 +174,7 @@ def plan_record(stream: Stream, kind: int, size: int, *, dense: bool = False) ->
         CapacityError: The stream has not enough room.
         LimitError: The stream holds too many records, or the record is too large.
     """
-    planner = _Planner(stream, limited=not dense)
+    planner = _Planner(stream, dense=dense)
     below = _outermost(stream)
     header = FrameHeader(kind, 1 if below is None else 1 + below.layer, size, ())
     bytes(replace(header, carriers=(0,)))  # within its limits?
@@ -253,8 +257,12 @@ def peek(stream: Stream, size: int) -> tuple[FrameHeader, bytes]:
     _check_carriers(stream, header, vouched=True)
     start = len(bytes(header))
     joiner = Joiner(header.bits_per_weight, start + min(size, header.record_size))
+    cost, most = 0, max_cost(stream, header.bits_per_weight)
     with _damaged_later():
         for carrier in header.carriers:
+            if cost > most:  # with next to nothing in it
+                break
+            cost += cost_of(stream, carrier)
             for numbers in numbers_in(stream[carrier], header.bits_per_weight):
                 joiner.add(numbers)
                 if joiner.is_full:
@@ -292,9 +300,9 @@ def capacity_of(stream: Stream, index: int) -> list[int]:
 class _Planner:
     """Plans for one stream; what was found out is kept, since several plans are tried."""
 
-    def __init__(self, stream: Stream, *, limited: bool) -> None:
+    def __init__(self, stream: Stream, *, dense: bool) -> None:
         self._stream = stream
-        self._limited = limited
+        self._dense = dense
         self._rooms: dict[int, Room | None] = {}
         self._primaries = primary_candidates(stream)
         self._sizes = sorted((weights_in(stream, index), index) for index in candidates(stream))
@@ -312,8 +320,9 @@ class _Planner:
         Raises:
             CapacityError: The record does not fit into all tensors together.
         """
+        more = header.bits_per_weight + (_LEFT if self._dense else 0)
         for primary in self._primaries:
-            if self._room(primary) is not None:
+            if (room := self._room(primary)) is not None and room.bits(more):
                 for choose in (_best, _largest):  # few weights; if these are too many to list, few
                     plan = self._add_carriers(header, primary, choose)
                     if plan is not None:
@@ -350,7 +359,7 @@ class _Planner:
             if not others:
                 raise _too_large(needed, bits)
             index = others.pop(choose(others, -(-(needed - bits) // width)))[1]
-            if cost + cost_of(self._stream, index) > most and self._limited:
+            if cost + cost_of(self._stream, index) > most and not self._dense:
                 raise _too_large(needed, bits)
 
     def _room(self, index: int) -> Room | None:

@@ -6,6 +6,7 @@ key has the weaker network, whatever is done to the file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from nnguard.crypto.content import ContentKey
@@ -42,9 +43,8 @@ def carry(
         CapacityError: The release does not fit; the error says how large a trial has to be.
         UnlockError: The trial gives the release away, or is locked itself.
     """
-    _check(release, trial)
-    digests = release.sha256_of_units()
-    units = _units(release.pinned(digests), digests, trial.sha256_of_units())
+    digests, given = _check(release, trial)
+    units = _units(release.pinned(digests), digests, given)
     file = LockedFile("", model_digest(digests), units)
     try:
         locked = hide(trial, LockContent((), (), (file,)), tier, key, key.new_nonce())
@@ -59,32 +59,38 @@ def carry(
     )
 
 
-def _check(release: Stream, trial: Stream) -> None:
-    """Refuse a trial that holds the release in the clear, or a lock of its own."""
-    below = _layers(trial)
+def _check(release: Stream, trial: Stream) -> tuple[list[bytes], list[bytes]]:
+    """Refuse a trial that holds the release in the clear, or a lock of its own.
+
+    Returns:
+        SHA-256 of the units of the release, and of the trial.
+    """
+    below, wanted = _layers(trial), _layers(release)
     if any(kind == RecordKind.LOCK for _, kind in below):
         raise UnlockError(
             "the network that is to be the trial is locked itself",
             hint="give the network as it was before; lock_tiers, or --tier, makes locks in locks",
         )
-    given = {digest for stream, _ in below for digest in stream.sha256_of_units()}
-    if any(given.issuperset(stream.sha256_of_units()) for stream, _ in _layers(release)):
+    given = {digest for digests, _ in below for digest in digests}
+    if any(given.issuperset(digests) for digests, _ in wanted):
         raise UnlockError(
             "the trial holds the whole release in the clear",
             hint="the trial is a weaker network: an early checkpoint, or a smaller one",
         )
+    return wanted[0][0], below[0][0]
 
 
-def _layers(stream: Stream) -> list[tuple[Stream, int | None]]:
-    """Return a stream and the ones below its records, with the kind of record that each holds."""
-    found: list[tuple[Stream, int | None]] = []
+def _layers(stream: Stream) -> list[tuple[list[bytes], int | None]]:
+    """List a stream and those below its records: SHA-256 of its units, and the kind of record."""
+    digests = stream.sha256_of_units()
+    found: list[tuple[list[bytes], int | None]] = []
     while True:
         try:
-            extraction = extract(stream)
+            extraction = extract(stream, vouched=True)
         except (FormatError, NoRecordError):  # nothing there, perhaps of a foreign encoder
-            return [*found, (stream, None)]
-        found.append((stream, extraction.header.kind))
-        stream = extraction.original
+            return [*found, (digests, None)]
+        found.append((digests, extraction.header.kind))
+        stream, digests = extraction.original, extraction.digests_of_original(digests)
 
 
 def _units(
@@ -122,10 +128,16 @@ def _too_small(error: CapacityError, release: Stream, carried: int, trial: Strea
     if error.available:
         least = max(least, weights * error.needed / error.available)
     return CapacityError(
-        f"the release does not fit into the trial: {carried:,} of its {release.size:,} bytes have "
-        f"to, and the trial holds {error.available // 8:,}, at {_MOST_BITS} bits a weight",
+        f"the release does not fit into the trial: {carried:,} of its {release.size:,} bytes are "
+        f"not in the trial, which holds {error.available // 8:,}, at {_MOST_BITS} bits a weight",
         needed=error.needed,
         available=error.available,
-        hint=f"a trial of this kind needs about {float(f'{least:.2g}'):,.0f} weights, "
-        f"and this one has {weights:,}",
+        hint=f"a trial of this kind needs about {_rounded_up(least):,} weights, and this one has "
+        f"{weights:,}",
     )
+
+
+def _rounded_up(number: float) -> int:
+    """Round a number to two digits, but not down."""
+    unit: int = 10 ** max(len(str(int(number))) - 2, 0)
+    return math.ceil(number / unit) * unit

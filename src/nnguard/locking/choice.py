@@ -1,29 +1,29 @@
-"""Which weights a lock replaces, and what they become.
+"""Which weights a soft lock replaces, and what they become.
 
-The content key decides both. In each tensor the most important weights are the *pool*, eight times
-as many as are to be replaced. Out of it come weights of one sign in one row, three quarters of
-those that there are in a row, so that a row's error adds up; each becomes a value of the other sign
-that some weight of the pool has, mostly a large one. So no value is new to the tensor, and whoever
-does not have the key has to tell, for each weight of the pool, whether it is one of the eighth that
-is wrong.
+The content key decides both. Two weights of opposite signs in one kernel (the weights of an output
+for one input channel; of a matrix, a row) change places. So a kernel's sum and length stay, and
+with them nearly the mean and the variance of the row's output, which normalization behind it
+records; a tensor's values stay, too, and none comes twice. The *pool* are the pairs that matter
+most, some times as many as are needed; in a row, three quarters of the pairs of the pool trade.
 
-Without data, importance is magnitude within the tensor: the change of a weight's sign changes the
-row's output by twice its magnitude, and networks are built so that every layer's output counts. All
-tensors get the same number of replacements, as far as they are large enough: those of small
-tensors, which most of a network's inputs pass through, count for most
-(`docs/adr/0010-locking.md` has the figures).
+Without data, importance is magnitude. All tensors get the same number of replacements, as far as
+they are large enough: those of small tensors, which most of a network's inputs pass through, count
+for most (`docs/adr/0010-locking.md`, `docs/adr/0020-scrambling.md`). A tensor with a twin changes
+with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from nnguard.crypto.content import Keystream
-from nnguard.hiding.carriers import can_carry, weights_in
+from nnguard.hiding.carriers import can_carry, can_code, weights_in
+from nnguard.locking.twins import NO_TWINS, Twins
 from nnguard.stream import Stream, Unit
 from nnguard.stream.coding import Indices, QuantizedTensor
 
@@ -41,18 +41,18 @@ __all__ = [
 
 Importance = Mapping[str, npt.ArrayLike]
 """For each tensor, by name, how much the network depends on each weight: not negative. Tensors that
-it does not name are left alone."""
+it does not name are left alone, but for twins."""
 
-_POOL = 8
-"""Weights of the pool for each one that is replaced."""
+_POOL = 4
+"""Pairs of the pool for each one that trades."""
 
-_SMALLEST_POOL = 32
+_SMALLEST_POOL = 16
 
 _DENSEST = 16
 """A tensor has at least so many weights for each one that is replaced."""
 
-_GROUP = 8
-"""Weights that are replaced in one tensor before it is the next one's turn."""
+_GROUP = 4
+"""Pairs that trade in one tensor before it is the next one's turn."""
 
 _TOUCHED = 1 << 18
 """Weights of tensors that are touched, at most, if they are enough: unlocking codes them all."""
@@ -61,45 +61,49 @@ MAX_WEIGHTS = 1 << 24
 """Weights of a tensor that a lock changes, at most."""
 
 Numbers = np.ndarray[tuple[int], np.dtype[np.uint64]]
-Positions = np.ndarray[tuple[int], np.dtype[np.int64]]
+Positions = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Choice:
-    """Weights to replace; any number of the first ones is a choice in turn.
+    """Pairs of weights that trade places; any number of the first ones is a choice in turn.
 
     Attributes:
-        units: int64 array, position in the stream of each weight's unit.
-        positions: int64 array, where the weight is in its tensor, row by row; as secret as the key.
-        values: int32 array, the indices that they become.
+        units: int64 array (n), position in the stream of each pair's unit.
+        pairs: int64 array (n, 2), where the two are in their tensor, row by row; as secret as the
+            key.
     """
 
     units: Positions
-    positions: Positions = field(repr=False)
-    values: np.ndarray[tuple[int], np.dtype[np.int32]] = field(repr=False)
+    pairs: Positions = field(repr=False)
 
     def __len__(self) -> int:
         return self.units.size
 
+    @property
+    def weights(self) -> int:
+        """How many weights are replaced, those of twins not counted."""
+        return self.pairs.size
+
     def first(self, count: int) -> Choice:
-        """Return the choice of the first so many."""
-        return Choice(self.units[:count], self.positions[:count], self.values[:count])
+        """Return the choice of the first so many pairs."""
+        return Choice(self.units[:count], self.pairs[:count])
 
     def without(self, index: int) -> Choice:
-        """Return the choice without one weight."""
+        """Return the choice without one pair."""
         keep = np.arange(len(self)) != index
-        return Choice(self.units[keep], self.positions[keep], self.values[keep])
+        return Choice(self.units[keep], self.pairs[keep])
+
+    def by_unit(self, twins: Twins) -> Iterator[tuple[int, Positions]]:
+        """Go through the tensors that change, twins included: position of the unit, pairs."""
+        for unit in np.unique(self.units).tolist():
+            for each in twins.get(unit, (unit,)):
+                yield each, self.pairs[self.units == unit]
 
 
 def can_lock(unit: Unit) -> bool:
-    """Tell from a unit's header whether a lock may change its weights: those of matrices."""
-    tensor = unit.tensor
-    return (
-        tensor is not None
-        and can_carry(unit)
-        and len(tensor.shape) > 1
-        and tensor.size <= MAX_WEIGHTS
-    )
+    """Tell from a unit's header and size whether a lock may change its weights."""
+    return can_code(unit) and unit.tensor is not None and unit.tensor.size <= MAX_WEIGHTS
 
 
 def count_weights(stream: Stream) -> int:
@@ -108,19 +112,29 @@ def count_weights(stream: Stream) -> int:
     return sum(tensor.size for tensor in tensors if tensor is not None and len(tensor.shape) > 1)
 
 
-def usable_tensors(stream: Stream, importance: Importance | None = None) -> list[int]:
-    """Return the positions of the tensors in which weights may be replaced.
+def usable_tensors(
+    stream: Stream, importance: Importance | None = None, twins: Twins = NO_TWINS
+) -> list[int]:
+    """Return the positions of the tensors in which weights may be replaced; one of twins.
 
     Raises:
         ValueError: The importance names a tensor that is not there.
     """
     if importance is not None and (unknown := {*importance} - {unit.name for unit in stream}):
         raise ValueError(f"there is no tensor {', '.join(sorted(unknown))} to be important")
-    return [
-        index
-        for index, unit in enumerate(stream)
-        if can_lock(unit) and (importance is None or unit.name in importance)
-    ]
+    usable: list[int] = []
+    for index, unit in enumerate(stream):
+        tensor = unit.tensor
+        if (
+            tensor is not None
+            and len(tensor.shape) > 1
+            and can_carry(unit)
+            and can_lock(unit)
+            and (importance is None or unit.name in importance)
+            and not {*usable} & {*twins.get(index, ())}
+        ):
+            usable.append(index)
+    return usable
 
 
 def tensors_to_touch(
@@ -128,8 +142,9 @@ def tensors_to_touch(
     count: int,
     randomness: Keystream,
     importance: Importance | None = None,
+    twins: Twins = NO_TWINS,
 ) -> list[int]:
-    """Return the positions of the tensors in which weights are replaced.
+    """Return the positions of the tensors in which weights are replaced; one of twins.
 
     The smallest ones; of equal ones, those that the key says.
 
@@ -138,11 +153,12 @@ def tensors_to_touch(
         count: Weights to replace.
         randomness: From the content key.
         importance: See `Importance`.
+        twins: See `find_twins`.
 
     Raises:
         ValueError: The importance names a tensor that is not there.
     """
-    usable = usable_tensors(stream, importance)
+    usable = usable_tensors(stream, importance, twins)
     lots = dict(zip(usable, _numbers(randomness, 0, len(usable)).tolist(), strict=True))
     touched: list[int] = []
     weights = 0
@@ -161,43 +177,61 @@ def choose(
     randomness: Keystream,
     importance: Importance | None,
 ) -> Choice:
-    """Choose weights and their new values.
+    """Choose pairs of weights.
 
     Args:
-        tensors: Tensors by the position of their unit.
-        count: Weights to replace; there may be room for fewer.
+        tensors: Tensors by the position of their unit; one of twins.
+        count: Weights to replace, in pairs; there may be room for fewer.
         randomness: From the content key.
         importance: See `Importance`; magnitude, if None.
 
     Raises:
         ValueError: The importance of a tensor has another shape, or is no number.
     """
-    rooms = [tensor.indices.size // _DENSEST for tensor in tensors.values()]
+    rooms = [tensor.indices.size // (2 * _DENSEST) for tensor in tensors.values()]
     parts = []
-    for (unit, tensor), wanted in zip(tensors.items(), _share(count, rooms), strict=True):
-        positions, values = _choose_in(
-            tensor, wanted, randomness, unit, _importance_of(tensor, importance)
-        )
-        groups = np.arange(positions.size) // _GROUP
+    for (unit, tensor), wanted in zip(
+        tensors.items(), _share((count + 1) // 2, rooms), strict=True
+    ):
+        pairs = _choose_in(tensor, wanted, randomness, unit, _importance_of(tensor, importance))
+        groups = np.arange(len(pairs)) // _GROUP
         lots = _numbers(randomness, _run(unit, 4), groups.size // _GROUP + 1)[groups]
-        parts.append((np.full(positions.size, unit), positions, values, groups, lots))
+        parts.append((np.full(len(pairs), unit), pairs, groups, lots))
     if not parts:
-        empty = np.zeros(0, np.int64)
-        return Choice(empty, empty, empty.astype(np.int32))
-    units, positions, values, groups, lots = map(np.concatenate, zip(*parts, strict=True))
+        return Choice(np.zeros(0, np.int64), np.zeros((0, 2), np.int64))
+    units, pairs, groups, lots = map(np.concatenate, zip(*parts, strict=True))
     order = np.lexsort((units, lots, groups))
-    return Choice(units[order], positions[order], values[order])
+    return Choice(units[order], pairs[order])
 
 
-def apply(choice: Choice, tensors: Mapping[int, QuantizedTensor]) -> dict[int, QuantizedTensor]:
-    """Return the tensors that a choice changes, changed."""
-    changed = {}
-    for unit in np.unique(choice.units).tolist():
-        mine = choice.units == unit
-        indices = tensors[unit].indices.reshape(-1).copy()
-        indices[choice.positions[mine]] = choice.values[mine]
-        changed[unit] = tensors[unit].with_indices(indices)
-    return changed
+def apply(
+    choice: Choice, tensors: Mapping[int, QuantizedTensor], twins: Twins = NO_TWINS
+) -> dict[int, QuantizedTensor]:
+    """Return the tensors that a choice changes, changed.
+
+    Args:
+        choice: The choice.
+        tensors: Tensors by the position of their unit, twins included.
+        twins: See `find_twins`.
+    """
+    return {unit: _trade(tensors[unit], pairs) for unit, pairs in choice.by_unit(twins)}
+
+
+def _trade(tensor: QuantizedTensor, pairs: Positions) -> QuantizedTensor:
+    """Let weights trade places.
+
+    With TCQ each takes the next smaller magnitude that leaves the remainder of its own modulo 4,
+    which keeps the states of the trellis.
+    """
+    indices = tensor.indices.reshape(-1).copy()
+    own, wanted = indices[pairs], indices[pairs[:, ::-1]]
+    if tensor.header.dependent:
+        own, magnitudes = np.abs(own), np.abs(wanted)
+        magnitudes -= (magnitudes - own) % 4
+        magnitudes[magnitudes < 1] += 4
+        wanted = np.sign(wanted) * magnitudes
+    indices[pairs] = wanted
+    return tensor.with_indices(indices)
 
 
 def _choose_in(
@@ -206,54 +240,48 @@ def _choose_in(
     randomness: Keystream,
     unit: int,
     importance: npt.NDArray[np.float64],
-) -> tuple[Positions, np.ndarray[tuple[int], np.dtype[np.int32]]]:
-    """Choose in one tensor; groups follow each other."""
-    flat = tensor.indices.reshape(-1)
-    pool = _pool(flat, wanted, importance)
-    wanted = min(wanted, pool.size)
-    signs = np.sign(flat[pool])
-    cells = 2 * (pool // (flat.size // tensor.header.shape[0])) + (signs > 0)
-    _, cells = np.unique(cells, return_inverse=True)
-    cell_lots = _numbers(randomness, _run(unit, 1), pool.size)[cells]
-    lots = _numbers(randomness, _run(unit, 2), pool.size)
-    order = np.lexsort((lots, cells, cell_lots))
-    order = order[np.argsort(_rounds(cells[order]), kind="stable")][:wanted]
-    draws = _numbers(randomness, _run(unit, 3), wanted)
-    modulus = 4 if tensor.header.dependent else 1
-    values = _new_values(flat[pool], flat[pool[order]], modulus, draws)
-    return pool[order], values
+) -> Positions:
+    """Choose pairs in one tensor; groups follow each other."""
+    shape = tensor.header.shape
+    pool = _pool(tensor.indices.reshape(-1), _kernel_of(shape), wanted, importance)
+    _, rows = np.unique(pool[:, 0] // (tensor.indices.size // shape[0]), return_inverse=True)
+    row_lots = _numbers(randomness, _run(unit, 1), len(pool))[rows]
+    lots = _numbers(randomness, _run(unit, 2), len(pool))
+    order = np.lexsort((lots, rows, row_lots))
+    order = order[np.argsort(_rounds(rows[order]), kind="stable")][:wanted]
+    return pool[order]
 
 
-def _pool(flat: Indices, wanted: int, importance: npt.NDArray[np.float64]) -> Positions:
-    """Return the positions of the most important weights that are not zero, ascending."""
-    usable = np.flatnonzero(flat)
-    size = min(max(_POOL * wanted, _SMALLEST_POOL), usable.size // 2)
+def _kernel_of(shape: tuple[int, ...]) -> int:
+    """Return how many weights a kernel has; of a matrix, a row; of a column, all."""
+    sizes = (math.prod(shape[begin:]) for begin in (2, 1, 0))
+    return next((size for size in sizes if size > 1), 1)
+
+
+def _pool(
+    flat: Indices, kernel: int, wanted: int, importance: npt.NDArray[np.float64]
+) -> Positions:
+    """Return the pairs of opposite signs in a kernel that matter most, by position."""
+    pairs = _pairs(flat, kernel, importance)
+    size = min(max(_POOL * wanted, _SMALLEST_POOL), len(pairs) // 2)
     if size == 0 or wanted == 0:
-        return np.zeros(0, np.int64)
-    ranked = np.argpartition(-importance[usable], size - 1)[:size]
-    return np.sort(usable[ranked])
+        return np.zeros((0, 2), np.int64)
+    ranked = np.argpartition(-importance[pairs].sum(1), size - 1)[:size]
+    return pairs[np.sort(ranked)]
 
 
-def _new_values(
-    pool: Indices, old: Indices, modulus: int, draws: Numbers
-) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
-    """Draw a value of the other sign for each weight, out of the pool.
-
-    Values are drawn in proportion to the fourth power of their magnitude: mostly the larger ones,
-    and where a tensor has a few very large ones, mostly these. Magnitudes keep their residue: that
-    modulo 4 keeps the states of a trellis.
-    """
-    values = -old
-    residues = np.abs(pool) % modulus
-    for sign in (-1, 1):
-        for residue in range(modulus):
-            source = np.abs(pool[(np.sign(pool) == sign) & (residues == residue)])
-            mine = (np.sign(old) == -sign) & (np.abs(old) % modulus == residue)
-            if source.size and mine.any():
-                weights = np.cumsum(source.astype(np.float64) ** 4)
-                drawn = np.searchsorted(weights, draws[mine] / 2.0**64 * weights[-1], side="right")
-                values[mine] = sign * source[np.minimum(drawn, source.size - 1)]
-    return values
+def _pairs(flat: Indices, kernel: int, importance: npt.NDArray[np.float64]) -> Positions:
+    """Pair in each kernel the most important weight above 0 with that below, and so on."""
+    found = []
+    for sign in (1, -1):
+        mine = np.flatnonzero(np.sign(flat) == sign)
+        mine = mine[np.lexsort((-importance[mine], mine // kernel))]
+        kernels = mine // kernel
+        rank = np.arange(mine.size) - np.searchsorted(kernels, kernels)
+        found.append((mine, kernels * kernel + rank))
+    (above, first), (below, second) = found
+    _, at, opposite = np.intersect1d(first, second, assume_unique=True, return_indices=True)
+    return np.stack([above[at], below[opposite]], axis=1)
 
 
 def _importance_of(
@@ -280,15 +308,15 @@ def _share(count: int, rooms: Sequence[int]) -> list[int]:
     return shares
 
 
-def _rounds(cells: Positions) -> Positions:
-    """Tell for each weight whether it is of the first three quarters of its cell, or of the rest.
+def _rounds(rows: Positions) -> Positions:
+    """Tell for each pair whether it is of the first three quarters of its row, or of the rest.
 
     Args:
-        cells: Labels; equal ones follow each other.
+        rows: Labels; equal ones follow each other.
     """
-    starts = np.flatnonzero(np.diff(cells, prepend=-1))
-    lengths = np.diff(starts, append=cells.size)
-    rank = np.arange(cells.size) - np.repeat(starts, lengths)
+    starts = np.flatnonzero(np.diff(rows, prepend=-1))
+    lengths = np.diff(starts, append=rows.size)
+    rank = np.arange(rows.size) - np.repeat(starts, lengths)
     return (4 * rank >= 3 * np.repeat(lengths, lengths)).astype(np.int64)
 
 

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 
 from nnguard.crypto.content import ContentKey
 from nnguard.crypto.keys import Signer
 from nnguard.errors import LimitError
 from nnguard.locking.carrying import carry
-from nnguard.locking.choice import Importance
+from nnguard.locking.choice import Choice, Importance
 from nnguard.locking.making import Making, Options
 from nnguard.locking.opening import open_locks
 from nnguard.locking.search import CurvePoint, Evaluate, Scores, narrow, score_of
@@ -42,7 +41,7 @@ def lock(
     stream: StreamLike,
     *,
     trial: StreamLike | None = None,
-    scramble: float | None = None,
+    scramble: float | Sequence[str] | None = None,
     soft: bool = False,
     fraction: float | None = None,
     target: float | None = None,
@@ -66,9 +65,10 @@ def lock(
             release's own signature.
         trial: A weaker network, as a stream or the path of one, of any architecture: an early
             checkpoint, a smaller sibling. It takes about a third of the release's weights.
-        scramble: Scramble tensors with this fraction of all weights. Where neither a trial nor a
-            soft lock is asked for, 0.06. Repairing that costs as much as training; unlocking, as
-            much as coding these tensors.
+        scramble: Scramble the first tensors with this fraction of all weights, and all of one
+            dimension; or tensors of these names, which may be patterns: `["layer1.*"]`. Where
+            neither a trial nor a soft lock is asked for, 0.06 of all weights. Repairing that costs
+            about as much as training; unlocking, as much as coding these tensors.
         soft: Replace a few weights; so do `fraction`, `target` and `importance`.
         fraction: Of all weights, how many are replaced: 1e-4, and 4,096 weights at most, if not
             given.
@@ -191,7 +191,7 @@ def _search(stream: Stream, tier: Tier, key: ContentKey, options: Options) -> Lo
     assert tier.target is not None
     work = Making(stream, tier, key, options)
     scores = Scores(options.evaluate, stream, work.weights, options.progress)
-    untouched = scores.of({}, work.choice.first(0))
+    untouched = scores.of(work.choice.first(0), {})
     if untouched <= tier.target:
         raise ValueError(f"the network scores {untouched:g} as it is, no more than the target")
     failure: LimitError | None = None
@@ -211,13 +211,16 @@ def _aim(work: Making, scores: Scores, target: float, tolerance: float) -> Locke
     Raises:
         LimitError: No number of them does.
     """
-    score_of = partial(scores.of, work.tensors)
+
+    def score_of(choice: Choice) -> float:
+        return scores.of(choice, work.changed(choice))
+
     enough = target + tolerance / 2
     parts = (work.choice.first(len(work.choice) >> halvings) for halvings in range(3))
     whole = next((part for part in parts if score_of(part) <= enough), None)
     if whole is None:
         raise LimitError(
-            f"with {len(work.choice)} weights replaced the network still scores "
+            f"with {work.choice.weights} weights replaced the network still scores "
             f"{score_of(work.choice):g}",
             hint="allow a larger max_fraction, give importance, or scramble",
         )
@@ -227,7 +230,7 @@ def _aim(work: Making, scores: Scores, target: float, tolerance: float) -> Locke
         if score_of(choice) < aim - tolerance / 2:
             choice = narrow(choice, score_of, aim, tolerance / 2)
         locked = work.finish(choice)
-        score = scores.of_stream(locked.stream, len(choice))
+        score = scores.of_stream(locked.stream, choice.weights)
         if abs(score - target) <= tolerance:
             return replace(locked, curve=tuple(scores.curve))
         aim += target - score

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from nnguard.crypto.content import ContentKey
 from nnguard.crypto.keys import Signer
 from nnguard.errors import UnlockError
@@ -25,6 +27,7 @@ from nnguard.locking.scramble import scramble, tensors_to_scramble
 from nnguard.locking.sealing import hide, sign_trial
 from nnguard.locking.search import CurvePoint, Evaluate, Scores
 from nnguard.locking.tiers import Locked, Tier
+from nnguard.locking.twins import find_twins
 from nnguard.records import model_digest
 from nnguard.stream import Stream
 from nnguard.stream.coding import QuantizedTensor
@@ -47,10 +50,10 @@ class Making:
 
     def __init__(self, stream: Stream, tier: Tier, key: ContentKey, options: Options) -> None:
         self._stream, self._tier, self._key, self._options = stream, tier, key, options
-        self.weights = count_weights(stream)
+        self.weights, self.twins = count_weights(stream), find_twins(stream)
         self.tensors: dict[int, QuantizedTensor] = {}
-        scrambled = self._read(tensors_to_scramble(stream, tier.share_to_scramble, self.weights))
-        self._scrambled = sorted(scrambled)
+        scrambled = tensors_to_scramble(stream, tier.scrambling, self.twins)
+        self._scrambled = sorted(self._read(scrambled))
         self._digest = model_digest(stream.sha256_of_units())
         self.draw()
         if not self._scrambled and not len(self.choice):
@@ -64,7 +67,12 @@ class Making:
         self.renew()
         count, importance = self._tier.most_of(self.weights), self._options.importance
         randomness = self._key.keystream("choice", self._seed)
-        self.draw_in(tensors_to_touch(self._stream, count, randomness, importance) if count else [])
+        touched = (
+            tensors_to_touch(self._stream, count, randomness, importance, self.twins)
+            if count
+            else []
+        )
+        self.draw_in(touched)
 
     def renew(self) -> None:
         """Choose otherwise from now on."""
@@ -72,15 +80,17 @@ class Making:
 
     def draw_in(self, units: Sequence[int]) -> None:
         """Choose weights to replace in these tensors; the same ones until `renew`."""
-        self.choice = self._choose(self._read(units))
+        tensors = self._read(self._with_twins(units))
+        self.choice = self._choose({unit: tensors[unit] for unit in units if unit in tensors})
 
     def probe(self, scores: Scores, most: int) -> list[int]:
         """Return the positions of the largest tensors, the one that is needed most first."""
-        usable = usable_tensors(self._stream, self._options.importance)
+        usable = usable_tensors(self._stream, self._options.importance, self.twins)
         found: dict[int, float] = {}
         for unit in sorted(usable, key=partial(weights_in, self._stream))[-most:]:
-            tensors = read_all(self._stream, [unit])
-            found[unit] = scores.of(tensors, self._choose(tensors))
+            tensors = read_all(self._stream, self._with_twins([unit]))
+            choice = self._choose({unit: tensors[unit]} if unit in tensors else {})
+            found[unit] = scores.of(choice, apply(choice, tensors, self.twins))
         return sorted(found, key=lambda unit: found[unit])
 
     def _choose(self, tensors: Mapping[int, QuantizedTensor]) -> Choice:
@@ -88,6 +98,13 @@ class Making:
         return choose(
             tensors, self._tier.most_of(self.weights), randomness, self._options.importance
         )
+
+    def changed(self, choice: Choice) -> dict[int, QuantizedTensor]:
+        """Return the tensors that a choice changes, changed."""
+        return apply(choice, self.tensors, self.twins)
+
+    def _with_twins(self, units: Sequence[int]) -> list[int]:
+        return [each for unit in units for each in self.twins.get(unit, (unit,))]
 
     def _read(self, units: Sequence[int]) -> dict[int, QuantizedTensor]:
         """Decode tensors that were not decoded before; leave out those of no use."""
@@ -97,13 +114,13 @@ class Making:
 
     def finish(self, choice: Choice) -> Locked:
         """Replace the chosen weights, scramble, hide the record, and sign."""
-        changed = apply(choice, self.tensors)
+        changed = self.changed(choice)
         nonce = self._key.new_nonce()
         keystream = self._key.keystream("scramble", nonce)
         for unit in self._scrambled:
             changed[unit] = scramble(changed.get(unit, self.tensors[unit]), unit, keystream)
         units = encode_all(self._stream, sorted(changed), changed.__getitem__)
-        replaced = tuple(_replaced(choice, self.tensors))
+        replaced = tuple(self._replaced(choice))
         file = LockedFile("", self._digest, (range(len(self._stream)),))
         content = LockContent(tuple(self._scrambled), replaced, (file,))
         name = self._tier.name
@@ -112,15 +129,12 @@ class Making:
             stream=sign_trial(trial, self._stream, name, self._options.signer),
             content_key=self._key,
             tier=name,
-            replaced=len(choice),
+            replaced=choice.weights,
             scrambled=sum(self.tensors[unit].indices.size for unit in self._scrambled),
             weights=self.weights,
         )
 
-
-def _replaced(choice: Choice, tensors: Mapping[int, QuantizedTensor]) -> Iterator[Replaced]:
-    for unit in sorted({*choice.units.tolist()}):
-        positions = choice.positions[choice.units == unit]
-        positions.sort()
-        values = tensors[unit].indices.reshape(-1)[positions]
-        yield Replaced(unit, positions, values)
+    def _replaced(self, choice: Choice) -> Iterator[Replaced]:
+        for unit, pairs in sorted(choice.by_unit(self.twins), key=lambda change: change[0]):
+            positions = np.sort(pairs.reshape(-1))
+            yield Replaced(unit, positions, self.tensors[unit].indices.reshape(-1)[positions])

@@ -22,15 +22,19 @@ from nnguard.crypto.cose import (
     encode_cbor,
     parse_cbor,
     parse_encrypt0,
+    peek_encrypt0,
 )
 from nnguard.errors import FormatError, NnguardError, UnlockError, VerificationError
 from nnguard.stream.bits import BitReader, BitWriter
 
-__all__ = ["LockContent", "LockRecord", "LockShard", "LockedFile", "Replaced"]
+__all__ = ["PEEK_SIZE", "LockContent", "LockRecord", "LockShard", "LockedFile", "Replaced"]
 
 _DOMAIN = b"nnguard lock v1\0"
 _TIER, _SHARD = "tier", "shard"
 _MAX_TIER = 255
+PEEK_SIZE = 512
+"""Bytes of a record that tell what lock it is; what is encrypted may be as large as a network."""
+
 _DIGEST_SIZE, _KEY_ID_SIZE, _SET_ID_SIZE = 32, 8, 16
 _MAX_ORDER = 24
 _LARGEST_INDEX = (1 << 31) - 1
@@ -238,7 +242,22 @@ class LockRecord:
         Raises:
             VerificationError: It is malformed.
         """
-        envelope = parse_encrypt0(record)
+        return cls._of(parse_encrypt0(record))
+
+    @classmethod
+    def peek(cls, start: bytes) -> LockRecord:
+        """Read the first `PEEK_SIZE` bytes of a record, or fewer where it has no more.
+
+        Returns:
+            The record without what is encrypted.
+
+        Raises:
+            VerificationError: It is malformed.
+        """
+        return cls._of(peek_encrypt0(start))
+
+    @classmethod
+    def _of(cls, envelope: Encrypt0) -> LockRecord:
         tier = envelope.protected.get(_TIER)
         shard = LockShard.from_cbor(envelope.protected.get(_SHARD))
         expected = {

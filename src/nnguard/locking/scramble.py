@@ -1,58 +1,144 @@
-"""Encrypting the signs of all weights of a tensor, in place.
+"""Encrypting tensors in place: signs of matrices, the order of what has one dimension.
 
-Each sign is added to a bit of a keystream of the content key. Magnitudes and zeros stay, so the
-histogram and the size of the file hardly change; without the key, every sign is a coin flip.
-Law: scrambling twice with the same keystream gives the tensor back.
+Each sign is added to a bit of a keystream of the content key. Magnitudes and zeros stay, so that
+the histogram and the size of the file hardly change; without the key, every sign is a coin flip.
+Biases, scales and statistics of normalization change places instead: variances are positive, and
+say much about the weights before them (`docs/SPEC.md`, section 6.4).
+Law: `unscramble` with the keystream of `scramble` gives the tensor back.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
 import numpy as np
+import numpy.typing as npt
 
 from nnguard.crypto.content import Keystream
-from nnguard.locking.choice import can_lock
+from nnguard.locking.choice import can_lock, count_weights
+from nnguard.locking.twins import NO_TWINS, Twins
 from nnguard.stream import Stream
-from nnguard.stream.coding import QuantizedTensor
+from nnguard.stream.coding import Indices, QuantizedTensor
+from nnguard.stream.trellis import odd_states
 
-__all__ = ["scramble", "tensors_to_scramble"]
+__all__ = ["scramble", "tensors_to_scramble", "unscramble"]
 
+_LARGEST = (1 << 31) - 1
 
-def scramble(tensor: QuantizedTensor, unit: int, keystream: Keystream) -> QuantizedTensor:
-    """Encrypt or decrypt the signs of a tensor.
-
-    A magnitude keeps its parity, so the states of a trellis do not change.
-
-    Args:
-        tensor: The tensor.
-        unit: Position of its unit, which chooses the run of the keystream.
-        keystream: A bit for each weight, zeros included.
-    """
-    flat = tensor.indices.reshape(-1)
-    stream = np.frombuffer(keystream.read(unit, (flat.size + 7) // 8), np.uint8)
-    flipped = np.unpackbits(stream, count=flat.size).astype(bool)
-    return tensor.with_indices(np.where(flipped, -flat, flat))
+Places = npt.NDArray[np.intp]
 
 
-def tensors_to_scramble(stream: Stream, fraction: float, weights: int) -> list[int]:
-    """Return the positions of the smallest tensors that have this fraction of the weights.
+def tensors_to_scramble(
+    stream: Stream, wanted: float | Sequence[str], twins: Twins = NO_TWINS
+) -> list[int]:
+    """Return the positions of the tensors to scramble, ascending.
 
-    Small ones first: that way most layers are hit for the least coding.
+    Where a fraction is wanted, these are all tensors of one dimension, and the first others of the
+    stream that have this fraction of all weights: what is nearest to the input costs an attacker
+    most (`docs/adr/0020-scrambling.md`).
 
     Args:
         stream: The stream.
-        fraction: Of all weights, above 0.
-        weights: How many there are.
+        wanted: Of all weights in tensors of two dimensions or more, a fraction; or names of
+            tensors, which may be patterns: `layer1.*`.
+        twins: See `find_twins`. Those of a tensor that is scrambled are, too.
+
+    Raises:
+        ValueError: There is no tensor of this name that could be scrambled.
     """
-    sizes = {
-        index: unit.tensor.size
-        for index, unit in enumerate(stream)
-        if unit.tensor is not None and can_lock(unit)
-    }
+    usable = [index for index, unit in enumerate(stream) if can_lock(unit)]
+    chosen = (
+        _first(stream, usable, wanted)
+        if isinstance(wanted, float | int)
+        else _named(stream, usable, wanted)
+    )
+    return sorted({each for index in chosen for each in twins.get(index, (index,))})
+
+
+def _first(stream: Stream, usable: Sequence[int], fraction: float) -> list[int]:
+    needed = fraction * count_weights(stream)
+    matrices: list[int] = []
+    vectors: list[int] = []
+    for index in usable:
+        tensor = stream[index].tensor
+        assert tensor is not None
+        if len(tensor.shape) == 1:
+            vectors.append(index)
+        elif needed > 0:
+            matrices.append(index)
+            needed -= tensor.size
+    return matrices + vectors if matrices else []
+
+
+def _named(stream: Stream, usable: Sequence[int], patterns: Sequence[str]) -> list[int]:
     chosen: list[int] = []
-    covered = 0
-    for index in sorted(sizes, key=sizes.__getitem__):
-        if covered >= fraction * weights:
-            break
-        chosen.append(index)
-        covered += sizes[index]
+    for pattern in patterns:
+        found = [index for index in usable if fnmatchcase(stream[index].name, pattern)]
+        if not found:
+            raise ValueError(f"there is no tensor {pattern} that could be scrambled")
+        chosen += found
     return chosen
+
+
+def scramble(tensor: QuantizedTensor, unit: int, keystream: Keystream) -> QuantizedTensor:
+    """Encrypt a tensor.
+
+    Args:
+        tensor: The tensor, as it was decoded.
+        unit: Position of its unit, which chooses the run of the keystream.
+        keystream: A bit for each index, or 8 bytes where the tensor has one dimension.
+
+    Raises:
+        ValueError: An index would be too large.
+    """
+    if tensor.indices.ndim == 1:
+        return _with_integers(tensor, _integers(tensor)[_order(tensor, unit, keystream)])
+    return _with_flipped_signs(tensor, unit, keystream)
+
+
+def unscramble(tensor: QuantizedTensor, unit: int, keystream: Keystream) -> QuantizedTensor:
+    """Decrypt a tensor; see `scramble`."""
+    if tensor.indices.ndim == 1:
+        integers = np.empty(tensor.indices.size, np.int64)
+        integers[_order(tensor, unit, keystream)] = _integers(tensor)
+        return _with_integers(tensor, integers)
+    return _with_flipped_signs(tensor, unit, keystream)
+
+
+def _with_flipped_signs(
+    tensor: QuantizedTensor, unit: int, keystream: Keystream
+) -> QuantizedTensor:
+    """Flip signs; a magnitude keeps its parity, so that the states of a trellis do not change."""
+    flat = tensor.indices.reshape(-1)
+    bits = np.frombuffer(keystream.read(unit, (flat.size + 7) // 8), np.uint8)
+    flipped = np.unpackbits(bits, count=flat.size).astype(bool)
+    return tensor.with_indices(_checked(np.where(flipped, -flat.astype(np.int64), flat)))
+
+
+def _order(tensor: QuantizedTensor, unit: int, keystream: Keystream) -> Places:
+    """Return for each place where its integer stood."""
+    numbers = np.frombuffer(keystream.read(unit, 8 * tensor.indices.size), ">u8")
+    return np.argsort(numbers, kind="stable")
+
+
+def _integers(tensor: QuantizedTensor) -> npt.NDArray[np.int64]:
+    """Return the integers that the payload codes (`docs/SPEC.md`, section 2.4.5)."""
+    wide = tensor.indices.astype(np.int64)
+    return np.sign(wide) * (np.abs(wide) + 1 >> 1) if tensor.header.dependent else wide
+
+
+def _with_integers(tensor: QuantizedTensor, integers: npt.NDArray[np.int64]) -> QuantizedTensor:
+    """Return the tensor whose payload codes these integers."""
+    if not tensor.header.dependent:
+        return tensor.with_indices(_checked(integers))
+    parities = (integers & 1).astype(np.uint8)
+    odd, _ = odd_states(parities, np.zeros_like(parities))
+    magnitudes = np.maximum(2 * np.abs(integers) - odd.astype(np.int64), 0)
+    return tensor.with_indices(_checked(np.where(integers < 0, -magnitudes, magnitudes)))
+
+
+def _checked(indices: npt.NDArray[np.int64]) -> Indices:
+    if np.abs(indices).max(initial=0) > _LARGEST:
+        raise ValueError("an index is too large to be scrambled")
+    return indices.astype(np.int32)

@@ -31,7 +31,8 @@ def hide(
         LimitError: It holds too many records.
     """
     size = len(LockRecord.seal(key, key.new_nonce(), tier, content, b""))
-    plan = plan_record(degraded, RecordKind.LOCK, size)
+    large = any(file.carried for file in content.files)
+    plan = plan_record(degraded, RecordKind.LOCK, size, dense=large)
     return plan.embed(LockRecord.seal(key, nonce, tier, content, bytes(plan.header)))
 
 

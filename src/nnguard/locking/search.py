@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from nnguard.compression.decompress import decompress
 from nnguard.errors import LimitError
-from nnguard.locking.choice import Choice, apply
+from nnguard.locking.choice import Choice
 from nnguard.stream import Stream
 from nnguard.stream.coding import QuantizedTensor
 from nnguard.stream.quantizing import dequantize
@@ -64,16 +64,16 @@ class Scores:
         self._known: dict[bytes, float] = {}
         self.curve: list[CurvePoint] = []
 
-    def of(self, tensors: Mapping[int, QuantizedTensor], choice: Choice) -> float:
-        """Score the network with these weights of its tensors replaced; ask once only."""
-        key = choice.units.tobytes() + choice.positions.tobytes() + choice.values.tobytes()
+    def of(self, choice: Choice, changed: Mapping[int, QuantizedTensor]) -> float:
+        """Score the network with the tensors that a choice changes; ask once only."""
+        key = choice.units.tobytes() + choice.pairs.tobytes()
         if key in self._known:
             return self._known[key]
         state = dict(self._state)
-        for tensor in apply(choice, tensors).values():
+        for tensor in changed.values():
             name = tensor.header.name
             state[name] = dequantize(tensor).astype(state[name].dtype)
-        self._known[key] = self._note(len(choice), state)
+        self._known[key] = self._note(choice.weights, state)
         return self._known[key]
 
     def forget(self) -> None:
@@ -113,11 +113,11 @@ def narrow(
 ) -> Choice:
     """Return the part of a choice that brings the score to the target.
 
-    More replacements mean a lower score, on the whole, so this is a bisection. A single weight that
+    More replacements mean a lower score, on the whole, so this is a bisection. A single pair that
     makes the score jump across the target is left out, and the search goes on without it.
 
     Args:
-        choice: Weights to replace; the score with all of them is below the target.
+        choice: Pairs of weights that trade; the score with all of them is below the target.
         score: Scores the network with some of them replaced; above the target with none.
         target: The score to reach.
         tolerance: How far from it the score may be, either way.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 
 from nnguard.crypto.content import ContentKey
@@ -29,8 +29,9 @@ class Tier:
     Attributes:
         name: What a license of this tier opens.
         trial: Another network, which is given away and carries the release: the strongest lock.
-        scramble: Of all weights, how many are in tensors that are scrambled. Where neither a trial
-            nor a soft lock is asked for, 0.06.
+        scramble: Scramble the first tensors with this fraction of all weights, and all of one
+            dimension; or tensors of these names, or patterns of names. Where neither a trial nor a
+            soft lock is asked for, 0.06 of all weights.
         soft: Replace a few weights. Anybody can repair that, without data.
         fraction: Of all weights, how many a soft lock replaces. 1e-4, and 4,096 weights at most, if
             not given.
@@ -42,7 +43,7 @@ class Tier:
     name: str
     _: KW_ONLY
     trial: StreamLike | None = None
-    scramble: float | None = None
+    scramble: float | Sequence[str] | None = None
     soft: bool = False
     fraction: float | None = None
     target: float | None = None
@@ -59,10 +60,12 @@ class Tier:
             raise ValueError("either a fraction or a target, not both")
         if self.target is not None and self.scramble:
             raise ValueError("scrambled tensors leave nothing to aim at: no target with scramble")
+        if isinstance(self.scramble, str):
+            raise ValueError("names of tensors to scramble are a list, be it of one")
         for value in (self.fraction, self.max_fraction, self.scramble):
-            if value is not None and not 0 <= value <= 1:
+            if isinstance(value, float | int) and not 0 <= value <= 1:
                 raise ValueError(f"{value} is no fraction of the weights")
-        if self.scramble == 0 and not self.replaces:
+        if not self.scrambling and not self.replaces and self.trial is None:
             raise ValueError("a lock that scrambles nothing needs a trial, or is soft")
         if self.fraction == 0 and not self.scramble:
             raise ValueError("a lock that replaces nothing needs scramble")
@@ -75,8 +78,8 @@ class Tier:
         return self.soft or self.fraction is not None or self.target is not None
 
     @property
-    def share_to_scramble(self) -> float:
-        """Of all weights, how many are in tensors that are scrambled."""
+    def scrambling(self) -> float | Sequence[str]:
+        """What is scrambled: a fraction of all weights, or names of tensors."""
         if self.scramble is not None:
             return self.scramble
         return 0.0 if self.replaces else DEFAULT_SCRAMBLE

@@ -11,7 +11,7 @@ from typing import Any
 from nnguard.errors import FormatError, ModelError, NnguardError
 from nnguard.files import read_file, write_bytes
 
-__all__ = ["is_set", "read_index", "write_index"]
+__all__ = ["is_plain_name", "is_set", "read_index", "write_index"]
 
 _SUFFIX = ".index.json"
 _STREAMS = ".nnc"
@@ -48,7 +48,7 @@ def read_index(
         metadata = index.pop("metadata", {})
         more = index or (metadata != {} and suffix == _STREAMS)  # which nothing would verify
         "".join([*weight_map, *weight_map.values()]).encode()  # no half surrogate pairs
-        if weight_map and not more and all(_is_plain(f, suffix) for f in weight_map.values()):
+        if weight_map and not more and all(is_plain_name(f, suffix) for f in weight_map.values()):
             return dict(weight_map)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
@@ -89,6 +89,6 @@ def write_index(path: Path, weight_map: Mapping[str, str]) -> None:
     write_bytes(path, json.dumps(index, indent=2).encode() + b"\n", overwrite=False)
 
 
-def _is_plain(file: Any, suffix: str) -> bool:
+def is_plain_name(file: Any, suffix: str) -> bool:
     """Tell whether this is the name of a file, and of nothing outside its folder."""
     return isinstance(file, str) and file.endswith(suffix) and not set(file) & set("/\\\0")

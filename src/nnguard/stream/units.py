@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -317,17 +318,27 @@ class Stream:
             VerificationError: What was written is not what was verified; nothing is left behind.
             OSError: The file cannot be written; nothing is left behind.
         """
+        write_atomically(Path(path), self._write, overwrite=overwrite)
 
-        def write(file: BinaryIO) -> None:
-            if not self.is_pinned:
-                for source, offset, size in runs(self._units):
-                    source.copy(offset, size, file)
-                return
-            with UnitDigests(self._units, copy_to=file.fileno()) as written:
-                for unit, digest in zip(self._units, written.result(), strict=True):
-                    unit.check(digest)
+    def spooled(self, folder: str | os.PathLike[str]) -> Stream:
+        """Return the stream with its bytes in a temporary file, which has no name.
 
-        write_atomically(Path(path), write, overwrite=overwrite)
+        Raises:
+            VerificationError: What was written is not what was verified.
+            OSError: The file cannot be written.
+        """
+        with tempfile.TemporaryFile(prefix=".nnguard.", dir=folder, buffering=0) as file:
+            self._write(file)
+            return Stream._index_whole(FileSource(file.fileno()))
+
+    def _write(self, file: BinaryIO) -> None:
+        if not self.is_pinned:
+            for source, offset, size in runs(self._units):
+                source.copy(offset, size, file)
+            return
+        with UnitDigests(self._units, copy_to=file.fileno()) as written:
+            for unit, digest in zip(self._units, written.result(), strict=True):
+                unit.check(digest)
 
 
 StreamLike = Stream | str | os.PathLike[str]
