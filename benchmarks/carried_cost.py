@@ -2,8 +2,8 @@
 
     PYTHONPATH=tests:benchmarks python benchmarks/carried_cost.py [--runs 3] [--small]
 
-The release has VGG16's shapes, the trial half as many weights, all random, URQ. `nnguard lock` has
-both as streams; the stock coder compresses both. `nnguard unlock` writes the release, which is
+The release has VGG16's shapes, the trial two thirds as many weights, all random, URQ. `nnguard lock`
+has both as streams; the stock coder compresses both. `nnguard unlock` writes the release, which is
 compared byte for byte; the stock coder decodes both. Whole processes, in turns; prints medians,
 peak resident memory, and the growth over both streams, as Markdown.
 """
@@ -85,7 +85,7 @@ def make(at: Path, *, small: bool) -> list[int]:
     """Write both networks, as weights and as streams; return how many weights each has."""
     release = random_networks.of_size(400_000) if small else random_networks.vgg16()
     counts = [sum(array.size for array in release.values())]
-    weaker = random_networks.of_size(counts[0] // 2)
+    weaker = random_networks.of_size(2 * counts[0] // 3)
     counts.append(sum(array.size for array in weaker.values()))
     for name, arrays in zip(TWO, (release, weaker), strict=True):
         save_file(arrays, at / f"{name}.safetensors")
