@@ -2,10 +2,10 @@
 
     PYTHONPATH=tests:benchmarks python benchmarks/carried_cost.py [--runs 3] [--small]
 
-The release has VGG16's shapes, the trial two thirds as many weights, all random, URQ. `nnguard lock`
-has both as streams; the stock coder compresses both. `nnguard unlock` writes the release, which is
-compared byte for byte; the stock coder decodes both. Whole processes, in turns; prints medians,
-peak resident memory, and the growth over both streams, as Markdown.
+The release has VGG16's shapes, the trial two thirds as many weights, all random, URQ. `nnguard
+lock` has both as streams; the stock coder compresses both. `nnguard unlock` writes the release,
+which is compared byte for byte; the stock coder decodes both. Whole processes, in turns; prints
+medians, peak resident memory, and the growth over both streams, as Markdown.
 """
 
 from __future__ import annotations
