@@ -135,9 +135,9 @@ class Page:
         found = self.values.get(f"{name}: ours, {kind}, all room, {width} bits in each")
         if found is None:
             return MISSING
-        base, weights = self.values[f"{name}: {kind}"], self.values[f"{name}: peak"]["weights"]
+        base = self.values[f"{name}: {kind}"]
         return [
-            f"{found['bits'] / weights:.2f}",
+            f"{found['bits'] / found['carrying']:.2f}",
             f"{8 * (found['bytes'] - base['bytes']) / found['bits']:.3f}",
             change([found["score"]], base["score"]),
             f"{1e9 * found['decoding'] / found['carrying']:.1f}",
@@ -237,7 +237,7 @@ class Page:
         marks = [self._all(size) for size in sizes if size.startswith(f"{name}: {form}")]
         return sorted(
             (
-                found[0]["bits"] / weights,
+                found[0]["bits"] / found[0].get("carrying", weights),
                 statistics.mean(one["score"] for one in found) - base["score"],
                 100 * (statistics.mean(one["bytes"] for one in found) / base["bytes"] - 1),
             )
