@@ -53,7 +53,9 @@ def add_commands(commands: Any) -> None:
         "      --tier professional:trial=medium.nnc --tier standard:trial=small.nnc",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("release", metavar="RELEASE", help="NNCodec stream, signed if you can")
+    parser.add_argument(
+        "release", metavar="RELEASE", help="stream or folder of streams; sign it before"
+    )
     add_output(parser, what="trial")
     parser.add_argument(
         "--content-key", dest="content_key_output", required=True, metavar="FILE",
@@ -80,7 +82,7 @@ def add_commands(commands: Any) -> None:
         "      --identity customer.key --trust vendor.pub",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("trial", metavar="TRIAL", help="locked stream")
+    parser.add_argument("trial", metavar="TRIAL", help="locked stream, or folder of them")
     add_output(parser, what="full model")
     parser.add_argument("--license", required=True, metavar="FILE", help="license")
     parser.add_argument(
@@ -101,7 +103,7 @@ def _add_amount(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the lock")
     group.add_argument(
         "--trial", metavar="WEAKER",
-        help="NNCodec stream of another network, which is given away and carries the release: an "
+        help="stream, or folder, of another network, which is given away and carries the release: an "
         "early checkpoint, a smaller one; it takes about a third of the release's weights",
     )  # fmt: skip
     group.add_argument(
