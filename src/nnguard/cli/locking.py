@@ -103,7 +103,7 @@ def _add_amount(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the lock")
     group.add_argument(
         "--trial", metavar="WEAKER",
-        help="stream, or folder, of another network, which is given away and carries the release: an "
+        help="stream or folder of another network, which is given away and carries the release: an "
         "early checkpoint, a smaller one; it takes about a third of the release's weights",
     )  # fmt: skip
     group.add_argument(
