@@ -183,7 +183,7 @@ def _lock(options: argparse.Namespace) -> None:
         trial.save(options.output, overwrite=options.force)
         if options.plot is not None:
             nnguard.plot_curves(locks, options.plot, overwrite=options.force)
-    _report(options, release.size, trial.size, locks)
+    _report(options, tiers, release.size, trial.size, locks)
 
 
 def _lock_folder(
@@ -202,7 +202,7 @@ def _lock_folder(
 
     trial = locks[-1].streams
     trial.save(options.output, overwrite=options.force, before=save_key)
-    _report(options, release.size, trial.size, locks)
+    _report(options, tiers, release.size, trial.size, locks)
 
 
 def _check_usage(options: argparse.Namespace, *, aims: bool) -> None:
@@ -221,6 +221,7 @@ def _check_usage(options: argparse.Namespace, *, aims: bool) -> None:
 
 def _report(
     options: argparse.Namespace,
+    tiers: Sequence[nnguard.Tier],
     before: int,
     after: int,
     locks: Sequence[LockResult],
@@ -237,8 +238,10 @@ def _report(
             }
         )
         return
-    growth = 100 * (after - before) / before
-    say(f"Locked: {options.output}, {after:,} bytes ({growth:+.3f} %)")
+    trials = [tier.trial for tier in tiers if isinstance(tier.trial, str)]
+    whole = before + sum(open_model(trial).size for trial in trials)
+    growth = f"{100 * (after - whole) / whole:+.3f} %{' of both networks' if trials else ''}"
+    say(f"Locked: {options.output}, {after:,} bytes ({growth})")
     for locked in locks:
         say(f"  tier {locked.tier}: {', '.join(_describe(locked))}")
     say(f"Worth: {locks[-1].worth}")
