@@ -347,7 +347,7 @@ def _unlocked(
     trial = open_model(options.trial)
     if isinstance(trial, nnguard.StreamSet) and options.mark:
         raise ValueError("--mark marks a single stream, not a folder")
-    with progress_bar(trial.size, "Unlocking") as progress:
+    with progress_bar(2 * trial.size, "Unlocking") as progress:  # hashed, and opened
         if isinstance(trial, nnguard.StreamSet):
             return nnguard.unlock_set(
                 trial,

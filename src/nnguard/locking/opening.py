@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nnguard.crypto.content import ContentKey
@@ -86,6 +86,7 @@ def open_files(
     key: ContentKey,
     *,
     spool: str | os.PathLike[str] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> tuple[dict[str, Hashed], tuple[str, ...]]:
     """Do what `open_locks` does with a stream, or with all of a set, one after the other.
 
@@ -93,6 +94,7 @@ def open_files(
         trial: The streams, by name.
         key: See `open_locks`.
         spool: Folder for temporary files that hold what was opened; in memory, if None.
+        progress: Called with the number of bytes of the trial whenever so many more were opened.
 
     Returns:
         What was locked, by name, and the tiers.
@@ -105,7 +107,9 @@ def open_files(
         for position, (name, hashed) in enumerate(sorted(trial.items())):
             with naming(name):
                 place = position, len(trial) if name else 0
-                head, opened = _open(hashed, keys, first, *place)
+                counter = _Counter(progress if not tiers else None, hashed.stream.size)
+                head, opened = _open(hashed, keys, first, *place, counter.add)
+                counter.finish()
                 first = first or head
                 for own, file in opened.items():
                     if (own or name) in found:
@@ -118,12 +122,35 @@ def open_files(
         trial = found
 
 
+class _Counter:
+    """Counts bytes up to a total.
+
+    Args:
+        progress: Called with the number of bytes whenever so many more were counted.
+        total: How many there are.
+    """
+
+    def __init__(self, progress: Callable[[int], object] | None, total: int) -> None:
+        self._progress, self._left = progress or (lambda _: None), total
+
+    def add(self, count: int) -> None:
+        """Count more bytes."""
+        count = min(count, self._left)
+        self._left -= count
+        self._progress(count)
+
+    def finish(self) -> None:
+        """Count all that are left."""
+        self.add(self._left)
+
+
 def _open(
     hashed: Hashed,
     keys: Mapping[bytes, ContentKey],
     first: LockRecord | None,
     position: int,
     count: int,
+    progress: Callable[[int], object],
 ) -> tuple[LockRecord, dict[str, Hashed]]:
     """Open the outermost lock of one stream.
 
@@ -133,11 +160,12 @@ def _open(
         first: The lock of the first file of the set; None for that itself.
         position: Of the file.
         count: Files of the set; 0 for a stream of its own.
+        progress: See `extract`.
 
     Returns:
         The lock, without its content, and the files that it opens.
     """
-    locked, extraction = _take_out(hashed)
+    locked, extraction = _take_out(hashed, progress)
     record = lock_of(extraction)
     key_id = record.envelope.key_id
     if key_id not in keys:
@@ -158,13 +186,13 @@ def _open(
     return record, restore(locked, extraction, content, keys[key_id], record.envelope.nonce)
 
 
-def _take_out(hashed: Hashed) -> tuple[Hashed, Extraction]:
+def _take_out(hashed: Hashed, progress: Callable[[int], object]) -> tuple[Hashed, Extraction]:
     """Return the stream with the lock in it, below signatures, and what was taken out of it."""
-    extraction = extract_lock(hashed.stream)
+    extraction = extract_lock(hashed.stream, progress)
     while extraction.header.kind == RecordKind.SIGNATURE:
         digests = extraction.digests_of_original(hashed.digests)
         hashed = Hashed(extraction.original, digests)
-        extraction = extract_lock(hashed.stream)
+        extraction = extract_lock(hashed.stream, progress)
     return hashed, extraction
 
 
@@ -190,14 +218,14 @@ def _check_place(record: LockRecord, first: LockRecord, position: int, count: in
         raise VerificationError("it is in the place of another file of its set")
 
 
-def extract_lock(stream: Stream) -> Extraction:
+def extract_lock(stream: Stream, progress: Callable[[int], object] = lambda _: None) -> Extraction:
     """Take the outermost record out of what is to be locked, by whoever is trusted.
 
     Raises:
         NoRecordError: There is none.
     """
     with _not_locked():
-        return extract(stream, vouched=True)
+        return extract(stream, vouched=True, progress=progress)
 
 
 def lock_id(trial: Stream | StreamSet) -> str:
