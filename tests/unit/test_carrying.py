@@ -11,8 +11,7 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard.hiding import extract
-from nnguard.hiding.embedding import Extraction
+from nnguard.hiding import Extraction, extract
 from nnguard.locking.opening import lock_of, open_locks
 from nnguard.locking.record import LockContent
 

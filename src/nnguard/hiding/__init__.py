@@ -3,19 +3,9 @@
 Knows nothing of keys, and not what a record means.
 """
 
-from nnguard.hiding.carriers import candidates
-from nnguard.hiding.embedding import (
-    Extraction,
-    Plan,
-    carriers_cost,
-    embed,
-    extract,
-    lies_as_planned,
-    max_cost,
-    peek,
-    plan_record,
-    room_of,
-)
+from nnguard.hiding.carriers import candidates, carriers_cost, max_cost
+from nnguard.hiding.embedding import Plan, embed, lies_as_planned, plan_record, room_of
+from nnguard.hiding.extracting import Extraction, extract, peek
 from nnguard.hiding.frame import FrameHeader, RecordKind, kind_name
 
 __all__ = [

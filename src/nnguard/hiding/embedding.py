@@ -1,73 +1,43 @@
-"""Records into streams and out again.
+"""Records into streams.
 
-Law: `extract(embed(stream, record))` returns the record and a stream of the same bytes. A record is
-embedded in a stream and yields a stream, so records nest; the last one in is the first one out.
+Law: `extract(embed(stream, record))` returns the record and a stream of the same bytes.
 """
 
 from __future__ import annotations
 
 import bisect
-import contextlib
-import functools
-import hashlib
 import itertools
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from nnguard.errors import (
-    CapacityError,
-    FormatError,
-    LimitError,
-    NnguardError,
-    NoRecordError,
-    VerificationError,
-)
-from nnguard.hiding import carriers as carrying
+from nnguard.errors import CapacityError, FormatError, LimitError, NnguardError, NoRecordError
 from nnguard.hiding.carriers import (
+    USUAL_WIDTH,
     can_carry,
     candidates,
     cost_of,
+    max_cost,
     primary_candidates,
     weights_in,
 )
+from nnguard.hiding.extracting import Extraction, extract, locate
 from nnguard.hiding.frame import (
     MAX_BITS,
     MAX_HEADER_SIZE,
     FrameHeader,
     frame_record,
+    frame_size,
     size_in_list,
-    unframe_record,
 )
-from nnguard.hiding.hqim import Numbers
-from nnguard.hiding.marking import NO_ROOM, Room, find_header, mark, numbers_in, room_in, unmark
-from nnguard.hiding.packing import Joiner
+from nnguard.hiding.marking import NO_ROOM, Room, mark, room_in
 from nnguard.stream import Stream
 from nnguard.stream.threads import in_order
 
-__all__ = [
-    "Extraction",
-    "Plan",
-    "carriers_cost",
-    "embed",
-    "extract",
-    "lies_as_planned",
-    "max_cost",
-    "peek",
-    "plan_record",
-    "room_of",
-]
-
-MAX_COST = carrying.MAX_WEIGHTS
-"""Of all carriers of a record, at most; a reader decodes and encodes them."""
+__all__ = ["Plan", "embed", "lies_as_planned", "plan_record", "room_of"]
 
 _LEFT = 2
 """How often the step of a dense plan's primary carrier can still be halved: a signature follows."""
-
-_USUAL_WIDTH = 4
-"""A carrier whose weights hold more bits than this costs more."""
-
-_CHECKSUM_SIZE = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,52 +89,6 @@ class Plan:
         raise FormatError("this stream misleads the search for a record; it cannot carry one")
 
 
-@dataclass(frozen=True, eq=False)
-class Extraction:
-    """A record taken out of a stream.
-
-    Attributes:
-        header: The frame's header.
-        record: The record's bytes.
-        cost: What was decoded, in weights, the search for the header included.
-    """
-
-    header: FrameHeader
-    record: bytes
-    cost: int
-    _stream: Stream
-
-    @functools.cached_property
-    def restored(self) -> dict[int, bytes]:
-        """Position and original bytes of each carrier; they are encoded when first asked for."""
-        carriers = self.header.carriers
-        return dict(zip(carriers, in_order(self.restore, carriers), strict=True))
-
-    def restore(self, carrier: int) -> bytes:
-        """Encode the original of one carrier, and no other."""
-        return unmark(self._stream[carrier], self._widths[carrier])
-
-    @functools.cached_property
-    def _widths(self) -> dict[int, int]:
-        return dict(zip(self.header.carriers, self.header.widths, strict=True))
-
-    @functools.cached_property
-    def original(self) -> Stream:
-        """The stream as it was before the record went in."""
-        return self._stream.replace(self.restored)
-
-    def digests_of_original(self, digests: Sequence[bytes]) -> list[bytes]:
-        """Return the SHA-256 of every unit of the original.
-
-        Args:
-            digests: Those of the stream with the record in it.
-        """
-        result = list(digests)
-        for index, unit in self.restored.items():
-            result[index] = hashlib.sha256(unit).digest()
-        return result
-
-
 def plan_record(stream: Stream, kind: int, size: int, *, dense: bool = False) -> Plan:
     """Choose where a record goes.
 
@@ -186,7 +110,7 @@ def plan_record(stream: Stream, kind: int, size: int, *, dense: bool = False) ->
     planner = _Planner(stream, dense=dense)
     below = _outermost(stream)
     header = FrameHeader(kind, 1 if below is None else 1 + below.layer, size, ())
-    bytes(replace(header, carriers=(0,), bits_per_weight=1))  # within its limits?
+    bytes(replace(header, carriers=(0,), widths=(1,)))  # within its limits?
     failures: list[CapacityError] = []
 
     def plans(widths: Iterable[int]) -> Iterator[Plan]:
@@ -207,7 +131,7 @@ def plan_record(stream: Stream, kind: int, size: int, *, dense: bool = False) ->
         return best
     raise max(failures, key=lambda failure: failure.available, default=None) or CapacityError(
         "no tensor that could be the primary carrier has room for the list of carriers",
-        needed=_bits_of(header),
+        needed=8 * frame_size(header),
         available=0,
         hint="carriers have 256 weights or more and are not coded in blocks (scan_order)",
     )
@@ -216,76 +140,6 @@ def plan_record(stream: Stream, kind: int, size: int, *, dense: bool = False) ->
 def embed(stream: Stream, record: bytes, *, kind: int) -> Stream:
     """Hide a record in a stream; see `plan_record` for errors."""
     return plan_record(stream, kind, len(record)).embed(record)
-
-
-def extract(
-    stream: Stream,
-    *,
-    vouched: bool = False,
-    progress: Callable[[int], object] = lambda _: None,
-) -> Extraction:
-    """Take the outermost record out of a stream.
-
-    The stream is what `Plan.embed` makes of the result, byte for byte in every carrier; a stream
-    for which that is not so is refused.
-
-    Args:
-        stream: The stream.
-        vouched: Somebody who is trusted made it, so that it may cost more than `max_cost`.
-        progress: Called with the bytes of each carrier, once the bits are out.
-
-    Raises:
-        NoRecordError: There is no record.
-        FormatError: There is none, and where one would be, the tensor is damaged or foreign.
-        VerificationError: The record was changed.
-        LimitError: It lies in too many weights for a stream of this size.
-    """
-    header, cost = _locate(stream)
-    cost += _check_carriers(stream, header, vouched=vouched)
-    joiner = Joiner(_bits_of(header) // 8)
-
-    def numbers(carrier: int, width: int) -> list[Numbers]:
-        return list(numbers_in(stream[carrier], width))
-
-    with _damaged_later():
-        found = in_order(numbers, header.carriers, header.widths)
-        for carrier, each, width in zip(header.carriers, found, header.widths, strict=True):
-            for part in each:
-                joiner.add(part, width)
-            progress(stream[carrier].size)
-    record = unframe_record(header, joiner.data)
-    if record is None or not joiner.clear:
-        raise VerificationError("the hidden record was changed: its checksum does not fit")
-    return Extraction(header, record, cost, stream)
-
-
-def peek(stream: Stream, size: int) -> tuple[FrameHeader, bytes]:
-    """Return the outermost header and the first bytes of its record; nothing is checked.
-
-    Args:
-        stream: The stream.
-        size: Bytes of the record, at most.
-
-    Raises:
-        NoRecordError: There is no record.
-        FormatError: See `extract`.
-        VerificationError: The record was changed.
-    """
-    header, _ = _locate(stream)
-    _check_carriers(stream, header, vouched=True)
-    start = len(bytes(header))
-    joiner = Joiner(start + min(size, header.record_size))
-    cost, most = 0, max_cost(stream)
-    with _damaged_later():
-        for carrier, width in zip(header.carriers, header.widths, strict=True):
-            if cost > most:  # with next to nothing in it
-                break
-            cost += cost_of(stream, carrier)
-            for numbers in numbers_in(stream[carrier], width):
-                joiner.add(numbers, width)
-                if joiner.is_full:
-                    return header, bytes(joiner.data[start:])
-    raise VerificationError("the hidden record was changed: it ends too early")
 
 
 def lies_as_planned(extraction: Extraction) -> bool:
@@ -365,7 +219,8 @@ class _Planner:
         others = [(size, index) for size, index in self._sizes if index != primary]
         bits = cost = in_primary = 0
         size = len(bytes(header))
-        limit = max_cost(self._stream) * _USUAL_WIDTH // max(_USUAL_WIDTH, most)
+        behind = frame_size(header) - size
+        limit = max_cost(self._stream) * USUAL_WIDTH // max(USUAL_WIDTH, most)
         index = primary
         while True:
             room = self._room(index)
@@ -376,11 +231,11 @@ class _Planner:
                 bits += room.places * width
                 in_primary = in_primary or bits
                 size += size_in_list(index, width)
-            needed = 8 * (size + header.record_size + _CHECKSUM_SIZE)
+            needed = 8 * (size + behind)
             fits = 8 * size <= in_primary
             if size > MAX_HEADER_SIZE or not fits or needed <= bits:
                 places, widths = zip(*chosen.values(), strict=True)
-                header = replace(header, carriers=tuple(chosen), bits_per_weight=widths)
+                header = replace(header, carriers=tuple(chosen), widths=widths)
                 bytes(header)  # within its limits?
                 return Plan(self._stream, header, places) if fits else None
             if not others:
@@ -432,83 +287,9 @@ def _too_large(needed: int, room: int) -> CapacityError:
     )
 
 
-def _locate(stream: Stream) -> tuple[FrameHeader, int]:
-    """Find the header of the outermost record, and tell what that cost, in weights."""
-    damage: FormatError | None = None
-    cost = 0
-    for number, index in enumerate(primary_candidates(stream)):
-        cost += cost_of(stream, index)
-        try:
-            header = find_header(stream[index])
-        except FormatError as error:
-            if number == 0:
-                damage = error
-            continue
-        if header is not None and header.carriers[0] == index:
-            return header, cost
-    if damage is not None:
-        damage.hint = "no record was found; it would lie in this tensor"
-        raise damage
-    raise NoRecordError("the stream holds no record")
-
-
-def _check_carriers(stream: Stream, header: FrameHeader, *, vouched: bool) -> int:
-    """Refuse a header that lists what cannot be, before anything is done about it.
-
-    Returns:
-        What decoding its carriers costs, in weights.
-    """
-    most = max_cost(stream)
-    for carrier in header.carriers:
-        if carrier >= len(stream) or not can_carry(stream[carrier]):
-            raise VerificationError("the header of the hidden record does not fit the stream")
-    cost = carriers_cost(stream, dict(zip(header.carriers, header.widths, strict=True)))
-    if cost > most and not vouched:
-        raise LimitError(
-            f"the record lies in tensors that cost as much as {cost} weights; limit {most} "
-            f"for a stream of {stream.size} bytes"
-        )
-    return cost
-
-
-@contextlib.contextmanager
-def _damaged_later() -> Iterator[None]:
-    """Say of a damaged tensor that the record was there first."""
-    try:
-        yield
-    except FormatError as error:
-        error.hint = "the stream holds a record, so it was damaged after that"
-        raise
-
-
-def max_cost(stream: Stream) -> int:
-    """Return what decoding all carriers of a record may cost, in weights."""
-    return min(MAX_COST, max(carrying.ALWAYS, carrying.COST_PER_BYTE * stream.size))
-
-
-def carriers_cost(stream: Stream, widths: Mapping[int, int]) -> int:
-    """Return what carriers cost, in weights; many bits in a weight take more memory.
-
-    Args:
-        stream: The stream.
-        widths: Positions of carriers to how many bits a weight holds; those with none cost nothing.
-    """
-    parts = sum(
-        cost_of(stream, carrier) * max(width, _USUAL_WIDTH)
-        for carrier, width in widths.items()
-        if width
-    )
-    return -(-parts // _USUAL_WIDTH)
-
-
-def _bits_of(header: FrameHeader) -> int:
-    """Return how many bits header, record and checksum have."""
-    return 8 * (len(bytes(header)) + header.record_size + _CHECKSUM_SIZE)
-
-
 def _outermost(stream: Stream) -> FrameHeader | None:
     """Return the header of the outermost record, if there is one."""
     try:
-        return _locate(stream)[0]
+        return locate(stream)[0]
     except (FormatError, NoRecordError):
         return None

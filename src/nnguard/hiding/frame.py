@@ -23,6 +23,7 @@ __all__ = [
     "FrameHeader",
     "RecordKind",
     "frame_record",
+    "frame_size",
     "header_size",
     "kind_name",
     "parse_header",
@@ -69,25 +70,18 @@ class FrameHeader:
         layer: 1 for the first record in a stream, one more for each that was put on top.
         record_size: Bytes.
         carriers: Positions of the units of the tensors that hold bits, the primary carrier first.
-        bits_per_weight: Of each carrier, 1 to 16; where a number is given, all have so many.
+        widths: Bits that a weight of each carrier holds, 1 to 16; 1, if not given.
     """
 
     kind: int
     layer: int
     record_size: int
     carriers: tuple[int, ...]
-    bits_per_weight: int | tuple[int, ...] = 1
+    widths: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.bits_per_weight, int):
-            every = (self.bits_per_weight,) * len(self.carriers)
-            object.__setattr__(self, "bits_per_weight", every)
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Bits of a weight in each carrier."""
-        assert isinstance(self.bits_per_weight, tuple)
-        return self.bits_per_weight
+        if not self.widths:
+            object.__setattr__(self, "widths", (1,) * len(self.carriers))
 
     def __bytes__(self) -> bytes:
         """Encode the header, as it is hidden and authenticated.
@@ -141,6 +135,11 @@ def parse_header(data: bytes) -> FrameHeader | None:
     header = FrameHeader(data[4], data[5], record_size, carriers, widths)
     distinct = len({*carriers}) == len(carriers)
     return header if distinct and bytes(header) == data[:size] else None
+
+
+def frame_size(header: FrameHeader) -> int:
+    """Return the bytes of header, record and checksum together."""
+    return len(bytes(header)) + header.record_size + _CHECKSUM_SIZE
 
 
 def frame_record(header: FrameHeader, record: bytes) -> bytes:
