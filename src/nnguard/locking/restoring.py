@@ -24,8 +24,9 @@ from nnguard.stream import Stream
 from nnguard.stream.coding import QuantizedTensor, decode
 from nnguard.stream.hashing import UnitDigests
 from nnguard.stream.source import MemorySource
+from nnguard.stream.stream import MAX_UNITS
 from nnguard.stream.trellis import is_path
-from nnguard.stream.units import MAX_UNITS, Place, places_in
+from nnguard.stream.units import Place, places_in
 
 __all__ = ["restore"]
 

@@ -3,7 +3,8 @@
 Knows nothing of what is hidden in a stream, nor of keys.
 """
 
-from nnguard.stream.units import Stream, StreamLike, Unit
+from nnguard.stream.stream import Stream, StreamLike
+from nnguard.stream.units import Unit
 
 __all__ = ["Stream", "StreamLike", "Unit", "as_stream"]
 

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from nnguard.errors import FormatError
 from nnguard.stream.headers import DataFormat, PayloadType, TensorHeader, UnitKind
-from nnguard.stream.units import Stream, Unit, size_field
+from nnguard.stream.stream import Stream
+from nnguard.stream.units import Unit, size_field
 
 __all__ = ["FORMATS", "WORD", "Format", "TensorType", "read_topology", "write_topology"]
 
