@@ -57,9 +57,9 @@ if TYPE_CHECKING:
     from nnguard.locking.sets import lock_set
     from nnguard.locking.tiers import Locked, LockedSet, LockScores, Tier
     from nnguard.records import Attachment, Claims, Shard
+    from nnguard.sets import StreamSet
     from nnguard.shards import (
         SetReport,
-        StreamSet,
         compress_set,
         decompress_set,
         shard_names,
@@ -204,7 +204,7 @@ _HOMES = {
     "Claims": "records",
     "Shard": "records",
     "SetReport": "shards",
-    "StreamSet": "shards",
+    "StreamSet": "sets",
     "compress_set": "shards",
     "decompress_set": "shards",
     "shard_names": "shards",

@@ -25,8 +25,8 @@ from nnguard.licensing.license import License
 from nnguard.licensing.revocation import RevocationList
 from nnguard.locking.opening import lock_id
 from nnguard.locking.tiers import MAX_TIERS
-from nnguard.shards import StreamSet, open_model
-from nnguard.stream import Stream, StreamLike
+from nnguard.sets import StreamSet, as_model
+from nnguard.stream import StreamLike
 
 __all__ = ["Desk"]
 
@@ -76,7 +76,7 @@ class Desk:
             OSError: The file cannot be written; neither is the ledger.
             NnguardError: See `nnguard.issue_license`.
         """
-        model = trial if isinstance(trial, Stream | StreamSet) else open_model(trial)
+        model = as_model(trial)
         lock = lock_id(model)
         key = self._kept(lock) if content_key is None else content_key
         license = issue_license(model, key, signer=self._signer, **options)  # noqa: A001

@@ -22,7 +22,7 @@ from nnguard.locking.opening import lock_id, open_files
 from nnguard.locking.signatures import signed_by, signer_of
 from nnguard.mappings import FrozenMapping
 from nnguard.records import Claims
-from nnguard.shards import StreamSet, open_model
+from nnguard.sets import StreamSet, as_model
 from nnguard.signing import Progress
 from nnguard.stream import Stream, StreamLike
 
@@ -99,7 +99,7 @@ def issue_license(
         raise ValueError("features are a list of names, not one text")
     if grace % timedelta(seconds=1):
         raise ValueError("grace is counted in whole seconds")
-    model = trial if isinstance(trial, Stream | StreamSet) else open_model(trial)
+    model = as_model(trial)
     recipient = to if isinstance(to, Recipient) else Recipient.load(to)
     files = hash_files(model, progress)
     lock = lock_id(model)

@@ -8,11 +8,9 @@ another release is refused, and so is an index that does not say where things ar
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,31 +19,32 @@ from pathlib import Path
 from typing import Any
 
 from nnguard.compression.compress import compress
-from nnguard.compression.decompress import (
-    CodedTensor,
-    check_size,
-    coded_tensors,
-    decompress_to_file,
-)
+from nnguard.compression.decompress import check_size, decompress_to_file
 from nnguard.compression.settings import Settings
 from nnguard.crypto.keys import Signer, Trust, load_trust
-from nnguard.errors import FormatError, ModelError, NnguardError, VerificationError
+from nnguard.errors import FormatError, ModelError, VerificationError
 from nnguard.files import make_folder_atomically
 from nnguard.mappings import FrozenMapping
 from nnguard.models.index import is_set, read_index, write_index
 from nnguard.models.sources import open_model as open_source
 from nnguard.records import Claims, Shard, model_digest
+from nnguard.sets import (
+    STREAM_INDEX,
+    Folder,
+    StreamSet,
+    as_set,
+    check_index,
+    is_ours,
+    naming,
+    some_of,
+)
 from nnguard.signing import Progress, Report, make_claims, sign_claims, verify_and_strip
 from nnguard.stream import Stream
 
 __all__ = [
-    "Folder",
     "SetReport",
-    "StreamSet",
     "compress_set",
     "decompress_set",
-    "naming",
-    "open_model",
     "set_digest",
     "shard_names",
     "sign_set",
@@ -54,112 +53,7 @@ __all__ = [
 ]
 
 SAFETENSORS_INDEX = "model.safetensors.index.json"
-STREAM_INDEX = "model.nnc.index.json"
-_is_ours = partial(is_set, suffix=".nnc")
-
 _DIGEST_LABEL = b"nnguard set digest v1\0"
-
-Folder = str | os.PathLike[str]
-
-
-@dataclass(frozen=True, slots=True)
-class StreamSet:
-    """The streams of a folder, in the order of their names.
-
-    Attributes:
-        weight_map: Name of the file that holds each tensor, as the index says.
-        streams: Names of the files to their streams.
-    """
-
-    weight_map: Mapping[str, str]
-    streams: Mapping[str, Stream]
-
-    @classmethod
-    def open(cls, folder: Folder, *, in_memory: bool = False) -> StreamSet:
-        """Index the streams that the folder's index lists.
-
-        Args:
-            folder: The folder.
-            in_memory: Read the files whole, so that what is verified is what is used.
-
-        Raises:
-            FormatError: The index or a stream is malformed.
-            VerificationError: A file is missing, or there is a stream or a folder that the index
-                does not list.
-            OSError: The folder cannot be read.
-        """
-        folder = Path(folder)
-        weight_map = read_index(folder, ".nnc", FormatError)
-        names = sorted(set(weight_map.values()))
-        present = {path.name for path in folder.iterdir() if _may_hold_streams(path)}
-        if missing := set(names) - present:
-            raise VerificationError(f"shards are missing: {_first(missing)}")
-        if stray := present - set(names):
-            raise VerificationError(f"not part of the set: {_first(stray)}")
-
-        def opened(path: Path) -> Stream:
-            with naming(path.name):
-                stream = Stream.open(path)
-                return stream.in_memory() if in_memory else stream
-
-        return cls(weight_map, {name: opened(folder / name) for name in names})
-
-    @classmethod
-    def of(cls, streams: Mapping[str, Stream]) -> StreamSet:
-        """Make a set of streams, by the names of their files.
-
-        Raises:
-            FormatError: A stream has a tensor that is not decoded here, or two have one of a name.
-        """
-        ordered = dict(sorted(streams.items()))
-        tensors = [
-            (tensor.header.name, name)
-            for name, stream in ordered.items()
-            for tensor in _tensors_of(name, stream)
-        ]
-        if len(weight_map := dict(tensors)) < len(tensors):
-            raise FormatError("two shards have a tensor of one name")
-        return cls(weight_map, ordered)
-
-    @property
-    def size(self) -> int:
-        """Bytes of all streams."""
-        return sum(stream.size for stream in self.streams.values())
-
-    def save(
-        self,
-        folder: Folder,
-        *,
-        overwrite: bool = False,
-        before: Callable[[], object] = lambda: None,
-    ) -> None:
-        """Write the streams and their index to a folder: a temporary one that is then renamed.
-
-        Args:
-            folder: The folder to make.
-            overwrite: Replace a folder that is there already.
-            before: Called when all is written, just before the folder gets its name.
-
-        Raises:
-            FileExistsError: The folder exists and `overwrite` is false, or it holds something else
-                than shards and their index.
-            VerificationError: What was written is not what was verified; nothing is left behind.
-            OSError: It cannot be written; nothing is left behind.
-        """
-        with make_folder_atomically(
-            Path(folder), overwrite=overwrite, is_ours=_is_ours
-        ) as temporary:
-            for name, stream in self.streams.items():
-                stream.save(temporary / name)
-            if any(stream.is_pinned for stream in self.streams.values()):
-                self._check_map(temporary)
-            write_index(temporary / STREAM_INDEX, self.weight_map)
-            before()
-
-    def _check_map(self, folder: Path) -> None:
-        """Compare the map, made of headers when files were opened, with what was written since."""
-        written = {name: Stream.open(folder / name) for name in self.streams}
-        _check_index(replace(self, streams=written), VerificationError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,15 +80,6 @@ class SetReport:
             "digest": self.digest,
             "shards": {name: report.to_json() for name, report in self.shards.items()},
         }
-
-
-def open_model(path: Folder) -> Stream | StreamSet:
-    """Open a stream, or a folder of streams.
-
-    Raises:
-        NnguardError: See `Stream.open` and `StreamSet.open`.
-    """
-    return StreamSet.open(path) if Path(path).is_dir() else Stream.open(path)
 
 
 def set_digest(digests: Mapping[str, bytes]) -> bytes:
@@ -251,7 +136,7 @@ def compress_set(
     weight_map = read_index(folder, ".safetensors", ModelError)
     settings.check_names(weight_map)
     stream_map = {name: Path(file).stem + ".nnc" for name, file in weight_map.items()}
-    with make_folder_atomically(Path(output), overwrite=overwrite, is_ours=_is_ours) as temporary:
+    with make_folder_atomically(Path(output), overwrite=overwrite, is_ours=is_ours) as temporary:
         for file in sorted(set(weight_map.values())):
             names = {tensor.name for tensor in open_source(folder / file)}
             if names != {name for name, where in weight_map.items() if where == file}:
@@ -284,8 +169,8 @@ def decompress_set(
 
     Args and errors are those of `decompress_to_file`; limits are for all streams together.
     """
-    streams = _as_set(streams)
-    tensors = _check_index(streams, FormatError)
+    streams = as_set(streams)
+    tensors = check_index(streams, FormatError)
     check_size(tensors, streams.size, max_size, verified=verified)
     with make_folder_atomically(
         Path(output), overwrite=overwrite, is_ours=partial(is_set, suffix=".safetensors")
@@ -327,8 +212,8 @@ def sign_set(
     Returns:
         The signed set; its shards also verify one by one.
     """
-    streams = _as_set(streams)
-    _check_index(streams, FormatError)
+    streams = as_set(streams)
+    check_index(streams, FormatError)
     claims = make_claims(issuer, name, version, metadata, issued_at)
     digests = {}
     for file, stream in streams.streams.items():
@@ -366,7 +251,7 @@ def verify_set(
         FormatError: See `verify`.
         LimitError: See `verify`.
     """
-    return verify_and_strip_set(_as_set(streams), trust, progress)[0]
+    return verify_and_strip_set(as_set(streams), trust, progress)[0]
 
 
 def strip_set(
@@ -376,7 +261,7 @@ def strip_set(
 
     Args and errors are those of `verify_set`.
     """
-    return verify_and_strip_set(_as_set(streams), trust, progress)[1]
+    return verify_and_strip_set(as_set(streams), trust, progress)[1]
 
 
 def verify_and_strip_set(
@@ -390,7 +275,7 @@ def verify_and_strip_set(
         with naming(name):
             reports[name], originals[name] = verify_and_strip(stream, keys, progress)
     report = _check_set(reports)
-    _check_index(streams, VerificationError)
+    check_index(streams, VerificationError)
     return report, replace(streams, streams=originals)
 
 
@@ -412,7 +297,7 @@ def _check_set(reports: Mapping[str, Report]) -> SetReport:
     if foreign := sorted(name for name, said in found.items() if said != digest.hex()):
         usual = max(found.values(), key=list(found.values()).count)
         strangers = sorted(name for name, said in found.items() if said != usual) or foreign
-        raise VerificationError(f"not of the same release: {_first(strangers)}")
+        raise VerificationError(f"not of the same release: {some_of(strangers)}")
     claims = replace(first.claims, shard=None)
     for name, report in reports.items():
         if report.key_id != first.key_id or replace(report.claims, shard=None) != claims:
@@ -423,52 +308,3 @@ def _check_set(reports: Mapping[str, Report]) -> SetReport:
 def _shard(report: Report) -> Shard:
     assert report.claims.shard is not None
     return report.claims.shard
-
-
-def _check_index(
-    streams: StreamSet, error: type[FormatError] | type[VerificationError]
-) -> list[CodedTensor]:
-    """Check that the index, which is not signed, is the one that the shards make.
-
-    Returns:
-        The tensors of all shards.
-    """
-    tensors = [
-        (tensor, file)
-        for file, stream in streams.streams.items()
-        for tensor in _tensors_of(file, stream)
-    ]
-    files = {tensor.header.name: file for tensor, file in tensors}
-    if len(files) != len(tensors) or files != dict(streams.weight_map):
-        raise error("the index does not say where the tensors are")
-    return [tensor for tensor, _ in tensors]
-
-
-@contextlib.contextmanager
-def naming(file: str) -> Iterator[None]:
-    """Say in errors which file they are about."""
-    try:
-        yield
-    except NnguardError as error:
-        if file:
-            error.args = (f"{file}: {error}",)
-        raise
-
-
-def _may_hold_streams(path: Path) -> bool:
-    """Tell whether a loader could find a stream here, by a name in capitals or in a folder, too."""
-    return path.name.lower().endswith(".nnc") or path.is_dir()
-
-
-def _first(names: Iterable[str]) -> str:
-    """Return a few names to show, whatever bytes a file system has for them."""
-    return ", ".join(sorted(names)[:5]).encode(errors="backslashreplace").decode()
-
-
-def _as_set(streams: StreamSet | Folder) -> StreamSet:
-    return streams if isinstance(streams, StreamSet) else StreamSet.open(streams)
-
-
-def _tensors_of(file: str, stream: Stream) -> list[CodedTensor]:
-    with naming(file):
-        return coded_tensors(stream)

@@ -27,7 +27,8 @@ from nnguard.compression.settings import Settings
 from nnguard.crypto.keys import Signer, Trust
 from nnguard.licensing.checks import Checks, LicenseLike
 from nnguard.models.pytorch import as_tensor
-from nnguard.shards import StreamSet, strip_set, verify_and_strip_set
+from nnguard.sets import StreamSet
+from nnguard.shards import strip_set, verify_and_strip_set
 from nnguard.signing import sign, strip
 from nnguard.stream import Stream, StreamLike
 from nnguard.unlocking import IdentityLike, unlock, unlock_set

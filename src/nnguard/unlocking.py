@@ -28,7 +28,7 @@ from nnguard.licensing.license import License
 from nnguard.locking.hashed import Files, digest_of, hash_files
 from nnguard.locking.opening import check_places, lock_id, open_files
 from nnguard.locking.signatures import Signature, signed_by
-from nnguard.shards import Folder, StreamSet
+from nnguard.sets import Folder, StreamSet, as_set
 from nnguard.signing import Progress
 from nnguard.stream import Stream, StreamLike, as_stream
 
@@ -113,7 +113,7 @@ def unlock_set(
     Args and errors are those of `unlock`; which file an error is about stands in front of it.
     `spool` is a folder for temporary files that hold what was restored; it is in memory, if None.
     """
-    streams = trial if isinstance(trial, StreamSet) else StreamSet.open(trial)
+    streams = as_set(trial)
     license = as_license(license)  # noqa: A001
     keys = load_trust(trust)
     result, _ = _open(streams, license, identity, keys, tier, checks, spool, progress)

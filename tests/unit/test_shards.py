@@ -18,7 +18,8 @@ import nnguard
 import stock
 from nnguard import signing
 from nnguard.records import Shard
-from nnguard.shards import SAFETENSORS_INDEX, STREAM_INDEX, set_digest
+from nnguard.sets import STREAM_INDEX
+from nnguard.shards import SAFETENSORS_INDEX, set_digest
 
 SETTINGS = nnguard.Settings(qp=-20)
 WHEN = datetime(2025, 3, 1, tzinfo=timezone.utc)

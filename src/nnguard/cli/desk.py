@@ -14,7 +14,7 @@ from nnguard.cli.keys import add_signing_key, load_identity, load_signing_key
 from nnguard.cli.output import add_json, add_output, print_json, progress_bar, say
 from nnguard.cli.signing import pair
 from nnguard.cli.terms import add_command, say_terms
-from nnguard.shards import open_model
+from nnguard.sets import open_model
 
 __all__ = ["add_commands"]
 

@@ -20,7 +20,7 @@ from nnguard.cli.signing import add_trust
 from nnguard.files import named_together
 from nnguard.locking.tiers import DEFAULT_SCRAMBLE, LockResult
 from nnguard.pictures import check_picture
-from nnguard.shards import open_model
+from nnguard.sets import open_model
 
 __all__ = ["add_commands"]
 
@@ -205,9 +205,7 @@ def _lock_folder(
     _report(options, tiers, release.size, trial.size, locks)
 
 
-def _check_usage(
-    options: argparse.Namespace, tiers: Sequence[nnguard.Tier], *, aims: bool
-) -> None:
+def _check_usage(options: argparse.Namespace, tiers: Sequence[nnguard.Tier], *, aims: bool) -> None:
     """Stop before a search whose result could not be kept, or would be kept at a loss."""
     if aims and options.evaluate is None:
         raise ValueError("--target takes --evaluate, which scores a network")

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nnguard.records import model_digest
-from nnguard.shards import StreamSet, set_digest
+from nnguard.sets import StreamSet
+from nnguard.shards import set_digest
 from nnguard.stream import Stream
 
 __all__ = ["Files", "Hashed", "digest_of", "hash_files"]

@@ -21,7 +21,7 @@ from nnguard.locking.making import Making, Options
 from nnguard.locking.opening import open_locks
 from nnguard.locking.search import CurvePoint, Evaluate, Scores, narrow, score_of
 from nnguard.locking.tiers import MAX_TIERS, Locked, LockScores, Tier
-from nnguard.shards import StreamSet
+from nnguard.sets import StreamSet
 from nnguard.stream import Stream, StreamLike, as_stream
 
 __all__ = ["check_tiers", "lock", "lock_tiers"]

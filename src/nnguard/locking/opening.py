@@ -25,7 +25,7 @@ from nnguard.locking.record import PEEK_SIZE, LockRecord
 from nnguard.locking.restoring import restore
 from nnguard.locking.tiers import MAX_TIERS
 from nnguard.models.index import is_plain_name
-from nnguard.shards import StreamSet, naming
+from nnguard.sets import StreamSet, naming
 from nnguard.stream import Stream
 
 __all__ = [

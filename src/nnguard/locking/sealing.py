@@ -10,7 +10,8 @@ from nnguard.errors import FormatError, NoRecordError
 from nnguard.hiding import RecordKind, extract, plan_record
 from nnguard.locking.record import LockContent, LockRecord, LockShard
 from nnguard.records import Claims, SignatureRecord
-from nnguard.shards import StreamSet, sign_set
+from nnguard.sets import StreamSet
+from nnguard.shards import sign_set
 from nnguard.signing import sign
 from nnguard.stream import Stream
 

@@ -6,7 +6,6 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from nnguard.crypto.content import ContentKey
 from nnguard.crypto.keys import Signer
@@ -21,8 +20,8 @@ from nnguard.locking.record import LockShard
 from nnguard.locking.scramble import tensors_to_scramble_in_set
 from nnguard.locking.sealing import sign_trial_set
 from nnguard.locking.tiers import LockedSet, Tier
-from nnguard.shards import Folder, StreamSet, naming
-from nnguard.stream import Stream
+from nnguard.sets import Folder, StreamSet, as_model, as_set, naming
+from nnguard.stream import Stream, StreamLike
 
 __all__ = ["lock_set"]
 
@@ -65,7 +64,7 @@ def lock_set(
     check_tiers(tiers)
     if any(tier.target is not None for tier in tiers):
         raise ValueError("a target takes a network in one stream, not a set")
-    streams = streams if isinstance(streams, StreamSet) else StreamSet.open(streams)
+    streams = as_set(streams)
     key = content_key or ContentKey.generate()
     locks: list[LockedSet] = []
     for depth, tier in enumerate(tiers):
@@ -82,7 +81,7 @@ def _lock(
     spool: str | os.PathLike[str] | None,
 ) -> LockedSet:
     result = LockedSet(streams=release, content_key=key, tier=tier.name, weights=0)
-    trial = release if tier.trial is None else _as_set(tier.trial)
+    trial = release if tier.trial is None else _set_of(tier.trial)
     shares = {} if tier.trial is None else _share_out(release.streams, trial.streams)
     scrambled = {} if tier.trial else tensors_to_scramble_in_set(release.streams, tier.scrambling)
     if tier.trial is not None:
@@ -115,14 +114,9 @@ def _lock(
     )
 
 
-def _as_set(trial: StreamSet | Stream | Folder) -> StreamSet:
-    if isinstance(trial, StreamSet):
-        return trial
-    if isinstance(trial, Stream):
-        return StreamSet.of({_WHOLE_FILE: trial})
-    if Path(trial).is_dir():
-        return StreamSet.open(trial)
-    return StreamSet.of({_WHOLE_FILE: Stream.open(trial)})
+def _set_of(trial: StreamLike | StreamSet) -> StreamSet:
+    model = as_model(trial)
+    return StreamSet.of({_WHOLE_FILE: model}) if isinstance(model, Stream) else model
 
 
 def _share_out(release: Mapping[str, Stream], trial: Mapping[str, Stream]) -> dict[str, list[str]]:

@@ -10,7 +10,8 @@ from nnguard.errors import NoRecordError
 from nnguard.hiding import RecordKind, extract, peek
 from nnguard.locking.hashed import Files
 from nnguard.records import Claims, SignatureRecord
-from nnguard.shards import StreamSet, verify_set
+from nnguard.sets import StreamSet
+from nnguard.shards import verify_set
 from nnguard.signing import check_digest, check_signature
 from nnguard.stream import Stream
 

@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from nnguard.crypto.content import ContentKey
 from nnguard.locking.search import CurvePoint
-from nnguard.shards import StreamSet
+from nnguard.sets import StreamSet
 from nnguard.stream import Stream, StreamLike
 
 __all__ = [
