@@ -77,7 +77,7 @@ def unlock(
             the license, and so cannot be marked.
         CapacityError: There is no room for the mark.
         NoRecordError: The stream is not locked.
-        FormatError: It is no stream, or damaged.
+        FormatError: It is not a stream, or damaged.
         KeyFormatError: A key cannot be read.
     """
     stream = as_stream(trial)

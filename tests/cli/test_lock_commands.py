@@ -248,7 +248,7 @@ def test_trial_is_another_network(run: Run, folder: Path) -> None:
     assert (result.code, result.err) == (0, "")
     assert "bytes carried by another network" in result.out
     assert "score 20000, of the trial 9000, unlocked 20000" in result.out
-    assert "Worth: whoever has no license has the network that is the trial" in result.out
+    assert "worth: without a license one has the network that is the trial" in result.out
     printed = json.loads(run(*lock, "--force", "--json").out)
     (tier,) = printed["tiers"]
     assert tier["scores"] == {"release": 20_000, "trial": 9_000, "unlocked": 20_000}
@@ -381,9 +381,9 @@ def test_lock_that_cannot_be_made(
         ("lock release.nnc -o trial.nnc", "--content-key"),
         ("lock release.nnc --content-key content.key", "-o/--output"),
         ("lock release.nnc -o t --content-key c --fraction 2", "at most 1"),
-        ("lock release.nnc -o t --content-key c --fraction much", "'much' is no number"),
+        ("lock release.nnc -o t --content-key c --fraction much", "'much' is not a number"),
         ("lock release.nnc -o t --content-key c --scramble 0", "above 0"),
-        ("lock release.nnc -o t --content-key c --target nan", "'nan' is no number"),
+        ("lock release.nnc -o t --content-key c --target nan", "'nan' is not a number"),
         ("unlock trial.nnc -o full.nnc --license l --identity i", "--trust"),
         ("unlock trial.nnc -o full.nnc --license l --trust vendor.pub", "--identity"),
         ("unlock trial.nnc -o full.nnc --identity i --trust vendor.pub", "--license"),

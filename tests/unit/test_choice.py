@@ -273,7 +273,7 @@ def test_importance_that_is_none_is_refused(stream: nnguard.Stream, values: np.n
 
 
 def test_importance_of_a_tensor_that_is_not_there_is_refused(stream: nnguard.Stream) -> None:
-    with pytest.raises(ValueError, match="no tensor classifier"):
+    with pytest.raises(ValueError, match="not there: classifier"):
         nnguard.lock(stream, fraction=0.001, importance={"classifier": np.ones(3)})
 
 

@@ -56,6 +56,12 @@ def test_soft_is_a_few_weights(model: nnguard.Stream) -> None:
     assert opened(locked) == bytes(model)
 
 
+def test_few_scrambled_weights_are_worth_little(model: nnguard.Stream) -> None:
+    locked = nnguard.lock(model, scramble=["conv.bias"])
+    assert 0 < locked.scrambled < 0.05 * locked.weights
+    assert "may be easy" in locked.worth
+
+
 def test_default_is_scrambled(model: nnguard.Stream) -> None:
     locked = nnguard.lock(model)
     assert (locked.replaced, locked.scrambled, locked.carried) == (0, 20_010, 0)

@@ -144,7 +144,7 @@ def _number(text: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
     return number
 
 
@@ -249,7 +249,7 @@ def _report(
     say(f"Locked: {options.output}, {after:,} bytes ({growth})")
     for locked in locks:
         say(f"  tier {locked.tier}: {', '.join(_describe(locked))}")
-    say(f"Worth: {locks[-1].worth}")
+        say(f"  worth: {locked.worth}")
     say(f"Content key: {options.content_key_output} (keep it secret)")
 
 

@@ -122,7 +122,7 @@ def usable_tensors(
         ValueError: The importance names a tensor that is not there.
     """
     if importance is not None and (unknown := {*importance} - {unit.name for unit in stream}):
-        raise ValueError(f"there is no tensor {', '.join(sorted(unknown))} to be important")
+        raise ValueError(f"importance names a tensor that is not there: {', '.join(sorted(unknown))}")
     usable: list[int] = []
     for index, unit in enumerate(stream):
         tensor = unit.tensor
@@ -187,7 +187,7 @@ def choose(
         importance: See `Importance`; magnitude, if None.
 
     Raises:
-        ValueError: The importance of a tensor has another shape, or is no number.
+        ValueError: The importance of a tensor has another shape, or is not a number.
     """
     rooms = [tensor.indices.size // (2 * _DENSEST) for tensor in tensors.values()]
     parts = []
@@ -308,7 +308,7 @@ def _importance_of(
 
 
 def _share(count: int, rooms: Sequence[int]) -> list[int]:
-    """Share a number out evenly and in groups, no more to anybody than he has room for."""
+    """Share a number out evenly and in groups, and no more to each than its room."""
     shares = [0] * len(rooms)
     left = count
     order = sorted(range(len(rooms)), key=lambda index: rooms[index])

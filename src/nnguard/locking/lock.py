@@ -182,7 +182,7 @@ def _lock(stream: Stream, tier: Tier, key: ContentKey, options: Options) -> Lock
     if tier.target is not None:
         return _search(stream, tier, key, options)
     if isinstance(tier.trial, StreamSet):
-        raise ValueError("the trial of a single stream is one, too, and no set")
+        raise ValueError("the release is a single stream, so the trial is one, too, not a folder")
     if tier.trial is not None:
         locked = carry(stream, as_stream(tier.trial), tier.name, key, options.signer)
     else:

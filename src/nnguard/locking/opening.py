@@ -259,7 +259,7 @@ def check_places(trial: Stream | StreamSet) -> None:
 
 
 def peek_lock(stream: Stream) -> LockRecord:
-    """Return what the outermost lock says of itself, be it under a signature; nothing is verified.
+    """Return what the outermost lock says of itself, even under a signature; nothing is verified.
 
     Raises:
         NoRecordError: There is no lock.
@@ -287,7 +287,7 @@ def lock_of(extraction: Extraction) -> LockRecord:
     """Return the lock that was taken out.
 
     Raises:
-        NoRecordError: The record is no lock.
+        NoRecordError: The record is not a lock.
         VerificationError: It is malformed.
     """
     _check_kind(extraction.header)

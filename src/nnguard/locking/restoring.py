@@ -113,7 +113,7 @@ def _gather(file: LockedFile, restored: _Restored) -> Hashed:
                 places += places_in(part)
         stream = Stream.gather(places)
     except (FormatError, LimitError):
-        raise UnlockError("what the lock holds is no well-formed stream") from None
+        raise UnlockError("what the lock holds is not a well-formed stream") from None
     digests = _digests(stream, places, known)
     if not hmac.compare_digest(model_digest(digests), file.digest):
         raise UnlockError("what was restored is not what was locked: the trial was changed")

@@ -71,10 +71,10 @@ class Tier:
         if self.target is not None and self.scramble:
             raise ValueError("scrambled tensors leave nothing to aim at: no target with scramble")
         if isinstance(self.scramble, str):
-            raise ValueError("names of tensors to scramble are a list, be it of one")
+            raise ValueError("names of tensors to scramble are a list, even a single one")
         for value in (self.fraction, self.max_fraction, self.scramble):
             if isinstance(value, float | int) and not 0 <= value <= 1:
-                raise ValueError(f"{value} is no fraction of the weights")
+                raise ValueError(f"{value} is not a fraction of the weights")
         if not self.scrambling and not self.replaces and self.trial is None:
             raise ValueError("a lock that scrambles nothing needs a trial, or is soft")
         if self.fraction == 0 and not self.scramble:
@@ -147,14 +147,19 @@ class LockResult:
 
     @property
     def worth(self) -> str:
-        """What the lock is worth, in one line."""
+        """What the lock is worth by itself, in one line; locks of other tiers do not count."""
         if self.carried:
             return (
-                "whoever has no license has the network that is the trial, and nothing of the "
-                "release that they do not share"
+                "without a license one has the network that is the trial, and nothing of the "
+                "release but what both share"
             )
+        if self.scrambled >= DEFAULT_SCRAMBLE * self.weights:
+            return "without a license one has to train what is scrambled anew"
         if self.scrambled:
-            return "whoever has no license has to train what is scrambled anew"
+            return (
+                f"less than {DEFAULT_SCRAMBLE:.0%} of the weights are scrambled: training that "
+                "anew may be easy"
+            )
         return "a demonstration: anybody can repair it with a few labeled inputs"
 
 

@@ -83,7 +83,7 @@ class Stream:
             places: What holds each unit and where it begins there, in the order of the stream.
 
         Raises:
-            FormatError: Together they are no well-formed stream.
+            FormatError: Together they are not a well-formed stream.
             LimitError: They are more units than a stream may have.
         """
         size = sum(source.size for source in {source for source, _ in places})
