@@ -248,6 +248,10 @@ def test_trial_is_another_network(run: Run, folder: Path) -> None:
     assert (result.code, result.err) == (0, "")
     assert "bytes carried by another network" in result.out
     assert "score 20000, of the trial 9000, unlocked 20000" in result.out
+    swapped = run("lock", "weaker.nnc", "--trial", "release.nnc", *LOCK[2:4], "--content-key", "c",
+                  "--evaluate", "score.py:size", "--force")  # fmt: skip
+    assert swapped.code == 2
+    assert "is one in the place of the other?" in swapped.err
     assert "worth: without a license one has the network that is the trial" in result.out
     printed = json.loads(run(*lock, "--force", "--json").out)
     (tier,) = printed["tiers"]
@@ -352,8 +356,8 @@ def test_target_is_found_with_the_sellers_own_function(
         ("--tier a:soft,fraction=0.1,target=0.4 --evaluate score.py:zero", 2, "not both"),
         ("--plot curve.png", 2, "--target"),
         ("--content-key ./trial.nnc", 2, "files of their own"),
-        ("--content-key ./release.nnc --force", 2, "which it is made of"),
-        ("--trial tiny.nnc -o tiny.nnc --force", 2, "which it is made of"),
+        ("--content-key ./release.nnc --force", 2, "is made of release.nnc"),
+        ("--trial tiny.nnc -o tiny.nnc --force", 2, "is made of tiny.nnc"),
         ("--tier a:trial=tiny.nnc --tier b --content-key tiny.nnc --force", 2, "is made of"),
         ("--content-key no/such.key", 1, "no folder no"),
         ("-o no/such.nnc", 1, "no folder no"),
@@ -596,9 +600,11 @@ def test_tiers_open_as_far_as_their_licenses_say(run: Run, folder: Path) -> None
     tiers = ("--soft", "--tier", "professional:fraction=1e-3", "--tier", "standard:fraction=1e-2")
     result = run(*LOCK, "--key", "vendor.key", *tiers)
     assert result.code == 0
-    assert [line.split(":")[0].strip() for line in result.out.splitlines()[1:3]] == [
+    assert [line.split(":")[0].strip() for line in result.out.splitlines()[1:5]] == [
         "tier professional",
+        "worth",
         "tier standard",
+        "worth",
     ]
     assert run("keygen", "ada", "--identity").code == 0
     for tier in ("professional", "standard"):

@@ -200,12 +200,14 @@ def test_scrambled_below_carried(release: nnguard.Stream, smaller: nnguard.Strea
 
 def test_scores(release: nnguard.Stream, smaller: nnguard.Stream) -> None:
     def count(state: object) -> float:
-        return float(sum(array.size for array in dict(state).values()))  # type: ignore[call-overload]
+        return -float(sum(array.size for array in dict(state).values()))  # type: ignore[call-overload]
 
     locked = nnguard.lock(release, trial=smaller, evaluate=count)
     full, weak = (count(nnguard.decompress(stream)) for stream in (release, smaller))
     assert locked.scores == nnguard.LockScores(full, weak, full)
     assert nnguard.lock(release, trial=smaller).scores is None
+    with pytest.raises(ValueError, match="is one in the place of the other"):
+        nnguard.lock(release, trial=smaller, evaluate=lambda state: -count(state))
 
 
 # What makes no sense, or does not fit

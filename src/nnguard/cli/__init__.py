@@ -28,7 +28,8 @@ example:
   nnguard verify release.nnc --trust vendor.pub
   nnguard strip release.nnc -o model.nnc --trust vendor.pub
 
-  nnguard lock release.nnc -o trial.nnc --content-key content.key --key vendor.key
+  nnguard lock release.nnc --trial weaker.nnc -o trial.nnc --content-key content.key \
+      --key vendor.key
   nnguard license issue trial.nnc -o ada.license --key vendor.key --content-key content.key \\
       --to ada.pub --customer Ada
   nnguard unlock trial.nnc -o full.nnc --license ada.license --identity ada.key --trust vendor.pub

@@ -214,14 +214,14 @@ def _check_usage(options: argparse.Namespace, tiers: Sequence[nnguard.Tier], *, 
     if options.plot is not None:
         check_picture(Path(options.plot))
     outputs = [options.output, options.content_key_output, options.plot]
-    paths = [Path(path).resolve() for path in outputs if path is not None]
-    if len(set(paths)) < len(paths):
+    paths = {Path(path).resolve(): path for path in outputs if path is not None}
+    if len(paths) < len(outputs) - outputs.count(None):
         raise ValueError("the trial, the content key and the plot are files of their own")
     given = [options.release, *(str(tier.trial) for tier in tiers if tier.trial is not None)]
-    for network in (Path(path).resolve() for path in given):
-        for path in paths:
-            if network == path or network in path.parents:
-                raise ValueError(f"{path} would be written over {network}, which it is made of")
+    for network in given:
+        for path, name in paths.items():
+            if Path(network).resolve() in (path, *path.parents):
+                raise ValueError(f"the trial is made of {network}: write {name} elsewhere")
 
 
 def _report(

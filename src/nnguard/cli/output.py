@@ -41,7 +41,7 @@ EXIT_CODES = {
     7: "signed by a key that is not trusted",
     8: "the file was changed after it was signed",
     9: "the license does not permit this",
-    10: "unlocking failed",
+    10: "locking or unlocking failed",
     11: "a limit was exceeded",
     12: "the model cannot be read or compressed",
     13: "a worker died",

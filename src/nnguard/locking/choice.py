@@ -122,7 +122,9 @@ def usable_tensors(
         ValueError: The importance names a tensor that is not there.
     """
     if importance is not None and (unknown := {*importance} - {unit.name for unit in stream}):
-        raise ValueError(f"importance names a tensor that is not there: {', '.join(sorted(unknown))}")
+        raise ValueError(
+            f"importance names a tensor that is not there: {', '.join(sorted(unknown))}"
+        )
     usable: list[int] = []
     for index, unit in enumerate(stream):
         tensor = unit.tensor

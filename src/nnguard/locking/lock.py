@@ -97,7 +97,8 @@ def lock(
         LimitError: The target cannot be reached, or the stream holds too many records.
         UnlockError: The trial holds the release in the clear, or is locked itself; or the network
             has no weights that a lock could change.
-        ValueError: The arguments contradict each other, or the network scores less than the target.
+        ValueError: The arguments contradict each other, or the network scores less than the
+            target, or less than the network that is to be the trial.
     """
     quality = Tier(
         tier,
@@ -192,9 +193,13 @@ def _lock(stream: Stream, tier: Tier, key: ContentKey, options: Options) -> Lock
         return locked
     opened = open_locks(locked.stream, locked.stream.sha256_of_units(), key)
     streams = (stream, locked.stream, opened.stream)
-    return replace(
-        locked, scores=LockScores(*(score_of(options.evaluate, each) for each in streams))
-    )
+    scores = LockScores(*(score_of(options.evaluate, each) for each in streams))
+    if tier.trial is not None and scores.trial > scores.release:
+        raise ValueError(
+            f"the trial scores {scores.trial:g}, the release {scores.release:g}: is one in the "
+            "place of the other?"
+        )
+    return replace(locked, scores=scores)
 
 
 def _search(stream: Stream, tier: Tier, key: ContentKey, options: Options) -> Locked:

@@ -205,8 +205,11 @@ def _check_place(record: LockRecord, first: LockRecord, position: int, count: in
     shard = record.shard
     if not count or shard is None:
         if count or shard is not None:
-            what = "is not one of a locked set" if count else "is one of a locked set"
-            raise VerificationError(f"the stream {what}")
+            if count:
+                raise VerificationError("the stream is not one of a locked set")
+            raise VerificationError(
+                "the stream is one of a locked set", hint="give the whole folder"
+            )
         return
     if shard.count != count:
         raise VerificationError(f"it is one of {shard.count} files, and there are {count}")
@@ -241,13 +244,16 @@ def lock_id(trial: Stream | StreamSet) -> str:
 def check_places(trial: Stream | StreamSet) -> None:
     """Refuse a set of which a file is missing, swapped, or of another set, by its name.
 
-    Nothing is verified: a set that passes may still be changed.
+    A stream by itself is refused if it is a file of a set. Nothing is verified: what passes may
+    still be changed.
 
     Raises:
         VerificationError: There is one.
         NoRecordError: A stream is not locked.
     """
     if isinstance(trial, Stream):
+        record = peek_lock(trial)
+        _check_place(record, record, 0, 0)
         return
     records = {}
     for name, stream in trial.streams.items():

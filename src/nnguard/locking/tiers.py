@@ -63,8 +63,8 @@ class Tier:
     def __post_init__(self) -> None:
         if self.trial is not None and (self.replaces or self.scramble is not None):
             raise ValueError(
-                "another network is the trial: nothing of the release is in it to be scrambled or "
-                "replaced"
+                "either a trial, or scramble or soft: where another network is the trial, it has "
+                "nothing of the release that could be scrambled or replaced"
             )
         if self.fraction is not None and self.target is not None:
             raise ValueError("either a fraction or a target, not both")
