@@ -128,7 +128,7 @@ def test_tags_are_never_acted_on(tag: int) -> None:
 
 
 def test_long_strings_deep_down_and_far_from_the_top() -> None:
-    """Where little of the stack is left, as in a server, what is too deep is an error like others."""
+    """Where little of the stack is left, as in a server, what is too deep is an error."""
     encoded = b"\x81" * 390 + b"\x5a\x00\x01\x00\x00" + bytes(1 << 16)
 
     def parse_after(calls: int) -> object:
