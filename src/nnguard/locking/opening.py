@@ -123,11 +123,11 @@ def open_files(
 
 
 class _Counter:
-    """Counts bytes up to a total.
+    """Counts the bytes of a file, each once: records that nest may lie in the same carriers.
 
     Args:
         progress: Called with the number of bytes whenever so many more were counted.
-        total: How many there are.
+        total: How many the file has.
     """
 
     def __init__(self, progress: Callable[[int], object] | None, total: int) -> None:

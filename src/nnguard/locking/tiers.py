@@ -89,7 +89,7 @@ class Tier:
 
     @property
     def scrambling(self) -> float | Sequence[str]:
-        """What is scrambled: a fraction of all weights, or names of tensors."""
+        """What is scrambled in fact, `scramble` or its default: a fraction, or names of tensors."""
         if self.scramble is not None:
             return self.scramble
         return 0.0 if self.replaces else DEFAULT_SCRAMBLE
