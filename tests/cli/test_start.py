@@ -11,10 +11,9 @@ _HEAVY = ("nnguard.compression", "nnguard.models", "nnguard.shards", "nnguard.lo
 
 
 def test_verify_loads_no_other_command(tmp_path: Path) -> None:
-    key = nnguard.SigningKey.generate()
-    key.public_key.save(tmp_path / "vendor.pub")
+    key = nnguard.SigningKey.load(tmp_path / "vendor.key")
     stream = nnguard.Stream.from_bytes(samples.small_stream())
-    nnguard.sign(stream, key).save(tmp_path / "release.nnc")
+    nnguard.sign(stream, key).save(tmp_path / "release.nnc", overwrite=True)
     script = (
         "import sys; from nnguard.cli import main; "
         "code = main(['verify', 'release.nnc', '--trust', 'vendor.pub']); "
