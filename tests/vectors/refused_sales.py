@@ -13,7 +13,18 @@ from vectors.licenses import sale, sold, with_trial
 from vectors.locks import LOWER, large, locked, marked, of_four
 from vectors.refused_licenses import issued
 from vectors.selling import CONTENT_KEYS, FULL, armor, license_of
-from vectors.toolbox import OTHER, PARTNER, Made, edit, place, position, sign, small, vector
+from vectors.toolbox import (
+    OTHER,
+    PARTNER,
+    Made,
+    edit,
+    place,
+    position,
+    sign,
+    small,
+    vector,
+    with_carriers,
+)
 
 
 def refused(trial: Stream, release: Stream, **changes: Any) -> Made:
@@ -215,13 +226,13 @@ def mark_at(change: Callable[[FrameHeader], FrameHeader]) -> Made:
 @vector("6.5", "VerificationError: mark with a carrier more", message="not where it belongs")
 def mark_in_more() -> Made:
     """A tensor is listed that holds none of its bits."""
-    return mark_at(lambda header: replace(header, carriers=(*header.carriers, 5)))
+    return mark_at(lambda header: with_carriers(header, *header.carriers, 5))
 
 
 @vector("5.2", "VerificationError: mark with another carrier", message="not where it belongs")
 def mark_in_others() -> Made:
     """Without the small tensor that 5.2 takes before the last."""
-    return mark_at(lambda header: replace(header, carriers=(3, 6)))
+    return mark_at(lambda header: with_carriers(header, 3, 6))
 
 
 @vector("6.5", "VerificationError: mark of another layer", message="not where it belongs")

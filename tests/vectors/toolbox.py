@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -154,6 +154,13 @@ def far_away(*, whole: bool = False) -> Stream:
     return Stream.from_bytes(b"".join([*units[:2], float_unit((64, 2048), b"\xff"), *units[2:]]))
 
 
+def sixteen_bits(rows: int) -> Stream:
+    """A tensor of 256 columns, nearly all zeros, which a few sixteen-bit numbers do not change."""
+    array = np.zeros((rows, 256), np.float32)
+    array[:2] = weights((2, 256), 6)
+    return Stream.from_bytes(stock.encode({"w": array}, qp=-24, dependent=False))
+
+
 def position(stream: Stream, name: str) -> int:
     return next(i for i, unit in enumerate(stream) if unit.name == name)
 
@@ -163,7 +170,7 @@ def sign(
     key: nnguard.SigningKey = VENDOR,
     *,
     carriers: int = 1,
-    bits: int = 1,
+    bits: int | tuple[int, ...] = 1,
     **options: Any,
 ) -> Stream:
     """Sign by a plan that stays as it is, whatever planner nnguard has."""
@@ -247,25 +254,28 @@ def hide(
     kind: int = 1,
     carriers: int = 1,
     domain: bytes = DOMAIN,
-    bits: int = 1,
+    bits: int | tuple[int, ...] = 1,
 ) -> Stream:
-    """Hide a record that is made once the header is known."""
+    """Hide a record that is made once the header is known; `bits` of all carriers, or of each."""
     header = plan(stream, kind, len(make_record(b"")), carriers, bits)
     record = make_record(domain + bytes(header))
-    return place(stream, header.carriers, frame_record(header, record), bits=bits)
+    return place(stream, header.carriers, frame_record(header, record), bits=header.widths)
 
 
-def plan(stream: Stream, kind: int, size: int, count: int = 1, bits: int = 1) -> FrameHeader:
+def plan(
+    stream: Stream, kind: int, size: int, count: int = 1, bits: int | tuple[int, ...] = 1
+) -> FrameHeader:
     """List the first carriers in order, as many as asked for, which is as many as it takes."""
     rooms: dict[int, int] = {}
+    widths = (bits,) * count if isinstance(bits, int) else bits
     for at in candidates(stream):
         with contextlib.suppress(FormatError):
-            if (room := capacity(decode(stream[at]).indices, bits)) >= _LEAST:
+            if (room := capacity(decode(stream[at]).indices, widths[len(rooms)])) >= _LEAST:
                 rooms[at] = room
         if len(rooms) == count:
             break
     below = find_header(stream[next(iter(rooms))])
-    header = FrameHeader(kind, 1 + below.layer if below else 1, size, tuple(rooms), bits)
+    header = FrameHeader(kind, 1 + below.layer if below else 1, size, tuple(rooms), widths)
     needed = 8 * (len(bytes(header)) + size + 4)
     assert sum([*rooms.values()][:-1]) < needed <= sum(rooms.values()), (rooms, needed)
     return header
@@ -281,17 +291,22 @@ def tensor_of(stream: Stream, index: int) -> QuantizedTensor:
 
 
 def place(
-    stream: Stream, carriers: Iterable[int], data: bytes, padding: int = 0, bits: int = 1
+    stream: Stream,
+    carriers: Sequence[int],
+    data: bytes,
+    padding: int = 0,
+    bits: int | tuple[int, ...] = 1,
 ) -> Stream:
     """Put bytes at places, without asking whether they make sense; `padding` fills the others."""
     rest = np.unpackbits(np.frombuffer(data, np.uint8))
     units = {}
-    for carrier in carriers:
+    widths = (bits,) * len(carriers) if isinstance(bits, int) else bits
+    for carrier, width in zip(carriers, widths, strict=True):
         tensor = tensor_of(stream, carrier)
-        room = capacity(tensor.indices, bits)
+        room = capacity(tensor.indices, width)
         here = np.full(room, padding, np.uint8)
         here[: rest[:room].size] = rest[:room]
-        units[carrier] = encode(mark(tensor, here, bits))
+        units[carrier] = encode(mark(tensor, here, width))
         rest = rest[room:]
     assert not rest.size
     return stream.replace(units)
@@ -315,7 +330,12 @@ def with_header(
     header = replace(header, record_size=size)
     record = envelope(stream, DOMAIN + bytes(signed_as or header))
     data = frame_record(header, record)
-    return Made(bytes(place(stream, header.carriers, data)))
+    return Made(bytes(place(stream, header.carriers, data, bits=header.widths)))
+
+
+def with_carriers(header: FrameHeader, *carriers: int, bits: int = 1) -> FrameHeader:
+    """The header with other carriers, of so many bits in a weight."""
+    return replace(header, carriers=carriers, bits_per_weight=bits)
 
 
 def edit(stream: Stream, index: int, at: int, mask: int = 1) -> bytes:
