@@ -197,7 +197,7 @@ def test_random_networks_carry_others(
             reject()
     carried = extract(locks[0].stream)
     carried = extract(carried.original) if sign_trial else carried
-    event(f"{carried.header.bits_per_weight} bits a weight")
+    event(f"{max(carried.header.widths)} bits a weight")
     check_locks(release, locks)
     before, after = stock.decode(bytes(weaker)), stock.decode(bytes(locks[0].stream))
     for name, array in before.items():

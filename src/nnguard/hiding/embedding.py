@@ -176,7 +176,7 @@ def plan_record(stream: Stream, kind: int, size: int, *, dense: bool = False) ->
     planner = _Planner(stream, dense=dense)
     below = _outermost(stream)
     header = FrameHeader(kind, 1 if below is None else 1 + below.layer, size, ())
-    bytes(replace(header, carriers=(0,)))  # within its limits?
+    bytes(replace(header, carriers=(0,), bits_per_weight=1))  # within its limits?
     failures: list[CapacityError] = []
 
     def plans(widths: Iterable[int]) -> Iterator[Plan]:
@@ -189,8 +189,8 @@ def plan_record(stream: Stream, kind: int, size: int, *, dense: bool = False) ->
                 if plan is not None:
                     yield plan
 
-    if dense:  # of plans of one size, the one that codes the fewest weights
-        best = min(plans(range(MAX_BITS, 0, -1)), key=lambda plan: plan.bits, default=None)
+    if dense:  # a small file, but not for many times the weights to decode
+        best = min(plans(range(MAX_BITS, 0, -1)), key=_price, default=None)
     else:
         best = next(plans(range(1, MAX_BITS + 1)), None)
     if best is not None:
@@ -378,6 +378,10 @@ class _Planner:
             except FormatError:
                 self._rooms[index] = None
         return self._rooms[index]
+
+
+def _price(plan: Plan) -> int:
+    return 4 * plan.bits + plan.weights
 
 
 def _best(others: Sequence[tuple[int, int]], rest: int) -> int:
