@@ -582,13 +582,15 @@ def key_id(key: Ed25519PublicKey) -> bytes:
     return hashlib.sha256(der).digest()[:8]
 
 
-def verify(data: bytes, trust: list[Ed25519PublicKey]) -> tuple[dict[Any, Any], list[Taken]]:
+def verify(
+    data: bytes, trust: list[Ed25519PublicKey], *, vouched: bool = False
+) -> tuple[dict[Any, Any], list[Taken]]:
     """7: the outermost protected header, and all records down to a lock, the outermost first.
 
     Raises:
         Outcome: The stream is refused.
     """
-    taken = [take_out(split(data))]
+    taken = [take_out(split(data), vouched=vouched)]
     if taken[0].kind != 1:
         raise Outcome("NoRecordError", f"kind {taken[0].kind}")
     header = check_signature(taken[0], trust)
