@@ -381,9 +381,7 @@ def plan_with(
             break
         for largest in (False, True) if room(tensors[primary], w) is not None else ():
             with contextlib.suppress(NoPlan):
-                return complete(
-                    tensors, primary, what, size, most_cost(units), w, largest=largest
-                )
+                return complete(tensors, primary, what, size, most_cost(units), w, largest=largest)
         if primary == last:
             break
     return None

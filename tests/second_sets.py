@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 import second_reader
 from second_reader import Outcome, Taken, model_digest
 
-__all__ = ["Shards", "check", "is_name", "read", "set_digest", "verify"]
+__all__ = ["Shards", "check", "is_name", "make_index", "read", "set_digest", "verify"]
 
 
 @dataclass
@@ -50,7 +50,7 @@ def read_index(folder: Path) -> dict[str, str]:
 
 
 def is_name(name: str) -> bool:
-    return name.endswith(".nnc") and not set(name) & {"/", "\\"}
+    return name.endswith(".nnc") and not set(name) & {"/", "\\", "\0"}
 
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -79,14 +79,14 @@ def read(folder: Path) -> tuple[dict[str, str], dict[str, bytes]]:
 
 
 def check(
-    weight_map: dict[str, str] | None,
+    weight_map: dict[str, str],
     files: dict[str, bytes],
     trust: list[Ed25519PublicKey],
     *,
     vouched: bool = False,
 ) -> Shards:
-    """Steps 3 to 7, of files in order; without an index, it is what the files make it."""
-    names = [*files]
+    """Steps 3 to 7, of files in order."""
+    names = sorted(files)
     headers, taken, places = [], {}, []
     for name in names:
         header, records = second_reader.verify(files[name], trust, vouched=vouched)
@@ -100,8 +100,7 @@ def check(
         raise Outcome("VerificationError", "another vendor, or other claims")
     for name in names:
         places += [(tensor, name) for tensor in tensors_of(taken[name].original)]
-    index = dict(places) if weight_map is None else weight_map
-    if len(dict(places)) != len(places) or dict(places) != index:
+    if len(dict(places)) != len(places) or dict(places) != weight_map:
         raise Outcome("VerificationError", "places of tensors")
     return Shards(headers[0][4], digest, headers[0][15], taken)
 
@@ -111,6 +110,14 @@ def set_digest(files: dict[str, list[bytes]]) -> bytes:
     for name, units in sorted(files.items()):
         data += len(name.encode()).to_bytes(4, "big") + name.encode() + model_digest(units)
     return hashlib.sha256(data).digest()
+
+
+def make_index(files: dict[str, list[bytes]]) -> dict[str, str]:
+    """6.4, step 10: that of a set that was locked."""
+    places = [(tensor, name) for name, units in files.items() for tensor in tensors_of(units)]
+    if len(dict(places)) < len(places):
+        raise Outcome("FormatError", "a tensor is twice in the set")
+    return dict(places)
 
 
 def tensors_of(units: list[bytes]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The second reader, continued: locks, of streams and sets, written from `docs/SPEC.md`, 6.4, alone.
+"""The second reader, continued: locks, written from `docs/SPEC.md`, 6.4, alone.
 
 Nothing of nnguard is used here.
 """

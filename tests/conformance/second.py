@@ -76,6 +76,7 @@ def open_set(request: Json) -> Json:
     _, files = second_sets.read(Path(request["folder"]))
     trial = {name: split(data) for name, data in files.items()}
     opened = second_unlocker.open_locks(trial, key)
+    second_sets.make_index(opened.files)
     return {"shards": shards(opened.files), "tiers": opened.tiers}
 
 

@@ -16,7 +16,6 @@ from nnguard.hiding.frame import FrameHeader
 from nnguard.stream import Stream
 from nnguard.stream.coding import encode
 from vectors.toolbox import (
-    DOMAIN,
     OTHER,
     Made,
     attach,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -55,7 +56,7 @@ class Made:
         original: What a reader MUST get back.
         details: What else `vectors.json` says: what an operation is given, and what it answers.
         texts: Files beside it: suffix and text.
-        file: Vector that has this stream in its file already, if one has.
+        file: Vector that has this stream in its file already, or this folder, if one has.
         files: Instead of a stream, the files of a folder: names and contents.
     """
 
@@ -77,7 +78,7 @@ class Vector:
         expect: The outcome; after a colon, what is wrong, which for a LicenseError is the reason.
         about: What is in the file.
         message: Part of what nnguard says; no other implementation has to.
-        operation: `verify`, `verify-set`, `detach`, `open` or `unlock`.
+        operation: `verify`, `detach`, `open` or `unlock`; with `-set` one of a folder.
         make: Makes it.
     """
 
@@ -215,8 +216,19 @@ def describe(stream: Stream, details: dict[str, Any]) -> tuple[tuple[str, Any], 
     return tuple({"kid": kid, "digest": digest, "layers": 1, **details}.items())
 
 
-def digest_of(stream: Stream) -> bytes:
-    return model_digest(stream.sha256_of_units())
+def digest_of(model: Stream | Mapping[str, Stream]) -> bytes:
+    """The model digest of a stream, or the set digest of streams by the names of their files."""
+    if isinstance(model, Stream):
+        return model_digest(model.sha256_of_units())
+    parts = [b"nnguard set digest v1\0", len(model).to_bytes(4, "big")]
+    for name, stream in sorted(model.items()):
+        parts += [len(name.encode()).to_bytes(4, "big"), name.encode(), digest_of(stream)]
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def sha256_of(model: Mapping[str, Stream]) -> dict[str, str]:
+    """SHA-256 of all bytes of the streams of a set."""
+    return {name: hashlib.sha256(bytes(stream)).hexdigest() for name, stream in model.items()}
 
 
 def envelope(stream: Stream, aad: bytes, **changes: Any) -> bytes:
