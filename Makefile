@@ -104,7 +104,7 @@ $(NETWORKS)/%.safetensors: benchmarks/paper/networks/%.nnc | $(ENVIRONMENT)
 endif
 
 paper: $(ENVIRONMENT) $(TRAINED:%=$(NETWORKS)/%.safetensors)
-	for table in payload paper ours; do $(PAPER) $(BIN)/python benchmarks/paper/measure.py $$table \
+	for table in payload paper ours capacity; do $(PAPER) $(BIN)/python benchmarks/paper/measure.py $$table \
 		--data $(DATA) --networks $(NETWORKS) --wheels $(NETWORKS)/wheels \
 		--items $(ITEMS) --messages $(MESSAGES) --output $(NETWORKS)/results.json || exit 1; done
 	$(PAPER) $(BIN)/python benchmarks/paper/page.py $(NETWORKS)/results.json \

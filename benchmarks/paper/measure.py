@@ -3,6 +3,7 @@
     python benchmarks/paper/measure.py payload   how many bits there is room for (section IV-A)
     python benchmarks/paper/measure.py paper     Tables I and II, in the paper's form
     python benchmarks/paper/measure.py ours      the same payloads and more, in ours
+    python benchmarks/paper/measure.py capacity  1 to 16 bits in each weight, and the time to decode
 
 with --data DIR (test sets and models), --networks DIR (what train.py made), --output FILE. Results
 are added to FILE, as JSON, when they come, and not measured again in a second run. `page.py` makes
@@ -15,7 +16,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ import numpy as np
 import torch
 
 import nnguard
-from nnguard.hiding import candidates, capacity_of, embed, extract
+from nnguard.hiding import candidates, embed, extract, room_of
+from nnguard.stream.coding import decode
 from paper.paper_form import PaperForm
 from paper.subjects import NAMES, Subject, load_subject
 from results import SEED, Results
@@ -43,6 +45,9 @@ RATES = (0.05, 0.1, 0.25, 0.5)
 
 LAYERS = (1, 2, 3)
 """Records on top of each other, each as large as fits."""
+
+WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16)
+"""Bits in each weight that is not zero."""
 
 Job = tuple[str, Callable[[], Any]]
 KINDS = {"URQ": False, "TCQ": True}
@@ -79,7 +84,7 @@ def payload_jobs(subject: Subject) -> Iterator[Job]:
 
     def compressed(dependent: bool) -> dict[str, Any]:
         stream = subject.stream(dependent=dependent)
-        room = sum(capacity_of(stream, index) for index in candidates(stream))
+        room = bits_in(stream, 1)
         return {"bytes": stream.size, "score": subject.score_of(stream), "room": room}
 
     def peak() -> dict[str, Any]:
@@ -142,6 +147,36 @@ def ours_jobs(subject: Subject, results: Results, messages: int) -> Iterator[Job
             yield name, lambda s=stream, b=bits: mark(subject, s, b, 0)
 
 
+def capacity_jobs(subject: Subject, widths: Sequence[int]) -> Iterator[Job]:
+    """Yield records that fill every weight with 1 to 16 bits; `payload_jobs` have been done."""
+    for kind, dependent in KINDS.items():
+        stream = subject.stream(dependent=dependent)
+        yield f"{subject.name}: {kind}, decoding", lambda s=stream: time_decoding(s)
+        for width in widths:
+            name = f"{subject.name}: ours, {kind}, all room, {width} bits in each"
+            yield name, lambda s=stream, w=width: fill(subject, s, w)
+
+
+def fill(subject: Subject, stream: nnguard.Stream, width: int) -> dict[str, Any]:
+    """Hide one record that takes `width` bits of every weight there is."""
+    marked = mark(subject, stream, [bits_in(stream, width) - _frame_bits(stream)], 0)
+    if marked.pop("width") != width:
+        raise ValueError(f"a record of so many bits does not take {width} in a weight")
+    return marked
+
+
+def bits_in(stream: nnguard.Stream, width: int) -> int:
+    """Return the bits that all tensors hold, with so many in each weight."""
+    return sum(room_of(stream, index).bits(width) for index in candidates(stream))
+
+
+def time_decoding(stream: nnguard.Stream) -> dict[str, Any]:
+    """Return the weights of all tensors that can carry, and the seconds to decode them."""
+    started = time.thread_time()
+    weights = sum(decode(stream[index]).indices.size for index in candidates(stream))
+    return {"carrying": weights, "decoding": time.thread_time() - started}
+
+
 def _frame_bits(stream: nnguard.Stream) -> int:
     """Return the bits that header and checksum take, at most, where all tensors carry."""
     return 8 * (12 + 4 + 4 + 3 * len(candidates(stream)) + 1)
@@ -166,13 +201,14 @@ def mark(subject: Subject, stream: nnguard.Stream, sizes: list[int], seed: int) 
         original, exact = taken.original, exact and taken.record == record
     exact = exact and bytes(original) == bytes(stream)
     bits = 8 * sum(map(len, records))
-    return {"bits": bits, "bytes": marked.size, "score": score, "exact": exact}
+    found = {"bits": bits, "bytes": marked.size, "score": score, "exact": exact}
+    return {**found, "width": max(taken.header.widths), **time_decoding(marked)}
 
 
 def main() -> int:
     """Measure a table from the command line; tell whether everything came out as it went in."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("table", choices=("payload", "paper", "ours"))
+    parser.add_argument("table", choices=("payload", "paper", "ours", "capacity"))
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--networks", type=Path, required=True, metavar="DIR")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")
@@ -180,6 +216,8 @@ def main() -> int:
     parser.add_argument("--network", action="append", choices=NAMES, help="default: all")
     parser.add_argument("--items", type=int, default=10_000, help="of test data (%(default)s)")
     parser.add_argument("--messages", type=int, default=MESSAGES, help="of a size (%(default)s)")
+    parser.add_argument("--bits", type=int, nargs="+", default=WIDTHS, choices=WIDTHS,
+                        help="in each weight, for capacity (default: all)")  # fmt: skip
     parser.add_argument("--threads", type=int, help="of PyTorch")
     options = parser.parse_args()
     if options.threads:
@@ -201,6 +239,8 @@ def main() -> int:
                 run(results, list(paper_jobs(subject, results, options.messages)))
             elif options.table == "ours":
                 run(results, list(ours_jobs(subject, results, options.messages)))
+            elif options.table == "capacity":
+                run(results, list(capacity_jobs(subject, options.bits)))
     marked = [value for value in results.values.values() if "exact" in value]
     return 0 if all(value["exact"] for value in marked) else 1
 

@@ -15,7 +15,7 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
-from paper.measure import KINDS, LAYERS, MESSAGES, RATES, SHARES
+from paper.measure import KINDS, LAYERS, MESSAGES, RATES, SHARES, WIDTHS
 from paper.subjects import NAMES, PAPER
 
 PUBLISHED = {
@@ -31,6 +31,12 @@ PUBLISHED_SIZES = {
     "resnet18": (44_806, 9_395, 9_376, 9_384, 9_395),
 }
 """Table I, in KB: raw, compressed, 10, 50, 100 %."""
+
+SHOWN = (8, 16)
+"""Bits in each weight, of those measured, that stand beside the paper's capacity."""
+
+MISSING = ["-"] * 5
+"""Cells of what was not measured."""
 
 _LABELS = [f"{share:.0%} of the paper's payload" for share in SHARES]
 
@@ -92,6 +98,51 @@ class Page:
             )
         head = ["network", "weights", "peak", "count", "a weight", "in the paper"]
         return table([*head, "ours, URQ (a weight)", "ours, TCQ (a weight)"], rows)
+
+    def capacity(self) -> list[str]:
+        """Return how many bits a weight holds, beside the paper."""
+        rows = []
+        for name in self.networks:
+            peak = self.values[f"{name}: peak"]
+            published = f"{PUBLISHED[name][0] / peak['weights']:.3f}" if name in PUBLISHED else ""
+            row = [name, published, f"{peak['count'] / peak['weights']:.3f}"]
+            for width in SHOWN:
+                found = [self._filled(name, kind, width) for kind in KINDS]
+                row += [" / ".join(cells) for cells in list(zip(*found, strict=True))[:3]]
+            rows.append(row)
+        head = ["network", "published", "paper's form"]
+        for width in SHOWN:
+            head += [f"ours, {width} in each: bits a weight", "growth / payload", "change"]
+        return table(head, rows)
+
+    def widths(self) -> list[str]:
+        """Return size, score and time with 1 to 16 bits in every weight that is not zero."""
+        rows = []
+        for name in self.networks:
+            for kind in KINDS:
+                plain = self.values.get(f"{name}: {kind}, decoding")
+                if plain is None:
+                    continue
+                each = f"{1e9 * plain['decoding'] / plain['carrying']:.1f}"
+                rows.append([name, kind, "-", "", "", "", each, ""])
+                filled = ((k, self._filled(name, kind, k)) for k in WIDTHS)
+                rows += [[name, kind, f"{k}", *cells] for k, cells in filled if cells != MISSING]
+        head = ["network", "", "bits in each", "bits a weight", "growth / payload", "change"]
+        return table([*head, "decoding a weight, ns", "a hidden byte, ns"], rows)
+
+    def _filled(self, name: str, kind: str, width: int) -> list[str]:
+        """Return bits a weight, growth, change, and nanoseconds, of a record that fills it all."""
+        found = self.values.get(f"{name}: ours, {kind}, all room, {width} bits in each")
+        if found is None:
+            return MISSING
+        base = self.values[f"{name}: {kind}"]
+        return [
+            f"{found['bits'] / found['carrying']:.2f}",
+            f"{8 * (found['bytes'] - base['bytes']) / found['bits']:.3f}",
+            change([found["score"]], base["score"]),
+            f"{1e9 * found['decoding'] / found['carrying']:.1f}",
+            f"{8e9 * found['decoding'] / found['bits']:.1f}",
+        ]
 
     def sizes(self) -> list[str]:
         """Return Table I."""
@@ -186,7 +237,7 @@ class Page:
         marks = [self._all(size) for size in sizes if size.startswith(f"{name}: {form}")]
         return sorted(
             (
-                found[0]["bits"] / weights,
+                found[0]["bits"] / found[0].get("carrying", weights),
                 statistics.mean(one["score"] for one in found) - base["score"],
                 100 * (statistics.mean(one["bytes"] for one in found) / base["bytes"] - 1),
             )
@@ -297,7 +348,7 @@ def draw_histograms(page: Page, path: Path) -> None:
 
 def fill(text: str, page: Page) -> str:
     """Return the text of the page, with new tables between its marks."""
-    for part in ("bars", "payload", "sizes", "scores", "ours"):
+    for part in ("bars", "capacity", "payload", "sizes", "scores", "ours", "widths"):
         start, end = f"<!-- {part} -->\n", f"<!-- /{part} -->"
         before, after = text.split(start)[0], text.split(end)[1]
         text = f"{before}{start}{chr(10).join(getattr(page, part)())}\n{end}{after}"

@@ -125,7 +125,7 @@ def _minilm(data: Path, wheels: Path, limit: int) -> Task:
 
     def metric(encoded: Tensor, _: Tensor) -> float:
         similarity = (encoded[0] * encoded[1]).sum(1)
-        return 100 * _spearman(similarity, torch.tensor([float(row[2]) for row in rows]))
+        return 100 * spearman(similarity, torch.tensor([float(row[2]) for row in rows]))
 
     return Task(
         "all-MiniLM-L6-v2",
@@ -178,7 +178,8 @@ def _encode(module: nn.Module, tokeniser: WordPiece, sentences: list[str]) -> Te
     return torch.cat(found)
 
 
-def _spearman(first: Tensor, second: Tensor) -> float:
+def spearman(first: Tensor, second: Tensor) -> float:
+    """Return Spearman's rho of two rows of numbers."""
     return float(torch.corrcoef(torch.stack([_ranks(first), _ranks(second)]))[0, 1])
 
 

@@ -23,6 +23,7 @@ from nnguard.locking.signatures import signed_by, signer_of
 from nnguard.mappings import FrozenMapping
 from nnguard.records import Claims
 from nnguard.shards import StreamSet, open_model
+from nnguard.signing import Progress
 from nnguard.stream import Stream, StreamLike
 
 __all__ = ["issue_license"]
@@ -50,6 +51,7 @@ def issue_license(
     metadata: Mapping[str, str] | None = None,
     device: Device | None = None,
     device_traits: int | None = None,
+    progress: Progress | None = None,
 ) -> License:
     """Make out a license for a trial.
 
@@ -73,6 +75,7 @@ def issue_license(
         device: Bind the license to this device of the customer.
         device_traits: How many of the device's traits have to be there; all but one, and no
             fewer than two, if not given.
+        progress: See `nnguard.unlock`.
 
     Returns:
         The license. The content key is in it, readable for the customer alone.
@@ -98,10 +101,10 @@ def issue_license(
         raise ValueError("grace is counted in whole seconds")
     model = trial if isinstance(trial, Stream | StreamSet) else open_model(trial)
     recipient = to if isinstance(to, Recipient) else Recipient.load(to)
-    files = hash_files(model)
+    files = hash_files(model, progress)
     lock = lock_id(model)
     claims = _claims(model, files, signer.public_key)
-    key, opened, tiers = _open_tier(files, content_key, tier)
+    key, opened, tiers = _open_tier(files, content_key, tier, progress)
     terms = LicenseTerms(
         id=secrets.token_hex(16),
         issuer=issuer or claims.issuer,
@@ -137,11 +140,11 @@ def _claims(model: Stream | StreamSet, files: Files, key: PublicKey) -> Claims:
 
 
 def _open_tier(
-    trial: Files, content_key: ContentKey, tier: str
+    trial: Files, content_key: ContentKey, tier: str, progress: Progress | None
 ) -> tuple[ContentKey, Files, tuple[str, ...]]:
     """Find the key of a tier, and what it opens."""
     spool = None if "" in trial else tempfile.gettempdir()
-    opened, tiers = open_files(trial, content_key, spool=spool)
+    opened, tiers = open_files(trial, content_key, spool=spool, progress=progress)
     if not tier or tiers[-1] == tier:
         return content_key, opened, tiers
     if tier in tiers:

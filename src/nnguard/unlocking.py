@@ -65,7 +65,8 @@ def unlock(
         mark: Hide the license in the result: `verify` then says whom it is licensed to, and
             `strip` takes it out with the signature. What is restored has to be signed, by the key
             that signed the license.
-        progress: Called with the number of bytes whenever so many more were hashed.
+        progress: Called with the number of bytes whenever so many more were hashed, and again
+            when they were opened: with twice the size of the trial in all.
 
     Raises:
         WrongKeyError: The license is another vendor's or another customer's, or the trial is signed
@@ -143,7 +144,7 @@ def _open(
     if not hmac.compare_digest(digest_of(files).hex(), license.terms.stream):
         raise _of_another(license, trial)
     signed_by(trial, files, keys)
-    opened, _ = open_files(files, key, spool=spool)
+    opened, _ = open_files(files, key, spool=spool, progress=progress)
     if not hmac.compare_digest(digest_of(opened).hex(), license.terms.opens):
         raise UnlockError("what was restored is not what the license says that it opens")
     result = _model_of(opened)

@@ -313,7 +313,7 @@ def test_target_is_found_with_the_sellers_own_function(
     ("options", "code", "advice"),
     [
         ("--soft --target 0.4", 2, "--evaluate"),
-        ("--target 0.4 --evaluate score.py:zero", 2, "anybody can repair that, without data"),
+        ("--target 0.4 --evaluate score.py:zero", 2, "anybody can repair that with a few inputs"),
         ("--fraction 0.1", 2, "--soft"),
         ("--tier a:fraction=0.1", 2, "--soft"),
         ("--tier a:soft=1", 2, "soft needs no value"),

@@ -30,7 +30,7 @@ _TIER_FIELDS = (
 _NEEDS = {"trial": "a file", "soft": "no value"}
 _SOFT_FIELDS = ("soft", "fraction", "target")
 _SOFT = (
-    "--fraction and --target replace a few weights, and anybody can repair that, without data: "
+    "--fraction and --target replace a few weights, and anybody can repair that with a few inputs: "
     "say --soft if a demonstration is all that you want, or give --trial another network"
 )
 
@@ -53,7 +53,9 @@ def add_commands(commands: Any) -> None:
         "      --tier professional:trial=medium.nnc --tier standard:trial=small.nnc",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("release", metavar="RELEASE", help="NNCodec stream, signed if you can")
+    parser.add_argument(
+        "release", metavar="RELEASE", help="stream or folder of streams; sign it before"
+    )
     add_output(parser, what="trial")
     parser.add_argument(
         "--content-key", dest="content_key_output", required=True, metavar="FILE",
@@ -80,7 +82,7 @@ def add_commands(commands: Any) -> None:
         "      --identity customer.key --trust vendor.pub",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("trial", metavar="TRIAL", help="locked stream")
+    parser.add_argument("trial", metavar="TRIAL", help="locked stream, or folder of them")
     add_output(parser, what="full model")
     parser.add_argument("--license", required=True, metavar="FILE", help="license")
     parser.add_argument(
@@ -101,7 +103,7 @@ def _add_amount(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the lock")
     group.add_argument(
         "--trial", metavar="WEAKER",
-        help="NNCodec stream of another network, which is given away and carries the release: an "
+        help="stream or folder of another network, which is given away and carries the release: an "
         "early checkpoint, a smaller one; it takes about a third of the release's weights",
     )  # fmt: skip
     group.add_argument(
@@ -181,7 +183,7 @@ def _lock(options: argparse.Namespace) -> None:
         trial.save(options.output, overwrite=options.force)
         if options.plot is not None:
             nnguard.plot_curves(locks, options.plot, overwrite=options.force)
-    _report(options, release.size, trial.size, locks)
+    _report(options, tiers, release.size, trial.size, locks)
 
 
 def _lock_folder(
@@ -200,7 +202,7 @@ def _lock_folder(
 
     trial = locks[-1].streams
     trial.save(options.output, overwrite=options.force, before=save_key)
-    _report(options, release.size, trial.size, locks)
+    _report(options, tiers, release.size, trial.size, locks)
 
 
 def _check_usage(options: argparse.Namespace, *, aims: bool) -> None:
@@ -219,6 +221,7 @@ def _check_usage(options: argparse.Namespace, *, aims: bool) -> None:
 
 def _report(
     options: argparse.Namespace,
+    tiers: Sequence[nnguard.Tier],
     before: int,
     after: int,
     locks: Sequence[LockResult],
@@ -235,8 +238,10 @@ def _report(
             }
         )
         return
-    growth = 100 * (after - before) / before
-    say(f"Locked: {options.output}, {after:,} bytes ({growth:+.3f} %)")
+    trials = [tier.trial for tier in tiers if isinstance(tier.trial, str)]
+    whole = before + sum(open_model(trial).size for trial in trials)
+    growth = f"{100 * (after - whole) / whole:+.3f} %{' of both networks' if trials else ''}"
+    say(f"Locked: {options.output}, {after:,} bytes ({growth})")
     for locked in locks:
         say(f"  tier {locked.tier}: {', '.join(_describe(locked))}")
     say(f"Worth: {locks[-1].worth}")
@@ -342,7 +347,7 @@ def _unlocked(
     trial = open_model(options.trial)
     if isinstance(trial, nnguard.StreamSet) and options.mark:
         raise ValueError("--mark marks a single stream, not a folder")
-    with progress_bar(trial.size, "Unlocking") as progress:
+    with progress_bar(2 * trial.size, "Unlocking") as progress:  # hashed, and opened
         if isinstance(trial, nnguard.StreamSet):
             return nnguard.unlock_set(
                 trial,

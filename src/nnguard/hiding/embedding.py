@@ -208,7 +208,12 @@ def embed(stream: Stream, record: bytes, *, kind: int) -> Stream:
     return plan_record(stream, kind, len(record)).embed(record)
 
 
-def extract(stream: Stream, *, vouched: bool = False) -> Extraction:
+def extract(
+    stream: Stream,
+    *,
+    vouched: bool = False,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Extraction:
     """Take the outermost record out of a stream.
 
     The stream is what `Plan.embed` makes of the result, byte for byte in every carrier; a stream
@@ -217,6 +222,7 @@ def extract(stream: Stream, *, vouched: bool = False) -> Extraction:
     Args:
         stream: The stream.
         vouched: Somebody who is trusted made it, so that it may cost more than `max_cost`.
+        progress: Called with the bytes of each carrier, once the bits are out.
 
     Raises:
         NoRecordError: There is no record.
@@ -233,10 +239,11 @@ def extract(stream: Stream, *, vouched: bool = False) -> Extraction:
 
     with _damaged_later():
         found = in_order(numbers, header.carriers, header.widths)
-        for each, width in zip(found, header.widths, strict=True):
+        for carrier, each, width in zip(header.carriers, found, header.widths, strict=True):
             for part in each:
                 joiner.add(part, width)
-    record = unframe_record(header, bytes(joiner.data))
+            progress(stream[carrier].size)
+    record = unframe_record(header, joiner.data)
     if record is None or not joiner.clear:
         raise VerificationError("the hidden record was changed: its checksum does not fit")
     return Extraction(header, record, cost, stream)

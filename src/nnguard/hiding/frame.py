@@ -149,12 +149,14 @@ def frame_record(header: FrameHeader, record: bytes) -> bytes:
     return bytes(header) + _with_checksum(record)
 
 
-def unframe_record(header: FrameHeader, data: bytes) -> bytes | None:
+def unframe_record(header: FrameHeader, data: bytes | bytearray) -> bytes | None:
     """Return the record in hidden bytes, or None where they are too few or the checksum differs."""
     start = len(bytes(header))
-    end = start + header.record_size + _CHECKSUM_SIZE
-    record = data[start : end - _CHECKSUM_SIZE]
-    return record if len(data) >= end and _with_checksum(record) == data[start:end] else None
+    end = start + header.record_size
+    with memoryview(data) as whole:
+        checksum = zlib.crc32(whole[start:end]).to_bytes(_CHECKSUM_SIZE, "big")
+        right = whole[end : end + _CHECKSUM_SIZE] == checksum
+        return bytes(whole[start:end]) if right else None
 
 
 def _with_checksum(data: bytes) -> bytes:

@@ -165,7 +165,7 @@ def _too_small(error: CapacityError, size: int, carried: int, trial: Stream) -> 
         needed=error.needed,
         available=error.available,
         hint=f"a trial of this kind needs about {_rounded_up(least):,} weights, and this one has "
-        f"{weights:,}",
+        f"{weights:,}; or compress it at a finer step (a lower qp): fewer weights are zero then",
     )
 
 

@@ -68,7 +68,7 @@ def lock(
             checkpoint, a smaller sibling. It takes about a third of the release's weights.
         scramble: Scramble the first tensors with this fraction of all weights, and all of one
             dimension; or tensors of these names, which may be patterns: `["layer1.*"]`. Where
-            neither a trial nor a soft lock is asked for, 0.03 of all weights. Repairing that costs
+            neither a trial nor a soft lock is asked for, 0.05 of all weights. Repairing that costs
             about as much as training; unlocking, as much as coding these tensors.
         soft: Replace a few weights; so do `fraction`, `target` and `importance`.
         fraction: Of all weights, how many are replaced: 1e-4, and 4,096 weights at most, if not

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from nnguard.crypto.content import ContentKey
 from nnguard.errors import (
@@ -21,7 +21,7 @@ from nnguard.errors import (
 from nnguard.hiding import Extraction, RecordKind, extract, kind_name, peek
 from nnguard.hiding.frame import FrameHeader
 from nnguard.locking.hashed import Files, Hashed
-from nnguard.locking.record import PEEK_SIZE, LockContent, LockRecord
+from nnguard.locking.record import PEEK_SIZE, LockRecord
 from nnguard.locking.restoring import restore
 from nnguard.locking.tiers import MAX_TIERS
 from nnguard.models.index import is_plain_name
@@ -86,6 +86,7 @@ def open_files(
     key: ContentKey,
     *,
     spool: str | os.PathLike[str] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> tuple[dict[str, Hashed], tuple[str, ...]]:
     """Do what `open_locks` does with a stream, or with all of a set, one after the other.
 
@@ -93,6 +94,7 @@ def open_files(
         trial: The streams, by name.
         key: See `open_locks`.
         spool: Folder for temporary files that hold what was opened; in memory, if None.
+        progress: Called with the number of bytes of the trial whenever so many more were opened.
 
     Returns:
         What was locked, by name, and the tiers.
@@ -104,37 +106,93 @@ def open_files(
         first: LockRecord | None = None
         for position, (name, hashed) in enumerate(sorted(trial.items())):
             with naming(name):
-                locked, extraction = _take_out(hashed)
-                record = lock_of(extraction)
-                mine = keys.get(record.envelope.key_id)
-                if mine is None:
-                    raise WrongKeyError(
-                        f"locked with content key {record.envelope.key_id.hex()}, "
-                        f"not {key.id.hex()}",
-                        hint="the key is of another release, or of a lower tier",
-                    )
-                first = first or record
-                content = record.open(mine, bytes(extraction.header))
-                _check_place(record, first, position, len(trial) if name else 0)
-                _check_names(content, name)
-                for own, file in restore(
-                    locked, extraction, content, mine, record.envelope.nonce
-                ).items():
-                    _add(found, own or name, file if spool is None else _spooled(file, spool))
+                place = position, len(trial) if name else 0
+                counter = _Counter(progress if not tiers else None, hashed.stream.size)
+                head, opened = _open(hashed, keys, first, *place, counter.add)
+                counter.finish()
+                first = first or head
+                for own, file in opened.items():
+                    if (own or name) in found:
+                        raise UnlockError(f"the locks open {own or name} twice")
+                    found[own or name] = file if spool is None else file.spooled(spool)
         assert first is not None
         tiers.append(first.tier)
-        if mine == key:
+        if first.envelope.key_id == key.id:
             return found, tuple(tiers)
         trial = found
 
 
-def _take_out(hashed: Hashed) -> tuple[Hashed, Extraction]:
+class _Counter:
+    """Counts bytes up to a total.
+
+    Args:
+        progress: Called with the number of bytes whenever so many more were counted.
+        total: How many there are.
+    """
+
+    def __init__(self, progress: Callable[[int], object] | None, total: int) -> None:
+        self._progress, self._left = progress or (lambda _: None), total
+
+    def add(self, count: int) -> None:
+        """Count more bytes."""
+        count = min(count, self._left)
+        self._left -= count
+        self._progress(count)
+
+    def finish(self) -> None:
+        """Count all that are left."""
+        self.add(self._left)
+
+
+def _open(
+    hashed: Hashed,
+    keys: Mapping[bytes, ContentKey],
+    first: LockRecord | None,
+    position: int,
+    count: int,
+    progress: Callable[[int], object],
+) -> tuple[LockRecord, dict[str, Hashed]]:
+    """Open the outermost lock of one stream.
+
+    Args:
+        hashed: The stream.
+        keys: Those that may open it, by their identifiers.
+        first: The lock of the first file of the set; None for that itself.
+        position: Of the file.
+        count: Files of the set; 0 for a stream of its own.
+        progress: See `extract`.
+
+    Returns:
+        The lock, without its content, and the files that it opens.
+    """
+    locked, extraction = _take_out(hashed, progress)
+    record = lock_of(extraction)
+    key_id = record.envelope.key_id
+    if key_id not in keys:
+        ours = next(iter(keys)).hex()
+        raise WrongKeyError(
+            f"locked with content key {key_id.hex()}, not {ours}",
+            hint="the key is of another release, or of a lower tier",
+        )
+    content = record.open(keys[key_id], bytes(extraction.header))
+    _check_place(record, first or record, position, count)
+    names = [file.name for file in content.files]
+    if not count and names != [""]:
+        raise UnlockError("the lock opens a set of streams, not one in the place of the trial")
+    if not all(is_plain_name(name, ".nnc") for name in names if name):
+        raise UnlockError("the lock opens a file whose name is not one of a set")
+    record = replace(record, envelope=replace(record.envelope, ciphertext=b""))
+    extraction = replace(extraction, record=b"")  # both are as large as what they hold
+    return record, restore(locked, extraction, content, keys[key_id], record.envelope.nonce)
+
+
+def _take_out(hashed: Hashed, progress: Callable[[int], object]) -> tuple[Hashed, Extraction]:
     """Return the stream with the lock in it, below signatures, and what was taken out of it."""
-    extraction = extract_lock(hashed.stream)
+    extraction = extract_lock(hashed.stream, progress)
     while extraction.header.kind == RecordKind.SIGNATURE:
         digests = extraction.digests_of_original(hashed.digests)
         hashed = Hashed(extraction.original, digests)
-        extraction = extract_lock(hashed.stream)
+        extraction = extract_lock(hashed.stream, progress)
     return hashed, extraction
 
 
@@ -160,32 +218,14 @@ def _check_place(record: LockRecord, first: LockRecord, position: int, count: in
         raise VerificationError("it is in the place of another file of its set")
 
 
-def _check_names(content: LockContent, trial: str) -> None:
-    names = [file.name for file in content.files]
-    if not trial and names != [""]:
-        raise UnlockError("the lock opens a set of streams, not one in the place of the trial")
-    if not all(is_plain_name(name, ".nnc") for name in names if name):
-        raise UnlockError("the lock opens a file whose name is not one of a set")
-
-
-def _add(found: dict[str, Hashed], name: str, file: Hashed) -> None:
-    if name in found:
-        raise UnlockError(f"the locks open {name} twice")
-    found[name] = file
-
-
-def _spooled(file: Hashed, folder: str | os.PathLike[str]) -> Hashed:
-    return Hashed(file.stream.spooled(folder), file.digests)
-
-
-def extract_lock(stream: Stream) -> Extraction:
+def extract_lock(stream: Stream, progress: Callable[[int], object] = lambda _: None) -> Extraction:
     """Take the outermost record out of what is to be locked, by whoever is trusted.
 
     Raises:
         NoRecordError: There is none.
     """
     with _not_locked():
-        return extract(stream, vouched=True)
+        return extract(stream, vouched=True, progress=progress)
 
 
 def lock_id(trial: Stream | StreamSet) -> str:

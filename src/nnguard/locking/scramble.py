@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from nnguard.crypto.content import Keystream
 from nnguard.locking.choice import can_lock, count_weights
-from nnguard.locking.twins import NO_TWINS, Twins, find_twins
+from nnguard.locking.twins import NO_TWINS, Place, Twins, find_twins_in_set
 from nnguard.stream import Stream, Unit
 from nnguard.stream.coding import Indices, QuantizedTensor
 from nnguard.stream.trellis import odd_states
@@ -30,9 +30,6 @@ _LARGEST = (1 << 31) - 1
 _LARGE = 0.1
 """A tensor with more of all weights, an embedding as a rule, comes after all others: what is behind
 it costs an attacker as much, and unlocking less."""
-
-Place = tuple[str, int]
-"""Name of a file of a set, and position of a unit in it."""
 
 
 def tensors_to_scramble(
@@ -53,7 +50,8 @@ def tensors_to_scramble(
     Raises:
         ValueError: There is no tensor of this name that could be scrambled.
     """
-    return _with_twins([index for _, index in _chosen({"": stream}, wanted)], twins)
+    chosen = [index for _, index in _chosen({"": stream}, wanted)]
+    return sorted({each for index in chosen for each in twins.get(index, (index,))})
 
 
 def tensors_to_scramble_in_set(
@@ -68,10 +66,10 @@ def tensors_to_scramble_in_set(
     Raises:
         ValueError: There is no tensor of this name that could be scrambled.
     """
-    chosen: dict[str, list[int]] = {file: [] for file in streams}
-    for file, index in _chosen(streams, wanted):
-        chosen[file].append(index)
-    return {file: _with_twins(chosen[file], find_twins(streams[file])) for file in streams}
+    chosen = _chosen(streams, wanted)
+    twins = find_twins_in_set(streams) if chosen else {}
+    places = sorted({each for at in chosen for each in twins.get(at, (at,))})
+    return {file: [index for name, index in places if name == file] for file in streams}
 
 
 def _chosen(streams: Mapping[str, Stream], wanted: float | Sequence[str]) -> list[Place]:
@@ -111,10 +109,6 @@ def _first(streams: Mapping[str, Stream], usable: Sequence[Place], fraction: flo
 def _shape_of(unit: Unit) -> tuple[int, ...]:
     assert unit.tensor is not None
     return unit.tensor.shape
-
-
-def _with_twins(chosen: Sequence[int], twins: Twins) -> list[int]:
-    return sorted({each for index in chosen for each in twins.get(index, (index,))})
 
 
 def scramble(tensor: QuantizedTensor, unit: int, keystream: Keystream) -> QuantizedTensor:

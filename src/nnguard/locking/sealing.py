@@ -40,10 +40,11 @@ def hide(
         CapacityError: The stream has not enough room.
         LimitError: It holds too many records.
     """
-    size = len(LockRecord.seal(key, key.new_nonce(), tier, content, b"", shard=shard))
     large = any(file.carried for file in content.files)
+    plain = bytes(content)
+    size = LockRecord.size_of(key, tier, plain, shard)
     plan = plan_record(degraded, RecordKind.LOCK, size, dense=large)
-    return plan.embed(LockRecord.seal(key, nonce, tier, content, bytes(plan.header), shard=shard))
+    return plan.embed(LockRecord.seal(key, nonce, tier, plain, bytes(plan.header), shard=shard))
 
 
 def sign_trial(trial: Stream, release: Stream, tier: str, signer: Signer | None) -> Stream:

@@ -23,7 +23,7 @@ __all__ = [
 MAX_TIERS = 8
 """Locks on one release, at most."""
 
-DEFAULT_SCRAMBLE = 0.03
+DEFAULT_SCRAMBLE = 0.05
 """Of all weights, how many are in tensors that are scrambled, where nothing else is asked for."""
 
 _FRACTION, _ENOUGH = 1e-4, 4096
@@ -41,8 +41,8 @@ class Tier:
             set, or the path of a folder, where a set is locked.
         scramble: Scramble the first tensors with this fraction of all weights, and all of one
             dimension; or tensors of these names, or patterns of names. Where neither a trial nor a
-            soft lock is asked for, 0.03 of all weights.
-        soft: Replace a few weights. Anybody can repair that, without data.
+            soft lock is asked for, 0.05 of all weights.
+        soft: Replace a few weights. Anybody can repair that with a few labeled inputs.
         fraction: Of all weights, how many a soft lock replaces. 1e-4, and 4,096 weights at most, if
             not given.
         target: Score to reach, instead of a fraction.
@@ -155,7 +155,7 @@ class LockResult:
             )
         if self.scrambled:
             return "whoever has no license has to train what is scrambled anew"
-        return "a demonstration: anybody can repair it, without data or a license"
+        return "a demonstration: anybody can repair it with a few labeled inputs"
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
