@@ -176,6 +176,16 @@ def different_bits_along_the_trellis() -> Made:
     return signed(several(2, (30, 40)), carriers=2, bits=(3, 1), metadata={"card": "- " * 120})
 
 
+@vector("5", "ok")
+def carrier_far_back() -> Made:
+    """Sixteen bits in the tensor at position 16: the number in the header takes two bytes."""
+    arrays = {f"bias{n}": weights((20,), n) for n in range(13)} | {"w": weights((30, 40), 6)}
+    stream = Stream.from_bytes(stock.encode(arrays, qp=-24, dependent=False))
+    made = signed(stream, bits=16, metadata={"card": "Much to say. " * 10})
+    assert extract(Stream.from_bytes(made.data)).header.carriers == (16,)
+    return made
+
+
 @vector("8", "ok")
 def at_cost_of_sixteen_bits() -> Made:
     """A carrier of 2^16 weights, of which a few hundred hold sixteen bits: four times its cost."""

@@ -176,9 +176,9 @@ def frame_cut_short() -> Made:
 
 @vector("5", "VerificationError: record is longer than the places", message="checksum")
 def record_too_long() -> Made:
-    """The header tells of a record of 2^28 bytes."""
+    """The header tells of a record of 2^31 - 65,536 bytes, which is the limit."""
     stream = small()
-    header = replace(header_of(stream), record_size=1 << 28)
+    header = replace(header_of(stream), record_size=(1 << 31) - 65_536)
     data = bytes(header) + with_checksum(envelope(stream, DOMAIN + bytes(header)))
     return Made(bytes(place(stream, header.carriers, data)))
 

@@ -395,6 +395,26 @@ def carrier_twice() -> Made:
     return Made(bytes(place(stream, header.carriers, data)))
 
 
+@vector("5", "NoRecordError: position listed twice, with other bits", message="holds no record")
+def carrier_twice_otherwise() -> Made:
+    """The numbers differ: weights of the primary carrier hold one bit, and two as well."""
+    stream = small()
+    header = header_of(stream)
+    listed = replace(with_carriers(header, *2 * header.carriers), bits_per_weight=(1, 2))
+    return Made(bytes(place(stream, header.carriers, frame_of(stream, listed))))
+
+
+@vector("5", "NoRecordError: record beyond the limit", message="holds no record")
+def record_beyond_limit() -> Made:
+    """The header tells of a record of 2^31 - 65,535 bytes; its checksum is right."""
+    stream = small()
+    header = header_of(stream)
+    fields = bytearray(bytes(header)[:-4])
+    fields[8:12] = ((1 << 31) - 65_535).to_bytes(4, "big")
+    data = with_checksum(bytes(fields)) + with_checksum(envelope(stream, b""))
+    return Made(bytes(place(stream, header.carriers, data)))
+
+
 @vector("4", "NoRecordError: no step is twice that of the tensor", message="holds no record")
 def largest_step() -> Made:
     """The tensor's quantization parameter is the largest but three; all else is right."""
