@@ -24,7 +24,7 @@ import second_sets
 from second_hpke import Customer
 from second_reader import Outcome, Taken, key_id, model_digest, read_cbor, split
 from second_sets import set_digest
-from second_unlocker import ALONE, Files, Opened, ascends, open_locks, read_lock
+from second_unlocker import ALONE, Files, Opened, ascends, open_locks, peek_kid
 
 __all__ = ["Deployment", "Refused", "unlock", "verify"]
 
@@ -225,9 +225,9 @@ def unlock(
     return opened, in_grace
 
 
-def outermost(units: list[bytes], *, vouched: bool = True) -> Taken | None:
+def outermost(units: list[bytes]) -> Taken | None:
     try:
-        return second_reader.take_out(units, vouched=vouched)
+        return second_reader.take_out(units, vouched=True)
     except Outcome as outcome:
         if outcome.name == "NoRecordError":
             return None
@@ -261,9 +261,14 @@ def check_binding(trial: Files, claims: dict[Any, Any]) -> None:
 
 def lock_of(units: list[bytes]) -> bytes | None:
     """The `kid` of the outermost lock, be it under a signature."""
-    outer = outermost(units, vouched=False)
-    inner = outermost(outer.original, vouched=False) if outer and outer.kind == 1 else outer
-    return read_lock(inner.record)[0][4] if inner and inner.kind == 3 else None
+    with hidden("NoRecordError"):
+        kind, beginning = second_reader.peek(units, 512)
+        if kind == 1:
+            below = second_reader.take_out(units).original
+            kind, beginning = second_reader.peek(below, 512)
+        if kind == 3:
+            return peek_kid(beginning)
+    return None
 
 
 def check_signatures(

@@ -501,6 +501,20 @@ def take_out(units: list[bytes], *, vouched: bool = False) -> Taken:
     return Taken(header[4], header[5], header, record[:-4], original)
 
 
+def peek(units: list[bytes], size: int) -> tuple[int, bytes]:
+    """11.3, step 9: the outermost kind and the first bytes of its record; nothing is verified."""
+    tensors = eligible(units)
+    header, carriers = find_header(tensors)
+    if any(at not in tensors for at in carriers):
+        raise Outcome("VerificationError", "the header does not fit the stream")
+    end = len(header) + min(size, int.from_bytes(header[8:12], "big"))
+    hidden = np.zeros(0, bool)
+    for at, k in carriers.items():
+        if hidden.size < 8 * end:
+            hidden = np.concatenate([hidden, tensors[at].extract(tensors[at].decode(), k)[0]])
+    return header[4], to_bytes(hidden)[len(header) : end]
+
+
 def model_digest(units: list[bytes]) -> bytes:
     """6."""
     digests = b"".join(hashlib.sha256(unit).digest() for unit in units)

@@ -6,6 +6,7 @@ Nothing of nnguard is used here.
 from __future__ import annotations
 
 import hmac
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +33,7 @@ from second_reader import (
     split,
 )
 
-__all__ = ["ALONE", "Files", "Opened", "ascends", "open_locks", "read_lock"]
+__all__ = ["ALONE", "Files", "Opened", "ascends", "open_locks", "peek_kid"]
 
 Files = dict[str, list[bytes]]
 """Streams of a set, by name, or one stream, whose name is `ALONE`: their units."""
@@ -80,6 +81,18 @@ def read_lock(record: bytes) -> tuple[dict[Any, Any], bytes, bytes]:
     if cbor2.dumps(right, canonical=True) != parts[0]:
         raise Outcome("VerificationError", "protected header of the lock")
     return header, parts[0], parts[2]
+
+
+def peek_kid(beginning: bytes) -> bytes:
+    """11.3, step 9: the `kid` of a record of which only the beginning is there."""
+    try:
+        protected = cbor2.CBORDecoder(io.BytesIO(beginning[2:])).decode()
+    except Exception:
+        protected = None
+    if beginning[:2] != b"\xd0\x83" or type(protected) is not bytes:
+        raise Outcome("VerificationError", "not a COSE_Encrypt0")
+    empty = cbor2.CBORTag(16, [protected, {}, b""])
+    return bytes(read_lock(cbor2.dumps(empty))[0][4])
 
 
 def read_shard(entry: Any) -> list[Any]:
