@@ -7,7 +7,13 @@ from pathlib import Path
 import nnguard
 import samples
 
-_HEAVY = ("nnguard.compression.compress", "nnguard.models", "nnguard.shards", "nnguard.locking", "torch")
+_HEAVY = (
+    "nnguard.compression.compress",
+    "nnguard.models",
+    "nnguard.shards",
+    "nnguard.locking",
+    "torch",
+)
 
 
 def test_verify_loads_no_other_command(tmp_path: Path) -> None:
