@@ -64,7 +64,7 @@ whichever is more."""
 
 _INSPECTED = 1 << 21
 """What `inspect` decodes, in weights, before it stops looking for more records; a unit counts as a
-weight for each record."""
+weight for each record, and a carrier as so many more as it costs at the least."""
 
 _SHOWN_STEPS = 24
 """Of the histogram, to either side of zero."""
@@ -187,7 +187,7 @@ def inspect(stream: StreamLike) -> Inspection:
             break
         records.append(_describe(current, header, extraction.record))
         current = extraction.original
-        cost += extraction.cost + len(stream)
+        cost += extraction.cost + len(stream) + LEAST_COST * len(header.carriers)
     return Inspection(
         size=stream.size,
         units=tuple(_unit_info(stream, at) for at in range(len(stream))),

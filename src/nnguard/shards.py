@@ -143,6 +143,7 @@ class StreamSet:
         Raises:
             FileExistsError: The folder exists and `overwrite` is false, or it holds something else
                 than shards and their index.
+            VerificationError: What was written is not what was verified; nothing is left behind.
             OSError: It cannot be written; nothing is left behind.
         """
         with make_folder_atomically(
@@ -150,8 +151,15 @@ class StreamSet:
         ) as temporary:
             for name, stream in self.streams.items():
                 stream.save(temporary / name)
+            if any(stream.is_pinned for stream in self.streams.values()):
+                self._check_map(temporary)
             write_index(temporary / STREAM_INDEX, self.weight_map)
             before()
+
+    def _check_map(self, folder: Path) -> None:
+        """Compare the map, made of headers when files were opened, with what was written since."""
+        written = {name: Stream.open(folder / name) for name in self.streams}
+        _check_index(replace(self, streams=written), VerificationError)
 
 
 @dataclass(frozen=True, slots=True)

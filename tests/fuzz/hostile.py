@@ -111,6 +111,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "decompress": nnguard.decompress,
         "decompress_to_file": _to_file,
         "iter_tensors": _iterate,
+        "attach": lambda path: nnguard.attach(path, bytes(1000)),
         "unlock": lambda p: nnguard.unlock(p, LICENSE, CUSTOMER, TRUSTED.public_key, checks=CHECKS),
         "license issue": _issue,
         "open": _open,
@@ -136,6 +137,10 @@ COMMANDS: dict[str, dict[str, Command]] = {
     "folder": {
         "verify (set)": lambda path: nnguard.verify_set(path, TRUSTED.public_key),
         "decompress (set)": _set_to_files,
+        "unlock (set)": lambda path: nnguard.unlock_set(
+            path, LICENSE, CUSTOMER, TRUSTED.public_key, checks=CHECKS
+        ),
+        "license issue (set)": _issue,
     },
 }
 

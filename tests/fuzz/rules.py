@@ -533,6 +533,24 @@ def _listing(further: bytes, count: int, record: bytes, bits: int = 1) -> File:
 
 
 @rule
+def wide_lists() -> Iterator[File]:
+    """Thousands of small carriers, listed in few weights that hold 16 bits each."""
+    of = header((1 << 14,))
+    start = Parameters(0, bytes(contexts(of)), b"")
+    primary = unit(of, coding.encode_payload(of, [np.ones(1 << 14, np.int32)], start)[0])
+    further, opaque = coded(256, 1), samples.unit(9, bytes(100_000))
+    for kind, count in itertools.product((1, 2, 3, 9), (1000, 6000, 10_000)):
+        model = Stream.from_bytes(stream(primary, *count * [further], opaque).data)
+        carriers = tuple(range(2, 3 + count))
+        frame = frame_record(FrameHeader(kind, 2, 100, carriers, (16,) + count * (1,)), bytes(100))
+        bits = np.unpackbits(np.frombuffer(frame, np.uint8))
+        first = coding.encode(marking.mark(coding.decode(model[2]), bits, 16))
+        others = coding.encode(marking.mark(coding.decode(model[3]), bits[:0]))
+        units = {at: first if at == 2 else others for at in carriers}
+        yield File("stream", bytes(model.replace(units)))
+
+
+@rule
 def header_lists() -> Iterator[File]:
     """Headers of the largest size: positions that are there, and that are not."""
     for first, count in ((2, 8000), (3000, 8000), (1 << 34, 10_000)):

@@ -102,3 +102,23 @@ def test_set_that_changes_after_the_check(tmp_path: Path, key: nnguard.SigningKe
     with pytest.raises(nnguard.VerificationError):
         original.save(tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_name_that_is_another_while_a_set_is_opened(
+    tmp_path: Path, key: nnguard.SigningKey
+) -> None:
+    """The index that is written would not be that of what was verified."""
+    model = nnguard.Stream.from_bytes(samples.small_stream())
+    nnguard.sign_set(nnguard.StreamSet.of({"a.nnc": model}), key).save(tmp_path / "release")
+    files = [*(tmp_path / "release").iterdir()]
+    before = {path: path.read_bytes() for path in files}
+    name = next(unit.name for unit in model if unit.tensor is not None).encode()
+    for path, data in before.items():
+        path.write_bytes(data.replace(name, name[::-1]))
+    opened = nnguard.StreamSet.open(tmp_path / "release")
+    for path, data in before.items():
+        path.write_bytes(data)
+    original = nnguard.strip_set(opened, key.public_key)
+    with pytest.raises(nnguard.VerificationError, match="the index does not say"):
+        original.save(tmp_path / "out")
+    assert [*tmp_path.iterdir()] == [tmp_path / "release"]

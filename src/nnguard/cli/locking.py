@@ -167,7 +167,7 @@ def _scramble(text: str) -> float | tuple[str, ...]:
 def _lock(options: argparse.Namespace) -> None:
     tiers = [_tier(text, options) for text in options.tier or ["full"]]
     aims = any(tier.target is not None for tier in tiers)
-    _check_usage(options, aims=aims)
+    _check_usage(options, tiers, aims=aims)
     evaluate = None if options.evaluate is None else load_function(options.evaluate)
     signer = None if options.key is None else load_signing_key(options)
     release = open_model(options.release)
@@ -205,8 +205,10 @@ def _lock_folder(
     _report(options, tiers, release.size, trial.size, locks)
 
 
-def _check_usage(options: argparse.Namespace, *, aims: bool) -> None:
-    """Stop before a search whose result could not be kept."""
+def _check_usage(
+    options: argparse.Namespace, tiers: Sequence[nnguard.Tier], *, aims: bool
+) -> None:
+    """Stop before a search whose result could not be kept, or would be kept at a loss."""
     if aims and options.evaluate is None:
         raise ValueError("--target takes --evaluate, which scores a network")
     if options.plot is not None and not aims:
@@ -217,6 +219,11 @@ def _check_usage(options: argparse.Namespace, *, aims: bool) -> None:
     paths = [Path(path).resolve() for path in outputs if path is not None]
     if len(set(paths)) < len(paths):
         raise ValueError("the trial, the content key and the plot are files of their own")
+    given = [options.release, *(str(tier.trial) for tier in tiers if tier.trial is not None)]
+    for network in (Path(path).resolve() for path in given):
+        for path in paths:
+            if network == path or network in path.parents:
+                raise ValueError(f"{path} would be written over {network}, which it is made of")
 
 
 def _report(

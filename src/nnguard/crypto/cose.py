@@ -228,11 +228,13 @@ def parse_cbor(encoded: bytes, *, views: bool = False) -> Any:
     try:
         value = cbor2.loads(small)
         deterministic = encode_cbor(value) == small
+        if large:
+            value = _filled(value, large if views else [*map(bytes, large)])
     except Exception as error:  # a decoder of hostile input may raise anything
         raise VerificationError(f"the record is not CBOR: {type(error).__name__}") from None
     if not deterministic:
         raise VerificationError("the record is not deterministically encoded CBOR")
-    return _filled(value, large if views else [*map(bytes, large)]) if large else value
+    return value
 
 
 def encode_cbor(value: Any) -> bytes:

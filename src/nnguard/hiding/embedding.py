@@ -31,7 +31,14 @@ from nnguard.hiding.carriers import (
     primary_candidates,
     weights_in,
 )
-from nnguard.hiding.frame import MAX_BITS, FrameHeader, frame_record, unframe_record
+from nnguard.hiding.frame import (
+    MAX_BITS,
+    MAX_HEADER_SIZE,
+    FrameHeader,
+    frame_record,
+    size_in_list,
+    unframe_record,
+)
 from nnguard.hiding.hqim import Numbers
 from nnguard.hiding.marking import NO_ROOM, Room, find_header, mark, numbers_in, room_in, unmark
 from nnguard.hiding.packing import Joiner
@@ -135,8 +142,11 @@ class Extraction:
 
     def restore(self, carrier: int) -> bytes:
         """Encode the original of one carrier, and no other."""
-        width = self.header.widths[self.header.carriers.index(carrier)]
-        return unmark(self._stream[carrier], width)
+        return unmark(self._stream[carrier], self._widths[carrier])
+
+    @functools.cached_property
+    def _widths(self) -> dict[int, int]:
+        return dict(zip(self.header.carriers, self.header.widths, strict=True))
 
     @functools.cached_property
     def original(self) -> Stream:
@@ -354,6 +364,7 @@ class _Planner:
         chosen: dict[int, tuple[int, int]] = {}
         others = [(size, index) for size, index in self._sizes if index != primary]
         bits = cost = in_primary = 0
+        size = len(bytes(header))
         limit = max_cost(self._stream) * _USUAL_WIDTH // max(_USUAL_WIDTH, most)
         index = primary
         while True:
@@ -364,13 +375,14 @@ class _Planner:
                 chosen[index] = room.places, width
                 bits += room.places * width
                 in_primary = in_primary or bits
-            places, widths = zip(*chosen.values(), strict=True)
-            header = replace(header, carriers=tuple(chosen), bits_per_weight=widths)
-            needed = _bits_of(header)
-            if 8 * len(bytes(header)) > in_primary:
-                return None
-            if needed <= bits:
-                return Plan(self._stream, header, places)
+                size += size_in_list(index, width)
+            needed = 8 * (size + header.record_size + _CHECKSUM_SIZE)
+            fits = 8 * size <= in_primary
+            if size > MAX_HEADER_SIZE or not fits or needed <= bits:
+                places, widths = zip(*chosen.values(), strict=True)
+                header = replace(header, carriers=tuple(chosen), bits_per_weight=widths)
+                bytes(header)  # within its limits?
+                return Plan(self._stream, header, places) if fits else None
             if not others:
                 raise _too_large(needed, bits)
             index = others.pop(choose(others, -(-(needed - bits) // most)))[1]
@@ -401,9 +413,8 @@ def _best(others: Sequence[tuple[int, int]], rest: int) -> int:
         others: Sizes, ascending, and positions.
         rest: How many weights it takes for what is left.
     """
-    sizes = [size for size, _ in others]
-    enough = bisect.bisect_left(sizes, rest)
-    if enough < len(sizes) and (not enough or 4 * sizes[enough] <= 5 * rest):
+    enough = bisect.bisect_left(others, (rest, 0))
+    if enough < len(others) and (not enough or 4 * others[enough][0] <= 5 * rest):
         return enough
     return enough - 1
 

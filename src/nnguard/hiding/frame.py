@@ -26,6 +26,7 @@ __all__ = [
     "header_size",
     "kind_name",
     "parse_header",
+    "size_in_list",
     "unframe_record",
 ]
 
@@ -95,7 +96,7 @@ class FrameHeader:
             LimitError: The stream has too many layers, or the record or the list is too large.
         """
         pairs = zip(self.carriers, self.widths, strict=True)
-        body = b"".join(_varint(MAX_BITS * carrier + width - 1) for carrier, width in pairs)
+        body = b"".join(_in_list(carrier, width) for carrier, width in pairs)
         size = _FIXED_SIZE + len(body) + _CHECKSUM_SIZE
         if self.layer > _MAX_LAYER:
             raise LimitError(f"the stream already holds {_MAX_LAYER} records")
@@ -157,6 +158,15 @@ def unframe_record(header: FrameHeader, data: bytes | bytearray) -> bytes | None
         checksum = zlib.crc32(whole[start:end]).to_bytes(_CHECKSUM_SIZE, "big")
         right = whole[end : end + _CHECKSUM_SIZE] == checksum
         return bytes(whole[start:end]) if right else None
+
+
+def size_in_list(carrier: int, width: int) -> int:
+    """Return the bytes by which a carrier with so many bits in a weight makes a header larger."""
+    return len(_in_list(carrier, width))
+
+
+def _in_list(carrier: int, width: int) -> bytes:
+    return _varint(MAX_BITS * carrier + width - 1)
 
 
 def _with_checksum(data: bytes) -> bytes:

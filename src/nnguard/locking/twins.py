@@ -32,12 +32,17 @@ def find_twins(stream: Stream) -> Twins:
 
     Records that can be taken out are: bits that one of two tensors carries make no difference.
     """
-    found = find_twins_in_set({"": stream})
-    return {index: tuple(at for _, at in twins) for (_, index), twins in found.items()}
+    groups = [tuple(index for _, index in group) for group in _groups({"": stream})]
+    return {index: group for group in groups for index in group}
 
 
 def find_twins_in_set(streams: Mapping[str, Stream]) -> dict[Place, tuple[Place, ...]]:
     """Find tensors of equal contents in a set, by the names of files; see `find_twins`."""
+    return {place: group for group in _groups(streams) for place in group}
+
+
+def _groups(streams: Mapping[str, Stream]) -> list[tuple[Place, ...]]:
+    """Return the places of tensors of equal contents, two or more of each."""
     bare = {file: _without_records(stream) for file, stream in streams.items()}
     alike: dict[Hashable, list[Place]] = defaultdict(list)
     for file, stream in bare.items():
@@ -48,7 +53,7 @@ def find_twins_in_set(streams: Mapping[str, Stream]) -> dict[Place, tuple[Place,
     for form, places in alike.items():
         for file, index in places if len(places) > 1 else ():
             equal[form, _payload_digest(bare[file][index])].append((file, index))
-    return {place: tuple(places) for places in equal.values() if places[1:] for place in places}
+    return [tuple(places) for places in equal.values() if len(places) > 1]
 
 
 def _without_records(stream: Stream) -> Stream:
