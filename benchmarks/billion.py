@@ -2,6 +2,7 @@
 
     python benchmarks/billion.py make FOLDER [--shapes llama | mpnet] [--layers N] [--part 0.1]
     python benchmarks/billion.py run FOLDER --work FOLDER [--openssl] [--only COMMAND ...]
+        [--trial FOLDER]
 
 `make` writes random weights in the shapes of TinyLlama (three shards of bfloat16, the last with the
 embeddings, the head and the last norm) or of all-mpnet-base-v2 (one file of float32). The same
@@ -9,7 +10,10 @@ arguments make the same bytes. `--part` takes so much of the vocabulary and of t
 
 `run` runs whole processes of the installed package in turn, URQ: `nnguard compress`, `sign`,
 `verify`, `decompress`; with `--openssl`, `openssl dgst -sha256` of the files that each command
-reads just before it, which also brings them into the page cache. Each line of the Markdown is
+reads just before it, which also brings them into the page cache. With `--trial`, a smaller
+model that `make` wrote with another `--seed`, `lock` has that carry the release, and `unlock`
+restores it, which is compared byte for byte; compressing the trial and issuing the license are not
+measured. Each line of the Markdown is
 printed once it is measured. What the commands write stays in the work folder, so that `--only`
 goes on from there. Memory is sampled every 50 ms, see `peak_memory.py`. Linux only.
 """
@@ -17,6 +21,7 @@ goes on from there. Memory is sampled every 50 ms, see `peak_memory.py`. Linux o
 from __future__ import annotations
 
 import argparse
+import filecmp
 import json
 import math
 import os
@@ -39,7 +44,7 @@ import numpy.typing as npt
 from peak_memory import INTERVAL, Peak, read, tree
 
 INDEX = "model.safetensors.index.json"
-COMMANDS = ("compress", "sign", "verify", "decompress")
+COMMANDS = ("compress", "sign", "verify", "decompress", "lock", "unlock")
 NNGUARD = (sys.executable, "-m", "nnguard")
 SEED = 15938
 BLOCK = 1 << 22
@@ -69,10 +74,12 @@ def parse_arguments() -> argparse.Namespace:
     maker.add_argument("--shapes", choices=("llama", "mpnet"), default="llama")
     maker.add_argument("--layers", type=int, metavar="N", help="layers instead of all")
     maker.add_argument("--part", type=float, default=1, help="of vocabulary and layers, up to 1")
+    maker.add_argument("--seed", type=int, default=SEED, help="for other weights (%(default)s)")
     maker.set_defaults(do=make)
     runner = actions.add_parser("run", help="measure the commands on a model")
     runner.add_argument("folder", type=Path, help="folder that make wrote, or of other shards")
     runner.add_argument("--work", type=Path, required=True, help="folder for what is written")
+    runner.add_argument("--trial", type=Path, help="folder of the model that carries this one")
     runner.add_argument("--openssl", action="store_true", help="compare with hashing")
     runner.add_argument("--only", nargs="+", choices=COMMANDS, default=list(COMMANDS))
     runner.add_argument("--runs", type=int, default=3, help="of openssl, sign, verify: medians")
@@ -101,7 +108,7 @@ def make(options: argparse.Namespace) -> int:
         kind = np.float32
     weights = 0
     for file, shapes in files.items():
-        write_safetensors(options.folder / file, shapes, np.dtype(kind))
+        write_safetensors(options.folder / file, shapes, np.dtype(kind), options.seed)
         weights += sum(map(math.prod, shapes.values()))
         print(f"{options.folder / file}: {len(shapes)} tensors", flush=True)
     if len(files) > 1:
@@ -164,7 +171,9 @@ def mpnet(layers: int, vocabulary: int) -> dict[str, Shapes]:
     return {"model.safetensors": shapes}
 
 
-def write_safetensors(path: Path, shapes: Mapping[str, tuple[int, ...]], kind: np.dtype) -> None:
+def write_safetensors(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], kind: np.dtype, seed: int
+) -> None:
     """Write a file of random weights, of which only a few megabytes are in memory."""
     code = {"bfloat16": "BF16", "float32": "F32"}[kind.name]
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
@@ -177,17 +186,17 @@ def write_safetensors(path: Path, shapes: Mapping[str, tuple[int, ...]], kind: n
     with path.open("xb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name, shape in shapes.items():
-            for block in weights_of(name, shape):
+            for block in weights_of(name, shape, seed):
                 file.write(block.astype(kind).tobytes())
 
 
-def weights_of(name: str, shape: Sequence[int]) -> Iterator[npt.NDArray[np.float32]]:
-    """Yield the weights of a tensor, block by block; its name is the seed.
+def weights_of(name: str, shape: Sequence[int], seed: int) -> Iterator[npt.NDArray[np.float32]]:
+    """Yield the weights of a tensor, block by block; its name is part of the seed.
 
     Norms lie between 0.3 and 1.5. Half of all other tensors are normally distributed and half
     Laplace distributed, with a deviation of 0.016 to 0.025.
     """
-    rng = np.random.default_rng([SEED, *name.encode()])
+    rng = np.random.default_rng([seed, *name.encode()])
     deviation = np.float32(rng.uniform(0.016, 0.025))
     normal = rng.random() < 0.5
     size = math.prod(shape)
@@ -247,11 +256,41 @@ def run(options: argparse.Namespace) -> int:
     print("|---|--:|--:|--:|--:|--:|--:|--:|", flush=True)
     for step in steps(options, model, sharded):
         if step.name in options.only:
+            if step.name in ("lock", "unlock"):
+                prepare(options, step, suffix="" if sharded else ".nnc")
             measure_step(step, weights, with_openssl=options.openssl)
             if step.name == "decompress" and step.writes is not None:
                 found = sum(map(count_weights, files_of(step.writes)))
                 assert found == weights, f"{found:,} weights came back"
+            if step.name == "unlock" and step.writes is not None:
+                release = files_of(release_of(options, sharded))
+                pairs = zip(files_of(step.writes), release, strict=True)
+                assert all(filecmp.cmp(*pair, shallow=False) for pair in pairs), "not the release"
     return 0
+
+
+def release_of(options: argparse.Namespace, sharded: bool) -> Path:
+    """Return where the signed model is."""
+    work: Path = options.work
+    return work / ("release" if sharded else "release.nnc")
+
+
+def prepare(options: argparse.Namespace, step: Step, suffix: str) -> None:
+    """Compress the trial before locking; issue the license before unlocking."""
+    work = options.work
+    weaker, trial = work / f"weaker{suffix}", work / f"trial{suffix}"
+    commands: list[list[str | Path]] = []
+    if step.name == "lock" and not weaker.exists():
+        source = options.trial if not suffix else options.trial / "model.safetensors"
+        commands = [["compress", source, "-o", weaker, "--urq"]]
+    elif step.name == "unlock":
+        if not (work / "customer.key").exists():
+            commands = [["keygen", work / "customer", "--identity"]]
+        issue = ["license", "issue", trial, "-o", work / "license", "--force"]
+        issue += ["--key", work / "vendor.key", "--content-key", work / "content.key"]
+        commands += [[*issue, "--to", work / "customer.pub", "--ledger", work / "licenses.db"]]
+    for command in commands:
+        subprocess.run([*NNGUARD, *command], stdout=sys.stderr, check=True)
 
 
 def steps(options: argparse.Namespace, model: Path, sharded: bool) -> list[Step]:
@@ -267,6 +306,19 @@ def steps(options: argparse.Namespace, model: Path, sharded: bool) -> list[Step]
         Step("sign", streams, release, signing, options.runs),
         Step("verify", release, None, ("--trust", trust), options.runs),
         Step("decompress", release, weights, workers, 1),
+        *([] if options.trial is None else selling(options, release, suffix)),
+    ]
+
+
+def selling(options: argparse.Namespace, release: Path, suffix: str) -> list[Step]:
+    """Return the commands that lock and unlock."""
+    work = options.work
+    weaker, trial, full = (work / f"{name}{suffix}" for name in ("weaker", "trial", "full"))
+    lock = ("--trial", weaker, "--content-key", work / "content.key", "--key", work / "vendor.key")
+    unlock = ("--license", work / "license", "--identity", work / "customer.key")
+    return [
+        Step("lock", release, trial, (*map(str, lock), "--force"), 1),
+        Step("unlock", trial, full, (*map(str, unlock), "--trust", str(work / "vendor.pub")), 1),
     ]
 
 

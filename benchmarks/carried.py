@@ -137,7 +137,7 @@ class Bench:
             "release": self.release.size,
             "weaker": self.weaker.size,
             "trial": self.trial.size,
-            "bits": header.bits_per_weight,
+            "bits": max(header.widths),
             "carriers": sum(self.trial[at].tensor.size for at in header.carriers),
         }
 

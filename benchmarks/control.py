@@ -43,7 +43,7 @@ STREAMS = {
     "resnet56": ("default", "urq38"),
     "minilm": ("default",),
 }
-CASES = ((70.0, 1e-3), (40.0, 1e-3), (10.0, 1e-3), (40.0, 1e-4), (10.0, 1e-4))
+CASES = ((70.0, 1e-2), (40.0, 1e-2), (10.0, 1e-2), (40.0, 1e-3), (10.0, 1e-3))
 TIERS = {"professional": 70.0, "standard": 40.0}
 TIERED = "resnet20"
 TOLERANCE = 0.8

@@ -19,7 +19,7 @@ import torch
 
 import nnguard
 from nnguard.hiding import carriers
-from nnguard.stream.coding import decode, encode
+from nnguard.hiding.marking import mark, room_in
 from paper.architectures import ARCHITECTURES
 from tasks import Task, cifar, tasks
 
@@ -69,10 +69,9 @@ def fill(stream: nnguard.Stream) -> tuple[nnguard.Stream, int, int]:
     total = 0
     for index, unit in enumerate(stream):
         if carriers.can_carry(unit) and unit.tensor is not None and len(unit.tensor.shape) == 1:
-            tensor = decode(unit)
-            bits = random.integers(0, 2, carriers.capacity(tensor), np.uint8)
-            units[index] = encode(carriers.mark(tensor, bits))
-            total += bits.size
+            places = room_in(unit).places
+            units[index] = mark(unit, random.bytes(-(-places // 8)), 0, 1)
+            total += places
     return stream.replace(units), len(units), total
 
 

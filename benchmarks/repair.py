@@ -179,9 +179,10 @@ def _changes(rows: Tensor, row: int, shape: torch.Size, *, trades: bool) -> list
             kernels = kernels.reshape(1, -1)
         high, low = kernels.max(1), kernels.min(1)
         found = []
-        for index in (high.values - low.values).argsort(descending=True)[:64].tolist():
+        worth = kernels.abs().amax(1)
+        for index in worth.argsort(descending=True)[:64].tolist():
             above, below = float(high.values[index]), float(low.values[index])
-            if above > 0 > below:
+            if above > below:
                 start = index * kernels.shape[1]
                 at = start + int(high.indices[index]), start + int(low.indices[index])
                 found.append(_Change(at, (below - above, above - below), prior))

@@ -1,12 +1,13 @@
-"""What an attacker gets back from a trial: clipping, pruning, statistics, gradients, training.
+"""What an attacker gets back from a trial: statistics, repair, unlabeled images, training.
 
-    python benchmarks/resistance.py --data DIR --cifar10 PATH --output DIR [--quick]
+    python benchmarks/resistance.py --data DIR --cifar10 PATH --output DIR [--network resnet56]
+        [--locks scrambled] [--steps 100 1000] [--samples 500 5000] [--images N] [--quick]
 
-ResNet20 on CIFAR-10 (stream `resnet20.default.nnc` of the data folder), locked in several ways. The
+A network on CIFAR-10 (stream `NETWORK.default.nnc` of the data folder), locked in several ways. The
 attacker knows the method in full and has the trial, but not the content key; some attacks are given
-labeled images (PATH: all of CIFAR-10). Each result is added to DIR/resistance.json as it comes,
-and not measured again in a second run; plots are made from that file. Accuracy is in percent, of
-1,000 test images unless `--images` says so.
+images (PATH: all of CIFAR-10). Each result is added to DIR/resistance-NETWORK.json as it comes, and
+not measured again in a second run; plots are made from that file. Accuracy is in percent, of 1,000
+test images unless `--images` says so.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +26,19 @@ from torch import Tensor, nn
 import cifar10
 import nnguard
 import nnguard.torch
+from attacks import RATES, Data, adapt, anew, distill, load, regained
 from networks import NETWORKS, accuracy
+from nnguard.hiding import extract
+from repair import repair
 from results import SEED, Results
 
-NETWORK = "resnet20"
-LOCKS: dict[str, dict[str, float]] = {
-    "0.01 % replaced": {"fraction": 1e-4},
-    "0.1 % replaced": {"fraction": 1e-3},
-    "25 % scrambled": {"scramble": 0.25},
-    "100 % scrambled": {"scramble": 1.0},
+LOCKS: dict[str, dict[str, Any]] = {
+    "scrambled": {},
+    "all scrambled": {"scramble": 1.0},
+    "soft, 0.01 %": {"fraction": 1e-4},
+    "soft, 0.1 %": {"fraction": 1e-3},
 }
-SHARES = (0.01, 0.05, 0.1)
-"""Of the training images, how many the attacker has."""
-
-RATE = 0.02
-"""Learning rate of training, at its start."""
+SCRATCH = "from scratch"
 
 State = dict[str, Tensor]
 
@@ -55,54 +55,43 @@ class Measured(Results):
 
 
 class Bench:
-    """The network, its images, and how weights are scored."""
+    """The network, its images, its trials, and how weights are scored."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.release = nnguard.Stream.open(options.data / "streams" / f"{NETWORK}.default.nnc")
-        self.full = nnguard.torch.decompress(self.release)
-        self.module = NETWORKS[NETWORK]()
+        self.make = NETWORKS[options.network]
+        self.module, self.quick = self.make(), options.quick
+        path = options.data / "streams" / f"{options.network}.default.nnc"
+        self.release = nnguard.Stream.open(path)
+        self.full = self.state_of(self.release)
         images, labels = cifar10.load(options.data, "test")
         count = 100 if options.quick else options.images
         self.test = images[:count], labels[:count]
-        images, labels = cifar10.load(options.cifar10, "train")
-        order = np.random.default_rng(SEED).permutation(len(labels))
-        taken = order[: round(max(SHARES) * len(order))]
-        self.images, self.labels = images[taken], labels[taken]
-        self.training_size = 50_000
-        self.steps = 5 if options.quick else options.steps
+        self._images = cifar10.load(options.cifar10, "train")
+        self._order = np.random.default_rng(SEED).permutation(len(self._images[1]))
+
+    def state_of(self, stream: nnguard.Stream) -> State:
+        """Return the weights of a stream in the shapes of the module."""
+        own = self.module.state_dict()
+        found = nnguard.torch.decompress(stream)
+        return {name: value.reshape(own[name].shape) for name, value in found.items()}
+
+    @cache  # noqa: B019
+    def trial(self, lock: str) -> State:
+        """Return the weights of a trial, without the record, which anybody can take out."""
+        key = nnguard.ContentKey(bytes([[*LOCKS].index(lock)]) * 32)
+        locked = nnguard.lock(self.release, content_key=key, **LOCKS[lock])
+        print(f"{lock}: {locked.scrambled:,} scrambled, {locked.replaced:,} replaced", flush=True)
+        return self.state_of(extract(locked.stream).original)
 
     def score(self, state: Mapping[str, Tensor]) -> float:
         """Return the accuracy of weights."""
-        own = self.module.state_dict()
-        fitting = {name: tensor.reshape(own[name].shape) for name, tensor in state.items()}
-        self.module.load_state_dict(fitting, strict=False)
+        load(self.module, state)
         return accuracy(self.module, *self.test)
 
-    def fresh(self) -> State:
-        """Return weights as they are before any training."""
-        torch.manual_seed(SEED)
-        return {name: value.clone() for name, value in NETWORKS[NETWORK]().state_dict().items()}
-
-    def train(self, state: Mapping[str, Tensor], share: float) -> float:
-        """Train on a share of the training images; return the accuracy then."""
-        self.score(state)
-        torch.manual_seed(SEED)
-        module, count = self.module, round(share * self.training_size)
-        optimizer = torch.optim.SGD(
-            module.parameters(), RATE, momentum=0.9, weight_decay=5e-4, nesterov=True
-        )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
-        module.train()
-        for _ in range(self.steps):
-            batch = torch.randint(count, (64,))
-            loss = nn.functional.cross_entropy(
-                module(augment(self.images[batch])), self.labels[batch]
-            )
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-        return accuracy(module, *self.test)
+    def sample(self, count: int) -> Data:
+        """Return so many of the training images, of which the attacker has the first."""
+        images, labels = self._images
+        return images[self._order[:count]], labels[self._order[:count]]
 
 
 def main() -> int:
@@ -111,34 +100,75 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cifar10", type=Path, required=True, metavar="PATH", help=cifar10.FORMS)
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--network", choices=NETWORKS, default="resnet20")
+    parser.add_argument("--locks", nargs="*", choices=LOCKS, default=[*LOCKS])
     parser.add_argument("--images", type=int, default=1000, help="test images (%(default)s)")
-    parser.add_argument("--steps", type=int, default=100, help="of training, of 64 images each")
+    parser.add_argument("--samples", type=int, nargs="*", default=[500, 2500, 5000])
+    parser.add_argument("--steps", type=int, nargs="*", default=[100])
+    parser.add_argument("--rates", type=float, nargs="*", default=[*RATES])
     parser.add_argument("--quick", action="store_true", help="a minute's run, to see that it works")
     options = parser.parse_args()
-    bench, results = Bench(options), Measured(options.output / "resistance.json")
+    if options.quick:
+        options.steps, options.samples, options.rates = [5], options.samples[:1], [0.02]
+    bench = Bench(options)
+    results = Measured(options.output / f"resistance-{options.network}.json")
     results.add("full", lambda: bench.score(bench.full))
-    trials: dict[str, State] = {}
-    for lock, amount in LOCKS.items():
-        key = nnguard.ContentKey(bytes([len(trials)]) * 32)
-        trial = nnguard.lock(bench.release, content_key=key, **amount).stream  # type: ignore[arg-type]
-        trials[lock] = nnguard.torch.decompress(trial)
-        results.add(f"{lock}: trial", lambda lock=lock: bench.score(trials[lock]))
-        attack_without_data(bench, results, lock, trials[lock])
-    for lock, state in trials.items():
-        if "replaced" in lock:
-            find_positions(bench, results, lock, state)
-    for share in (SHARES[-1], *SHARES[:-1]):
-        for start, state in {**trials, "from scratch": bench.fresh()}.items():
-            name = f"{start}: training, {share:.0%} of the data"
-            results.add(
-                name,
-                lambda s=state, d=share: bench.train(s, d),
-            )
-    for lock, state in trials.items():
-        name = f"{lock}: gradient signs"
-        results.add(name, lambda s=state: flip_by_gradient(bench, s))
+    for lock in options.locks:
+        results.add(f"{lock}: trial", lambda at=lock: bench.score(bench.trial(at)))
+    for steps in options.steps:
+        for count in options.samples:
+            for lock in (*options.locks, SCRATCH):
+                results.add(
+                    label_of(lock, count, steps),
+                    partial(train, bench, lock, count, steps, options.rates),
+                )
+    for lock in options.locks:
+        attack_with_inputs(bench, results, lock)
+        attack_without_data(bench, results, lock, bench.trial(lock))
+        if lock.startswith("soft"):
+            results.add(f"{lock}: repaired without data", lambda at=lock: mend(bench, at))
+            find_positions(bench, results, lock, bench.trial(lock))
     draw(results.values, options.output)
     return 0
+
+
+def label_of(lock: str, count: int, steps: int) -> str:
+    """Name a training."""
+    return f"{lock}: trained, {count} images, {steps} steps"
+
+
+def train(bench: Bench, lock: str, count: int, steps: int, rates: list[float]) -> float:
+    """Train a trial, or an empty network, on so many images; the best rate counts."""
+    start = anew(bench.make, {}) if lock == SCRATCH else bench.trial(lock)
+    images = bench.sample(count)
+    return regained(bench.module, [start], images, bench.test, steps=steps, rates=rates)
+
+
+def attack_with_inputs(bench: Bench, results: Results, lock: str) -> None:
+    """Use 500 images without labels, and the gradients of 1,000 with."""
+    images, _ = bench.sample(500)
+
+    def adapted() -> float:
+        load(bench.module, bench.trial(lock))
+        adapt(bench.module, images)
+        return accuracy(bench.module, *bench.test)
+
+    def distilled() -> float:
+        load(bench.module, bench.trial(lock))
+        distill(bench.module, images, steps=5 if bench.quick else 100, rate=0.02)
+        return accuracy(bench.module, *bench.test)
+
+    results.add(f"{lock}: statistics of 500 unlabeled images", adapted)
+    results.add(f"{lock}: distilled from its own outputs", distilled)
+    results.add(f"{lock}: gradient signs", lambda: flip_by_gradient(bench, bench.trial(lock)))
+
+
+def mend(bench: Bench, lock: str) -> dict[str, float]:
+    """Repair a soft lock without data; tell the accuracy, and how well that finds the weights."""
+    trial = bench.trial(lock)
+    mended, suspicion = repair(bench.module, trial, trades=True)
+    areas = areas_of(bench, trial, suspicion)
+    return {"accuracy": bench.score(mended), "area": areas[0], "area of the largest": areas[1]}
 
 
 def attack_without_data(bench: Bench, results: Results, lock: str, state: State) -> None:
@@ -187,23 +217,30 @@ def find_positions(bench: Bench, results: Results, lock: str, state: State) -> N
     the tensors with replaced ones; the pool is the 3 % largest of these, in each tensor.
     """
     for name, test in TESTS.items():
-        scores, truth, pool = [], [], []
-        for tensor, value in state.items():
-            if value.ndim < 2:
-                continue
-            changed = (value - bench.full[tensor]).abs() > 1e-6
-            large = value.abs() > torch.quantile(value.abs().flatten(), 0.97)
-            # Weights that hold the record moved, too: a step or two, not across zero.
-            changed &= torch.sign(value) != torch.sign(bench.full[tensor])
-            if changed.any():
-                score = test(value)
-                ranks = score.flatten().argsort().argsort().double() / score.numel()
-                scores.append(ranks)
-                truth.append(changed.flatten())
-                pool.append(large.flatten())
-        ranked, found, inside = torch.cat(scores), torch.cat(truth), torch.cat(pool)
-        areas = [area(ranked, found), area(ranked[inside], found[inside])]
-        results.add(f"{lock}: found by {name}, of all and of the pool", lambda a=areas: a)
+        scores = {
+            tensor: ranks_of(test(value)) for tensor, value in state.items() if value.ndim > 1
+        }
+        label = f"{lock}: found by {name}, of all and of the pool"
+        results.add(label, partial(areas_of, bench, state, scores))
+
+
+def areas_of(bench: Bench, state: State, scores: Mapping[str, Tensor]) -> list[float]:
+    """Return the areas for all weights of tensors with replaced ones, and for the largest."""
+    ranked, truth, pool = [], [], []
+    for tensor, score in scores.items():
+        value = state[tensor]
+        changed = value != bench.full[tensor]
+        if changed.any():
+            ranked.append(score.flatten().double())
+            truth.append(changed.flatten())
+            pool.append((value.abs() > torch.quantile(value.abs().flatten(), 0.97)).flatten())
+    found, inside, suspected = torch.cat(truth), torch.cat(pool), torch.cat(ranked)
+    return [area(suspected, found), area(suspected[inside], found[inside])]
+
+
+def ranks_of(score: Tensor) -> Tensor:
+    """Return the rank of each weight in its tensor, from 0 to 1."""
+    return score.flatten().argsort().argsort().double() / score.numel()
 
 
 def magnitude(value: Tensor) -> Tensor:
@@ -266,10 +303,10 @@ def flip_by_gradient(bench: Bench, state: State) -> float:
     In each round: the gradient at the present weights; of the largest 3 % of each tensor, those
     whose turning lowers the loss most to first order, 16 in all; kept if the loss falls.
     """
-    images, labels = bench.images[:1000], bench.labels[:1000]
+    images, labels = bench.sample(1000)
     current = {name: value.clone() for name, value in state.items()}
     best = loss_and_gradient(bench, current, images, labels)
-    for _ in range(2 if bench.steps < 10 else 5):
+    for _ in range(2 if bench.quick else 5):
         candidate = turn_best(current, best[1], 16)
         found = loss_and_gradient(bench, candidate, images, labels)
         if found[0] >= best[0]:
@@ -313,28 +350,19 @@ def loss_and_gradient(
     return total, {name: p.grad.clone() for name, p in chosen.items() if p.grad is not None}
 
 
-def augment(images: Tensor) -> Tensor:
-    """Shift images by up to four pixels and mirror half of them."""
-    images = images.float()
-    padded = nn.functional.pad(images, (4, 4, 4, 4))
-    down, right = torch.randint(9, (2,)).tolist()
-    shifted = padded[:, :, down : down + 32, right : right + 32]
-    mirrored = torch.rand(len(images), 1, 1, 1) < 0.5
-    return torch.where(mirrored, shifted.flip(3), shifted)
-
-
 def draw(values: Mapping[str, Any], folder: Path) -> None:
     """Draw what training gives back, and what the other attacks do."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    for start in (*LOCKS, "from scratch"):
-        found = {s: values.get(f"{start}: training, {s:.0%} of the data") for s in SHARES}
-        points = [(100 * s, score) for s, score in found.items() if score is not None]
-        axes.plot(*zip(*points, strict=True), "o-", label=start)
+    for start in (*LOCKS, SCRATCH):
+        found = {count: values.get(label_of(start, count, 100)) for count in (500, 2500, 5000)}
+        points = [(count, score) for count, score in found.items() if score is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), "o-", label=start)
     axes.axhline(values["full"], color="gray", linestyle="--", label="the release")
-    axes.set_xlabel("training images that the attacker has (% of 50,000)")
+    axes.set_xlabel("training images that the attacker has")
     axes.set_ylabel("accuracy after training (%)")
     axes.set_ylim(0, 100)
     axes.grid(alpha=0.3)
@@ -345,7 +373,8 @@ def draw(values: Mapping[str, Any], folder: Path) -> None:
     axes = figure.subplots()
     kinds = {"trial": "trial", "clipped": "largest clipped", "set to 0": "largest set to 0",
              "turned": "largest turned", "pruned": "smallest pruned",
-             "gradient signs": "gradient signs"}  # fmt: skip
+             "gradient signs": "gradient signs", "unlabeled": "statistics taken anew",
+             "distilled": "distilled"}  # fmt: skip
     width = 0.8 / len(kinds)
     kinds = {mark: label for mark, label in kinds.items() if any(mark in name for name in values)}
     for place, (mark, label) in enumerate(kinds.items()):

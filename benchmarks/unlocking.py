@@ -24,7 +24,7 @@ import random_networks
 from cost import process
 
 LOCKS: dict[str, dict[str, Any]] = {
-    "default: 6 % scrambled": {},
+    "default: scrambled": {},
     "10 % scrambled": {"scramble": 0.1},
     "soft: 4,096 weights": {"soft": True},
     "soft: 0.01 % of the weights": {"fraction": 1e-4},

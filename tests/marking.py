@@ -3,7 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from nnguard.hiding.hqim import MAX_BITS, Indices, Walk, largest, max_value
+from nnguard.hiding.frame import MAX_BITS
+from nnguard.hiding.hqim import Indices, Walk, largest, max_value
 from nnguard.hiding.packing import Joiner, split
 from nnguard.stream.coding import QuantizedTensor, qp_range
 
@@ -20,7 +21,7 @@ def embed(values: Indices, bits: Bits, *, dependent: bool = False, width: int = 
     flat = values.reshape(-1)
     if bits.size > capacity(flat, width) or largest(flat) > max_value(width):
         raise ValueError("too many bits, or a value that is too large")
-    numbers = split(np.packbits(bits).tobytes(), width, 0, int(np.count_nonzero(flat)))
+    numbers = split(np.packbits(bits).tobytes(), 0, width, int(np.count_nonzero(flat)))
     return Walk(width, dependent=dependent).embed(flat, numbers).reshape(values.shape)
 
 
@@ -33,8 +34,8 @@ def extract(values: Indices, *, dependent: bool = False, width: int = 1) -> tupl
 
 def whole_bytes(numbers: npt.NDArray[np.uint16], width: int) -> bytes:
     """Return the bytes that numbers fill."""
-    joiner = Joiner(width, max(numbers.size * width // 8, 1))
-    joiner.add(numbers)
+    joiner = Joiner(max(numbers.size * width // 8, 1))
+    joiner.add(numbers, width)
     return bytes(joiner.data)
 
 

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 import nnguard
-from nnguard.hiding import candidates, capacity_of, embed, extract
+from nnguard.hiding import candidates, embed, extract, room_of
 from nnguard.stream.coding import decode
 from paper.paper_form import PaperForm
 from paper.subjects import NAMES, Subject, load_subject
@@ -84,7 +84,7 @@ def payload_jobs(subject: Subject) -> Iterator[Job]:
 
     def compressed(dependent: bool) -> dict[str, Any]:
         stream = subject.stream(dependent=dependent)
-        room = room_of(stream, 1)
+        room = bits_in(stream, 1)
         return {"bytes": stream.size, "score": subject.score_of(stream), "room": room}
 
     def peak() -> dict[str, Any]:
@@ -159,15 +159,15 @@ def capacity_jobs(subject: Subject, widths: Sequence[int]) -> Iterator[Job]:
 
 def fill(subject: Subject, stream: nnguard.Stream, width: int) -> dict[str, Any]:
     """Hide one record that takes `width` bits of every weight there is."""
-    marked = mark(subject, stream, [room_of(stream, width) - _frame_bits(stream)], 0)
+    marked = mark(subject, stream, [bits_in(stream, width) - _frame_bits(stream)], 0)
     if marked.pop("width") != width:
         raise ValueError(f"a record of so many bits does not take {width} in a weight")
     return marked
 
 
-def room_of(stream: nnguard.Stream, width: int) -> int:
+def bits_in(stream: nnguard.Stream, width: int) -> int:
     """Return the bits that all tensors hold, with so many in each weight."""
-    return sum(capacity_of(stream, index)[width - 1] for index in candidates(stream))
+    return sum(room_of(stream, index).bits(width) for index in candidates(stream))
 
 
 def time_decoding(stream: nnguard.Stream) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def mark(subject: Subject, stream: nnguard.Stream, sizes: list[int], seed: int) 
     exact = exact and bytes(original) == bytes(stream)
     bits = 8 * sum(map(len, records))
     found = {"bits": bits, "bytes": marked.size, "score": score, "exact": exact}
-    return {**found, "width": taken.header.bits_per_weight, **time_decoding(marked)}
+    return {**found, "width": max(taken.header.widths), **time_decoding(marked)}
 
 
 def main() -> int:

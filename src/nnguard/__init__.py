@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         WrongKeyError,
     )
     from nnguard.inspection import Capacity, Inspection, capacity, inspect, plot_carrier
+    from nnguard.issuing import issue_license
     from nnguard.ledger import Entry, Ledger
     from nnguard.licensing.checks import Checks, LicenseStatus, check_license
     from nnguard.licensing.device import Device
@@ -53,7 +54,8 @@ if TYPE_CHECKING:
     from nnguard.locking.lock import lock, lock_tiers
     from nnguard.locking.plotting import plot_curves
     from nnguard.locking.search import CurvePoint
-    from nnguard.locking.tiers import Locked, LockScores, Tier
+    from nnguard.locking.sets import lock_set
+    from nnguard.locking.tiers import Locked, LockedSet, LockScores, Tier
     from nnguard.records import Attachment, Claims, Shard
     from nnguard.shards import (
         SetReport,
@@ -67,7 +69,7 @@ if TYPE_CHECKING:
     )
     from nnguard.signing import NestedRecord, Report, sign, strip, verify
     from nnguard.stream import Stream
-    from nnguard.unlocking import issue_license, unlock
+    from nnguard.unlocking import unlock, unlock_set
 
 __version__ = "0.1.0"
 
@@ -95,6 +97,7 @@ __all__ = [
     "LimitError",
     "LockScores",
     "Locked",
+    "LockedSet",
     "ModelError",
     "NestedRecord",
     "NnguardError",
@@ -131,6 +134,7 @@ __all__ = [
     "iter_tensors",
     "load_trust",
     "lock",
+    "lock_set",
     "lock_tiers",
     "plot_carrier",
     "plot_curves",
@@ -140,6 +144,7 @@ __all__ = [
     "strip",
     "strip_set",
     "unlock",
+    "unlock_set",
     "verify",
     "verify_set",
 ]
@@ -212,8 +217,11 @@ _HOMES = {
     "strip": "signing",
     "verify": "signing",
     "Stream": "stream",
-    "issue_license": "unlocking",
+    "issue_license": "issuing",
     "unlock": "unlocking",
+    "unlock_set": "unlocking",
+    "lock_set": "locking.sets",
+    "LockedSet": "locking.tiers",
 }
 
 

@@ -19,12 +19,14 @@ from nnguard.crypto.identity import Identity
 from nnguard.crypto.keys import Signer
 from nnguard.errors import KeyFormatError, WrongKeyError
 from nnguard.files import named_together
+from nnguard.issuing import issue_license
 from nnguard.ledger import Entry, Ledger
 from nnguard.licensing.license import License
 from nnguard.licensing.revocation import RevocationList
+from nnguard.locking.opening import lock_id
 from nnguard.locking.tiers import MAX_TIERS
-from nnguard.stream import StreamLike, as_stream
-from nnguard.unlocking import issue_license, lock_id
+from nnguard.shards import StreamSet, open_model
+from nnguard.stream import Stream, StreamLike
 
 __all__ = ["Desk"]
 
@@ -47,7 +49,7 @@ class Desk:
 
     def issue(
         self,
-        trial: StreamLike,
+        trial: StreamLike | StreamSet,
         content_key: ContentKey | None = None,
         *,
         output: str | os.PathLike[str] | None = None,
@@ -61,7 +63,7 @@ class Desk:
         entry, of which `armored` is the file.
 
         Args:
-            trial: The stream that the customer has, or its path.
+            trial: The stream or set that the customer has, or its path.
             content_key: As for `nnguard.issue_license`; the one that the ledger keeps, if not
                 given.
             output: File to write the license to, if any.
@@ -74,10 +76,10 @@ class Desk:
             OSError: The file cannot be written; neither is the ledger.
             NnguardError: See `nnguard.issue_license`.
         """
-        trial = as_stream(trial)
-        lock = lock_id(trial)
+        model = trial if isinstance(trial, Stream | StreamSet) else open_model(trial)
+        lock = lock_id(model)
         key = self._kept(lock) if content_key is None else content_key
-        license = issue_license(trial, key, signer=self._signer, **options)  # noqa: A001
+        license = issue_license(model, key, signer=self._signer, **options)  # noqa: A001
         entry = _entry_of(license)
         with named_together():
             if output is not None:

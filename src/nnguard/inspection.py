@@ -24,14 +24,16 @@ from nnguard.errors import (
 from nnguard.hiding import (
     RecordKind,
     candidates,
-    capacity_of,
+    carriers_cost,
     extract,
     kind_name,
     max_cost,
     peek,
+    room_of,
 )
 from nnguard.hiding.carriers import cost_of
-from nnguard.hiding.frame import FrameHeader
+from nnguard.hiding.frame import MAX_BITS, FrameHeader
+from nnguard.hiding.marking import Room
 from nnguard.licensing.license import License
 from nnguard.locking.record import PEEK_SIZE, LockRecord
 from nnguard.pictures import check_picture, draw
@@ -208,7 +210,7 @@ def capacity(stream: StreamLike, *, progress: Callable[[int], object] | None = N
     """
     stream = as_stream(stream)
     tensors: list[TensorInfo] = []
-    rooms: list[list[int]] = []
+    rooms: list[Room] = []
     order = candidates(stream)
     cost = sum(max(cost_of(stream, index), LEAST_COST) for index in order)
     if cost > (most := max(_ALWAYS_COUNTED, _COUNTED_PER_BYTE * stream.size)):
@@ -219,16 +221,19 @@ def capacity(stream: StreamLike, *, progress: Callable[[int], object] | None = N
     for index in order:
         header = stream[index].tensor
         assert header is not None
-        room = capacity_of(stream, index)
-        tensors.append(TensorInfo(header.name, header.size, room[0], max(room)))
+        room = room_of(stream, index)
+        places = room.places if room.width() else 0
+        tensors.append(TensorInfo(header.name, header.size, places, room.bits()))
         rooms.append(room)
         if progress is not None:
             progress(header.size)
-    used = sum(cost_of(stream, at) for at, room in zip(order, rooms, strict=True) if room[0])
     in_all = [
-        sum(column)
-        for width, column in enumerate(zip(*rooms, strict=True), 1)  # all weights hold as many
-        if used <= max_cost(stream, width)
+        sum(room.bits(width) for room in rooms)
+        for width in range(1, MAX_BITS + 1)  # of a weight, at most
+        if carriers_cost(
+            stream, {at: room.width(width) for at, room in zip(order, rooms, strict=True)}
+        )
+        <= max_cost(stream)
     ]
     places = sum(tensor.places for tensor in tensors)
     return Capacity(places, max(in_all, default=0), tuple(tensors))
@@ -257,7 +262,7 @@ def plot_carrier(
     extraction = extract(stream)
     carrier = extraction.header.carriers[0]
     before, after = decode(extraction.original[carrier]), decode(stream[carrier])
-    parts = 1 << extraction.header.bits_per_weight  # of a step, which indices count with bits in
+    parts = 1 << extraction.header.widths[0]  # of a step, which indices count with bits in
     drawn = min(parts, _DRAWN_PARTS)
     whole, divided = (each.indices.reshape(-1).astype(np.int64) for each in (before, after))
     positions = (drawn * whole, np.rint(divided * (drawn / parts)).astype(np.int64))

@@ -33,17 +33,19 @@ from nnguard.errors import FormatError, ModelError, NnguardError, VerificationEr
 from nnguard.files import make_folder_atomically
 from nnguard.mappings import FrozenMapping
 from nnguard.models.index import is_set, read_index, write_index
-from nnguard.models.sources import open_model
+from nnguard.models.sources import open_model as open_source
 from nnguard.records import Claims, Shard, model_digest
 from nnguard.signing import Progress, Report, make_claims, sign_claims, verify_and_strip
 from nnguard.stream import Stream
 
 __all__ = [
+    "Folder",
     "SetReport",
     "StreamSet",
     "compress_set",
     "decompress_set",
     "naming",
+    "open_model",
     "set_digest",
     "shard_names",
     "sign_set",
@@ -124,8 +126,19 @@ class StreamSet:
         """Bytes of all streams."""
         return sum(stream.size for stream in self.streams.values())
 
-    def save(self, folder: Folder, *, overwrite: bool = False) -> None:
+    def save(
+        self,
+        folder: Folder,
+        *,
+        overwrite: bool = False,
+        before: Callable[[], object] = lambda: None,
+    ) -> None:
         """Write the streams and their index to a folder: a temporary one that is then renamed.
+
+        Args:
+            folder: The folder to make.
+            overwrite: Replace a folder that is there already.
+            before: Called when all is written, just before the folder gets its name.
 
         Raises:
             FileExistsError: The folder exists and `overwrite` is false, or it holds something else
@@ -138,6 +151,7 @@ class StreamSet:
             for name, stream in self.streams.items():
                 stream.save(temporary / name)
             write_index(temporary / STREAM_INDEX, self.weight_map)
+            before()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +178,15 @@ class SetReport:
             "digest": self.digest,
             "shards": {name: report.to_json() for name, report in self.shards.items()},
         }
+
+
+def open_model(path: Folder) -> Stream | StreamSet:
+    """Open a stream, or a folder of streams.
+
+    Raises:
+        NnguardError: See `Stream.open` and `StreamSet.open`.
+    """
+    return StreamSet.open(path) if Path(path).is_dir() else Stream.open(path)
 
 
 def set_digest(digests: Mapping[str, bytes]) -> bytes:
@@ -222,7 +245,7 @@ def compress_set(
     stream_map = {name: Path(file).stem + ".nnc" for name, file in weight_map.items()}
     with make_folder_atomically(Path(output), overwrite=overwrite, is_ours=_is_ours) as temporary:
         for file in sorted(set(weight_map.values())):
-            names = {tensor.name for tensor in open_model(folder / file)}
+            names = {tensor.name for tensor in open_source(folder / file)}
             if names != {name for name, where in weight_map.items() if where == file}:
                 raise ModelError(f"the index of {folder} does not list the tensors of {file}")
             own = {name: qp for name, qp in settings.qp_per_tensor.items() if name in names}

@@ -27,10 +27,10 @@ from nnguard.compression.settings import Settings
 from nnguard.crypto.keys import Signer, Trust
 from nnguard.licensing.checks import Checks, LicenseLike
 from nnguard.models.pytorch import as_tensor
-from nnguard.shards import StreamSet, verify_and_strip_set
+from nnguard.shards import StreamSet, strip_set, verify_and_strip_set
 from nnguard.signing import sign, strip
 from nnguard.stream import Stream, StreamLike
-from nnguard.unlocking import IdentityLike, unlock
+from nnguard.unlocking import IdentityLike, unlock, unlock_set
 
 __all__ = ["decompress", "evaluator", "importance", "load", "load_into", "save"]
 
@@ -55,7 +55,7 @@ def load(
     unlocks is in memory only, never in a file.
 
     Args:
-        path: A signed stream, or a folder of them; with a license, a trial.
+        path: A signed stream, or a folder of them; with a license, a trial of either kind.
         trust: Trusted keys; see `nnguard.verify`.
         license: Unlocks a trial; see `nnguard.unlock`.
         identity: The customer's private key, which goes with the license.
@@ -85,7 +85,7 @@ def load(
     if license is None and checks is not None:
         raise TypeError("there is no license to check")
     if license is not None and identity is not None:
-        streams = [_unlocked(path, trust, license, identity, checks, original=original)]
+        streams = _unlocked(path, trust, license, identity, checks, original=original)
     else:
         streams = _verified(path, trust, original=original)
     state: StateDict = {}
@@ -279,10 +279,12 @@ def _unlocked(
     checks: Checks | None,
     *,
     original: bool,
-) -> Stream:
-    """Return what a license makes of a trial."""
+) -> list[Stream]:
+    """Return the streams that a license makes of a trial."""
     if Path(path).is_dir():
-        raise TypeError("a license opens a single stream, no folder of shards")
-    trial = Stream.open(path).in_memory()
-    stream = unlock(trial, license, identity, trust, checks=checks)
-    return strip(stream, trust) if original else stream
+        trial = StreamSet.open(path, in_memory=True)
+        unlocked = unlock_set(trial, license, identity, trust, checks=checks)
+        streams = strip_set(unlocked, trust) if original else unlocked
+        return list(streams.streams.values())
+    stream = unlock(Stream.open(path).in_memory(), license, identity, trust, checks=checks)
+    return [strip(stream, trust) if original else stream]

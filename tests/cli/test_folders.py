@@ -453,3 +453,49 @@ def test_inspect_and_capacity_take_folders(run: Run, released: Path) -> None:
     assert f"{places:,} weights can hold bits" in run("capacity streams").out
     refused = run("inspect release --plot carrier.png")
     assert (refused.code, "name a file of the folder" in refused.err) == (2, True)
+
+
+def test_folder_is_sold(run: Run, released: Path) -> None:
+    """Locked by another network, licensed, unlocked; then by scrambling, and loaded."""
+    assert run("keygen ada --identity").code == 0
+    assert run("compress model -o weaker --qp -24").code == 0  # stands for another network
+    lock = "lock release -o trial --content-key content.key --key vendor.key"
+    locked = json.loads(run(f"{lock} --trial weaker --json").out)
+    size = sum((released / "release" / name).stat().st_size for name in STREAMS)
+    assert (locked["size_before"], locked["tiers"][0]["carried"] > size / 2) == (size, True)
+    assert run("verify trial --trust vendor.pub").code == 0
+    assert json.loads(run("inspect trial --json").out)["shards"][STREAMS[1]]["records"][1] | {
+        "carriers": []
+    } == {
+        "kind": "lock",
+        "layer": 1,
+        "size": json.loads(run(f"inspect trial/{STREAMS[1]} --json").out)["records"][1]["size"],
+        "carriers": [],
+        "unverified": {
+            "tier": "full",
+            "content_key_id": nnguard.ContentKey.load(released / "content.key").id.hex(),
+            "shard": "2 of 2",
+        },
+    }
+    issue = (
+        "license issue trial -o ada.license --key vendor.key --content-key content.key --to ada.pub"
+    )
+    assert run(issue).code == 0
+    unlock = "unlock trial -o full --license ada.license --identity ada.key --trust vendor.pub"
+    assert "Unlocked: full" in run(unlock).out
+    for name in STREAMS:
+        assert (released / "full" / name).read_bytes() == (released / "release" / name).read_bytes()
+    assert run("verify full --trust vendor.pub").code == 0
+    assert run(f"{unlock} --force --mark").code == 2
+    assert run(f"{lock} --force --target 0.4 --evaluate score.py:score --soft").code in {1, 2}
+    (released / "trial" / STREAMS[0]).write_bytes((released / "trial" / STREAMS[1]).read_bytes())
+    refused = run(f"{unlock} --force")
+    assert (refused.code, STREAMS[0] in refused.err) == (8, True)
+
+
+def test_key_of_a_folder_that_cannot_be_written_is_not_left(run: Run, released: Path) -> None:
+    (released / "trial").mkdir()
+    (released / "trial" / "notes.txt").write_text("mine")
+    lock = "lock release -o trial --content-key content.key --force"
+    assert run(lock).code == 1
+    assert not (released / "content.key").exists()

@@ -190,7 +190,7 @@ def test_lock_writes_a_trial_and_its_key(run: Run, folder: Path) -> None:
     secret = nnguard.ContentKey.load("content.key").secret
     assert secret not in (folder / "trial.nnc").read_bytes()
     assert secret.hex() not in result.out
-    assert np.count_nonzero(ratios(folder) < 0) == 200, "the stock decoder reads the trial"
+    assert 150 < np.count_nonzero(ratios(folder) < 0) <= 200, "the stock decoder reads the trial"
 
 
 def test_trial_that_is_signed_says_so(run: Run) -> None:
@@ -229,6 +229,15 @@ def test_scramble_encrypts_signs(run: Run, folder: Path) -> None:
     result = run(*LOCK, "--scramble", "0.5", "--force")
     assert "20,010 weights scrambled (100.0 %)" in result.out
     assert "has to train what is scrambled anew" in result.out
+    result = run(*LOCK, "--scramble", "conv.*ght+conv.bias", "--force")
+    assert "20,010 weights scrambled" in result.out
+    tiers = ("--tier", "all:scramble=conv.bias", "--tier", "demo:scramble=0.1")
+    scrambled = [
+        tier["scrambled"]
+        for tier in json.loads(run(*LOCK, *tiers, "--force", "--json").out)["tiers"]
+    ]
+    assert scrambled == [BIASES, WEIGHTS + BIASES]
+    assert run(*LOCK, "--scramble", "head.*", "--force").code == 2
 
 
 def test_trial_is_another_network(run: Run, folder: Path) -> None:
@@ -304,7 +313,7 @@ def test_target_is_found_with_the_sellers_own_function(
     ("options", "code", "advice"),
     [
         ("--soft --target 0.4", 2, "--evaluate"),
-        ("--target 0.4 --evaluate score.py:zero", 2, "anybody can repair that, without data"),
+        ("--target 0.4 --evaluate score.py:zero", 2, "anybody can repair that with a few inputs"),
         ("--fraction 0.1", 2, "--soft"),
         ("--tier a:fraction=0.1", 2, "--soft"),
         ("--tier a:soft=1", 2, "soft needs no value"),

@@ -106,7 +106,10 @@ def test_what_is_missing_is_named(run: Run, command: str, what: str, hint: str) 
         ("verify missing.nnc --trust vendor.pub", "FileNotFoundError: no such file: missing.nnc"),
         ("verify release.nnc --trust none", "FileNotFoundError: no such file: none"),
         ("license show missing", "FileNotFoundError: no such file: missing"),
-        ("inspect shards", "IsADirectoryError: a folder, where a file is expected: shards"),
+        (
+            "detach shards -o card.md",
+            "IsADirectoryError: a folder, where a file is expected: shards",
+        ),
     ],
 )
 def test_system_errors_in_words(run: Run, folder: Path, command: str, message: str) -> None:

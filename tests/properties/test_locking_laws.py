@@ -19,6 +19,10 @@ import stock
 from nnguard.hiding import extract, plan_record
 from nnguard.locking import sealing
 from nnguard.locking.opening import Opened, open_locks
+from nnguard.locking.scramble import scramble, unscramble
+from nnguard.stream.coding import Parameters, QuantizedTensor, usual_start_states
+from nnguard.stream.headers import PayloadType, TensorHeader
+from nnguard.stream.trellis import is_path, odd_states
 
 Locks = Sequence[nnguard.Locked]
 
@@ -193,11 +197,47 @@ def test_random_networks_carry_others(
             reject()
     carried = extract(locks[0].stream)
     carried = extract(carried.original) if sign_trial else carried
-    event(f"{carried.header.bits_per_weight} bits a weight")
+    event(f"{max(carried.header.widths)} bits a weight")
     check_locks(release, locks)
     before, after = stock.decode(bytes(weaker)), stock.decode(bytes(locks[0].stream))
     for name, array in before.items():
         assert np.array_equal(np.sign(array), np.sign(after[name])), name
+
+
+@given(
+    st.lists(st.integers(-(2**30) + 1, 2**30 - 1), min_size=1, max_size=40),
+    st.booleans(),
+    st.booleans(),
+    st.binary(min_size=32, max_size=32),
+    st.integers(0, 2**40),
+)
+def test_unscramble_is_the_inverse_of_scramble(
+    integers: list[int], dependent: bool, flat: bool, secret: bytes, unit: int
+) -> None:
+    """Signs change, or the order; for TCQ what comes out is a path through the trellis."""
+    tensor = tensor_of(integers, dependent=dependent, flat=flat)
+    keystream = nnguard.ContentKey(secret).keystream("scramble", bytes(12))
+    scrambled = scramble(tensor, unit, keystream)
+    assert not dependent or is_path(scrambled.indices)
+    assert np.array_equal(unscramble(scrambled, unit, keystream).indices, tensor.indices)
+    coded = [-(-abs(index) // 2) if dependent else abs(index) for index in scrambled.indices.flat]
+    magnitudes = [abs(integer) for integer in integers]
+    assert coded == magnitudes if not flat else sorted(coded) == sorted(magnitudes)
+
+
+def tensor_of(integers: list[int], *, dependent: bool, flat: bool) -> QuantizedTensor:
+    """Make a tensor whose payload codes these integers."""
+    shape = (len(integers),) if flat else (1, len(integers))
+    coded = np.array(integers, np.int64)
+    parities = (coded & 1).astype(np.uint8)
+    odd, _ = odd_states(parities, np.zeros_like(parities))
+    magnitudes = np.where(coded == 0, 0, 2 * np.abs(coded) - odd)
+    indices = np.sign(coded) * magnitudes if dependent else coded
+    header = TensorHeader(
+        "a", PayloadType.FLOAT, shape, dependent, 10, 1, 2, 0, 0, None, payload_offset=0
+    )
+    parameters = Parameters(-20, usual_start_states(header), b"")
+    return QuantizedTensor(header, b"", parameters, indices.astype(np.int32).reshape(shape))
 
 
 @settings(max_examples=40)

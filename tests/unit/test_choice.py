@@ -67,7 +67,7 @@ def names_of(stream: nnguard.Stream, units: list[int]) -> set[str]:
 # What becomes of the weights
 
 
-def test_two_weights_of_opposite_signs_in_one_kernel_trade_places(tensors: Tensors) -> None:
+def test_a_large_and_a_small_weight_of_one_kernel_trade_places(tensors: Tensors) -> None:
     choice = draw(tensors)
     changed = apply(choice, tensors)
     for unit, pair in zip(choice.units.tolist(), choice.pairs.tolist(), strict=True):
@@ -76,8 +76,8 @@ def test_two_weights_of_opposite_signs_in_one_kernel_trade_places(tensors: Tenso
         assert pair[0] // kernel == pair[1] // kernel
         before = tensors[unit].indices.reshape(-1)[pair]
         after = changed[unit].indices.reshape(-1)[pair]
-        assert before[0] > 0 > before[1]
-        assert after[0] < 0 < after[1]
+        assert before[0] > before[1]
+        assert after[0] < after[1]
         residue = 4 if tensors[unit].header.dependent else 1
         assert np.abs(after - before[::-1]).max() <= residue
         assert np.all(np.abs(after) % residue == np.abs(before) % residue)
@@ -132,7 +132,7 @@ def test_weights_come_in_pairs(tensors: Tensors) -> None:
 def test_where_there_is_little_room_fewer_are_replaced(tensors: Tensors) -> None:
     weights = sum(tensor.indices.size for tensor in tensors.values())
     choice = draw(tensors, weights)
-    assert 0 < choice.weights <= weights // 16
+    assert 0 < choice.weights <= weights // 4
     assert len(places(choice)) == choice.weights
 
 
@@ -154,40 +154,39 @@ def test_few_tensors_are_touched_where_they_are_enough(
     monkeypatch.setattr("nnguard.locking.choice._TOUCHED", 1)
     randomness = KEY.keystream("choice", NONCE)
     for count, names in (
-        (60, {"small"}),
-        (100, {"small", "wide"}),
-        (500, {"small", "wide", "deep"}),
+        (200, {"small"}),
+        (300, {"small", "wide"}),
+        (2000, {"small", "wide", "deep"}),
     ):
         touched = tensors_to_touch(stream, count, randomness)
         assert names_of(stream, touched) == names
 
 
 def worths(tensor: QuantizedTensor, pairs: np.ndarray) -> np.ndarray:
-    return np.abs(tensor.indices.reshape(-1))[pairs].sum(1)
+    return np.abs(tensor.indices.reshape(-1))[pairs].max(1)
 
 
 def all_pairs(tensor: QuantizedTensor) -> np.ndarray:
-    """Pair the largest weight above 0 of a kernel with the largest below, and so on."""
+    """Pair the largest weight of a kernel with the smallest, and so on; zeros stay."""
     flat = tensor.indices.reshape(-1)
     kernel = 9 if tensor.indices.ndim == 4 else tensor.indices.shape[1]
     found = []
     for start in range(0, flat.size, kernel):
         cell = flat[start : start + kernel]
-        order = np.argsort(cell, kind="stable")
-        count = min(np.count_nonzero(cell > 0), np.count_nonzero(cell < 0))
-        found += [(start + order[-1 - n], start + order[n]) for n in range(count)]
+        order = [start + at for at in np.argsort(-cell, kind="stable") if cell[at]]
+        found += [(order[n], order[-1 - n]) for n in range(len(order) // 2)]
     return np.array(found)
 
 
-def test_choice_is_of_the_pairs_that_are_the_furthest_apart(tensors: Tensors) -> None:
+def test_choice_is_of_pairs_with_a_large_weight(tensors: Tensors) -> None:
     choice = draw(tensors, 24)
     for unit in np.unique(choice.units).tolist():
         mine = choice.pairs[choice.units == unit]
         pool = np.sort(worths(tensors[unit], all_pairs(tensors[unit])))[::-1]
-        assert worths(tensors[unit], mine).min() >= pool[max(4 * len(mine), 16) - 1]
+        assert worths(tensors[unit], mine).min() >= pool[max(8 * len(mine), 32) - 1]
 
 
-def test_choice_is_not_simply_the_furthest_apart(tensors: Tensors) -> None:
+def test_choice_is_not_simply_of_the_largest(tensors: Tensors) -> None:
     choice = draw(tensors)
     for unit in np.unique(choice.units).tolist():
         mine = choice.pairs[choice.units == unit]
@@ -222,7 +221,7 @@ def test_the_key_decides_among_tensors_of_equal_size(monkeypatch: pytest.MonkeyP
     data = stock.encode({name: array.astype(np.float32) for name, array in arrays.items()}, qp=-24)
     stream = nnguard.Stream.from_bytes(data)
     chosen = {
-        tuple(tensors_to_touch(stream, 100, key.keystream("choice", NONCE)))
+        tuple(tensors_to_touch(stream, 400, key.keystream("choice", NONCE)))
         for key in (nnguard.ContentKey(bytes([number]) * 32) for number in range(8))
     }
     assert len(chosen) > 4
@@ -253,7 +252,8 @@ def test_lock_follows_the_importance_of_the_caller(stream: nnguard.Stream) -> No
         name: np.count_nonzero(before[name].astype(np.float64) * after[name] < 0)
         for name in ("small", "wide", "deep")
     }
-    assert flipped == {"small": 0, "wide": 0, "deep": round(0.001 * count_weights(stream))}
+    assert flipped["small"] == flipped["wide"] == 0
+    assert 0 < flipped["deep"] <= round(0.001 * count_weights(stream))
 
 
 @pytest.mark.parametrize(

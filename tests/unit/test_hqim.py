@@ -5,7 +5,8 @@ import pytest
 
 import samples
 from marking import capacity, embed, extract
-from nnguard.hiding.hqim import MAX_BITS, Walk, max_value
+from nnguard.hiding.frame import MAX_BITS
+from nnguard.hiding.hqim import Walk, max_value
 from nnguard.hiding.packing import Joiner, split
 
 
@@ -105,27 +106,27 @@ def test_largest_value(width: int, dependent: bool) -> None:
 def test_bytes_are_numbers_and_numbers_bytes(width: int) -> None:
     data = np.random.default_rng(width).bytes(101)
     count = -(-8 * len(data) // width)
-    numbers = split(data, width, 0, count + 5)
+    numbers = split(data, 0, width, count + 5)
     whole = int.from_bytes(data, "big") << count * width - 8 * len(data)
     assert numbers[:count].tolist() == [
         whole >> width * (count - 1 - at) & (1 << width) - 1 for at in range(count)
     ]
     assert not numbers[count:].any()
-    assert np.array_equal(split(data, width, 7, 20), numbers[7:27])
-    joiner = Joiner(width, len(data))
+    assert np.array_equal(split(data, 7 * width, width, 20), numbers[7:27])
+    joiner = Joiner(len(data))
     for part in np.array_split(numbers, 7):
-        joiner.add(part)
+        joiner.add(part, width)
     assert (bytes(joiner.data), joiner.clear) == (data, True)
 
 
 @pytest.mark.parametrize("width", [3, 8, 13])
 @pytest.mark.parametrize("at", [0, 1, 20])
 def test_bits_behind_the_bytes_are_seen(width: int, at: int) -> None:
-    numbers = split(b"abc", width, 0, 40)
+    numbers = split(b"abc", 0, width, 40)
     numbers[-(-24 // width) + at] = 1
-    joiner = Joiner(width, 3)
+    joiner = Joiner(3)
     for part in (numbers[:5], numbers[5:]):
-        joiner.add(part)
+        joiner.add(part, width)
     assert (bytes(joiner.data), joiner.clear) == (b"abc", False)
 
 

@@ -174,7 +174,7 @@ def test_plot_of_several_bits_counts_whole_steps(
     weights = np.random.default_rng(1).normal(0, 1, (20, 20)).astype(np.float32)
     few = nnguard.compress({"w": weights}, nnguard.Settings(qp=-24))
     marked = nnguard.attach(few, bytes(range(200)))
-    assert extract(marked).header.bits_per_weight > 3
+    assert extract(marked).header.widths[0] > 3
     nnguard.plot_carrier(marked, tmp_path / "a.png")
     moved = re.search(r"no weight moved by more than ([\d.]+) steps", titles[1])
     assert moved is not None

@@ -191,7 +191,6 @@ FILE = ["", DIGEST, [[0, 5]]]
         [[[7]], [], [FILE]],
         [[[7, 1]], [], [FILE]],
         [[True], [], [FILE]],
-        [[], [], []],
         [[], [], [["", DIGEST]]],
         [[], [], [["", DIGEST, [[0, 5]], 1]]],
         [[], [], [["", DIGEST[:-1], [[0, 5]]]]],
@@ -323,3 +322,24 @@ def test_record_that_is_no_lock_is_refused(locked: nnguard.Locked) -> None:
 def test_record_is_deterministic_cbor(locked: nnguard.Locked) -> None:
     record = extract(locked.stream).record
     assert encode_cbor(parse_cbor(record)) == record
+
+
+@pytest.mark.parametrize("size", [0, 7, 8, 239, 240, 65_519, 65_520, 1 << 17])
+@pytest.mark.parametrize("shard", [None, LockShard(bytes(16), 1, 300)])
+def test_size_is_known_before(size: int, shard: LockShard | None) -> None:
+    sealed = LockRecord.seal(KEY, NONCE, "full", bytes(size), b"header", shard=shard)
+    assert LockRecord.size_of(KEY, "full", bytes(size), shard) == len(sealed)
+
+
+def test_long_units_are_views_and_have_one_encoding() -> None:
+    file = LockedFile("", DIGEST, (bytes(100_000), range(2), bytes(70_000)))
+    encoded = bytes(LockContent((1,), (), (file,)))
+    (found,) = LockContent.parse(encoded).files
+    assert found.units == file.units
+    assert found.carried == 170_000
+    assert isinstance(found.units[0], memoryview)
+    at = encoded.index(b"\x5a\x00\x01\x86\xa0")
+    longer = encoded[:at] + b"\x5b\0\0\0\0\x00\x01\x86\xa0" + encoded[at + 5 :]
+    for wrong in (longer, encoded[:-70_001], encoded[:-1], encoded + b"\0"):
+        with pytest.raises(nnguard.UnlockError, match="malformed"):
+            LockContent.parse(wrong)

@@ -252,6 +252,14 @@ def test_importance_is_weight_times_gradient() -> None:
     np.testing.assert_allclose(found["weight"][0], np.sqrt((first**2 + second**2) / 2), rtol=1e-6)
 
 
+def test_importance_of_a_tied_parameter_has_all_of_its_names() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(10, 10), torch.nn.Linear(10, 10))
+    module[1].weight = module[0].weight
+    found = nnguard.torch.importance(module, batches_of((4, 10)), error)
+    assert list(found) == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    assert np.array_equal(found["0.weight"], found["1.weight"])
+
+
 def test_importance_of_every_parameter() -> None:
     module = network()
     found = nnguard.torch.importance(module, batches_of((4, 3, 8, 8), (2, 3, 8, 8)), error)
@@ -333,7 +341,8 @@ def test_importance_says_which_weights_a_lock_replaces(sale: Sale) -> None:
     before, after = stock.decode(bytes(sale.model)), stock.decode(bytes(locked.stream))
     flipped = {name: np.argwhere(before[name] * after[name] < 0) for name in before}
     channels = flipped.pop("3.weight")[:, 0]
-    assert channels.size == locked.replaced == 40
+    assert locked.replaced == 40
+    assert 20 <= channels.size <= 40
     assert channels.max() < 32
     assert not any(places.size for places in flipped.values())
 

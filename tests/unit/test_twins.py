@@ -10,6 +10,7 @@ import pytest
 import nnguard
 import stock
 from nnguard.locking.opening import open_locks
+from nnguard.locking.scramble import tensors_to_scramble_in_set
 from nnguard.locking.twins import find_twins
 
 TIED = ("embedding.weight", "head.weight")
@@ -63,6 +64,19 @@ def test_equal_tensors_are_twins(stream: nnguard.Stream) -> None:
 
 def test_a_record_in_one_of_them_makes_no_difference(carrying: nnguard.Stream) -> None:
     assert twin_names(carrying) == [*TIED]
+
+
+def test_twins_in_different_files_are_scrambled_both() -> None:
+    arrays = arrays_of((64, 32))
+    streams = {
+        "1.nnc": nnguard.compress({name: arrays[name] for name in (TIED[0], "middle.weight")}),
+        "2.nnc": nnguard.compress({name: arrays[name] for name in ("other.weight", TIED[1])}),
+    }
+    chosen = tensors_to_scramble_in_set(streams, [TIED[0]])
+    names = [[streams[file][index].name for index in chosen[file]] for file in streams]
+    assert names == [[TIED[0]], [TIED[1]]]
+    alone = tensors_to_scramble_in_set(streams, ["middle.*"])
+    assert [len(indices) for indices in alone.values()] == [1, 0]
 
 
 def test_network_without_twins() -> None:

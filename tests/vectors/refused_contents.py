@@ -174,7 +174,7 @@ def content_other_order() -> Made:
     return contains(lambda content: [content[2][0][1], content[1], content[0]])
 
 
-@vector("6.4", "UnlockError: content without files", message="malformed", operation="open")
+@vector("6.4", "UnlockError: content without files", message="set of streams", operation="open")
 def content_no_files() -> Made:
     """A lock opens something."""
     return contains(lambda content: [*content[:2], []])

@@ -11,9 +11,10 @@ from typing import Any
 import nnguard
 from nnguard.cli.checks import load_device, parse_days, parse_time
 from nnguard.cli.keys import add_signing_key, load_identity, load_signing_key
-from nnguard.cli.output import add_json, add_output, print_json, say
+from nnguard.cli.output import add_json, add_output, print_json, progress_bar, say
 from nnguard.cli.signing import pair
 from nnguard.cli.terms import add_command, say_terms
+from nnguard.shards import open_model
 
 __all__ = ["add_commands"]
 
@@ -50,7 +51,9 @@ def _add_issue(own: Any) -> None:
         "  nnguard license issue trial.nnc -o ada.license --key vendor.key \\\n"
         "      --content-key content.key --to ada.pub --customer Ada --expires 2027-12-31",
     )
-    parser.add_argument("trial", metavar="TRIAL", help="the very stream that the customer has")
+    parser.add_argument(
+        "trial", metavar="TRIAL", help="the very stream, or folder, that the customer has"
+    )
     add_output(parser, what="license")
     add_signing_key(parser)
     parser.add_argument(
@@ -157,9 +160,12 @@ def _issue(options: argparse.Namespace) -> None:
     content_key = (
         None if options.content_key is None else nnguard.ContentKey.load(options.content_key)
     )
-    trial = nnguard.Stream.open(options.trial)
+    trial = open_model(options.trial)
     device = load_device(options.device)
-    with nnguard.Ledger(options.ledger) as ledger:
+    with (
+        nnguard.Ledger(options.ledger) as ledger,
+        progress_bar(2 * trial.size, "Opening") as progress,  # it is hashed, and opened
+    ):
         license = nnguard.Desk(ledger, key, identity).issue(  # noqa: A001
             trial,
             content_key,
@@ -177,6 +183,7 @@ def _issue(options: argparse.Namespace) -> None:
             metadata=dict(options.meta),
             device=device,
             device_traits=options.device_traits,
+            progress=progress,
         )
     if options.json:
         print_json({"ok": True, "file": options.output, "license": license.terms.to_json()})

@@ -13,6 +13,9 @@ from nnguard.cli.output import add_json, brief, print_json, progress_bar, say
 
 __all__ = ["add_commands"]
 
+_LISTED = 6
+"""Carriers of a record that are named; JSON has all."""
+
 
 def add_commands(commands: Any) -> None:
     """Add `inspect` and `capacity`."""
@@ -70,7 +73,9 @@ def _show(path: str, found: nnguard.Inspection) -> None:
         say(f"  {brief(unit.name):<{width}}  {unit.quantization:<9} {shape:<16} {unit.size:>12,}")
     for record in found.records:
         say(f"Record {record.layer}: {record.kind} of {record.size:,} bytes, not verified")
-        say(f"  in {', '.join(map(brief, record.carriers))}")
+        more = len(record.carriers) - _LISTED
+        names = ", ".join(map(brief, record.carriers[:_LISTED]))
+        say(f"  in {names}{f' and {more:,} more' if more > 0 else ''}")
         for key, value in record.unverified.items():
             if value:
                 say(f"  {key}: {value}")

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from nnguard.cli.keys import add_passphrase_file, load_identity, load_signing_ke
 from nnguard.cli.output import add_json, add_output, print_json, progress_bar, say
 from nnguard.cli.signing import add_trust
 from nnguard.files import named_together
+from nnguard.locking.tiers import DEFAULT_SCRAMBLE, LockResult
 from nnguard.pictures import check_picture
+from nnguard.shards import open_model
 
 __all__ = ["add_commands"]
 
@@ -28,7 +30,7 @@ _TIER_FIELDS = (
 _NEEDS = {"trial": "a file", "soft": "no value"}
 _SOFT_FIELDS = ("soft", "fraction", "target")
 _SOFT = (
-    "--fraction and --target replace a few weights, and anybody can repair that, without data: "
+    "--fraction and --target replace a few weights, and anybody can repair that with a few inputs: "
     "say --soft if a demonstration is all that you want, or give --trial another network"
 )
 
@@ -51,7 +53,9 @@ def add_commands(commands: Any) -> None:
         "      --tier professional:trial=medium.nnc --tier standard:trial=small.nnc",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("release", metavar="RELEASE", help="NNCodec stream, signed if you can")
+    parser.add_argument(
+        "release", metavar="RELEASE", help="stream or folder of streams; sign it before"
+    )
     add_output(parser, what="trial")
     parser.add_argument(
         "--content-key", dest="content_key_output", required=True, metavar="FILE",
@@ -78,7 +82,7 @@ def add_commands(commands: Any) -> None:
         "      --identity customer.key --trust vendor.pub",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("trial", metavar="TRIAL", help="locked stream")
+    parser.add_argument("trial", metavar="TRIAL", help="locked stream, or folder of them")
     add_output(parser, what="full model")
     parser.add_argument("--license", required=True, metavar="FILE", help="license")
     parser.add_argument(
@@ -99,13 +103,14 @@ def _add_amount(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the lock")
     group.add_argument(
         "--trial", metavar="WEAKER",
-        help="NNCodec stream of another network, which is given away and carries the release: an "
+        help="stream or folder of another network, which is given away and carries the release: an "
         "early checkpoint, a smaller one; it takes about a third of the release's weights",
     )  # fmt: skip
     group.add_argument(
-        "--scramble", type=_share, metavar="F",
-        help="scramble tensors with this fraction of all weights (0.06, where neither --trial nor "
-        "--soft is given)",
+        "--scramble", type=_scramble, metavar="F|NAMES",
+        help="scramble the first tensors with this fraction of all weights, and all of one "
+        f"dimension ({DEFAULT_SCRAMBLE:g}, where neither --trial nor --soft is given); or tensors "
+        "by name or pattern: 'embedding.weight+layer1.*'",
     )  # fmt: skip
     group.add_argument(
         "--soft", action="store_true", default=None,
@@ -129,7 +134,7 @@ def _add_amount(parser: argparse.ArgumentParser) -> None:
         help="how far the score may be from the target (0.01)",
     )  # fmt: skip
     soft.add_argument(
-        "--max-fraction", type=_share, metavar="F", help="replace no more for the target (1e-3)"
+        "--max-fraction", type=_share, metavar="F", help="replace no more for the target (0.01)"
     )
 
 
@@ -150,13 +155,25 @@ def _share(text: str) -> float:
     return share
 
 
+def _scramble(text: str) -> float | tuple[str, ...]:
+    """Read a fraction, or names of tensors, joined by plus signs."""
+    try:
+        float(text)
+    except ValueError:
+        return tuple(text.split("+"))
+    return _share(text)
+
+
 def _lock(options: argparse.Namespace) -> None:
     tiers = [_tier(text, options) for text in options.tier or ["full"]]
     aims = any(tier.target is not None for tier in tiers)
     _check_usage(options, aims=aims)
     evaluate = None if options.evaluate is None else load_function(options.evaluate)
-    release = nnguard.Stream.open(options.release)
     signer = None if options.key is None else load_signing_key(options)
+    release = open_model(options.release)
+    if isinstance(release, nnguard.StreamSet):
+        _lock_folder(options, release, tiers, signer)
+        return
     locks = nnguard.lock_tiers(
         release, tiers, evaluate=evaluate, signer=signer, progress=_show_point
     )
@@ -166,7 +183,26 @@ def _lock(options: argparse.Namespace) -> None:
         trial.save(options.output, overwrite=options.force)
         if options.plot is not None:
             nnguard.plot_curves(locks, options.plot, overwrite=options.force)
-    _report(options, release, trial, locks)
+    _report(options, tiers, release.size, trial.size, locks)
+
+
+def _lock_folder(
+    options: argparse.Namespace,
+    release: nnguard.StreamSet,
+    tiers: list[nnguard.Tier],
+    signer: nnguard.SigningKey | None,
+) -> None:
+    if options.evaluate is not None:
+        raise ValueError("--evaluate scores a network in one stream, not a folder")
+    spool = Path(options.output).parent
+    locks = nnguard.lock_set(release, tiers, signer=signer, spool=spool)
+
+    def save_key() -> None:
+        locks[0].content_key.save(options.content_key_output, overwrite=options.force)
+
+    trial = locks[-1].streams
+    trial.save(options.output, overwrite=options.force, before=save_key)
+    _report(options, tiers, release.size, trial.size, locks)
 
 
 def _check_usage(options: argparse.Namespace, *, aims: bool) -> None:
@@ -185,9 +221,10 @@ def _check_usage(options: argparse.Namespace, *, aims: bool) -> None:
 
 def _report(
     options: argparse.Namespace,
-    release: nnguard.Stream,
-    trial: nnguard.Stream,
-    locks: list[nnguard.Locked],
+    tiers: Sequence[nnguard.Tier],
+    before: int,
+    after: int,
+    locks: Sequence[LockResult],
 ) -> None:
     if options.json:
         print_json(
@@ -195,21 +232,23 @@ def _report(
                 "ok": True,
                 "file": options.output,
                 "content_key": options.content_key_output,
-                "size_before": release.size,
-                "size": trial.size,
+                "size_before": before,
+                "size": after,
                 "tiers": [_tier_json(locked) for locked in locks],
             }
         )
         return
-    growth = 100 * (trial.size - release.size) / release.size
-    say(f"Locked: {options.output}, {trial.size:,} bytes ({growth:+.3f} %)")
+    trials = [tier.trial for tier in tiers if isinstance(tier.trial, str)]
+    whole = before + sum(open_model(trial).size for trial in trials)
+    growth = f"{100 * (after - whole) / whole:+.3f} %{' of both networks' if trials else ''}"
+    say(f"Locked: {options.output}, {after:,} bytes ({growth})")
     for locked in locks:
         say(f"  tier {locked.tier}: {', '.join(_describe(locked))}")
     say(f"Worth: {locks[-1].worth}")
     say(f"Content key: {options.content_key_output} (keep it secret)")
 
 
-def _describe(locked: nnguard.Locked) -> Iterator[str]:
+def _describe(locked: LockResult) -> Iterator[str]:
     """Say what a lock did, and what it did to the score."""
     if locked.carried:
         yield f"{locked.carried:,} bytes carried by another network"
@@ -228,7 +267,7 @@ def _describe(locked: nnguard.Locked) -> Iterator[str]:
         )
 
 
-def _tier_json(locked: nnguard.Locked) -> dict[str, Any]:
+def _tier_json(locked: LockResult) -> dict[str, Any]:
     curve = [{"fraction": point.fraction, "score": point.score} for point in locked.curve]
     return {
         "tier": locked.tier,
@@ -270,7 +309,10 @@ def _field(text: str, part: str) -> tuple[str, Any]:
         return field, value
     if field == "soft" and not equals:
         return field, True
-    if field not in _NEEDS:
+    if field == "scramble" and value:
+        with contextlib.suppress(argparse.ArgumentTypeError):
+            return field, _scramble(value)
+    elif field not in _NEEDS:
         with contextlib.suppress(argparse.ArgumentTypeError):
             return field, _number(value)
     raise ValueError(f"--tier {text}: {field} needs {_NEEDS.get(field, 'a number')}")
@@ -285,9 +327,39 @@ def _unlock(options: argparse.Namespace) -> None:
     license = nnguard.License.load(options.license)  # noqa: A001
     checks = checks_of(options)
     status = nnguard.check_license(license, options.trust, checks=checks)
-    trial = nnguard.Stream.open(options.trial)
-    with progress_bar(trial.size, "Unlocking") as progress:
-        full = nnguard.unlock(
+    full = _unlocked(options, license, identity, checks)
+    full.save(options.output, overwrite=options.force)
+    if options.json:
+        result = {"ok": True, "file": options.output, "size": full.size}
+        print_json({**result, **status.to_json()})
+        return
+    say(f"Unlocked: {options.output}, {full.size:,} bytes, tier {license.terms.tier}")
+    if status.in_grace:
+        say("  the license has expired and holds for its grace period only: renew it")
+
+
+def _unlocked(
+    options: argparse.Namespace,
+    license: nnguard.License,  # noqa: A002
+    identity: nnguard.Identity,
+    checks: nnguard.Checks,
+) -> nnguard.Stream | nnguard.StreamSet:
+    trial = open_model(options.trial)
+    if isinstance(trial, nnguard.StreamSet) and options.mark:
+        raise ValueError("--mark marks a single stream, not a folder")
+    with progress_bar(2 * trial.size, "Unlocking") as progress:  # hashed, and opened
+        if isinstance(trial, nnguard.StreamSet):
+            return nnguard.unlock_set(
+                trial,
+                license,
+                identity,
+                options.trust,
+                tier=options.tier,
+                checks=checks,
+                spool=Path(options.output).parent,
+                progress=progress,
+            )
+        return nnguard.unlock(
             trial,
             license,
             identity,
@@ -297,11 +369,3 @@ def _unlock(options: argparse.Namespace) -> None:
             mark=options.mark,
             progress=progress,
         )
-    full.save(options.output, overwrite=options.force)
-    if options.json:
-        result = {"ok": True, "file": options.output, "size": full.size}
-        print_json({**result, **status.to_json()})
-        return
-    say(f"Unlocked: {options.output}, {full.size:,} bytes, tier {license.terms.tier}")
-    if status.in_grace:
-        say("  the license has expired and holds for its grace period only: renew it")

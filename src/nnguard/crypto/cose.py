@@ -12,6 +12,7 @@ and `pycose`, check it in tests.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ __all__ = [
     "A256GCM",
     "EDDSA",
     "NONCE_SIZE",
+    "TAG_SIZE",
     "Encrypt0",
     "Label",
     "Sign1",
@@ -40,7 +42,14 @@ _ENCRYPT0_TAG = 16
 EDDSA = -8
 A256GCM = 3
 NONCE_SIZE = 12
+TAG_SIZE = 16
 _SIGNATURE_SIZE = 64
+
+_LONG = 1 << 16
+"""Byte strings of so many bytes are not copied."""
+
+_LONG_TAG = 1 << 20
+"""Stands for one of them meanwhile; a record has no such tag."""
 
 
 class Label:
@@ -139,7 +148,7 @@ class Encrypt0:
     """
 
     protected: dict[Any, Any]
-    ciphertext: bytes
+    ciphertext: bytes | memoryview
 
     @property
     def key_id(self) -> bytes:
@@ -169,10 +178,10 @@ def parse_encrypt0(encoded: bytes) -> Encrypt0:
     Raises:
         VerificationError: It is none, or not in the one encoding that is accepted.
     """
-    message = parse_cbor(encoded)
+    message = parse_cbor(encoded, views=True)
     if isinstance(message, cbor2.CBORTag) and message.tag == _ENCRYPT0_TAG:
         match message.value:
-            case [bytes() as header, {}, bytes() as ciphertext]:
+            case [bytes() as header, {}, (bytes() | memoryview()) as ciphertext]:
                 protected = parse_cbor(header)
                 if (
                     not message.value[1]
@@ -205,22 +214,25 @@ def peek_encrypt0(start: bytes) -> Encrypt0:
     raise VerificationError("not a COSE_Encrypt0, or not the beginning of one")
 
 
-def parse_cbor(encoded: bytes) -> Any:
+def parse_cbor(encoded: bytes, *, views: bool = False) -> Any:
     """Decode deterministic CBOR.
+
+    Args:
+        encoded: The item.
+        views: Return long byte strings as views of `encoded`, which may be as large as a network.
 
     Raises:
         VerificationError: It is not CBOR, or not deterministically encoded.
     """
-    if not _is_plain(encoded):
-        raise VerificationError("the record is not CBOR of definite lengths and plain types")
+    small, large = _hollow(encoded)
     try:
-        value = cbor2.loads(encoded)
-        deterministic = encode_cbor(value) == encoded
+        value = cbor2.loads(small)
+        deterministic = encode_cbor(value) == small
     except Exception as error:  # a decoder of hostile input may raise anything
         raise VerificationError(f"the record is not CBOR: {type(error).__name__}") from None
     if not deterministic:
         raise VerificationError("the record is not deterministically encoded CBOR")
-    return value
+    return _filled(value, large if views else [*map(bytes, large)]) if large else value
 
 
 def encode_cbor(value: Any) -> bytes:
@@ -228,24 +240,53 @@ def encode_cbor(value: Any) -> bytes:
     return cbor2.dumps(value, canonical=True)
 
 
-def _is_plain(encoded: bytes) -> bool:
-    """Tell whether CBOR has numbers, strings, arrays and maps only, and one COSE tag in front.
+def _hollow(encoded: bytes) -> tuple[bytes, list[memoryview]]:
+    """Take long byte strings out of CBOR, and leave a tag and their numbers in their places.
 
-    Decoders act on other tags (dates, fractions, regular expressions), some at great length.
+    Raises:
+        VerificationError: It has something else than numbers, strings, arrays and maps, and one
+            COSE tag in front: decoders act on other tags (dates, fractions, regular expressions),
+            some at great length. Or the length of a long string is not in its shortest form.
     """
-    at = 0
-    while at < len(encoded):
-        start, major, info = at, encoded[at] >> 5, encoded[at] & 31
-        if info > 27:
-            return False
+    data = memoryview(encoded)
+    parts: list[bytes | memoryview] = []
+    large: list[memoryview] = []
+    at = done = 0
+    while at < len(data):
+        start, major, info = at, data[at] >> 5, data[at] & 31
         size = 1 << (info - 24) if info >= 24 else 0
         at += 1 + size
-        value = int.from_bytes(encoded[start + 1 : at], "big") if size else info
+        value = int.from_bytes(data[start + 1 : at], "big") if size else info
+        tagged = major == 6 and (start > 0 or value not in (_SIGN1_TAG, _ENCRYPT0_TAG))
+        if info > 27 or major == 7 or tagged:
+            break
+        if major == 2 and value >= _LONG:
+            shortest = encode_cbor(value)
+            if bytes([shortest[0] | 2 << 5]) + shortest[1:] != data[start:at]:
+                break
+            parts += [data[done:start], encode_cbor(cbor2.CBORTag(_LONG_TAG, len(large)))]
+            large.append(data[at : at + value])
+            done = at + value
         if major in (2, 3):
             at += value
-        if major == 7 or (major == 6 and (start or value not in (_SIGN1_TAG, _ENCRYPT0_TAG))):
-            return False
-    return at == len(encoded)
+    else:
+        if at == len(data):
+            return b"".join([*parts, data[done:]]), large
+    raise VerificationError("the record is not CBOR of definite lengths and plain types")
+
+
+def _filled(value: Any, large: Sequence[bytes | memoryview]) -> Any:
+    """Put long byte strings back into what was decoded."""
+    match value:
+        case cbor2.CBORTag(tag=tag, value=inner):
+            if tag == _LONG_TAG:
+                return large[inner]
+            return cbor2.CBORTag(tag, _filled(inner, large))
+        case list():
+            return [_filled(each, large) for each in value]
+        case dict():
+            return {key: _filled(each, large) for key, each in value.items()}
+    return value
 
 
 def _to_be_signed(header: bytes, external_aad: bytes, payload: bytes) -> bytes:

@@ -7,13 +7,14 @@ from nnguard.hiding.carriers import candidates
 from nnguard.hiding.embedding import (
     Extraction,
     Plan,
-    capacity_of,
+    carriers_cost,
     embed,
     extract,
     lies_as_planned,
     max_cost,
     peek,
     plan_record,
+    room_of,
 )
 from nnguard.hiding.frame import FrameHeader, RecordKind, kind_name
 
@@ -23,7 +24,7 @@ __all__ = [
     "Plan",
     "RecordKind",
     "candidates",
-    "capacity_of",
+    "carriers_cost",
     "embed",
     "extract",
     "kind_name",
@@ -31,4 +32,5 @@ __all__ = [
     "max_cost",
     "peek",
     "plan_record",
+    "room_of",
 ]

@@ -11,7 +11,8 @@ import contextlib
 import functools
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nnguard.errors import (
@@ -30,9 +31,9 @@ from nnguard.hiding.carriers import (
     primary_candidates,
     weights_in,
 )
-from nnguard.hiding.frame import FrameHeader, frame_record, unframe_record
-from nnguard.hiding.hqim import MAX_BITS, Numbers
-from nnguard.hiding.marking import Room, find_header, mark, numbers_in, room_in, unmark
+from nnguard.hiding.frame import MAX_BITS, FrameHeader, frame_record, unframe_record
+from nnguard.hiding.hqim import Numbers
+from nnguard.hiding.marking import NO_ROOM, Room, find_header, mark, numbers_in, room_in, unmark
 from nnguard.hiding.packing import Joiner
 from nnguard.stream import Stream
 from nnguard.stream.threads import in_order
@@ -40,26 +41,24 @@ from nnguard.stream.threads import in_order
 __all__ = [
     "Extraction",
     "Plan",
-    "capacity_of",
+    "carriers_cost",
     "embed",
     "extract",
     "lies_as_planned",
     "max_cost",
     "peek",
     "plan_record",
+    "room_of",
 ]
 
 MAX_COST = carrying.MAX_WEIGHTS
 """Of all carriers of a record, at most; a reader decodes and encodes them."""
 
-_DENSE = 8
-"""Bits that a weight holds at least where many are wanted, if its tensor has room for them."""
-
 _LEFT = 2
 """How often the step of a dense plan's primary carrier can still be halved: a signature follows."""
 
-_FULL_COST_BITS = 4
-"""Where a weight holds more bits than this, the carriers may cost less."""
+_USUAL_WIDTH = 4
+"""A carrier whose weights hold more bits than this costs more."""
 
 _CHECKSUM_SIZE = 4
 
@@ -80,7 +79,7 @@ class Plan:
     @property
     def bits(self) -> int:
         """All bits that the carriers hold, the unused ones at the end included."""
-        return self.header.bits_per_weight * sum(self._places)
+        return sum(map(operator.mul, self.header.widths, self._places))
 
     @property
     def weights(self) -> int:
@@ -93,20 +92,19 @@ class Plan:
         Args:
             record: `header.record_size` bytes.
         """
-        data, width = frame_record(self.header, record), self.header.bits_per_weight
-        starts = itertools.accumulate(self._places, initial=0)
+        data, header = frame_record(self.header, record), self.header
+        bits = map(operator.mul, header.widths, self._places)
 
-        def marked(carrier: int, first: int) -> bytes:
-            return mark(self.stream[carrier], data, first, width)
+        def marked(carrier: int, width: int, begin: int) -> bytes:
+            return mark(self.stream[carrier], data, begin, width)
 
-        carriers = self.header.carriers
-        units = dict(zip(carriers, in_order(marked, carriers, starts), strict=True))
-        marked_stream = self.stream.replace(units)
+        begins = itertools.accumulate(bits, initial=0)
+        units = in_order(marked, header.carriers, header.widths, begins)
+        marked_stream = self.stream.replace(dict(zip(header.carriers, units, strict=True)))
         try:
             taken = extract(marked_stream, vouched=True)
-            if (taken.header, taken.record) == (self.header, record) and all(
-                unmark(marked_stream[carrier], width) == self.stream[carrier].read()
-                for carrier in carriers
+            if (taken.header, taken.record) == (header, record) and all(
+                taken.restore(carrier) == self.stream[carrier].read() for carrier in header.carriers
             ):
                 return marked_stream
         except NnguardError:
@@ -137,7 +135,8 @@ class Extraction:
 
     def restore(self, carrier: int) -> bytes:
         """Encode the original of one carrier, and no other."""
-        return unmark(self._stream[carrier], self.header.bits_per_weight)
+        width = self.header.widths[self.header.carriers.index(carrier)]
+        return unmark(self._stream[carrier], width)
 
     @functools.cached_property
     def original(self) -> Stream:
@@ -177,22 +176,23 @@ def plan_record(stream: Stream, kind: int, size: int, *, dense: bool = False) ->
     planner = _Planner(stream, dense=dense)
     below = _outermost(stream)
     header = FrameHeader(kind, 1 if below is None else 1 + below.layer, size, ())
-    bytes(replace(header, carriers=(0,)))  # within its limits?
+    bytes(replace(header, carriers=(0,), bits_per_weight=1))  # within its limits?
     failures: list[CapacityError] = []
 
     def plans(widths: Iterable[int]) -> Iterator[Plan]:
         for width in widths:
             try:
-                plan = planner.plan(replace(header, bits_per_weight=width), below)
+                plan = planner.plan(header, width, below)
             except CapacityError as error:
                 failures.append(error)
             else:
                 if plan is not None:
                     yield plan
 
-    wide = plans(range(MAX_BITS, _DENSE - 1, -1)) if dense else ()
-    best = min(wide, key=lambda plan: plan.bits, default=None)
-    best = best or next(plans(range(_DENSE - 1, 0, -1) if dense else range(1, MAX_BITS + 1)), None)
+    if dense:  # a small file, but not for many times the weights to decode
+        best = min(plans(range(MAX_BITS, 0, -1)), key=_price, default=None)
+    else:
+        best = next(plans(range(1, MAX_BITS + 1)), None)
     if best is not None:
         return best
     raise max(failures, key=lambda failure: failure.available, default=None) or CapacityError(
@@ -208,7 +208,12 @@ def embed(stream: Stream, record: bytes, *, kind: int) -> Stream:
     return plan_record(stream, kind, len(record)).embed(record)
 
 
-def extract(stream: Stream, *, vouched: bool = False) -> Extraction:
+def extract(
+    stream: Stream,
+    *,
+    vouched: bool = False,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Extraction:
     """Take the outermost record out of a stream.
 
     The stream is what `Plan.embed` makes of the result, byte for byte in every carrier; a stream
@@ -217,6 +222,7 @@ def extract(stream: Stream, *, vouched: bool = False) -> Extraction:
     Args:
         stream: The stream.
         vouched: Somebody who is trusted made it, so that it may cost more than `max_cost`.
+        progress: Called with the bytes of each carrier, once the bits are out.
 
     Raises:
         NoRecordError: There is no record.
@@ -226,16 +232,18 @@ def extract(stream: Stream, *, vouched: bool = False) -> Extraction:
     """
     header, cost = _locate(stream)
     cost += _check_carriers(stream, header, vouched=vouched)
-    joiner = Joiner(header.bits_per_weight, _bits_of(header) // 8)
+    joiner = Joiner(_bits_of(header) // 8)
 
-    def numbers(carrier: int) -> list[Numbers]:
-        return list(numbers_in(stream[carrier], header.bits_per_weight))
+    def numbers(carrier: int, width: int) -> list[Numbers]:
+        return list(numbers_in(stream[carrier], width))
 
     with _damaged_later():
-        for found in in_order(numbers, header.carriers):
-            for each in found:
-                joiner.add(each)
-    record = unframe_record(header, bytes(joiner.data))
+        found = in_order(numbers, header.carriers, header.widths)
+        for carrier, each, width in zip(header.carriers, found, header.widths, strict=True):
+            for part in each:
+                joiner.add(part, width)
+            progress(stream[carrier].size)
+    record = unframe_record(header, joiner.data)
     if record is None or not joiner.clear:
         raise VerificationError("the hidden record was changed: its checksum does not fit")
     return Extraction(header, record, cost, stream)
@@ -256,15 +264,15 @@ def peek(stream: Stream, size: int) -> tuple[FrameHeader, bytes]:
     header, _ = _locate(stream)
     _check_carriers(stream, header, vouched=True)
     start = len(bytes(header))
-    joiner = Joiner(header.bits_per_weight, start + min(size, header.record_size))
-    cost, most = 0, max_cost(stream, header.bits_per_weight)
+    joiner = Joiner(start + min(size, header.record_size))
+    cost, most = 0, max_cost(stream)
     with _damaged_later():
-        for carrier in header.carriers:
+        for carrier, width in zip(header.carriers, header.widths, strict=True):
             if cost > most:  # with next to nothing in it
                 break
             cost += cost_of(stream, carrier)
-            for numbers in numbers_in(stream[carrier], header.bits_per_weight):
-                joiner.add(numbers)
+            for numbers in numbers_in(stream[carrier], width):
+                joiner.add(numbers, width)
                 if joiner.is_full:
                     return header, bytes(joiner.data[start:])
     raise VerificationError("the hidden record was changed: it ends too early")
@@ -285,16 +293,12 @@ def lies_as_planned(extraction: Extraction) -> bool:
     return plan.header == extraction.header
 
 
-def capacity_of(stream: Stream, index: int) -> list[int]:
-    """Return the bits that the unit at a position can hold, at 1 to 16 in a weight.
-
-    All 0 for no carrier.
-    """
+def room_of(stream: Stream, index: int) -> Room:
+    """Return what the unit at a position can hold; nothing, where it is no carrier."""
     try:
-        room = room_in(stream[index]) if can_carry(stream[index]) else Room(0, 0, 0)
+        return room_in(stream[index]) if can_carry(stream[index]) else NO_ROOM
     except FormatError:
-        room = Room(0, 0, 0)
-    return [room.bits(width) for width in range(1, MAX_BITS + 1)]
+        return NO_ROOM
 
 
 class _Planner:
@@ -307,11 +311,12 @@ class _Planner:
         self._primaries = primary_candidates(stream)
         self._sizes = sorted((weights_in(stream, index), index) for index in candidates(stream))
 
-    def plan(self, header: FrameHeader, below: FrameHeader | None) -> Plan | None:
-        """Choose carriers for a header that says how many bits a weight holds.
+    def plan(self, header: FrameHeader, most: int, below: FrameHeader | None) -> Plan | None:
+        """Choose carriers for a header.
 
         Args:
             header: Without carriers.
+            most: Bits of a weight, at most; tensors that cannot hold so many hold fewer.
             below: That of the outermost record in the stream.
 
         Returns:
@@ -320,11 +325,10 @@ class _Planner:
         Raises:
             CapacityError: The record does not fit into all tensors together.
         """
-        more = header.bits_per_weight + (_LEFT if self._dense else 0)
         for primary in self._primaries:
-            if (room := self._room(primary)) is not None and room.bits(more):
+            if (room := self._room(primary)) is not None and self._width(room, most, first=True):
                 for choose in (_best, _largest):  # few weights; if these are too many to list, few
-                    plan = self._add_carriers(header, primary, choose)
+                    plan = self._add_carriers(header, most, primary, choose)
                     if plan is not None:
                         return plan
             # A reader stops at the primary carrier of the record below: it finds no later one.
@@ -332,34 +336,45 @@ class _Planner:
                 break
         return None
 
+    def _width(self, room: Room, most: int, *, first: bool) -> int:
+        """Return how many bits a weight holds; a dense plan leaves room for a signature on top."""
+        width = room.width(most)
+        if first and self._dense:
+            return min(width, room.width() - _LEFT)
+        return width
+
     def _add_carriers(
         self,
         header: FrameHeader,
+        most: int,
         primary: int,
         choose: Callable[[Sequence[tuple[int, int]], int], int],
     ) -> Plan | None:
         """Add carriers to a header until the record fits; None where the header does not."""
-        width = header.bits_per_weight
-        chosen: dict[int, int] = {}
+        chosen: dict[int, tuple[int, int]] = {}
         others = [(size, index) for size, index in self._sizes if index != primary]
         bits = cost = in_primary = 0
-        index, most = primary, max_cost(self._stream, width)
+        limit = max_cost(self._stream) * _USUAL_WIDTH // max(_USUAL_WIDTH, most)
+        index = primary
         while True:
+            room = self._room(index)
+            width = 0 if room is None else self._width(room, most, first=not chosen)
             cost += cost_of(self._stream, index)
-            if (room := self._room(index)) is not None and (room.bits(width) or not chosen):
-                chosen[index] = room.bits(width) // width
-                bits += room.bits(width)
+            if room is not None and width and (room.places or not chosen):
+                chosen[index] = room.places, width
+                bits += room.places * width
                 in_primary = in_primary or bits
-            header = replace(header, carriers=tuple(chosen))
+            places, widths = zip(*chosen.values(), strict=True)
+            header = replace(header, carriers=tuple(chosen), bits_per_weight=widths)
             needed = _bits_of(header)
             if 8 * len(bytes(header)) > in_primary:
                 return None
             if needed <= bits:
-                return Plan(self._stream, header, tuple(chosen.values()))
+                return Plan(self._stream, header, places)
             if not others:
                 raise _too_large(needed, bits)
-            index = others.pop(choose(others, -(-(needed - bits) // width)))[1]
-            if cost + cost_of(self._stream, index) > most and not self._dense:
+            index = others.pop(choose(others, -(-(needed - bits) // most)))[1]
+            if not self._dense and cost + cost_of(self._stream, index) > limit:
                 raise _too_large(needed, bits)
 
     def _room(self, index: int) -> Room | None:
@@ -370,6 +385,10 @@ class _Planner:
             except FormatError:
                 self._rooms[index] = None
         return self._rooms[index]
+
+
+def _price(plan: Plan) -> int:
+    return 4 * plan.bits + plan.weights
 
 
 def _best(others: Sequence[tuple[int, int]], rest: int) -> int:
@@ -428,11 +447,11 @@ def _check_carriers(stream: Stream, header: FrameHeader, *, vouched: bool) -> in
     Returns:
         What decoding its carriers costs, in weights.
     """
-    cost, most = 0, max_cost(stream, header.bits_per_weight)
+    most = max_cost(stream)
     for carrier in header.carriers:
         if carrier >= len(stream) or not can_carry(stream[carrier]):
             raise VerificationError("the header of the hidden record does not fit the stream")
-        cost += cost_of(stream, carrier)
+    cost = carriers_cost(stream, dict(zip(header.carriers, header.widths, strict=True)))
     if cost > most and not vouched:
         raise LimitError(
             f"the record lies in tensors that cost as much as {cost} weights; limit {most} "
@@ -451,13 +470,24 @@ def _damaged_later() -> Iterator[None]:
         raise
 
 
-def max_cost(stream: Stream, bits_per_weight: int) -> int:
-    """Return what decoding all carriers of a record may cost, in weights.
+def max_cost(stream: Stream) -> int:
+    """Return what decoding all carriers of a record may cost, in weights."""
+    return min(MAX_COST, max(carrying.ALWAYS, carrying.COST_PER_BYTE * stream.size))
 
-    More bits take more memory. Weights that hold them take as many in the stream.
+
+def carriers_cost(stream: Stream, widths: Mapping[int, int]) -> int:
+    """Return what carriers cost, in weights; many bits in a weight take more memory.
+
+    Args:
+        stream: The stream.
+        widths: Positions of carriers to how many bits a weight holds; those with none cost nothing.
     """
-    most = min(MAX_COST, max(carrying.ALWAYS, carrying.COST_PER_BYTE * stream.size))
-    return most * _FULL_COST_BITS // max(_FULL_COST_BITS, bits_per_weight)
+    parts = sum(
+        cost_of(stream, carrier) * max(width, _USUAL_WIDTH)
+        for carrier, width in widths.items()
+        if width
+    )
+    return -(-parts // _USUAL_WIDTH)
 
 
 def _bits_of(header: FrameHeader) -> int:

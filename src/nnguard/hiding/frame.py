@@ -16,6 +16,7 @@ from nnguard.errors import LimitError
 
 __all__ = [
     "MAGIC",
+    "MAX_BITS",
     "MAX_HEADER_SIZE",
     "MAX_RECORD_SIZE",
     "SIZE_END",
@@ -31,14 +32,14 @@ __all__ = [
 MAGIC = b"\x9eNQ\x04"
 """First bytes of a header; the last is the version of the frame."""
 
-_FIXED_SIZE = 13
+_FIXED_SIZE = 12
 """Bytes of a header before the carriers."""
 
 SIZE_END = 8
 """So many bytes of a header tell its size."""
 
-_BITS_AT = 12
-"""Where a header says how many bits a weight holds."""
+MAX_BITS = 16
+"""Bits that a weight holds, at most."""
 
 _CHECKSUM_SIZE = 4
 _MAX_LAYER = 255
@@ -67,14 +68,25 @@ class FrameHeader:
         layer: 1 for the first record in a stream, one more for each that was put on top.
         record_size: Bytes.
         carriers: Positions of the units of the tensors that hold bits, the primary carrier first.
-        bits_per_weight: Of all carriers.
+        bits_per_weight: Of each carrier, 1 to 16; where a number is given, all have so many.
     """
 
     kind: int
     layer: int
     record_size: int
     carriers: tuple[int, ...]
-    bits_per_weight: int = 1
+    bits_per_weight: int | tuple[int, ...] = 1
+
+    def __post_init__(self) -> None:
+        if isinstance(self.bits_per_weight, int):
+            every = (self.bits_per_weight,) * len(self.carriers)
+            object.__setattr__(self, "bits_per_weight", every)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Bits of a weight in each carrier."""
+        assert isinstance(self.bits_per_weight, tuple)
+        return self.bits_per_weight
 
     def __bytes__(self) -> bytes:
         """Encode the header, as it is hidden and authenticated.
@@ -82,7 +94,8 @@ class FrameHeader:
         Raises:
             LimitError: The stream has too many layers, or the record or the list is too large.
         """
-        body = b"".join(map(_varint, self.carriers))
+        pairs = zip(self.carriers, self.widths, strict=True)
+        body = b"".join(_varint(MAX_BITS * carrier + width - 1) for carrier, width in pairs)
         size = _FIXED_SIZE + len(body) + _CHECKSUM_SIZE
         if self.layer > _MAX_LAYER:
             raise LimitError(f"the stream already holds {_MAX_LAYER} records")
@@ -93,7 +106,6 @@ class FrameHeader:
             + bytes([self.kind, self.layer])
             + size.to_bytes(2, "big")
             + self.record_size.to_bytes(4, "big")
-            + bytes([self.bits_per_weight])
         )
         return _with_checksum(fields + body)
 
@@ -123,8 +135,10 @@ def parse_header(data: bytes) -> FrameHeader | None:
     record_size = int.from_bytes(data[8:12], "big")
     if not numbers or not data[5] or record_size > MAX_RECORD_SIZE:
         return None
-    header = FrameHeader(data[4], data[5], record_size, tuple(numbers), data[_BITS_AT])
-    distinct = len({*numbers}) == len(numbers)
+    carriers = tuple(number // MAX_BITS for number in numbers)
+    widths = tuple(number % MAX_BITS + 1 for number in numbers)
+    header = FrameHeader(data[4], data[5], record_size, carriers, widths)
+    distinct = len({*carriers}) == len(carriers)
     return header if distinct and bytes(header) == data[:size] else None
 
 
@@ -135,12 +149,14 @@ def frame_record(header: FrameHeader, record: bytes) -> bytes:
     return bytes(header) + _with_checksum(record)
 
 
-def unframe_record(header: FrameHeader, data: bytes) -> bytes | None:
+def unframe_record(header: FrameHeader, data: bytes | bytearray) -> bytes | None:
     """Return the record in hidden bytes, or None where they are too few or the checksum differs."""
     start = len(bytes(header))
-    end = start + header.record_size + _CHECKSUM_SIZE
-    record = data[start : end - _CHECKSUM_SIZE]
-    return record if len(data) >= end and _with_checksum(record) == data[start:end] else None
+    end = start + header.record_size
+    with memoryview(data) as whole:
+        checksum = zlib.crc32(whole[start:end]).to_bytes(_CHECKSUM_SIZE, "big")
+        right = whole[end : end + _CHECKSUM_SIZE] == checksum
+        return bytes(whole[start:end]) if right else None
 
 
 def _with_checksum(data: bytes) -> bytes:

@@ -24,14 +24,11 @@ import numpy.typing as npt
 
 from nnguard.stream.trellis import odd_states
 
-__all__ = ["MAX_BITS", "Indices", "Numbers", "Walk", "largest", "max_value"]
+__all__ = ["Indices", "Numbers", "Walk", "largest", "max_value"]
 
 Indices = npt.NDArray[np.int32]
 Numbers = npt.NDArray[np.uint16]
 """What values hold: a number of `bits_per_weight` bits in each that is not zero, in their order."""
-
-MAX_BITS = 16
-"""Bits that a value holds, at most."""
 
 
 def max_value(bits_per_weight: int) -> int:
@@ -48,7 +45,7 @@ class Walk:
     """A way through the values of a tensor, in their order and in pieces of any size.
 
     Args:
-        bits_per_weight: 1 to `MAX_BITS`.
+        bits_per_weight: 1 to 16.
         dependent: The values are indices of TCQ, and form a path through its trellis.
     """
 

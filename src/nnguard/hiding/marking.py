@@ -13,6 +13,7 @@ import numpy as np
 from nnguard.errors import VerificationError
 from nnguard.hiding import hqim
 from nnguard.hiding.frame import (
+    MAX_BITS,
     MAX_HEADER_SIZE,
     SIZE_END,
     FrameHeader,
@@ -25,7 +26,7 @@ from nnguard.stream import Unit
 from nnguard.stream.coding import pieces_of, qp_range, recode
 from nnguard.stream.headers import TensorHeader
 
-__all__ = ["Room", "find_header", "mark", "numbers_in", "room_in", "unmark"]
+__all__ = ["NO_ROOM", "Room", "find_header", "mark", "numbers_in", "room_in", "unmark"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,17 @@ class Room:
     largest: int
     divisions: int
 
-    def bits(self, bits_per_weight: int) -> int:
-        """Return how many bits fit; none where the step cannot be divided so far."""
-        fits = self.largest <= hqim.max_value(bits_per_weight)
-        return bits_per_weight * self.places if fits and bits_per_weight <= self.divisions else 0
+    def width(self, most: int = MAX_BITS) -> int:
+        """Return how many bits a place can hold, no more than so many; 0 where it can hold none."""
+        widths = range(min(most, self.divisions), 0, -1)
+        return next((each for each in widths if self.largest <= hqim.max_value(each)), 0)
+
+    def bits(self, most: int = MAX_BITS) -> int:
+        """Return how many bits fit, no more than so many in a place."""
+        return self.width(most) * self.places
+
+
+NO_ROOM = Room(0, 0, 0)
 
 
 def room_in(unit: Unit) -> Room:
@@ -64,21 +72,21 @@ def room_in(unit: Unit) -> Room:
     return Room(places, most, divisions)
 
 
-def mark(unit: Unit, data: bytes, first: int, bits_per_weight: int) -> bytes:
+def mark(unit: Unit, data: bytes, begin: int, bits_per_weight: int) -> bytes:
     """Return a unit with a part of the step and bits in its tensor.
 
     Args:
         unit: One that may carry, with room.
         data: All bytes that are hidden; zeros follow them.
-        first: Places in other tensors, which hold the bits before.
-        bits_per_weight: Of all places.
+        begin: The first bit of them that goes into this tensor.
+        bits_per_weight: Of its places.
     """
     walk = _walk(unit, bits_per_weight)
 
     def embed(indices: Indices) -> Indices:
-        nonlocal first
-        numbers = split(data, bits_per_weight, first, int(np.count_nonzero(indices)))
-        first += numbers.size
+        nonlocal begin
+        numbers = split(data, begin, bits_per_weight, int(np.count_nonzero(indices)))
+        begin += bits_per_weight * numbers.size
         return walk.embed(indices, numbers)
 
     return recode(unit, embed, by=-bits_per_weight * _octave(unit))
@@ -118,18 +126,19 @@ def find_header(unit: Unit) -> FrameHeader | None:
     head, qp = _head_of(unit)
     most = (qp_range(_header(unit).qp_density)[1] - qp) // _octave(unit)
     places = np.flatnonzero(head)
-    for bits_per_weight in range(1, min(most, hqim.MAX_BITS) + 1):
+    for bits_per_weight in range(1, min(most, MAX_BITS) + 1):
 
         def first_bytes(count: int, width: int = bits_per_weight) -> bytes:
             used = places[: -(-8 * count // width)]
-            joiner = Joiner(width, count)
+            joiner = Joiner(count)
             if used.size:
-                joiner.add(_walk(unit, width).extract(head[: int(used[-1]) + 1])[0])
+                numbers, _ = _walk(unit, width).extract(head[: int(used[-1]) + 1])
+                joiner.add(numbers, width)
             return bytes(joiner.data)
 
         size = header_size(first_bytes(SIZE_END))
         header = size and parse_header(first_bytes(size))
-        if header and header.bits_per_weight == bits_per_weight:
+        if header and header.widths[0] == bits_per_weight:
             return header
     return None
 

@@ -12,16 +12,16 @@ __all__ = ["Joiner", "split"]
 _LARGEST = 16
 
 
-def split(data: bytes, width: int, first: int, count: int) -> Numbers:
+def split(data: bytes, begin: int, width: int, count: int) -> Numbers:
     """Return bytes as numbers, most significant bits first, with zeros behind the end.
 
     Args:
         data: All bytes.
+        begin: Bit to begin with.
         width: Bits of a number, 1 to 16.
-        first: Number to begin with.
         count: How many.
     """
-    begin, end = first * width, (first + count) * width
+    end = begin + count * width
     used = np.frombuffer(data[begin // 8 : -(-end // 8)], np.uint8)
     padded = np.zeros((-(-end // 8) - begin // 8) * 8, np.uint8)
     padded[: 8 * used.size] = np.unpackbits(used)
@@ -35,7 +35,6 @@ class Joiner:
     """Joins numbers to the bytes that `split` takes; up to seven bits at the end are left out.
 
     Args:
-        width: Bits of a number.
         most: Bytes that are wanted; what comes after has to be zeros.
 
     Attributes:
@@ -43,19 +42,19 @@ class Joiner:
         clear: No bit behind them was 1.
     """
 
-    def __init__(self, width: int, most: int) -> None:
+    def __init__(self, most: int) -> None:
         self.data = bytearray()
         self.clear = True
-        self._width, self._most = width, most
+        self._most = most
         self._left: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
 
-    def add(self, numbers: Numbers) -> None:
-        """Add numbers behind those that there are."""
+    def add(self, numbers: Numbers, width: int) -> None:
+        """Add numbers of so many bits behind those that there are."""
         if self.is_full:
             self.clear = self.clear and not numbers.any()
             return
         whole = np.unpackbits(numbers.astype(">u2").view(np.uint8).reshape(-1, 2), axis=1)
-        bits = np.concatenate([self._left, whole[:, _LARGEST - self._width :].reshape(-1)])
+        bits = np.concatenate([self._left, whole[:, _LARGEST - width :].reshape(-1)])
         usable = bits.size // 8 * 8
         wanted = min(usable, 8 * (self._most - len(self.data)))
         self.data += np.packbits(bits[:wanted]).tobytes()

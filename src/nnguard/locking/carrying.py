@@ -7,7 +7,7 @@ key has the weaker network, whatever is done to the file.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from nnguard.crypto.content import ContentKey
 from nnguard.crypto.keys import Signer
@@ -15,13 +15,13 @@ from nnguard.errors import CapacityError, FormatError, NoRecordError, UnlockErro
 from nnguard.hiding import RecordKind, candidates, extract
 from nnguard.hiding.carriers import weights_in
 from nnguard.locking.choice import count_weights
-from nnguard.locking.record import LockContent, LockedFile
+from nnguard.locking.record import LockContent, LockedFile, LockShard
 from nnguard.locking.sealing import hide, sign_trial
 from nnguard.locking.tiers import Locked
 from nnguard.records import model_digest
 from nnguard.stream import Stream, Unit
 
-__all__ = ["carry"]
+__all__ = ["carry", "carry_files", "check_trial"]
 
 _MOST_BITS = 16
 """In a weight."""
@@ -43,41 +43,73 @@ def carry(
         CapacityError: The release does not fit; the error says how large a trial has to be.
         UnlockError: The trial gives the release away, or is locked itself.
     """
-    digests, given = _check(release, trial)
-    units = _units(release.pinned(digests), digests, given)
-    file = LockedFile("", model_digest(digests), units)
-    try:
-        locked = hide(trial, LockContent((), (), (file,)), tier, key, key.new_nonce())
-    except CapacityError as error:
-        raise _too_small(error, release, file.carried, trial) from None
+    check_trial([release], [trial])
+    locked, carried = carry_files({"": release}, trial, tier, key)
     return Locked(
         stream=sign_trial(locked, release, tier, signer),
         content_key=key,
         tier=tier,
-        carried=file.carried,
+        carried=carried,
         weights=count_weights(release),
     )
 
 
-def _check(release: Stream, trial: Stream) -> tuple[list[bytes], list[bytes]]:
-    """Refuse a trial that holds the release in the clear, or a lock of its own.
+def carry_files(
+    files: Mapping[str, Stream],
+    trial: Stream,
+    tier: str,
+    key: ContentKey,
+    shard: LockShard | None = None,
+) -> tuple[Stream, int]:
+    """Hide streams in one; see `carry`.
+
+    Args:
+        files: The streams, by the names of their files in a set, or one without a name.
+        trial: See `carry`.
+        tier: See `carry`.
+        key: See `carry`.
+        shard: Which part of a locked set the trial is.
 
     Returns:
-        SHA-256 of the units of the release, and of the trial.
+        The trial, not signed, and how many bytes it carries.
     """
-    below, wanted = _layers(trial), _layers(release)
-    if any(kind == RecordKind.LOCK for _, kind in below):
+    given = trial.sha256_of_units()
+    locked: list[LockedFile] = []
+    for name, release in sorted(files.items()):
+        digests = release.sha256_of_units()
+        units = _units(release.pinned(digests), digests, given)
+        locked.append(LockedFile(name, model_digest(digests), units))
+    content = LockContent((), (), tuple(locked))
+    carried = sum(file.carried for file in locked)
+    try:
+        return hide(trial, content, tier, key, key.new_nonce(), shard=shard), carried
+    except CapacityError as error:
+        size = sum(release.size for release in files.values())
+        raise _too_small(error, size, carried, trial) from None
+
+
+def check_trial(release: Collection[Stream], trial: Collection[Stream]) -> None:
+    """Refuse a trial that holds the release in the clear, or a lock of its own.
+
+    Args:
+        release: The stream, or all of a set.
+        trial: The same of the network that is given away.
+
+    Raises:
+        UnlockError: It does.
+    """
+    given = [layer for stream in trial for layer in _layers(stream)]
+    if any(kind == RecordKind.LOCK for _, kind in given):
         raise UnlockError(
             "the network that is to be the trial is locked itself",
             hint="give the network as it was before; lock_tiers, or --tier, makes locks in locks",
         )
-    given = {digest for digests, _ in below for digest in digests}
-    if any(given.issuperset(digests) for digests, _ in wanted):
+    known = {digest for digests, _ in given for digest in digests}
+    if all(any(known.issuperset(digests) for digests, _ in _layers(stream)) for stream in release):
         raise UnlockError(
             "the trial holds the whole release in the clear",
             hint="the trial is a weaker network: an early checkpoint, or a smaller one",
         )
-    return wanted[0][0], below[0][0]
 
 
 def _layers(stream: Stream) -> list[tuple[list[bytes], int | None]]:
@@ -121,19 +153,19 @@ def _units(
     )
 
 
-def _too_small(error: CapacityError, release: Stream, carried: int, trial: Stream) -> CapacityError:
+def _too_small(error: CapacityError, size: int, carried: int, trial: Stream) -> CapacityError:
     """Say how large a trial has to be."""
     weights = sum(weights_in(trial, index) for index in candidates(trial))
     least = error.needed / _MOST_BITS
     if error.available:
         least = max(least, weights * error.needed / error.available)
     return CapacityError(
-        f"the release does not fit into the trial: {carried:,} of its {release.size:,} bytes are "
+        f"the release does not fit into the trial: {carried:,} of its {size:,} bytes are "
         f"not in the trial, which holds {error.available // 8:,}, at {_MOST_BITS} bits a weight",
         needed=error.needed,
         available=error.available,
         hint=f"a trial of this kind needs about {_rounded_up(least):,} weights, and this one has "
-        f"{weights:,}",
+        f"{weights:,}; or compress it at a finer step (a lower qp): fewer weights are zero then",
     )
 
 

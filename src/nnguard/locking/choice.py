@@ -1,10 +1,11 @@
 """Which weights a soft lock replaces, and what they become.
 
-The content key decides both. Two weights of opposite signs in one kernel (the weights of an output
-for one input channel; of a matrix, a row) change places. So a kernel's sum and length stay, and
-with them nearly the mean and the variance of the row's output, which normalization behind it
-records; a tensor's values stay, too, and none comes twice. The *pool* are the pairs that matter
-most, some times as many as are needed; in a row, three quarters of the pairs of the pool trade.
+The content key decides both. A large and a small weight of one kernel (the weights of an output for
+one input channel; of a matrix, a row) change places, mostly of opposite signs. So a kernel's sum
+and length stay, and with them nearly the mean and the variance of the row's output, which
+normalization behind it records; a tensor's values stay, too, and none comes twice. The *pool* are
+the pairs that matter most, some times as many as are needed; in a row, three quarters of the pairs
+of the pool trade.
 
 Without data, importance is magnitude. All tensors get the same number of replacements, as far as
 they are large enough: those of small tensors, which most of a network's inputs pass through, count
@@ -25,7 +26,7 @@ from nnguard.crypto.content import Keystream
 from nnguard.hiding.carriers import can_carry, can_code, weights_in
 from nnguard.locking.twins import NO_TWINS, Twins
 from nnguard.stream import Stream, Unit
-from nnguard.stream.coding import Indices, QuantizedTensor
+from nnguard.stream.coding import QuantizedTensor
 
 __all__ = [
     "MAX_WEIGHTS",
@@ -43,12 +44,12 @@ Importance = Mapping[str, npt.ArrayLike]
 """For each tensor, by name, how much the network depends on each weight: not negative. Tensors that
 it does not name are left alone, but for twins."""
 
-_POOL = 4
+_POOL = 8
 """Pairs of the pool for each one that trades."""
 
-_SMALLEST_POOL = 16
+_SMALLEST_POOL = 32
 
-_DENSEST = 16
+_DENSEST = 4
 """A tensor has at least so many weights for each one that is replaced."""
 
 _GROUP = 4
@@ -243,7 +244,7 @@ def _choose_in(
 ) -> Positions:
     """Choose pairs in one tensor; groups follow each other."""
     shape = tensor.header.shape
-    pool = _pool(tensor.indices.reshape(-1), _kernel_of(shape), wanted, importance)
+    pool = _pool(tensor, wanted, importance)
     _, rows = np.unique(pool[:, 0] // (tensor.indices.size // shape[0]), return_inverse=True)
     row_lots = _numbers(randomness, _run(unit, 1), len(pool))[rows]
     lots = _numbers(randomness, _run(unit, 2), len(pool))
@@ -258,30 +259,40 @@ def _kernel_of(shape: tuple[int, ...]) -> int:
     return next((size for size in sizes if size > 1), 1)
 
 
-def _pool(
-    flat: Indices, kernel: int, wanted: int, importance: npt.NDArray[np.float64]
-) -> Positions:
-    """Return the pairs of opposite signs in a kernel that matter most, by position."""
-    pairs = _pairs(flat, kernel, importance)
+def _pool(tensor: QuantizedTensor, wanted: int, importance: npt.NDArray[np.float64]) -> Positions:
+    """Return the pairs that matter most, by position.
+
+    A pair matters as much as one of the two: whoever looks for the pairs that are furthest apart
+    finds no more than who looks for large weights.
+    """
+    pairs = _pairs(tensor, importance)
     size = min(max(_POOL * wanted, _SMALLEST_POOL), len(pairs) // 2)
     if size == 0 or wanted == 0:
         return np.zeros((0, 2), np.int64)
-    ranked = np.argpartition(-importance[pairs].sum(1), size - 1)[:size]
+    ranked = np.argpartition(-importance[pairs].max(1), size - 1)[:size]
     return pairs[np.sort(ranked)]
 
 
-def _pairs(flat: Indices, kernel: int, importance: npt.NDArray[np.float64]) -> Positions:
-    """Pair in each kernel the most important weight above 0 with that below, and so on."""
-    found = []
-    for sign in (1, -1):
-        mine = np.flatnonzero(np.sign(flat) == sign)
-        mine = mine[np.lexsort((-importance[mine], mine // kernel))]
-        kernels = mine // kernel
-        rank = np.arange(mine.size) - np.searchsorted(kernels, kernels)
-        found.append((mine, kernels * kernel + rank))
-    (above, first), (below, second) = found
-    _, at, opposite = np.intersect1d(first, second, assume_unique=True, return_indices=True)
-    return np.stack([above[at], below[opposite]], axis=1)
+def _pairs(tensor: QuantizedTensor, importance: npt.NDArray[np.float64]) -> Positions:
+    """Pair in each kernel the largest weight with the smallest, the next with the last but one.
+
+    Where importance is not magnitude, weights of one sign are in its order instead. Zeros stay, and
+    so does what the trellis would not let change.
+    """
+    flat, kernel = tensor.indices.reshape(-1), _kernel_of(tensor.header.shape)
+    used = np.flatnonzero(flat)
+    kernels = used // kernel
+    order = np.lexsort((-np.sign(flat[used]) * importance[used], kernels))
+    used, kernels = used[order], kernels[order]
+    starts = np.searchsorted(kernels, kernels)
+    ends = np.searchsorted(kernels, kernels, side="right") - 1
+    rank = np.arange(used.size) - starts
+    partners = used[ends - rank]
+    unlike = np.abs(flat[used] - flat[partners]) >= (4 if tensor.header.dependent else 1)
+    unlike |= np.sign(flat[used]) != np.sign(flat[partners])
+    unlike &= starts + rank < ends - rank
+    pairs: Positions = np.stack([used[unlike], partners[unlike]], axis=1)
+    return pairs
 
 
 def _importance_of(

@@ -5,6 +5,7 @@ A model in one stream has one file, whose name is empty.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,10 @@ class Hashed:
     def digest(self) -> bytes:
         """The model digest."""
         return model_digest(self.digests)
+
+    def spooled(self, folder: str | os.PathLike[str]) -> Hashed:
+        """Return the same with the stream in a temporary file."""
+        return Hashed(self.stream.spooled(folder), self.digests)
 
 
 Files = Mapping[str, Hashed]

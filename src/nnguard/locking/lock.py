@@ -21,9 +21,10 @@ from nnguard.locking.making import Making, Options
 from nnguard.locking.opening import open_locks
 from nnguard.locking.search import CurvePoint, Evaluate, Scores, narrow, score_of
 from nnguard.locking.tiers import MAX_TIERS, Locked, LockScores, Tier
+from nnguard.shards import StreamSet
 from nnguard.stream import Stream, StreamLike, as_stream
 
-__all__ = ["lock", "lock_tiers"]
+__all__ = ["check_tiers", "lock", "lock_tiers"]
 
 _DRAWS = 6
 """Sets of weights in the smallest tensors that are tried where one does not reach the target."""
@@ -47,7 +48,7 @@ def lock(
     target: float | None = None,
     evaluate: Evaluate | None = None,
     tolerance: float = 0.01,
-    max_fraction: float = 1e-3,
+    max_fraction: float = 1e-2,
     importance: Importance | None = None,
     tier: str = "full",
     content_key: ContentKey | None = None,
@@ -67,7 +68,7 @@ def lock(
             checkpoint, a smaller sibling. It takes about a third of the release's weights.
         scramble: Scramble the first tensors with this fraction of all weights, and all of one
             dimension; or tensors of these names, which may be patterns: `["layer1.*"]`. Where
-            neither a trial nor a soft lock is asked for, 0.06 of all weights. Repairing that costs
+            neither a trial nor a soft lock is asked for, 0.05 of all weights. Repairing that costs
             about as much as training; unlocking, as much as coding these tensors.
         soft: Replace a few weights; so do `fraction`, `target` and `importance`.
         fraction: Of all weights, how many are replaced: 1e-4, and 4,096 weights at most, if not
@@ -143,8 +144,7 @@ def lock_tiers(
     Returns:
         For each tier its stream and its key. A key opens its own lock and those of lower tiers.
     """
-    if not 0 < len(tiers) <= MAX_TIERS or len({tier.name for tier in tiers}) != len(tiers):
-        raise ValueError(f"a release has 1 to {MAX_TIERS} tiers of different names")
+    check_tiers(tiers)
     stream, key = as_stream(stream), content_key or ContentKey.generate()
     options = _options(tiers, evaluate, importance, signer, progress)
     locks: list[Locked] = []
@@ -152,6 +152,16 @@ def lock_tiers(
         locks.append(_lock(stream, tier, key.below(depth), options))
         stream = locks[-1].stream
     return locks
+
+
+def check_tiers(tiers: Sequence[Tier]) -> None:
+    """Refuse tiers of which there are none, too many, or two of one name.
+
+    Raises:
+        ValueError: They are.
+    """
+    if not 0 < len(tiers) <= MAX_TIERS or len({tier.name for tier in tiers}) != len(tiers):
+        raise ValueError(f"a release has 1 to {MAX_TIERS} tiers of different names")
 
 
 def _options(
@@ -171,6 +181,8 @@ def _options(
 def _lock(stream: Stream, tier: Tier, key: ContentKey, options: Options) -> Locked:
     if tier.target is not None:
         return _search(stream, tier, key, options)
+    if isinstance(tier.trial, StreamSet):
+        raise ValueError("the trial of a single stream is one, too, and no set")
     if tier.trial is not None:
         locked = carry(stream, as_stream(tier.trial), tier.name, key, options.signer)
     else:

@@ -22,7 +22,7 @@ from nnguard.locking.choice import (
     usable_tensors,
 )
 from nnguard.locking.coding import encode_all, read_all
-from nnguard.locking.record import LockContent, LockedFile, Replaced
+from nnguard.locking.record import LockContent, LockedFile, LockShard, Replaced
 from nnguard.locking.scramble import scramble, tensors_to_scramble
 from nnguard.locking.sealing import hide, sign_trial
 from nnguard.locking.search import CurvePoint, Evaluate, Scores
@@ -46,17 +46,36 @@ class Options:
 
 
 class Making:
-    """One lock in the making: the tensors, decoded, and all weights that may be replaced."""
+    """One lock in the making: the tensors, decoded, and all weights that may be replaced.
 
-    def __init__(self, stream: Stream, tier: Tier, key: ContentKey, options: Options) -> None:
+    Args:
+        stream: What is locked.
+        tier: How.
+        key: The content key.
+        options: What all tiers have in common.
+        shard: Which part of a set the stream is; it may then be left as it is.
+        scrambled: Positions of the tensors to scramble; those of the tier, if None.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        tier: Tier,
+        key: ContentKey,
+        options: Options,
+        shard: LockShard | None = None,
+        scrambled: Sequence[int] | None = None,
+    ) -> None:
+        self._shard = shard
         self._stream, self._tier, self._key, self._options = stream, tier, key, options
         self.weights, self.twins = count_weights(stream), find_twins(stream)
         self.tensors: dict[int, QuantizedTensor] = {}
-        scrambled = tensors_to_scramble(stream, tier.scrambling, self.twins)
+        if scrambled is None:
+            scrambled = tensors_to_scramble(stream, tier.scrambling, self.twins)
         self._scrambled = sorted(self._read(scrambled))
         self._digest = model_digest(stream.sha256_of_units())
         self.draw()
-        if not self._scrambled and not len(self.choice):
+        if not self._scrambled and not len(self.choice) and shard is None:
             raise UnlockError(
                 "the network has no weights that a lock could change",
                 hint="it changes quantized tensors of two dimensions or more, not coded in blocks",
@@ -124,7 +143,9 @@ class Making:
         file = LockedFile("", self._digest, (range(len(self._stream)),))
         content = LockContent(tuple(self._scrambled), replaced, (file,))
         name = self._tier.name
-        trial = hide(self._stream.replace(units), content, name, self._key, nonce)
+        trial = hide(
+            self._stream.replace(units), content, name, self._key, nonce, shard=self._shard
+        )
         return Locked(
             stream=sign_trial(trial, self._stream, name, self._options.signer),
             content_key=self._key,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from nnguard.crypto.content import ContentKey
 from nnguard.errors import (
@@ -25,10 +25,19 @@ from nnguard.locking.record import PEEK_SIZE, LockRecord
 from nnguard.locking.restoring import restore
 from nnguard.locking.tiers import MAX_TIERS
 from nnguard.models.index import is_plain_name
-from nnguard.shards import naming
+from nnguard.shards import StreamSet, naming
 from nnguard.stream import Stream
 
-__all__ = ["Opened", "extract_lock", "lock_of", "open_files", "open_locks", "peek_lock"]
+__all__ = [
+    "Opened",
+    "check_places",
+    "extract_lock",
+    "lock_id",
+    "lock_of",
+    "open_files",
+    "open_locks",
+    "peek_lock",
+]
 
 _HINT = "nnguard lock makes a trial of a release"
 
@@ -52,8 +61,6 @@ def open_locks(
     stream: Stream,
     digests: Sequence[bytes],
     key: ContentKey,
-    *,
-    outermost: Extraction | None = None,
 ) -> Opened:
     """Open all locks that a key opens, and take off the signatures between them.
 
@@ -63,7 +70,6 @@ def open_locks(
         stream: The trial.
         digests: SHA-256 of its units.
         key: Of the highest tier that is to be opened.
-        outermost: What was taken out of the trial, if it was.
 
     Raises:
         NoRecordError: The stream is not locked.
@@ -71,7 +77,7 @@ def open_locks(
         VerificationError: The trial was changed.
         UnlockError: What is restored is not what was locked.
     """
-    files, tiers = open_files({"": Hashed(stream, digests)}, key, outermost=outermost)
+    files, tiers = open_files({"": Hashed(stream, digests)}, key)
     return Opened(files[""].stream, files[""].digests, tiers)
 
 
@@ -79,16 +85,16 @@ def open_files(
     trial: Files,
     key: ContentKey,
     *,
-    outermost: Extraction | None = None,
     spool: str | os.PathLike[str] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> tuple[dict[str, Hashed], tuple[str, ...]]:
     """Do what `open_locks` does with a stream, or with all of a set, one after the other.
 
     Args:
         trial: The streams, by name.
         key: See `open_locks`.
-        outermost: See `open_locks`; of a single stream.
         spool: Folder for temporary files that hold what was opened; in memory, if None.
+        progress: Called with the number of bytes of the trial whenever so many more were opened.
 
     Returns:
         What was locked, by name, and the tiers.
@@ -100,38 +106,93 @@ def open_files(
         first: LockRecord | None = None
         for position, (name, hashed) in enumerate(sorted(trial.items())):
             with naming(name):
-                locked, extraction = _take_out(hashed, outermost)
-                record = lock_of(extraction)
-                mine = keys.get(record.envelope.key_id)
-                if mine is None:
-                    raise WrongKeyError(
-                        f"locked with content key {record.envelope.key_id.hex()}, "
-                        f"not {key.id.hex()}",
-                        hint="the key is of another release, or of a lower tier",
-                    )
-                first = first or record
-                content = record.open(mine, bytes(extraction.header))
-                _check_place(record, first, position, 0 if name == "" else len(trial))
-                for own, file in restore(
-                    locked, extraction, content, mine, record.envelope.nonce
-                ).items():
-                    _add(found, own or name, file if spool is None else _spooled(file, spool))
-        if "" in trial and [*found] != [""]:
-            raise UnlockError("the lock opens a set of streams, not one in the place of the trial")
+                place = position, len(trial) if name else 0
+                counter = _Counter(progress if not tiers else None, hashed.stream.size)
+                head, opened = _open(hashed, keys, first, *place, counter.add)
+                counter.finish()
+                first = first or head
+                for own, file in opened.items():
+                    if (own or name) in found:
+                        raise UnlockError(f"the locks open {own or name} twice")
+                    found[own or name] = file if spool is None else file.spooled(spool)
         assert first is not None
         tiers.append(first.tier)
-        if mine == key:
+        if first.envelope.key_id == key.id:
             return found, tuple(tiers)
-        trial, outermost = found, None
+        trial = found
 
 
-def _take_out(hashed: Hashed, outermost: Extraction | None) -> tuple[Hashed, Extraction]:
+class _Counter:
+    """Counts bytes up to a total.
+
+    Args:
+        progress: Called with the number of bytes whenever so many more were counted.
+        total: How many there are.
+    """
+
+    def __init__(self, progress: Callable[[int], object] | None, total: int) -> None:
+        self._progress, self._left = progress or (lambda _: None), total
+
+    def add(self, count: int) -> None:
+        """Count more bytes."""
+        count = min(count, self._left)
+        self._left -= count
+        self._progress(count)
+
+    def finish(self) -> None:
+        """Count all that are left."""
+        self.add(self._left)
+
+
+def _open(
+    hashed: Hashed,
+    keys: Mapping[bytes, ContentKey],
+    first: LockRecord | None,
+    position: int,
+    count: int,
+    progress: Callable[[int], object],
+) -> tuple[LockRecord, dict[str, Hashed]]:
+    """Open the outermost lock of one stream.
+
+    Args:
+        hashed: The stream.
+        keys: Those that may open it, by their identifiers.
+        first: The lock of the first file of the set; None for that itself.
+        position: Of the file.
+        count: Files of the set; 0 for a stream of its own.
+        progress: See `extract`.
+
+    Returns:
+        The lock, without its content, and the files that it opens.
+    """
+    locked, extraction = _take_out(hashed, progress)
+    record = lock_of(extraction)
+    key_id = record.envelope.key_id
+    if key_id not in keys:
+        ours = next(iter(keys)).hex()
+        raise WrongKeyError(
+            f"locked with content key {key_id.hex()}, not {ours}",
+            hint="the key is of another release, or of a lower tier",
+        )
+    content = record.open(keys[key_id], bytes(extraction.header))
+    _check_place(record, first or record, position, count)
+    names = [file.name for file in content.files]
+    if not count and names != [""]:
+        raise UnlockError("the lock opens a set of streams, not one in the place of the trial")
+    if not all(is_plain_name(name, ".nnc") for name in names if name):
+        raise UnlockError("the lock opens a file whose name is not one of a set")
+    record = replace(record, envelope=replace(record.envelope, ciphertext=b""))
+    extraction = replace(extraction, record=b"")  # both are as large as what they hold
+    return record, restore(locked, extraction, content, keys[key_id], record.envelope.nonce)
+
+
+def _take_out(hashed: Hashed, progress: Callable[[int], object]) -> tuple[Hashed, Extraction]:
     """Return the stream with the lock in it, below signatures, and what was taken out of it."""
-    extraction = outermost or extract_lock(hashed.stream)
+    extraction = extract_lock(hashed.stream, progress)
     while extraction.header.kind == RecordKind.SIGNATURE:
         digests = extraction.digests_of_original(hashed.digests)
         hashed = Hashed(extraction.original, digests)
-        extraction = extract_lock(hashed.stream)
+        extraction = extract_lock(hashed.stream, progress)
     return hashed, extraction
 
 
@@ -157,26 +218,44 @@ def _check_place(record: LockRecord, first: LockRecord, position: int, count: in
         raise VerificationError("it is in the place of another file of its set")
 
 
-def _add(found: dict[str, Hashed], name: str, file: Hashed) -> None:
-    if name in found:
-        raise UnlockError(f"the locks open {name} twice")
-    if name and not is_plain_name(name, ".nnc"):
-        raise UnlockError("the lock opens a file whose name is not one of a set")
-    found[name] = file
-
-
-def _spooled(file: Hashed, folder: str | os.PathLike[str]) -> Hashed:
-    return Hashed(file.stream.spooled(folder), file.digests)
-
-
-def extract_lock(stream: Stream) -> Extraction:
+def extract_lock(stream: Stream, progress: Callable[[int], object] = lambda _: None) -> Extraction:
     """Take the outermost record out of what is to be locked, by whoever is trusted.
 
     Raises:
         NoRecordError: There is none.
     """
     with _not_locked():
-        return extract(stream, vouched=True)
+        return extract(stream, vouched=True, progress=progress)
+
+
+def lock_id(trial: Stream | StreamSet) -> str:
+    """Return the identifier of the content key of a trial's outermost lock, in hexadecimal.
+
+    Raises:
+        NoRecordError: The stream is not locked; of a set, the first one.
+    """
+    stream = trial if isinstance(trial, Stream) else next(iter(trial.streams.values()))
+    return peek_lock(stream).envelope.key_id.hex()
+
+
+def check_places(trial: Stream | StreamSet) -> None:
+    """Refuse a set of which a file is missing, swapped, or of another set, by its name.
+
+    Nothing is verified: a set that passes may still be changed.
+
+    Raises:
+        VerificationError: There is one.
+        NoRecordError: A stream is not locked.
+    """
+    if isinstance(trial, Stream):
+        return
+    records = {}
+    for name, stream in trial.streams.items():
+        with naming(name):
+            records[name] = peek_lock(stream)
+    for position, (name, record) in enumerate(records.items()):
+        with naming(name):
+            _check_place(record, next(iter(records.values())), position, len(records))
 
 
 def peek_lock(stream: Stream) -> LockRecord:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from nnguard.crypto.content import ContentKey
 from nnguard.crypto.cose import (
     A256GCM,
+    TAG_SIZE,
     Encrypt0,
     Label,
     encode_cbor,
@@ -28,6 +29,8 @@ from nnguard.errors import FormatError, NnguardError, UnlockError, VerificationE
 from nnguard.stream.bits import BitReader, BitWriter
 
 __all__ = ["PEEK_SIZE", "LockContent", "LockRecord", "LockShard", "LockedFile", "Replaced"]
+
+Part = bytes | memoryview | range
 
 _DOMAIN = b"nnguard lock v1\0"
 _TIER, _SHARD = "tier", "shard"
@@ -78,9 +81,9 @@ class Replaced:
                 int() as count,
                 int() as gap_order,
                 int() as value_order,
-                bytes() as bits,
+                (bytes() | memoryview()) as bits,
             ] if 0 < count <= 8 * len(bits) and min(gap_order, value_order) >= 0:
-                return cls(unit, *_read_list(bits, count, gap_order, value_order))
+                return cls(unit, *_read_list(bytes(bits), count, gap_order, value_order))
         raise ValueError("replaced")
 
 
@@ -91,23 +94,24 @@ class LockedFile:
     Attributes:
         name: Of its file in a set; empty where it takes the place of the trial.
         digest: Its model digest.
-        units: Its units, in order: bytes of one or several, and ranges of positions in the degraded
-            stream, once that is put right. Secret, so `repr` does not show them.
+        units: Its units, in order: bytes of one or several (or a view of many), and ranges of
+            positions in the degraded stream, once that is put right. Secret, so `repr` does not
+            show them.
     """
 
     name: str
     digest: bytes
-    units: tuple[bytes | range, ...] = field(repr=False)
+    units: tuple[Part, ...] = field(repr=False)
 
     @property
     def carried(self) -> int:
         """Bytes of the stream that are in the record."""
-        return sum(len(part) for part in self.units if isinstance(part, bytes))
+        return sum(len(part) for part in self.units if not isinstance(part, range))
 
     def to_cbor(self) -> list[Any]:
         """Encode the file."""
         units = [
-            part if isinstance(part, bytes) else [part.start, part.stop - part.start]
+            [part.start, part.stop - part.start] if isinstance(part, range) else part
             for part in self.units
         ]
         return [self.name, self.digest, units]
@@ -155,8 +159,8 @@ class LockContent:
             UnlockError: It is malformed; whoever made the lock did it wrong.
         """
         try:
-            match parse_cbor(data):
-                case [[*scrambled], [*replaced], [_, *_] as encoded] if all(
+            match parse_cbor(data, views=True):
+                case [[*scrambled], [*replaced], [*encoded]] if all(
                     type(unit) is int for unit in scrambled
                 ):
                     files = tuple(map(LockedFile.from_cbor, encoded))
@@ -218,7 +222,7 @@ class LockRecord:
         key: ContentKey,
         nonce: bytes,
         tier: str,
-        content: LockContent,
+        content: LockContent | bytes,
         header: bytes,
         *,
         shard: LockShard | None = None,
@@ -234,6 +238,14 @@ class LockRecord:
         if shard is not None:
             protected[_SHARD] = shard.to_cbor()
         return key.seal(bytes(content), protected, nonce, _DOMAIN + header)
+
+    @staticmethod
+    def size_of(key: ContentKey, tier: str, content: bytes, shard: LockShard | None) -> int:
+        """Return the bytes of the record that `seal` makes of a content."""
+        nonce = key.new_nonce()
+        empty = len(LockRecord.seal(key, nonce, tier, b"", b"", shard=shard)) - TAG_SIZE - 1
+        sealed = len(content) + TAG_SIZE
+        return empty + len(encode_cbor(sealed)) + sealed
 
     @classmethod
     def parse(cls, record: bytes) -> LockRecord:
@@ -294,9 +306,9 @@ class LockRecord:
         return LockContent.parse(content)
 
 
-def _units_from_cbor(encoded: Any) -> bytes | range:
+def _units_from_cbor(encoded: Any) -> Part:
     match encoded:
-        case bytes() if encoded:
+        case bytes() | memoryview() if encoded:
             return encoded
         case [int() as position, int() as count] if position >= 0 and count > 0:
             return range(position, position + count)

@@ -9,7 +9,8 @@ Law: `unscramble` with the keystream of `scramble` gives the tensor back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -17,16 +18,18 @@ import numpy.typing as npt
 
 from nnguard.crypto.content import Keystream
 from nnguard.locking.choice import can_lock, count_weights
-from nnguard.locking.twins import NO_TWINS, Twins
-from nnguard.stream import Stream
+from nnguard.locking.twins import NO_TWINS, Place, Twins, find_twins_in_set
+from nnguard.stream import Stream, Unit
 from nnguard.stream.coding import Indices, QuantizedTensor
 from nnguard.stream.trellis import odd_states
 
-__all__ = ["scramble", "tensors_to_scramble", "unscramble"]
+__all__ = ["scramble", "tensors_to_scramble", "tensors_to_scramble_in_set", "unscramble"]
 
 _LARGEST = (1 << 31) - 1
 
-Places = npt.NDArray[np.intp]
+_LARGE = 0.1
+"""A tensor with more of all weights, an embedding as a rule, comes after all others: what is behind
+it costs an attacker as much, and unlocking less."""
 
 
 def tensors_to_scramble(
@@ -36,7 +39,7 @@ def tensors_to_scramble(
 
     Where a fraction is wanted, these are all tensors of one dimension, and the first others of the
     stream that have this fraction of all weights: what is nearest to the input costs an attacker
-    most (`docs/adr/0020-scrambling.md`).
+    most. Very large ones come after the others (`docs/adr/0020-scrambling.md`).
 
     Args:
         stream: The stream.
@@ -47,38 +50,65 @@ def tensors_to_scramble(
     Raises:
         ValueError: There is no tensor of this name that could be scrambled.
     """
-    usable = [index for index, unit in enumerate(stream) if can_lock(unit)]
-    chosen = (
-        _first(stream, usable, wanted)
-        if isinstance(wanted, float | int)
-        else _named(stream, usable, wanted)
-    )
+    chosen = [index for _, index in _chosen({"": stream}, wanted)]
     return sorted({each for index in chosen for each in twins.get(index, (index,))})
 
 
-def _first(stream: Stream, usable: Sequence[int], fraction: float) -> list[int]:
-    needed = fraction * count_weights(stream)
-    matrices: list[int] = []
-    vectors: list[int] = []
-    for index in usable:
-        tensor = stream[index].tensor
-        assert tensor is not None
-        if len(tensor.shape) == 1:
-            vectors.append(index)
-        elif needed > 0:
-            matrices.append(index)
-            needed -= tensor.size
-    return matrices + vectors if matrices else []
+def tensors_to_scramble_in_set(
+    streams: Mapping[str, Stream], wanted: float | Sequence[str]
+) -> dict[str, list[int]]:
+    """Return the positions of the tensors to scramble in a set, by the names of files.
+
+    Args:
+        streams: The set; what is nearest to the input comes first.
+        wanted: See `tensors_to_scramble`.
+
+    Raises:
+        ValueError: There is no tensor of this name that could be scrambled.
+    """
+    chosen = _chosen(streams, wanted)
+    twins = find_twins_in_set(streams) if chosen else {}
+    places = sorted({each for at in chosen for each in twins.get(at, (at,))})
+    return {file: [index for name, index in places if name == file] for file in streams}
 
 
-def _named(stream: Stream, usable: Sequence[int], patterns: Sequence[str]) -> list[int]:
-    chosen: list[int] = []
-    for pattern in patterns:
-        found = [index for index in usable if fnmatchcase(stream[index].name, pattern)]
+def _chosen(streams: Mapping[str, Stream], wanted: float | Sequence[str]) -> list[Place]:
+    usable = [
+        (file, index)
+        for file, stream in streams.items()
+        for index, unit in enumerate(stream)
+        if can_lock(unit)
+    ]
+    if isinstance(wanted, float | int):
+        return _first(streams, usable, wanted)
+    chosen: list[Place] = []
+    for pattern in wanted:
+        found = [at for at in usable if fnmatchcase(streams[at[0]][at[1]].name, pattern)]
         if not found:
             raise ValueError(f"there is no tensor {pattern} that could be scrambled")
         chosen += found
     return chosen
+
+
+def _first(streams: Mapping[str, Stream], usable: Sequence[Place], fraction: float) -> list[Place]:
+    """Return the first matrices with this fraction of all weights, and all vectors."""
+    weights = sum(map(count_weights, streams.values()))
+    shapes = {at: _shape_of(streams[at[0]][at[1]]) for at in usable}
+    matrices = [at for at, shape in shapes.items() if len(shape) > 1]
+    chosen: list[Place] = []
+    needed = fraction * weights
+    for at in sorted(matrices, key=lambda at: math.prod(shapes[at]) > _LARGE * weights):
+        if needed <= 0:
+            break
+        chosen.append(at)
+        needed -= math.prod(shapes[at])
+    vectors = [at for at, shape in shapes.items() if len(shape) == 1]
+    return chosen + vectors if chosen else []  # vectors alone are no lock
+
+
+def _shape_of(unit: Unit) -> tuple[int, ...]:
+    assert unit.tensor is not None
+    return unit.tensor.shape
 
 
 def scramble(tensor: QuantizedTensor, unit: int, keystream: Keystream) -> QuantizedTensor:
@@ -116,7 +146,7 @@ def _with_flipped_signs(
     return tensor.with_indices(_checked(np.where(flipped, -flat.astype(np.int64), flat)))
 
 
-def _order(tensor: QuantizedTensor, unit: int, keystream: Keystream) -> Places:
+def _order(tensor: QuantizedTensor, unit: int, keystream: Keystream) -> npt.NDArray[np.intp]:
     """Return for each place where its integer stood."""
     numbers = np.frombuffer(keystream.read(unit, 8 * tensor.indices.size), ">u8")
     return np.argsort(numbers, kind="stable")

@@ -7,14 +7,23 @@ from dataclasses import KW_ONLY, dataclass
 
 from nnguard.crypto.content import ContentKey
 from nnguard.locking.search import CurvePoint
+from nnguard.shards import StreamSet
 from nnguard.stream import Stream, StreamLike
 
-__all__ = ["DEFAULT_SCRAMBLE", "MAX_TIERS", "LockScores", "Locked", "Tier"]
+__all__ = [
+    "DEFAULT_SCRAMBLE",
+    "MAX_TIERS",
+    "LockResult",
+    "LockScores",
+    "Locked",
+    "LockedSet",
+    "Tier",
+]
 
 MAX_TIERS = 8
 """Locks on one release, at most."""
 
-DEFAULT_SCRAMBLE = 0.06
+DEFAULT_SCRAMBLE = 0.05
 """Of all weights, how many are in tensors that are scrambled, where nothing else is asked for."""
 
 _FRACTION, _ENOUGH = 1e-4, 4096
@@ -28,11 +37,12 @@ class Tier:
 
     Attributes:
         name: What a license of this tier opens.
-        trial: Another network, which is given away and carries the release: the strongest lock.
+        trial: Another network, which is given away and carries the release: the strongest lock. A
+            set, or the path of a folder, where a set is locked.
         scramble: Scramble the first tensors with this fraction of all weights, and all of one
             dimension; or tensors of these names, or patterns of names. Where neither a trial nor a
-            soft lock is asked for, 0.06 of all weights.
-        soft: Replace a few weights. Anybody can repair that, without data.
+            soft lock is asked for, 0.05 of all weights.
+        soft: Replace a few weights. Anybody can repair that with a few labeled inputs.
         fraction: Of all weights, how many a soft lock replaces. 1e-4, and 4,096 weights at most, if
             not given.
         target: Score to reach, instead of a fraction.
@@ -42,13 +52,13 @@ class Tier:
 
     name: str
     _: KW_ONLY
-    trial: StreamLike | None = None
+    trial: StreamLike | StreamSet | None = None
     scramble: float | Sequence[str] | None = None
     soft: bool = False
     fraction: float | None = None
     target: float | None = None
     tolerance: float = 0.01
-    max_fraction: float = 1e-3
+    max_fraction: float = 1e-2
 
     def __post_init__(self) -> None:
         if self.trial is not None and (self.replaces or self.scramble is not None):
@@ -109,13 +119,12 @@ class LockScores:
     unlocked: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Locked:
-    """A locked stream and its key. Unpacks to these two.
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class LockResult:
+    """What a lock is, but for the trial.
 
     Attributes:
-        stream: The trial, which every NNCodec decoder reads.
-        content_key: Opens it. It opens the locks of all lower tiers as well.
+        content_key: Opens the trial, and the locks of all lower tiers as well.
         tier: What it opens.
         weights: Weights of the release, in tensors of two dimensions or more.
         carried: Bytes of the release that are in the trial, encrypted, where the trial is another
@@ -127,7 +136,6 @@ class Locked:
         scores: What `evaluate` said, where there was no target.
     """
 
-    stream: Stream
     content_key: ContentKey
     tier: str
     weights: int
@@ -147,10 +155,32 @@ class Locked:
             )
         if self.scrambled:
             return "whoever has no license has to train what is scrambled anew"
-        return "a demonstration: anybody can repair it, without data or a license"
+        return "a demonstration: anybody can repair it with a few labeled inputs"
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Locked(LockResult):
+    """A locked stream and its key. Unpacks to these two.
+
+    Attributes:
+        stream: The trial, which every NNCodec decoder reads.
+    """
+
+    stream: Stream
 
     def __iter__(self) -> Iterator[Stream | ContentKey]:
         return iter((self.stream, self.content_key))
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class LockedSet(LockResult):
+    """A locked set of streams and its key.
+
+    Attributes:
+        streams: The trial; every NNCodec decoder reads its streams.
+    """
+
+    streams: StreamSet
 
 
 def _at_least_one(fraction: float, weights: int) -> int:

@@ -16,12 +16,15 @@ from nnguard.errors import NnguardError
 from nnguard.hiding import extract
 from nnguard.stream import Stream, Unit
 
-__all__ = ["NO_TWINS", "Twins", "find_twins"]
+__all__ = ["NO_TWINS", "Place", "Twins", "find_twins", "find_twins_in_set"]
 
 Twins = Mapping[int, tuple[int, ...]]
 """For each tensor that has twins, by the position of its unit, all of them, itself included."""
 
 NO_TWINS: Twins = MappingProxyType({})
+
+Place = tuple[str, int]
+"""Name of a file of a set, and position of a unit in it."""
 
 
 def find_twins(stream: Stream) -> Twins:
@@ -29,16 +32,23 @@ def find_twins(stream: Stream) -> Twins:
 
     Records that can be taken out are: bits that one of two tensors carries make no difference.
     """
-    bare = _without_records(stream)
-    alike: dict[Hashable, list[int]] = defaultdict(list)
-    for index, unit in enumerate(bare):
-        if unit.tensor is not None:
-            alike[_form(unit)].append(index)
-    equal: dict[Hashable, list[int]] = defaultdict(list)
-    for form, units in alike.items():
-        for index in units if len(units) > 1 else ():
-            equal[form, _payload_digest(bare[index])].append(index)
-    return {index: tuple(units) for units in equal.values() if len(units) > 1 for index in units}
+    found = find_twins_in_set({"": stream})
+    return {index: tuple(at for _, at in twins) for (_, index), twins in found.items()}
+
+
+def find_twins_in_set(streams: Mapping[str, Stream]) -> dict[Place, tuple[Place, ...]]:
+    """Find tensors of equal contents in a set, by the names of files; see `find_twins`."""
+    bare = {file: _without_records(stream) for file, stream in streams.items()}
+    alike: dict[Hashable, list[Place]] = defaultdict(list)
+    for file, stream in bare.items():
+        for index, unit in enumerate(stream):
+            if unit.tensor is not None:
+                alike[_form(unit)].append((file, index))
+    equal: dict[Hashable, list[Place]] = defaultdict(list)
+    for form, places in alike.items():
+        for file, index in places if len(places) > 1 else ():
+            equal[form, _payload_digest(bare[file][index])].append((file, index))
+    return {place: tuple(places) for places in equal.values() if places[1:] for place in places}
 
 
 def _without_records(stream: Stream) -> Stream:

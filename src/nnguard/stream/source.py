@@ -58,14 +58,15 @@ class MemorySource:
     """Bytes in memory."""
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
-        self._data = bytes(data)
+        constant = isinstance(data, memoryview) and data.readonly
+        self._data = data if constant else bytes(data)
 
     @property
     def size(self) -> int:
         return len(self._data)
 
     def read(self, offset: int, size: int) -> bytes:
-        return self._data[offset : offset + size]
+        return bytes(self._data[offset : offset + size])
 
     def copy(self, offset: int, size: int, target: BinaryIO) -> None:
         write_all(target, memoryview(self._data)[offset : offset + size])

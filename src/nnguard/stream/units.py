@@ -345,7 +345,7 @@ StreamLike = Stream | str | os.PathLike[str]
 """What functions take for a stream: a `Stream` or the path of a file."""
 
 
-def places_in(data: bytes) -> Iterator[Place]:
+def places_in(data: bytes | memoryview) -> Iterator[Place]:
     """Yield where each unit begins in bytes that are units in a row, but need not be a stream.
 
     Raises:

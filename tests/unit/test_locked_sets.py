@@ -1,0 +1,213 @@
+"""Sets of streams are locked, licensed and unlocked as one, byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nnguard
+import stock
+from nnguard.locking.hashed import hash_files
+from nnguard.locking.opening import open_files
+
+
+def network(seed: int, rows: int, layers: range, qp: int = -20, **options: bool) -> nnguard.Stream:
+    rng = np.random.default_rng(seed)
+    arrays = {}
+    for layer in layers:
+        arrays[f"{layer}.weight"] = rng.laplace(0, 0.4, (rows, 50)).astype(np.float32)
+        arrays[f"{layer}.bias"] = rng.laplace(0, 0.4, rows).astype(np.float32)
+    return nnguard.Stream.from_bytes(stock.encode(arrays, qp=qp, **options))
+
+
+def streams(count: int, rows: int, *, seed: int = 0, dependent: bool = False) -> nnguard.StreamSet:
+    return nnguard.StreamSet.of(
+        {
+            f"model-{at + 1:05}-of-{count:05}.nnc": network(
+                seed + at, rows, range(2 * at, 2 * at + 2), dependent=dependent
+            )
+            for at in range(count)
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def key() -> nnguard.SigningKey:
+    return nnguard.SigningKey.generate()
+
+
+@pytest.fixture(scope="module")
+def release(key: nnguard.SigningKey) -> nnguard.StreamSet:
+    return nnguard.sign_set(streams(3, 40), key, issuer="acme.ai", name="net", version="1.0")
+
+
+@pytest.fixture(scope="module")
+def customer() -> nnguard.Identity:
+    return nnguard.Identity.generate()
+
+
+def contents(model: nnguard.StreamSet) -> dict[str, bytes]:
+    return {name: bytes(stream) for name, stream in model.streams.items()}
+
+
+TIERS: dict[str, Callable[[], nnguard.Tier]] = {
+    "scrambled": lambda: nnguard.Tier("full"),
+    "named": lambda: nnguard.Tier("full", scramble=["1.*", "2.weight"]),
+    "soft": lambda: nnguard.Tier("full", soft=True, fraction=0.01),
+    "carried by as many": lambda: nnguard.Tier("full", trial=streams(3, 30, seed=7)),
+    "carried by fewer": lambda: nnguard.Tier("full", trial=streams(2, 60, seed=7, dependent=True)),
+    "carried by more": lambda: nnguard.Tier("full", trial=streams(5, 40, seed=7)),
+    "carried by one stream": lambda: nnguard.Tier("full", trial=network(7, 90, range(2))),
+}
+
+
+@pytest.mark.parametrize("make", TIERS.values(), ids=TIERS)
+def test_license_restores_all_files(
+    make: Callable[[], nnguard.Tier],
+    release: nnguard.StreamSet,
+    key: nnguard.SigningKey,
+    customer: nnguard.Identity,
+    tmp_path: Path,
+) -> None:
+    (locked,) = nnguard.lock_set(release, [make()], signer=key, spool=tmp_path)
+    locked.streams.save(tmp_path / "trial")
+    report = nnguard.verify_set(tmp_path / "trial", key.public_key)
+    assert (report.claims.name, dict(report.claims.metadata)) == ("net", {"locked": "full"})
+    license_ = nnguard.issue_license(
+        tmp_path / "trial", locked.content_key, to=customer.recipient, signer=key
+    )
+    assert (license_.terms.product, license_.terms.tier) == ("net", "full")
+    full = nnguard.unlock_set(
+        tmp_path / "trial", license_, customer, key.public_key, spool=tmp_path
+    )
+    assert contents(full) == contents(release)
+    full.save(tmp_path / "full")
+    assert nnguard.verify_set(tmp_path / "full", key.public_key).claims.version == "1.0"
+    assert not [*tmp_path.glob(".nnguard*")]
+    assert sum([locked.carried > 0, locked.scrambled > 0, locked.replaced > 0]) == 1
+
+
+def test_fraction_is_of_the_whole_set(release: nnguard.StreamSet) -> None:
+    (locked,) = nnguard.lock_set(release, [nnguard.Tier("full", scramble=0.01)])
+    before, after = (
+        [nnguard.decompress(stream) for stream in model.streams.values()]
+        for model in (release, locked.streams)
+    )
+    changed = [
+        name
+        for old, new in zip(before, after, strict=True)
+        for name in old
+        if np.abs(old[name] - new[name]).max() > 0.5
+    ]
+    assert changed == ["0.weight", *(f"{layer}.bias" for layer in range(6))]
+
+
+def test_tiers_nest(
+    release: nnguard.StreamSet, key: nnguard.SigningKey, customer: nnguard.Identity
+) -> None:
+    middle = streams(2, 120, seed=20)
+    tiers = [
+        nnguard.Tier("pro", trial=middle),
+        nnguard.Tier("standard", trial=streams(4, 150, seed=30)),
+    ]
+    locks = nnguard.lock_set(release, tiers, signer=key)
+    trial, top = locks[-1].streams, locks[0].content_key
+    for tier, expected in (("pro", release), ("standard", locks[0].streams)):
+        license_ = nnguard.issue_license(trial, top, to=customer.recipient, signer=key, tier=tier)
+        full = nnguard.unlock_set(trial, license_, customer, key.public_key)
+        assert contents(full) == contents(expected)
+
+
+@pytest.fixture
+def sold(
+    release: nnguard.StreamSet,
+    key: nnguard.SigningKey,
+    customer: nnguard.Identity,
+    tmp_path: Path,
+) -> tuple[Path, nnguard.License, nnguard.LockedSet]:
+    (locked,) = nnguard.lock_set(release, [nnguard.Tier("full", trial=streams(3, 30, seed=7))])
+    locked.streams.save(tmp_path / "trial")
+    license_ = nnguard.issue_license(
+        locked.streams, locked.content_key, to=customer.recipient, signer=key
+    )
+    return tmp_path / "trial", license_, locked
+
+
+def test_changed_sets_are_refused_by_name(
+    sold: tuple[Path, nnguard.License, nnguard.LockedSet],
+    release: nnguard.StreamSet,
+    key: nnguard.SigningKey,
+    customer: nnguard.Identity,
+) -> None:
+    folder, license_, locked = sold
+    first, second, third = sorted(path.name for path in folder.glob("*.nnc"))
+    again = nnguard.lock_set(
+        release,
+        [nnguard.Tier("full", trial=streams(3, 30, seed=7))],
+        content_key=locked.content_key,
+    )[0].streams
+    other = nnguard.lock_set(release, [nnguard.Tier("full", trial=streams(3, 30, seed=7))])[0]
+    mine = locked.streams.streams
+
+    def refused(files: dict[str, nnguard.Stream]) -> str:
+        with pytest.raises(nnguard.NnguardError) as caught:
+            nnguard.unlock_set(nnguard.StreamSet({}, files), license_, customer, key.public_key)
+        return str(caught.value)
+
+    swapped = {first: mine[second], second: mine[first], third: mine[third]}
+    assert f"{first}: it is in the place of another" in refused(swapped)
+    assert f"{first}: it is one of 3 files, and there are 2" in refused(
+        {first: mine[first], third: mine[third]}
+    )
+    older = {first: mine[first], second: again.streams[second], third: mine[third]}
+    assert f"{second}: it is of another locked set" in refused(older)
+    foreign = {first: mine[first], second: mine[second], third: other.streams.streams[third]}
+    assert f"{third}: it is of another locked set" in refused(foreign)
+    (folder / second).unlink()
+    with pytest.raises(nnguard.VerificationError, match=f"missing: {second}"):
+        nnguard.unlock_set(folder, license_, customer, key.public_key)
+
+
+def test_file_of_a_set_is_not_opened_alone(
+    sold: tuple[Path, nnguard.License, nnguard.LockedSet],
+    key: nnguard.SigningKey,
+    customer: nnguard.Identity,
+) -> None:
+    folder, license_, locked = sold
+    one = sorted(folder.glob("*.nnc"))[0]
+    with pytest.raises(nnguard.VerificationError, match="one of a locked set"):
+        nnguard.issue_license(one, locked.content_key, to=customer.recipient, signer=key)
+    with pytest.raises(nnguard.VerificationError, match="was changed"):
+        nnguard.unlock(one, license_, customer, key.public_key)
+    alone = nnguard.lock(one, trial=network(3, 90, range(2)), content_key=locked.content_key)
+    mixed = nnguard.StreamSet({}, {**locked.streams.streams, one.name: alone.stream})
+    with pytest.raises(nnguard.VerificationError, match="is not one of a locked set"):
+        open_files(hash_files(mixed), locked.content_key)
+
+
+def test_set_is_loaded_with_a_license(
+    release: nnguard.StreamSet,
+    key: nnguard.SigningKey,
+    customer: nnguard.Identity,
+    tmp_path: Path,
+) -> None:
+    torch = pytest.importorskip("nnguard.torch")
+    (locked,) = nnguard.lock_set(release, [nnguard.Tier("full", trial=streams(2, 60, seed=7))])
+    locked.streams.save(tmp_path / "trial")
+    license_ = nnguard.issue_license(
+        tmp_path / "trial", locked.content_key, to=customer.recipient, signer=key
+    )
+    options = {"trust": key.public_key, "license": license_, "identity": customer}
+    for original, expected in (
+        (False, release),
+        (True, nnguard.strip_set(release, key.public_key)),
+    ):
+        state = torch.load(tmp_path / "trial", original=original, **options)
+        arrays = {}
+        for stream in expected.streams.values():
+            arrays |= nnguard.decompress(stream)
+        assert state.keys() == arrays.keys()
+        assert all(np.array_equal(state[name].numpy(), arrays[name]) for name in arrays)
