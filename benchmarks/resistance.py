@@ -346,7 +346,7 @@ def loss_and_gradient(
             bench.module(images[batch]), labels[batch], reduction="sum"
         )
         loss.backward()
-        total += float(loss)
+        total += float(loss.detach())
     return total, {name: p.grad.clone() for name, p in chosen.items() if p.grad is not None}
 
 

@@ -107,7 +107,7 @@ def test_what_is_missing_is_named(run: Run, command: str, what: str, hint: str) 
         ("verify release.nnc --trust none", "FileNotFoundError: no such file: none"),
         ("license show missing", "FileNotFoundError: no such file: missing"),
         (
-            "detach shards -o card.md",
+            "license show shards",
             "IsADirectoryError: a folder, where a file is expected: shards",
         ),
     ],

@@ -204,6 +204,60 @@ def test_random_networks_carry_others(
         assert np.array_equal(np.sign(array), np.sign(after[name])), name
 
 
+def set_of(parts: Sequence[Network]) -> nnguard.StreamSet:
+    """Make a set of networks; names of tensors differ between them."""
+    streams = {}
+    for at, network in enumerate(parts):
+        arrays = {f"{at}.{name}": array for name, array in network.arrays.items()}
+        data = stock.encode(arrays, **network.options)
+        streams[f"model-{at}-of-{len(parts)}.nnc"] = nnguard.Stream.from_bytes(data)
+    return nnguard.StreamSet.of(streams)
+
+
+@settings(max_examples=-(-CASES // 4))
+@given(
+    st.lists(networks(), min_size=1, max_size=3),
+    st.lists(networks(scale=6), min_size=1, max_size=4),
+    st.sampled_from(["carried", "scrambled", "soft", "both"]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_random_sets_come_back(
+    key: nnguard.SigningKey,
+    parts: list[Network],
+    weaker: list[Network],
+    kind: str,
+    sign_release: bool,
+    sign_trial: bool,
+) -> None:
+    release = set_of(parts)
+    release = nnguard.sign_set(release, key, name="random") if sign_release else release
+    tiers = {
+        "carried": [nnguard.Tier("gold", trial=set_of(weaker))],
+        "scrambled": [nnguard.Tier("gold", scramble=0.3)],
+        "soft": [nnguard.Tier("gold", fraction=0.01)],
+        "both": [nnguard.Tier("gold", trial=set_of(weaker)), nnguard.Tier("silver", scramble=0.3)],
+    }[kind]
+    try:
+        locks = nnguard.lock_set(release, tiers, signer=key if sign_trial else None)
+    except (nnguard.CapacityError, nnguard.UnlockError):  # no room, or nothing to change
+        reject()
+    customer = nnguard.Identity.generate()
+    inside = [release, *(lock.streams for lock in locks)]
+    for depth, lock in enumerate(locks):
+        license_ = nnguard.issue_license(
+            locks[-1].streams,
+            locks[0].content_key,
+            to=customer.recipient,
+            signer=key,
+            tier=lock.tier,
+        )
+        full = nnguard.unlock_set(locks[-1].streams, license_, customer, key.public_key)
+        assert [*full.streams] == [*inside[depth].streams]
+        for name, stream in full.streams.items():
+            assert bytes(stream) == bytes(inside[depth].streams[name])
+
+
 @given(
     st.lists(st.integers(-(2**30) + 1, 2**30 - 1), min_size=1, max_size=40),
     st.booleans(),
