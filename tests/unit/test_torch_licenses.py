@@ -132,12 +132,6 @@ def test_checks_without_a_license_are_not_passed_over(sale: Sale) -> None:
         sale.load(license=None, identity=None, checks=nnguard.Checks())
 
 
-def test_license_opens_no_folder(sale: Sale) -> None:
-    license_, identity = sale.folder / "ada.license", sale.folder / "ada.key"
-    with pytest.raises(TypeError, match="folder"):
-        nnguard.torch.load(sale.folder, sale.vendor.public_key, license=license_, identity=identity)
-
-
 def test_refusals_of_a_license_get_through(sale: Sale, other_key: nnguard.SigningKey) -> None:
     with pytest.raises(nnguard.WrongKeyError):
         sale.load(identity=nnguard.Identity.generate())
