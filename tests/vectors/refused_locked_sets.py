@@ -175,6 +175,18 @@ def locked_set_opens_other_kind() -> Made:
     return content({"x.bin": release()["a.nnc"]}, {})
 
 
+@opens_set("UnlockError: locked set holds nothing", message="no file")
+def locked_set_of_nothing() -> Made:
+    """Neither lock opens a file."""
+    return content({}, {})
+
+
+@opens_set("UnlockError: lower tier of a locked set holds nothing", message="no file")
+def locked_set_of_no_higher_tier() -> Made:
+    """Both locks are of the lower tier, and no file is left to hold one of the higher."""
+    return locked(carrying(weaker(), {"a.nnc": {}, "b.nnc": {}}, key=LOWER))
+
+
 @opens_set("FormatError: a tensor is in two of the files that a set opens", message="of one name")
 def locked_set_opens_tensor_twice() -> Made:
     """So there is no index of what is opened."""
@@ -236,7 +248,7 @@ def license_of_other_opened_set() -> Made:
     return without_result(sells(carried(), release(), opened=carried()))
 
 
-@unlocks_set("UnlockError: set opens no file", message="not what the license says")
+@unlocks_set("UnlockError: set opens no file", message="no file")
 def license_of_empty_set() -> Made:
     """None of the locks holds a file."""
     trial = carrying(weaker(), {"a.nnc": {}, "b.nnc": {}})

@@ -116,6 +116,8 @@ def open_files(
                         raise UnlockError(f"the locks open {own or name} twice")
                     found[own or name] = file if spool is None else file.spooled(spool)
         assert first is not None
+        if not found:
+            raise UnlockError("the locks open no file")
         tiers.append(first.tier)
         if first.envelope.key_id == key.id:
             return found, tuple(tiers)
