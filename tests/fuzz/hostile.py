@@ -111,7 +111,6 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "decompress": nnguard.decompress,
         "decompress_to_file": _to_file,
         "iter_tensors": _iterate,
-        "attach": lambda path: nnguard.attach(path, bytes(1000)),
         "unlock": lambda p: nnguard.unlock(p, LICENSE, CUSTOMER, TRUSTED.public_key, checks=CHECKS),
         "license issue": _issue,
         "open": _open,

@@ -282,3 +282,21 @@ def test_trial_that_is_no_stream(release: nnguard.Stream, tmp_path: Path) -> Non
     (tmp_path / "a.nnc").write_bytes(b"hello")
     with pytest.raises(nnguard.FormatError):
         nnguard.lock(release, trial=tmp_path / "a.nnc")
+
+
+@pytest.mark.parametrize("dependent", [False, True], ids=["URQ", "TCQ"])
+@pytest.mark.parametrize("qp", [-12, -20, -29])
+def test_trial_that_is_the_release_compressed_otherwise(
+    release: nnguard.Stream, key: nnguard.SigningKey, qp: int, dependent: bool
+) -> None:
+    again = stock.encode(arrays(1), qp=qp, dependent=dependent, parameter_optimization=False)
+    for trial in (again, bytes(nnguard.sign(nnguard.Stream.from_bytes(again), key))):
+        with pytest.raises(nnguard.UnlockError, match="the whole release in the clear"):
+            nnguard.lock(release, trial=nnguard.Stream.from_bytes(trial))
+
+
+def test_trial_that_shares_one_matrix_with_the_release(release: nnguard.Stream) -> None:
+    """As a network does of which only the head was trained."""
+    mixed = {**arrays(1), "first": arrays(2)["first"]}
+    locked = nnguard.lock(release, trial=nnguard.Stream.from_bytes(stock.encode(mixed, qp=-24)))
+    assert opened(*locked) == bytes(release)

@@ -125,3 +125,19 @@ def test_tags_are_never_acted_on(tag: int) -> None:
     value = values.get(tag, b"\1\2")
     with pytest.raises(nnguard.VerificationError):
         parse_cbor(cbor2.dumps(cbor2.CBORTag(tag, value), canonical=True))
+
+
+def test_long_strings_deep_down_and_far_from_the_top() -> None:
+    """Where little of the stack is left, as in a server, what is too deep is an error."""
+    encoded = b"\x81" * 390 + b"\x5a\x00\x01\x00\x00" + bytes(1 << 16)
+
+    def parse_after(calls: int) -> object:
+        return parse_after(calls - 1) if calls else parse_cbor(encoded)
+
+    refused = 0
+    for calls in range(0, 700, 50):
+        try:
+            parse_after(calls)
+        except nnguard.VerificationError:
+            refused += 1
+    assert refused < 14

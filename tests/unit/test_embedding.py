@@ -669,3 +669,21 @@ def test_each_carrier_holds_as_many_bits_as_it_can(dense: bool) -> None:
     assert taken.header.widths[0] < taken.header.widths[1]
     assert taken.header.widths[0] == (narrow - 2 if dense else narrow)
     assert (taken.record, bytes(taken.original)) == (record, bytes(stream))
+
+
+def test_plan_over_many_tensors_makes_few_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for each plan, not one for each tensor that is tried: they are as long as the list."""
+    made: list[int] = []
+    encode = FrameHeader.__bytes__
+
+    def counted(header: FrameHeader) -> bytes:
+        made.append(len(header.carriers))
+        return encode(header)
+
+    arrays = {"first": np.ones(2048, np.float32), "more": np.zeros(256, np.float32)}
+    units = samples.split(stock.encode(arrays, nonweight_qp=-20, dependent=False))
+    stream = nnguard.Stream.from_bytes(b"".join(units) + 500 * units[-1])
+    monkeypatch.setattr(FrameHeader, "__bytes__", counted)
+    with pytest.raises(nnguard.CapacityError):
+        plan_record(stream, 9, 1 << 16)
+    assert len(made) < 100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -211,3 +212,54 @@ def test_set_is_loaded_with_a_license(
             arrays |= nnguard.decompress(stream)
         assert state.keys() == arrays.keys()
         assert all(np.array_equal(state[name].numpy(), arrays[name]) for name in arrays)
+
+
+@pytest.mark.parametrize("tier", ["scrambled", "carried by as many"])
+@pytest.mark.parametrize("spooled", [False, True])
+def test_files_that_change_between_hashing_and_opening(
+    release: nnguard.StreamSet,
+    key: nnguard.SigningKey,
+    customer: nnguard.Identity,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tier: str,
+    spooled: bool,
+) -> None:
+    """Whatever is read the second time, what comes out is the release, or nothing."""
+    content_key = nnguard.ContentKey.generate()
+    others = [release, release, nnguard.sign_set(streams(3, 40, seed=9), key, name="net")]
+    trial, again, other = (
+        contents(nnguard.lock_set(model, [TIERS[tier]()], content_key=content_key)[0].streams)
+        for model in others
+    )
+    folder = tmp_path / "trial"
+    nnguard.StreamSet.of(
+        {name: nnguard.Stream.from_bytes(data) for name, data in trial.items()}
+    ).save(folder)
+    license_ = nnguard.issue_license(folder, content_key, to=customer.recipient, signer=key)
+    first = next(iter(trial))
+    damaged = trial[first][:-9] + bytes([trial[first][-9] ^ 1]) + trial[first][-8:]
+    changes = [again, other, {first: again[first]}, {first: other[first]}, {first: damaged}]
+    for number, change in enumerate([{}, *changes]):
+        put(folder, trial)
+
+        def changed(*given: Any, change: dict[str, bytes] = change, **more: Any) -> Any:
+            put(folder, change)
+            return open_files(*given, **more)
+
+        monkeypatch.setattr("nnguard.unlocking.open_files", changed)
+        output = tmp_path / f"full {number}"
+        try:
+            nnguard.unlock_set(
+                folder, license_, customer, key.public_key, spool=tmp_path if spooled else None
+            ).save(output)
+        except nnguard.NnguardError:
+            assert change
+            assert not output.exists()
+        else:
+            assert contents(nnguard.StreamSet.open(output)) == contents(release)
+
+
+def put(folder: Path, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        (folder / name).write_bytes(data)

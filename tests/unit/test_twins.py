@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import nnguard
+import samples
 import stock
 from nnguard.locking.opening import open_locks
 from nnguard.locking.scramble import tensors_to_scramble_in_set
@@ -116,3 +117,14 @@ def test_a_target_counts_both(stream: nnguard.Stream) -> None:
 
     locked = nnguard.lock(stream, target=0.7, evaluate=evaluate, tolerance=0.05, max_fraction=0.05)
     assert locked.curve[-1].score == pytest.approx(0.7, abs=0.05)
+
+
+def test_thousands_of_twins_are_one_group() -> None:
+    """Each has the same list of all, not a list of its own."""
+    start, model, topology, unit = samples.split(
+        stock.encode({"w": np.ones((16, 16), np.float32)}, qp=-20)
+    )
+    stream = nnguard.Stream.from_bytes(start + model + topology + 3000 * unit)
+    groups = find_twins(stream).values()
+    assert len(groups) == len(next(iter(groups))) == 3000
+    assert len({*map(id, groups)}) == 1

@@ -205,9 +205,7 @@ def _lock_folder(
     _report(options, tiers, release.size, trial.size, locks)
 
 
-def _check_usage(
-    options: argparse.Namespace, tiers: Sequence[nnguard.Tier], *, aims: bool
-) -> None:
+def _check_usage(options: argparse.Namespace, tiers: Sequence[nnguard.Tier], *, aims: bool) -> None:
     """Stop before a search whose result could not be kept, or would be kept at a loss."""
     if aims and options.evaluate is None:
         raise ValueError("--target takes --evaluate, which scores a network")

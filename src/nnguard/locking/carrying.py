@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from nnguard.crypto.content import ContentKey
 from nnguard.crypto.keys import Signer
 from nnguard.errors import CapacityError, FormatError, NoRecordError, UnlockError
 from nnguard.hiding import RecordKind, candidates, extract
 from nnguard.hiding.carriers import weights_in
-from nnguard.locking.choice import count_weights
+from nnguard.locking.choice import can_lock, count_weights
 from nnguard.locking.record import LockContent, LockedFile, LockShard
 from nnguard.locking.sealing import hide, sign_trial
 from nnguard.locking.tiers import Locked
 from nnguard.records import model_digest
 from nnguard.stream import Stream, Unit
+from nnguard.stream.coding import decode
 
 __all__ = ["carry", "carry_files", "check_trial"]
 
@@ -98,30 +102,66 @@ def check_trial(release: Collection[Stream], trial: Collection[Stream]) -> None:
     Raises:
         UnlockError: It does.
     """
-    given = [layer for stream in trial for layer in _layers(stream)]
-    if any(kind == RecordKind.LOCK for _, kind in given):
+    given = [_layers(stream) for stream in trial]
+    if any(layer.kind == RecordKind.LOCK for layers in given for layer in layers):
         raise UnlockError(
             "the network that is to be the trial is locked itself",
             hint="give the network as it was before; lock_tiers, or --tier, makes locks in locks",
         )
-    known = {digest for digests, _ in given for digest in digests}
-    if all(any(known.issuperset(digests) for digests, _ in _layers(stream)) for stream in release):
+    known = {digest for layers in given for layer in layers for digest in layer.digests}
+    tensors = {unit.name: unit for layers in given for unit in layers[-1].stream if can_lock(unit)}
+
+    def in_the_clear(stream: Stream) -> bool:
+        layers = _layers(stream)
+        whole = any(known.issuperset(layer.digests) for layer in layers)
+        return whole or _holds_matrices(layers[-1].stream, tensors)
+
+    if all(map(in_the_clear, release)):
         raise UnlockError(
             "the trial holds the whole release in the clear",
             hint="the trial is a weaker network: an early checkpoint, or a smaller one",
         )
 
 
-def _layers(stream: Stream) -> list[tuple[list[bytes], int | None]]:
-    """List a stream and those below its records: SHA-256 of its units, and the kind of record."""
+def _holds_matrices(release: Stream, given: Mapping[str, Unit]) -> bool:
+    """Tell whether all matrices of a release are given, but for how they were rounded."""
+    units = [unit for unit in release if can_lock(unit)]
+    matrices = [unit for unit in units if unit.tensor and len(unit.tensor.shape) > 1]
+    found = (unit.name in given and _alike(unit, given[unit.name]) for unit in matrices)
+    return bool(matrices) and all(found)
+
+
+def _alike(one: Unit, other: Unit) -> bool:
+    """Tell whether two tensors are one that was rounded in two ways."""
+    try:
+        left, right = decode(one), decode(other)
+        most = 2 * (left.step + right.step)  # TCQ may round to the next but one
+    except (FormatError, OverflowError):
+        return False
+    if left.indices.shape != right.indices.shape:
+        return False
+    return bool(np.abs(left.step * left.indices - right.step * right.indices).max() <= most)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Layer:
+    """A stream, SHA-256 of its units, and the kind of the record on top; None for the last."""
+
+    stream: Stream
+    digests: Sequence[bytes]
+    kind: int | None
+
+
+def _layers(stream: Stream) -> list[_Layer]:
+    """List a stream and those below its records."""
     digests = stream.sha256_of_units()
-    found: list[tuple[list[bytes], int | None]] = []
+    found: list[_Layer] = []
     while True:
         try:
             extraction = extract(stream, vouched=True)
         except (FormatError, NoRecordError):  # nothing there, perhaps of a foreign encoder
-            return [*found, (digests, None)]
-        found.append((digests, extraction.header.kind))
+            return [*found, _Layer(stream, digests, None)]
+        found.append(_Layer(stream, digests, extraction.header.kind))
         stream, digests = extraction.original, extraction.digests_of_original(digests)
 
 
