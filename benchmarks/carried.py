@@ -14,6 +14,7 @@ as Markdown.
 from __future__ import annotations
 
 import argparse
+import re
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -252,7 +253,7 @@ def report(values: Mapping[str, Any]) -> Iterator[str]:
     yield "\n| release | attack | draws | weaker | trial | difference | its standard error |\n"
     yield "|---|---|--:|--:|--:|--:|--:|\n"
     for name in names:
-        for attack, best in found(values, name).items():
+        for attack, best in sorted(found(values, name).items(), key=order):
             pairs = [best[draw] for draw in best if len(best[draw]) == len(STARTS)]
             if pairs:
                 yield f"| {name} | {attack} | {row(pairs)} |\n"
@@ -277,6 +278,11 @@ def found(values: Mapping[str, Any], name: str) -> dict[str, dict[str, dict[str,
     return best
 
 
+def order(item: tuple[str, object]) -> tuple[bool, list[int]]:
+    """Tell where an attack stands: training by examples and steps, then what takes no labels."""
+    return "labeled" not in item[0], [int(number) for number in re.findall(r"\d+", item[0])]
+
+
 def row(pairs: list[dict[str, float]]) -> str:
     """Return draws, means, the mean difference and its standard error, as cells."""
     means = [statistics.mean(pair[start] for pair in pairs) for start in STARTS]
@@ -285,7 +291,8 @@ def row(pairs: list[dict[str, float]]) -> str:
     if len(pairs) > 1:
         error = f"{statistics.stdev(differences) / len(pairs) ** 0.5:.2f}"
     scores = " | ".join(f"{mean:.2f}" for mean in means)
-    return f"{len(pairs)} | {scores} | {statistics.mean(differences):+.2f} | {error}"
+    difference = round(statistics.mean(differences), 2) + 0.0
+    return f"{len(pairs)} | {scores} | {difference:+.2f} | {error}"
 
 
 def main() -> None:

@@ -6,9 +6,11 @@ Nothing of nnguard is used here.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -18,9 +20,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 import second_reader
+import second_sets
 from second_hpke import Customer
 from second_reader import Outcome, Taken, key_id, model_digest, read_cbor, split
-from second_unlocker import Opened, ascends, open_locks, read_lock
+from second_sets import set_digest
+from second_unlocker import ALONE, Files, Opened, ascends, open_locks, peek_kid
 
 __all__ = ["Deployment", "Refused", "unlock", "verify"]
 
@@ -183,19 +187,23 @@ def print_of(salt: bytes, kind: str, value: str) -> bytes:
 
 
 def unlock(
-    data: bytes,
+    files: dict[str, bytes],
     license_text: str,
     customer: Customer,
     trust: list[Ed25519PublicKey],
     here: Deployment,
+    weight_map: dict[str, str] | None = None,
 ) -> tuple[Opened, bool]:
     """11.3: what the license opens, and whether it is in grace.
+
+    The trial is one stream, which is called `ALONE`, or a set and its index.
 
     Raises:
         Outcome: The license does not unlock the trial.
     """
-    units = split(data)
-    second_reader.eligible(units)
+    trial = {name: split(data) for name, data in files.items()}
+    for units in trial.values():
+        second_reader.eligible(units)
     fields, claims = read_license(unarmor("NNGUARD LICENSE", license_text))
     authenticate(fields, b"nnguard license v1", trust)
     in_grace = check_license(fields[3], claims, here, trust)
@@ -204,48 +212,76 @@ def unlock(
     content_key = customer.unwrap(claims["key"], info) if claims["to"] == customer.id else None
     if content_key is None:
         raise Outcome("WrongKeyError", claims["to"].hex())
-    outer = outermost(units)
-    check_binding(units, outer, claims)
-    if outer is None:
+    check_binding(trial, claims)
+    if None in map(outermost, trial.values()):
         raise Outcome("NoRecordError", "not locked")
-    if outer.kind == 1:
-        second_reader.check_signature(outer, trust)
-    opened = open_locks(data, content_key)
-    if model_digest(opened.units) != claims["opens"]:
+    check_signatures(trial, trust, weight_map)
+    opened = open_locks(trial, content_key)
+    if digest_of(opened.files) != claims["opens"]:
         raise Outcome("UnlockError", "not what the license says")
-    check_result(opened, trust)
+    index = None if ALONE in opened.files else second_sets.make_index(opened.files)
+    with hidden("FormatError"):  # tensors of a foreign encoder
+        check_signatures(opened.files, trust, index)
     return opened, in_grace
 
 
 def outermost(units: list[bytes]) -> Taken | None:
     try:
-        return second_reader.take_out(units)
+        return second_reader.take_out(units, vouched=True)
     except Outcome as outcome:
         if outcome.name == "NoRecordError":
             return None
         raise
 
 
-def check_binding(units: list[bytes], outer: Taken | None, claims: dict[Any, Any]) -> None:
-    """Step 9."""
-    if model_digest(units) == claims["stream"]:
-        return
-    inner = outermost(outer.original) if outer and outer.kind == 1 else outer
-    if inner and inner.kind == 3 and read_lock(inner.record)[0][4] == claims["lock"]:
-        raise Outcome("VerificationError", "the trial was changed")
-    raise Refused("other-stream")
-
-
-def check_result(opened: Opened, trust: list[Ed25519PublicKey]) -> None:
-    """Step 12."""
+@contextlib.contextmanager
+def hidden(name: str) -> Iterator[None]:
+    """Pass over an outcome."""
     try:
-        inner = outermost(opened.units)
+        yield
     except Outcome as outcome:
-        if outcome.name != "FormatError":
+        if outcome.name != name:
             raise
+
+
+def digest_of(files: Files) -> bytes:
+    return model_digest(files[ALONE]) if ALONE in files else set_digest(files)
+
+
+def check_binding(trial: Files, claims: dict[Any, Any]) -> None:
+    """Step 9."""
+    if digest_of(trial) == claims["stream"]:
         return
-    if inner and inner.kind == 1:
-        second_reader.check_signature(inner, trust)
+    if lock_of(trial[min(trial)]) != claims["lock"]:
+        raise Refused("other-stream")
+    if None in map(lock_of, trial.values()):
+        raise Outcome("NoRecordError", "a stream is not locked")
+    raise Outcome("VerificationError", "the trial was changed")
+
+
+def lock_of(units: list[bytes]) -> bytes | None:
+    """The `kid` of the outermost lock, be it under a signature."""
+    with hidden("NoRecordError"):
+        kind, beginning = second_reader.peek(units, 512)
+        if kind == 1:
+            below = second_reader.take_out(units).original
+            kind, beginning = second_reader.peek(below, 512)
+        if kind == 3:
+            return peek_kid(beginning)
+    return None
+
+
+def check_signatures(
+    files: Files, trust: list[Ed25519PublicKey], weight_map: dict[str, str] | None
+) -> None:
+    """Steps 10 and 12: a stream's signature; those of a set, if one has any."""
+    records = map(outermost, files.values())
+    signed = [record for record in records if record and record.kind == 1]
+    if signed and ALONE in files:
+        second_reader.check_signature(signed[0], trust)
+    elif signed:
+        streams = {name: b"".join(units) for name, units in files.items()}
+        second_sets.check(weight_map, streams, trust, vouched=True)
 
 
 def verify(

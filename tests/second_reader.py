@@ -296,30 +296,29 @@ def checked(data: bytes) -> bool:
     return len(data) > 4 and zlib.crc32(data[:-4]) == int.from_bytes(data[-4:], "big")
 
 
-def read_positions(data: bytes) -> list[int]:
-    """5: the carriers of a header; none where the list is malformed."""
-    positions: list[int] = []
+def read_carriers(data: bytes) -> dict[int, int]:
+    """5: positions and `k` of a header's carriers; none where the list is malformed."""
+    numbers: list[int] = []
     while data:
         size = next((i + 1 for i, byte in enumerate(data[:6]) if byte < 128), 0)
         if not size or (size > 1 and data[size - 1] == 0):
-            return []
-        positions.append(sum((byte & 127) << 7 * i for i, byte in enumerate(data[:size])))
+            return {}
+        numbers.append(sum((byte & 127) << 7 * i for i, byte in enumerate(data[:size])))
         data = data[size:]
-    return positions
+    carriers = {number // 16: number % 16 + 1 for number in numbers}
+    return carriers if len(carriers) == len(numbers) else {}
 
 
-def read_header(data: bytes) -> tuple[bytes, list[int]] | None:
-    """5: the header's bytes and all carriers."""
+def read_header(data: bytes) -> tuple[bytes, dict[int, int]] | None:
+    """5: the header's bytes, and all carriers with the `k` of each."""
     size = int.from_bytes(data[6:8], "big")
-    header, carriers = data[:size], read_positions(data[13 : max(size - 4, 0)])
+    header, carriers = data[:size], read_carriers(data[12 : max(size - 4, 0)])
     whole = data[:4] == b"\x9eNQ\x04" and len(header) == size and checked(header)
-    distinct = len(set(carriers)) == len(carriers) > 0
-    small = int.from_bytes(header[8:12], "big") <= 1 << 28
-    right = whole and header[5] and 1 <= header[12] <= 16 and distinct and small
-    return (header, carriers) if right else None
+    small = int.from_bytes(header[8:12], "big") <= (1 << 31) - 65536
+    return (header, carriers) if whole and header[5] and carriers and small else None
 
 
-def find_header(tensors: dict[int, Carrier]) -> tuple[bytes, list[int]]:
+def find_header(tensors: dict[int, Carrier]) -> tuple[bytes, dict[int, int]]:
     """5.1."""
     cost, damaged = 0, False
     for rank, (position, carrier) in enumerate(list(tensors.items())[:8]):
@@ -338,7 +337,7 @@ def find_header(tensors: dict[int, Carrier]) -> tuple[bytes, list[int]]:
             if not to_bytes(carrier.extract(beginning, width)[0]).startswith(b"\x9eNQ\x04"):
                 continue
             header = read_header(to_bytes(carrier.extract(indices, width)[0]))
-            if header is not None and header[0][12] == width and header[1][0] == position:
+            if header is not None and next(iter(header[1].items())) == (position, width):
                 return header
     if damaged:
         raise Outcome("FormatError", "the tensor that would hold a record is damaged")
@@ -356,12 +355,12 @@ def plan(units: list[bytes], kind: int, size: int) -> bytes | None:
     layer, last = 1, None
     with contextlib.suppress(Outcome):
         below, carriers = find_header(tensors)
-        layer, last = below[5] + 1, carriers[0]
+        layer, last = below[5] + 1, next(iter(carriers))
     if layer > 255:
         return None
-    for width in range(1, 17):
+    for most in range(1, 17):
         with contextlib.suppress(NoPlanForWidth):
-            if header := plan_with(units, tensors, bytes([kind, layer]), size, last, width):
+            if header := plan_with(units, tensors, bytes([kind, layer]), size, last, most):
                 return header
     return None
 
@@ -372,19 +371,17 @@ def plan_with(
     what: bytes,
     size: int,
     last: int | None,
-    width: int,
+    w: int,
 ) -> bytes | None:
-    """5.2 for one number of bits per weight."""
+    """5.2 for one number `w`."""
     cost = 0
     for rank, primary in enumerate(list(tensors)[:8]):
         cost += tensors[primary].cost
         if rank and cost > 1 << 18:
             break
-        for largest in (False, True) if places(tensors[primary], width) is not None else ():
+        for largest in (False, True) if room(tensors[primary], w) is not None else ():
             with contextlib.suppress(NoPlan):
-                return complete(
-                    tensors, primary, what, size, most_cost(units, width), width, largest=largest
-                )
+                return complete(tensors, primary, what, size, most_cost(units), w, largest=largest)
         if primary == last:
             break
     return None
@@ -395,7 +392,7 @@ class NoPlan(Exception):  # noqa: N818
 
 
 class NoPlanForWidth(Exception):  # noqa: N818
-    """5.2: all ways fail with so many bits per weight."""
+    """5.2: all ways fail with this `w`."""
 
 
 def complete(
@@ -404,20 +401,21 @@ def complete(
     what: bytes,
     size: int,
     most: int,
-    width: int,
+    w: int,
     *,
     largest: bool,
 ) -> bytes:
     """5.2, steps 1 to 5."""
-    listed = {primary: places(tensors[primary], width) or 0}
+    listed = {primary: room(tensors[primary], w) or (0, 0)}
     left = sorted((t.size, at) for at, t in tensors.items() if at != primary)
     cost = tensors[primary].cost
     while True:
-        header = make_header(what, size, width, list(listed))
-        if 8 * len(header) > width * listed[primary]:
+        header = make_header(what, size, {at: k for at, (k, _) in listed.items()})
+        k, places = listed[primary]
+        if 8 * len(header) > k * places:
             raise NoPlan
-        bits = 8 * (len(header) + size + 4)
-        missing = -((width * sum(listed.values()) - bits) // width)
+        bits = 8 * (len(header) + size + 4) - sum(k * places for k, places in listed.values())
+        missing = -(-bits // w)
         if missing <= 0:
             return header
         if not left:
@@ -428,61 +426,70 @@ def complete(
             chosen -= 1
         at = left.pop(chosen)[1]
         cost += tensors[at].cost
-        if cost > most:
+        if cost * max(w, 4) > 4 * most:
             raise NoPlanForWidth
-        if room := places(tensors[at], width):
-            listed[at] = room
+        if found := room(tensors[at], w):
+            listed |= {at: found} if all(found) else {}
 
 
-def places(carrier: Carrier, width: int) -> int | None:
-    """4: places of a tensor that hold bits; None where the decoder refuses it."""
+def room(carrier: Carrier, most: int) -> tuple[int, int] | None:
+    """4: the largest `k` up to `most`, 0 where none is allowed, and how many places there are.
+
+    None where the decoder refuses the tensor.
+    """
     try:
         indices = carrier.decode().astype(np.int64)
     except Outcome:
         return None
-    lowest = carrier.qp - width * (1 << carrier.density) >= -(1 << 5 + carrier.density)
-    small = abs(indices).max() <= (1 << 30 - width) - 4
-    return int((indices != 0).sum()) if lowest and small else 0
+    largest = int(abs(indices).max())
+    allowed = [
+        k
+        for k in range(1, most + 1)
+        if carrier.qp - k * (1 << carrier.density) >= -(1 << 5 + carrier.density)
+        and largest <= (1 << 30 - k) - 4
+    ]
+    return max(allowed, default=0), int((indices != 0).sum())
 
 
-def make_header(what: bytes, size: int, width: int, positions: list[int]) -> bytes:
+def make_header(what: bytes, size: int, carriers: dict[int, int]) -> bytes:
     """5: kind and layer, the record's size, the carriers."""
     encoded = b""
-    for position in positions:
-        while position > 127:
-            encoded += bytes([position & 127 | 128])
-            position >>= 7
-        encoded += bytes([position])
-    if 17 + len(encoded) > 65535:
+    for position, k in carriers.items():
+        number = 16 * position + k - 1
+        while number > 127:
+            encoded += bytes([number & 127 | 128])
+            number >>= 7
+        encoded += bytes([number])
+    if 16 + len(encoded) > 65535:
         raise Outcome("LimitError", "the header is too large")
-    header = b"\x9eNQ\x04" + what + (17 + len(encoded)).to_bytes(2, "big")
-    header += size.to_bytes(4, "big") + bytes([width]) + encoded
+    header = b"\x9eNQ\x04" + what + (16 + len(encoded)).to_bytes(2, "big")
+    header += size.to_bytes(4, "big") + encoded
     return header + zlib.crc32(header).to_bytes(4, "big")
 
 
-def most_cost(units: list[bytes], width: int) -> int:
+def most_cost(units: list[bytes]) -> int:
     """8: of all carriers."""
-    most = min(max(1 << 18, 8 * sum(map(len, units))), 1 << 28)
-    return most if width <= 4 else 4 * most // width
+    return min(max(1 << 18, 8 * sum(map(len, units))), 1 << 28)
 
 
-def take_out(units: list[bytes]) -> Taken:
-    """7, steps 1 to 5; the units are those of `split`."""
+def take_out(units: list[bytes], *, vouched: bool = False) -> Taken:
+    """7, steps 1 to 5; the units are those of `split`, `vouched` for as in 8."""
     tensors = eligible(units)
     header, carriers = find_header(tensors)
     if any(at not in tensors for at in carriers):
         raise Outcome("VerificationError", "the header does not fit the stream")
-    if sum(tensors[at].cost for at in carriers) > most_cost(units, header[12]):
+    cost = sum(tensors[at].cost * max(k, 4) for at, k in carriers.items())  # in quarters
+    if cost > 4 * most_cost(units) and not vouched:
         raise Outcome("LimitError", "too much work for such a stream")
     hidden: list[Bits] = []
     original = list(units)
-    for at in carriers:
+    for at, k in carriers.items():
         carrier = tensors[at]
         indices = carrier.decode()
-        bits, left, right = carrier.extract(indices, header[12])
-        if not right or not carrier.can_be_marked(header[12]):
+        bits, left, right = carrier.extract(indices, k)
+        if not right or not carrier.can_be_marked(k):
             raise Outcome("VerificationError", "a carrier was changed", (at,))
-        original[at] = carrier.encode(left, header[12])
+        original[at] = carrier.encode(left, k)
         hidden.append(bits)
     places = np.concatenate(hidden)
     data, end = to_bytes(places), len(header) + int.from_bytes(header[8:12], "big") + 4
@@ -492,6 +499,20 @@ def take_out(units: list[bytes]) -> Taken:
     if places[8 * end :].any():
         raise Outcome("VerificationError", "bits after the record")
     return Taken(header[4], header[5], header, record[:-4], original)
+
+
+def peek(units: list[bytes], size: int) -> tuple[int, bytes]:
+    """11.3, step 9: the outermost kind and the first bytes of its record; nothing is verified."""
+    tensors = eligible(units)
+    header, carriers = find_header(tensors)
+    if any(at not in tensors for at in carriers):
+        raise Outcome("VerificationError", "the header does not fit the stream")
+    end = len(header) + min(size, int.from_bytes(header[8:12], "big"))
+    hidden = np.zeros(0, bool)
+    for at, k in carriers.items():
+        if hidden.size < 8 * end:
+            hidden = np.concatenate([hidden, tensors[at].extract(tensors[at].decode(), k)[0]])
+    return header[4], to_bytes(hidden)[len(header) : end]
 
 
 def model_digest(units: list[bytes]) -> bytes:
@@ -573,19 +594,21 @@ def key_id(key: Ed25519PublicKey) -> bytes:
     return hashlib.sha256(der).digest()[:8]
 
 
-def verify(data: bytes, trust: list[Ed25519PublicKey]) -> tuple[dict[Any, Any], list[Taken]]:
+def verify(
+    data: bytes, trust: list[Ed25519PublicKey], *, vouched: bool = False
+) -> tuple[dict[Any, Any], list[Taken]]:
     """7: the outermost protected header, and all records down to a lock, the outermost first.
 
     Raises:
         Outcome: The stream is refused.
     """
-    taken = [take_out(split(data))]
+    taken = [take_out(split(data), vouched=vouched)]
     if taken[0].kind != 1:
         raise Outcome("NoRecordError", f"kind {taken[0].kind}")
     header = check_signature(taken[0], trust)
     with contextlib.suppress(Outcome):
         while taken[-1].layer > 1 and taken[-1].kind != 3:
-            taken.append(take_out(taken[-1].original))
+            taken.append(take_out(taken[-1].original, vouched=True))
     return header, taken
 
 

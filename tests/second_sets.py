@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 import second_reader
 from second_reader import Outcome, Taken, model_digest
 
-__all__ = ["Shards", "verify"]
+__all__ = ["Shards", "check", "is_name", "make_index", "read", "set_digest", "verify"]
 
 
 @dataclass
@@ -41,13 +41,16 @@ def read_index(folder: Path) -> dict[str, str]:
         "".join([*weight_map, *weight_map.values()]).encode()
         well_formed = {**index, "metadata": {}} == {"metadata": {}, "weight_map": weight_map}
         well_formed &= index.get("metadata", {}) == {} and weight_map != {}
-        well_formed &= all(name.endswith(".nnc") for name in weight_map.values())
-        well_formed &= not any(set(name) & {"/", "\\"} for name in weight_map.values())
+        well_formed &= all(map(is_name, weight_map.values()))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         well_formed = False
     if not well_formed:
         raise Outcome("FormatError", "index")
     return dict(weight_map)
+
+
+def is_name(name: str) -> bool:
+    return name.endswith(".nnc") and not set(name) & {"/", "\\", "\0"}
 
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -62,18 +65,34 @@ def verify(folder: Path, trust: list[Ed25519PublicKey]) -> Shards:
     Raises:
         Outcome: The set is refused.
     """
+    return check(*read(folder), trust)
+
+
+def read(folder: Path) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Steps 1 and 2: where the tensors are, and the files, by name."""
     weight_map = read_index(folder)
     names = sorted(set(weight_map.values()))
     streams = [p.name for p in folder.iterdir() if p.is_dir() or p.name.lower().endswith(".nnc")]
     if sorted(streams) != names:
         raise Outcome("VerificationError", "files")
+    return weight_map, {name: (folder / name).read_bytes() for name in names}
+
+
+def check(
+    weight_map: dict[str, str],
+    files: dict[str, bytes],
+    trust: list[Ed25519PublicKey],
+    *,
+    vouched: bool = False,
+) -> Shards:
+    """Steps 3 to 7, of files in order."""
+    names = sorted(files)
     headers, taken, places = [], {}, []
     for name in names:
-        data = (folder / name).read_bytes()
-        header, records = second_reader.verify(data, trust)
+        header, records = second_reader.verify(files[name], trust, vouched=vouched)
         headers.append(header)
         taken[name] = records[0]
-    digest = set_digest({name: model_digest(taken[name].original) for name in names})
+    digest = set_digest({name: taken[name].original for name in names})
     shards = [header[15].pop("shard", None) for header in headers]
     if shards != [[digest, position, len(names)] for position in range(len(names))]:
         raise Outcome("VerificationError", "shards")
@@ -86,11 +105,19 @@ def verify(folder: Path, trust: list[Ed25519PublicKey]) -> Shards:
     return Shards(headers[0][4], digest, headers[0][15], taken)
 
 
-def set_digest(digests: dict[str, bytes]) -> bytes:
-    data = b"nnguard set digest v1\0" + len(digests).to_bytes(4, "big")
-    for name, digest in digests.items():
-        data += len(name.encode()).to_bytes(4, "big") + name.encode() + digest
+def set_digest(files: dict[str, list[bytes]]) -> bytes:
+    data = b"nnguard set digest v1\0" + len(files).to_bytes(4, "big")
+    for name, units in sorted(files.items()):
+        data += len(name.encode()).to_bytes(4, "big") + name.encode() + model_digest(units)
     return hashlib.sha256(data).digest()
+
+
+def make_index(files: dict[str, list[bytes]]) -> dict[str, str]:
+    """6.4, step 10: that of a set that was locked."""
+    places = [(tensor, name) for name, units in files.items() for tensor in tensors_of(units)]
+    if len(dict(places)) < len(places):
+        raise Outcome("FormatError", "a tensor is twice in the set")
+    return dict(places)
 
 
 def tensors_of(units: list[bytes]) -> list[str]:

@@ -6,6 +6,7 @@ Nothing of nnguard is used here.
 from __future__ import annotations
 
 import hmac
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 import second_coder
 import second_reader
+import second_sets
 from second_hpke import expand
 from second_reader import (
     NEXT,
@@ -31,7 +33,11 @@ from second_reader import (
     split,
 )
 
-__all__ = ["Opened", "ascends", "open_locks", "read_lock"]
+__all__ = ["ALONE", "Files", "Opened", "ascends", "open_locks", "peek_kid"]
+
+Files = dict[str, list[bytes]]
+"""Streams of a set, by name, or one stream, whose name is `ALONE`: their units."""
+ALONE = ""
 
 
 def hkdf(secret: bytes, salt: bytes, info: bytes, size: int = 32) -> bytes:
@@ -49,9 +55,9 @@ def lock_id(content_key: bytes) -> bytes:
 
 @dataclass
 class Opened:
-    """What locks held: its units, and the names of the tiers, the outermost first."""
+    """What locks held, and the names of the tiers, the outermost first."""
 
-    units: list[bytes]
+    files: Files
     tiers: list[str]
 
 
@@ -75,6 +81,18 @@ def read_lock(record: bytes) -> tuple[dict[Any, Any], bytes, bytes]:
     if cbor2.dumps(right, canonical=True) != parts[0]:
         raise Outcome("VerificationError", "protected header of the lock")
     return header, parts[0], parts[2]
+
+
+def peek_kid(beginning: bytes) -> bytes:
+    """11.3, step 9: the `kid` of a record of which only the beginning is there."""
+    try:
+        protected = cbor2.CBORDecoder(io.BytesIO(beginning[2:])).decode()
+    except Exception:
+        protected = None
+    if beginning[:2] != b"\xd0\x83" or type(protected) is not bytes:
+        raise Outcome("VerificationError", "not a COSE_Encrypt0")
+    empty = cbor2.CBORTag(16, [protected, {}, b""])
+    return bytes(read_lock(cbor2.dumps(empty))[0][4])
 
 
 def read_shard(entry: Any) -> list[Any]:
@@ -124,7 +142,7 @@ class Content:
 def read_content(data: bytes) -> Content:
     try:
         match read_cbor(data):
-            case [[*scrambled], [*replaced], [_, *_] as files]:
+            case [[*scrambled], [*replaced], [*files]]:
                 content = Content(
                     [read_unit(unit) for unit in scrambled],
                     [read_replaced(*part) for part in replaced],
@@ -263,34 +281,63 @@ def gather(file: File, restored: list[bytes]) -> list[bytes]:
     return units
 
 
-def open_locks(data: bytes, content_key: bytes) -> Opened:
+def open_locks(files: Files, content_key: bytes) -> Opened:
     """6.4.
 
     Raises:
         Outcome: The locks do not open.
     """
-    units, tiers, keys = split(data), [], [content_key]
+    tiers, keys = [], [content_key]
     while len(keys) < 8:
         keys.append(derive(keys[-1], b"tier below"))
     known = {lock_id(key): key for key in keys}
     while True:
-        taken = second_reader.take_out(units)
-        if taken.kind == 1:
-            units = taken.original
-            continue
-        if taken.kind != 3:
-            raise Outcome("NoRecordError", f"kind {taken.kind}")
-        header, _, _ = read_lock(taken.record)
-        if (key := known.get(header[4])) is None:
-            raise Outcome("WrongKeyError", header[4].hex())
-        plaintext = decrypt(taken, key)
-        if "shard" in header:
-            raise Outcome("VerificationError", "a stream of a set, alone")
-        content = read_content(plaintext)
-        restored = restore(taken.original, content, key, header[5])
-        if [file.name for file in content.files] != [""]:
-            raise Outcome("UnlockError", "a set, not a stream")
-        units = gather(content.files[0], restored)
-        tiers.append(header["tier"])
-        if key == content_key:
-            return Opened(units, tiers)
+        first, opened = None, {}
+        for position, name in enumerate(sorted(files)):
+            taken = take_lock(files[name])
+            header, _, _ = read_lock(taken.record)
+            if (key := known.get(header[4])) is None:
+                raise Outcome("WrongKeyError", header[4].hex())
+            plaintext = decrypt(taken, key)
+            first = first or header
+            check_place(header, first, position, 0 if name == ALONE else len(files))
+            content = read_content(plaintext)
+            check_names(content, name, opened)
+            restored = restore(taken.original, content, key, header[5])
+            opened |= {file.name or name: gather(file, restored) for file in content.files}
+        if not opened:
+            raise Outcome("UnlockError", "the locks hold nothing")
+        files = opened
+        tiers.append(first["tier"])
+        if first[4] == lock_id(content_key):
+            return Opened(files, tiers)
+
+
+def take_lock(units: list[bytes]) -> Taken:
+    """Step 1."""
+    while (taken := second_reader.take_out(units, vouched=True)).kind == 1:
+        units = taken.original
+    if taken.kind != 3:
+        raise Outcome("NoRecordError", f"kind {taken.kind}")
+    return taken
+
+
+def check_place(header: dict[Any, Any], first: dict[Any, Any], position: int, count: int) -> None:
+    """Step 4, of a stream among so many of a set, 0 where it is alone."""
+    place = [*first["shard"][:1], position, count] if count and "shard" in first else None
+    if header.get("shard") != place or (count and place is None):
+        raise Outcome("VerificationError", "a stream of another set, or in another place")
+    if (header[4], header["tier"]) != (first[4], first["tier"]):
+        raise Outcome("VerificationError", "locks of a set differ")
+
+
+def check_names(content: Content, name: str, opened: Files) -> None:
+    """Step 5."""
+    names = [file.name for file in content.files]
+    if name == ALONE and names != [ALONE]:
+        raise Outcome("UnlockError", "a set, not a stream")
+    if not all(each == "" or second_sets.is_name(each) for each in names):
+        raise Outcome("UnlockError", "no name of a file")
+    named = [each or name for each in names]
+    if len(set(named)) < len(named) or opened.keys() & set(named):
+        raise Outcome("UnlockError", "two streams open one file")

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import nnguard
-from nnguard.locking.opening import open_locks
+from nnguard.locking.hashed import hash_files
+from nnguard.locking.opening import open_files, open_locks
 
 Json = dict[str, Any]
 NAMES = {1: "iss", 2: "sub", 6: "iat"}
@@ -58,12 +59,11 @@ def verify(request: Json) -> Json:
 def verify_set(request: Json) -> Json:
     trust = trusted(request)
     report = nnguard.verify_set(request["folder"], trust)
-    streams = nnguard.strip_set(request["folder"], trust).streams
     return {
         "kid": report.key_id,
         "digest": report.digest,
         "claims": claims_of(report.claims),
-        "shards": {name: sha256(stream) for name, stream in streams.items()},
+        "shards": shards(nnguard.strip_set(request["folder"], trust)),
     }
 
 
@@ -80,14 +80,31 @@ def open_(request: Json) -> Json:
     return {**original(opened.stream), "tiers": [*opened.tiers]}
 
 
+def open_set(request: Json) -> Json:
+    trial = nnguard.StreamSet.open(request["folder"])
+    key = nnguard.ContentKey(bytes.fromhex(request["content_key"]))
+    opened, tiers = open_files(hash_files(trial), key)
+    result = nnguard.StreamSet.of({name: file.stream for name, file in opened.items()})
+    return {"shards": shards(result), "tiers": [*tiers]}
+
+
 def unlock(request: Json) -> Json:
+    stream, found = unlocked(nnguard.unlock, request["file"], request)
+    return {**original(stream), **found}
+
+
+def unlock_set(request: Json) -> Json:
+    streams, found = unlocked(nnguard.unlock_set, request["folder"], request)
+    return {"shards": shards(streams), **found}
+
+
+def unlocked(unlock: Callable[..., Any], trial: str, request: Json) -> tuple[Any, Json]:
     buyer, trust, tier = identity(request["customer"]), trusted(request), request.get("tier", "")
     with tempfile.TemporaryDirectory() as folder:
-        paths = request["file"], request["license"]
         found = checks(request, Path(folder))
-        stream = nnguard.unlock(*paths, buyer, trust, tier=tier, checks=found)
+        result = unlock(trial, request["license"], buyer, trust, tier=tier, checks=found)
         status = nnguard.check_license(request["license"], trust, checks=found)
-    return {**original(stream), "in_grace": status.in_grace}
+    return result, {"in_grace": status.in_grace}
 
 
 OPERATIONS: dict[str, Callable[[Json], Json]] = {
@@ -95,12 +112,18 @@ OPERATIONS: dict[str, Callable[[Json], Json]] = {
     "verify-set": verify_set,
     "detach": detach,
     "open": open_,
+    "open-set": open_set,
     "unlock": unlock,
+    "unlock-set": unlock_set,
 }
 
 
 def original(stream: nnguard.Stream) -> Json:
     return {"original_sha256": sha256(stream)}
+
+
+def shards(streams: nnguard.StreamSet) -> Json:
+    return {name: sha256(stream) for name, stream in streams.streams.items()}
 
 
 def sha256(stream: nnguard.Stream) -> str:

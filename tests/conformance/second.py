@@ -21,6 +21,8 @@ import second_licensing
 import second_reader
 import second_sets
 import second_unlocker
+from second_reader import split
+from second_unlocker import ALONE
 
 Json = dict[str, Any]
 NAMES = {1: "iss", 2: "sub", 6: "iat"}
@@ -54,7 +56,7 @@ def verify_set(request: Json) -> Json:
         "kid": found.kid.hex(),
         "digest": found.digest.hex(),
         "claims": claims_of(found.claims),
-        "shards": {name: sha256(taken.original) for name, taken in found.taken.items()},
+        "shards": shards({name: taken.original for name, taken in found.taken.items()}),
     }
 
 
@@ -65,11 +67,33 @@ def detach(request: Json) -> Json:
 
 def open_(request: Json) -> Json:
     key = bytes.fromhex(request["content_key"])
-    opened = second_unlocker.open_locks(read(request), key)
-    return {**original(opened.units), "tiers": opened.tiers}
+    opened = second_unlocker.open_locks({ALONE: split(read(request))}, key)
+    return {**original(opened.files[ALONE]), "tiers": opened.tiers}
+
+
+def open_set(request: Json) -> Json:
+    key = bytes.fromhex(request["content_key"])
+    _, files = second_sets.read(Path(request["folder"]))
+    trial = {name: split(data) for name, data in files.items()}
+    opened = second_unlocker.open_locks(trial, key)
+    second_sets.make_index(opened.files)
+    return {"shards": shards(opened.files), "tiers": opened.tiers}
 
 
 def unlock(request: Json) -> Json:
+    opened, in_grace = unlocked(request, {ALONE: read(request)})
+    return {**original(opened.files[ALONE]), "in_grace": in_grace}
+
+
+def unlock_set(request: Json) -> Json:
+    weight_map, files = second_sets.read(Path(request["folder"]))
+    opened, in_grace = unlocked(request, files, weight_map)
+    return {"shards": shards(opened.files), "in_grace": in_grace}
+
+
+def unlocked(
+    request: Json, files: dict[str, bytes], weight_map: dict[str, str] | None = None
+) -> tuple[second_unlocker.Opened, bool]:
     here = second_licensing.Deployment(
         now=request["now"],
         seen=request.get("seen"),
@@ -80,8 +104,7 @@ def unlock(request: Json) -> Json:
     )
     buyer, license_text = customer(request["customer"]), text(request["license"])
     trust = trusted(request)
-    opened, in_grace = second_licensing.unlock(read(request), license_text, buyer, trust, here)
-    return {**original(opened.units), "in_grace": in_grace}
+    return second_licensing.unlock(files, license_text, buyer, trust, here, weight_map)
 
 
 OPERATIONS: dict[str, Callable[[Json], Json]] = {
@@ -89,8 +112,14 @@ OPERATIONS: dict[str, Callable[[Json], Json]] = {
     "verify-set": verify_set,
     "detach": detach,
     "open": open_,
+    "open-set": open_set,
     "unlock": unlock,
+    "unlock-set": unlock_set,
 }
+
+
+def shards(files: second_unlocker.Files) -> Json:
+    return {name: sha256(units) for name, units in files.items()}
 
 
 def original(units: list[bytes]) -> Json:

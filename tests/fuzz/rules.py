@@ -508,23 +508,26 @@ def listed_carriers() -> Iterator[File]:
             if count <= room:
                 yield _listing(further, count, b"x" * 100)
                 places = count * weights if value else 0
+                if 3 * places <= room * len(further):
+                    yield _listing(further, count, b"x" * 100, bits=16)
                 if 8000 < places <= 8 * 4_000_000:
                     yield _listing(further, count, bytes(places // 8))
 
 
-def _listing(further: bytes, count: int, record: bytes) -> File:
+def _listing(further: bytes, count: int, record: bytes, bits: int = 1) -> File:
+    """A primary carrier of one bit a weight, and further ones of so many."""
     primary = coded(max(2048, 32 * count + 2048), 3)
     model = Stream.from_bytes(stream(primary, *count * [further]).data)
-    top = FrameHeader(9, 1, len(record), tuple(range(2, 3 + count)))
+    top = FrameHeader(9, 1, len(record), tuple(range(2, 3 + count)), (1, *count * [bits]))
     frame = np.unpackbits(np.frombuffer(frame_record(top, record), np.uint8))
     units, cached = {}, {}
-    for at in top.carriers:
+    for at, width in zip(top.carriers, top.widths, strict=True):
         tensor = coding.decode(model[at], max_weights=1 << 28)
-        room = marking.capacity(tensor.indices)
+        room = marking.capacity(tensor.indices, width)
         here, frame = frame[:room], frame[room:]
         key = (at == 2, here.tobytes())
         if key not in cached:
-            cached[key] = coding.encode(marking.mark(tensor, here))
+            cached[key] = coding.encode(marking.mark(tensor, here, width))
         units[at] = cached[key]
     return File("stream", bytes(model.replace(units)))
 

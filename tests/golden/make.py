@@ -91,6 +91,18 @@ def carried(folder: Path, key: nnguard.SigningKey) -> dict[str, Any]:
     return {"carried": sha256(release)}
 
 
+def sold_set(folder: Path, key: nnguard.SigningKey) -> dict[str, Any]:
+    """Another network in one file, which carries the set of shards, and a license for it."""
+    tier = nnguard.Tier("full", trial=nnguard.compress(weights(3)))
+    (locked,) = nnguard.lock_set(folder / "set", [tier], signer=key)
+    locked.streams.save(folder / "locked-set")
+    nnguard.issue_license(
+        locked.streams, locked.content_key, to=folder / "eve.pub", signer=key, issued_at=SOLD
+    ).save(folder / "set.license")
+    released = nnguard.StreamSet.open(folder / "set").streams
+    return {"locked_set": {name: sha256(stream) for name, stream in released.items()}}
+
+
 def sale(folder: Path, key: nnguard.SigningKey) -> dict[str, Any]:
     """A trial of two tiers, its licenses, the revocation list and the ledger."""
     release = nnguard.Stream.open(folder / "signed.nnc")
@@ -152,6 +164,7 @@ def main(folder: Path) -> None:
         **streams(folder, key),
         **sale(folder, key),
         **carried(folder, key),
+        **sold_set(folder, key),
     }
     text = json.dumps(expected, indent=1, ensure_ascii=False) + "\n"
     (folder / "expected.json").write_text(text, encoding="utf-8")

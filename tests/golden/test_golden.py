@@ -111,6 +111,16 @@ def test_carried_release(folder: Path, expected: dict[str, Any]) -> None:
     assert make.sha256(opened.stream) == expected["carried"]
 
 
+def test_locked_set(folder: Path, expected: dict[str, Any], checks: nnguard.Checks) -> None:
+    trust, trial = folder / "vendor.pub", folder / "locked-set"
+    assert nnguard.verify_set(trial, trust).key_id == expected["vendor"]
+    released = nnguard.unlock_set(
+        trial, folder / "set.license", folder / "eve.key", trust, checks=checks
+    )
+    shards = {name: make.sha256(stream) for name, stream in released.streams.items()}
+    assert shards == expected["locked_set"]
+
+
 def test_mark(folder: Path, expected: dict[str, Any], checks: nnguard.Checks) -> None:
     trust = folder / "vendor.pub"
     mark = nnguard.verify(folder / "marked.nnc", trust).licensed_to

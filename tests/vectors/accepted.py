@@ -24,6 +24,7 @@ from vectors.toolbox import (
     several,
     sign,
     signed,
+    sixteen_bits,
     small,
     tensor_of,
     text_bits,
@@ -158,8 +159,37 @@ def dense(bits: int, array: np.ndarray[Any, Any], *, dependent: bool) -> Made:
     stream = Stream.from_bytes(stock.encode({"w": array}, qp=-24, dependent=dependent))
     made = signed(stream, bits=bits)
     planned = plan_record(stream, 1, extract(Stream.from_bytes(made.data)).header.record_size)
-    assert planned.header.bits_per_weight == bits
+    assert planned.header.widths == (bits,)
     return made
+
+
+@vector("5", "ok")
+def different_bits() -> Made:
+    """Three carriers, whose weights hold 1, 16 and 5 bits; uniform quantization."""
+    stream = several(3, (30, 40), dependent=False)
+    return signed(stream, carriers=3, bits=(1, 16, 5), metadata={"card": "Much to say. " * 160})
+
+
+@vector("5", "ok")
+def different_bits_along_the_trellis() -> Made:
+    """Two carriers, whose weights hold 3 bits and 1; trellis-coded quantization."""
+    return signed(several(2, (30, 40)), carriers=2, bits=(3, 1), metadata={"card": "- " * 120})
+
+
+@vector("5", "ok")
+def carrier_far_back() -> Made:
+    """Sixteen bits in the tensor at position 16: the number in the header takes two bytes."""
+    arrays = {f"bias{n}": weights((20,), n) for n in range(13)} | {"w": weights((30, 40), 6)}
+    stream = Stream.from_bytes(stock.encode(arrays, qp=-24, dependent=False))
+    made = signed(stream, bits=16, metadata={"card": "Much to say. " * 10})
+    assert extract(Stream.from_bytes(made.data)).header.carriers == (16,)
+    return made
+
+
+@vector("8", "ok")
+def at_cost_of_sixteen_bits() -> Made:
+    """A carrier of 2^16 weights, of which a few hundred hold sixteen bits: four times its cost."""
+    return signed(sixteen_bits(256), bits=16)
 
 
 @vector("5.1", "ok")

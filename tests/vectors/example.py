@@ -33,9 +33,10 @@ def annotate(header: FrameHeader) -> list[str]:
         (data[5:6], f"layer {header.layer}"),
         (data[6:8], f"header: {len(data)} bytes"),
         (data[8:12], f"record: {header.record_size} bytes"),
-        (data[12:13], "bits per weight"),
     ]
-    lines += [(number(carrier), f"carrier: unit {carrier}") for carrier in header.carriers]
+    for unit, width in zip(header.carriers, header.widths, strict=True):
+        bits = "1 bit" if width == 1 else f"{width} bits"
+        lines.append((number(16 * unit + width - 1), f"carrier: unit {unit}, {bits} in a weight"))
     lines.append((data[-4:], "checksum of the header"))
     assert b"".join(part for part, _ in lines) == data
     return [f"{part.hex(' '):<13}{meaning}" for part, meaning in lines]

@@ -7,7 +7,7 @@ from typing import Any
 
 from nnguard.stream import Stream
 from vectors.carried import weaker
-from vectors.locks import LOWER, large, locked
+from vectors.locks import LOWER, large, locked, much_work
 from vectors.selling import (
     DAY,
     NOW,
@@ -69,6 +69,13 @@ def with_trial(trial: Stream, release: Stream, license_: bytes, **details: Any) 
 def license() -> Made:  # noqa: A001
     """A signed trial of a signed release."""
     trial, release = sale()
+    return with_trial(trial, release, license_of(trial, release))
+
+
+@vector("8", "ok", operation="unlock")
+def license_of_much_work() -> Made:
+    """The trial costs more than the limit; the license vouches for it."""
+    trial, release = much_work()
     return with_trial(trial, release, license_of(trial, release))
 
 

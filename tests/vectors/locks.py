@@ -26,6 +26,8 @@ from vectors.toolbox import (
     position,
     several,
     sign,
+    signed,
+    sixteen_bits,
     small,
     tensor_of,
     vector,
@@ -130,6 +132,25 @@ def lock_two_carriers() -> Made:
     """The list of carriers is part of what is authenticated."""
     stream = several(2, (20, 40), dependent=False)
     return opens(locked(stream, carriers=2), stream, ["full"])
+
+
+def much_work() -> tuple[Stream, Stream]:
+    """A lock of sixteen bits a weight that costs more than a reader without a key would do."""
+    stream = sixteen_bits(257)
+    return lock(stream, {}, bits=16), stream
+
+
+@vector("8", "ok", operation="open")
+def lock_of_much_work() -> Made:
+    """The carrier costs more than the limit, which does not bind who has the content key."""
+    return opens(*much_work(), ["full"])
+
+
+@vector("8", "ok")
+def signature_on_much_work() -> Made:
+    """The lock costs more than the limit; the signature over it, which vouches for it, does not."""
+    trial, _ = much_work()
+    return signed(trial, {"layers": 2, "nested": [{"kind": "lock", "kid": ""}]}, bits=4)
 
 
 @vector("6.4", "ok", operation="open")

@@ -20,10 +20,12 @@ from vectors import (
     accepted,
     carried,
     licenses,
+    locked_sets,
     locks,
     refused_changes,
     refused_contents,
     refused_licenses,
+    refused_locked_sets,
     refused_locks,
     refused_records,
     refused_sales,
@@ -41,7 +43,7 @@ MODULES = (
     *(accepted, refused_streams, refused_changes, refused_records),
     *(locks, carried, refused_locks, refused_contents),
     *(licenses, refused_licenses, refused_sales),
-    sets,
+    *(sets, locked_sets, refused_locked_sets),
 )
 """They register their vectors when they are imported."""
 GIVEN = ("content_key", "customer", "now", "max_age", "traits", "tier", "seen")
@@ -52,9 +54,9 @@ def entry(item: Vector, made: Made) -> dict[str, Any]:
     """What `vectors.json` says of a vector; see `docs/conformance.md`."""
     outcome, _, fault = item.expect.partition(": ")
     details = dict(made.details)
-    file = {"folder": item.name} if made.files else {"file": f"{made.file or item.name}.nnc"}
-    given: dict[str, Any] = {**file}
-    if item.operation in ("verify", "verify-set", "unlock"):
+    name, verb = made.file or item.name, item.operation.removesuffix("-set")
+    given: dict[str, Any] = {"file": f"{name}.nnc"} if verb == item.operation else {"folder": name}
+    if verb in ("verify", "unlock"):
         given["trust"] = [*TRUSTED]
     given |= {suffix: f"{item.name}.{suffix}" for suffix, _ in made.texts}
     given |= {name: details.pop(name) for name in GIVEN if name in details}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from marking import capacity, mark
+from nnguard.hiding import extract
 from nnguard.hiding.frame import FrameHeader, frame_record
 from nnguard.stream import Stream
-from nnguard.stream.coding import encode
+from nnguard.stream.coding import QuantizedTensor, encode
 from vectors.toolbox import (
     DOMAIN,
     Made,
@@ -21,10 +23,13 @@ from vectors.toolbox import (
     header_of,
     place,
     position,
+    several,
     sign,
+    sixteen_bits,
     small,
     tensor_of,
     vector,
+    with_carriers,
     with_checksum,
     with_header,
     with_parameters,
@@ -171,9 +176,9 @@ def frame_cut_short() -> Made:
 
 @vector("5", "VerificationError: record is longer than the places", message="checksum")
 def record_too_long() -> Made:
-    """The header tells of a record of 2^28 bytes."""
+    """The header tells of a record of 2^31 - 65,536 bytes, which is the limit."""
     stream = small()
-    header = replace(header_of(stream), record_size=1 << 28)
+    header = replace(header_of(stream), record_size=(1 << 31) - 65_536)
     data = bytes(header) + with_checksum(envelope(stream, DOMAIN + bytes(header)))
     return Made(bytes(place(stream, header.carriers, data)))
 
@@ -202,6 +207,33 @@ def large_index() -> Made:
     return with_last(1 << 30, was_zero=False)
 
 
+def with_second(change: Callable[[QuantizedTensor], QuantizedTensor], bits: int) -> Made:
+    """A release whose second carrier is another tensor, all the rest being right."""
+    stream = several(2, (30, 50), dependent=False)
+    made = sign(stream, carriers=2, bits=(1, bits))
+    second = extract(made).header.carriers[1]
+    changed = made.replace({second: encode(change(tensor_of(made, second)))})
+    return Made(bytes(changed), details=(("changed_units", [second]),))
+
+
+@vector("4", "VerificationError: a second carrier's step is too large", message="layer1.weight was")
+def second_step_too_large() -> Made:
+    """No quantization parameter is larger by sixteen octaves than that of the second carrier."""
+    return with_second(lambda tensor: tensor.with_qp(127 - 4 * 16 + 1), 16)
+
+
+@vector("4", "VerificationError: an index is too large for sixteen bits", message="layer1.weight")
+def large_index_of_sixteen_bits() -> Made:
+    """Its original is 2^14 - 3, in the second carrier; weights of few bits may be as large."""
+
+    def change(tensor: QuantizedTensor) -> QuantizedTensor:
+        indices = tensor.indices.copy()
+        indices.reshape(-1)[np.flatnonzero(indices)[-1]] = ((1 << 14) - 3) << 16
+        return tensor.with_indices(indices)
+
+    return with_second(change, 16)
+
+
 @vector("3", "VerificationError: header names a unit that cannot carry", message="does not fit")
 def foreign_carrier() -> Made:
     """The header names a tensor of 36 weights."""
@@ -209,15 +241,16 @@ def foreign_carrier() -> Made:
     header = header_of(stream)
     (carrier,) = header.carriers
     bias = position(stream, "conv.bias")
-    return with_header(stream, replace(header, carriers=(carrier, bias)))
+    return with_header(stream, with_carriers(header, carrier, bias))
 
 
-def with_large(*units: bytes) -> Made:
-    """A release whose header names tensors that are put in behind all others."""
+def with_large(*units: bytes, bits: int = 1) -> Made:
+    """A release whose header names tensors that are put in behind all others, of so many bits."""
     stream = Stream.from_bytes(b"".join([bytes(small()), *units]))
     header = header_of(stream)
     large = tuple(range(len(stream) - len(units), len(stream)))
-    data = bytes(replace(header, carriers=header.carriers + large))
+    widths = header.widths + (bits,) * len(large)
+    data = bytes(replace(header, carriers=header.carriers + large, widths=widths))
     return Made(bytes(place(stream, header.carriers, data)))
 
 
@@ -258,3 +291,17 @@ def dense_enough() -> Made:
 def too_many_flags() -> Made:
     """Two tensors of 2^16 weights, each of up to 22 greater-than flags."""
     return with_large(*2 * [float_unit((128, 512), b"\x80", unary_length=22)])
+
+
+@vector("8", "LimitError: cost of a carrier of sixteen bits", message="cost")
+def too_many_bits() -> Made:
+    """A tensor of 2^16 + 256 weights, whose weights hold sixteen bits."""
+    return Made(bytes(sign(sixteen_bits(257), bits=16)))
+
+
+@vector("8", "LimitError: cost of carriers of five bits", message="cost")
+def too_many_bits_in_all() -> Made:
+    """With two tensors of five bits besides its own the cost is 2^18 and a half, not rounded."""
+    rows = (102_641, 102_409)
+    assert 5832 * 4 + 5 * sum(rows) == 4 * (1 << 18) + 2
+    return with_large(*(float_unit((each, 1), b"\x80") for each in rows), bits=5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import cbor2
@@ -31,6 +30,7 @@ from vectors.toolbox import (
     sign,
     small,
     vector,
+    with_carriers,
 )
 
 
@@ -178,7 +178,7 @@ def lock_moved() -> Made:
     degraded = degrade(stream, chosen, [])
     first = plan(degraded, 3, len(seal(content, b"")))
     (carrier,) = first.carriers
-    second = replace(first, carriers=(carrier, carrier + 1))
+    second = with_carriers(first, carrier, carrier + 1)
     sealed_record = seal(content, LOCK_DOMAIN + bytes(first))
     return with_key(place(degraded, second.carriers, frame_record(second, sealed_record)))
 

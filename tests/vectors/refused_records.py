@@ -23,6 +23,7 @@ from vectors.toolbox import (
     sign,
     small,
     vector,
+    with_carriers,
     with_header,
 )
 
@@ -44,7 +45,7 @@ def second_plan() -> Made:
     stream = several(2, (50, 60), dependent=False)
     header = header_of(stream)
     (carrier,) = header.carriers
-    other = replace(header, carriers=(carrier, carrier + 1))
+    other = with_carriers(header, carrier, carrier + 1)
     return with_header(stream, other, signed_as=header)
 
 

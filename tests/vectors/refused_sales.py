@@ -12,8 +12,20 @@ from nnguard.stream import Stream
 from vectors.licenses import sale, sold, with_trial
 from vectors.locks import LOWER, large, locked, marked, of_four
 from vectors.refused_licenses import issued
-from vectors.selling import CONTENT_KEYS, FULL, armor, license_of
-from vectors.toolbox import OTHER, PARTNER, Made, edit, place, position, sign, small, vector
+from vectors.selling import CONTENT_KEYS, FULL, armor, license_of, lock
+from vectors.toolbox import (
+    OTHER,
+    PARTNER,
+    Made,
+    edit,
+    place,
+    position,
+    sign,
+    sixteen_bits,
+    small,
+    vector,
+    with_carriers,
+)
 
 
 def refused(trial: Stream, release: Stream, **changes: Any) -> Made:
@@ -192,6 +204,40 @@ def mark_malformed() -> Made:
     return marked_with(license_of(small(), sign(small())) + b"\0")
 
 
+def damaged(trial: Stream) -> Stream:
+    """A trial, the checksum of whose record is wrong."""
+    taken = extract(trial)
+    data = bytearray(frame_record(taken.header, taken.record))
+    data[-1] ^= 1
+    return place(taken.original, taken.header.carriers, bytes(data), bits=taken.header.widths)
+
+
+@vector("11.3", "LicenseError: other-stream", message="another stream", operation="unlock")
+def license_of_other_damaged() -> Made:
+    """The record of the lock, which is of another key, has a wrong checksum: that is not asked."""
+    trial = damaged(locked(small(), key=LOWER))
+    return without_result(with_trial(trial, small(), license_of(small(), small())))
+
+
+@vector(
+    "11.3",
+    "VerificationError: trial with a wrong checksum",
+    message="was changed",
+    operation="unlock",
+)
+def license_of_damaged() -> Made:
+    """The record of the lock has a wrong checksum; its key is that of the license."""
+    trial = damaged(locked(small()))
+    return without_result(with_trial(trial, small(), license_of(small(), small())))
+
+
+@vector("11.3", "LicenseError: other-stream", message="another stream", operation="unlock")
+def license_of_other_much_work() -> Made:
+    """The lock, which is of another key, costs more than the limit."""
+    trial = lock(sixteen_bits(257), {}, bits=16, key=LOWER)
+    return without_result(with_trial(trial, small(), license_of(small(), small())))
+
+
 @vector("6.5", "WrongKeyError: mark of another vendor", message="license is signed with")
 def mark_of_other_vendor() -> Made:
     """The release is the vendor's."""
@@ -215,13 +261,13 @@ def mark_at(change: Callable[[FrameHeader], FrameHeader]) -> Made:
 @vector("6.5", "VerificationError: mark with a carrier more", message="not where it belongs")
 def mark_in_more() -> Made:
     """A tensor is listed that holds none of its bits."""
-    return mark_at(lambda header: replace(header, carriers=(*header.carriers, 5)))
+    return mark_at(lambda header: with_carriers(header, *header.carriers, 5))
 
 
 @vector("5.2", "VerificationError: mark with another carrier", message="not where it belongs")
 def mark_in_others() -> Made:
     """Without the small tensor that 5.2 takes before the last."""
-    return mark_at(lambda header: replace(header, carriers=(3, 6)))
+    return mark_at(lambda header: with_carriers(header, 3, 6))
 
 
 @vector("6.5", "VerificationError: mark of another layer", message="not where it belongs")

@@ -16,7 +16,6 @@ from nnguard.hiding.frame import FrameHeader
 from nnguard.stream import Stream
 from nnguard.stream.coding import encode
 from vectors.toolbox import (
-    DOMAIN,
     OTHER,
     Made,
     attach,
@@ -38,6 +37,7 @@ from vectors.toolbox import (
     ue,
     vector,
     weights,
+    with_carriers,
     with_checksum,
     with_header,
     with_long_field,
@@ -323,25 +323,32 @@ def layer_zero() -> Made:
     return with_header(stream, replace(header_of(stream), layer=0))
 
 
-def stated(bits: int) -> Made:
-    """A whole frame in weights of one bit, whose header states another number."""
+@vector("5", "NoRecordError: no carriers", message="holds no record")
+def no_carriers() -> Made:
+    """The list of the header is empty; the checksum is right."""
     stream = small()
     header = header_of(stream)
-    fields = bytes(header)[:12] + bytes([bits]) + bytes(header)[13:-4]
-    data = with_checksum(fields) + with_checksum(envelope(stream, DOMAIN + with_checksum(fields)))
+    data = frame_of(stream, with_carriers(header))
     return Made(bytes(place(stream, header.carriers, data)))
 
 
-@vector("5", "NoRecordError: no bits per weight", message="holds no record")
-def no_bits_per_weight() -> Made:
-    """The header states 0 bits per weight; the checksum is right."""
-    return stated(0)
-
-
-@vector("5.1", "NoRecordError: two bits per weight", message="holds no record")
+@vector("5.1", "NoRecordError: two bits in a weight", message="holds no record")
 def other_bits_per_weight() -> Made:
-    """The header states 2 bits per weight where weights hold 1; the checksum is right."""
-    return stated(2)
+    """The header states 2 bits in a weight of the primary carrier, where they hold 1."""
+    stream = small()
+    header = header_of(stream)
+    data = frame_of(stream, with_carriers(header, *header.carriers, bits=2))
+    return Made(bytes(place(stream, header.carriers, data)))
+
+
+@vector("5", "VerificationError: another number of bits in a second carrier", message="checksum")
+def other_bits_in_second() -> Made:
+    """The header states 2 bits in a weight of the second carrier, where they hold 3."""
+    stream = several(2, (30, 50), dependent=False)
+    header = plan(stream, 1, len(envelope(stream, b"")), 2)
+    stated = replace(header, widths=(1, 2))
+    data = frame_of(stream, stated)
+    return Made(bytes(place(stream, header.carriers, data, bits=(1, 3))))
 
 
 @vector("5", "NoRecordError: checksum of the header", message="holds no record")
@@ -358,11 +365,11 @@ def header_checksum() -> Made:
     "5", "NoRecordError: number in the header takes more bytes than it needs", message="no record"
 )
 def long_number() -> Made:
-    """The position is written as two bytes; the checksum is right."""
+    """The carrier is written as two bytes; the checksum is right."""
     stream = small()
     header = header_of(stream)
     fields = bytearray(bytes(header)[:-4])
-    fields[13:14] = bytes([fields[13] | 0x80, 0])
+    fields[12:13] = bytes([fields[12] | 0x80, 0])
     fields[6:8] = (len(fields) + 4).to_bytes(2, "big")
     data = with_checksum(bytes(fields)) + with_checksum(envelope(stream, b""))
     return Made(bytes(place(stream, header.carriers, data)))
@@ -383,8 +390,28 @@ def carrier_twice() -> Made:
     """The header names the primary carrier twice."""
     stream = small()
     header = header_of(stream)
-    listed = replace(header, carriers=2 * header.carriers)
+    listed = with_carriers(header, *2 * header.carriers)
     data = frame_of(stream, listed)
+    return Made(bytes(place(stream, header.carriers, data)))
+
+
+@vector("5", "NoRecordError: position listed twice, with other bits", message="holds no record")
+def carrier_twice_otherwise() -> Made:
+    """The numbers differ: weights of the primary carrier hold one bit, and two as well."""
+    stream = small()
+    header = header_of(stream)
+    listed = replace(with_carriers(header, *2 * header.carriers), widths=(1, 2))
+    return Made(bytes(place(stream, header.carriers, frame_of(stream, listed))))
+
+
+@vector("5", "NoRecordError: record beyond the limit", message="holds no record")
+def record_beyond_limit() -> Made:
+    """The header tells of a record of 2^31 - 65,535 bytes; its checksum is right."""
+    stream = small()
+    header = header_of(stream)
+    fields = bytearray(bytes(header)[:-4])
+    fields[8:12] = ((1 << 31) - 65_535).to_bytes(4, "big")
+    data = with_checksum(bytes(fields)) + with_checksum(envelope(stream, b""))
     return Made(bytes(place(stream, header.carriers, data)))
 
 

@@ -50,6 +50,7 @@ CUSTOMERS = {
     )
     for name, (seed, mlkem) in CUSTOMER_SEEDS.items()
 }
+Model = Stream | Mapping[str, Stream]
 NOW = int(ISSUED.timestamp())
 DAY = 86_400
 LICENSE_ID = bytes(range(16))
@@ -129,6 +130,7 @@ def degrade(
     replaced: Mapping[int, Sequence[int]],
     scrambled: Sequence[int],
     key: nnguard.ContentKey = FULL,
+    nonce: bytes = NONCE,
 ) -> Stream:
     """Change what is to be replaced or scrambled.
 
@@ -137,6 +139,7 @@ def degrade(
         replaced: Positions in tensors; their weights move four steps outwards.
         scrambled: Tensors.
         key: The content key.
+        nonce: Of the lock.
     """
     units = {}
     for unit in {*replaced, *scrambled}:
@@ -146,15 +149,17 @@ def degrade(
         for position in replaced.get(unit, ()):
             flat[position] += 4 * np.sign(flat[position])
         if unit in scrambled:
-            indices = scramble(tensor.with_indices(indices), unit, key)
+            indices = scramble(tensor.with_indices(indices), unit, key, nonce)
         units[unit] = encode(tensor.with_indices(indices))
     return stream.replace(units)
 
 
-def scramble(tensor: QuantizedTensor, unit: int, key: nnguard.ContentKey) -> Indices:
+def scramble(
+    tensor: QuantizedTensor, unit: int, key: nnguard.ContentKey, nonce: bytes = NONCE
+) -> Indices:
     """The indices of a tensor, encrypted."""
     size = tensor.indices.size
-    cipher = algorithms.AES(derive(key, b"keystream scramble", NONCE))
+    cipher = algorithms.AES(derive(key, b"keystream scramble", nonce))
     counter = modes.CTR(unit.to_bytes(8, "big") + bytes(8))
     stream = Cipher(cipher, counter).encryptor().update(bytes(8 * size))
     if tensor.indices.ndim > 1:
@@ -235,7 +240,7 @@ def wrap(secret: bytes, customer: nnguard.Identity, info: bytes, name: str) -> b
     return encapsulated + AESGCM(key).encrypt(nonce, secret, b"")
 
 
-def license_of(trial: Stream, result: Stream, **changes: Any) -> bytes:
+def license_of(trial: Model, result: Model, **changes: Any) -> bytes:
     """A license made by hand, right but for what is changed.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from typing import Any
 
@@ -16,6 +15,7 @@ from vectors.toolbox import (
     Made,
     claims_of,
     digest_of,
+    sha256_of,
     sign,
     vector,
     weights,
@@ -38,11 +38,8 @@ def both() -> list[Stream]:
     return [original(), original("b.weight", 31)]
 
 
-def set_digest(originals: list[Stream]) -> bytes:
-    parts = [b"nnguard set digest v1\0", len(originals).to_bytes(4, "big")]
-    for name, stream in zip(NAMES, originals, strict=True):
-        parts += [len(name).to_bytes(4, "big"), name.encode(), digest_of(stream)]
-    return hashlib.sha256(b"".join(parts)).digest()
+def named(streams: list[Stream]) -> dict[str, Stream]:
+    return dict(zip(NAMES, streams, strict=True))
 
 
 def signed_set(originals: list[Stream] | None = None, **changes: Any) -> list[bytes]:
@@ -54,7 +51,7 @@ def signed_set(originals: list[Stream] | None = None, **changes: Any) -> list[by
             `count`: of shards, as the claims say.
     """
     originals = originals or both()
-    digest, second = set_digest(originals), changes.get("second", {})
+    digest, second = digest_of(named(originals)), changes.get("second", {})
     shards = []
     for position, stream in enumerate(originals):
         claim = [digest, position, changes.get("count", 2)]
@@ -85,13 +82,12 @@ def folder(shards: list[bytes], index: Any = None, **more: bytes) -> Made:
 @verifies_set("ok")
 def set_of_two() -> Made:
     """Two shards and their index."""
-    made, originals = folder(signed_set()), both()
-    found = {n: hashlib.sha256(bytes(o)).hexdigest() for n, o in zip(NAMES, originals, strict=True)}
+    made, originals = folder(signed_set()), named(both())
     details = {
         "kid": VENDOR.public_key.id.hex(),
-        "digest": set_digest(originals).hex(),
+        "digest": digest_of(originals).hex(),
         "claims": claims_of(),
-        "shards": found,
+        "shards": sha256_of(originals),
     }
     return Made(files=made.files, details=tuple(details.items()))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -55,7 +56,7 @@ class Made:
         original: What a reader MUST get back.
         details: What else `vectors.json` says: what an operation is given, and what it answers.
         texts: Files beside it: suffix and text.
-        file: Vector that has this stream in its file already, if one has.
+        file: Vector that has this stream in its file already, or this folder, if one has.
         files: Instead of a stream, the files of a folder: names and contents.
     """
 
@@ -77,7 +78,7 @@ class Vector:
         expect: The outcome; after a colon, what is wrong, which for a LicenseError is the reason.
         about: What is in the file.
         message: Part of what nnguard says; no other implementation has to.
-        operation: `verify`, `verify-set`, `detach`, `open` or `unlock`.
+        operation: `verify`, `detach`, `open` or `unlock`; with `-set` one of a folder.
         make: Makes it.
     """
 
@@ -154,6 +155,13 @@ def far_away(*, whole: bool = False) -> Stream:
     return Stream.from_bytes(b"".join([*units[:2], float_unit((64, 2048), b"\xff"), *units[2:]]))
 
 
+def sixteen_bits(rows: int) -> Stream:
+    """A tensor of 256 columns, nearly all zeros, which a few sixteen-bit numbers do not change."""
+    array = np.zeros((rows, 256), np.float32)
+    array[:2] = weights((2, 256), 6)
+    return Stream.from_bytes(stock.encode({"w": array}, qp=-24, dependent=False))
+
+
 def position(stream: Stream, name: str) -> int:
     return next(i for i, unit in enumerate(stream) if unit.name == name)
 
@@ -163,7 +171,7 @@ def sign(
     key: nnguard.SigningKey = VENDOR,
     *,
     carriers: int = 1,
-    bits: int = 1,
+    bits: int | tuple[int, ...] = 1,
     **options: Any,
 ) -> Stream:
     """Sign by a plan that stays as it is, whatever planner nnguard has."""
@@ -208,8 +216,19 @@ def describe(stream: Stream, details: dict[str, Any]) -> tuple[tuple[str, Any], 
     return tuple({"kid": kid, "digest": digest, "layers": 1, **details}.items())
 
 
-def digest_of(stream: Stream) -> bytes:
-    return model_digest(stream.sha256_of_units())
+def digest_of(model: Stream | Mapping[str, Stream]) -> bytes:
+    """The model digest of a stream, or the set digest of streams by the names of their files."""
+    if isinstance(model, Stream):
+        return model_digest(model.sha256_of_units())
+    parts = [b"nnguard set digest v1\0", len(model).to_bytes(4, "big")]
+    for name, stream in sorted(model.items()):
+        parts += [len(name.encode()).to_bytes(4, "big"), name.encode(), digest_of(stream)]
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def sha256_of(model: Mapping[str, Stream]) -> dict[str, str]:
+    """SHA-256 of all bytes of the streams of a set."""
+    return {name: hashlib.sha256(bytes(stream)).hexdigest() for name, stream in model.items()}
 
 
 def envelope(stream: Stream, aad: bytes, **changes: Any) -> bytes:
@@ -247,25 +266,28 @@ def hide(
     kind: int = 1,
     carriers: int = 1,
     domain: bytes = DOMAIN,
-    bits: int = 1,
+    bits: int | tuple[int, ...] = 1,
 ) -> Stream:
-    """Hide a record that is made once the header is known."""
+    """Hide a record that is made once the header is known; `bits` of all carriers, or of each."""
     header = plan(stream, kind, len(make_record(b"")), carriers, bits)
     record = make_record(domain + bytes(header))
-    return place(stream, header.carriers, frame_record(header, record), bits=bits)
+    return place(stream, header.carriers, frame_record(header, record), bits=header.widths)
 
 
-def plan(stream: Stream, kind: int, size: int, count: int = 1, bits: int = 1) -> FrameHeader:
+def plan(
+    stream: Stream, kind: int, size: int, count: int = 1, bits: int | tuple[int, ...] = 1
+) -> FrameHeader:
     """List the first carriers in order, as many as asked for, which is as many as it takes."""
     rooms: dict[int, int] = {}
+    widths = (bits,) * count if isinstance(bits, int) else bits
     for at in candidates(stream):
         with contextlib.suppress(FormatError):
-            if (room := capacity(decode(stream[at]).indices, bits)) >= _LEAST:
+            if (room := capacity(decode(stream[at]).indices, widths[len(rooms)])) >= _LEAST:
                 rooms[at] = room
         if len(rooms) == count:
             break
     below = find_header(stream[next(iter(rooms))])
-    header = FrameHeader(kind, 1 + below.layer if below else 1, size, tuple(rooms), bits)
+    header = FrameHeader(kind, 1 + below.layer if below else 1, size, tuple(rooms), widths)
     needed = 8 * (len(bytes(header)) + size + 4)
     assert sum([*rooms.values()][:-1]) < needed <= sum(rooms.values()), (rooms, needed)
     return header
@@ -281,17 +303,22 @@ def tensor_of(stream: Stream, index: int) -> QuantizedTensor:
 
 
 def place(
-    stream: Stream, carriers: Iterable[int], data: bytes, padding: int = 0, bits: int = 1
+    stream: Stream,
+    carriers: Sequence[int],
+    data: bytes,
+    padding: int = 0,
+    bits: int | tuple[int, ...] = 1,
 ) -> Stream:
     """Put bytes at places, without asking whether they make sense; `padding` fills the others."""
     rest = np.unpackbits(np.frombuffer(data, np.uint8))
     units = {}
-    for carrier in carriers:
+    widths = (bits,) * len(carriers) if isinstance(bits, int) else bits
+    for carrier, width in zip(carriers, widths, strict=True):
         tensor = tensor_of(stream, carrier)
-        room = capacity(tensor.indices, bits)
+        room = capacity(tensor.indices, width)
         here = np.full(room, padding, np.uint8)
         here[: rest[:room].size] = rest[:room]
-        units[carrier] = encode(mark(tensor, here, bits))
+        units[carrier] = encode(mark(tensor, here, width))
         rest = rest[room:]
     assert not rest.size
     return stream.replace(units)
@@ -315,7 +342,12 @@ def with_header(
     header = replace(header, record_size=size)
     record = envelope(stream, DOMAIN + bytes(signed_as or header))
     data = frame_record(header, record)
-    return Made(bytes(place(stream, header.carriers, data)))
+    return Made(bytes(place(stream, header.carriers, data, bits=header.widths)))
+
+
+def with_carriers(header: FrameHeader, *carriers: int, bits: int = 1) -> FrameHeader:
+    """The header with other carriers, of so many bits in a weight."""
+    return replace(header, carriers=carriers, widths=bits)
 
 
 def edit(stream: Stream, index: int, at: int, mask: int = 1) -> bytes:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
+import sys
 from collections.abc import Sequence
 
 # NumPy starts threads for linear algebra, of which there is none here; it takes 40 ms.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import nnguard
-from nnguard.cli import attachment, compression, inspection, keys, licensing, locking, signing
 from nnguard.cli.output import (
     EXIT_CODES,
     check_outputs,
@@ -19,6 +20,17 @@ from nnguard.cli.output import (
 )
 
 __all__ = ["main", "make_parser"]
+
+_GROUPS = {
+    "keys": ("keygen",),
+    "compression": ("compress", "decompress"),
+    "signing": ("sign", "verify", "strip"),
+    "locking": ("lock", "unlock"),
+    "licensing": ("license",),
+    "attachment": ("attach", "detach"),
+    "inspection": ("inspect", "capacity"),
+}
+"""Modules and their commands. What all of them import takes as long as verifying 100 MB."""
 
 _EPILOG = """\
 example:
@@ -38,8 +50,8 @@ exit codes:
 """ + "\n".join(f"  {code:3}  {meaning}" for code, meaning in EXIT_CODES.items())
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
+def make_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of all commands, or, if there is one of this name, of its group."""
     parser = argparse.ArgumentParser(
         prog="nnguard",
         description="Sign NNCodec neural networks inside their own weights, verify them, and sell "
@@ -49,14 +61,16 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"nnguard {nnguard.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (keys, compression, signing, locking, licensing, attachment, inspection):
-        group.add_commands(commands)
+    mine = [group for group, names in _GROUPS.items() if command in names]
+    for group in mine or _GROUPS:
+        importlib.import_module(f"nnguard.cli.{group}").add_commands(commands)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    options = make_parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = make_parser(arguments[0] if arguments else None).parse_args(arguments)
     try:
         check_outputs(options)
         options.run(options)

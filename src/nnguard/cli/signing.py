@@ -18,7 +18,6 @@ from nnguard.cli.compression import (
 )
 from nnguard.cli.keys import add_signing_key, load_signing_key
 from nnguard.cli.output import add_json, add_output, print_json, progress_bar, say, warn
-from nnguard.models.sources import MODEL_SUFFIXES
 
 __all__ = ["add_commands", "add_trust", "pair"]
 
@@ -148,6 +147,8 @@ def _open_stream(model: str) -> nnguard.Stream | None:
     try:
         return nnguard.Stream.open(model)
     except nnguard.FormatError:
+        from nnguard.models.sources import MODEL_SUFFIXES
+
         if suffix in MODEL_SUFFIXES:
             return None
         raise
@@ -173,7 +174,7 @@ def _sign_folder(
 
 
 def _verify(options: argparse.Namespace) -> None:
-    report = _check(options, nnguard.verify, nnguard.verify_set)
+    report = _check(options, lambda: nnguard.verify, lambda: nnguard.verify_set)
     if options.json:
         print_json({"ok": True, **report.to_json()})
         return
@@ -184,7 +185,7 @@ def _verify(options: argparse.Namespace) -> None:
 
 
 def _strip(options: argparse.Namespace) -> None:
-    original = _check(options, nnguard.strip, nnguard.strip_set)
+    original = _check(options, lambda: nnguard.strip, lambda: nnguard.strip_set)
     original.save(options.output, overwrite=options.force)
     if options.json:
         print_json({"ok": True, "file": options.output, "size": original.size})
@@ -193,16 +194,21 @@ def _strip(options: argparse.Namespace) -> None:
 
 
 def _check(
-    options: argparse.Namespace, check_file: Callable[..., _One], check_folder: Callable[..., _Many]
+    options: argparse.Namespace,
+    check_file: Callable[[], Callable[..., _One]],
+    check_folder: Callable[[], Callable[..., _Many]],
 ) -> _One | _Many:
-    """Do what verifies a stream, or a folder of them, with a progress bar."""
+    """Do what verifies a stream, or a folder of them, with a progress bar.
+
+    Both are asked for when they are needed: importing what folders take is slow.
+    """
     if Path(options.file).is_dir():
         streams = nnguard.StreamSet.open(options.file)
         with progress_bar(streams.size, "Verifying") as progress:
-            return check_folder(streams, options.trust, progress=progress)
+            return check_folder()(streams, options.trust, progress=progress)
     stream = nnguard.Stream.open(options.file)
     with progress_bar(stream.size, "Verifying") as progress:
-        return check_file(stream, options.trust, progress=progress)
+        return check_file()(stream, options.trust, progress=progress)
 
 
 def _lines(report: nnguard.Report | nnguard.SetReport) -> list[tuple[str, str]]:
@@ -217,11 +223,10 @@ def _lines(report: nnguard.Report | nnguard.SetReport) -> list[tuple[str, str]]:
     lines += [("key", report.key_id), ("digest", report.digest)]
     if claims.shard is not None:
         lines.append(("shard", f"{claims.shard.position + 1} of {claims.shard.count}"))
-    if isinstance(report, nnguard.Report) and report.licensed_to is not None:
-        mark = report.licensed_to
-        lines.append(("licensed to", f"{mark.customer} (license {mark.id})".strip()))
-    if isinstance(report, nnguard.SetReport):
+    if not isinstance(report, nnguard.Report):
         return lines + [("shard", name) for name in report.shards]
+    if (mark := report.licensed_to) is not None:
+        lines.append(("licensed to", f"{mark.customer} (license {mark.id})".strip()))
     for record in report.nested:
         trusted = ", by a trusted key" if record.verified else ""
         name = record.claims.name if record.claims is not None else ""

@@ -111,11 +111,15 @@ def open_files(
                 head, opened = _open(hashed, keys, first, *place, counter.add)
                 counter.finish()
                 first = first or head
-                for own, file in opened.items():
+                while opened:  # one file after the other is let go
+                    own, file = opened.popitem()
                     if (own or name) in found:
                         raise UnlockError(f"the locks open {own or name} twice")
                     found[own or name] = file if spool is None else file.spooled(spool)
+                    del file
         assert first is not None
+        if not found:
+            raise UnlockError("the locks open no file")
         tiers.append(first.tier)
         if first.envelope.key_id == key.id:
             return found, tuple(tiers)
