@@ -347,7 +347,7 @@ def with_header(
 
 def with_carriers(header: FrameHeader, *carriers: int, bits: int = 1) -> FrameHeader:
     """The header with other carriers, of so many bits in a weight."""
-    return replace(header, carriers=carriers, widths=bits)
+    return replace(header, carriers=carriers, widths=(bits,) * len(carriers))
 
 
 def edit(stream: Stream, index: int, at: int, mask: int = 1) -> bytes:
