@@ -132,15 +132,12 @@ def test_checks_without_a_license_are_not_passed_over(sale: Sale) -> None:
         sale.load(license=None, identity=None, checks=nnguard.Checks())
 
 
-<<<<<<< HEAD
-=======
 def test_license_opens_no_folder_of_streams_without_an_index(sale: Sale) -> None:
     license_, identity = sale.folder / "ada.license", sale.folder / "ada.key"
     with pytest.raises(nnguard.FormatError, match="needs one"):
         nnguard.torch.load(sale.folder, sale.vendor.public_key, license=license_, identity=identity)
 
 
->>>>>>> red
 def test_refusals_of_a_license_get_through(sale: Sale, other_key: nnguard.SigningKey) -> None:
     with pytest.raises(nnguard.WrongKeyError):
         sale.load(identity=nnguard.Identity.generate())
