@@ -641,3 +641,16 @@ def test_help_of_commands_for_trials_has_an_example(
         main([command, "--help"])
     assert caught.value.code == 0
     assert f"  nnguard {command} " in capsys.readouterr().out
+
+
+def test_trial_much_larger_than_the_release_gets_a_warning(run: Run, folder: Path) -> None:
+    """Swapped, they would give the release away."""
+    rng = np.random.default_rng(8)
+    for name, rows in (("small", 60), ("large", 100)):
+        arrays = {"w": rng.laplace(0, 0.05, (rows, 100)).astype(np.float32)}
+        nnguard.compress(arrays).save(folder / f"{name}.nnc")
+    lock = ("-o", "t.nnc", "--content-key", "c.key", "--force")
+    usual = run("lock", "large.nnc", "--trial", "small.nnc", *lock)
+    assert (usual.code, usual.err) == (0, "")
+    swapped = run("lock", "small.nnc", "--trial", "large.nnc", *lock)
+    assert (swapped.code, "large.nnc is much larger" in swapped.err) == (0, True)

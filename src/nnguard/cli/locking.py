@@ -15,7 +15,7 @@ import nnguard
 from nnguard.cli.checks import add_checks, checks_of
 from nnguard.cli.evaluating import load_function
 from nnguard.cli.keys import add_passphrase_file, load_identity, load_signing_key
-from nnguard.cli.output import add_json, add_output, print_json, progress_bar, say
+from nnguard.cli.output import add_json, add_output, print_json, progress_bar, say, warn
 from nnguard.cli.signing import add_trust
 from nnguard.files import named_together
 from nnguard.locking.tiers import DEFAULT_SCRAMBLE, LockResult
@@ -23,6 +23,9 @@ from nnguard.pictures import check_picture
 from nnguard.sets import open_model
 
 __all__ = ["add_commands"]
+
+_LARGE = 1.5
+"""Times as large as the release, a trial is more likely the release itself."""
 
 _TIER_FIELDS = (
     "trial", "scramble", "soft", "fraction", "target", "tolerance", "max_fraction"
@@ -171,6 +174,7 @@ def _lock(options: argparse.Namespace) -> None:
     evaluate = None if options.evaluate is None else load_function(options.evaluate)
     signer = None if options.key is None else load_signing_key(options)
     release = open_model(options.release)
+    _warn_of_swapped(release, tiers)
     if isinstance(release, nnguard.StreamSet):
         _lock_folder(options, release, tiers, signer)
         return
@@ -184,6 +188,18 @@ def _lock(options: argparse.Namespace) -> None:
         if options.plot is not None:
             nnguard.plot_curves(locks, options.plot, overwrite=options.force)
     _report(options, tiers, release.size, trial.size, locks)
+
+
+def _warn_of_swapped(
+    release: nnguard.Stream | nnguard.StreamSet, tiers: Sequence[nnguard.Tier]
+) -> None:
+    """Warn of a trial much larger than the release: it is given away in the clear."""
+    for tier in tiers:
+        if isinstance(tier.trial, str) and open_model(tier.trial).size > _LARGE * release.size:
+            warn(
+                f"the trial {tier.trial} is much larger than the release, and is given away as it "
+                "is: are they swapped?"
+            )
 
 
 def _lock_folder(
