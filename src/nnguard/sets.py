@@ -88,12 +88,9 @@ class StreamSet:
             FormatError: A stream has a tensor that is not decoded here, or two have one of a name.
         """
         ordered = dict(sorted(streams.items()))
-        tensors = [
-            (tensor.header.name, name)
-            for name, stream in ordered.items()
-            for tensor in _tensors_of(name, stream)
-        ]
-        if len(weight_map := dict(tensors)) < len(tensors):
+        tensors = _tensors_of(ordered)
+        weight_map = {tensor.header.name: name for tensor, name in tensors}
+        if len(weight_map) < len(tensors):
             raise FormatError("two shards have a tensor of one name")
         return cls(weight_map, ordered)
 
@@ -165,11 +162,7 @@ def check_index(
     Returns:
         The tensors of all shards.
     """
-    tensors = [
-        (tensor, file)
-        for file, stream in streams.streams.items()
-        for tensor in _tensors_of(file, stream)
-    ]
+    tensors = _tensors_of(streams.streams)
     files = {tensor.header.name: file for tensor, file in tensors}
     if len(files) != len(tensors) or files != dict(streams.weight_map):
         raise error("the index does not say where the tensors are")
@@ -197,6 +190,10 @@ def _may_hold_streams(path: Path) -> bool:
     return path.name.lower().endswith(".nnc") or path.is_dir()
 
 
-def _tensors_of(file: str, stream: Stream) -> list[CodedTensor]:
-    with naming(file):
-        return coded_tensors(stream)
+def _tensors_of(streams: Mapping[str, Stream]) -> list[tuple[CodedTensor, str]]:
+    """Return all tensors of a set, each with the name of its file."""
+    tensors: list[tuple[CodedTensor, str]] = []
+    for file, stream in streams.items():
+        with naming(file):
+            tensors += [(tensor, file) for tensor in coded_tensors(stream)]
+    return tensors
