@@ -75,14 +75,16 @@ class Plan:
         def marked(carrier: int, width: int, begin: int) -> bytes:
             return mark(self.stream[carrier], data, begin, width)
 
+        def restored(carrier: int) -> bool:
+            return taken.restore(carrier) == self.stream[carrier].read()
+
         begins = itertools.accumulate(bits, initial=0)
         units = in_order(marked, header.carriers, header.widths, begins)
         marked_stream = self.stream.replace(dict(zip(header.carriers, units, strict=True)))
         try:
             taken = extract(marked_stream, vouched=True)
-            if (taken.header, taken.record) == (header, record) and all(
-                taken.restore(carrier) == self.stream[carrier].read() for carrier in header.carriers
-            ):
+            found = (taken.header, taken.record) == (header, record)
+            if found and all(in_order(restored, header.carriers)):
                 return marked_stream
         except NnguardError:
             pass
