@@ -138,7 +138,7 @@ class Making:
         keystream = self._key.keystream("scramble", nonce)
         for unit in self._scrambled:
             changed[unit] = scramble(changed.get(unit, self.tensors[unit]), unit, keystream)
-        units = encode_all(self._stream, sorted(changed), changed.__getitem__)
+        units = encode_all(sorted(changed), changed.__getitem__)
         replaced = tuple(self._replaced(choice))
         file = LockedFile("", self._digest, (range(len(self._stream)),))
         content = LockContent(tuple(self._scrambled), replaced, (file,))

@@ -147,7 +147,7 @@ def _restore(
         return _put_back(tensor, replaced[unit]) if unit in replaced else tensor
 
     try:
-        return encode_all(stream, sorted({*replaced, *scrambled}), original)
+        return encode_all(sorted({*replaced, *scrambled}), original)
     except (FormatError, ValueError):
         raise UnlockError("a tensor that the lock names cannot be restored") from None
 
