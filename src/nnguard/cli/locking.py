@@ -368,25 +368,10 @@ def _unlocked(
     trial = open_model(options.trial)
     if isinstance(trial, nnguard.StreamSet) and options.mark:
         raise ValueError("--mark marks a single stream, not a folder")
+    asked = license, identity, options.trust
     with progress_bar(2 * trial.size, "Unlocking") as progress:  # hashed, and opened
+        common: dict[str, Any] = {"tier": options.tier, "checks": checks, "progress": progress}
         if isinstance(trial, nnguard.StreamSet):
-            return nnguard.unlock_set(
-                trial,
-                license,
-                identity,
-                options.trust,
-                tier=options.tier,
-                checks=checks,
-                spool=Path(options.output).parent,
-                progress=progress,
-            )
-        return nnguard.unlock(
-            trial,
-            license,
-            identity,
-            options.trust,
-            tier=options.tier,
-            checks=checks,
-            mark=options.mark,
-            progress=progress,
-        )
+            spool = Path(options.output).parent
+            return nnguard.unlock_set(trial, *asked, spool=spool, **common)
+        return nnguard.unlock(trial, *asked, mark=options.mark, **common)
