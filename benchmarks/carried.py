@@ -32,8 +32,8 @@ import encoders
 import nnguard
 import nnguard.torch
 from networks import NETWORKS, accuracy
-from nnguard.hiding import peek
-from nnguard.locking.opening import open_locks
+from nnguard._hiding import peek
+from nnguard._locking.opening import open_locks
 from results import SEED, Results
 from tasks import Task, tasks
 from weaker import ALL, TASKS, score, shallow_encoder

@@ -23,10 +23,10 @@ import numpy.typing as npt
 import safetensors
 from nncodec.extensions import deepCABAC
 
-from nnguard.stream import coding
-from nnguard.stream.coding import Parameters
-from nnguard.stream.headers import PayloadType, TensorHeader
-from nnguard.stream.quantizing import quantize
+from nnguard._compression.quantizing import quantize
+from nnguard._stream import coding
+from nnguard._stream.coding import Parameters
+from nnguard._stream.headers import PayloadType, TensorHeader
 
 ROOT = Path(__file__).parents[1]
 TENSOR = "layer4.1.conv1.weight"

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import nnguard
-from nnguard.stream.units import frame_unit
+from nnguard._stream.units import frame_unit
 from stock import decode
 
 ROOT = Path(__file__).parents[1]

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from cifar10 import TEST_SET
-from nnguard.stream import Stream
-from nnguard.stream.coding import decode
-from nnguard.stream.headers import PayloadType
-from nnguard.stream.quantizing import dequantize
+from nnguard._compression.quantizing import dequantize
+from nnguard._stream import Stream
+from nnguard._stream.coding import decode
+from nnguard._stream.headers import PayloadType
 
 __all__ = ["NETWORKS", "accuracy", "add_data_argument", "load_weights"]
 

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 import nnguard
-from nnguard.hiding import carriers
-from nnguard.hiding.marking import mark, room_in
+from nnguard._hiding import carriers
+from nnguard._hiding.tensor import mark, room_in
 from paper.architectures import ARCHITECTURES
 from tasks import Task, cifar, tasks
 

@@ -28,7 +28,7 @@ import nnguard
 import nnguard.torch
 from attacks import RATES, Data, adapt, anew, distill, load, regained
 from networks import NETWORKS, accuracy
-from nnguard.hiding import extract
+from nnguard._hiding import extract
 from repair import repair
 from results import SEED, Results
 

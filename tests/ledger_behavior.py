@@ -18,8 +18,8 @@ import sqlalchemy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nnguard._selling.ledger import Entry, Ledger
 from nnguard.errors import LedgerError
-from nnguard.ledger import Entry, Ledger
 
 NOW = datetime(2026, 11, 5, 12, 30, 59, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)

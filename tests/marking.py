@@ -3,10 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 
-from nnguard.hiding.frame import MAX_BITS
-from nnguard.hiding.hqim import Indices, Walk, largest, max_value
-from nnguard.hiding.packing import Joiner, split
-from nnguard.stream.coding import QuantizedTensor, qp_range
+from nnguard._hiding.frame import MAX_BITS
+from nnguard._hiding.hqim import Indices, Walk, largest, max_value
+from nnguard._hiding.packing import Joiner, split
+from nnguard._stream.coding import QuantizedTensor, qp_range
 
 Bits = npt.NDArray[np.uint8]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import stock
-from nnguard.stream.trellis import NEXT_STATE
+from nnguard._stream.trellis import NEXT_STATE
 
 FOLDER = Path(__file__).parent / "streams"
 DIGITS = Path(__file__).parents[1] / "examples" / "digits"

@@ -75,7 +75,7 @@ def test_killed_while_it_writes(shop: Path, tmp_path: Path) -> None:
     """The process kills itself in the middle of the file: the output is not there."""
     script = """
 import os, signal, sys, nnguard
-from nnguard.stream import hashing
+from nnguard._stream import hashing
 def dying(descriptor, data, offset):
     os.pwrite(descriptor, data[: len(data) // 2], offset)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import nnguard
-from nnguard.cli import main, make_parser
-from nnguard.cli.output import EXIT_CODES
+from nnguard._cli import main, make_parser
+from nnguard._cli.output import EXIT_CODES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

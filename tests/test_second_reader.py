@@ -21,8 +21,8 @@ import second_sets
 import second_unlocker
 import stock
 from conformance import second
-from nnguard.hiding import plan_record
-from nnguard.stream.coding import decode, encode
+from nnguard._hiding import plan_record
+from nnguard._stream.coding import decode, encode
 
 ALLOWED = {"cbor2", "cryptography", "numpy"}
 

@@ -28,14 +28,14 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import nnguard
 import samples
-from nnguard import files
-from nnguard.cli import main
-from nnguard.hiding import extract
-from nnguard.licensing.license import License
-from nnguard.locking.choice import choose
-from nnguard.locking.coding import read_all
-from nnguard.locking.opening import lock_of, open_locks
-from nnguard.locking.record import LockContent
+from nnguard._base import files
+from nnguard._cli import main
+from nnguard._hiding import extract
+from nnguard._licensing.license import License
+from nnguard._locking.choice import choose
+from nnguard._locking.coding import read_all
+from nnguard._locking.opening import lock_of, open_locks
+from nnguard._records.lock import LockContent
 
 pytest.importorskip("sqlalchemy")
 

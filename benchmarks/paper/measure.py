@@ -25,8 +25,8 @@ import numpy as np
 import torch
 
 import nnguard
-from nnguard.hiding import candidates, embed, extract, room_of
-from nnguard.stream.coding import decode
+from nnguard._hiding import candidates, embed, extract, room_of
+from nnguard._stream.coding import decode
 from paper.paper_form import PaperForm
 from paper.subjects import NAMES, Subject, load_subject
 from results import SEED, Results

@@ -20,9 +20,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from nnguard.errors import CapacityError
-from nnguard.stream import Stream
-from nnguard.stream.coding import (
+from nnguard._stream import Stream
+from nnguard._stream.coding import (
     Indices,
     QuantizedTensor,
     decode,
@@ -32,7 +31,8 @@ from nnguard.stream.coding import (
     search_start_states,
     usual_start_states,
 )
-from nnguard.stream.headers import PayloadType
+from nnguard._stream.headers import PayloadType
+from nnguard.errors import CapacityError
 
 __all__ = ["PaperForm"]
 

@@ -1,4 +1,4 @@
-// The module nnguard.stream._coder: decoding, encoding and quantizing one tensor, a piece at a time.
+// The module nnguard._stream._coder: decoding, encoding and quantizing one tensor, a piece at a time.
 //
 // All long work is done without the interpreter's lock. An object belongs to one thread at a time.
 

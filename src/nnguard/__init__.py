@@ -16,18 +16,44 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nnguard.attachment import attach, detach
-    from nnguard.compression.compress import compress
-    from nnguard.compression.decompress import (
+    from nnguard._compression.compress import compress
+    from nnguard._compression.decompress import (
         decompress,
         decompress_to_file,
         iter_tensors,
     )
-    from nnguard.compression.settings import Settings
-    from nnguard.crypto.content import ContentKey
-    from nnguard.crypto.identity import Identity, Recipient
-    from nnguard.crypto.keys import PublicKey, Signer, SigningKey, load_trust
-    from nnguard.desk import Desk
+    from nnguard._compression.settings import Settings
+    from nnguard._crypto.content_key import ContentKey
+    from nnguard._crypto.identity import Identity, Recipient
+    from nnguard._crypto.keys import PublicKey, Signer, SigningKey, load_trust
+    from nnguard._licensing.device import Device
+    from nnguard._licensing.license import License, LicenseTerms
+    from nnguard._licensing.policy import Checks, LicenseStatus, check_license
+    from nnguard._licensing.revocation import RevocationList
+    from nnguard._locking.search import CurvePoint
+    from nnguard._locking.tiers import Locked, LockedSet, LockScores, Tier
+    from nnguard._models.stream_set import StreamSet
+    from nnguard._operations.attach import attach, detach
+    from nnguard._operations.inspect import Capacity, Inspection, capacity, inspect, plot_carrier
+    from nnguard._operations.lock import lock, lock_tiers
+    from nnguard._operations.lock_sharded import lock_set
+    from nnguard._operations.sharded import (
+        SetReport,
+        compress_set,
+        decompress_set,
+        shard_names,
+        sign_set,
+        strip_set,
+        verify_set,
+    )
+    from nnguard._operations.sign import NestedRecord, Report, sign, strip, verify
+    from nnguard._operations.unlock import unlock, unlock_set
+    from nnguard._plotting.curves import plot_curves
+    from nnguard._records.signature import Attachment, Claims, Shard
+    from nnguard._selling.issue import issue_license
+    from nnguard._selling.issuer import Desk
+    from nnguard._selling.ledger import Entry, Ledger
+    from nnguard._stream import Stream
     from nnguard.errors import (
         CapacityError,
         FormatError,
@@ -44,32 +70,6 @@ if TYPE_CHECKING:
         WorkerError,
         WrongKeyError,
     )
-    from nnguard.inspection import Capacity, Inspection, capacity, inspect, plot_carrier
-    from nnguard.issuing import issue_license
-    from nnguard.ledger import Entry, Ledger
-    from nnguard.licensing.checks import Checks, LicenseStatus, check_license
-    from nnguard.licensing.device import Device
-    from nnguard.licensing.license import License, LicenseTerms
-    from nnguard.licensing.revocation import RevocationList
-    from nnguard.locking.lock import lock, lock_tiers
-    from nnguard.locking.plotting import plot_curves
-    from nnguard.locking.search import CurvePoint
-    from nnguard.locking.sets import lock_set
-    from nnguard.locking.tiers import Locked, LockedSet, LockScores, Tier
-    from nnguard.records import Attachment, Claims, Shard
-    from nnguard.sets import StreamSet
-    from nnguard.shards import (
-        SetReport,
-        compress_set,
-        decompress_set,
-        shard_names,
-        sign_set,
-        strip_set,
-        verify_set,
-    )
-    from nnguard.signing import NestedRecord, Report, sign, strip, verify
-    from nnguard.stream import Stream
-    from nnguard.unlocking import unlock, unlock_set
 
 __version__ = "0.1.0"
 
@@ -150,21 +150,21 @@ __all__ = [
 ]
 
 _HOMES = {
-    "attach": "attachment",
-    "detach": "attachment",
-    "compress": "compression.compress",
-    "decompress": "compression.decompress",
-    "decompress_to_file": "compression.decompress",
-    "iter_tensors": "compression.decompress",
-    "Settings": "compression.settings",
-    "ContentKey": "crypto.content",
-    "Identity": "crypto.identity",
-    "Recipient": "crypto.identity",
-    "PublicKey": "crypto.keys",
-    "Signer": "crypto.keys",
-    "SigningKey": "crypto.keys",
-    "load_trust": "crypto.keys",
-    "Desk": "desk",
+    "attach": "_operations.attach",
+    "detach": "_operations.attach",
+    "compress": "_compression.compress",
+    "decompress": "_compression.decompress",
+    "decompress_to_file": "_compression.decompress",
+    "iter_tensors": "_compression.decompress",
+    "Settings": "_compression.settings",
+    "ContentKey": "_crypto.content_key",
+    "Identity": "_crypto.identity",
+    "Recipient": "_crypto.identity",
+    "PublicKey": "_crypto.keys",
+    "Signer": "_crypto.keys",
+    "SigningKey": "_crypto.keys",
+    "load_trust": "_crypto.keys",
+    "Desk": "_selling.issuer",
     "CapacityError": "errors",
     "FormatError": "errors",
     "KeyFormatError": "errors",
@@ -179,49 +179,49 @@ _HOMES = {
     "VerificationError": "errors",
     "WorkerError": "errors",
     "WrongKeyError": "errors",
-    "Capacity": "inspection",
-    "Inspection": "inspection",
-    "capacity": "inspection",
-    "inspect": "inspection",
-    "plot_carrier": "inspection",
-    "Entry": "ledger",
-    "Ledger": "ledger",
-    "Checks": "licensing.checks",
-    "LicenseStatus": "licensing.checks",
-    "check_license": "licensing.checks",
-    "Device": "licensing.device",
-    "License": "licensing.license",
-    "LicenseTerms": "licensing.license",
-    "RevocationList": "licensing.revocation",
-    "LockScores": "locking.tiers",
-    "Locked": "locking.tiers",
-    "Tier": "locking.tiers",
-    "lock": "locking.lock",
-    "lock_tiers": "locking.lock",
-    "plot_curves": "locking.plotting",
-    "CurvePoint": "locking.search",
-    "Attachment": "records",
-    "Claims": "records",
-    "Shard": "records",
-    "SetReport": "shards",
-    "StreamSet": "sets",
-    "compress_set": "shards",
-    "decompress_set": "shards",
-    "shard_names": "shards",
-    "sign_set": "shards",
-    "strip_set": "shards",
-    "verify_set": "shards",
-    "NestedRecord": "signing",
-    "Report": "signing",
-    "sign": "signing",
-    "strip": "signing",
-    "verify": "signing",
-    "Stream": "stream",
-    "issue_license": "issuing",
-    "unlock": "unlocking",
-    "unlock_set": "unlocking",
-    "lock_set": "locking.sets",
-    "LockedSet": "locking.tiers",
+    "Capacity": "_operations.inspect",
+    "Inspection": "_operations.inspect",
+    "capacity": "_operations.inspect",
+    "inspect": "_operations.inspect",
+    "plot_carrier": "_operations.inspect",
+    "Entry": "_selling.ledger",
+    "Ledger": "_selling.ledger",
+    "Checks": "_licensing.policy",
+    "LicenseStatus": "_licensing.policy",
+    "check_license": "_licensing.policy",
+    "Device": "_licensing.device",
+    "License": "_licensing.license",
+    "LicenseTerms": "_licensing.license",
+    "RevocationList": "_licensing.revocation",
+    "LockScores": "_locking.tiers",
+    "Locked": "_locking.tiers",
+    "Tier": "_locking.tiers",
+    "lock": "_operations.lock",
+    "lock_tiers": "_operations.lock",
+    "plot_curves": "_plotting.curves",
+    "CurvePoint": "_locking.search",
+    "Attachment": "_records.signature",
+    "Claims": "_records.signature",
+    "Shard": "_records.signature",
+    "SetReport": "_operations.sharded",
+    "StreamSet": "_models.stream_set",
+    "compress_set": "_operations.sharded",
+    "decompress_set": "_operations.sharded",
+    "shard_names": "_operations.sharded",
+    "sign_set": "_operations.sharded",
+    "strip_set": "_operations.sharded",
+    "verify_set": "_operations.sharded",
+    "NestedRecord": "_operations.sign",
+    "Report": "_operations.sign",
+    "sign": "_operations.sign",
+    "strip": "_operations.sign",
+    "verify": "_operations.sign",
+    "Stream": "_stream",
+    "issue_license": "_selling.issue",
+    "unlock": "_operations.unlock",
+    "unlock_set": "_operations.unlock",
+    "lock_set": "_operations.lock_sharded",
+    "LockedSet": "_locking.tiers",
 }
 
 

@@ -24,7 +24,7 @@ def run() -> None:
 def _main() -> int:
     """Run the command, and make sure that all it says has been written."""
     try:
-        from nnguard.cli import main  # here, as it takes a while
+        from nnguard._cli import main  # here, as it takes a while
 
         code = main()
         sys.stdout.flush()
@@ -34,7 +34,7 @@ def _main() -> int:
             sys.stderr.write(f"nnguard: interrupted by {number.name}\n")
         code = 128 + number
     except OSError as error:
-        from nnguard.cli.output import describe_failure, exit_code_of
+        from nnguard._cli.output import describe_failure, exit_code_of
 
         describe_failure(error, as_json=False)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it is flushed once more

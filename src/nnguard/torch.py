@@ -21,17 +21,17 @@ import numpy.typing as npt
 import torch
 from torch.nn.parameter import is_lazy
 
-from nnguard.compression.compress import compress
-from nnguard.compression.decompress import decompress as decompress_to_arrays
-from nnguard.compression.settings import Settings
-from nnguard.crypto.keys import Signer, Trust
-from nnguard.licensing.checks import Checks, LicenseLike
-from nnguard.models.pytorch import as_tensor
-from nnguard.sets import StreamSet
-from nnguard.shards import strip_set, verify_and_strip_set
-from nnguard.signing import sign, strip
-from nnguard.stream import Stream, StreamLike
-from nnguard.unlocking import IdentityLike, unlock, unlock_set
+from nnguard._compression.compress import compress
+from nnguard._compression.decompress import decompress as decompress_to_arrays
+from nnguard._compression.settings import Settings
+from nnguard._crypto.keys import Signer, Trust
+from nnguard._licensing.policy import Checks, LicenseLike
+from nnguard._models.pytorch import as_tensor
+from nnguard._models.stream_set import StreamSet
+from nnguard._operations.sharded import strip_set, verify_and_strip_set
+from nnguard._operations.sign import sign, strip
+from nnguard._operations.unlock import IdentityLike, unlock, unlock_set
+from nnguard._stream import Stream, StreamLike
 
 __all__ = ["decompress", "evaluator", "importance", "load", "load_into", "save"]
 

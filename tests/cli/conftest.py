@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import nnguard
-from nnguard.cli import main
+from nnguard._cli import main
 from transcripts import Result, Run
 
 

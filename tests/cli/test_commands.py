@@ -14,8 +14,8 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard.cli import main, signing
-from nnguard.cli.output import EXIT_CODES, exit_code_of
+from nnguard._cli import main, signing
+from nnguard._cli.output import EXIT_CODES, exit_code_of
 from transcripts import Run
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\r\n\u202eVerified: all"
@@ -338,7 +338,7 @@ def test_import_loads_neither_torch_nor_nncodec() -> None:
 WITHOUT_NNCODEC = """
 import sys
 sys.modules["nncodec"] = None  # as if it were not installed
-from nnguard.cli import main
+from nnguard._cli import main
 sys.exit(main(sys.argv[1:]))
 """
 

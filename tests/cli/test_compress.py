@@ -23,7 +23,7 @@ from safetensors.numpy import load_file, save_file
 import nnguard
 import samples
 import stock
-from nnguard.cli import main
+from nnguard._cli import main
 from transcripts import Run
 
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")

@@ -15,8 +15,8 @@ from safetensors.numpy import load_file, save_file
 import nnguard
 import samples
 import stock
-from nnguard.files import make_folder_atomically
-from nnguard.models.index import is_set
+from nnguard._base.files import make_folder_atomically
+from nnguard._models.index import is_set
 from transcripts import Run
 
 SHARDS = ("model-00001-of-00002", "model-00002-of-00002")

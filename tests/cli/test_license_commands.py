@@ -16,8 +16,8 @@ import pytest
 
 import nnguard
 import samples
-from nnguard.cli import main
-from nnguard.cli.checks import parse_time
+from nnguard._cli import main
+from nnguard._cli.checks import parse_time
 from transcripts import Run
 
 pytest.importorskip("sqlalchemy")

@@ -15,8 +15,8 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard.cli import main
-from nnguard.licensing.license import License
+from nnguard._cli import main
+from nnguard._licensing.license import License
 from transcripts import Run
 
 pytest.importorskip("sqlalchemy")

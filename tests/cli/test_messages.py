@@ -17,7 +17,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import nnguard
-from nnguard.cli.output import describe_failure
+from nnguard._cli.output import describe_failure
 from transcripts import Run
 
 STREAM_COMMANDS = [

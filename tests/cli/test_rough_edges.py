@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 import nnguard
 import samples
 import stock
-from nnguard.cli import main
+from nnguard._cli import main
 from transcripts import Run
 
 EXPECTED = {1, 2, 6}
@@ -211,8 +211,8 @@ def test_hanging_up_is_ignored_where_the_parent_says_so(folder: Path) -> None:
     script = (
         "import os, runpy, signal, sys\n"
         "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-        "import nnguard.cli\n"
-        "nnguard.cli.main = lambda: os.kill(os.getpid(), signal.SIGHUP)\n"
+        "import nnguard._cli\n"
+        "nnguard._cli.main = lambda: os.kill(os.getpid(), signal.SIGHUP)\n"
         "import nnguard.__main__\n"
         "nnguard.__main__.run()\n"
     )

@@ -15,7 +15,7 @@ import samples
 
 SCRIPT = """
 import json, sys
-from nnguard.cli import main
+from nnguard._cli import main
 codes = {}
 for command in json.load(sys.stdin):
     try:

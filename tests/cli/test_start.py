@@ -8,10 +8,10 @@ import nnguard
 import samples
 
 _HEAVY = (
-    "nnguard.compression.compress",
-    "nnguard.models",
-    "nnguard.shards",
-    "nnguard.locking",
+    "nnguard._compression.compress",
+    "nnguard._models",
+    "nnguard._operations.sharded",
+    "nnguard._locking",
     "torch",
 )
 
@@ -21,7 +21,7 @@ def test_verify_loads_no_other_command(tmp_path: Path) -> None:
     stream = nnguard.Stream.from_bytes(samples.small_stream())
     nnguard.sign(stream, key).save(tmp_path / "release.nnc", overwrite=True)
     script = (
-        "import sys; from nnguard.cli import main; "
+        "import sys; from nnguard._cli import main; "
         "code = main(['verify', 'release.nnc', '--trust', 'vendor.pub']); "
         "print(*sys.modules, file=sys.stderr); sys.exit(code)"
     )

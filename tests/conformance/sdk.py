@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import nnguard
-from nnguard.locking.hashed import hash_files
-from nnguard.locking.opening import open_files, open_locks
+from nnguard._locking.hashed import hash_files
+from nnguard._locking.opening import open_files, open_locks
 
 Json = dict[str, Any]
 NAMES = {1: "iss", 2: "sub", 6: "iat"}

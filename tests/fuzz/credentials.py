@@ -22,18 +22,18 @@ import cbor2
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "examples/digits")]
 
 import nnguard
-import nnguard.licensing.checks  # names of nnguard load with their first use
+import nnguard._licensing.policy  # names of nnguard load with their first use
 from fuzz.mutations import edit, mutate
 from fuzz.running import fuzz
-from nnguard.crypto import armor, cose, identity
-from nnguard.crypto.cose import encode_cbor, parse_cbor
+from nnguard._crypto import armor, cose, identity
+from nnguard._crypto.cose import encode_cbor, parse_cbor
+from nnguard._hiding import extract, frame
+from nnguard._licensing.license import License
+from nnguard._licensing.revocation import RevocationList
+from nnguard._locking.opening import lock_of
+from nnguard._records.lock import LockContent, LockRecord
+from nnguard._records.signature import Attachment, SignatureRecord
 from nnguard.errors import NnguardError
-from nnguard.hiding import extract, frame
-from nnguard.licensing.license import License
-from nnguard.licensing.revocation import RevocationList
-from nnguard.locking.opening import lock_of
-from nnguard.locking.record import LockContent, LockRecord
-from nnguard.records import Attachment, SignatureRecord
 from vectors import selling, toolbox
 
 VECTORS = Path(__file__).parents[1] / "vectors"

@@ -38,7 +38,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / 
 import nnguard
 from fuzz.mutations import mutate, mutate_stream
 from fuzz.rules import LARGEST, RULES, TRUSTED, VECTORS, File, Rule, armored, folder, vectors
-from nnguard.locking.opening import open_locks
+from nnguard._locking.opening import open_locks
 from vectors import selling
 
 SECONDS = 2.0

@@ -28,11 +28,11 @@ import atheris
 import numpy as np
 
 import nnguard
-import nnguard.models.checkpoints  # names of nnguard load with their first use
-import nnguard.models.safetensors
+import nnguard._models.checkpoints  # names of nnguard load with their first use
+import nnguard._models.safetensors
+from nnguard._models.index import read_index
+from nnguard._models.tensors import Tensor
 from nnguard.errors import ModelError, NnguardError
-from nnguard.models.index import read_index
-from nnguard.models.tensors import Tensor
 
 FOLDER = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
 LARGEST = 1 << 16
@@ -59,7 +59,7 @@ def values(read: Callable[[Path], list[Tensor]], file: str, data: bytes) -> Valu
 
 
 def one_safetensors(data: bytes) -> None:
-    found = values(nnguard.models.safetensors.read_safetensors, "model.safetensors", data)
+    found = values(nnguard._models.safetensors.read_safetensors, "model.safetensors", data)
     if found is None:
         return
     library = dict(safetensors.deserialize(data))
@@ -69,14 +69,14 @@ def one_safetensors(data: bytes) -> None:
 
 
 def one_checkpoint(data: bytes) -> None:
-    found = values(nnguard.models.checkpoints.read_checkpoint, "model.pt", data)
+    found = values(nnguard._models.checkpoints.read_checkpoint, "model.pt", data)
     if found is None:
         return
     try:
         peer = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
     except Exception:  # stricter about sums, and about all that is not a weight
         return
-    for key in (None, *nnguard.models.checkpoints._USUAL_KEYS):
+    for key in (None, *nnguard._models.checkpoints._USUAL_KEYS):
         state = peer if key is None else peer.get(key)
         if isinstance(state, dict) and state.keys() >= found.keys() and found:
             break

@@ -16,11 +16,11 @@ import numpy as np
 
 import nnguard
 import samples
-from nnguard.hiding import Extraction, embed, extract
-from nnguard.hiding.frame import frame_record
-from nnguard.stream import coding
-from nnguard.stream.headers import EntryPoint, PayloadType, write_tensor_header
-from nnguard.stream.units import frame_unit
+from nnguard._hiding import Extraction, embed, extract
+from nnguard._hiding.frame import frame_record
+from nnguard._stream import coding
+from nnguard._stream.headers import EntryPoint, PayloadType, write_tensor_header
+from nnguard._stream.units import frame_unit
 from vectors import selling, toolbox
 
 Mutation = Callable[[random.Random, bytes, list[bytes]], bytes]
@@ -311,7 +311,7 @@ def deep_payload(rng: random.Random, data: bytes, corpus: list[bytes]) -> bytes:
     return b"".join(units)
 
 
-def coded(unit: nnguard.stream.Unit) -> bool:
+def coded(unit: nnguard._stream.Unit) -> bool:
     return unit.tensor is not None and unit.tensor.payload_type == PayloadType.FLOAT
 
 

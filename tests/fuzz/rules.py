@@ -21,13 +21,13 @@ import numpy as np
 import marking
 import nnguard
 import samples
-from nnguard.crypto.cose import sign1
-from nnguard.hiding.frame import FrameHeader, frame_record
-from nnguard.stream import Stream, coding
-from nnguard.stream.coding import Parameters
-from nnguard.stream.formats import write_topology
-from nnguard.stream.headers import EntryPoint, PayloadType, TensorHeader, write_tensor_header
-from nnguard.stream.units import frame_unit
+from nnguard._crypto.cose import sign1
+from nnguard._hiding.frame import FrameHeader, frame_record
+from nnguard._models.formats import write_topology
+from nnguard._stream import Stream, coding
+from nnguard._stream.coding import Parameters
+from nnguard._stream.headers import EntryPoint, PayloadType, TensorHeader, write_tensor_header
+from nnguard._stream.units import frame_unit
 from vectors import selling, toolbox
 
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -372,8 +372,8 @@ def topology() -> Iterator[File]:
         yield stream(samples.unit(samples.TPL, bytes(2) + text.encode()), tensor)
     names = [f"{n:x}" for n in range(16_000)]
     types = [
-        nnguard.stream.formats.TensorType(
-            nnguard.stream.formats.FORMATS["bfloat16" if n % 2 else "float32"]
+        nnguard._models.formats.TensorType(
+            nnguard._models.formats.FORMATS["bfloat16" if n % 2 else "float32"]
         )
         for n in range(len(names))
     ]
@@ -491,7 +491,7 @@ def layers() -> Iterator[File]:
 
 def _hide_in(model: Stream, at: int, record: bytes, kind: int = 9) -> Stream:
     """Put a record into one carrier, on top of what it holds."""
-    below = nnguard.hiding.marking.find_header(model[at])
+    below = nnguard._hiding.tensor.find_header(model[at])
     top = FrameHeader(kind, 1 + below.layer if below else 1, len(record), (at,))
     return toolbox.place(model, [at], frame_record(top, record))
 

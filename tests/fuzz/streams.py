@@ -15,11 +15,11 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "examples/digits")]
 
 import nnguard
-import nnguard.attachment  # names of nnguard load with their first use
-import nnguard.compression.decompress
-import nnguard.inspection
-import nnguard.signing
-import nnguard.unlocking
+import nnguard._compression.decompress
+import nnguard._operations.attach  # names of nnguard load with their first use
+import nnguard._operations.inspect
+import nnguard._operations.sign
+import nnguard._operations.unlock
 from fuzz.mutations import mutate_stream
 from fuzz.running import fuzz
 from nnguard.errors import NnguardError

@@ -19,9 +19,9 @@ import nnguard
 import samples
 import stock
 from fuzz.mutations import MUTATIONS
-from nnguard.crypto.cose import parse_sign1
-from nnguard.hiding import embed, extract
-from nnguard.records import Attachment, SignatureRecord
+from nnguard._crypto.cose import parse_sign1
+from nnguard._hiding import embed, extract
+from nnguard._records.signature import Attachment, SignatureRecord
 
 SECONDS = float(os.environ.get("NNGUARD_FUZZ_SECONDS", "15"))
 SEED = os.environ.get("NNGUARD_FUZZ_SEED", "0")

@@ -19,14 +19,14 @@ import pytest
 import nnguard
 import samples
 from fuzz.mutations import edit, mutate
-from nnguard.crypto.armor import read_armor, write_armor
-from nnguard.crypto.cose import Label, encode_cbor, parse_cbor, parse_encrypt0, sign1
-from nnguard.hiding import extract
-from nnguard.licensing.device import DeviceBinding
-from nnguard.licensing.license import License
-from nnguard.licensing.revocation import RevocationList
-from nnguard.locking.opening import lock_of
-from nnguard.locking.record import LockContent, LockRecord
+from nnguard._crypto.armor import read_armor, write_armor
+from nnguard._crypto.cose import Label, encode_cbor, parse_cbor, parse_encrypt0, sign1
+from nnguard._hiding import extract
+from nnguard._licensing.device import DeviceBinding
+from nnguard._licensing.license import License
+from nnguard._licensing.revocation import RevocationList
+from nnguard._locking.opening import lock_of
+from nnguard._records.lock import LockContent, LockRecord
 
 SECONDS = float(os.environ.get("NNGUARD_FUZZ_SECONDS", "15")) / 8
 SEED = os.environ.get("NNGUARD_FUZZ_SEED", "0")

@@ -17,9 +17,9 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+from nnguard.hiding import extract
 
 import nnguard
-from nnguard.hiding import extract
 
 SOLD = datetime(2026, 11, 1, 12, 0, tzinfo=timezone.utc)
 TODAY = SOLD + timedelta(days=10)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nnguard.hiding import extract
 
 import nnguard
 from golden import make
-from nnguard.hiding import extract
-from nnguard.locking.opening import open_locks
+from nnguard._locking.opening import open_locks
 
 FOLDERS = sorted(
     path for path in Path(__file__).parent.iterdir() if (path / "expected.json").exists()

@@ -23,8 +23,8 @@ from urllib.parse import quote
 import pytest
 
 from ledger_behavior import NAMES, NOW, LedgerBehavior, entry_of
+from nnguard._selling.ledger import Ledger
 from nnguard.errors import LedgerError
-from nnguard.ledger import Ledger
 
 psycopg = pytest.importorskip(
     "psycopg", reason="psycopg, or its libpq, is not installed", exc_type=ImportError

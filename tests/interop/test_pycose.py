@@ -6,8 +6,8 @@ from pycose.keys.curves import Ed25519
 from pycose.messages import CoseMessage, Sign1Message
 
 import nnguard
-from nnguard.hiding import Extraction, extract
-from nnguard.records import model_digest
+from nnguard._hiding import Extraction, extract
+from nnguard._records.signature import model_digest
 
 DOMAIN = b"nnguard signature v1\0"
 

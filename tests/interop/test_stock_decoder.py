@@ -9,9 +9,9 @@ import model as digits
 import nnguard
 import samples
 import stock
-from nnguard.hiding import candidates, embed, extract
-from nnguard.stream.coding import decode
-from nnguard.stream.quantizing import dequantize
+from nnguard._compression.quantizing import dequantize
+from nnguard._hiding import candidates, embed, extract
+from nnguard._stream.coding import decode
 
 Signed = Callable[[str], nnguard.Stream]
 

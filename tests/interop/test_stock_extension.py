@@ -17,7 +17,8 @@ from nncodec.extensions import deepCABAC
 
 import samples
 import stock
-from nnguard.stream.coding import (
+from nnguard._compression.quantizing import quantize
+from nnguard._stream.coding import (
     Indices,
     Parameters,
     decode_payload,
@@ -28,8 +29,7 @@ from nnguard.stream.coding import (
     search_start_states,
     usual_start_states,
 )
-from nnguard.stream.headers import EntryPoint, PayloadType, TensorHeader
-from nnguard.stream.quantizing import quantize
+from nnguard._stream.headers import EntryPoint, PayloadType, TensorHeader
 
 CASES = int(os.environ.get("NNGUARD_CASES", "1500"))
 GROUPS = 10

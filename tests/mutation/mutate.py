@@ -40,16 +40,16 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
 RESULTS = ROOT / "out" / "mutation.json"
 SCOPE = {
-    "signing": "signing records",
-    "records": "records signing",
-    "unlocking": "unlocking refusals",
-    "licensing/checks": "refusals",
-    "licensing/license": "license refusals",
-    "licensing/revocation": "revocation refusals",
-    "crypto/cose": "cose records",
-    "crypto/content": "content_key lock_record",
-    "hiding/frame": "frame embedding",
-    "locking/opening": "lock_record locking",
+    "_operations/sign": "signing records",
+    "_records/signature": "records signing",
+    "_operations/unlock": "unlocking refusals",
+    "_licensing/policy": "refusals",
+    "_licensing/license": "license refusals",
+    "_licensing/revocation": "revocation refusals",
+    "_crypto/cose": "cose records",
+    "_crypto/content_key": "content_key lock_record",
+    "_hiding/frame": "frame embedding",
+    "_locking/opening": "lock_record locking",
 }
 """Files, without `src/nnguard` and ending, and the tests that are run first."""
 

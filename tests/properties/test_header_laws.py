@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import samples
-from nnguard.errors import FormatError
-from nnguard.hiding.frame import MAGIC, FrameHeader, parse_header
-from nnguard.stream.bits import BitReader, BitWriter
-from nnguard.stream.headers import (
+from nnguard._hiding.frame import MAGIC, FrameHeader, parse_header
+from nnguard._stream.bits import BitReader, BitWriter
+from nnguard._stream.headers import (
     EntryPoint,
     PayloadType,
     TensorHeader,
@@ -21,6 +20,7 @@ from nnguard.stream.headers import (
     write_model_parameters,
     write_tensor_header,
 )
+from nnguard.errors import FormatError
 
 CARRIERS = st.integers(0, 1 << 32)
 HEADERS = st.builds(

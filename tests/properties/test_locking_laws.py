@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 import nnguard
 import samples
 import stock
-from nnguard.hiding import extract, plan_record
-from nnguard.locking import sealing
-from nnguard.locking.opening import Opened, open_locks
-from nnguard.locking.scramble import scramble, unscramble
-from nnguard.stream.coding import Parameters, QuantizedTensor, usual_start_states
-from nnguard.stream.headers import PayloadType, TensorHeader
-from nnguard.stream.trellis import is_path, odd_states
+from nnguard._hiding import extract, plan_record
+from nnguard._locking import sealing
+from nnguard._locking.opening import Opened, open_locks
+from nnguard._locking.scramble import scramble, unscramble
+from nnguard._stream.coding import Parameters, QuantizedTensor, usual_start_states
+from nnguard._stream.headers import PayloadType, TensorHeader
+from nnguard._stream.trellis import is_path, odd_states
 
 Locks = Sequence[nnguard.Locked]
 

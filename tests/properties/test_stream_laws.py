@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 import nnguard
 import stock
-from nnguard.hiding import candidates, embed, extract
-from nnguard.stream.coding import decode, encode
-from nnguard.stream.quantizing import dequantize
+from nnguard._compression.quantizing import dequantize
+from nnguard._hiding import candidates, embed, extract
+from nnguard._stream.coding import decode, encode
 
 
 @dataclass

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnguard.crypto.armor import read_armor, write_armor
+from nnguard._crypto.armor import read_armor, write_armor
 
 LABEL = "NNGUARD LICENSE"
 BEGIN, END = f"-----BEGIN {LABEL}-----", f"-----END {LABEL}-----"

@@ -3,8 +3,8 @@
 import pytest
 
 import samples
+from nnguard._stream.bits import BitReader, BitWriter
 from nnguard.errors import FormatError
-from nnguard.stream.bits import BitReader, BitWriter
 
 
 @pytest.mark.parametrize(

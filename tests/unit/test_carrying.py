@@ -11,9 +11,9 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard.hiding import Extraction, extract
-from nnguard.locking.opening import lock_of, open_locks
-from nnguard.locking.record import LockContent
+from nnguard._hiding import Extraction, extract
+from nnguard._locking.opening import lock_of, open_locks
+from nnguard._records.lock import LockContent
 
 SHARED = ("norm.scale", "norm.shift")
 

@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 
 import nnguard
-from nnguard.models.checkpoints import read_checkpoint
-from nnguard.models.pickles import Pickle
+from nnguard._models.checkpoints import read_checkpoint
+from nnguard._models.pickles import Pickle
 
 torch = pytest.importorskip("torch")
 
@@ -275,7 +275,7 @@ def test_checkpoints_are_read_without_pytorch(tmp_path: Path) -> None:
     code = (
         "import sys, nnguard\n"
         "nnguard.compress(sys.argv[1])\n"
-        "assert 'torch' not in sys.modules and 'pickle' not in nnguard.models.pickles.__dict__\n"
+        "assert 'torch' not in sys.modules and 'pickle' not in nnguard._models.pickles.__dict__\n"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "model.pt"], check=True)
 

@@ -7,9 +7,9 @@ import pytest
 
 import nnguard
 import stock
-from nnguard.locking.choice import Choice, apply, choose, count_weights, tensors_to_touch
-from nnguard.locking.coding import read_all
-from nnguard.stream.coding import QuantizedTensor
+from nnguard._locking.choice import Choice, apply, choose, count_weights, tensors_to_touch
+from nnguard._locking.coding import read_all
+from nnguard._stream.coding import QuantizedTensor
 
 Tensors = dict[int, QuantizedTensor]
 
@@ -151,7 +151,7 @@ def test_tensors_without_room_are_left_alone(stream: nnguard.Stream) -> None:
 def test_few_tensors_are_touched_where_they_are_enough(
     stream: nnguard.Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nnguard.locking.choice._TOUCHED", 1)
+    monkeypatch.setattr("nnguard._locking.choice._TOUCHED", 1)
     randomness = KEY.keystream("choice", NONCE)
     for count, names in (
         (200, {"small"}),
@@ -215,7 +215,7 @@ def test_another_key_or_nonce_chooses_others(
 
 
 def test_the_key_decides_among_tensors_of_equal_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nnguard.locking.choice._TOUCHED", 1)
+    monkeypatch.setattr("nnguard._locking.choice._TOUCHED", 1)
     rng = np.random.default_rng(0)
     arrays = {f"layer{at}": rng.normal(0, 0.05, (20, 50)) for at in range(12)}
     data = stock.encode({name: array.astype(np.float32) for name, array in arrays.items()}, qp=-24)

@@ -12,8 +12,9 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard.stream import _coder, coding
-from nnguard.stream.coding import (
+from nnguard._compression.quantizing import dequantize
+from nnguard._stream import _coder, coding
+from nnguard._stream.coding import (
     MAX_WEIGHTS,
     Indices,
     Parameters,
@@ -28,9 +29,8 @@ from nnguard.stream.coding import (
     search_start_states,
     usual_start_states,
 )
-from nnguard.stream.headers import PayloadType, TensorHeader
-from nnguard.stream.quantizing import dequantize
-from nnguard.stream.units import Unit
+from nnguard._stream.headers import PayloadType, TensorHeader
+from nnguard._stream.units import Unit
 
 LARGEST = (1 << 31) - 1
 

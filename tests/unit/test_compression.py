@@ -14,8 +14,8 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard.stream.coding import decode
-from nnguard.stream.formats import FORMATS
+from nnguard._models.formats import FORMATS
+from nnguard._stream.coding import decode
 
 SOURCE = dict(np.load(samples.FOLDER / "source.npz"))
 """The arrays that most streams in tests/streams were made from."""

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import nnguard
-from nnguard.crypto.content import ContentKey
-from nnguard.crypto.cose import Encrypt0, parse_encrypt0
+from nnguard._crypto.content_key import ContentKey
+from nnguard._crypto.cose import Encrypt0, parse_encrypt0
 
 SECRET = bytes(range(32))
 KEY = ContentKey(SECRET)

@@ -4,7 +4,7 @@ import cbor2
 import pytest
 
 import nnguard
-from nnguard.crypto.cose import encode_cbor, parse_cbor, parse_sign1, sign1
+from nnguard._crypto.cose import encode_cbor, parse_cbor, parse_sign1, sign1
 
 AAD = b"where it is hidden"
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 import nnguard
-from nnguard.licensing.device import DeviceBinding
+from nnguard._licensing.device import DeviceBinding
 
 VALUES = [("host", "ada-laptop"), ("machine-id", "4f2a91c"), ("network", "00:1b:44:11:3a:b7")]
 DEVICE = nnguard.Device.of_values(VALUES)

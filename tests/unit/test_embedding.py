@@ -9,11 +9,11 @@ import nnguard
 import samples
 import stock
 from marking import mark, unmark
-from nnguard.hiding import candidates, embed, extract, peek, plan_record, room_of
-from nnguard.hiding.carriers import can_carry, primary_candidates
-from nnguard.hiding.frame import MAX_BITS, FrameHeader, frame_record
-from nnguard.hiding.hqim import max_value
-from nnguard.stream.coding import QuantizedTensor, decode, encode, qp_range
+from nnguard._hiding import candidates, embed, extract, peek, plan_record, room_of
+from nnguard._hiding.carriers import can_carry, primary_candidates
+from nnguard._hiding.frame import MAX_BITS, FrameHeader, frame_record
+from nnguard._hiding.hqim import max_value
+from nnguard._stream.coding import QuantizedTensor, decode, encode, qp_range
 
 
 def tensor_of(stream: nnguard.Stream, unit: int) -> QuantizedTensor:
@@ -566,7 +566,7 @@ def test_weights_of_all_carriers_are_a_limit(
     wide: nnguard.Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = hostile(wide, candidates(wide)[1])
-    monkeypatch.setattr("nnguard.hiding.carriers._MAX_COST", 6000)
+    monkeypatch.setattr("nnguard._hiding.carriers._MAX_COST", 6000)
     with pytest.raises(nnguard.LimitError, match="6050 weights; limit 6000"):
         extract(stream)
     assert extract(embed(wide, bytes(300), kind=1)).header.widths[0] == 1
@@ -580,9 +580,9 @@ def test_weights_of_many_bits_may_cost_less(
     room = sum(room_of(wide, index).bits(1) for index in candidates(wide)) // 8
     one, sixteen = embed(wide, bytes(room // 2), kind=9), embed(wide, bytes(15 * room), kind=9)
     cost = sum(wide[index].tensor.cost for index in extract(sixteen).header.carriers)
-    monkeypatch.setattr("nnguard.hiding.carriers._MAX_COST", 4 * cost)
+    monkeypatch.setattr("nnguard._hiding.carriers._MAX_COST", 4 * cost)
     assert {*extract(sixteen).header.widths} == {MAX_BITS}
-    monkeypatch.setattr("nnguard.hiding.carriers._MAX_COST", 4 * cost - 1)
+    monkeypatch.setattr("nnguard._hiding.carriers._MAX_COST", 4 * cost - 1)
     assert extract(one).header.widths[0] == 1
     with pytest.raises(nnguard.LimitError, match="cost as much"):
         extract(sixteen)
@@ -613,7 +613,7 @@ def test_large_records_go_densely_into_few_weights(dependent: bool) -> None:
 
 def test_who_is_vouched_for_may_cost_more(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = network(60, 61, 200)
-    monkeypatch.setattr("nnguard.hiding.carriers._MAX_COST", 5000)
+    monkeypatch.setattr("nnguard._hiding.carriers._MAX_COST", 5000)
     with pytest.raises(nnguard.CapacityError):
         plan_record(stream, 9, 10_000)
     marked = plan_record(stream, 9, 10_000, dense=True).embed(bytes(10_000))

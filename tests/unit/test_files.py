@@ -12,7 +12,7 @@ import pytest
 
 import nnguard
 import samples
-from nnguard import files
+from nnguard._base import files
 
 
 def make_socket(path: Path) -> None:
@@ -61,7 +61,7 @@ def test_special_files_are_refused(special: Path, read: Callable[[Path], object]
 
 
 def test_state_file_that_is_special(special: Path) -> None:
-    from nnguard.licensing.checks import _read_state
+    from nnguard._licensing.policy import _read_state
 
     with pytest.raises(OSError, match=r"model\.nnc"):
         _read_state(special)

@@ -4,8 +4,7 @@ import zlib
 
 import pytest
 
-from nnguard.errors import LimitError
-from nnguard.hiding.frame import (
+from nnguard._hiding.frame import (
     MAGIC,
     MAX_RECORD_SIZE,
     FrameHeader,
@@ -14,6 +13,7 @@ from nnguard.hiding.frame import (
     parse_header,
     unframe_record,
 )
+from nnguard.errors import LimitError
 
 BODY = b"\x50"
 HEADER = FrameHeader(1, 2, 333, (5, 300, 2), (1, 16, 2))

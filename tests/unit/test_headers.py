@@ -8,7 +8,7 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard.stream.headers import (
+from nnguard._stream.headers import (
     EntryPoint,
     PayloadType,
     TensorHeader,

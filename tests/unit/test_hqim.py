@@ -5,9 +5,9 @@ import pytest
 
 import samples
 from marking import capacity, embed, extract
-from nnguard.hiding.frame import MAX_BITS
-from nnguard.hiding.hqim import Walk, max_value
-from nnguard.hiding.packing import Joiner, split
+from nnguard._hiding.frame import MAX_BITS
+from nnguard._hiding.hqim import Walk, max_value
+from nnguard._hiding.packing import Joiner, split
 
 
 def ints(*values: int) -> np.ndarray:

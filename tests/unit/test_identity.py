@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 import nnguard
-from nnguard.crypto.pem import public_pem
+from nnguard._crypto.pem import public_pem
 
 SECRET, INFO = bytes(range(32)), b"terms"
 

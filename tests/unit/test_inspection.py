@@ -11,9 +11,9 @@ import pytest
 
 import nnguard
 import samples
-from nnguard.hiding import embed, extract
-from nnguard.stream.headers import write_tensor_header
-from nnguard.stream.units import frame_unit
+from nnguard._hiding import embed, extract
+from nnguard._stream.headers import write_tensor_header
+from nnguard._stream.units import frame_unit
 
 Signed = Callable[[str], nnguard.Stream]
 
@@ -170,7 +170,7 @@ def test_plot_of_several_bits_counts_whole_steps(
         paint(figure)
         titles.extend(axis.get_title("left") for axis in figure.axes)
 
-    monkeypatch.setattr("nnguard.inspection.draw", looked_at)
+    monkeypatch.setattr("nnguard._operations.inspect.draw", looked_at)
     weights = np.random.default_rng(1).normal(0, 1, (20, 20)).astype(np.float32)
     few = nnguard.compress({"w": weights}, nnguard.Settings(qp=-24))
     marked = nnguard.attach(few, bytes(range(200)))

@@ -10,8 +10,8 @@ from safetensors.numpy import save
 
 import nnguard
 import samples
-from nnguard.stream.kinds import recognize
-from nnguard.stream.source import MemorySource
+from nnguard._stream.kinds import recognize
+from nnguard._stream.source import MemorySource
 
 ARRAYS = {"w": np.zeros((4, 4), np.float32)}
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"

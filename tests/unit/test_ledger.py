@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from ledger_behavior import NOW, LedgerBehavior, entry_of, run
-from nnguard import database
+from nnguard._selling import database
+from nnguard._selling.ledger import Ledger
 from nnguard.errors import LedgerError
-from nnguard.ledger import Ledger
 
 
 class TestSQLite(LedgerBehavior):
@@ -220,7 +220,7 @@ def test_a_missing_driver_is_told_with_its_remedy(
     assert "SECRET" not in "".join(traceback.format_exception(caught.value))
 
 
-@pytest.mark.parametrize("module", ["nnguard.ledger", "nnguard.database"])
+@pytest.mark.parametrize("module", ["nnguard._selling.ledger", "nnguard._selling.database"])
 def test_without_sqlalchemy_only_the_ledger_is_missing(module: str) -> None:
     program = f"import sys; sys.modules['sqlalchemy'] = None; import nnguard; import {module}"
     done = subprocess.run(

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nnguard
-from nnguard.crypto.cose import Label, encode_cbor, parse_cbor, parse_sign1, sign1
-from nnguard.licensing.device import DeviceBinding
-from nnguard.licensing.license import License, LicenseTerms, seconds_of, time_of
+from nnguard._crypto.cose import Label, encode_cbor, parse_cbor, parse_sign1, sign1
+from nnguard._licensing.device import DeviceBinding
+from nnguard._licensing.license import License, LicenseTerms, seconds_of, time_of
 
 START = datetime(2026, 3, 1, tzinfo=timezone.utc)
 CONTENT_KEY = nnguard.ContentKey(bytes(range(32)))

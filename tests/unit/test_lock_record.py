@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 import nnguard
 import samples
-from nnguard.crypto.cose import encode_cbor, parse_cbor
-from nnguard.hiding import RecordKind, embed, extract, plan_record
-from nnguard.locking.opening import lock_of, open_locks
-from nnguard.locking.record import LockContent, LockedFile, LockRecord, LockShard, Replaced
+from nnguard._crypto.cose import encode_cbor, parse_cbor
+from nnguard._hiding import RecordKind, embed, extract, plan_record
+from nnguard._locking.opening import lock_of, open_locks
+from nnguard._records.lock import LockContent, LockedFile, LockRecord, LockShard, Replaced
 
 KEY = nnguard.ContentKey(bytes(range(32)))
 NONCE = bytes(12)
@@ -289,7 +289,7 @@ def test_lock_that_opens_what_is_no_stream_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert len(locked.stream) == 6
-    monkeypatch.setattr("nnguard.locking.restoring.MAX_UNITS", 8)
+    monkeypatch.setattr("nnguard._locking.restoring.MAX_UNITS", 8)
     stream = relock(locked, LockContent((), (), tuple(files)))
     with pytest.raises(nnguard.UnlockError, match=complaint):
         open_all(stream, locked.content_key)

@@ -11,8 +11,8 @@ import pytest
 
 import nnguard
 import stock
-from nnguard.locking.hashed import hash_files
-from nnguard.locking.opening import open_files
+from nnguard._locking.hashed import hash_files
+from nnguard._locking.opening import open_files
 
 
 def network(seed: int, rows: int, layers: range, qp: int = -20, **options: bool) -> nnguard.Stream:
@@ -247,7 +247,7 @@ def test_files_that_change_between_hashing_and_opening(
             put(folder, change)
             return open_files(*given, **more)
 
-        monkeypatch.setattr("nnguard.unlocking.open_files", changed)
+        monkeypatch.setattr("nnguard._operations.unlock.open_files", changed)
         output = tmp_path / f"full {number}"
         try:
             nnguard.unlock_set(

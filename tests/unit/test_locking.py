@@ -11,8 +11,8 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard.hiding import extract
-from nnguard.locking.opening import lock_of, open_locks
+from nnguard._hiding import extract
+from nnguard._locking.opening import lock_of, open_locks
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def test_tensors_that_matter_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def evaluate(state: Mapping[str, np.ndarray]) -> float:
         return float(np.corrcoef(state["vital"].ravel(), vital.ravel())[0, 1])
 
-    monkeypatch.setattr("nnguard.locking.choice._TOUCHED", 1)
+    monkeypatch.setattr("nnguard._locking.choice._TOUCHED", 1)
     locked = nnguard.lock(stream, target=0.8, evaluate=evaluate, tolerance=0.02, max_fraction=0.02)
     assert locked.curve[-1].score == pytest.approx(0.8, abs=0.02)
     changed = nnguard.decompress(locked.stream)

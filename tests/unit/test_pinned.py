@@ -7,7 +7,7 @@ import pytest
 
 import nnguard
 import samples
-from nnguard.stream.headers import UnitKind
+from nnguard._stream.headers import UnitKind
 
 
 def big_stream() -> nnguard.Stream:

@@ -9,10 +9,11 @@ from nncodec.extensions import deepCABAC
 import nnguard
 import samples
 import stock
-from nnguard.stream import coding, quantizing
-from nnguard.stream.coding import Indices, decode, piece_ranges, step_size
-from nnguard.stream.headers import PayloadType, TensorHeader
-from nnguard.stream.quantizing import dequantize_into, fit_qp, quantize
+from nnguard._compression.quantizing import dequantize_into, fit_qp, quantize
+from nnguard._compression import quantizing
+from nnguard._stream import coding
+from nnguard._stream.coding import Indices, decode, piece_ranges, step_size
+from nnguard._stream.headers import PayloadType, TensorHeader
 
 QP, DENSITY = -24, 2
 STEP = step_size(QP, DENSITY)

@@ -6,8 +6,8 @@ from datetime import datetime, timezone
 import pytest
 
 import nnguard
-from nnguard.crypto.cose import encode_cbor, sign1
-from nnguard.records import Attachment, Claims, Shard, SignatureRecord, model_digest
+from nnguard._crypto.cose import encode_cbor, sign1
+from nnguard._records.signature import Attachment, Claims, Shard, SignatureRecord, model_digest
 
 WHEN = datetime(2025, 3, 1, 12, 0, 1, tzinfo=timezone.utc)
 DIGESTS = [hashlib.sha256(bytes([index])).digest() for index in range(3)]

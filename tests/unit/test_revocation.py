@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import nnguard
-from nnguard.crypto.cose import Label, encode_cbor, sign1
-from nnguard.licensing.revocation import RevocationList
+from nnguard._crypto.cose import Label, encode_cbor, sign1
+from nnguard._licensing.revocation import RevocationList
 
 START = datetime(2026, 3, 1, tzinfo=timezone.utc)
 DOMAIN = b"nnguard revocation list v1\0"

@@ -13,8 +13,8 @@ import safetensors.numpy
 
 import nnguard
 import stock
-from nnguard.models.safetensors import MAX_HEADER, read_safetensors
-from nnguard.stream.formats import FORMATS
+from nnguard._models.formats import FORMATS
+from nnguard._models.safetensors import MAX_HEADER, read_safetensors
 
 DTYPES = {name: np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name) for name in FORMATS}
 SETTINGS = nnguard.Settings(qp=-8, nonweight_qp=-8, dependent=False)

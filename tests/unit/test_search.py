@@ -9,9 +9,9 @@ import pytest
 
 import nnguard
 import samples
-from nnguard.locking.choice import Choice, apply, choose
-from nnguard.locking.coding import read_all
-from nnguard.locking.search import Scores, narrow
+from nnguard._locking.choice import Choice, apply, choose
+from nnguard._locking.coding import read_all
+from nnguard._locking.search import Scores, narrow
 
 
 def make_choice(count: int) -> Choice:

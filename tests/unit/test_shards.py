@@ -16,10 +16,10 @@ from safetensors.numpy import load_file, save_file
 
 import nnguard
 import stock
-from nnguard import signing
-from nnguard.records import Shard
-from nnguard.sets import STREAM_INDEX
-from nnguard.shards import SAFETENSORS_INDEX, set_digest
+from nnguard._models.stream_set import STREAM_INDEX
+from nnguard._operations import sign as signing
+from nnguard._operations.sharded import SAFETENSORS_INDEX, set_digest
+from nnguard._records.signature import Shard
 
 SETTINGS = nnguard.Settings(qp=-20)
 WHEN = datetime(2025, 3, 1, tzinfo=timezone.utc)

@@ -13,7 +13,7 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard.hiding import embed, extract
+from nnguard._hiding import embed, extract
 
 Signed = Callable[[str], nnguard.Stream]
 

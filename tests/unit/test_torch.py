@@ -13,7 +13,7 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard import signing
+from nnguard._operations import sign as signing
 
 torch = pytest.importorskip("torch")
 

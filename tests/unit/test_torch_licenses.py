@@ -19,7 +19,7 @@ import pytest
 
 import nnguard
 import stock
-from nnguard.compression import workers
+from nnguard._compression import workers
 
 torch = pytest.importorskip("torch")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nnguard.stream.trellis import NEXT_STATE, odd_states
+from nnguard._stream.trellis import NEXT_STATE, odd_states
 
 
 def step_by_step(parities: np.ndarray, flipped_if_even: np.ndarray) -> list[int]:

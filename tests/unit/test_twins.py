@@ -10,9 +10,9 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard.locking.opening import open_locks
-from nnguard.locking.scramble import tensors_to_scramble_in_set
-from nnguard.locking.twins import find_twins
+from nnguard._locking.opening import open_locks
+from nnguard._locking.scramble import tensors_to_scramble_in_set
+from nnguard._locking.twins import find_twins
 
 TIED = ("embedding.weight", "head.weight")
 

@@ -8,7 +8,7 @@ import pytest
 
 import nnguard
 import samples
-from nnguard.stream.source import FileSource
+from nnguard._stream.source import FileSource
 
 
 @pytest.mark.parametrize("name", samples.ALL)
@@ -290,9 +290,9 @@ def test_number_of_units_is_limited(
     stream: nnguard.Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = bytes(stream)
-    monkeypatch.setattr("nnguard.stream.stream.MAX_UNITS", len(stream))
+    monkeypatch.setattr("nnguard._stream.stream.MAX_UNITS", len(stream))
     assert len(nnguard.Stream.from_bytes(data)) == len(stream)
-    monkeypatch.setattr("nnguard.stream.stream.MAX_UNITS", len(stream) - 1)
+    monkeypatch.setattr("nnguard._stream.stream.MAX_UNITS", len(stream) - 1)
     with pytest.raises(nnguard.LimitError):
         nnguard.Stream.from_bytes(data)
 

@@ -14,10 +14,10 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard.hiding import Plan, RecordKind, embed, extract, room_of
-from nnguard.hiding.frame import FrameHeader
-from nnguard.licensing.license import License
-from nnguard.unlocking import lock_id
+from nnguard._hiding import Plan, RecordKind, embed, extract, room_of
+from nnguard._hiding.frame import FrameHeader
+from nnguard._licensing.license import License
+from nnguard._operations.unlock import lock_id
 
 HOUR = timedelta(hours=1)
 

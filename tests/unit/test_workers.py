@@ -22,12 +22,12 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard.compression import decoding, workers
-from nnguard.compression import decompress as decompressing
-from nnguard.compression.workers import make_batches
-from nnguard.models.tensors import InMemory
-from nnguard.stream import coding
-from nnguard.stream.headers import TensorHeader
+from nnguard._compression import decoding, workers
+from nnguard._compression import decompress as decompressing
+from nnguard._compression.workers import make_batches
+from nnguard._models.tensors import InMemory
+from nnguard._stream import coding
+from nnguard._stream.headers import TensorHeader
 
 FAST = nnguard.Settings(qp=-20, dependent=False, parameter_optimization=False)
 

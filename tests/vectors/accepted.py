@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 import stock
-from nnguard.hiding import extract, plan_record
-from nnguard.stream import Stream
-from nnguard.stream.coding import encode
+from nnguard._hiding import extract, plan_record
+from nnguard._stream import Stream
+from nnguard._stream.coding import encode
 from vectors.toolbox import (
     OTHER,
     Made,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cbor2
 
 import stock
-from nnguard.stream import Stream
+from nnguard._stream import Stream
 from vectors.selling import (
     CONTENT_KEYS,
     carry,

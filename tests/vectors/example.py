@@ -9,10 +9,10 @@ from typing import Any
 
 import cbor2
 
-from nnguard.hiding import extract
-from nnguard.hiding.frame import FrameHeader
-from nnguard.locking.opening import lock_of
-from nnguard.stream import Stream
+from nnguard._hiding import extract
+from nnguard._hiding.frame import FrameHeader
+from nnguard._locking.opening import lock_of
+from nnguard._stream import Stream
 from vectors.selling import FULL, LOCK_DOMAIN, NONCE, derive
 from vectors.toolbox import DOMAIN, VENDOR, with_checksum
 

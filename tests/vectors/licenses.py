@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from nnguard.stream import Stream
+from nnguard._stream import Stream
 from vectors.carried import weaker
 from vectors.locks import LOWER, large, locked, much_work
 from vectors.selling import (

@@ -11,7 +11,7 @@ from typing import Any
 import cbor2
 
 import stock
-from nnguard.stream import Stream
+from nnguard._stream import Stream
 from vectors.licenses import sold
 from vectors.selling import (
     CONTENT_KEYS,

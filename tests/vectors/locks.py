@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 
 import stock
-from nnguard.hiding import embed, extract
-from nnguard.stream import Stream
+from nnguard._hiding import embed, extract
+from nnguard._stream import Stream
 from vectors.selling import (
     CONTENT_KEYS,
     FULL,

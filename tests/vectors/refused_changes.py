@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from marking import capacity, mark
-from nnguard.hiding import extract
-from nnguard.hiding.frame import FrameHeader, frame_record
-from nnguard.stream import Stream
-from nnguard.stream.coding import QuantizedTensor, encode
+from nnguard._hiding import extract
+from nnguard._hiding.frame import FrameHeader, frame_record
+from nnguard._stream import Stream
+from nnguard._stream.coding import QuantizedTensor, encode
 from vectors.toolbox import (
     DOMAIN,
     Made,

@@ -8,7 +8,7 @@ from typing import Any
 import cbor2
 import numpy as np
 
-from nnguard.stream import Stream
+from nnguard._stream import Stream
 from vectors.locks import locked
 from vectors.selling import (
     FULL,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from nnguard.stream import Stream
+from nnguard._stream import Stream
 from vectors.licenses import sold
 from vectors.locked_sets import (
     LOWER,

@@ -7,7 +7,7 @@ from typing import Any
 
 import cbor2
 
-from nnguard.hiding.frame import frame_record
+from nnguard._hiding.frame import frame_record
 from vectors.locks import locked
 from vectors.selling import (
     CONTENT_KEYS,

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from nnguard.hiding import extract
-from nnguard.hiding.frame import FrameHeader, frame_record
-from nnguard.stream import Stream
+from nnguard._hiding import extract
+from nnguard._hiding.frame import FrameHeader, frame_record
+from nnguard._stream import Stream
 from vectors.licenses import sale, sold, with_trial
 from vectors.locks import LOWER, large, locked, marked, of_four
 from vectors.refused_licenses import issued

@@ -11,10 +11,10 @@ import numpy as np
 import second_coder
 import stock
 from marking import mark
-from nnguard.hiding import extract
-from nnguard.hiding.frame import FrameHeader
-from nnguard.stream import Stream
-from nnguard.stream.coding import encode
+from nnguard._hiding import extract
+from nnguard._hiding.frame import FrameHeader
+from nnguard._stream import Stream
+from nnguard._stream.coding import encode
 from vectors.toolbox import (
     OTHER,
     Made,

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import stock
-from nnguard.stream import Stream
+from nnguard._stream import Stream
 from vectors.toolbox import (
     OTHER,
     PARTNER,

@@ -18,14 +18,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import nnguard
 import stock
 from marking import capacity, mark
+from nnguard._hiding import candidates
+from nnguard._hiding.frame import FrameHeader, frame_record
+from nnguard._hiding.tensor import find_header
+from nnguard._records.signature import model_digest
+from nnguard._stream import Stream
+from nnguard._stream.coding import QuantizedTensor, decode, encode
+from nnguard._stream.units import frame_unit, size_field
 from nnguard.errors import FormatError
-from nnguard.hiding import candidates
-from nnguard.hiding.frame import FrameHeader, frame_record
-from nnguard.hiding.marking import find_header
-from nnguard.records import model_digest
-from nnguard.stream import Stream
-from nnguard.stream.coding import QuantizedTensor, decode, encode
-from nnguard.stream.units import frame_unit, size_field
 
 SEEDS = {
     "vendor": bytes(range(32)),

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import nnguard
-from nnguard.crypto.cose import Encrypt0, parse_encrypt0, parse_sign1, sign1
-from nnguard.crypto.pem import public_pem
+from nnguard._crypto.cose import Encrypt0, parse_encrypt0, parse_sign1, sign1
+from nnguard._crypto.pem import public_pem
 from second_hpke import hybrid_secret, key_schedule, x25519_secret
 
 Vector = dict[str, Any]

@@ -1,0 +1,132 @@
+"""From a model to a stream.
+
+stream = nnguard.compress("model.safetensors", nnguard.Settings(qp=-38))
+stream.save("model.nnc")
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import Any, BinaryIO
+
+from nnguard._base.files import write_all
+from nnguard._compression.encoding import EncodeJob, encode_jobs, leading_units
+from nnguard._compression.settings import Settings
+from nnguard._compression.workers import Batch, crew, largest_first, make_batches, run
+from nnguard._models.formats import write_topology
+from nnguard._models.sources import ModelLike, open_model
+from nnguard._models.tensors import InMemory
+from nnguard._stream import Stream
+from nnguard._stream.source import FileSource, MemorySource, Source
+
+__all__ = ["compress"]
+
+
+def compress(
+    model: ModelLike,
+    settings: Settings | None = None,
+    *,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    spool: str | os.PathLike[str] | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Stream:
+    """Compress a model to an NNCodec stream.
+
+    Floating-point tensors are quantized; integers and booleans are kept as they are. The stream
+    tells number formats and scalars, so that `decompress` gives them back; the stock decoder gives
+    float32 or int32, and scalars as arrays of one element.
+
+    Args:
+        model: Names to NumPy arrays or PyTorch tensors, a PyTorch module, or the path of a
+            safetensors file or a PyTorch checkpoint. A checkpoint with code in it is refused.
+        settings: How tensors are quantized and coded.
+        workers: Threads that code side by side; as many as there are processors, if None.
+        executor: Codes tensors instead, here or on other machines, from `concurrent.futures`, Dask
+            and others; tensors are sent to it by value, `workers` at a time.
+        spool: Folder for a temporary file that holds the units; in memory, if None.
+        progress: Called with the number of bytes of the model whenever so many more were coded.
+
+    Returns:
+        The stream, which every NNCodec decoder reads.
+
+    Raises:
+        ModelError: The model cannot be read; a tensor has NaN, infinity, or a format that is not
+            coded.
+        WorkerError: A worker died.
+        OSError: A file cannot be read or written.
+        ValueError: The settings name tensors that are not there.
+    """
+    settings = settings or Settings()
+    tensors = open_model(model)
+    settings.check_names({tensor.name for tensor in tensors})
+    leading = leading_units(settings, write_topology([tensor.type for tensor in tensors]))
+    batches = largest_first(make_batches([tensor.size for tensor in tensors]))
+    with crew(batches, workers, executor) as team, _Spool(leading, spool) as units:
+
+        def job(position: int) -> EncodeJob:
+            tensor = tensors[position]
+            values = tensor.values
+            if team.remote:
+                values = InMemory(values.read(0, tensor.size))
+            return EncodeJob(tensor.name, tensor.type, tensor.shape, values, position, settings)
+
+        def call(batch: Batch) -> tuple[Callable[..., list[bytes]], tuple[Any, ...]]:
+            jobs = [job(position) for position in batch.positions]
+            return encode_jobs, (jobs,) if team.remote else (jobs, team.check)
+
+        for batch, coded in run(team, batches, call):
+            units.add(batch.positions[0], coded)
+            if progress is not None:
+                progress(sum(tensors[position].nbytes for position in batch.positions))
+        return units.gather()
+
+
+class _Spool:
+    """Units as they come, and the stream that they make in the end."""
+
+    def __init__(self, leading: bytes, folder: str | os.PathLike[str] | None) -> None:
+        self._leading = leading
+        self._file: BinaryIO | None = None
+        if folder is not None:
+            self._file = tempfile.TemporaryFile(prefix=".nnguard.", dir=folder, buffering=0)  # noqa: SIM115
+        self._in_memory: list[bytes] = []
+        self._runs: dict[int, list[int]] = {}
+        self._end = 0
+        self._add(leading)
+
+    def __enter__(self) -> _Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, position: int, units: Sequence[bytes]) -> None:
+        """Add units that follow each other from a position on."""
+        self._runs[position] = [self._add(unit) for unit in units]
+
+    def gather(self) -> Stream:
+        """Return the stream of all units in order."""
+        source: Source
+        if self._file is not None:
+            source = FileSource(self._file.fileno())
+        else:
+            source = MemorySource(b"".join(self._in_memory))
+            self._in_memory = []
+        first = Stream.from_bytes(self._leading)
+        offsets = [unit.offset for unit in first]
+        for position in sorted(self._runs):
+            offsets += self._runs[position]
+        return Stream.gather([(source, offset) for offset in offsets])
+
+    def _add(self, data: bytes) -> int:
+        start, self._end = self._end, self._end + len(data)
+        if self._file is None:
+            self._in_memory.append(data)
+        else:
+            write_all(self._file, data)
+        return start

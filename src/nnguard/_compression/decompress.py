@@ -1,0 +1,429 @@
+"""From a stream back to a model.
+
+arrays = nnguard.decompress("model.nnc")
+nnguard.decompress_to_file("model.nnc", "model.safetensors")
+for name, array in nnguard.iter_tensors("model.nnc"):
+    ...
+
+Nothing here is verified: `nnguard.torch.load` and `nnguard.verify` do that.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from nnguard._base.files import reserve, write_at, write_atomically
+from nnguard._compression.decoding import DecodeJob, decode_job, decode_values
+from nnguard._compression.foreign import decode_with_nncodec
+from nnguard._compression.workers import Batch, crew, largest_first, make_batches, run
+from nnguard._models.formats import FORMATS, Array, TensorType, read_topology
+from nnguard._models.safetensors import lay_out
+from nnguard._models.tensors import MAX_SIZE
+from nnguard._stream import Stream, StreamLike, as_stream
+from nnguard._stream.coding import piece_ranges
+from nnguard._stream.headers import LEAST_COST, PayloadType, TensorHeader, UnitKind
+from nnguard._stream.source import MemorySource, check_memory
+from nnguard.errors import FormatError, LimitError
+
+__all__ = [
+    "ALWAYS_DECODED",
+    "DECODED_PER_BYTE",
+    "CodedTensor",
+    "as_array",
+    "check_size",
+    "coded_tensors",
+    "decompress",
+    "decompress_to_file",
+    "iter_tensors",
+]
+
+ALWAYS_DECODED = 1 << 27
+"""Bytes that a stream may decode to, however small it is."""
+
+DECODED_PER_BYTE = 128
+"""Bytes that a larger one may decode to for each of its own, unless the caller says so: 32 weights
+of float32. Streams of networks have 1 to 10."""
+
+_DECODED = 4
+"""Bytes of a weight before it gets the tensor's format."""
+
+_MAX_EXTENT = 1 << 59
+"""Product of the dimensions of an empty tensor but its zeros, at most: NumPy's own limit."""
+
+_SHARE = 1 << 20
+"""Weights of a tensor in blocks that are decoded in one go, at least."""
+
+_SHARES = 32
+"""Parts of a tensor in blocks, at most: each reads the whole unit."""
+
+Progress = Callable[[int], object]
+
+Deliver = Callable[[int, int, Array], object]
+"""Takes values: of which tensor, from which position on, and what they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodedTensor:
+    """A tensor of a stream that can be decoded.
+
+    Attributes:
+        unit: Position of its unit in the stream.
+        header: The unit's header.
+        type: What the tensor was before it was coded.
+        shape: The shape that it had.
+    """
+
+    unit: int
+    header: TensorHeader
+    type: TensorType
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its values."""
+        return math.prod(self.shape) * self.type.format.dtype.itemsize
+
+    @property
+    def cost(self) -> int:
+        """What decoding it takes, in bytes of usual tensors."""
+        raw = self.header.payload_type == PayloadType.RAW_FLOAT
+        return _DECODED * max(LEAST_COST, 0 if raw else self.header.cost)
+
+
+def decompress(
+    stream: StreamLike,
+    *,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    max_size: int | None = None,
+    verified: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Array]:
+    """Decode all tensors of a stream.
+
+    Args:
+        stream: A stream or the path of one. It is not verified.
+        workers: Threads that decode side by side; as many as there are processors, if None.
+        executor: Decodes tensors instead, here or on other machines; see `compress`.
+        max_size: Refuse streams that decode to more bytes than this. If not given, to more than
+            128 for each of their own, and 128 MiB in any case, or that take as long to decode as if
+            they did; no limit, if `verified`.
+        verified: You have checked the stream's signature. Tools of the standard that nnguard does
+            not decode (codebooks, say) are then left to the nncodec package, if it is installed.
+        progress: Called with a number of bytes whenever so many more were decoded.
+
+    Returns:
+        Names to arrays, in the stream's order, with the formats and shapes that went in. Those of
+        a stream by the stock encoder are float32 and int32.
+
+    Raises:
+        FormatError: The stream is damaged, or uses tools of the standard that are not decoded.
+        LimitError: The stream decodes to too much.
+        WorkerError: A worker died.
+    """
+    stream = _to_decode(stream)
+    try:
+        tensors = _limited(stream, max_size, verified=verified)
+    except _OtherToolsError as error:
+        return _decode_other_tools(stream, error, verified=verified)
+    values = _decode_tensors(stream, tensors, workers, executor, progress)
+    return {
+        tensor.header.name: as_array(tensor, flat)
+        for tensor, flat in zip(tensors, values, strict=True)
+    }
+
+
+def iter_tensors(
+    stream: StreamLike,
+    *,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    max_size: int | None = None,
+    verified: bool = False,
+) -> Iterator[tuple[str, Array]]:
+    """Decode a stream tensor by tensor, in its order; memory holds a few tensors at a time.
+
+    Args and errors are those of `decompress`. Closing the iterator stops the workers.
+    """
+    stream = _to_decode(stream)
+    tensors = _limited(stream, max_size, verified=verified)
+    batches = make_batches([tensor.header.size for tensor in tensors])
+    with crew(batches, workers, executor) as team:
+
+        def call(batch: Batch) -> tuple[Callable[..., list[Array]], tuple[Any, ...]]:
+            jobs = [_job(stream, tensors[at], remote=team.remote) for at in batch.positions]
+            return _decode_whole, (jobs,) if team.remote else (jobs, team.check)
+
+        for batch, values in run(team, batches, call, in_order=True):
+            for position, flat in zip(batch.positions, values, strict=True):
+                yield tensors[position].header.name, as_array(tensors[position], flat)
+
+
+def decompress_to_file(
+    stream: StreamLike,
+    path: str | os.PathLike[str],
+    *,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    max_size: int | None = None,
+    verified: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Decode all tensors of a stream to a safetensors file, straight into their places.
+
+    Args:
+        stream: A stream or the path of one. It is not verified.
+        path: The file to make.
+        workers: See `decompress`.
+        executor: See `decompress`.
+        max_size: See `decompress`.
+        verified: See `decompress`.
+        overwrite: Replace a file that is there already.
+        progress: See `decompress`.
+
+    Raises:
+        FileExistsError: The file exists and `overwrite` is false.
+        OSError: The file cannot be written; nothing is left behind.
+        FormatError: See `decompress`.
+        LimitError: See `decompress`.
+        WorkerError: See `decompress`.
+    """
+    stream = _to_decode(stream)
+    try:
+        tensors = _limited(stream, max_size, verified=verified)
+    except _OtherToolsError as error:
+        found = _decode_other_tools(stream, error, verified=verified)
+        _write_arrays(found, Path(path), overwrite=overwrite)
+        return
+    layout = lay_out([(tensor.header.name, tensor.type.format, tensor.shape) for tensor in tensors])
+
+    def write(file: BinaryIO) -> None:
+        reserve(file.fileno(), layout.size)
+        write_at(file.fileno(), layout.header, 0)
+
+        def deliver(tensor: int, start: int, values: Array) -> None:
+            offset = layout.offsets[tensor] + start * values.dtype.itemsize
+            write_at(file.fileno(), np.ascontiguousarray(values).view(np.uint8).data, offset)
+
+        _decode(stream, tensors, deliver, workers, executor, progress)
+
+    write_atomically(Path(path), write, overwrite=overwrite)
+
+
+def _to_decode(stream: StreamLike) -> Stream:
+    """Return a stream; one that was verified in memory, so that what is decoded was verified."""
+    stream = as_stream(stream)
+    return stream.in_memory() if stream.is_pinned else stream
+
+
+class _OtherToolsError(FormatError):
+    """The stream uses tools of the standard that are not decoded here."""
+
+
+def _decode_other_tools(stream: Stream, error: FormatError, *, verified: bool) -> dict[str, Array]:
+    if not verified:
+        raise error
+    try:
+        return decode_with_nncodec(stream)
+    except ImportError:
+        error.hint = "nncodec decodes them: pip install 'nnguard[nncodec]'"
+        raise error from None
+
+
+def _write_arrays(arrays: dict[str, Array], path: Path, *, overwrite: bool) -> None:
+    layout = lay_out([(name, FORMATS[a.dtype.name], a.shape) for name, a in arrays.items()])
+
+    def write(file: BinaryIO) -> None:
+        write_at(file.fileno(), layout.header, 0)
+        for array, offset in zip(arrays.values(), layout.offsets, strict=True):
+            write_at(file.fileno(), np.ascontiguousarray(array).tobytes(), offset)
+
+    write_atomically(path, write, overwrite=overwrite)
+
+
+def coded_tensors(stream: Stream) -> list[CodedTensor]:
+    """Return the tensors of a stream, from headers alone.
+
+    Raises:
+        FormatError: One cannot be decoded, or two have the same name.
+        LimitError: One is too large.
+    """
+    positions = [at for at, unit in enumerate(stream) if unit.kind in (UnitKind.NDU, UnitKind.AGG)]
+    headers: list[TensorHeader] = []
+    for at in positions:
+        header = stream.coded_tensor(at)
+        if header is None:
+            raise _OtherToolsError(
+                f"unit {stream[at].name} uses tools of the standard that nnguard does not decode",
+                offset=stream[at].offset,
+                hint="the nncodec package decodes them; nnguard hands it only what it has verified",
+            )
+        if header.size > MAX_SIZE:
+            raise LimitError(f"tensor {header.name} has {header.size} weights; limit {MAX_SIZE}")
+        if math.prod(size for size in header.shape if size) > _MAX_EXTENT:
+            raise FormatError(f"tensor {header.name} has dimensions that no array can have")
+        headers.append(header)
+    if len({header.name for header in headers}) != len(headers):
+        raise FormatError("two tensors of the stream have the same name")
+    return [
+        CodedTensor(at, header, kind, kind.shape_of(header))
+        for at, header, kind in zip(positions, headers, read_topology(stream, headers), strict=True)
+    ]
+
+
+def _limited(stream: Stream, max_size: int | None, *, verified: bool) -> list[CodedTensor]:
+    """Return the tensors of a stream, unless they are more than one is willing to decode."""
+    tensors = coded_tensors(stream)
+    check_size(tensors, stream.size, max_size, verified=verified)
+    return tensors
+
+
+def check_size(
+    tensors: Iterable[CodedTensor], stream_size: int, max_size: int | None, *, verified: bool
+) -> None:
+    """Refuse to decode too much; see `decompress`.
+
+    Rows that are skipped, and weights that are as good as known, take next to no bits: what streams
+    declare says nothing of what they hold.
+
+    Args:
+        tensors: All that are to be decoded.
+        stream_size: Bytes of the streams that they are from.
+        max_size: See `decompress`.
+        verified: See `decompress`.
+
+    Raises:
+        LimitError: It is too much.
+    """
+    limit = max_size
+    if max_size is not None:
+        size = sum(tensor.nbytes for tensor in tensors)
+    elif not verified:
+        size = sum(max(tensor.nbytes, tensor.cost) for tensor in tensors)
+        limit = max(ALWAYS_DECODED, DECODED_PER_BYTE * stream_size)
+    if limit is not None and size > limit:
+        raise LimitError(
+            f"{stream_size} bytes that decode to {size}, or take as long; limit {limit}",
+            hint="max_size, or --max-size, is another limit; what verifies has none",
+        )
+
+
+def _decode_tensors(
+    stream: Stream,
+    tensors: Sequence[CodedTensor],
+    workers: int | None,
+    executor: Executor | None,
+    progress: Progress | None,
+) -> list[Array]:
+    """Return the values of tensors, flat, in the memory form of their formats."""
+    needed = sum(tensor.nbytes for tensor in tensors)
+    check_memory(needed, hint="decode the tensors to a file, or one by one")
+    found = [np.empty(math.prod(each.shape), each.type.format.dtype) for each in tensors]
+
+    def deliver(tensor: int, start: int, values: Array) -> None:
+        found[tensor][start : start + values.size] = values
+
+    _decode(stream, tensors, deliver, workers, executor, progress)
+    return found
+
+
+def as_array(tensor: CodedTensor, values: Array) -> Array:
+    """Return a tensor's values as an array of its shape and dtype."""
+    if tensor.type.format.name == "bfloat16":
+        import ml_dtypes
+
+        values = values.view(ml_dtypes.bfloat16)
+    return values.reshape(tensor.shape)
+
+
+def _decode(
+    stream: Stream,
+    tensors: Sequence[CodedTensor],
+    deliver: Deliver,
+    workers: int | None,
+    executor: Executor | None,
+    progress: Progress | None,
+) -> None:
+    """Decode tensors, side by side and in any order; large ones in blocks in several parts."""
+    parts = [(at, rows) for at, tensor in enumerate(tensors) for rows in _shares(tensor.header)]
+    sizes = [_weights_in(tensors[at].header, rows) for at, rows in parts]
+    batches = largest_first(make_batches(sizes))
+    with crew(batches, workers, executor) as team:
+
+        def call(batch: Batch) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+            chosen = [parts[position] for position in batch.positions]
+            jobs = [_job(stream, tensors[at], rows, remote=team.remote) for at, rows in chosen]
+            if team.remote:
+                return _decode_remotely, (jobs,)
+            places = [at for at, _ in chosen]
+            return _decode_here, (jobs, places, deliver, team.check)
+
+        for batch, found in run(team, batches, call):
+            if team.remote:
+                for position, (start, values) in zip(batch.positions, found, strict=True):
+                    deliver(parts[position][0], start, values)
+            if progress is not None:
+                progress(sum(_nbytes(tensors, parts[at], sizes[at]) for at in batch.positions))
+
+
+def _decode_here(
+    jobs: Sequence[DecodeJob],
+    places: Sequence[int],
+    deliver: Deliver,
+    check: Callable[[], object],
+) -> None:
+    for job, place in zip(jobs, places, strict=True):
+        decode_job(job, partial(deliver, place), check)
+
+
+def _decode_remotely(jobs: Sequence[DecodeJob]) -> list[tuple[int, Array]]:
+    return [decode_values(job) for job in jobs]
+
+
+def _decode_whole(
+    jobs: Sequence[DecodeJob], check: Callable[[], object] = lambda: None
+) -> list[Array]:
+    return [decode_values(job, check)[1] for job in jobs]
+
+
+_MANY_ROWS = 1 << 20
+"""Tensors of more rows are decoded in one go: each part would read the flags of all rows."""
+
+
+def _shares(header: TensorHeader) -> list[range | None]:
+    """Split a tensor in blocks for several threads; all others are decoded in one go."""
+    count = header.block_rows
+    if count == 1 or header.shape[0] > _MANY_ROWS:
+        return [None]
+    step = max(1, _SHARE // (header.size // count), -(-count // _SHARES))
+    return [range(start, min(start + step, count)) for start in range(0, count, step)]
+
+
+def _weights_in(header: TensorHeader, block_rows: range | None) -> int:
+    if block_rows is None:
+        return header.size
+    return sum(len(piece) for piece in piece_ranges(header, block_rows))
+
+
+def _nbytes(tensors: Sequence[CodedTensor], part: tuple[int, range | None], weights: int) -> int:
+    tensor = tensors[part[0]]
+    return tensor.nbytes if part[1] is None else weights * tensor.type.format.dtype.itemsize
+
+
+def _job(
+    stream: Stream, tensor: CodedTensor, block_rows: range | None = None, *, remote: bool
+) -> DecodeJob:
+    unit = stream[tensor.unit]
+    if remote:  # by value
+        unit = replace(unit, source=MemorySource(unit.read()), offset=0)
+    return DecodeJob(tensor.header, tensor.type, unit, stream[tensor.unit].offset, block_rows)

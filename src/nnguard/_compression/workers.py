@@ -1,0 +1,203 @@
+"""Where tensors are coded: by threads of this process, or in an executor of the caller's.
+
+The coder works without the interpreter's lock, so threads run side by side. They are asked between
+pieces of a tensor whether to go on, and so stop soon after whoever waits for them does.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from nnguard._base.threads import processors
+from nnguard.errors import WorkerError
+
+__all__ = ["Batch", "Crew", "crew", "largest_first", "make_batches", "run"]
+
+_Result = TypeVar("_Result")
+
+_BATCH = 1 << 18
+"""Weights of a batch: small tensors are coded together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Tensors that are coded in one go.
+
+    Attributes:
+        positions: Of the tensors, ascending.
+        size: Their weights.
+    """
+
+    positions: tuple[int, ...]
+    size: int
+
+
+def make_batches(sizes: Sequence[int]) -> list[Batch]:
+    """Put tensors together in order: small ones that follow each other, large ones alone.
+
+    Args:
+        sizes: Weights of all tensors.
+    """
+    batches: list[Batch] = []
+    positions: list[int] = []
+    weights = 0
+    for position, size in enumerate(sizes):
+        if positions and weights + size > _BATCH:
+            batches.append(Batch(tuple(positions), weights))
+            positions, weights = [], 0
+        positions.append(position)
+        weights += size
+    if positions:
+        batches.append(Batch(tuple(positions), weights))
+    return batches
+
+
+def largest_first(batches: Sequence[Batch]) -> list[Batch]:
+    """Sort batches so that no worker begins a large one when the others are done."""
+    return sorted(batches, key=lambda batch: -batch.size)
+
+
+class _StoppedError(Exception):
+    """The work is no longer wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """Who codes.
+
+    Attributes:
+        executor: Runs the work; None for the calling thread.
+        in_flight: Batches that are handed out at a time.
+        remote: The executor may be on another machine; work and results are sent by value.
+        check: Raises where the work is no longer wanted; for threads.
+    """
+
+    executor: Executor | None
+    in_flight: int
+    remote: bool
+    check: Callable[[], object]
+
+
+@contextmanager
+def crew(
+    batches: Sequence[Batch], workers: int | None, executor: Executor | None
+) -> Iterator[Crew]:
+    """Give the workers that were asked for, and see to it that none is left behind.
+
+    Args:
+        batches: What there is to do.
+        workers: Threads, at most; with an executor, batches to hand out at a time. As many as there
+            are processors, if None.
+        executor: Does the work instead of threads.
+
+    Raises:
+        ValueError: There are to be fewer than one worker.
+    """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers is {workers}; there has to be one at least")
+    stop = threading.Event()
+
+    def check() -> None:
+        if stop.is_set():
+            raise _StoppedError
+
+    if executor is not None:
+        yield Crew(executor, workers or 2 * processors(), remote=True, check=check)
+        return
+    wanted = min(workers or processors(), len(batches))
+    if wanted <= 1:
+        yield Crew(None, 1, remote=False, check=check)
+        return
+    pool = ThreadPoolExecutor(wanted, thread_name_prefix="nnguard")
+    try:
+        yield Crew(pool, wanted + 1, remote=False, check=check)
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def run(
+    team: Crew,
+    batches: Sequence[Batch],
+    call: Callable[[Batch], tuple[Callable[..., _Result], tuple[Any, ...]]],
+    *,
+    in_order: bool = False,
+) -> Iterator[tuple[Batch, _Result]]:
+    """Do the work on all batches; yield results as they come.
+
+    Args:
+        team: Who does it.
+        batches: In the order in which they are begun.
+        call: Makes the function and the arguments for a batch, just before it is handed out.
+        in_order: Yield results in the order of the batches.
+
+    Raises:
+        WorkerError: A worker died.
+    """
+    if team.executor is None:
+        for batch in batches:
+            work, arguments = call(batch)
+            yield batch, work(*arguments)
+        return
+    waiting = iter(batches)
+    running: dict[Future[_Result], Batch] = {}
+    try:
+        while True:
+            for batch in itertools.islice(waiting, team.in_flight - len(running)):
+                running[_submit(team.executor, *call(batch))] = batch
+            if not running:
+                return
+            if in_order:
+                future = next(iter(running))
+            else:
+                future = next(iter(wait(running, return_when=FIRST_COMPLETED).done))
+            result = _result(future)
+            yield running.pop(future), result
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def _submit(
+    executor: Executor, work: Callable[..., _Result], arguments: tuple[Any, ...]
+) -> Future[_Result]:
+    try:
+        return executor.submit(_do, work, arguments, uuid.uuid4().hex)
+    except BrokenExecutor as error:
+        raise _death() from error
+
+
+def _do(work: Callable[..., _Result], arguments: tuple[Any, ...], _name: str) -> _Result:
+    """Do the work; with a name of its own, Dask does not take it for work that was canceled."""
+    return work(*arguments)
+
+
+def _result(future: Future[_Result]) -> _Result:
+    try:
+        return future.result()
+    except (BrokenExecutor, CancelledError) as error:
+        raise _death() from error
+
+
+def _death() -> WorkerError:
+    return WorkerError(
+        "a worker died while it coded a tensor",
+        hint="out of memory, perhaps: try fewer workers",
+    )

@@ -1,0 +1,218 @@
+"""A customer's pair of keys: licenses are made out to a `Recipient`, an `Identity` opens them.
+
+HPKE (RFC 9180) in base mode with HKDF-SHA256 and AES-256-GCM; the KEM is X25519, or ML-KEM-768 with
+X25519, which holds against quantum computers as well. Keys are PEM files: PKCS#8 and
+SubjectPublicKeyInfo, one block for X25519 and one for ML-KEM-768, where there is one.
+
+    identity = nnguard.Identity.generate()
+    identity.save("customer.key")
+    identity.recipient.save("customer.pub")
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hpke import (
+    AEAD,
+    KDF,
+    KEM,
+    MLKEM768X25519PrivateKey,
+    MLKEM768X25519PublicKey,
+    Suite,
+)
+
+from nnguard._base.files import write_bytes
+from nnguard._crypto.pem import (
+    load_key,
+    load_private_pem,
+    load_public_pem,
+    pem_blocks,
+    private_pem,
+    public_pem,
+)
+from nnguard.errors import KeyFormatError
+
+__all__ = ["Identity", "Recipient"]
+
+_HINT = "nnguard keygen --identity makes a pair"
+_MOST_BLOCKS = 2
+
+
+class Recipient:
+    """The public half of a customer's pair."""
+
+    __slots__ = ("_id", "_mlkem", "_x25519")
+
+    def __init__(self, x25519: X25519PublicKey, mlkem: MLKEM768PublicKey | None = None) -> None:
+        try:
+            X25519PrivateKey.generate().exchange(x25519)
+        except ValueError:  # RFC 7748, section 6.1: all secrets shared with it are zero
+            raise KeyFormatError(
+                "an X25519 key of small order: anybody could open what is wrapped to it", hint=_HINT
+            ) from None
+        self._x25519 = x25519
+        self._mlkem = mlkem
+        self._id = hashlib.sha256(self.pem).digest()[:8]
+
+    @property
+    def id(self) -> bytes:
+        """Key identifier: the first 8 bytes of the SHA-256 of `pem`."""
+        return self._id
+
+    @property
+    def suite(self) -> str:
+        """Name of the KEM: `X25519`, or `ML-KEM-768+X25519`."""
+        return "X25519" if self._mlkem is None else "ML-KEM-768+X25519"
+
+    @property
+    def pem(self) -> bytes:
+        """One block of PEM for each of the keys."""
+        return b"".join(map(public_pem, _present(self._x25519, self._mlkem)))
+
+    @classmethod
+    def from_pem(cls, data: bytes) -> Recipient:
+        """Read a recipient.
+
+        Raises:
+            KeyFormatError: These are not a customer's public keys.
+        """
+        keys = [load_public_pem(block) for block in _blocks(data)]
+        match keys:
+            case [X25519PublicKey() as x25519]:
+                return cls(x25519)
+            case [X25519PublicKey() as x25519, MLKEM768PublicKey() as mlkem]:
+                return cls(x25519, mlkem)
+        raise KeyFormatError("not a customer's public key", hint=_HINT)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Recipient:
+        """Read a recipient from a file; see `from_pem`."""
+        return load_key(path, cls.from_pem)
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the key to a file as PEM."""
+        write_bytes(Path(path), self.pem, overwrite=overwrite)
+
+    def wrap(self, secret: bytes, info: bytes) -> bytes:
+        """Encrypt a secret so that the identity alone opens it.
+
+        Args:
+            secret: What to encrypt.
+            info: What it is for, and all that it is bound to.
+        """
+        if self._mlkem is None:
+            return _suite(KEM.X25519).encrypt(secret, self._x25519, info)
+        public = MLKEM768X25519PublicKey(self._mlkem, self._x25519)
+        return _suite(KEM.MLKEM768_X25519).encrypt(secret, public, info)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Recipient) and self.pem == other.pem
+
+    def __hash__(self) -> int:
+        return hash(self._id)
+
+    def __repr__(self) -> str:
+        return f"<nnguard.Recipient {self._id.hex()} {self.suite}>"
+
+
+class Identity:
+    """The private half of a customer's pair. Its `repr` shows its identifier only."""
+
+    __slots__ = ("_mlkem", "_recipient", "_x25519")
+
+    def __init__(self, x25519: X25519PrivateKey, mlkem: MLKEM768PrivateKey | None = None) -> None:
+        self._x25519 = x25519
+        self._mlkem = mlkem
+        public = None if mlkem is None else mlkem.public_key()
+        self._recipient = Recipient(x25519.public_key(), public)
+
+    @classmethod
+    def generate(cls, *, post_quantum: bool = False) -> Identity:
+        """Make a new pair from the system's randomness.
+
+        Args:
+            post_quantum: ML-KEM-768 besides X25519; licenses then are 1.1 kB larger.
+        """
+        mlkem = MLKEM768PrivateKey.generate() if post_quantum else None
+        return cls(X25519PrivateKey.generate(), mlkem)
+
+    @property
+    def recipient(self) -> Recipient:
+        """The public half."""
+        return self._recipient
+
+    @classmethod
+    def from_pem(cls, data: bytes, *, passphrase: str | None = None) -> Identity:
+        """Read an identity.
+
+        Raises:
+            KeyFormatError: These are not a customer's private keys, or the passphrase is missing or
+                wrong.
+        """
+        keys = [load_private_pem(block, passphrase) for block in _blocks(data)]
+        match keys:
+            case [X25519PrivateKey() as x25519]:
+                return cls(x25519)
+            case [X25519PrivateKey() as x25519, MLKEM768PrivateKey() as mlkem]:
+                return cls(x25519, mlkem)
+        raise KeyFormatError("not a customer's private key", hint=_HINT)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, passphrase: str | None = None) -> Identity:
+        """Read an identity from a file; see `from_pem`."""
+        return load_key(path, partial(cls.from_pem, passphrase=passphrase))
+
+    def pem(self, *, passphrase: str | None = None) -> bytes:
+        """Return the keys as PKCS#8 in PEM, encrypted where a passphrase is given."""
+        keys = _present(self._x25519, self._mlkem)
+        return b"".join(private_pem(key, passphrase) for key in keys)
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        passphrase: str | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Write the keys to a file that only its owner can read."""
+        write_bytes(Path(path), self.pem(passphrase=passphrase), overwrite=overwrite, mode=0o600)
+
+    def unwrap(self, wrapped: bytes, info: bytes) -> bytes | None:
+        """Decrypt what `Recipient.wrap` encrypted; None where it was changed, or is not for us."""
+        try:
+            if self._mlkem is None:
+                return _suite(KEM.X25519).decrypt(wrapped, self._x25519, info)
+            private = MLKEM768X25519PrivateKey(self._mlkem, self._x25519)
+            return _suite(KEM.MLKEM768_X25519).decrypt(wrapped, private, info)
+        except InvalidTag:
+            return None
+
+    def __repr__(self) -> str:
+        return f"<nnguard.Identity {self._recipient.id.hex()} {self._recipient.suite}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("identities are not pickled")
+
+
+def _suite(kem: KEM) -> Suite:
+    return Suite(kem, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+
+
+def _blocks(data: bytes) -> list[bytes]:
+    """Return the blocks of a file, once it is known to have no more than a pair has."""
+    blocks = pem_blocks(data)
+    if len(blocks) > _MOST_BLOCKS:
+        raise KeyFormatError(f"{len(blocks)} keys, where a customer has {_MOST_BLOCKS} at most")
+    return blocks
+
+
+def _present(*keys: Any) -> list[Any]:
+    return [key for key in keys if key is not None]

@@ -1,0 +1,172 @@
+"""Bits into one tensor and out again, piece by piece, so that memory does not follow its size.
+
+Law: what `mark` makes, `numbers_in` gives the bits of, and `unmark` the unit's former bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnguard._hiding import hqim
+from nnguard._hiding.frame import (
+    MAX_BITS,
+    MAX_HEADER_SIZE,
+    SIZE_END,
+    FrameHeader,
+    header_size,
+    parse_header,
+)
+from nnguard._hiding.hqim import Indices
+from nnguard._hiding.packing import Joiner, split
+from nnguard._stream import Unit
+from nnguard._stream.coding import pieces_of, qp_range, recode
+from nnguard._stream.headers import TensorHeader
+from nnguard.errors import VerificationError
+
+__all__ = ["NO_ROOM", "Room", "find_header", "mark", "numbers_in", "room_in", "unmark"]
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a tensor can hold.
+
+    Attributes:
+        places: Weights that are not zero.
+        largest: The largest magnitude of an index.
+        divisions: How often its step can be halved.
+    """
+
+    places: int
+    largest: int
+    divisions: int
+
+    def width(self, most: int = MAX_BITS) -> int:
+        """Return how many bits a place can hold, no more than so many; 0 where it can hold none."""
+        widths = range(min(most, self.divisions), 0, -1)
+        return next((each for each in widths if self.largest <= hqim.max_value(each)), 0)
+
+    def bits(self, most: int = MAX_BITS) -> int:
+        """Return how many bits fit, no more than so many in a place."""
+        return self.width(most) * self.places
+
+
+NO_ROOM = Room(0, 0, 0)
+
+
+def room_in(unit: Unit) -> Room:
+    """Decode a tensor, and return what it can hold.
+
+    Raises:
+        FormatError: It is damaged, or of a foreign encoder.
+    """
+    header = _header(unit)
+    places = most = qp = 0
+    for indices, decoder in pieces_of(unit):
+        qp = decoder.qp
+        places += int(np.count_nonzero(indices))
+        most = max(most, hqim.largest(indices))
+    divisions = (qp - qp_range(header.qp_density)[0]) >> header.qp_density
+    return Room(places, most, divisions)
+
+
+def mark(unit: Unit, data: bytes, begin: int, bits_per_weight: int) -> bytes:
+    """Return a unit with a part of the step and bits in its tensor.
+
+    Args:
+        unit: One that may carry, with room.
+        data: All bytes that are hidden; zeros follow them.
+        begin: The first bit of them that goes into this tensor.
+        bits_per_weight: Of its places.
+    """
+    walk = _walk(unit, bits_per_weight)
+
+    def embed(indices: Indices) -> Indices:
+        nonlocal begin
+        numbers = split(data, begin, bits_per_weight, int(np.count_nonzero(indices)))
+        begin += bits_per_weight * numbers.size
+        return walk.embed(indices, numbers)
+
+    return recode(unit, embed, by=-bits_per_weight * _octave(unit))
+
+
+def unmark(unit: Unit, bits_per_weight: int) -> bytes:
+    """Return the unit as it was before bits went in; anything, where `numbers_in` refuses it."""
+    walk = _walk(unit, bits_per_weight)
+    return recode(unit, lambda each: walk.extract(each)[1], by=bits_per_weight * _octave(unit))
+
+
+def numbers_in(unit: Unit, bits_per_weight: int) -> Iterator[hqim.Numbers]:
+    """Yield what a tensor's places hold, piece by piece.
+
+    Raises:
+        FormatError: It is damaged.
+        VerificationError: It is not what `mark` makes.
+    """
+    walk, most = _walk(unit, bits_per_weight), hqim.max_value(bits_per_weight)
+    highest = qp_range(_header(unit).qp_density)[1]
+    for indices, decoder in pieces_of(unit):
+        numbers, values = walk.extract(indices)
+        lost = np.count_nonzero(values) != numbers.size or hqim.largest(values) > most
+        if lost or decoder.qp + bits_per_weight * _octave(unit) > highest:
+            raise VerificationError(f"tensor {unit.name} was changed", tensors=[unit.name])
+        yield numbers
+
+
+def find_header(unit: Unit) -> FrameHeader | None:
+    """Find the header of the outermost record in a tensor, if it is a primary carrier.
+
+    How many bits a weight holds is tried, from one on; the header says it, too.
+
+    Raises:
+        FormatError: The tensor is damaged, or of a foreign encoder.
+    """
+    head, qp = _head_of(unit)
+    most = (qp_range(_header(unit).qp_density)[1] - qp) // _octave(unit)
+    places = np.flatnonzero(head)
+    for bits_per_weight in range(1, min(most, MAX_BITS) + 1):
+
+        def first_bytes(count: int, width: int = bits_per_weight) -> bytes:
+            used = places[: -(-8 * count // width)]
+            joiner = Joiner(count)
+            if used.size:
+                numbers, _ = _walk(unit, width).extract(head[: int(used[-1]) + 1])
+                joiner.add(numbers, width)
+            return bytes(joiner.data)
+
+        size = header_size(first_bytes(SIZE_END))
+        header = size and parse_header(first_bytes(size))
+        if header and header.widths[0] == bits_per_weight:
+            return header
+    return None
+
+
+def _head_of(unit: Unit) -> tuple[Indices, int]:
+    """Return the indices at the beginning of a tensor, as many as hold a header, and its parameter.
+
+    All of it is decoded, to know that it is whole.
+    """
+    head: list[Indices] = []
+    places = qp = 0
+    for indices, decoder in pieces_of(unit):
+        qp = decoder.qp
+        if places < 8 * MAX_HEADER_SIZE:
+            head.append(indices.copy())
+            places += int(np.count_nonzero(indices))
+    return np.concatenate(head), qp
+
+
+def _walk(unit: Unit, bits_per_weight: int) -> hqim.Walk:
+    return hqim.Walk(bits_per_weight, dependent=_header(unit).dependent)
+
+
+def _header(unit: Unit) -> TensorHeader:
+    assert unit.tensor is not None
+    return unit.tensor
+
+
+def _octave(unit: Unit) -> int:
+    """Return by how much the quantization parameter falls where the step halves."""
+    return 1 << _header(unit).qp_density

@@ -1,0 +1,61 @@
+"""Streams with their hashes: what is locked, or a trial, by the names of files.
+
+A model in one stream has one file, whose name is empty.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from nnguard._models.stream_set import StreamSet
+from nnguard._operations.sharded import set_digest
+from nnguard._records.signature import model_digest
+from nnguard._stream import Stream
+
+__all__ = ["Files", "Hashed", "digest_of", "hash_files"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hashed:
+    """A stream, and the SHA-256 of its units."""
+
+    stream: Stream
+    digests: Sequence[bytes]
+
+    @property
+    def digest(self) -> bytes:
+        """The model digest."""
+        return model_digest(self.digests)
+
+    def spooled(self, folder: str | os.PathLike[str]) -> Hashed:
+        """Return the same with the stream in a temporary file."""
+        return Hashed(self.stream.spooled(folder), self.digests)
+
+
+Files = Mapping[str, Hashed]
+
+
+def hash_files(
+    model: Stream | StreamSet, progress: Callable[[int], object] | None = None
+) -> dict[str, Hashed]:
+    """Hash a stream, or all of a set.
+
+    Args:
+        model: What to hash.
+        progress: Called with the number of bytes whenever so many more were hashed.
+    """
+    streams = {"": model} if isinstance(model, Stream) else model.streams
+    found = {}
+    for name, stream in streams.items():
+        with stream.start_hashing(progress) as hashing:
+            found[name] = Hashed(stream, hashing.result())
+    return found
+
+
+def digest_of(files: Files) -> bytes:
+    """Return the model digest of a stream, or the set digest of a set."""
+    if "" in files:
+        return files[""].digest
+    return set_digest({name: file.digest for name, file in files.items()})

@@ -1,0 +1,316 @@
+"""Opening locks with a content key.
+
+Nothing of a lock is acted on before its record has been authenticated, and nothing is returned that
+has not the digest that the record names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from nnguard._crypto.content_key import ContentKey
+from nnguard._hiding import Extraction, RecordKind, extract, kind_name, peek
+from nnguard._hiding.frame import FrameHeader
+from nnguard._locking.hashed import Files, Hashed
+from nnguard._locking.restoring import restore
+from nnguard._locking.tiers import MAX_TIERS
+from nnguard._models.index import is_plain_name
+from nnguard._models.stream_set import StreamSet, naming
+from nnguard._records.lock import PEEK_SIZE, LockRecord
+from nnguard._stream import Stream
+from nnguard.errors import (
+    NoRecordError,
+    UnlockError,
+    VerificationError,
+    WrongKeyError,
+)
+
+__all__ = [
+    "Opened",
+    "check_places",
+    "extract_lock",
+    "lock_id",
+    "lock_of",
+    "open_files",
+    "open_locks",
+    "peek_lock",
+]
+
+_LOOKED_AT = 256
+"""Files of a set that was changed, to say what is wrong with it."""
+
+_HINT = "nnguard lock makes a trial of a release"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """A stream that was locked.
+
+    Attributes:
+        stream: What was locked, byte for byte.
+        digests: SHA-256 of its units.
+        tiers: Names of the locks that were opened, the outermost first.
+    """
+
+    stream: Stream
+    digests: Sequence[bytes]
+    tiers: tuple[str, ...]
+
+
+def open_locks(
+    stream: Stream,
+    digests: Sequence[bytes],
+    key: ContentKey,
+) -> Opened:
+    """Open all locks that a key opens, and take off the signatures between them.
+
+    These signatures are not checked: each lock names the digest of all that is inside.
+
+    Args:
+        stream: The trial.
+        digests: SHA-256 of its units.
+        key: Of the highest tier that is to be opened.
+
+    Raises:
+        NoRecordError: The stream is not locked.
+        WrongKeyError: The locks are of another key.
+        VerificationError: The trial was changed.
+        UnlockError: What is restored is not what was locked.
+    """
+    files, tiers = open_files({"": Hashed(stream, digests)}, key)
+    return Opened(files[""].stream, files[""].digests, tiers)
+
+
+def open_files(
+    trial: Files,
+    key: ContentKey,
+    *,
+    spool: str | os.PathLike[str] | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> tuple[dict[str, Hashed], tuple[str, ...]]:
+    """Do what `open_locks` does with a stream, or with all of a set, one after the other.
+
+    Args:
+        trial: The streams, by name.
+        key: See `open_locks`.
+        spool: Folder for temporary files that hold what was opened; in memory, if None.
+        progress: Called with the number of bytes of the trial whenever so many more were opened.
+
+    Returns:
+        What was locked, by name, and the tiers.
+    """
+    keys = {key.below(steps).id: key.below(steps) for steps in range(MAX_TIERS)}
+    tiers: list[str] = []
+    while True:
+        found: dict[str, Hashed] = {}
+        first: LockRecord | None = None
+        for position, (name, hashed) in enumerate(sorted(trial.items())):
+            with naming(name):
+                place = position, len(trial) if name else 0
+                counter = _Counter(progress if not tiers else None, hashed.stream.size)
+                head, opened = _open(hashed, keys, first, *place, counter.add)
+                counter.finish()
+                first = first or head
+                while opened:  # one file after the other is let go
+                    own, file = opened.popitem()
+                    if (own or name) in found:
+                        raise UnlockError(f"the locks open {own or name} twice")
+                    found[own or name] = file if spool is None else file.spooled(spool)
+                    del file
+        assert first is not None
+        if not found:
+            raise UnlockError("the locks open no file")
+        tiers.append(first.tier)
+        if first.envelope.key_id == key.id:
+            return found, tuple(tiers)
+        trial = found
+
+
+class _Counter:
+    """Counts the bytes of a file, each once: records that nest may lie in the same carriers.
+
+    Args:
+        progress: Called with the number of bytes whenever so many more were counted.
+        total: How many the file has.
+    """
+
+    def __init__(self, progress: Callable[[int], object] | None, total: int) -> None:
+        self._progress, self._left = progress or (lambda _: None), total
+
+    def add(self, count: int) -> None:
+        """Count more bytes."""
+        count = min(count, self._left)
+        self._left -= count
+        self._progress(count)
+
+    def finish(self) -> None:
+        """Count all that are left."""
+        self.add(self._left)
+
+
+def _open(
+    hashed: Hashed,
+    keys: Mapping[bytes, ContentKey],
+    first: LockRecord | None,
+    position: int,
+    count: int,
+    progress: Callable[[int], object],
+) -> tuple[LockRecord, dict[str, Hashed]]:
+    """Open the outermost lock of one stream.
+
+    Args:
+        hashed: The stream.
+        keys: Those that may open it, by their identifiers.
+        first: The lock of the first file of the set; None for that itself.
+        position: Of the file.
+        count: Files of the set; 0 for a stream of its own.
+        progress: See `extract`.
+
+    Returns:
+        The lock, without its content, and the files that it opens.
+    """
+    locked, extraction = _take_out(hashed, progress)
+    record = lock_of(extraction)
+    key_id = record.envelope.key_id
+    if key_id not in keys:
+        ours = next(iter(keys)).hex()
+        raise WrongKeyError(
+            f"locked with content key {key_id.hex()}, not {ours}",
+            hint="the key is of another release, or of a lower tier",
+        )
+    content = record.open(keys[key_id], bytes(extraction.header))
+    _check_place(record, first or record, position, count)
+    names = [file.name for file in content.files]
+    if not count and names != [""]:
+        raise UnlockError("the lock opens a set of streams, not one in the place of the trial")
+    if not all(is_plain_name(name, ".nnc") for name in names if name):
+        raise UnlockError("the lock opens a file whose name is not one of a set")
+    record = replace(record, envelope=replace(record.envelope, ciphertext=b""))
+    extraction = replace(extraction, record=b"")  # both are as large as what they hold
+    return record, restore(locked, extraction, content, keys[key_id], record.envelope.nonce)
+
+
+def _take_out(hashed: Hashed, progress: Callable[[int], object]) -> tuple[Hashed, Extraction]:
+    """Return the stream with the lock in it, below signatures, and what was taken out of it."""
+    extraction = extract_lock(hashed.stream, progress)
+    while extraction.header.kind == RecordKind.SIGNATURE:
+        digests = extraction.digests_of_original(hashed.digests)
+        hashed = Hashed(extraction.original, digests)
+        extraction = extract_lock(hashed.stream, progress)
+    return hashed, extraction
+
+
+def _check_place(record: LockRecord, first: LockRecord, position: int, count: int) -> None:
+    """Check what a lock says of its place among so many files; 0 for a stream of its own.
+
+    Raises:
+        VerificationError: It is not what the place is.
+    """
+    shard = record.shard
+    if not count or shard is None:
+        if count or shard is not None:
+            if count:
+                raise VerificationError("the stream is not one of a locked set")
+            raise VerificationError(
+                "the stream is one of a locked set", hint="give the whole folder"
+            )
+        return
+    if shard.count != count:
+        raise VerificationError(f"it is one of {shard.count} files, and there are {count}")
+    assert first.shard is not None
+    same = shard.set_id == first.shard.set_id and record.tier == first.tier
+    if not same or record.envelope.key_id != first.envelope.key_id:
+        raise VerificationError("it is of another locked set than the first")
+    if shard.position != position:
+        raise VerificationError("it is in the place of another file of its set")
+
+
+def extract_lock(stream: Stream, progress: Callable[[int], object] = lambda _: None) -> Extraction:
+    """Take the outermost record out of what is to be locked, by whoever is trusted.
+
+    Raises:
+        NoRecordError: There is none.
+    """
+    with _not_locked():
+        return extract(stream, vouched=True, progress=progress)
+
+
+def lock_id(trial: Stream | StreamSet) -> str:
+    """Return the identifier of the content key of a trial's outermost lock, in hexadecimal.
+
+    Raises:
+        NoRecordError: The stream is not locked; of a set, the first one.
+    """
+    stream = trial if isinstance(trial, Stream) else next(iter(trial.streams.values()))
+    return peek_lock(stream).envelope.key_id.hex()
+
+
+def check_places(trial: Stream | StreamSet) -> None:
+    """Refuse a set of which a file is missing, swapped, or of another set, by its name.
+
+    A stream by itself is refused if it is a file of a set. Nothing is verified, and of a large set
+    only the first files are looked at: what passes may still be changed.
+
+    Raises:
+        VerificationError: There is one.
+        NoRecordError: A stream is not locked.
+    """
+    if isinstance(trial, Stream):
+        record = peek_lock(trial)
+        _check_place(record, record, 0, 0)
+        return
+    records = {}
+    for name, stream in itertools.islice(trial.streams.items(), _LOOKED_AT):
+        with naming(name):
+            records[name] = peek_lock(stream)
+    for position, (name, record) in enumerate(records.items()):
+        with naming(name):
+            _check_place(record, next(iter(records.values())), position, len(trial.streams))
+
+
+def peek_lock(stream: Stream) -> LockRecord:
+    """Return what the outermost lock says of itself, even under a signature; nothing is verified.
+
+    Raises:
+        NoRecordError: There is no lock.
+        VerificationError: It is malformed.
+    """
+    with _not_locked():
+        header, head = peek(stream, PEEK_SIZE)
+        if header.kind == RecordKind.SIGNATURE:
+            header, head = peek(extract(stream).original, PEEK_SIZE)
+        _check_kind(header)
+        return LockRecord.peek(head)
+
+
+@contextlib.contextmanager
+def _not_locked() -> Iterator[None]:
+    try:
+        yield
+    except NoRecordError as error:
+        error.args = ("the stream is not locked: it holds no record of a lock",)
+        error.hint = _HINT
+        raise
+
+
+def lock_of(extraction: Extraction) -> LockRecord:
+    """Return the lock that was taken out.
+
+    Raises:
+        NoRecordError: The record is not a lock.
+        VerificationError: It is malformed.
+    """
+    _check_kind(extraction.header)
+    return LockRecord.parse(extraction.record)
+
+
+def _check_kind(header: FrameHeader) -> None:
+    if header.kind != RecordKind.LOCK:
+        raise NoRecordError(
+            f"the stream is not locked: the outermost record is a {kind_name(header.kind)}",
+            hint=_HINT,
+        )

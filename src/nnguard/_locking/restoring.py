@@ -1,0 +1,173 @@
+"""What a lock's content makes of the degraded stream: the files that were locked.
+
+Units of the trial are decoded, or encoded again, only where what the lock opens has them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from nnguard._crypto.content_key import ContentKey
+from nnguard._hiding import Extraction
+from nnguard._locking.choice import can_lock
+from nnguard._locking.coding import encode_all
+from nnguard._locking.hashed import Hashed
+from nnguard._locking.scramble import unscramble
+from nnguard._records.lock import LockContent, LockedFile, Replaced
+from nnguard._records.signature import model_digest
+from nnguard._stream import Stream
+from nnguard._stream.coding import QuantizedTensor, decode
+from nnguard._stream.hashing import UnitDigests
+from nnguard._stream.source import MemorySource
+from nnguard._stream.stream import MAX_UNITS
+from nnguard._stream.trellis import is_path
+from nnguard._stream.units import Place, places_in
+from nnguard.errors import FormatError, LimitError, UnlockError
+
+__all__ = ["restore"]
+
+
+def restore(
+    locked: Hashed, extraction: Extraction, content: LockContent, key: ContentKey, nonce: bytes
+) -> dict[str, Hashed]:
+    """Return the files that a lock opens, by name, once each has the digest that the lock names.
+
+    Args:
+        locked: The stream with the lock in it.
+        extraction: The lock, taken out.
+        content: What it says.
+        key: The content key.
+        nonce: Of the lock's record.
+
+    Raises:
+        UnlockError: What is restored is not what was locked.
+    """
+    changed: dict[int, bytes] = {}
+    if content.scrambled or content.replaced:
+        changed = _restore(extraction.original, content, key, nonce)
+    restored = _Restored(locked, extraction, changed)
+    return {file.name: _gather(file, restored) for file in content.files}
+
+
+class _Restored:
+    """The degraded stream with its tensors put right, made of what is asked for.
+
+    Args:
+        locked: The stream with the lock in it.
+        extraction: The lock, taken out.
+        changed: Units that the lock scrambled, or replaced weights of, as they were.
+    """
+
+    def __init__(
+        self, locked: Hashed, extraction: Extraction, changed: Mapping[int, bytes]
+    ) -> None:
+        self._locked, self._extraction, self._changed = locked, extraction, changed
+        self._carriers = {*extraction.header.carriers}
+        self._found: dict[int, tuple[Place, bytes]] = {}
+
+    def __len__(self) -> int:
+        return len(self._locked.stream)
+
+    def __getitem__(self, index: int) -> tuple[Place, bytes]:
+        """Return where a unit lies, and its SHA-256."""
+        if index not in self._found:
+            self._found[index] = self._find(index)
+        return self._found[index]
+
+    def _find(self, index: int) -> tuple[Place, bytes]:
+        if index in self._changed:
+            unit = self._changed[index]
+        elif index in self._carriers:
+            whole = self._extraction.restored if self._changed else None
+            unit = whole[index] if whole else self._extraction.restore(index)
+        else:
+            found = self._locked.stream[index]
+            return (found.source, found.offset), self._locked.digests[index]
+        return (MemorySource(unit), 0), hashlib.sha256(unit).digest()
+
+
+def _gather(file: LockedFile, restored: _Restored) -> Hashed:
+    """Return a stream that a lock opens.
+
+    Raises:
+        UnlockError: It is none, or not the one that was locked.
+    """
+    ranges = [part for part in file.units if isinstance(part, range)]
+    if any(part.stop > len(restored) for part in ranges):
+        raise UnlockError("the lock names a unit that is not there")
+    if sum(map(len, ranges)) > MAX_UNITS:
+        raise UnlockError("the lock names more units than a stream may have")
+    places: list[Place] = []
+    known: dict[Place, bytes] = {}
+    try:
+        for part in file.units:
+            if isinstance(part, range):
+                found = dict(restored[index] for index in part)
+                places += found
+                known |= found
+            else:
+                places += places_in(part)
+        stream = Stream.gather(places)
+    except (FormatError, LimitError):
+        raise UnlockError("what the lock holds is not a well-formed stream") from None
+    digests = _digests(stream, places, known)
+    if not hmac.compare_digest(model_digest(digests), file.digest):
+        raise UnlockError("what was restored is not what was locked: the trial was changed")
+    return Hashed(stream.pinned(digests), digests)
+
+
+def _digests(stream: Stream, places: Sequence[Place], known: Mapping[Place, bytes]) -> list[bytes]:
+    """Return the SHA-256 of all units; only those are hashed whose place is not known."""
+    pairs = zip(places, stream, strict=True)
+    carried = {place: unit for place, unit in pairs if place not in known}
+    hashes: dict[Place, bytes] = {}
+    if carried:
+        with UnitDigests(tuple(carried.values())) as hashing:
+            hashes = dict(zip(carried, hashing.result(), strict=True))
+    return [known.get(place) or hashes[place] for place in places]
+
+
+def _restore(
+    stream: Stream, content: LockContent, key: ContentKey, nonce: bytes
+) -> dict[int, bytes]:
+    """Return the original units of all tensors that the lock changed."""
+    keystream = key.keystream("scramble", nonce)
+    replaced = {part.unit: part for part in content.replaced}
+    scrambled = {*content.scrambled}
+    _check(stream, content)
+
+    def original(unit: int) -> QuantizedTensor:
+        tensor = decode(stream[unit])
+        if unit in scrambled:
+            tensor = unscramble(tensor, unit, keystream)
+        return _put_back(tensor, replaced[unit]) if unit in replaced else tensor
+
+    try:
+        return encode_all(sorted({*replaced, *scrambled}), original)
+    except (FormatError, ValueError):
+        raise UnlockError("a tensor that the lock names cannot be restored") from None
+
+
+def _check(stream: Stream, content: LockContent) -> None:
+    """Refuse a lock that names what is not there, or a tensor twice."""
+    for units in ([part.unit for part in content.replaced], [*content.scrambled]):
+        if units != sorted(set(units)):
+            raise UnlockError("the lock names tensors twice, or out of order")
+        if not all(0 <= unit < len(stream) and can_lock(stream[unit]) for unit in units):
+            raise UnlockError("the lock names a tensor that cannot be locked")
+    for part in content.replaced:
+        tensor = stream[part.unit].tensor
+        if tensor is None or int(part.positions[-1]) >= tensor.size:
+            raise UnlockError("the lock names a weight that is not there")
+
+
+def _put_back(tensor: QuantizedTensor, part: Replaced) -> QuantizedTensor:
+    indices = tensor.indices.reshape(-1).copy()
+    indices[part.positions] = np.asarray(part.values, np.int32)
+    if tensor.header.dependent and not is_path(indices):
+        raise ValueError("an index that its state does not have")
+    return tensor.with_indices(indices)

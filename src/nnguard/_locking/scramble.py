@@ -1,0 +1,174 @@
+"""Encrypting tensors in place: signs of matrices, the order of what has one dimension.
+
+Each sign is added to a bit of a keystream of the content key. Magnitudes and zeros stay, so that
+the histogram and the size of the file hardly change; without the key, every sign is a coin flip.
+Biases, scales and statistics of normalization change places instead: variances are positive, and
+say much about the weights before them (`docs/SPEC.md`, section 6.4).
+Law: `unscramble` with the keystream of `scramble` gives the tensor back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+
+import numpy as np
+import numpy.typing as npt
+
+from nnguard._crypto.content_key import Keystream
+from nnguard._locking.choice import can_lock, count_weights
+from nnguard._locking.twins import NO_TWINS, Place, Twins, find_twins_in_set
+from nnguard._stream import Stream, Unit
+from nnguard._stream.coding import Indices, QuantizedTensor
+from nnguard._stream.trellis import odd_states
+
+__all__ = ["scramble", "tensors_to_scramble", "tensors_to_scramble_in_set", "unscramble"]
+
+_LARGEST = (1 << 31) - 1
+
+_LARGE = 0.1
+"""A tensor with more of all weights, an embedding as a rule, comes after all others: what is behind
+it costs an attacker as much, and unlocking less."""
+
+
+def tensors_to_scramble(
+    stream: Stream, wanted: float | Sequence[str], twins: Twins = NO_TWINS
+) -> list[int]:
+    """Return the positions of the tensors to scramble, ascending.
+
+    Where a fraction is wanted, these are all tensors of one dimension, and the first others of the
+    stream that have this fraction of all weights: what is nearest to the input costs an attacker
+    most. Very large ones come after the others (`docs/adr/0020-scrambling.md`).
+
+    Args:
+        stream: The stream.
+        wanted: Of all weights in tensors of two dimensions or more, a fraction; or names of
+            tensors, which may be patterns: `layer1.*`.
+        twins: See `find_twins`. Those of a tensor that is scrambled are, too.
+
+    Raises:
+        ValueError: There is no tensor of this name that could be scrambled.
+    """
+    chosen = [index for _, index in _chosen({"": stream}, wanted)]
+    return sorted({each for index in chosen for each in twins.get(index, (index,))})
+
+
+def tensors_to_scramble_in_set(
+    streams: Mapping[str, Stream], wanted: float | Sequence[str]
+) -> dict[str, list[int]]:
+    """Return the positions of the tensors to scramble in a set, by the names of files.
+
+    Args:
+        streams: The set; what is nearest to the input comes first.
+        wanted: See `tensors_to_scramble`.
+
+    Raises:
+        ValueError: There is no tensor of this name that could be scrambled.
+    """
+    chosen = _chosen(streams, wanted)
+    twins = find_twins_in_set(streams) if chosen else {}
+    places = sorted({each for at in chosen for each in twins.get(at, (at,))})
+    return {file: [index for name, index in places if name == file] for file in streams}
+
+
+def _chosen(streams: Mapping[str, Stream], wanted: float | Sequence[str]) -> list[Place]:
+    usable = [
+        (file, index)
+        for file, stream in streams.items()
+        for index, unit in enumerate(stream)
+        if can_lock(unit)
+    ]
+    if isinstance(wanted, float | int):
+        return _first(streams, usable, wanted)
+    chosen: list[Place] = []
+    for pattern in wanted:
+        found = [at for at in usable if fnmatchcase(streams[at[0]][at[1]].name, pattern)]
+        if not found:
+            raise ValueError(f"there is no tensor {pattern} that could be scrambled")
+        chosen += found
+    return chosen
+
+
+def _first(streams: Mapping[str, Stream], usable: Sequence[Place], fraction: float) -> list[Place]:
+    """Return the first matrices with this fraction of all weights, and all vectors."""
+    weights = sum(map(count_weights, streams.values()))
+    shapes = {at: _shape_of(streams[at[0]][at[1]]) for at in usable}
+    matrices = [at for at, shape in shapes.items() if len(shape) > 1]
+    chosen: list[Place] = []
+    needed = fraction * weights
+    for at in sorted(matrices, key=lambda at: math.prod(shapes[at]) > _LARGE * weights):
+        if needed <= 0:
+            break
+        chosen.append(at)
+        needed -= math.prod(shapes[at])
+    vectors = [at for at, shape in shapes.items() if len(shape) == 1]
+    return chosen + vectors if chosen else []  # vectors alone are no lock
+
+
+def _shape_of(unit: Unit) -> tuple[int, ...]:
+    assert unit.tensor is not None
+    return unit.tensor.shape
+
+
+def scramble(tensor: QuantizedTensor, unit: int, keystream: Keystream) -> QuantizedTensor:
+    """Encrypt a tensor.
+
+    Args:
+        tensor: The tensor, as it was decoded.
+        unit: Position of its unit, which chooses the run of the keystream.
+        keystream: A bit for each index, or 8 bytes where the tensor has one dimension.
+
+    Raises:
+        ValueError: An index would be too large.
+    """
+    if tensor.indices.ndim == 1:
+        return _with_integers(tensor, _integers(tensor)[_order(tensor, unit, keystream)])
+    return _with_flipped_signs(tensor, unit, keystream)
+
+
+def unscramble(tensor: QuantizedTensor, unit: int, keystream: Keystream) -> QuantizedTensor:
+    """Decrypt a tensor; see `scramble`."""
+    if tensor.indices.ndim == 1:
+        integers = np.empty(tensor.indices.size, np.int64)
+        integers[_order(tensor, unit, keystream)] = _integers(tensor)
+        return _with_integers(tensor, integers)
+    return _with_flipped_signs(tensor, unit, keystream)
+
+
+def _with_flipped_signs(
+    tensor: QuantizedTensor, unit: int, keystream: Keystream
+) -> QuantizedTensor:
+    """Flip signs; a magnitude keeps its parity, so that the states of a trellis do not change."""
+    flat = tensor.indices.reshape(-1)
+    bits = np.frombuffer(keystream.read(unit, (flat.size + 7) // 8), np.uint8)
+    flipped = np.unpackbits(bits, count=flat.size).astype(bool)
+    return tensor.with_indices(_checked(np.where(flipped, -flat.astype(np.int64), flat)))
+
+
+def _order(tensor: QuantizedTensor, unit: int, keystream: Keystream) -> npt.NDArray[np.intp]:
+    """Return for each place where its integer stood."""
+    numbers = np.frombuffer(keystream.read(unit, 8 * tensor.indices.size), ">u8")
+    return np.argsort(numbers, kind="stable")
+
+
+def _integers(tensor: QuantizedTensor) -> npt.NDArray[np.int64]:
+    """Return the integers that the payload codes (`docs/SPEC.md`, section 2.4.5)."""
+    wide = tensor.indices.astype(np.int64)
+    return np.sign(wide) * (np.abs(wide) + 1 >> 1) if tensor.header.dependent else wide
+
+
+def _with_integers(tensor: QuantizedTensor, integers: npt.NDArray[np.int64]) -> QuantizedTensor:
+    """Return the tensor whose payload codes these integers."""
+    if not tensor.header.dependent:
+        return tensor.with_indices(_checked(integers))
+    parities = (integers & 1).astype(np.uint8)
+    odd, _ = odd_states(parities, np.zeros_like(parities))
+    magnitudes = np.maximum(2 * np.abs(integers) - odd.astype(np.int64), 0)
+    return tensor.with_indices(_checked(np.where(integers < 0, -magnitudes, magnitudes)))
+
+
+def _checked(indices: npt.NDArray[np.int64]) -> Indices:
+    if np.abs(indices).max(initial=0) > _LARGEST:
+        raise ValueError("an index is too large to be scrambled")
+    return indices.astype(np.int32)

@@ -1,0 +1,81 @@
+"""Opening whatever holds a model: a mapping, a module, a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nnguard._models.checkpoints import read_checkpoint
+from nnguard._models.safetensors import read_safetensors
+from nnguard._models.tensors import Tensor, from_arrays
+from nnguard._stream.kinds import CHECKPOINT, SAFETENSORS, recognize
+from nnguard._stream.source import FileSource
+from nnguard.errors import ModelError
+
+__all__ = ["MODEL_SUFFIXES", "ModelLike", "open_model"]
+
+MODEL_SUFFIXES = (*SAFETENSORS.suffixes, *CHECKPOINT.suffixes)
+"""Names of files that `open_model` reads end like this."""
+
+ModelLike = Mapping[str, Any] | str | os.PathLike[str] | Any
+"""A model: arrays or PyTorch tensors by name, a module, or the path of a file."""
+
+
+def open_model(model: ModelLike) -> list[Tensor]:
+    """Return the tensors of a model; those of a file are not read yet.
+
+    Args:
+        model: A mapping from names to NumPy arrays or PyTorch tensors, a PyTorch module, or the
+            path of a safetensors file or a PyTorch checkpoint; neither needs PyTorch.
+
+    Raises:
+        ModelError: It cannot be read, or holds no tensors.
+        LimitError: A file asks for more memory or work than it is worth.
+        OSError: The file cannot be read.
+        TypeError: It is none of these.
+    """
+    tensors = _open(model)
+    if not tensors:
+        raise ModelError("the model has no tensors")
+    return tensors
+
+
+def _open(model: ModelLike) -> list[Tensor]:
+    if isinstance(model, (str, os.PathLike)):
+        return _open_file(model)
+    if not isinstance(model, Mapping) and callable(getattr(model, "state_dict", None)):
+        model = model.state_dict()
+    if not isinstance(model, Mapping):
+        raise TypeError(f"a model is a mapping, a module or a path, not {type(model).__name__}")
+    if any(hasattr(value, "detach") for value in model.values()):
+        from nnguard._models.pytorch import from_torch
+
+        return [
+            from_torch(name, value) if hasattr(value, "detach") else from_arrays({name: value})[0]
+            for name, value in model.items()
+        ]
+    return from_arrays(model)
+
+
+def _open_file(path: str | os.PathLike[str]) -> list[Tensor]:
+    """Read a file as what its name says; an error says what it is instead, where that shows."""
+    suffix = Path(path).suffix.lower()
+    try:
+        if suffix in SAFETENSORS.suffixes:
+            return read_safetensors(path)
+        if suffix in CHECKPOINT.suffixes:
+            return read_checkpoint(path)
+        raise ModelError(
+            f"{os.fspath(path)}: cannot tell what kind of model this is",
+            hint="names end in " + ", ".join(MODEL_SUFFIXES),
+        )
+    except ModelError:
+        kind = recognize(FileSource(path))
+        if kind is None or suffix in kind.suffixes:
+            raise
+        hint = (
+            f"its name has to end in {' or '.join(kind.suffixes)}" if kind.suffixes else kind.hint
+        )
+        raise ModelError(f"{os.fspath(path)} is {kind.what}", hint=hint) from None

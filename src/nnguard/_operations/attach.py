@@ -1,0 +1,67 @@
+"""Attaching a file to a model, inside its weights: a model card, a license text, a parts list.
+
+    attached = nnguard.attach("model.nnc", card, media_type="text/markdown")
+    attachment, original = nnguard.detach(attached)
+
+An attachment is protected against accidents, not against people: sign the stream on top of it.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+from nnguard._hiding import RecordKind, embed, extract
+from nnguard._records.signature import Attachment, model_digest
+from nnguard._stream import Stream, StreamLike, as_stream
+from nnguard.errors import NoRecordError, VerificationError
+
+__all__ = ["attach", "detach"]
+
+
+def attach(
+    stream: StreamLike, payload: bytes, *, media_type: str = "application/octet-stream"
+) -> Stream:
+    """Hide bytes in a stream.
+
+    Args:
+        stream: A stream or the path of one.
+        payload: Any bytes.
+        media_type: What they are.
+
+    Raises:
+        CapacityError: They do not fit; the error says how many bits do.
+        FormatError: The input is not a well-formed stream.
+        LimitError: The stream holds too many records already.
+    """
+    stream = as_stream(stream)
+    digest = model_digest(stream.sha256_of_units())
+    record = Attachment(bytes(payload), media_type).to_record(digest)
+    return embed(stream, record, kind=RecordKind.ATTACHMENT)
+
+
+def detach(stream: StreamLike) -> tuple[Attachment, Stream]:
+    """Take an attachment out of a stream.
+
+    Returns:
+        The attachment, and the stream that it was attached to, byte for byte. Neither is
+        authenticated: anyone can attach anything.
+
+    Raises:
+        NoRecordError: The outermost record is no attachment.
+        VerificationError: The stream was changed since.
+        FormatError: The input is not a well-formed stream, or damaged.
+    """
+    try:
+        extraction = extract(as_stream(stream))
+    except NoRecordError:
+        raise NoRecordError("nothing is attached: the stream holds no record") from None
+    if extraction.header.kind != RecordKind.ATTACHMENT:
+        raise NoRecordError(
+            "the outermost record is no attachment",
+            hint="nnguard inspect lists the records; nnguard strip takes a signature off",
+        )
+    attachment, digest = Attachment.parse(extraction.record)
+    digests = extraction.original.sha256_of_units()
+    if not hmac.compare_digest(model_digest(digests), digest):
+        raise VerificationError("the stream was changed after the file was attached")
+    return attachment, extraction.original.pinned(digests)

@@ -1,0 +1,142 @@
+"""Databases by URL or file name: transactions, and errors that keep passwords to themselves.
+
+Knows nothing of what is in the tables. Needs SQLAlchemy, of which it uses Core, not the ORM.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from nnguard._base.files import open_file
+from nnguard.errors import LedgerError
+
+try:
+    from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+except ImportError as error:
+    raise ImportError("the ledger needs SQLAlchemy: pip install 'nnguard[desk]'") from error
+
+__all__ = ["Database"]
+
+_PATIENCE = 30.0
+"""Seconds to wait for other processes that write to the same SQLite file."""
+
+_WRITES = "nnguard_writes"
+_EXAMPLE = (
+    "an example: postgresql+psycopg://user:password@host/database, where user and password have "
+    "@ as %40, / as %2F, : as %3A and % as %25"
+)
+
+
+class Database:
+    """A database, and the connections to it.
+
+    Args:
+        url_or_path: A text with `://` is a SQLAlchemy URL, all else the path of an SQLite file. A
+            new file is for its owner's eyes only. `postgresql://` means `postgresql+psycopg://`.
+
+    Raises:
+        LedgerError: The URL is none, or nothing that lasts.
+        ImportError: The database's driver is not installed.
+        OSError: The file cannot be made or opened, or is no regular file.
+    """
+
+    def __init__(self, url_or_path: str | os.PathLike[str]) -> None:
+        self._url = _to_url(os.fspath(url_or_path))
+        self._engine = _make_engine(self._url)
+        self._closed = False
+
+    @contextlib.contextmanager
+    def transaction(self, *, writes: bool = False) -> Iterator[Connection]:
+        """Give a connection whose changes are there together at the end, or not at all.
+
+        Args:
+            writes: Something will be changed. In SQLite one such transaction runs at a time, the
+                others wait before they read anything.
+
+        Raises:
+            LedgerError: The database fails.
+            ValueError: It was closed.
+        """
+        if self._closed:
+            raise ValueError("the ledger is closed")
+        try:
+            with self._engine.connect() as connection:
+                connection.execution_options(**{_WRITES: writes})
+                with connection.begin():
+                    yield connection
+        except SQLAlchemyError as error:
+            raise _translated(error, self._url) from None
+
+    def close(self) -> None:
+        """Give the connections back; no transaction can begin anymore."""
+        self._closed = True
+        self._engine.dispose()
+
+    def __str__(self) -> str:
+        """Return the URL without its password."""
+        return _shown(self._url)
+
+
+def _to_url(text: str) -> URL:
+    """Read a URL or path; of a URL that cannot be read nothing is repeated to the user."""
+    try:
+        url = make_url(text) if "://" in text else URL.create("sqlite", database=text)
+        if url.username is not None and text.count("@") > 1:
+            raise ValueError  # what follows the first could be the rest of the password
+    except (ArgumentError, ValueError):
+        raise LedgerError("the ledger's URL is malformed", hint=_EXAMPLE) from None
+    if url.drivername == "postgresql":  # psycopg2 for SQLAlchemy 2.0, psycopg from 2.1 on
+        url = url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise LedgerError("a ledger needs a file: memory forgets it")
+    return url
+
+
+def _make_engine(url: URL) -> Engine:
+    options: dict[str, Any] = {}
+    if url.get_backend_name() == "sqlite":
+        _make_file(str(url.database))
+        options["timeout"] = _PATIENCE
+    elif url.drivername in ("postgresql+psycopg", "postgresql+psycopg2"):
+        options["client_encoding"] = "utf8"  # whatever the encoding of the database is
+    try:
+        engine = create_engine(url, connect_args=options, hide_parameters=True, pool_pre_ping=True)
+    except ImportError:
+        advice = ""
+        if url.drivername == "postgresql+psycopg":
+            advice = ": pip install nnguard[postgresql]; without libpq psycopg[binary], too"
+        raise ImportError(f"the driver for {url.drivername} cannot be loaded{advice}") from None
+    except SQLAlchemyError as error:
+        raise _translated(error, url) from None
+    if url.get_backend_name() == "sqlite":
+        event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _make_file(path: str) -> None:
+    """Make the file before SQLite does, which would let everybody read it."""
+    if not path.startswith("file:"):
+        os.close(open_file(path, os.O_CREAT))
+
+
+def _begin(connection: Connection) -> None:
+    """Begin; a writer takes its turn now, since SQLite lets no reader become one later."""
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _translated(error: SQLAlchemyError, url: URL) -> LedgerError:
+    """Return an error in the driver's words, without statements, values and the password."""
+    words = str(getattr(error, "orig", None) or error).strip()
+    message = words.splitlines()[0] if words else type(error).__name__
+    if url.password:
+        message = message.replace(str(url.password), "***")
+    return LedgerError(f"the ledger's database fails: {message}", hint=f"it is {_shown(url)}")
+
+
+def _shown(url: URL) -> str:
+    return url.set(query={}).render_as_string(hide_password=True)
