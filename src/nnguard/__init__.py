@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from nnguard._operations.sign import NestedRecord, Report, sign, strip, verify
     from nnguard._operations.unlock import unlock, unlock_set
     from nnguard._plotting.curves import plot_curves
-    from nnguard._records.signature import Attachment, Claims, Shard
+    from nnguard._records.attachment import Attachment
+    from nnguard._records.claims import Claims, Shard
     from nnguard._selling.issue import issue_license
     from nnguard._selling.issuer import Desk
     from nnguard._selling.ledger import Entry, Ledger
@@ -200,9 +201,9 @@ _HOMES = {
     "lock_tiers": "_operations.lock",
     "plot_curves": "_plotting.curves",
     "CurvePoint": "_locking.search",
-    "Attachment": "_records.signature",
-    "Claims": "_records.signature",
-    "Shard": "_records.signature",
+    "Attachment": "_records.attachment",
+    "Claims": "_records.claims",
+    "Shard": "_records.claims",
     "SetReport": "_operations.sharded",
     "StreamSet": "_models.stream_set",
     "compress_set": "_operations.sharded",

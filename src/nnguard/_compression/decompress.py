@@ -14,7 +14,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,22 +25,20 @@ from nnguard._base.files import reserve, write_at, write_atomically
 from nnguard._compression.decoding import DecodeJob, decode_job, decode_values
 from nnguard._compression.foreign import decode_with_nncodec
 from nnguard._compression.workers import Batch, crew, largest_first, make_batches, run
-from nnguard._models.formats import FORMATS, Array, TensorType, read_topology
+from nnguard._models.coded import CodedTensor, OtherToolsError, coded_tensors
+from nnguard._models.formats import FORMATS, Array
 from nnguard._models.safetensors import lay_out
-from nnguard._models.tensors import MAX_SIZE
 from nnguard._stream import Stream, StreamLike, as_stream
 from nnguard._stream.coding import piece_ranges
-from nnguard._stream.headers import LEAST_COST, PayloadType, TensorHeader, UnitKind
+from nnguard._stream.headers import TensorHeader
 from nnguard._stream.source import MemorySource, check_memory
 from nnguard.errors import FormatError, LimitError
 
 __all__ = [
     "ALWAYS_DECODED",
     "DECODED_PER_BYTE",
-    "CodedTensor",
     "as_array",
     "check_size",
-    "coded_tensors",
     "decompress",
     "decompress_to_file",
     "iter_tensors",
@@ -53,12 +51,6 @@ DECODED_PER_BYTE = 128
 """Bytes that a larger one may decode to for each of its own, unless the caller says so: 32 weights
 of float32. Streams of networks have 1 to 10."""
 
-_DECODED = 4
-"""Bytes of a weight before it gets the tensor's format."""
-
-_MAX_EXTENT = 1 << 59
-"""Product of the dimensions of an empty tensor but its zeros, at most: NumPy's own limit."""
-
 _SHARE = 1 << 20
 """Weights of a tensor in blocks that are decoded in one go, at least."""
 
@@ -69,34 +61,6 @@ Progress = Callable[[int], object]
 
 Deliver = Callable[[int, int, Array], object]
 """Takes values: of which tensor, from which position on, and what they are."""
-
-
-@dataclass(frozen=True, slots=True)
-class CodedTensor:
-    """A tensor of a stream that can be decoded.
-
-    Attributes:
-        unit: Position of its unit in the stream.
-        header: The unit's header.
-        type: What the tensor was before it was coded.
-        shape: The shape that it had.
-    """
-
-    unit: int
-    header: TensorHeader
-    type: TensorType
-    shape: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its values."""
-        return math.prod(self.shape) * self.type.format.dtype.itemsize
-
-    @property
-    def cost(self) -> int:
-        """What decoding it takes, in bytes of usual tensors."""
-        raw = self.header.payload_type == PayloadType.RAW_FLOAT
-        return _DECODED * max(LEAST_COST, 0 if raw else self.header.cost)
 
 
 def decompress(
@@ -133,7 +97,7 @@ def decompress(
     stream = _to_decode(stream)
     try:
         tensors = _limited(stream, max_size, verified=verified)
-    except _OtherToolsError as error:
+    except OtherToolsError as error:
         return _decode_other_tools(stream, error, verified=verified)
     values = _decode_tensors(stream, tensors, workers, executor, progress)
     return {
@@ -201,7 +165,7 @@ def decompress_to_file(
     stream = _to_decode(stream)
     try:
         tensors = _limited(stream, max_size, verified=verified)
-    except _OtherToolsError as error:
+    except OtherToolsError as error:
         found = _decode_other_tools(stream, error, verified=verified)
         _write_arrays(found, Path(path), overwrite=overwrite)
         return
@@ -226,10 +190,6 @@ def _to_decode(stream: StreamLike) -> Stream:
     return stream.in_memory() if stream.is_pinned else stream
 
 
-class _OtherToolsError(FormatError):
-    """The stream uses tools of the standard that are not decoded here."""
-
-
 def _decode_other_tools(stream: Stream, error: FormatError, *, verified: bool) -> dict[str, Array]:
     if not verified:
         raise error
@@ -249,36 +209,6 @@ def _write_arrays(arrays: dict[str, Array], path: Path, *, overwrite: bool) -> N
             write_at(file.fileno(), np.ascontiguousarray(array).tobytes(), offset)
 
     write_atomically(path, write, overwrite=overwrite)
-
-
-def coded_tensors(stream: Stream) -> list[CodedTensor]:
-    """Return the tensors of a stream, from headers alone.
-
-    Raises:
-        FormatError: One cannot be decoded, or two have the same name.
-        LimitError: One is too large.
-    """
-    positions = [at for at, unit in enumerate(stream) if unit.kind in (UnitKind.NDU, UnitKind.AGG)]
-    headers: list[TensorHeader] = []
-    for at in positions:
-        header = stream.coded_tensor(at)
-        if header is None:
-            raise _OtherToolsError(
-                f"unit {stream[at].name} uses tools of the standard that nnguard does not decode",
-                offset=stream[at].offset,
-                hint="the nncodec package decodes them; nnguard hands it only what it has verified",
-            )
-        if header.size > MAX_SIZE:
-            raise LimitError(f"tensor {header.name} has {header.size} weights; limit {MAX_SIZE}")
-        if math.prod(size for size in header.shape if size) > _MAX_EXTENT:
-            raise FormatError(f"tensor {header.name} has dimensions that no array can have")
-        headers.append(header)
-    if len({header.name for header in headers}) != len(headers):
-        raise FormatError("two tensors of the stream have the same name")
-    return [
-        CodedTensor(at, header, kind, kind.shape_of(header))
-        for at, header, kind in zip(positions, headers, read_topology(stream, headers), strict=True)
-    ]
 
 
 def _limited(stream: Stream, max_size: int | None, *, verified: bool) -> list[CodedTensor]:

@@ -26,8 +26,8 @@ from nnguard._locking.sealing import hide, sign_trial
 from nnguard._locking.search import CurvePoint, Evaluate, Scores
 from nnguard._locking.tiers import Locked, Tier
 from nnguard._locking.twins import find_twins
+from nnguard._records.digest import model_digest
 from nnguard._records.lock import LockContent, LockedFile, LockShard, Replaced
-from nnguard._records.signature import model_digest
 from nnguard._stream import Stream
 from nnguard._stream.coding import QuantizedTensor
 from nnguard.errors import UnlockError

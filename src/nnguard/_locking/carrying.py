@@ -14,13 +14,14 @@ import numpy as np
 
 from nnguard._crypto.content_key import ContentKey
 from nnguard._crypto.keys import Signer
-from nnguard._hiding import RecordKind, candidates, extract
+from nnguard._hiding import candidates, extract
 from nnguard._hiding.carriers import weights_in
 from nnguard._locking.choice import can_lock, count_weights
 from nnguard._locking.sealing import hide, sign_trial
 from nnguard._locking.tiers import Locked
+from nnguard._records.digest import model_digest
+from nnguard._records.kinds import RecordKind
 from nnguard._records.lock import LockContent, LockedFile, LockShard
-from nnguard._records.signature import model_digest
 from nnguard._stream import Stream, Unit
 from nnguard._stream.coding import decode
 from nnguard.errors import CapacityError, FormatError, NoRecordError, UnlockError

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nnguard._crypto.content_key import ContentKey
-from nnguard._hiding import Extraction, RecordKind, extract, kind_name, peek
+from nnguard._hiding import Extraction, extract, peek
 from nnguard._hiding.frame import FrameHeader
 from nnguard._locking.hashed import Files, Hashed
 from nnguard._locking.restoring import restore
 from nnguard._locking.tiers import MAX_TIERS
 from nnguard._models.index import is_plain_name
 from nnguard._models.stream_set import StreamSet, naming
+from nnguard._records.kinds import RecordKind, kind_name
 from nnguard._records.lock import PEEK_SIZE, LockRecord
 from nnguard._stream import Stream
 from nnguard.errors import (

@@ -6,12 +6,14 @@ from typing import Any
 
 from nnguard._crypto.content_key import ContentKey
 from nnguard._crypto.keys import Signer
-from nnguard._hiding import RecordKind, extract, plan_record
+from nnguard._hiding import extract, plan_record
 from nnguard._models.stream_set import StreamSet
 from nnguard._operations.sharded import sign_set
 from nnguard._operations.sign import sign
+from nnguard._records.claims import Claims
+from nnguard._records.kinds import RecordKind
 from nnguard._records.lock import LockContent, LockRecord, LockShard
-from nnguard._records.signature import Claims, SignatureRecord
+from nnguard._records.signature import SignatureRecord
 from nnguard._stream import Stream
 from nnguard.errors import FormatError, NoRecordError
 

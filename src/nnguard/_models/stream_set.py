@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from nnguard._base.files import make_folder_atomically
-from nnguard._compression.decompress import CodedTensor, coded_tensors
+from nnguard._models.coded import CodedTensor, coded_tensors
 from nnguard._models.index import is_set, read_index, write_index
 from nnguard._stream import Stream, StreamLike
 from nnguard.errors import FormatError, NnguardError, VerificationError

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hmac
 
-from nnguard._hiding import RecordKind, embed, extract
-from nnguard._records.signature import Attachment, model_digest
+from nnguard._hiding import embed, extract
+from nnguard._records.attachment import Attachment
+from nnguard._records.digest import model_digest
+from nnguard._records.kinds import RecordKind
 from nnguard._stream import Stream, StreamLike, as_stream
 from nnguard.errors import NoRecordError, VerificationError
 

@@ -13,23 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnguard._hiding import (
-    RecordKind,
-    candidates,
-    carriers_cost,
-    extract,
-    kind_name,
-    max_cost,
-    peek,
-    room_of,
-)
+from nnguard._hiding import candidates, carriers_cost, extract, max_cost, peek, room_of
 from nnguard._hiding.carriers import cost_of
 from nnguard._hiding.frame import MAX_BITS, FrameHeader
 from nnguard._hiding.tensor import Room
 from nnguard._licensing.license import License
 from nnguard._plotting.pictures import check_picture, draw
+from nnguard._records.attachment import Attachment
+from nnguard._records.kinds import RecordKind, kind_name
 from nnguard._records.lock import PEEK_SIZE, LockRecord
-from nnguard._records.signature import Attachment, SignatureRecord
+from nnguard._records.signature import SignatureRecord
 from nnguard._stream import Stream, StreamLike, as_stream
 from nnguard._stream.coding import QuantizedTensor, decode
 from nnguard._stream.headers import LEAST_COST

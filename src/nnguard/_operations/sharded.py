@@ -8,7 +8,6 @@ another release is refused, and so is an index that does not say where things ar
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
@@ -37,7 +36,8 @@ from nnguard._models.stream_set import (
     some_of,
 )
 from nnguard._operations.sign import Progress, Report, make_claims, sign_claims, verify_and_strip
-from nnguard._records.signature import Claims, Shard, model_digest
+from nnguard._records.claims import Claims, Shard
+from nnguard._records.digest import model_digest, set_digest
 from nnguard._stream import Stream
 from nnguard.errors import FormatError, ModelError, VerificationError
 
@@ -45,7 +45,6 @@ __all__ = [
     "SetReport",
     "compress_set",
     "decompress_set",
-    "set_digest",
     "shard_names",
     "sign_set",
     "strip_set",
@@ -53,7 +52,6 @@ __all__ = [
 ]
 
 SAFETENSORS_INDEX = "model.safetensors.index.json"
-_DIGEST_LABEL = b"nnguard set digest v1\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +78,6 @@ class SetReport:
             "digest": self.digest,
             "shards": {name: report.to_json() for name, report in self.shards.items()},
         }
-
-
-def set_digest(digests: Mapping[str, bytes]) -> bytes:
-    """Return the digest of a set: SHA-256 over a label, the number of shards, names and digests.
-
-    Args:
-        digests: Names of the files to the digests of the original models in them (`model_digest`).
-            They count in the order of the names.
-    """
-    parts = [_DIGEST_LABEL, len(digests).to_bytes(4, "big")]
-    for name in sorted(digests):
-        encoded = name.encode()
-        parts += [len(encoded).to_bytes(4, "big"), encoded, digests[name]]
-    return hashlib.sha256(b"".join(parts)).digest()
 
 
 def shard_names(folder: Folder) -> list[str]:

@@ -18,17 +18,12 @@ from typing import Any
 from nnguard._base.mappings import FrozenMapping
 from nnguard._crypto.cose import sign1
 from nnguard._crypto.keys import PublicKey, Signer, Trust, load_trust
-from nnguard._hiding import (
-    Extraction,
-    RecordKind,
-    extract,
-    kind_name,
-    lies_as_planned,
-    peek,
-    plan_record,
-)
+from nnguard._hiding import Extraction, extract, lies_as_planned, peek, plan_record
 from nnguard._licensing.license import License, LicenseTerms
-from nnguard._records.signature import Claims, SignatureRecord, model_digest
+from nnguard._records.claims import Claims
+from nnguard._records.digest import model_digest
+from nnguard._records.kinds import RecordKind, kind_name
+from nnguard._records.signature import SignatureRecord
 from nnguard._stream import Stream, StreamLike, as_stream
 from nnguard.errors import (
     LicenseError,

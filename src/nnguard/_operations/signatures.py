@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nnguard._crypto.keys import PublicKey
-from nnguard._hiding import RecordKind, extract, peek
+from nnguard._hiding import extract, peek
 from nnguard._locking.hashed import Files
 from nnguard._models.stream_set import StreamSet
 from nnguard._operations.sharded import verify_set
 from nnguard._operations.sign import check_digest, check_signature
-from nnguard._records.signature import Claims, SignatureRecord
+from nnguard._records.claims import Claims
+from nnguard._records.kinds import RecordKind
+from nnguard._records.signature import SignatureRecord
 from nnguard._stream import Stream
 from nnguard.errors import NoRecordError
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from nnguard._crypto.identity import Identity
 from nnguard._crypto.keys import PublicKey, Trust, load_trust
-from nnguard._hiding import RecordKind, embed
+from nnguard._hiding import embed
 from nnguard._licensing.license import License
 from nnguard._licensing.policy import Checks, LicenseLike, as_license, check
 from nnguard._locking.hashed import Files, digest_of, hash_files
@@ -21,6 +21,7 @@ from nnguard._locking.opening import check_places, lock_id, open_files
 from nnguard._models.stream_set import Folder, StreamSet, as_set
 from nnguard._operations.sign import Progress
 from nnguard._operations.signatures import Signature, signed_by
+from nnguard._records.kinds import RecordKind
 from nnguard._stream import Stream, StreamLike, as_stream
 from nnguard.errors import (
     FormatError,

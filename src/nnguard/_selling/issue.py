@@ -22,7 +22,7 @@ from nnguard._locking.opening import lock_id, open_files
 from nnguard._models.stream_set import StreamSet, as_model
 from nnguard._operations.sign import Progress
 from nnguard._operations.signatures import signed_by, signer_of
-from nnguard._records.signature import Claims
+from nnguard._records.claims import Claims
 from nnguard._stream import Stream, StreamLike
 from nnguard.errors import UnlockError, WrongKeyError
 
