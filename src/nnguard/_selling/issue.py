@@ -17,7 +17,7 @@ from nnguard._crypto.identity import Recipient
 from nnguard._crypto.keys import PublicKey, Signer
 from nnguard._licensing.device import Device, DeviceBinding
 from nnguard._licensing.license import License, LicenseTerms, seconds_of, time_of
-from nnguard._locking.hashed import Files, digest_of, hash_files
+from nnguard._records.hashed import Files, digest_of, hash_files
 from nnguard._locking.opening import lock_id, open_files
 from nnguard._models.stream_set import StreamSet, as_model
 from nnguard._operations.sign import Progress
