@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nnguard import licensing as licensing
     from nnguard._compression.compress import compress
     from nnguard._compression.decompress import (
         decompress,
@@ -25,10 +26,9 @@ if TYPE_CHECKING:
     from nnguard._compression.settings import Settings
     from nnguard._crypto.content_key import ContentKey
     from nnguard._crypto.identity import Identity, Recipient
-    from nnguard._crypto.keys import PublicKey, Signer, SigningKey, load_trust
+    from nnguard._crypto.keys import PublicKey, Signer, SigningKey
     from nnguard._licensing.device import Device
     from nnguard._licensing.license import License, LicenseTerms
-    from nnguard._licensing.policy import Checks, LicenseStatus, check_license
     from nnguard._licensing.revocation import RevocationList
     from nnguard._locking.search import CurvePoint
     from nnguard._locking.tiers import Locked, LockedSet, LockScores, Tier
@@ -50,9 +50,7 @@ if TYPE_CHECKING:
     from nnguard._operations.unlock import unlock, unlock_set
     from nnguard._plotting.curves import plot_curves
     from nnguard._records.signature import Attachment, Claims, Shard
-    from nnguard._selling.issue import issue_license
-    from nnguard._selling.issuer import Desk
-    from nnguard._selling.ledger import Entry, Ledger
+    from nnguard._selling.ledger import Ledger
     from nnguard._stream import Stream
     from nnguard.errors import (
         CapacityError,
@@ -77,13 +75,10 @@ __all__ = [
     "Attachment",
     "Capacity",
     "CapacityError",
-    "Checks",
     "Claims",
     "ContentKey",
     "CurvePoint",
-    "Desk",
     "Device",
-    "Entry",
     "FormatError",
     "Identity",
     "Inspection",
@@ -92,7 +87,6 @@ __all__ = [
     "LedgerError",
     "License",
     "LicenseError",
-    "LicenseStatus",
     "LicenseTerms",
     "LimitError",
     "LockScores",
@@ -122,7 +116,6 @@ __all__ = [
     "__version__",
     "attach",
     "capacity",
-    "check_license",
     "compress",
     "compress_set",
     "decompress",
@@ -130,9 +123,7 @@ __all__ = [
     "decompress_to_file",
     "detach",
     "inspect",
-    "issue_license",
     "iter_tensors",
-    "load_trust",
     "lock",
     "lock_set",
     "lock_tiers",
@@ -163,8 +154,6 @@ _HOMES = {
     "PublicKey": "_crypto.keys",
     "Signer": "_crypto.keys",
     "SigningKey": "_crypto.keys",
-    "load_trust": "_crypto.keys",
-    "Desk": "_selling.issuer",
     "CapacityError": "errors",
     "FormatError": "errors",
     "KeyFormatError": "errors",
@@ -184,11 +173,7 @@ _HOMES = {
     "capacity": "_operations.inspect",
     "inspect": "_operations.inspect",
     "plot_carrier": "_operations.inspect",
-    "Entry": "_selling.ledger",
     "Ledger": "_selling.ledger",
-    "Checks": "_licensing.policy",
-    "LicenseStatus": "_licensing.policy",
-    "check_license": "_licensing.policy",
     "Device": "_licensing.device",
     "License": "_licensing.license",
     "LicenseTerms": "_licensing.license",
@@ -217,7 +202,6 @@ _HOMES = {
     "strip": "_operations.sign",
     "verify": "_operations.sign",
     "Stream": "_stream",
-    "issue_license": "_selling.issue",
     "unlock": "_operations.unlock",
     "unlock_set": "_operations.unlock",
     "lock_set": "_operations.lock_sharded",
@@ -227,8 +211,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Load the module that a public name comes from."""
-    if name == "torch":
-        return importlib.import_module("nnguard.torch")
+    if name in ("licensing", "torch"):
+        return importlib.import_module(f"nnguard.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'nnguard' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"nnguard.{_HOMES[name]}"), name)

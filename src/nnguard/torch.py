@@ -24,8 +24,9 @@ from torch.nn.parameter import is_lazy
 from nnguard._compression.compress import compress
 from nnguard._compression.decompress import decompress as decompress_to_arrays
 from nnguard._compression.settings import Settings
-from nnguard._crypto.keys import Signer, Trust
-from nnguard._licensing.policy import Checks, LicenseLike
+from nnguard._crypto.keys import Signer
+from nnguard._crypto.trust import Trust
+from nnguard._licensing.policy import LicenseLike, Policy
 from nnguard._models.pytorch import as_tensor
 from nnguard._models.stream_set import StreamSet
 from nnguard._operations.sharded import strip_set, verify_and_strip_set
@@ -44,7 +45,7 @@ def load(
     *,
     license: LicenseLike | None = None,  # noqa: A002
     identity: IdentityLike | None = None,
-    checks: Checks | None = None,
+    checks: Policy | None = None,
     original: bool = False,
     workers: int | None = None,
     executor: Executor | None = None,
@@ -277,7 +278,7 @@ def _unlocked(
     trust: Trust,
     license: LicenseLike,  # noqa: A002
     identity: IdentityLike,
-    checks: Checks | None,
+    checks: Policy | None,
     *,
     original: bool,
 ) -> list[Stream]:

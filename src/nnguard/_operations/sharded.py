@@ -23,7 +23,8 @@ from nnguard._base.mappings import FrozenMapping
 from nnguard._compression.compress import compress
 from nnguard._compression.decompress import check_size, decompress_to_file
 from nnguard._compression.settings import Settings
-from nnguard._crypto.keys import Signer, Trust, load_trust
+from nnguard._crypto.keys import Signer
+from nnguard._crypto.trust import Trust, load_trust
 from nnguard._models.index import is_set, read_index, write_index
 from nnguard._models.sources import open_model as open_source
 from nnguard._models.stream_set import (

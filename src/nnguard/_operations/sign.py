@@ -17,7 +17,8 @@ from typing import Any
 
 from nnguard._base.mappings import FrozenMapping
 from nnguard._crypto.cose import sign1
-from nnguard._crypto.keys import PublicKey, Signer, Trust, load_trust
+from nnguard._crypto.keys import PublicKey, Signer
+from nnguard._crypto.trust import Trust, load_trust
 from nnguard._hiding import (
     Extraction,
     RecordKind,

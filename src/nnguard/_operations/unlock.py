@@ -12,10 +12,11 @@ import os
 from collections.abc import Sequence
 
 from nnguard._crypto.identity import Identity
-from nnguard._crypto.keys import PublicKey, Trust, load_trust
+from nnguard._crypto.keys import PublicKey
+from nnguard._crypto.trust import Trust, load_trust
 from nnguard._hiding import RecordKind, embed
 from nnguard._licensing.license import License
-from nnguard._licensing.policy import Checks, LicenseLike, as_license, check
+from nnguard._licensing.policy import LicenseLike, Policy, as_license, check
 from nnguard._locking.hashed import Files, digest_of, hash_files
 from nnguard._locking.opening import check_places, lock_id, open_files
 from nnguard._models.stream_set import Folder, StreamSet, as_set
@@ -44,7 +45,7 @@ def unlock(
     trust: Trust,
     *,
     tier: str = "",
-    checks: Checks | None = None,
+    checks: Policy | None = None,
     mark: bool = False,
     progress: Progress | None = None,
 ) -> Stream:
@@ -104,7 +105,7 @@ def unlock_set(
     trust: Trust,
     *,
     tier: str = "",
-    checks: Checks | None = None,
+    checks: Policy | None = None,
     spool: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> StreamSet:
@@ -127,13 +128,13 @@ def _open(
     identity: IdentityLike,
     keys: Sequence[PublicKey],
     tier: str,
-    checks: Checks | None,
+    checks: Policy | None,
     spool: str | os.PathLike[str] | None,
     progress: Progress | None,
 ) -> tuple[Stream | StreamSet, Signature | None]:
     """Return what a license opens and its signature, once all has been checked."""
     identity = identity if isinstance(identity, Identity) else Identity.load(identity)
-    check(license, keys, checks or Checks())
+    check(license, keys, policy=checks)
     if tier and license.terms.tier != tier:
         raise LicenseError(
             f"the license opens tier {license.terms.tier!r}, not {tier!r}",
