@@ -84,8 +84,8 @@ def compress(
         The stream, which every NNCodec decoder reads; of a folder, a set of streams.
 
     Raises:
-        ModelError: The model cannot be read; an index does not fit its shards; a tensor has NaN, infinity, or a format that is not
-            coded.
+        ModelError: The model cannot be read; an index does not fit its shards; a tensor has NaN,
+            infinity, or a format that is not coded.
         WorkerError: A worker died.
         OSError: A file cannot be read or written.
         ArgumentError: The settings name tensors that are not there.

@@ -175,9 +175,7 @@ def decompress_to_file(
         if tensors is None:
             _write_arrays(decode_with_nncodec(stream), path, overwrite=overwrite)
         else:
-            _write_tensors(
-                stream, tensors, path, workers, executor, progress, overwrite=overwrite
-            )
+            _write_tensors(stream, tensors, path, workers, executor, progress, overwrite=overwrite)
 
     if isinstance(model, Stream):
         write(*streams[""], path, overwrite=overwrite)

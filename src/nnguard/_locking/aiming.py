@@ -1,4 +1,4 @@
-"""A soft lock with a target: weights are replaced until the trial scores what the seller asked for."""
+"""A soft lock with a target: weights are replaced until the trial scores that."""
 
 from __future__ import annotations
 

@@ -14,11 +14,11 @@ from dataclasses import replace
 
 from nnguard._crypto.content_key import ContentKey
 from nnguard._hiding import Extraction
-from nnguard._records.hashed import Files, Hashed
 from nnguard._locking.restoring import restore
 from nnguard._locking.tiers import MAX_TIERS
 from nnguard._models.index import is_plain_name
 from nnguard._models.stream_set import Model, naming, streams_of
+from nnguard._records.hashed import Files, Hashed
 from nnguard._records.kinds import RecordKind, kind_name
 from nnguard._records.layers import layers
 from nnguard._records.lock import PEEK_SIZE, LockRecord

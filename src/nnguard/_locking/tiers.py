@@ -62,9 +62,7 @@ class Soft:
         """Return how many weights are replaced, at most, of so many."""
         if self.target is None and self.fraction is None:
             return min(_at_least_one(_FRACTION, weights), _ENOUGH)
-        return _at_least_one(
-            self.max_fraction if self.fraction is None else self.fraction, weights
-        )
+        return _at_least_one(self.max_fraction if self.fraction is None else self.fraction, weights)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from nnguard._base.arguments import wrong_type
 from nnguard._models.checkpoints import read_checkpoint
 from nnguard._models.safetensors import read_safetensors
 from nnguard._models.tensors import Tensor, from_arrays
@@ -18,6 +19,7 @@ __all__ = ["MODEL_SUFFIXES", "HasStateDict", "WeightsLike", "open_weights"]
 
 MODEL_SUFFIXES = (*SAFETENSORS.suffixes, *CHECKPOINT.suffixes)
 """Names of files that `open_weights` reads end like this."""
+
 
 class HasStateDict(Protocol):
     """A PyTorch module, or what looks like one."""
@@ -52,22 +54,26 @@ def open_weights(model: WeightsLike) -> list[Tensor]:
 def _open(model: WeightsLike) -> list[Tensor]:
     if isinstance(model, (str, os.PathLike)):
         return _open_file(model)
-    if not isinstance(model, Mapping):
-        state_dict = getattr(model, "state_dict", None)
-        if not callable(state_dict):
-            raise TypeError(
-                "model: expected a mapping, a PyTorch module or a path, "
-                f"not {type(model).__name__}"
-            )
-        model = state_dict()
-    if any(hasattr(value, "detach") for value in model.values()):
+    return _open_tensors(model if isinstance(model, Mapping) else _state_of(model))
+
+
+def _state_of(module: object) -> Mapping[str, Any]:
+    state_dict = getattr(module, "state_dict", None)
+    state = state_dict() if callable(state_dict) else None
+    if not isinstance(state, Mapping):
+        raise wrong_type("model", "a mapping, a PyTorch module or a path", module)
+    return state
+
+
+def _open_tensors(state: Mapping[str, Any]) -> list[Tensor]:
+    if any(hasattr(value, "detach") for value in state.values()):
         from nnguard._models.pytorch import from_torch
 
         return [
             from_torch(name, value) if hasattr(value, "detach") else from_arrays({name: value})[0]
-            for name, value in model.items()
+            for name, value in state.items()
         ]
-    return from_arrays(model)
+    return from_arrays(state)
 
 
 def _open_file(path: str | os.PathLike[str]) -> list[Tensor]:

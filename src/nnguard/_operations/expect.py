@@ -9,7 +9,7 @@ from datetime import datetime
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from nnguard._base.times import as_time
+from nnguard._base.times import TimeLike, to_utc
 from nnguard._records.claims import Claims
 from nnguard.errors import ArgumentError, ClaimsError
 
@@ -33,12 +33,12 @@ class Expect:
     name: str = ""
     issuer: str = ""
     version: str = ""
-    issued_after: datetime | str | None = None
+    issued_after: TimeLike | None = None
 
     def __post_init__(self) -> None:
         _specifiers(self.version)
         if self.issued_after is not None:
-            object.__setattr__(self, "issued_after", as_time(self.issued_after, "issued_after"))
+            object.__setattr__(self, "issued_after", to_utc(self.issued_after, "issued_after"))
 
     def check(self, claims: Claims) -> None:
         """Refuse claims that are not as expected.

@@ -16,7 +16,8 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from nnguard._crypto.content_key import ContentKey, ContentKeyLike, as_content_key
+from nnguard._base.arguments import loaded
+from nnguard._crypto.content_key import ContentKey
 from nnguard._crypto.keys import Signer, SignerLike, as_signer
 from nnguard._hiding import candidates
 from nnguard._hiding.carriers import weights_in
@@ -51,6 +52,7 @@ _BYTES_PER_WEIGHT = 1.8
 _WHOLE_FILE = "model.nnc"
 """Name of a trial's file in a set, where it is a single stream."""
 
+ContentKeyLike = ContentKey | str | os.PathLike[str]
 Progress = Callable[[CurvePoint], object]
 """Called with each point of the search for a target."""
 
@@ -162,7 +164,11 @@ def lock_tiers(
         raise ArgumentError("evaluate scores a network in one stream, not a folder")
     if aims and isinstance(model, StreamSet):
         raise ArgumentError("a target takes a network in one stream, not a folder")
-    key = ContentKey.generate() if content_key is None else as_content_key(content_key)
+    key = (
+        ContentKey.generate()
+        if content_key is None
+        else loaded(content_key, ContentKey, "content_key")
+    )
     options = _Options(
         evaluate, None if signer is None else as_signer(signer, "signer"), spool, progress
     )
@@ -312,7 +318,9 @@ def _as_trial(trial: ModelLike, release: Model) -> Model:
     if isinstance(release, StreamSet) and isinstance(model, Stream):
         return StreamSet.of({_WHOLE_FILE: model})
     if isinstance(release, Stream) and isinstance(model, StreamSet):
-        raise ArgumentError("the release is a single stream, so the trial is one, too, not a folder")
+        raise ArgumentError(
+            "the release is a single stream, so the trial is one, too, not a folder"
+        )
     return model
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
 from typing import TypeVar, overload
 
+from nnguard._base.arguments import check_text
 from nnguard._base.mappings import FrozenMapping
-from nnguard._base.times import as_time
+from nnguard._base.times import TimeLike, now, to_utc
 from nnguard._crypto.keys import Signer, SignerLike, as_signer
 from nnguard._hiding import plan_record
 from nnguard._models.stream_set import Model, ModelLike, StreamSet, as_model, check_index
@@ -23,7 +23,7 @@ from nnguard._records.digest import model_digest, set_digest
 from nnguard._records.kinds import RecordKind
 from nnguard._records.signature import SignatureRecord
 from nnguard._stream import Stream
-from nnguard.errors import ArgumentError, FormatError
+from nnguard.errors import FormatError
 
 __all__ = ["Planned", "sign", "sign_model"]
 
@@ -42,7 +42,7 @@ def sign(
     name: str = ...,
     version: str = ...,
     metadata: Mapping[str, str] | None = ...,
-    issued_at: datetime | str | None = ...,
+    issued_at: TimeLike | None = ...,
     localize: bool = ...,
     progress: Progress | None = ...,
     planned: Planned | None = ...,
@@ -56,7 +56,7 @@ def sign(
     name: str = ...,
     version: str = ...,
     metadata: Mapping[str, str] | None = ...,
-    issued_at: datetime | str | None = ...,
+    issued_at: TimeLike | None = ...,
     localize: bool = ...,
     progress: Progress | None = ...,
     planned: Planned | None = ...,
@@ -71,7 +71,7 @@ def sign(
     name: str = "",
     version: str = "",
     metadata: Mapping[str, str] | None = None,
-    issued_at: datetime | str | None = None,
+    issued_at: TimeLike | None = None,
     localize: bool = False,
     progress: Progress | None = None,
     planned: Planned | None = None,
@@ -116,7 +116,7 @@ def sign_model(
     model: Model,
     key: Signer,
     claims: Claims,
-    localize: bool = False,  # noqa: FBT001, FBT002
+    localize: bool = False,
     progress: Progress | None = None,
     planned: Planned | None = None,
 ) -> Model:
@@ -140,7 +140,7 @@ def _sign_stream(
     stream: Stream,
     key: Signer,
     claims: Claims,
-    localize: bool,  # noqa: FBT001
+    localize: bool,
     progress: Progress | None,
     planned: Planned | None,
 ) -> Stream:
@@ -163,17 +163,16 @@ def _make_claims(
     name: str,
     version: str,
     metadata: Mapping[str, str] | None,
-    issued_at: datetime | str | None,
+    issued_at: TimeLike | None,
 ) -> Claims:
     """Check what the caller claims."""
     metadata = FrozenMapping(metadata or {})
-    named = {"issuer": issuer, "name": name, "version": version}
-    for what, text in [*named.items(), *(("metadata", t) for p in metadata.items() for t in p)]:
-        if not isinstance(text, str):
-            raise TypeError(f"{what}: expected text, not {type(text).__name__}")
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise ArgumentError(f"{what}: {ascii(text)} has no form in UTF-8") from None
-    time = datetime.now(timezone.utc) if issued_at is None else as_time(issued_at, "issued_at")
-    return Claims(issuer, name, version, time.replace(microsecond=0), metadata)
+    for text in (*metadata, *metadata.values()):
+        check_text(text, "metadata")
+    return Claims(
+        check_text(issuer, "issuer"),
+        check_text(name, "name"),
+        check_text(version, "version"),
+        now() if issued_at is None else to_utc(issued_at, "issued_at"),
+        metadata,
+    )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
 
 from nnguard._base.mappings import FrozenMapping
+from nnguard._base.times import now
 from nnguard._crypto.keys import PublicKey
 from nnguard._models.stream_set import Model, streams_of
 from nnguard._operations.report import Report
@@ -63,7 +63,7 @@ def claims_of(release: Model, *, locked: str) -> Claims:
         claims.issuer,
         claims.name,
         claims.version,
-        datetime.now(timezone.utc).replace(microsecond=0),
+        now(),
         FrozenMapping({**claims.metadata, "locked": locked}),
     )
 

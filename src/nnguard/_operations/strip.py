@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import overload
 
-from nnguard._crypto.keys import Trust, load_trust
+from nnguard._crypto.trust import Trust, load_trust
 from nnguard._models.stream_set import Model, ModelLike, StreamSet, as_model
 from nnguard._operations.verify import Progress, verified
 from nnguard._stream import Stream

@@ -12,8 +12,9 @@ import hmac
 import os
 from typing import TypeVar, overload
 
-from nnguard._crypto.identity import IdentityLike, as_identity
-from nnguard._crypto.keys import Trust, load_trust
+from nnguard._base.arguments import loaded
+from nnguard._crypto.identity import Identity
+from nnguard._crypto.trust import Trust, load_trust
 from nnguard._hiding import embed
 from nnguard._licensing.license import License
 from nnguard._licensing.policy import LicenseLike, Policy, as_license, check
@@ -36,8 +37,9 @@ from nnguard.errors import (
     VerificationError,
 )
 
-__all__ = ["unlock"]
+__all__ = ["IdentityLike", "unlock"]
 
+IdentityLike = Identity | str | os.PathLike[str]
 _Model = TypeVar("_Model", Stream, StreamSet)
 
 
@@ -123,8 +125,8 @@ def unlock(
         raise ArgumentError("watermark: a license is hidden in a single stream, not in a set")
     keys = load_trust(trust)
     license = as_license(license)  # noqa: A001
-    mine = as_identity(identity)
-    check(license, keys, policy or Policy())  # steps 2 to 6
+    mine = loaded(identity, Identity, "identity")
+    check(license, keys, policy=policy)  # steps 2 to 6
     if tier and license.terms.tier != tier:  # step 7
         raise LicenseError(
             f"the license opens tier {license.terms.tier!r}, not {tier!r}",

@@ -13,14 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from nnguard._base.mappings import FrozenMapping
-from nnguard._crypto.keys import PublicKey, Trust, load_trust
-from nnguard._crypto.trust import find_key
+from nnguard._crypto.keys import PublicKey
+from nnguard._crypto.trust import Trust, find_key, load_trust
 from nnguard._hiding import lies_as_planned
 from nnguard._licensing.license import License
 from nnguard._models.stream_set import (
     Model,
     ModelLike,
-    StreamSet,
     as_model,
     check_index,
     naming,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import BinaryIO
 
+from nnguard._base.arguments import wrong_type
 from nnguard._stream.stream import Stream
 from nnguard._stream.units import Unit
 
@@ -33,9 +34,8 @@ def as_stream(model: StreamLike, name: str = "model") -> Stream:
         return model
     if isinstance(model, str | os.PathLike):
         return Stream.open(model)
-    data = model.read() if callable(getattr(model, "read", None)) else model
+    read = getattr(model, "read", None)
+    data = read() if callable(read) else model
     if isinstance(data, bytes | bytearray | memoryview):
         return Stream.from_bytes(data)
-    raise TypeError(
-        f"{name}: expected a Stream, a path, bytes or a binary file, not {type(model).__name__}"
-    )
+    raise wrong_type(name, "a Stream, a path, bytes or a binary file", model)
