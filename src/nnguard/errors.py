@@ -1,8 +1,9 @@
 """The errors of nnguard.
 
 Everything that can be wrong with a stream, a record, a key file or a license is an
-`NnguardError`. Misuse of the API (a wrong type, a value out of range) stays `TypeError` or
-`ValueError`, and the operating system's own errors stay `OSError`.
+`NnguardError`, and so are arguments that contradict each other or ask for the impossible
+(`ArgumentError`, also a `ValueError`). An argument of the wrong type is a `TypeError`, and the
+operating system's own errors stay `OSError`.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ import enum
 from collections.abc import Sequence
 
 __all__ = [
+    "ArgumentError",
     "CapacityError",
+    "ClaimsError",
     "FormatError",
     "KeyFormatError",
     "LedgerError",
     "LicenseError",
     "LimitError",
+    "LockError",
+    "LockedTrialError",
     "ModelError",
     "NnguardError",
     "NoRecordError",
@@ -38,6 +43,10 @@ class NnguardError(Exception):
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+
+
+class ArgumentError(NnguardError, ValueError):
+    """Arguments contradict each other, or ask for what cannot be."""
 
 
 class FormatError(NnguardError):
@@ -90,6 +99,17 @@ class VerificationError(NnguardError):
         self.tensors = tuple(tensors)
 
 
+class ClaimsError(VerificationError):
+    """The signature is right, but the release is not the one that was expected.
+
+    Its name, issuer, version or time of signing differs from what the caller asked for.
+    """
+
+
+class LockedTrialError(NnguardError):
+    """The stream is a locked trial, and the caller did not allow for one."""
+
+
 class Refusal(enum.Enum):
     """Why a license does not permit what was asked for."""
 
@@ -116,8 +136,12 @@ class LicenseError(NnguardError):
         self.reason = reason
 
 
+class LockError(NnguardError):
+    """A model cannot be locked as asked."""
+
+
 class UnlockError(NnguardError):
-    """A lock cannot be opened, or cannot be made: what is asked for and what is there disagree."""
+    """A lock cannot be opened: what is asked for and what is there disagree."""
 
 
 class LedgerError(NnguardError):
