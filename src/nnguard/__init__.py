@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from nnguard._locking.tiers import Locked, LockedSet, LockScores, Tier
     from nnguard._models.stream_set import StreamSet
     from nnguard._operations.attach import attach, detach
-    from nnguard._operations.inspect import Capacity, Inspection, capacity, inspect, plot_carrier
+    from nnguard._operations.inspect import Capacity, Inspection, capacity, inspect
     from nnguard._operations.lock import lock, lock_tiers
     from nnguard._operations.lock_sharded import lock_set
     from nnguard._operations.sharded import (
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     )
     from nnguard._operations.sign import NestedRecord, Report, sign, strip, verify
     from nnguard._operations.unlock import unlock, unlock_set
-    from nnguard._plotting.curves import plot_curves
     from nnguard._records.signature import Attachment, Claims, Shard
     from nnguard._selling.issue import issue_license
     from nnguard._selling.issuer import Desk
@@ -136,8 +135,6 @@ __all__ = [
     "lock",
     "lock_set",
     "lock_tiers",
-    "plot_carrier",
-    "plot_curves",
     "shard_names",
     "sign",
     "sign_set",
@@ -183,7 +180,6 @@ _HOMES = {
     "Inspection": "_operations.inspect",
     "capacity": "_operations.inspect",
     "inspect": "_operations.inspect",
-    "plot_carrier": "_operations.inspect",
     "Entry": "_selling.ledger",
     "Ledger": "_selling.ledger",
     "Checks": "_licensing.policy",
@@ -198,7 +194,6 @@ _HOMES = {
     "Tier": "_locking.tiers",
     "lock": "_operations.lock",
     "lock_tiers": "_operations.lock",
-    "plot_curves": "_plotting.curves",
     "CurvePoint": "_locking.search",
     "Attachment": "_records.signature",
     "Claims": "_records.signature",
@@ -227,8 +222,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Load the module that a public name comes from."""
-    if name == "torch":
-        return importlib.import_module("nnguard.torch")
+    if name in ("plotting", "torch"):
+        return importlib.import_module(f"nnguard.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'nnguard' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"nnguard.{_HOMES[name]}"), name)

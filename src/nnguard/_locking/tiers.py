@@ -131,6 +131,8 @@ class LockResult:
             network.
         scrambled: Weights in tensors that are scrambled.
         replaced: Weights that were replaced.
+        target: Score that was to be reached.
+        tolerance: How far the score may be from the target, either way.
         curve: What `evaluate` said in search of a target, in the order of asking; the last is the
             trial itself.
         scores: What `evaluate` said, where there was no target.
@@ -142,6 +144,8 @@ class LockResult:
     carried: int = 0
     scrambled: int = 0
     replaced: int = 0
+    target: float | None = None
+    tolerance: float = 0.0
     curve: tuple[CurvePoint, ...] = ()
     scores: LockScores | None = None
 

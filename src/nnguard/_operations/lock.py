@@ -213,11 +213,11 @@ def _search(stream: Stream, tier: Tier, key: ContentKey, options: Options) -> Lo
         raise ValueError(f"the network scores {untouched:g} as it is, no more than the target")
     failure: LimitError | None = None
     for _ in _draws(work, scores):
+        scores.next_draw()
         try:
             return _aim(work, scores, tier.target, tier.tolerance)
         except LimitError as error:
             failure = error
-            scores.forget()
     assert failure is not None
     raise failure
 
@@ -249,7 +249,8 @@ def _aim(work: Making, scores: Scores, target: float, tolerance: float) -> Locke
         locked = work.finish(choice)
         score = scores.of_stream(locked.stream, choice.weights)
         if abs(score - target) <= tolerance:
-            return replace(locked, curve=tuple(scores.curve))
+            curve = tuple(scores.curve)
+            return replace(locked, curve=curve, target=target, tolerance=tolerance)
         aim += target - score
     raise LimitError(
         f"the hidden record itself moves the score to {score:g}", hint="allow a larger tolerance"
