@@ -16,7 +16,7 @@ FILES ?= 10000
 # Archives are dated by the last commit, so that everybody builds the same bytes.
 dist sbom wheel: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
 
-.PHONY: help dev demo sell test check format bench paper pretrained vectors lock dist sbom wheel \
+.PHONY: help dev demo sell test check format bench paper pictures pretrained vectors lock dist sbom wheel \
 	reproducible cross audit fuzz-coder fuzz-streams fuzz-models fuzz-credentials fuzz \
 	hostile mutate faults clean
 
@@ -29,6 +29,7 @@ help:
 	@echo "make paper   the paper's experiments; with DATA=folder, PyTorch, and hours."
 	@echo "             CIFAR10=path trains its networks first, each for MINUTES=60;"
 	@echo "             ITEMS=200 MESSAGES=1 takes less test data and one message a size"
+	@echo "make pictures    draw the pictures of README and docs again"
 	@echo "make pretrained  take networks of others all the way; with DATA=folder and PyTorch"
 	@echo "make format  format the code"
 	@echo "make vectors make the test vectors again"
@@ -109,6 +110,9 @@ paper: $(ENVIRONMENT) $(TRAINED:%=$(NETWORKS)/%.safetensors)
 		--items $(ITEMS) --messages $(MESSAGES) --output $(NETWORKS)/results.json || exit 1; done
 	$(PAPER) $(BIN)/python benchmarks/paper/page.py $(NETWORKS)/results.json \
 		--page docs/results.md --pictures docs/pictures
+
+pictures: $(ENVIRONMENT)
+	$(PAPER):examples/digits $(BIN)/python benchmarks/pictures.py
 
 pretrained: $(ENVIRONMENT)
 	PYTHONPATH=tests:benchmarks:examples/pretrained $(BIN)/python examples/pretrained/run.py --data $(DATA)
