@@ -314,7 +314,7 @@ class Bench:
         )
 
     def _unlock(self, sold: nnguard.Stream, content_key: nnguard.ContentKey) -> nnguard.Stream:
-        license = nnguard.issue_license(  # noqa: A001
+        license = nnguard.licensing.issue(  # noqa: A001
             sold, content_key, to=self.customer.recipient, signer=self.key
         )
         return nnguard.unlock(sold, license, self.customer, trust=[self.key.public_key])

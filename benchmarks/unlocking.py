@@ -62,7 +62,7 @@ def main() -> int:
         for label, amount in {"another network": {"trial": weaker}, **LOCKS}.items():
             locked = nnguard.lock(release, signer=key, **amount)
             locked.stream.save(at / "trial.nnc", overwrite=True)
-            license = nnguard.issue_license(  # noqa: A001
+            license = nnguard.licensing.issue(  # noqa: A001
                 locked.stream, locked.content_key, to=customer.recipient, signer=key
             )
             license.save(at / "license", overwrite=True)

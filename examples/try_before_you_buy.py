@@ -103,13 +103,14 @@ def sell(seller: Path, customer: Path, content_key: nnguard.ContentKey) -> None:
     """Make out a license to the customer's public key."""
     identity = nnguard.Identity.generate()
     identity.save(customer / "customer.key")
-    license = nnguard.issue_license(  # noqa: A001
+    license = nnguard.licensing.issue(
         customer / "trial.nnc",
         content_key,
         to=identity.recipient,
         signer=nnguard.SigningKey.load(seller / "vendor.key"),
-        customer="Ada",
-        expires=datetime.now(timezone.utc) + timedelta(days=365),
+        terms=nnguard.licensing.Terms(
+            customer="Ada", expires_at=datetime.now(timezone.utc) + timedelta(days=365)
+        ),
     )
     license.save(customer / "ada.license")
     print(f"\n{license}")

@@ -24,7 +24,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory, key: nnguard.SigningKey) -> P
     release = nnguard.sign(samples.path_of("resnet20.default"), key)
     locked = nnguard.lock(release, fraction=1e-3, scramble=0.5, signer=key)
     customer = nnguard.Identity.generate()
-    license_ = nnguard.issue_license(
+    license_ = nnguard.licensing.issue(
         locked.stream, locked.content_key, to=customer.recipient, signer=key
     )
     release.save(folder / "release.nnc")

@@ -30,6 +30,7 @@ import nnguard
 import samples
 from nnguard._base import files
 from nnguard._cli import main
+from nnguard._crypto.trust import load_trust
 from nnguard._hiding import extract
 from nnguard._licensing.license import License
 from nnguard._locking.choice import choose
@@ -96,7 +97,7 @@ class Shop:
     desk_identity: nnguard.Identity
     customer: nnguard.Identity
     tiers: list[nnguard.Locked]
-    license: nnguard.License
+    license: nnguard.licensing.License
     release: nnguard.Stream
     secrets: Secrets
 
@@ -107,15 +108,22 @@ class Shop:
     def trial(self) -> nnguard.Stream:
         return self.tiers[-1].stream
 
-    def unlock(self, license_: nnguard.License, **changes: Any) -> nnguard.Stream:
+    def unlock(self, license_: nnguard.licensing.License, **changes: Any) -> nnguard.Stream:
         given = {"identity": self.customer, "trust": [self.vendor.public_key]}
-        checks = nnguard.Checks(now=START)
+        checks = nnguard.licensing.Policy(now=START)
         return nnguard.unlock(self.trial, license_, **{**given, "checks": checks, **changes})
 
-    def make(self, **changes: Any) -> nnguard.License:
-        options = {"to": self.customer.recipient, "signer": self.vendor, "issued_at": START}
-        key = self.tiers[0].content_key
-        return nnguard.issue_license(self.trial, key, **{**options, **changes})
+    def make(
+        self, signer: nnguard.Signer | None = None, **choices: Any
+    ) -> nnguard.licensing.License:
+        terms = nnguard.licensing.Terms(**{"issued_at": START, **choices})
+        return nnguard.licensing.issue(
+            self.trial,
+            self.tiers[0].content_key,
+            to=self.customer.recipient,
+            signer=signer or self.vendor,
+            terms=terms,
+        )
 
 
 def identity_of(name: str) -> nnguard.Identity:
@@ -170,8 +178,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Shop:
         plant_lock(secrets, locked.tier, locked)
     customer, desk = identity_of("customer"), identity_of("desk")
     trial = tiers[-1].stream
-    license_ = nnguard.issue_license(
-        trial, key, to=customer.recipient, signer=vendor, issued_at=START
+    license_ = nnguard.licensing.issue(
+        trial,
+        key,
+        to=customer.recipient,
+        signer=vendor,
+        terms=nnguard.licensing.Terms(issued_at=START),
     )
     folder = tmp_path_factory.mktemp("shop")
     return Shop(folder, vendor, desk, customer, tiers, license_, release, secrets)
@@ -210,7 +222,7 @@ def content_of(shop: Shop) -> bytes:
 
 def test_what_is_given_away(shop: Shop) -> None:
     """The trial, the license, public keys, lists; a gold license says nothing of gold."""
-    revoked = nnguard.RevocationList.make([shop.license.terms.id], shop.vendor)
+    revoked = nnguard.licensing.RevocationList.make([shop.license.terms.id], shop.vendor)
     given = [
         bytes(shop.trial),
         shop.license.encoded,
@@ -243,8 +255,8 @@ def objects(shop: Shop) -> list[object]:
     tensors = read_all(shop.release, units)
     trial = shop.trial
     outer = extract(trial)
-    with nnguard.Ledger(shop.folder / "objects.db") as ledger:
-        desk = nnguard.Desk(ledger, shop.vendor, shop.desk_identity)
+    with nnguard.licensing.Ledger(shop.folder / "objects.db") as ledger:
+        desk = nnguard.licensing.Issuer(ledger, shop.vendor, shop.desk_identity)
         return [
             key,
             key.keystream("choice", bytes(12)),
@@ -261,8 +273,8 @@ def objects(shop: Shop) -> list[object]:
             choose(tensors, 40, key.keystream("choice", bytes(12)), None),
             lock_of(extract(outer.original)),
             open_locks(trial, trial.sha256_of_units(), key),
-            nnguard.check_license(
-                shop.license, shop.vendor.public_key, checks=nnguard.Checks(now=START)
+            nnguard.licensing.check(
+                shop.license, shop.vendor.public_key, policy=nnguard.licensing.Policy(now=START)
             ),
             desk,
             ledger,
@@ -291,7 +303,7 @@ def test_objects_with_keys_are_not_copied(shop: Shop, copier: Callable[[object],
 # What errors say
 
 
-def wrong_key_license(shop: Shop) -> nnguard.License:
+def wrong_key_license(shop: Shop) -> nnguard.licensing.License:
     terms = shop.license.terms
     stranger = nnguard.ContentKey(planted("stranger"))
     return License.make(terms, stranger, shop.customer.recipient, shop.vendor)
@@ -345,7 +357,9 @@ REFUSALS: dict[str, Callable[[Shop], object]] = {
     ),
     "wrong content key": lambda shop: shop.unlock(wrong_key_license(shop)),
     "changed license": lambda shop: shop.unlock(
-        nnguard.License.parse(shop.license.encoded[:-1] + bytes([shop.license.encoded[-1] ^ 1]))
+        nnguard.licensing.License.parse(
+            shop.license.encoded[:-1] + bytes([shop.license.encoded[-1] ^ 1])
+        )
     ),
     "changed trial": lambda shop: nnguard.unlock(
         changed_trial(shop), shop.license, shop.customer, shop.vendor.public_key
@@ -363,25 +377,27 @@ REFUSALS: dict[str, Callable[[Shop], object]] = {
         )
     ),
     "expired": lambda shop: shop.unlock(
-        shop.make(expires=START + DAY), checks=nnguard.Checks(now=START + DAY)
+        shop.make(expires_at=START + DAY), checks=nnguard.licensing.Policy(now=START + DAY)
     ),
     "not yet valid": lambda shop: shop.unlock(shop.make(not_before=START + DAY)),
     "other tier": lambda shop: shop.unlock(shop.license, tier="platinum"),
-    "clock": lambda shop: shop.unlock(shop.license, checks=nnguard.Checks(now=START - DAY)),
+    "clock": lambda shop: shop.unlock(
+        shop.license, checks=nnguard.licensing.Policy(now=START - DAY)
+    ),
     "no list": lambda shop: shop.unlock(
-        shop.license, checks=nnguard.Checks(now=START, max_age=DAY)
+        shop.license, checks=nnguard.licensing.Policy(now=START, max_age=DAY)
     ),
     "other device": lambda shop: shop.unlock(
-        shop.make(device=nnguard.Device.of_values([("a", "b")]))
+        shop.make(device=nnguard.licensing.Device.of_values([("a", "b")]))
     ),
-    "issue for another key": lambda shop: nnguard.issue_license(
+    "issue for another key": lambda shop: nnguard.licensing.issue(
         shop.trial,
         nnguard.ContentKey(planted("stranger")),
         to=shop.customer.recipient,
         signer=shop.vendor,
     ),
     "issue with another tier": lambda shop: shop.make(tier="platinum"),
-    "issue without time zone": lambda shop: shop.make(expires=datetime(2026, 1, 1)),
+    "issue without time zone": lambda shop: shop.make(expires_at=datetime(2026, 1, 1)),
     "issue with a number for a name": lambda shop: shop.make(customer=7),
     "issue by a broken HSM": lambda shop: shop.make(signer=BrokenSigner(shop.vendor.public_key)),
     "lock by a broken HSM": lambda shop: nnguard.lock(
@@ -404,7 +420,7 @@ REFUSALS: dict[str, Callable[[Shop], object]] = {
     "vendor's key for an identity": lambda shop: nnguard.Identity.load(
         save_all(shop) / "vendor.key"
     ),
-    "private key to be trusted": lambda shop: nnguard.load_trust(save_all(shop) / "vendor.key"),
+    "private key to be trusted": lambda shop: load_trust(save_all(shop) / "vendor.key"),
     "wrong passphrase": lambda shop: nnguard.Identity.load(
         save_all(shop) / "safe.key", passphrase=PASSPHRASE
     ),
@@ -467,10 +483,14 @@ def test_local_variables_of_refusals(case: str, shop: Shop) -> None:
 
 def test_ledger(shop: Shop) -> None:
     path = shop.folder / "licenses.db"
-    with nnguard.Ledger(path) as ledger:
-        desk = nnguard.Desk(ledger, shop.vendor, shop.desk_identity)
+    with nnguard.licensing.Ledger(path) as ledger:
+        desk = nnguard.licensing.Issuer(ledger, shop.vendor, shop.desk_identity)
         first = desk.issue(shop.trial, shop.tiers[0].content_key, to=shop.customer.recipient)
-        desk.issue(shop.trial, to=shop.customer.recipient, tier="silver", customer="Ada")
+        desk.issue(
+            shop.trial,
+            to=shop.customer.recipient,
+            terms=nnguard.licensing.Terms(tier="silver", customer="Ada"),
+        )
         desk.revoke([first.terms.id], reason="refund")
         shown = repr([ledger, desk, *ledger.entries()]).encode()
         files = b"".join(file.read_bytes() for file in shop.folder.glob("licenses.db*"))
@@ -484,13 +504,13 @@ def test_logs_and_output(
     shop: Shop, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        with nnguard.Ledger(shop.folder / "logged.db") as ledger:
-            desk = nnguard.Desk(ledger, shop.vendor, shop.desk_identity)
+        with nnguard.licensing.Ledger(shop.folder / "logged.db") as ledger:
+            desk = nnguard.licensing.Issuer(ledger, shop.vendor, shop.desk_identity)
             license_ = desk.issue(
                 shop.trial,
                 shop.tiers[0].content_key,
                 to=shop.customer.recipient,
-                issued_at=START,
+                terms=nnguard.licensing.Terms(issued_at=START),
             )
             full = shop.unlock(license_)
         assert bytes(full) == bytes(shop.release)
@@ -517,7 +537,7 @@ def test_temporary_files(shop: Shop, temporary: Path, monkeypatch: pytest.Monkey
         shop.license,
         shop.customer,
         shop.vendor.public_key,
-        checks=nnguard.Checks(now=START),
+        checks=nnguard.licensing.Policy(now=START),
     )
     assert [path.parent for path in made] == [shop.folder], "only the trial itself was written"
     full.save(shop.folder / "full.nnc")

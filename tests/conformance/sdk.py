@@ -103,7 +103,7 @@ def unlocked(unlock: Callable[..., Any], trial: str, request: Json) -> tuple[Any
     with tempfile.TemporaryDirectory() as folder:
         found = checks(request, Path(folder))
         result = unlock(trial, request["license"], buyer, trust, tier=tier, checks=found)
-        status = nnguard.check_license(request["license"], trust, checks=found)
+        status = nnguard.licensing.check(request["license"], trust, policy=found)
     return result, {"in_grace": status.in_grace}
 
 
@@ -150,14 +150,14 @@ def identity(keys: Json) -> nnguard.Identity:
     return nnguard.Identity(x25519, MLKEM768PrivateKey.from_seed_bytes(seed))
 
 
-def checks(request: Json, folder: Path) -> nnguard.Checks:
+def checks(request: Json, folder: Path) -> nnguard.licensing.Policy:
     state = None
     if "seen" in request:
         state = folder / "state.json"
         state.write_text(json.dumps({"newest": request["seen"]}))
-    return nnguard.Checks(
+    return nnguard.licensing.Policy(
         now=datetime.fromtimestamp(request["now"], timezone.utc),
-        device=nnguard.Device.of_values(map(tuple, request.get("traits", []))),
+        device=nnguard.licensing.Device.of_values(map(tuple, request.get("traits", []))),
         revocations=request.get("revocations"),
         max_age=timedelta(seconds=request["max_age"]) if "max_age" in request else None,
         state=state,

@@ -56,9 +56,9 @@ _ADDRESSES = 8 << 30
 """Of a worker, in bytes: what asks for more gets a MemoryError."""
 
 CUSTOMER = selling.CUSTOMERS["ada"]
-CHECKS = nnguard.Checks(
+CHECKS = nnguard.licensing.Policy(
     now=datetime.fromtimestamp(selling.NOW + 3 * selling.DAY, timezone.utc),
-    device=nnguard.Device.of_values([("host", "a")]),
+    device=nnguard.licensing.Device.of_values([("host", "a")]),
 )
 TRIAL, LICENSE = VECTORS / "license.nnc", VECTORS / "license.license"
 
@@ -66,8 +66,8 @@ Command = Callable[[Path], object]
 
 
 def _with_list(path: Path) -> object:
-    checks = nnguard.Checks(now=CHECKS.now, device=CHECKS.device, revocations=path)
-    return nnguard.check_license(LICENSE, TRUSTED.public_key, checks=checks)
+    checks = nnguard.licensing.Policy(now=CHECKS.now, device=CHECKS.device, revocations=path)
+    return nnguard.licensing.check(LICENSE, TRUSTED.public_key, policy=checks)
 
 
 def _open(path: Path) -> object:
@@ -76,16 +76,22 @@ def _open(path: Path) -> object:
 
 
 def _issue(path: Path, to: Any = None, device: Path | None = None) -> object:
-    found = None if device is None else nnguard.Device.from_json(device.read_text("utf-8"))
+    found = (
+        None if device is None else nnguard.licensing.Device.from_json(device.read_text("utf-8"))
+    )
     customer = to or CUSTOMER.recipient
-    return nnguard.issue_license(path, selling.FULL, to=customer, signer=TRUSTED, device=found)
+    return nnguard.licensing.issue(
+        path, selling.FULL, to=customer, signer=TRUSTED, terms=nnguard.licensing.Terms(device=found)
+    )
 
 
 def _device(path: Path) -> object:
     try:
         return _issue(TRIAL, device=path)
     except ValueError:  # documented
-        raise nnguard.LicenseError("device", reason=nnguard.Refusal.OTHER_DEVICE) from None
+        raise nnguard.LicenseError(
+            "device", reason=nnguard.licensing.Refusal.OTHER_DEVICE
+        ) from None
 
 
 def _to_file(path: Path) -> None:
@@ -116,10 +122,10 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "open": _open,
     },
     "license": {
-        "license check": lambda path: nnguard.check_license(
-            path, TRUSTED.public_key, checks=CHECKS
+        "license check": lambda path: nnguard.licensing.check(
+            path, TRUSTED.public_key, policy=CHECKS
         ),
-        "license show": lambda path: nnguard.License.load(path).terms.to_json(),
+        "license show": lambda path: nnguard.licensing.License.load(path).terms.to_json(),
         "unlock": lambda path: nnguard.unlock(
             TRIAL, path, CUSTOMER, TRUSTED.public_key, checks=CHECKS
         ),

@@ -64,18 +64,20 @@ def locked(key: nnguard.SigningKey) -> nnguard.Locked:
 def license_(
     locked: nnguard.Locked, customer: nnguard.Identity, key: nnguard.SigningKey
 ) -> License:
-    return nnguard.issue_license(
+    return nnguard.licensing.issue(
         locked.stream,
         locked.content_key,
         to=customer.recipient,
         signer=key,
-        customer="Ada",
-        issued_at=START,
-        expires=START + timedelta(days=9),
-        grace=timedelta(days=1),
-        features=["a", "b"],
-        metadata={"c": "d"},
-        device=nnguard.Device.of_values([("a", "b"), ("c", "d")]),
+        terms=nnguard.licensing.Terms(
+            customer="Ada",
+            issued_at=START,
+            expires_at=START + timedelta(days=9),
+            grace=timedelta(days=1),
+            features=["a", "b"],
+            metadata={"c": "d"},
+            device=nnguard.licensing.Device.of_values([("a", "b"), ("c", "d")]),
+        ),
     )
 
 
@@ -122,7 +124,9 @@ def test_claims_of_a_hostile_vendor(
         read = License.parse(signed)
         again = {**read.terms.to_cwt(), "key": read._wrapped}
         assert encode_cbor(again) == payload
-        checks = nnguard.Checks(now=START, device=nnguard.Device.of_values([("a", "b")]))
+        checks = nnguard.licensing.Policy(
+            now=START, device=nnguard.licensing.Device.of_values([("a", "b")])
+        )
         nnguard.unlock(locked.stream, read, customer, [key.public_key], checks=checks)
 
     run(case, nnguard.NnguardError)
@@ -157,11 +161,13 @@ def test_armor() -> None:
 
 
 def test_devices() -> None:
-    text = nnguard.Device.of_values([("host", "a"), ("network", "b")]).to_json()
+    text = nnguard.licensing.Device.of_values([("host", "a"), ("network", "b")]).to_json()
 
     def case(rng: random.Random) -> None:
-        device = nnguard.Device.from_json(mutate(rng, text.encode()).decode("utf-8", "replace"))
-        assert nnguard.Device.from_json(device.to_json()) == device
+        device = nnguard.licensing.Device.from_json(
+            mutate(rng, text.encode()).decode("utf-8", "replace")
+        )
+        assert nnguard.licensing.Device.from_json(device.to_json()) == device
         binding = DeviceBinding.make(device, len(device.traits))
         assert binding.matches(device) == len({digest for _, digest in device.traits})
 
@@ -175,7 +181,7 @@ def test_device_bindings() -> None:
         value = edit(rng, good)
         binding = DeviceBinding.from_cbor(value)
         assert encode_cbor(binding.to_cbor()) == encode_cbor(value)
-        assert binding.matches(nnguard.Device.this()) == 0
+        assert binding.matches(nnguard.licensing.Device.this()) == 0
 
     run(case, ValueError)
 

@@ -12,14 +12,15 @@ import json
 import shutil
 import sys
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
-from nnguard.hiding import extract
 
 import nnguard
+from nnguard._hiding import extract
 
 SOLD = datetime(2026, 11, 1, 12, 0, tzinfo=timezone.utc)
 TODAY = SOLD + timedelta(days=10)
@@ -96,8 +97,12 @@ def sold_set(folder: Path, key: nnguard.SigningKey) -> dict[str, Any]:
     tier = nnguard.Tier("full", trial=nnguard.compress(weights(3)))
     (locked,) = nnguard.lock_set(folder / "set", [tier], signer=key)
     locked.streams.save(folder / "locked-set")
-    nnguard.issue_license(
-        locked.streams, locked.content_key, to=folder / "eve.pub", signer=key, issued_at=SOLD
+    nnguard.licensing.issue(
+        locked.streams,
+        locked.content_key,
+        to=folder / "eve.pub",
+        signer=key,
+        terms=nnguard.licensing.Terms(issued_at=SOLD),
     ).save(folder / "set.license")
     released = nnguard.StreamSet.open(folder / "set").streams
     return {"locked_set": {name: sha256(stream) for name, stream in released.items()}}
@@ -118,26 +123,31 @@ def sale(folder: Path, key: nnguard.SigningKey) -> dict[str, Any]:
     eve.save(folder / "eve.key")
     ada.recipient.save(folder / "ada.pub")
     eve.recipient.save(folder / "eve.pub")
-    with nnguard.Ledger(folder / "ledger.db") as ledger:
-        desk = nnguard.Desk(ledger, key, keeper)
-        trial, device = folder / "trial.nnc", nnguard.Device.of_values(TRAITS)
-        bound: dict[str, Any] = {"device": device, "expires": TODAY, "grace": timedelta(days=7)}
-        told: dict[str, Any] = {"features": ["batch"], "metadata": {"order": "1234"}}
-        sold: dict[str, Any] = {"issued_at": SOLD}
-        desk.issue(
-            trial, content_key, to=ada.recipient, customer="Ada", **bound, **told, **sold
-        ).save(folder / "ada.license")
-        desk.issue(trial, locks[-1].content_key, to=eve.recipient, customer="Eve", **sold).save(
-            folder / "eve.license"
+    with nnguard.licensing.Ledger(folder / "ledger.db") as ledger:
+        desk = nnguard.licensing.Issuer(ledger, key, keeper)
+        trial, device = folder / "trial.nnc", nnguard.licensing.Device.of_values(TRAITS)
+        issued = partial(nnguard.licensing.Terms, issued_at=SOLD)
+        for_ada = issued(
+            customer="Ada",
+            device=device,
+            expires_at=TODAY,
+            grace=timedelta(days=7),
+            features=["batch"],
+            metadata={"order": "1234"},
         )
-        revoked = desk.issue(trial, content_key, to=eve.recipient, customer="Eve", **sold)
+        for_eve = issued(customer="Eve")
+        license_ = desk.issue(trial, content_key, to=ada.recipient, terms=for_ada)
+        license_.save(folder / "ada.license")
+        license_ = desk.issue(trial, locks[-1].content_key, to=eve.recipient, terms=for_eve)
+        license_.save(folder / "eve.license")
+        revoked = desk.issue(trial, content_key, to=eve.recipient, terms=for_eve)
         revoked.save(folder / "revoked.license")
         desk.revoke([revoked.terms.id], reason="refunded", at=TODAY)
         desk.revocation_list(issuer="vendor.example", at=TODAY).save(folder / "vendor.revoked")
         entries = [entry.to_json() for entry in ledger.entries()]
-    checks = nnguard.Checks(now=TODAY, state=folder / "state.json", device=device)
+    checks = nnguard.licensing.Policy(now=TODAY, state=folder / "state.json", device=device)
     trust = [key.public_key]
-    nnguard.check_license(folder / "ada.license", trust, checks=checks)
+    nnguard.licensing.check(folder / "ada.license", trust, policy=checks)
     marked = nnguard.unlock(trial, folder / "ada.license", ada, trust, checks=checks, mark=True)
     marked.save(folder / "marked.nnc")
     return {

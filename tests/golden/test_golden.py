@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nnguard.hiding import extract
 
 import nnguard
 from golden import make
+from nnguard._hiding import extract
 from nnguard._locking.opening import open_locks
 
 FOLDERS = sorted(
     path for path in Path(__file__).parent.iterdir() if (path / "expected.json").exists()
 )
-REVOKED = nnguard.Refusal.REVOKED
+REVOKED = nnguard.licensing.Refusal.REVOKED
 
 
 @pytest.fixture(params=FOLDERS, ids=lambda folder: folder.name)
@@ -34,10 +34,10 @@ def expected(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def checks(folder: Path, expected: dict[str, Any]) -> nnguard.Checks:
-    return nnguard.Checks(
+def checks(folder: Path, expected: dict[str, Any]) -> nnguard.licensing.Policy:
+    return nnguard.licensing.Policy(
         now=datetime.fromisoformat(expected["now"]),
-        device=nnguard.Device.of_values(map(tuple, expected["traits"])),
+        device=nnguard.licensing.Device.of_values(map(tuple, expected["traits"])),
         revocations=folder / "vendor.revoked",
         max_age=timedelta(days=1),
         state=folder / "state.json",
@@ -87,10 +87,10 @@ def test_set(folder: Path, expected: dict[str, Any]) -> None:
     assert {name: make.sha256(stream) for name, stream in originals.items()} == expected["shards"]
 
 
-def test_sale(folder: Path, expected: dict[str, Any], checks: nnguard.Checks) -> None:
+def test_sale(folder: Path, expected: dict[str, Any], checks: nnguard.licensing.Policy) -> None:
     trust, trial = folder / "vendor.pub", folder / "trial.nnc"
     ada = nnguard.Identity.load(folder / "ada.key", passphrase=expected["passphrase"])
-    assert nnguard.check_license(folder / "ada.license", trust, checks=checks).in_grace
+    assert nnguard.licensing.check(folder / "ada.license", trust, policy=checks).in_grace
     release = nnguard.unlock(trial, folder / "ada.license", ada, trust, checks=checks)
     assert make.sha256(release) == expected["release"]
     assert make.sha256(nnguard.strip(release, trust)) == expected["original"]
@@ -111,7 +111,9 @@ def test_carried_release(folder: Path, expected: dict[str, Any]) -> None:
     assert make.sha256(opened.stream) == expected["carried"]
 
 
-def test_locked_set(folder: Path, expected: dict[str, Any], checks: nnguard.Checks) -> None:
+def test_locked_set(
+    folder: Path, expected: dict[str, Any], checks: nnguard.licensing.Policy
+) -> None:
     trust, trial = folder / "vendor.pub", folder / "locked-set"
     assert nnguard.verify_set(trial, trust).key_id == expected["vendor"]
     released = nnguard.unlock_set(
@@ -121,10 +123,10 @@ def test_locked_set(folder: Path, expected: dict[str, Any], checks: nnguard.Chec
     assert shards == expected["locked_set"]
 
 
-def test_mark(folder: Path, expected: dict[str, Any], checks: nnguard.Checks) -> None:
+def test_mark(folder: Path, expected: dict[str, Any], checks: nnguard.licensing.Policy) -> None:
     trust = folder / "vendor.pub"
     mark = nnguard.verify(folder / "marked.nnc", trust).licensed_to
-    assert mark == nnguard.License.load(folder / "ada.license").terms
+    assert mark == nnguard.licensing.License.load(folder / "ada.license").terms
     assert make.sha256(nnguard.strip(folder / "marked.nnc", trust)) == expected["original"]
     ada = nnguard.Identity.load(folder / "ada.key", passphrase=expected["passphrase"])
     files = folder / "trial.nnc", folder / "ada.license"
@@ -134,22 +136,26 @@ def test_mark(folder: Path, expected: dict[str, Any], checks: nnguard.Checks) ->
 
 def test_state(folder: Path, expected: dict[str, Any]) -> None:
     earlier = datetime.fromisoformat(expected["now"]) - timedelta(days=1)
-    checks = nnguard.Checks(now=earlier, state=folder / "state.json")
+    checks = nnguard.licensing.Policy(now=earlier, state=folder / "state.json")
     with pytest.raises(nnguard.LicenseError) as caught:
-        nnguard.check_license(folder / "eve.license", folder / "vendor.pub", checks=checks)
-    assert caught.value.reason is nnguard.Refusal.CLOCK_SET_BACK
+        nnguard.licensing.check(folder / "eve.license", folder / "vendor.pub", policy=checks)
+    assert caught.value.reason is nnguard.licensing.Refusal.CLOCK_SET_BACK
 
 
 def test_ledger(folder: Path, expected: dict[str, Any]) -> None:
     key = nnguard.SigningKey.load(folder / "vendor.key", passphrase=expected["passphrase"])
-    with nnguard.Ledger(folder / "ledger.db") as ledger:
+    with nnguard.licensing.Ledger(folder / "ledger.db") as ledger:
         entries = ledger.entries()
         assert [entry.to_json() for entry in entries] == expected["entries"]
         texts = [entry.armored for entry in entries]
         names = ("ada", "eve", "revoked")
         assert texts == [(folder / f"{name}.license").read_text() for name in names]
-        desk = nnguard.Desk(ledger, key, nnguard.Identity.load(folder / "desk.key"))
-        issued = desk.issue(folder / "trial.nnc", to=folder / "eve.pub", customer="Eve")
+        desk = nnguard.licensing.Issuer(ledger, key, nnguard.Identity.load(folder / "desk.key"))
+        issued = desk.issue(
+            folder / "trial.nnc",
+            to=folder / "eve.pub",
+            terms=nnguard.licensing.Terms(customer="Eve"),
+        )
         assert len(ledger.entries()) == len(entries) + 1
         listed = desk.revocation_list()
     assert listed.revokes(expected["entries"][2]["license_id"])

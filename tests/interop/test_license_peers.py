@@ -48,15 +48,17 @@ def locked(release: nnguard.Stream) -> nnguard.Locked:
 @pytest.fixture(scope="module")
 def license_(
     locked: nnguard.Locked, customer: nnguard.Identity, key: nnguard.SigningKey
-) -> nnguard.License:
-    return nnguard.issue_license(
+) -> nnguard.licensing.License:
+    return nnguard.licensing.issue(
         locked.stream,
         locked.content_key,
         to=customer.recipient,
         signer=key,
-        customer="Ada",
-        features=["int8"],
-        device=nnguard.Device.of_values([("host", "a"), ("network", "b")]),
+        terms=nnguard.licensing.Terms(
+            customer="Ada",
+            features=["int8"],
+            device=nnguard.licensing.Device.of_values([("host", "a"), ("network", "b")]),
+        ),
     )
 
 
@@ -71,7 +73,9 @@ def message_of(encoded: bytes, key: nnguard.PublicKey) -> Sign1Message:
     return message
 
 
-def test_pycose_verifies_a_license(license_: nnguard.License, key: nnguard.SigningKey) -> None:
+def test_pycose_verifies_a_license(
+    license_: nnguard.licensing.License, key: nnguard.SigningKey
+) -> None:
     message = message_of(license_.encoded, key.public_key)
     assert message.verify_signature()
     assert message.uhdr == {}
@@ -83,7 +87,7 @@ def test_pycose_verifies_a_license(license_: nnguard.License, key: nnguard.Signi
 
 
 def test_pycose_refuses_what_nnguard_refuses(
-    license_: nnguard.License, key: nnguard.SigningKey, other_key: nnguard.SigningKey
+    license_: nnguard.licensing.License, key: nnguard.SigningKey, other_key: nnguard.SigningKey
 ) -> None:
     forged = license_.encoded.replace(b"Ada", b"Eve")
     assert not message_of(forged, key.public_key).verify_signature()
@@ -106,17 +110,19 @@ def unwrap(claims: dict[Any, Any], private: bytes) -> bytes:
     return suite.create_recipient_context(wrapped[:32], secret, info=info).open(wrapped[32:])
 
 
-def claims_of(license_: nnguard.License) -> dict[Any, Any]:
+def claims_of(license_: nnguard.licensing.License) -> dict[Any, Any]:
     message = CoseMessage.decode(license_.encoded)
     claims: dict[Any, Any] = cbor2.loads(message.payload)
     return claims
 
 
-def test_pyhpke_unwraps_the_content_key(license_: nnguard.License, locked: nnguard.Locked) -> None:
+def test_pyhpke_unwraps_the_content_key(
+    license_: nnguard.licensing.License, locked: nnguard.Locked
+) -> None:
     assert unwrap(claims_of(license_), RAW) == locked.content_key.secret
 
 
-def test_pyhpke_refuses_other_claims_and_other_keys(license_: nnguard.License) -> None:
+def test_pyhpke_refuses_other_claims_and_other_keys(license_: nnguard.licensing.License) -> None:
     claims = claims_of(license_)
     with pytest.raises(OpenError):
         unwrap({**claims, "tier": "platinum"}, RAW)
@@ -165,7 +171,7 @@ def test_pycose_opens_a_lock(locked: nnguard.Locked, release: nnguard.Stream) ->
 
 
 def test_content_key_of_a_license_opens_the_lock(
-    license_: nnguard.License, locked: nnguard.Locked
+    license_: nnguard.licensing.License, locked: nnguard.Locked
 ) -> None:
     """From the license's bytes to the weights without a line of nnguard's cryptography."""
     secret = unwrap(claims_of(license_), RAW)
@@ -216,7 +222,7 @@ def test_pair_of_openssl_buys_a_license(
 ) -> None:
     openssl("genpkey", "-algorithm", "x25519", "-out", tmp_path / "eve.key")
     openssl("pkey", "-in", tmp_path / "eve.key", "-pubout", "-out", tmp_path / "eve.pub")
-    license_ = nnguard.issue_license(
+    license_ = nnguard.licensing.issue(
         locked.stream, locked.content_key, to=tmp_path / "eve.pub", signer=key
     )
     full = nnguard.unlock(locked.stream, license_, tmp_path / "eve.key", key.public_key)

@@ -245,12 +245,12 @@ def test_random_sets_come_back(
     customer = nnguard.Identity.generate()
     inside = [release, *(lock.streams for lock in locks)]
     for depth, lock in enumerate(locks):
-        license_ = nnguard.issue_license(
+        license_ = nnguard.licensing.issue(
             locks[-1].streams,
             locks[0].content_key,
             to=customer.recipient,
             signer=key,
-            tier=lock.tier,
+            terms=nnguard.licensing.Terms(tier=lock.tier),
         )
         full = nnguard.unlock_set(locks[-1].streams, license_, customer, key.public_key)
         assert [*full.streams] == [*inside[depth].streams]
@@ -308,10 +308,14 @@ def test_licenses_open_random_trials(
     trial = nnguard.Stream.from_bytes(bytes(locks[-1].stream))
     inside = [release, *(lock.stream for lock in locks)]
     for depth, lock in enumerate(locks):
-        license_ = nnguard.issue_license(
-            trial, locks[0].content_key, to=customer.recipient, signer=key, tier=lock.tier
+        license_ = nnguard.licensing.issue(
+            trial,
+            locks[0].content_key,
+            to=customer.recipient,
+            signer=key,
+            terms=nnguard.licensing.Terms(tier=lock.tier),
         )
-        received = nnguard.License.from_text(str(license_))
+        received = nnguard.licensing.License.from_text(str(license_))
         full = nnguard.unlock(trial, received, customer, [key.public_key])
         assert bytes(full) == bytes(inside[depth])
 

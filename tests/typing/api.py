@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 import nnguard
 import nnguard.torch
+from nnguard._crypto.trust import load_trust
 
 
 class Token:
@@ -34,7 +35,7 @@ def keys(folder: Path) -> tuple[nnguard.PublicKey, ...]:
     public.save(folder / "vendor.pub")
     identifier: bytes = public.id
     trusted: bool = public.verifies(key.sign(identifier), identifier)
-    return nnguard.load_trust([folder, "other.pub", public]) if trusted else ()
+    return load_trust([folder, "other.pub", public]) if trusted else ()
 
 
 def release(model: Path, signer: nnguard.Signer) -> nnguard.Stream:
@@ -179,57 +180,73 @@ def customer(folder: Path) -> nnguard.Recipient:
     return nnguard.Recipient.from_pem(pem) if suite else recipient
 
 
-def issue(key: nnguard.ContentKey, signer: nnguard.Signer) -> nnguard.License:
-    device: nnguard.Device = nnguard.Device.from_json(nnguard.Device.this().to_json())
-    own: nnguard.Device = nnguard.Device.of_values([("serial", "4711")])
-    license_: nnguard.License = nnguard.issue_license(
+def issue(key: nnguard.ContentKey, signer: nnguard.Signer) -> nnguard.licensing.License:
+    device: nnguard.licensing.Device = nnguard.licensing.Device.from_json(
+        nnguard.licensing.Device.this().to_json()
+    )
+    own: nnguard.licensing.Device = nnguard.licensing.Device.of_values([("serial", "4711")])
+    license_: nnguard.licensing.License = nnguard.licensing.issue(
         "trial.nnc",
         key,
         to="ada.pub",
         signer=signer,
-        customer="Ada",
-        product="resnet56",
-        issuer="acme.ai",
-        tier="standard",
-        expires=datetime(2027, 12, 31, tzinfo=timezone.utc),
-        not_before=datetime.now(timezone.utc),
-        issued_at=None,
-        grace=timedelta(days=7),
-        features=["export"],
-        metadata={"order": "7"},
-        device=device if device.traits else own,
-        device_traits=2,
+        terms=nnguard.licensing.Terms(
+            customer="Ada",
+            product="resnet56",
+            issuer="acme.ai",
+            tier="standard",
+            expires_at=datetime(2027, 12, 31, tzinfo=timezone.utc),
+            not_before=datetime.now(timezone.utc),
+            issued_at=None,
+            grace=timedelta(days=7),
+            features=["export"],
+            metadata={"order": "7"},
+            device=device if device.traits else own,
+            device_matches=2,
+        ),
     )
     license_.save(Path("ada.license"), overwrite=False)
-    return nnguard.License.from_text(str(license_))
+    return nnguard.licensing.License.from_text(str(license_))
 
 
 def sell(key: nnguard.ContentKey, signer: nnguard.Signer) -> list[str]:
-    with nnguard.Ledger("licenses.db") as ledger:
-        desk: nnguard.Desk = nnguard.Desk(ledger, signer, nnguard.Identity.load("desk.key"))
-        first: nnguard.License = desk.issue(Path("trial.nnc"), key, to="ada.pub", customer="Ada")
-        terms: nnguard.LicenseTerms = desk.issue("trial.nnc", to="eve.pub").terms
-        revoked: list[nnguard.Entry] = desk.revoke([first.terms.id, terms.id], reason="refund")
-        revocations: nnguard.RevocationList = desk.revocation_list(issuer="acme.ai")
+    with nnguard.licensing.Ledger("licenses.db") as ledger:
+        desk: nnguard.licensing.Issuer = nnguard.licensing.Issuer(
+            ledger, signer, nnguard.Identity.load("desk.key")
+        )
+        first: nnguard.licensing.License = desk.issue(
+            Path("trial.nnc"), key, to="ada.pub", terms=nnguard.licensing.Terms(customer="Ada")
+        )
+        terms: nnguard.licensing.LicenseTerms = desk.issue("trial.nnc", to="eve.pub").terms
+        revoked: list[nnguard.licensing.LedgerEntry] = desk.revoke(
+            [first.terms.id, terms.id], reason="refund"
+        )
+        revocations: nnguard.licensing.RevocationList = desk.revocation_list(issuer="acme.ai")
         revocations.save("acme.revoked", overwrite=True)
-        entries: list[nnguard.Entry] = ledger.entries(customer="Ada", product="", revoked=None)
-        entry: nnguard.Entry = ledger.get(first.terms.id)
+        entries: list[nnguard.licensing.LedgerEntry] = ledger.entries(
+            customer="Ada", product="", revoked=None
+        )
+        entry: nnguard.licensing.LedgerEntry = ledger.get(first.terms.id)
         when: datetime | None = entry.revoked_at
-    empty = nnguard.RevocationList.make([], signer)
-    gone: bool = empty.revokes(terms.id) or nnguard.RevocationList.load("acme.revoked") is empty
+    empty = nnguard.licensing.RevocationList.make([], signer)
+    gone: bool = (
+        empty.revokes(terms.id) or nnguard.licensing.RevocationList.load("acme.revoked") is empty
+    )
     return [each.customer for each in (*revoked, *entries)] if when and not gone else []
 
 
-def unlock(license_: nnguard.License) -> nnguard.LicenseTerms | None:
-    checks: nnguard.Checks = nnguard.Checks(
+def unlock(license_: nnguard.licensing.License) -> nnguard.licensing.LicenseTerms | None:
+    checks: nnguard.licensing.Policy = nnguard.licensing.Policy(
         now=datetime.now(timezone.utc),
-        device=nnguard.Device.this(),
+        device=nnguard.licensing.Device.this(),
         revocations="acme.revoked",
         max_age=timedelta(days=7),
         state=Path("newest"),
     )
-    status: nnguard.LicenseStatus = nnguard.check_license(license_, "vendor.pub", checks=checks)
-    terms: nnguard.LicenseTerms = status.terms
+    status: nnguard.licensing.Status = nnguard.licensing.check(
+        license_, "vendor.pub", policy=checks
+    )
+    terms: nnguard.licensing.LicenseTerms = status.terms
     ends: datetime | None = terms.expires_at
     wanted: bool = "export" in terms.features and terms.metadata.get("order") == "7"
     full: nnguard.Stream = nnguard.unlock(
@@ -242,7 +259,7 @@ def unlock(license_: nnguard.License) -> nnguard.LicenseTerms | None:
         mark=wanted and ends is not None,
         progress=lambda count: None,
     )
-    mark: nnguard.LicenseTerms | None = nnguard.verify(full, "vendor.pub").licensed_to
+    mark: nnguard.licensing.LicenseTerms | None = nnguard.verify(full, "vendor.pub").licensed_to
     return mark
 
 
@@ -252,7 +269,7 @@ def torch_trial(module: Any, batches: list[Any]) -> nnguard.Locked:
         trust="vendor.pub",
         license="ada.license",
         identity=Path("ada.key"),
-        checks=nnguard.Checks(),
+        checks=nnguard.licensing.Policy(),
     )
     nnguard.torch.load_into(
         module, "trial.nnc", ["vendor.pub"], license="ada.license", identity="ada.key"
@@ -268,10 +285,12 @@ def torch_trial(module: Any, batches: list[Any]) -> nnguard.Locked:
 
 def explain(error: nnguard.NnguardError) -> str:
     match error:
-        case nnguard.LicenseError(reason=nnguard.Refusal.EXPIRED | nnguard.Refusal.REVOKED):
+        case nnguard.LicenseError(
+            reason=nnguard.licensing.Refusal.EXPIRED | nnguard.licensing.Refusal.REVOKED
+        ):
             return "ask the vendor for a new license"
         case nnguard.LicenseError():
-            reason: nnguard.Refusal = error.reason
+            reason: nnguard.licensing.Refusal = error.reason
             return reason.value
         case nnguard.UnlockError() | nnguard.LedgerError() | nnguard.LimitError():
             return str(error)

@@ -162,7 +162,7 @@ def test_license_unlocks_what_is_carried(
         {"locked": "full"},
     )
     customer = nnguard.Identity.generate()
-    license_ = nnguard.issue_license(trial, content_key, to=customer.recipient, signer=key)
+    license_ = nnguard.licensing.issue(trial, content_key, to=customer.recipient, signer=key)
     full = nnguard.unlock(trial, license_, customer, [key.public_key])
     assert bytes(full) == bytes(release)
 

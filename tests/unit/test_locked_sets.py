@@ -77,7 +77,7 @@ def test_license_restores_all_files(
     locked.streams.save(tmp_path / "trial")
     report = nnguard.verify_set(tmp_path / "trial", key.public_key)
     assert (report.claims.name, dict(report.claims.metadata)) == ("net", {"locked": "full"})
-    license_ = nnguard.issue_license(
+    license_ = nnguard.licensing.issue(
         tmp_path / "trial", locked.content_key, to=customer.recipient, signer=key
     )
     assert (license_.terms.product, license_.terms.tier) == ("net", "full")
@@ -117,7 +117,9 @@ def test_tiers_nest(
     locks = nnguard.lock_set(release, tiers, signer=key)
     trial, top = locks[-1].streams, locks[0].content_key
     for tier, expected in (("pro", release), ("standard", locks[0].streams)):
-        license_ = nnguard.issue_license(trial, top, to=customer.recipient, signer=key, tier=tier)
+        license_ = nnguard.licensing.issue(
+            trial, top, to=customer.recipient, signer=key, terms=nnguard.licensing.Terms(tier=tier)
+        )
         full = nnguard.unlock_set(trial, license_, customer, key.public_key)
         assert contents(full) == contents(expected)
 
@@ -131,7 +133,7 @@ def sold(
 ) -> tuple[Path, nnguard.License, nnguard.LockedSet]:
     (locked,) = nnguard.lock_set(release, [nnguard.Tier("full", trial=streams(3, 30, seed=7))])
     locked.streams.save(tmp_path / "trial")
-    license_ = nnguard.issue_license(
+    license_ = nnguard.licensing.issue(
         locked.streams, locked.content_key, to=customer.recipient, signer=key
     )
     return tmp_path / "trial", license_, locked
@@ -180,7 +182,7 @@ def test_file_of_a_set_is_not_opened_alone(
     folder, license_, locked = sold
     one = sorted(folder.glob("*.nnc"))[0]
     with pytest.raises(nnguard.VerificationError, match="one of a locked set"):
-        nnguard.issue_license(one, locked.content_key, to=customer.recipient, signer=key)
+        nnguard.licensing.issue(one, locked.content_key, to=customer.recipient, signer=key)
     with pytest.raises(nnguard.VerificationError, match="one of a locked set"):
         nnguard.unlock(one, license_, customer, key.public_key)
     alone = nnguard.lock(one, trial=network(3, 90, range(2)), content_key=locked.content_key)
@@ -198,7 +200,7 @@ def test_set_is_loaded_with_a_license(
     torch = pytest.importorskip("nnguard.torch")
     (locked,) = nnguard.lock_set(release, [nnguard.Tier("full", trial=streams(2, 60, seed=7))])
     locked.streams.save(tmp_path / "trial")
-    license_ = nnguard.issue_license(
+    license_ = nnguard.licensing.issue(
         tmp_path / "trial", locked.content_key, to=customer.recipient, signer=key
     )
     options = {"trust": key.public_key, "license": license_, "identity": customer}
@@ -236,7 +238,7 @@ def test_files_that_change_between_hashing_and_opening(
     nnguard.StreamSet.of(
         {name: nnguard.Stream.from_bytes(data) for name, data in trial.items()}
     ).save(folder)
-    license_ = nnguard.issue_license(folder, content_key, to=customer.recipient, signer=key)
+    license_ = nnguard.licensing.issue(folder, content_key, to=customer.recipient, signer=key)
     first = next(iter(trial))
     damaged = trial[first][:-9] + bytes([trial[first][-9] ^ 1]) + trial[first][-8:]
     changes = [again, other, {first: again[first]}, {first: other[first]}, {first: damaged}]

@@ -29,7 +29,7 @@ def sold(tmp_path_factory: pytest.TempPathFactory, key: nnguard.SigningKey) -> P
     locked.stream.save(folder / "trial.nnc")
     identity = nnguard.Identity.generate()
     identity.save(folder / "ada.key")
-    nnguard.issue_license(
+    nnguard.licensing.issue(
         locked.stream, locked.content_key, to=identity.recipient, signer=key
     ).save(folder / "ada.license")
     return folder

@@ -55,8 +55,13 @@ class Sale:
 
     def issue(self, **terms: Any) -> nnguard.License:
         key = self.tiers[0].content_key
-        given = {"to": self.customer.recipient, "signer": self.vendor, **terms}
-        return nnguard.issue_license(self.folder / "trial.nnc", key, **given)
+        return nnguard.licensing.issue(
+            self.folder / "trial.nnc",
+            key,
+            to=self.customer.recipient,
+            signer=self.vendor,
+            terms=nnguard.licensing.Terms(**terms),
+        )
 
     def load(self, **options: Any) -> dict[str, Any]:
         given = {
@@ -129,7 +134,7 @@ def test_license_and_identity_belong_together(sale: Sale, left_out: str) -> None
 
 def test_checks_without_a_license_are_not_passed_over(sale: Sale) -> None:
     with pytest.raises(TypeError, match="no license to check"):
-        sale.load(license=None, identity=None, checks=nnguard.Checks())
+        sale.load(license=None, identity=None, checks=nnguard.licensing.Policy())
 
 
 def test_license_opens_no_folder_of_streams_without_an_index(sale: Sale) -> None:
@@ -144,11 +149,11 @@ def test_refusals_of_a_license_get_through(sale: Sale, other_key: nnguard.Signin
     with pytest.raises(nnguard.WrongKeyError):
         sale.load(trust=other_key.public_key)
     now = datetime(2090, 1, 1, tzinfo=timezone.utc)
-    expired = sale.issue(expires=now + timedelta(days=1))
+    expired = sale.issue(expires_at=now + timedelta(days=1))
     with pytest.raises(nnguard.LicenseError) as caught:
-        sale.load(license=expired, checks=nnguard.Checks(now=now + timedelta(days=2)))
+        sale.load(license=expired, checks=nnguard.licensing.Policy(now=now + timedelta(days=2)))
     assert caught.value.reason is nnguard.Refusal.EXPIRED
-    assert same(sale.load(license=expired, checks=nnguard.Checks(now=now)), sale.release)
+    assert same(sale.load(license=expired, checks=nnguard.licensing.Policy(now=now)), sale.release)
 
 
 def test_load_into_a_module(sale: Sale) -> None:

@@ -94,7 +94,7 @@ class RevocationList(SignedFile):
         return _hash(license_id) in self.hashes
 
     def __repr__(self) -> str:
-        return f"<nnguard.RevocationList of {len(self.hashes)}, {self.issued_at.isoformat()}>"
+        return f"<nnguard.licensing.RevocationList of {len(self.hashes)}, {self.issued_at.isoformat()}>"
 
 
 def _hash(license_id: str) -> bytes:

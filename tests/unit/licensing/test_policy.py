@@ -7,6 +7,7 @@ import string
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from nnguard._records.signature import model_digest
 START = datetime(2026, 3, 1, tzinfo=timezone.utc)
 DAY = timedelta(days=1)
 WEEK = timedelta(days=7)
-Reason = nnguard.Refusal
+Reason = nnguard.licensing.Refusal
 
 
 @dataclass
@@ -34,15 +35,24 @@ class Sale:
     def trust(self) -> list[nnguard.PublicKey]:
         return [self.vendor.public_key]
 
-    def license(self, **options: object) -> nnguard.License:
-        given = {"to": self.customer.recipient, "signer": self.vendor, "issued_at": START}
-        return nnguard.issue_license(
-            self.locked.stream, self.locked.content_key, **{**given, **options}
+    def license(
+        self,
+        *,
+        to: nnguard.Recipient | None = None,
+        signer: nnguard.Signer | None = None,
+        **choices: Any,
+    ) -> nnguard.licensing.License:
+        return nnguard.licensing.issue(
+            self.locked.stream,
+            self.locked.content_key,
+            to=to or self.customer.recipient,
+            signer=signer or self.vendor,
+            terms=nnguard.licensing.Terms(**{"issued_at": START, **choices}),
         )
 
-    def unlock(self, license_: nnguard.License, **options: object) -> nnguard.Stream:
+    def unlock(self, license_: nnguard.licensing.License, **options: object) -> nnguard.Stream:
         """Unlock a day after the license was issued, unless `checks` say otherwise."""
-        checks = nnguard.Checks(now=START + DAY)
+        checks = nnguard.licensing.Policy(now=START + DAY)
         return nnguard.unlock(
             self.locked.stream,
             license_,
@@ -51,10 +61,12 @@ class Sale:
             **{"checks": checks, **options},
         )
 
-    def refusal(self, license_: nnguard.License, **checks: object) -> nnguard.Refusal:
+    def refusal(
+        self, license_: nnguard.licensing.License, **checks: object
+    ) -> nnguard.licensing.Refusal:
         """Return why the license does not unlock a day after it was issued, or at `now`."""
         with pytest.raises(nnguard.LicenseError) as caught:
-            self.unlock(license_, checks=nnguard.Checks(**{"now": START + DAY, **checks}))
+            self.unlock(license_, checks=nnguard.licensing.Policy(**{"now": START + DAY, **checks}))
         return caught.value.reason
 
 
@@ -130,7 +142,7 @@ def test_license_that_names_a_key_which_did_not_sign_it(
         sale.license(signer=Liar())
     license_ = sale.license(signer=other_key)
     encoded = license_.encoded.replace(other_key.public_key.id, sale.vendor.public_key.id)
-    assert sale.refusal(nnguard.License.parse(encoded)) is Reason.MALFORMED
+    assert sale.refusal(nnguard.licensing.License.parse(encoded)) is Reason.MALFORMED
 
 
 def test_trial_of_another_vendor(sale: Sale, other_key: nnguard.SigningKey) -> None:
@@ -154,7 +166,7 @@ def test_release_of_another_vendor(sale: Sale, other_key: nnguard.SigningKey) ->
 
 def test_content_key_of_another_release(sale: Sale, other_sale: Sale) -> None:
     with pytest.raises(nnguard.WrongKeyError, match="content key"):
-        nnguard.issue_license(
+        nnguard.licensing.issue(
             sale.locked.stream,
             other_sale.locked.content_key,
             to=sale.customer.recipient,
@@ -192,7 +204,7 @@ def test_stream_that_is_not_locked(sale: Sale, model: nnguard.Stream) -> None:
             nnguard.unlock(stream, sale.license(), sale.customer, sale.trust)
         assert caught.value.reason is Reason.OTHER_STREAM
         with pytest.raises(nnguard.NoRecordError):
-            nnguard.issue_license(
+            nnguard.licensing.issue(
                 stream,
                 sale.locked.content_key,
                 to=sale.customer.recipient,
@@ -228,7 +240,7 @@ def flips(data: bytes, step: int) -> list[bytes]:
     return changed
 
 
-def unlock(data: bytes, sold: Sale, license_: nnguard.License, out: Path) -> None:
+def unlock(data: bytes, sold: Sale, license_: nnguard.licensing.License, out: Path) -> None:
     """Unlock a trial to a file."""
     trial = nnguard.Stream.from_bytes(data)
     nnguard.unlock(trial, license_, sold.customer, sold.trust).save(out)
@@ -278,30 +290,30 @@ def test_trial_that_was_trained_further(sale: Sale) -> None:
 def test_no_bit_of_a_license_can_be_changed(sale: Sale) -> None:
     license_ = sale.license(
         customer="Ada",
-        expires=START + WEEK,
+        expires_at=START + WEEK,
         grace=DAY,
         features=["x"],
         metadata={"a": "b"},
-        device=nnguard.Device.of_values([("host", "a")]),
+        device=nnguard.licensing.Device.of_values([("host", "a")]),
     )
     for changed in flips(license_.encoded, 1):
         with pytest.raises((nnguard.LicenseError, nnguard.WrongKeyError)):
-            nnguard.License.parse(changed).authenticate(sale.trust)
+            nnguard.licensing.License.parse(changed).authenticate(sale.trust)
     for changed in flips(license_.encoded, 19):
         with pytest.raises((nnguard.LicenseError, nnguard.WrongKeyError)):
-            sale.unlock(nnguard.License.parse(changed))
+            sale.unlock(nnguard.licensing.License.parse(changed))
 
 
 def test_license_cannot_be_cut_or_made_longer(sale: Sale) -> None:
     encoded = sale.license().encoded
     for changed in [encoded[:size] for size in range(len(encoded))] + [encoded + b"\0"]:
         with pytest.raises(nnguard.LicenseError) as caught:
-            nnguard.License.parse(changed)
+            nnguard.licensing.License.parse(changed)
         assert caught.value.reason is Reason.MALFORMED
 
 
 def read(text: str, sale: Sale) -> None:
-    nnguard.License.from_text(text).authenticate(sale.trust)
+    nnguard.licensing.License.from_text(text).authenticate(sale.trust)
 
 
 def test_no_character_of_a_license_can_be_changed(sale: Sale) -> None:
@@ -336,58 +348,58 @@ def test_text_that_is_no_license(tmp_path: Path, sale: Sale, text: str) -> None:
 
 
 def test_revocation_list_is_no_license(sale: Sale) -> None:
-    revoked = nnguard.RevocationList.make([], sale.vendor, issued_at=START)
+    revoked = nnguard.licensing.RevocationList.make([], sale.vendor, issued_at=START)
     with pytest.raises(nnguard.LicenseError) as caught:
-        nnguard.License.from_text(str(revoked))
+        nnguard.licensing.License.from_text(str(revoked))
     assert caught.value.reason is Reason.MALFORMED
     with pytest.raises(nnguard.LicenseError):
-        nnguard.License.parse(revoked.encoded)
+        nnguard.licensing.License.parse(revoked.encoded)
     with pytest.raises(nnguard.LicenseError):
-        nnguard.RevocationList.parse(sale.license().encoded)
+        nnguard.licensing.RevocationList.parse(sale.license().encoded)
 
 
 # Time
 
 
 def test_expired(sale: Sale) -> None:
-    license_ = sale.license(expires=START + WEEK)
+    license_ = sale.license(expires_at=START + WEEK)
     assert sale.refusal(license_, now=START + WEEK) is Reason.EXPIRED
-    last = nnguard.Checks(now=START + WEEK - timedelta(seconds=1))
+    last = nnguard.licensing.Policy(now=START + WEEK - timedelta(seconds=1))
     assert bytes(sale.unlock(license_, checks=last)) == bytes(sale.release)
 
 
 def test_in_grace_is_permitted_and_said(sale: Sale) -> None:
-    license_ = sale.license(expires=START + WEEK, grace=2 * DAY)
+    license_ = sale.license(expires_at=START + WEEK, grace=2 * DAY)
     for days, in_grace in ((6, False), (7, True), (8, True)):
-        checks = nnguard.Checks(now=START + days * DAY)
-        status = nnguard.check_license(license_, sale.trust, checks=checks)
+        checks = nnguard.licensing.Policy(now=START + days * DAY)
+        status = nnguard.licensing.check(license_, sale.trust, policy=checks)
         assert status.in_grace is in_grace
         assert bytes(sale.unlock(license_, checks=checks)) == bytes(sale.release)
 
 
 def test_after_grace(sale: Sale) -> None:
-    license_ = sale.license(expires=START + WEEK, grace=2 * DAY)
+    license_ = sale.license(expires_at=START + WEEK, grace=2 * DAY)
     assert sale.refusal(license_, now=START + 9 * DAY) is Reason.EXPIRED
 
 
 def test_not_yet_valid(sale: Sale) -> None:
     license_ = sale.license(not_before=START + WEEK)
     assert sale.refusal(license_) is Reason.NOT_YET_VALID
-    assert sale.unlock(license_, checks=nnguard.Checks(now=START + WEEK))
+    assert sale.unlock(license_, checks=nnguard.licensing.Policy(now=START + WEEK))
 
 
 def test_license_without_end_holds_for_ever(sale: Sale) -> None:
-    checks = nnguard.Checks(now=datetime(9999, 1, 1, tzinfo=timezone.utc))
+    checks = nnguard.licensing.Policy(now=datetime(9999, 1, 1, tzinfo=timezone.utc))
     assert sale.unlock(sale.license(), checks=checks)
 
 
 def test_time_zones_do_not_matter(sale: Sale) -> None:
     tokyo = timezone(timedelta(hours=9))
-    license_ = sale.license(expires=datetime(2026, 3, 8, 9, tzinfo=tokyo))
+    license_ = sale.license(expires_at=datetime(2026, 3, 8, 9, tzinfo=tokyo))
     assert license_.terms.expires_at == START + WEEK
     assert sale.refusal(license_, now=datetime(2026, 3, 8, 9, tzinfo=tokyo)) is Reason.EXPIRED
     with pytest.raises(ValueError, match="time zone"):
-        sale.unlock(license_, checks=nnguard.Checks(now=datetime(2026, 3, 2)))
+        sale.unlock(license_, checks=nnguard.licensing.Policy(now=datetime(2026, 3, 2)))
 
 
 def test_clock_set_back_behind_the_license(sale: Sale) -> None:
@@ -397,7 +409,7 @@ def test_clock_set_back_behind_the_license(sale: Sale) -> None:
 def test_clocks_that_differ_by_little_are_not_set_back(sale: Sale) -> None:
     """A clock may be five minutes behind the vendor's, but the license has to hold already."""
     license_ = sale.license(not_before=START - DAY)
-    little = nnguard.Checks(now=START - timedelta(minutes=5))
+    little = nnguard.licensing.Policy(now=START - timedelta(minutes=5))
     assert sale.unlock(license_, checks=little)
     much = START - timedelta(minutes=5, seconds=1)
     assert sale.refusal(license_, now=much) is Reason.CLOCK_SET_BACK
@@ -408,27 +420,27 @@ LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone.utc)
 
 
 def test_times_at_the_ends_of_the_calendar(sale: Sale, tmp_path: Path) -> None:
-    old = sale.license(issued_at=FIRST, expires=LAST)
-    listed = nnguard.RevocationList.make([], sale.vendor, issued_at=FIRST)
+    old = sale.license(issued_at=FIRST, expires_at=LAST)
+    listed = nnguard.licensing.RevocationList.make([], sale.vendor, issued_at=FIRST)
     options = {"revocations": listed, "max_age": timedelta.max, "state": tmp_path / "newest"}
     for now in (FIRST, START, LAST - DAY):
-        assert sale.unlock(old, checks=nnguard.Checks(now=now, **options))
+        assert sale.unlock(old, checks=nnguard.licensing.Policy(now=now, **options))
     assert sale.refusal(old, now=FIRST, **options) is Reason.CLOCK_SET_BACK
     assert sale.refusal(old, now=LAST) is Reason.EXPIRED
     new = sale.license(issued_at=LAST)
     for now in (FIRST, START):
         assert sale.refusal(new, now=now) is Reason.CLOCK_SET_BACK
-    assert sale.unlock(new, checks=nnguard.Checks(now=LAST))
+    assert sale.unlock(new, checks=nnguard.licensing.Policy(now=LAST))
 
 
 def test_clock_set_back_behind_the_revocation_list(sale: Sale) -> None:
-    later = nnguard.RevocationList.make([], sale.vendor, issued_at=START + WEEK)
+    later = nnguard.licensing.RevocationList.make([], sale.vendor, issued_at=START + WEEK)
     assert sale.refusal(sale.license(), revocations=later) is Reason.CLOCK_SET_BACK
 
 
 def test_clock_set_back_behind_the_state_file(sale: Sale, tmp_path: Path) -> None:
-    license_, state = sale.license(expires=START + WEEK), tmp_path / "newest"
-    assert sale.unlock(license_, checks=nnguard.Checks(now=START + 3 * DAY, state=state))
+    license_, state = sale.license(expires_at=START + WEEK), tmp_path / "newest"
+    assert sale.unlock(license_, checks=nnguard.licensing.Policy(now=START + 3 * DAY, state=state))
     reason = sale.refusal(license_, now=START + 2 * DAY, state=state)
     assert reason is Reason.CLOCK_SET_BACK
     assert sale.refusal(license_, now=START + 8 * DAY, state=state) is Reason.EXPIRED
@@ -438,7 +450,7 @@ def test_state_file_keeps_the_newest_time(sale: Sale, tmp_path: Path) -> None:
     license_, state = sale.license(), tmp_path / "newest"
     for minutes in (0, 60, 56):
         now = START + timedelta(minutes=minutes)
-        sale.unlock(license_, checks=nnguard.Checks(now=now, state=state))
+        sale.unlock(license_, checks=nnguard.licensing.Policy(now=now, state=state))
     back = START + timedelta(minutes=54)
     assert sale.refusal(license_, now=back, state=state) is Reason.CLOCK_SET_BACK
 
@@ -447,14 +459,16 @@ def test_state_file_keeps_the_newest_time(sale: Sale, tmp_path: Path) -> None:
 def test_time_is_remembered_when_the_license_does_not_hold(
     sale: Sale, tmp_path: Path, days: int
 ) -> None:
-    license_, state = sale.license(expires=START + WEEK), tmp_path / "newest"
+    license_, state = sale.license(expires_at=START + WEEK), tmp_path / "newest"
     assert sale.refusal(license_, now=START + days * DAY, state=state) is Reason.EXPIRED
     assert sale.refusal(license_, now=START + DAY, state=state) is Reason.CLOCK_SET_BACK
 
 
 def test_time_is_remembered_whatever_else_is_refused(sale: Sale, tmp_path: Path) -> None:
     license_ = sale.license(not_before=START + WEEK, device=device_of("a", "b"))
-    revoked = nnguard.RevocationList.make([license_.terms.id], sale.vendor, issued_at=START)
+    revoked = nnguard.licensing.RevocationList.make(
+        [license_.terms.id], sale.vendor, issued_at=START
+    )
     cases = [
         (Reason.REVOKED, START + DAY, {"revocations": revoked}),
         (Reason.STALE_REVOCATIONS, START + DAY, {"max_age": DAY}),
@@ -471,7 +485,7 @@ def test_time_is_remembered_whatever_else_is_refused(sale: Sale, tmp_path: Path)
 def test_time_is_not_remembered_for_a_license_that_nobody_signed(
     sale: Sale, other_key: nnguard.SigningKey, tmp_path: Path
 ) -> None:
-    checks = nnguard.Checks(now=START + DAY, state=tmp_path / "newest")
+    checks = nnguard.licensing.Policy(now=START + DAY, state=tmp_path / "newest")
     with pytest.raises(nnguard.WrongKeyError):
         sale.unlock(sale.license(signer=other_key), checks=checks)
     assert not (tmp_path / "newest").exists()
@@ -491,33 +505,33 @@ def test_damaged_state_file(sale: Sale, tmp_path: Path, content: bytes) -> None:
 # Devices
 
 
-def device_of(*values: str) -> nnguard.Device:
-    return nnguard.Device.of_values(("card", value) for value in values)
+def device_of(*values: str) -> nnguard.licensing.Device:
+    return nnguard.licensing.Device.of_values(("card", value) for value in values)
 
 
 def test_wrong_device(sale: Sale) -> None:
-    license_ = sale.license(device=device_of("a", "b", "c", "d"), device_traits=3)
+    license_ = sale.license(device=device_of("a", "b", "c", "d"), device_matches=3)
     for values in (("a", "b", "x", "y"), ("a", "b"), ("e",), ()):
         assert sale.refusal(license_, device=device_of(*values)) is Reason.OTHER_DEVICE
 
 
 def test_device_with_enough_traits(sale: Sale) -> None:
-    license_ = sale.license(device=device_of("a", "b", "c", "d"), device_traits=3)
+    license_ = sale.license(device=device_of("a", "b", "c", "d"), device_matches=3)
     for values in (("a", "b", "c"), ("d", "x", "b", "y", "c", "z"), ("a", "b", "c", "d")):
-        checks = nnguard.Checks(now=START + DAY, device=device_of(*values))
+        checks = nnguard.licensing.Policy(now=START + DAY, device=device_of(*values))
         assert bytes(sale.unlock(license_, checks=checks)) == bytes(sale.release)
 
 
 def test_one_trait_counts_once(sale: Sale) -> None:
-    license_ = sale.license(device=device_of("a", "b", "c", "d"), device_traits=3)
-    copied = nnguard.Device(device_of("a", "b").traits * 4)
+    license_ = sale.license(device=device_of("a", "b", "c", "d"), device_matches=3)
+    copied = nnguard.licensing.Device(device_of("a", "b").fingerprint * 4)
     assert sale.refusal(license_, device=copied) is Reason.OTHER_DEVICE
 
 
 def test_this_machine_is_looked_at_unless_another_is_given(sale: Sale) -> None:
     elsewhere = sale.license(device=device_of("a", "b"))
     assert sale.refusal(elsewhere) is Reason.OTHER_DEVICE
-    here = sale.license(device=nnguard.Device.this())
+    here = sale.license(device=nnguard.licensing.Device.this())
     assert bytes(sale.unlock(here)) == bytes(sale.release)
 
 
@@ -526,33 +540,35 @@ def test_this_machine_is_looked_at_unless_another_is_given(sale: Sale) -> None:
 
 def test_revoked(sale: Sale) -> None:
     license_, other = sale.license(), sale.license()
-    revoked = nnguard.RevocationList.make([license_.terms.id], sale.vendor, issued_at=START)
+    revoked = nnguard.licensing.RevocationList.make(
+        [license_.terms.id], sale.vendor, issued_at=START
+    )
     assert sale.refusal(license_, revocations=revoked) is Reason.REVOKED
-    checks = nnguard.Checks(now=START + DAY, revocations=revoked)
+    checks = nnguard.licensing.Policy(now=START + DAY, revocations=revoked)
     assert bytes(sale.unlock(other, checks=checks)) == bytes(sale.release)
 
 
 def test_stale_revocation_list(sale: Sale) -> None:
     license_ = sale.license()
-    revoked = nnguard.RevocationList.make([], sale.vendor, issued_at=START)
+    revoked = nnguard.licensing.RevocationList.make([], sale.vendor, issued_at=START)
     options = {"revocations": revoked, "max_age": WEEK}
     late = START + WEEK + timedelta(seconds=1)
     assert sale.refusal(license_, now=late, **options) is Reason.STALE_REVOCATIONS
-    assert sale.unlock(license_, checks=nnguard.Checks(now=START + WEEK, **options))
+    assert sale.unlock(license_, checks=nnguard.licensing.Policy(now=START + WEEK, **options))
 
 
 def test_no_revocation_list_where_one_is_required(sale: Sale) -> None:
     license_ = sale.license()
     assert sale.refusal(license_, max_age=WEEK) is Reason.STALE_REVOCATIONS
-    checks = nnguard.Checks(now=START, max_age=WEEK)
-    with pytest.raises(nnguard.LicenseError, match="required: there is no list"):
-        nnguard.check_license(license_, sale.trust, checks=checks)
+    checks = nnguard.licensing.Policy(now=START, max_age=WEEK)
+    with pytest.raises(nnguard.LicenseError, match="required; given is none"):
+        nnguard.licensing.check(license_, sale.trust, policy=checks)
 
 
 def test_status_as_json(sale: Sale) -> None:
-    license_ = sale.license(expires=START + DAY, grace=DAY)
+    license_ = sale.license(expires_at=START + DAY, grace=DAY)
     now = START + DAY + timedelta(hours=1)
-    status = nnguard.check_license(license_, sale.trust, checks=nnguard.Checks(now=now))
+    status = nnguard.licensing.check(license_, sale.trust, policy=nnguard.licensing.Policy(now=now))
     assert status.to_json() == {
         "license": license_.terms.to_json(),
         "checked_at": now.isoformat(),
@@ -561,9 +577,11 @@ def test_status_as_json(sale: Sale) -> None:
 
 
 def test_revocation_list_of_another_vendor(sale: Sale, other_key: nnguard.SigningKey) -> None:
-    revoked = nnguard.RevocationList.make([], other_key, issued_at=START)
+    revoked = nnguard.licensing.RevocationList.make([], other_key, issued_at=START)
     with pytest.raises(nnguard.WrongKeyError, match="revocation list"):
-        sale.unlock(sale.license(), checks=nnguard.Checks(now=START + DAY, revocations=revoked))
+        sale.unlock(
+            sale.license(), checks=nnguard.licensing.Policy(now=START + DAY, revocations=revoked)
+        )
 
 
 def test_list_of_another_trusted_vendor_is_of_no_use(
@@ -573,28 +591,32 @@ def test_list_of_another_trusted_vendor_is_of_no_use(
     license_ = sale.license()
     trust = [*sale.trust, other_key.public_key]
     for revoked in ([], [license_.terms.id]):
-        foreign = nnguard.RevocationList.make(revoked, other_key, issued_at=START)
-        checks = nnguard.Checks(now=START + DAY, revocations=foreign, max_age=WEEK)
+        foreign = nnguard.licensing.RevocationList.make(revoked, other_key, issued_at=START)
+        checks = nnguard.licensing.Policy(now=START + DAY, revocations=foreign, max_age=WEEK)
         with pytest.raises(nnguard.WrongKeyError, match="revocation list") as caught:
-            nnguard.check_license(license_, trust, checks=checks)
+            nnguard.licensing.check(license_, trust, policy=checks)
         assert f"with key {other_key.public_key.id.hex()}" in str(caught.value)
-        assert f"not with {sale.vendor.public_key.id.hex()}" in str(caught.value)
+        assert f"the license with key {sale.vendor.public_key.id.hex()}" in str(caught.value)
 
 
 def test_no_bit_of_a_revocation_list_can_be_changed(sale: Sale) -> None:
-    revoked = nnguard.RevocationList.make(["00" * 16, "ff" * 16], sale.vendor, issued_at=START)
+    revoked = nnguard.licensing.RevocationList.make(
+        ["00" * 16, "ff" * 16], sale.vendor, issued_at=START
+    )
     revoked.authenticate(sale.trust)
     for changed in flips(revoked.encoded, 1):
         with pytest.raises((nnguard.LicenseError, nnguard.WrongKeyError)):
-            nnguard.RevocationList.parse(changed).authenticate(sale.trust)
+            nnguard.licensing.RevocationList.parse(changed).authenticate(sale.trust)
 
 
 def test_forged_revocation_list(sale: Sale, tmp_path: Path) -> None:
     """A customer takes himself off the list."""
     license_ = sale.license()
-    revoked = nnguard.RevocationList.make([license_.terms.id], sale.vendor, issued_at=START)
+    revoked = nnguard.licensing.RevocationList.make(
+        [license_.terms.id], sale.vendor, issued_at=START
+    )
     (listed,) = revoked.hashes
-    forged = nnguard.RevocationList.parse(revoked.encoded.replace(listed, bytes(32)))
+    forged = nnguard.licensing.RevocationList.parse(revoked.encoded.replace(listed, bytes(32)))
     assert not forged.revokes(license_.terms.id)
     forged.save(tmp_path / "acme.revoked")
     reason = sale.refusal(license_, revocations=tmp_path / "acme.revoked")
@@ -621,7 +643,7 @@ def test_every_reason_is_raised_somewhere_above() -> None:
 
 def test_forged_license_is_forged_before_it_is_expired(sale: Sale) -> None:
     """What a license says is believed only once it has been authenticated."""
-    license_ = sale.license(expires=START + WEEK, customer="Ada")
-    forged = nnguard.License.parse(license_.encoded.replace(b"Ada", b"Eve"))
+    license_ = sale.license(expires_at=START + WEEK, customer="Ada")
+    forged = nnguard.licensing.License.parse(license_.encoded.replace(b"Ada", b"Eve"))
     assert forged.terms.customer == "Eve"
     assert sale.refusal(forged, now=START + 2 * WEEK) is Reason.MALFORMED

@@ -33,8 +33,8 @@ def tiers(release: nnguard.Stream, key: nnguard.SigningKey) -> list[nnguard.Lock
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[nnguard.Ledger]:
-    with nnguard.Ledger(tmp_path / "licenses.db") as opened:
+def ledger(tmp_path: Path) -> Iterator[nnguard.licensing.Ledger]:
+    with nnguard.licensing.Ledger(tmp_path / "licenses.db") as opened:
         yield opened
 
 
@@ -45,14 +45,14 @@ def identity() -> nnguard.Identity:
 
 @pytest.fixture
 def desk(
-    ledger: nnguard.Ledger, key: nnguard.SigningKey, identity: nnguard.Identity
-) -> nnguard.Desk:
-    return nnguard.Desk(ledger, key, identity)
+    ledger: nnguard.licensing.Ledger, key: nnguard.SigningKey, identity: nnguard.Identity
+) -> nnguard.licensing.Issuer:
+    return nnguard.licensing.Issuer(ledger, key, identity)
 
 
 def test_license_of_the_desk_unlocks_and_is_written_down(
-    desk: nnguard.Desk,
-    ledger: nnguard.Ledger,
+    desk: nnguard.licensing.Issuer,
+    ledger: nnguard.licensing.Ledger,
     tiers: list[nnguard.Locked],
     release: nnguard.Stream,
     key: nnguard.SigningKey,
@@ -62,11 +62,9 @@ def test_license_of_the_desk_unlocks_and_is_written_down(
         trial,
         tiers[0].content_key,
         to=CUSTOMER.recipient,
-        customer="Ada",
-        issued_at=START,
-        expires=START + DAY,
+        terms=nnguard.licensing.Terms(customer="Ada", issued_at=START, expires_at=START + DAY),
     )
-    checks = nnguard.Checks(now=START)
+    checks = nnguard.licensing.Policy(now=START)
     full = nnguard.unlock(trial, license_, CUSTOMER, key.public_key, checks=checks)
     assert bytes(full) == bytes(release)
     (entry,) = ledger.entries()
@@ -75,11 +73,14 @@ def test_license_of_the_desk_unlocks_and_is_written_down(
     assert (entry.tier, entry.recipient) == ("professional", CUSTOMER.recipient.id.hex())
     assert (entry.issued_at, entry.not_before, entry.expires_at) == (START, START, START + DAY)
     assert (entry.stream, entry.content_key_id) == (terms.stream, terms.lock)
-    assert nnguard.License.from_text(entry.armored).encoded == license_.encoded
+    assert nnguard.licensing.License.from_text(entry.armored).encoded == license_.encoded
 
 
 def test_license_and_its_entry_are_written_together(
-    desk: nnguard.Desk, ledger: nnguard.Ledger, tiers: list[nnguard.Locked], tmp_path: Path
+    desk: nnguard.licensing.Issuer,
+    ledger: nnguard.licensing.Ledger,
+    tiers: list[nnguard.Locked],
+    tmp_path: Path,
 ) -> None:
     options = {"to": CUSTOMER.recipient, "output": tmp_path / "ada.license"}
     license_ = desk.issue(tiers[-1].stream, tiers[0].content_key, **options)
@@ -97,7 +98,7 @@ def test_license_and_its_entry_are_written_together(
 
 
 def test_content_key_is_given_once(
-    desk: nnguard.Desk,
+    desk: nnguard.licensing.Issuer,
     tiers: list[nnguard.Locked],
     release: nnguard.Stream,
     key: nnguard.SigningKey,
@@ -105,62 +106,70 @@ def test_content_key_is_given_once(
     trial = tiers[-1].stream
     desk.issue(trial, tiers[0].content_key, to=CUSTOMER.recipient)
     for tier, expected in (("professional", release), ("standard", tiers[0].stream)):
-        license_ = desk.issue(trial, to=CUSTOMER.recipient, tier=tier)
+        license_ = desk.issue(
+            trial, to=CUSTOMER.recipient, terms=nnguard.licensing.Terms(tier=tier)
+        )
         full = nnguard.unlock(trial, license_, CUSTOMER, key.public_key, tier=tier)
         assert bytes(full) == bytes(expected)
 
 
 def test_key_of_a_lower_tier_does_not_displace_that_of_a_higher(
-    desk: nnguard.Desk, tiers: list[nnguard.Locked]
+    desk: nnguard.licensing.Issuer, tiers: list[nnguard.Locked]
 ) -> None:
     trial = tiers[-1].stream
     desk.issue(trial, tiers[0].content_key, to=CUSTOMER.recipient)
     desk.issue(trial, tiers[1].content_key, to=CUSTOMER.recipient)
-    license_ = desk.issue(trial, to=CUSTOMER.recipient, tier="professional")
+    license_ = desk.issue(
+        trial, to=CUSTOMER.recipient, terms=nnguard.licensing.Terms(tier="professional")
+    )
     assert license_.terms.tier == "professional"
 
 
 def test_key_of_a_higher_tier_takes_the_place_of_a_lower(
-    desk: nnguard.Desk, tiers: list[nnguard.Locked]
+    desk: nnguard.licensing.Issuer, tiers: list[nnguard.Locked]
 ) -> None:
     trial = tiers[-1].stream
     desk.issue(trial, tiers[1].content_key, to=CUSTOMER.recipient)
     desk.issue(trial, tiers[0].content_key, to=CUSTOMER.recipient)
-    license_ = desk.issue(trial, to=CUSTOMER.recipient, tier="professional")
+    license_ = desk.issue(
+        trial, to=CUSTOMER.recipient, terms=nnguard.licensing.Terms(tier="professional")
+    )
     assert license_.terms.tier == "professional"
 
 
 def test_another_desk_with_the_same_identity_goes_on(
-    desk: nnguard.Desk,
-    ledger: nnguard.Ledger,
+    desk: nnguard.licensing.Issuer,
+    ledger: nnguard.licensing.Ledger,
     tiers: list[nnguard.Locked],
     identity: nnguard.Identity,
     key: nnguard.SigningKey,
 ) -> None:
     desk.issue(tiers[0].stream, tiers[0].content_key, to=CUSTOMER.recipient)
-    again = nnguard.Desk(ledger, key, identity)
+    again = nnguard.licensing.Issuer(ledger, key, identity)
     license_ = again.issue(tiers[0].stream, to=CUSTOMER.recipient)
     assert license_.key_id == key.public_key.id.hex()
     assert len(ledger.entries()) == 2
 
 
 def test_ledger_is_of_no_use_without_the_identity(
-    desk: nnguard.Desk,
-    ledger: nnguard.Ledger,
+    desk: nnguard.licensing.Issuer,
+    ledger: nnguard.licensing.Ledger,
     tiers: list[nnguard.Locked],
     key: nnguard.SigningKey,
 ) -> None:
     desk.issue(tiers[0].stream, tiers[0].content_key, to=CUSTOMER.recipient)
     for other in (None, nnguard.Identity.generate()):
         with pytest.raises(nnguard.WrongKeyError, match="wrapped to another key"):
-            nnguard.Desk(ledger, key, other).issue(tiers[0].stream, to=CUSTOMER.recipient)
+            nnguard.licensing.Issuer(ledger, key, other).issue(
+                tiers[0].stream, to=CUSTOMER.recipient
+            )
     assert len(ledger.entries()) == 1
 
 
 def test_desk_without_identity_keeps_no_content_keys(
-    ledger: nnguard.Ledger, tiers: list[nnguard.Locked], key: nnguard.SigningKey
+    ledger: nnguard.licensing.Ledger, tiers: list[nnguard.Locked], key: nnguard.SigningKey
 ) -> None:
-    desk = nnguard.Desk(ledger, key)
+    desk = nnguard.licensing.Issuer(ledger, key)
     desk.issue(tiers[0].stream, tiers[0].content_key, to=CUSTOMER.recipient)
     assert ledger.wrapped_content_key(tiers[0].content_key.id.hex()) is None
     with pytest.raises(nnguard.KeyFormatError, match="no content key"):
@@ -168,8 +177,8 @@ def test_desk_without_identity_keeps_no_content_keys(
 
 
 def test_what_is_not_issued_is_not_written_down(
-    desk: nnguard.Desk,
-    ledger: nnguard.Ledger,
+    desk: nnguard.licensing.Issuer,
+    ledger: nnguard.licensing.Ledger,
     tiers: list[nnguard.Locked],
     release: nnguard.Stream,
 ) -> None:
@@ -178,24 +187,36 @@ def test_what_is_not_issued_is_not_written_down(
     with pytest.raises(nnguard.WrongKeyError):
         desk.issue(trial, stranger, to=CUSTOMER.recipient)
     with pytest.raises(nnguard.UnlockError):
-        desk.issue(trial, content_key, to=CUSTOMER.recipient, tier="none")
+        desk.issue(
+            trial, content_key, to=CUSTOMER.recipient, terms=nnguard.licensing.Terms(tier="none")
+        )
     with pytest.raises(nnguard.NoRecordError):
         desk.issue(release, content_key, to=CUSTOMER.recipient)
     with pytest.raises(ValueError, match="time zone"):
-        desk.issue(trial, content_key, to=CUSTOMER.recipient, expires=datetime(2026, 1, 1))
+        desk.issue(
+            trial,
+            content_key,
+            to=CUSTOMER.recipient,
+            terms=nnguard.licensing.Terms(expires_at=datetime(2026, 1, 1)),
+        )
     assert ledger.entries() == []
     assert ledger.wrapped_content_key(tiers[-1].content_key.id.hex()) is None
 
 
 def test_revoked_license_is_on_the_list_and_no_longer_unlocks(
-    desk: nnguard.Desk,
-    ledger: nnguard.Ledger,
+    desk: nnguard.licensing.Issuer,
+    ledger: nnguard.licensing.Ledger,
     tiers: list[nnguard.Locked],
     key: nnguard.SigningKey,
 ) -> None:
     trial = tiers[-1].stream
     revoked, kept = (
-        desk.issue(trial, tiers[0].content_key, to=CUSTOMER.recipient, issued_at=START)
+        desk.issue(
+            trial,
+            tiers[0].content_key,
+            to=CUSTOMER.recipient,
+            terms=nnguard.licensing.Terms(issued_at=START),
+        )
         for _ in range(2)
     )
     assert desk.revocation_list(at=START).hashes == frozenset()
@@ -203,15 +224,15 @@ def test_revoked_license_is_on_the_list_and_no_longer_unlocks(
     assert (entry.license_id, entry.reason) == (revoked.terms.id, "refund")
     assert ledger.get(revoked.terms.id).revoked_at == START + DAY
     listed = desk.revocation_list(issuer="acme.ai", at=START + DAY)
-    checks = nnguard.Checks(now=START + DAY, revocations=listed, max_age=DAY)
+    checks = nnguard.licensing.Policy(now=START + DAY, revocations=listed, max_age=DAY)
     assert nnguard.unlock(trial, kept, CUSTOMER, key.public_key, checks=checks)
     with pytest.raises(nnguard.LicenseError) as caught:
         nnguard.unlock(trial, revoked, CUSTOMER, key.public_key, checks=checks)
-    assert caught.value.reason is nnguard.Refusal.REVOKED
+    assert caught.value.reason is nnguard.licensing.Refusal.REVOKED
 
 
 def test_nothing_is_revoked_where_one_is_unknown(
-    desk: nnguard.Desk, ledger: nnguard.Ledger, tiers: list[nnguard.Locked]
+    desk: nnguard.licensing.Issuer, ledger: nnguard.licensing.Ledger, tiers: list[nnguard.Locked]
 ) -> None:
     license_ = desk.issue(tiers[0].stream, tiers[0].content_key, to=CUSTOMER.recipient)
     with pytest.raises(nnguard.LedgerError):
@@ -221,7 +242,7 @@ def test_nothing_is_revoked_where_one_is_unknown(
 
 
 def test_trial_may_be_a_path(
-    desk: nnguard.Desk, tiers: list[nnguard.Locked], tmp_path: Path
+    desk: nnguard.licensing.Issuer, tiers: list[nnguard.Locked], tmp_path: Path
 ) -> None:
     tiers[0].stream.save(tmp_path / "trial.nnc")
     CUSTOMER.recipient.save(tmp_path / "ada.pub")
