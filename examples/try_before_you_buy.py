@@ -103,7 +103,7 @@ def sell(seller: Path, customer: Path, content_key: nnguard.ContentKey) -> None:
     """Make out a license to the customer's public key."""
     identity = nnguard.Identity.generate()
     identity.save(customer / "customer.key")
-    license = nnguard.licensing.issue(
+    made = nnguard.licensing.issue(
         customer / "trial.nnc",
         content_key,
         to=identity.recipient,
@@ -112,8 +112,8 @@ def sell(seller: Path, customer: Path, content_key: nnguard.ContentKey) -> None:
             customer="Ada", expires_at=datetime.now(timezone.utc) + timedelta(days=365)
         ),
     )
-    license.save(customer / "ada.license")
-    print(f"\n{license}")
+    made.save(customer / "ada.license")
+    print(f"\n{made}")
 
 
 def unlock(seller: Path, customer: Path) -> None:

@@ -316,9 +316,11 @@ class LedgerBehavior:
 def execute(url: str, statement: str) -> None:
     """Do something to the database that a ledger does not do."""
     engine = sqlalchemy.create_engine(url)
-    with engine.begin() as connection:
-        connection.exec_driver_sql(statement)
-    engine.dispose()
+    try:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(statement)
+    finally:
+        engine.dispose()
 
 
 def set_version(url: str, version: int) -> None:

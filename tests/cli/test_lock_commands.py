@@ -522,7 +522,7 @@ def test_license_within_its_grace_period_asks_to_be_renewed(run: Run, bought: No
         ("--license torn.license", 9, "LicenseError", "malformed"),
         ("--identity vendor.key", 6, "KeyFormatError", None),
         ("--identity ada.pub", 6, "KeyFormatError", None),
-        ("--license bound.license --device vendor.pub", 2, "ValueError", None),
+        ("--license bound.license --device vendor.pub", 2, "ArgumentError", None),
         ("--license missing", 1, "FileNotFoundError", None),
         ("-o no/such.nnc", 1, "FileNotFoundError", None),
     ],

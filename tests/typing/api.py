@@ -201,7 +201,7 @@ def issue(key: nnguard.ContentKey, signer: nnguard.Signer) -> nnguard.licensing.
             grace=timedelta(days=7),
             features=["export"],
             metadata={"order": "7"},
-            device=device if device.traits else own,
+            device=device if device.fingerprint else own,
             device_matches=2,
         ),
     )

@@ -167,9 +167,11 @@ def _check_revocation(
     if max_age is None:
         return
     if revocations is None or now - revocations.issued_at > max_age:
-        what = "none" if revocations is None else f"that of {revocations.issued_at.isoformat()}"
+        found = "there is none"
+        if revocations is not None:
+            found = f"this one is of {revocations.issued_at.isoformat()}"
         raise LicenseError(
-            f"a revocation list of the last {max_age} is required; given is {what}",
+            f"a revocation list of the last {max_age} is required: {found}",
             reason=Refusal.STALE_REVOCATIONS,
             hint="get the vendor's newest list",
         )

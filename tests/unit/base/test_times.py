@@ -19,6 +19,7 @@ UTC = timezone.utc
     ("text", "expected"),
     [
         ("2027-12-31", datetime(2027, 12, 31, tzinfo=UTC)),
+        ("2027-12-31T18:00", datetime(2027, 12, 31, 18, tzinfo=UTC)),
         ("2027-12-31T18:00Z", datetime(2027, 12, 31, 18, tzinfo=UTC)),
         ("2027-12-31 18:00:05z", datetime(2027, 12, 31, 18, 0, 5, tzinfo=UTC)),
         ("2027-12-31T18:00:05.999999Z", datetime(2027, 12, 31, 18, 0, 5, tzinfo=UTC)),
@@ -40,10 +41,9 @@ def test_what_is_not_a_time_is_named(text: str) -> None:
     assert "2027-12-31" in caught.value.hint
 
 
-@pytest.mark.parametrize("time", ["2027-12-31T18:00", datetime(2027, 12, 31)])
-def test_time_without_a_zone_is_refused(time: Any) -> None:
+def test_datetime_without_a_zone_is_refused() -> None:
     with pytest.raises(ArgumentError, match=r"issued_at: .* has no time zone"):
-        to_utc(time, "issued_at")
+        to_utc(datetime(2027, 12, 31), "issued_at")
 
 
 @pytest.mark.parametrize("time", [None, 5, date(2027, 12, 31), b"2027-12-31"])

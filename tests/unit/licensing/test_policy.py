@@ -561,7 +561,7 @@ def test_no_revocation_list_where_one_is_required(sale: Sale) -> None:
     license_ = sale.license()
     assert sale.refusal(license_, max_age=WEEK) is Reason.STALE_REVOCATIONS
     checks = nnguard.licensing.Policy(now=START, max_age=WEEK)
-    with pytest.raises(nnguard.LicenseError, match="required; given is none"):
+    with pytest.raises(nnguard.LicenseError, match="required: there is none"):
         nnguard.licensing.check(license_, sale.trust, policy=checks)
 
 
