@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import string
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -372,3 +374,42 @@ def test_forged_license_is_forged_before_it_is_expired(sale: Sale) -> None:
     forged = nnguard.licensing.License.parse(license_.encoded.replace(b"Ada", b"Eve"))
     assert forged.terms.customer == "Eve"
     assert sale.refusal(forged, now=START + 2 * WEEK) is Reason.MALFORMED
+
+
+def test_policy_as_people_write_it(tmp_path: Path, sale: Sale) -> None:
+    device = nnguard.licensing.Device.of_values([("host", "a"), ("disk", "b")])
+    device.save(tmp_path / "ada.device")
+    license_ = sale.license(device=device, expires_at="2026-04-01")
+    license_.save(tmp_path / "ada.license")
+    sale.vendor.public_key.save(tmp_path / "vendor.pub")
+    policy = nnguard.licensing.Policy(now="2026-03-31T23:59:59Z", device=tmp_path / "ada.device")
+    status = nnguard.licensing.check(
+        str(tmp_path / "ada.license"), tmp_path / "vendor.pub", policy=policy
+    )
+    assert status.terms == license_.terms
+    assert status.checked_at == datetime(2026, 3, 31, 23, 59, 59, tzinfo=timezone.utc)
+    assert pickle.loads(pickle.dumps(policy)) == policy
+    assert pickle.loads(pickle.dumps(status)) == status
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"now": datetime(2026, 3, 2)}, "now: .* has no time zone"),
+        ({"now": "yesterday"}, "now: 'yesterday' is not a date or time"),
+        ({"max_age": -DAY}, "max_age: an age is not negative"),
+    ],
+)
+def test_policy_that_cannot_be(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(nnguard.errors.ArgumentError, match=message):
+        nnguard.licensing.Policy(**options)
+
+
+@pytest.mark.parametrize("argument", ["license", "revocations", "device"])
+def test_an_argument_of_another_type_is_named(argument: str, sale: Sale) -> None:
+    device = nnguard.licensing.Device.of_values([("host", "a")])
+    options = {} if argument == "license" else {argument: 7}
+    policy = nnguard.licensing.Policy(now=START, **options)
+    license_ = 7 if argument == "license" else sale.license(device=device)
+    with pytest.raises(TypeError, match=f"^{argument}: expected a path or a .*, not int$"):
+        nnguard.licensing.check(license_, sale.trust, policy=policy)
