@@ -413,3 +413,8 @@ def test_an_argument_of_another_type_is_named(argument: str, sale: Sale) -> None
     license_ = 7 if argument == "license" else sale.license(device=device)
     with pytest.raises(TypeError, match=f"^{argument}: expected a path or a .*, not int$"):
         nnguard.licensing.check(license_, sale.trust, policy=policy)
+
+
+def test_policy_of_another_type_is_named(sale: Sale) -> None:
+    with pytest.raises(TypeError, match=r"^policy: expected a Policy, not dict$"):
+        nnguard.licensing.check(sale.license(), sale.trust, policy={"now": START})

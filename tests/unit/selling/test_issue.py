@@ -56,6 +56,7 @@ def test_everything_may_be_a_path(
         ("content_key", "a path or a ContentKey"),
         ("to", "a path or a Recipient"),
         ("signer", "a path, a SigningKey or a Signer"),
+        ("terms", "a Terms"),
     ],
 )
 def test_an_argument_of_another_type_is_named(
