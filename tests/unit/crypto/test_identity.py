@@ -1,4 +1,4 @@
-"""What is wrapped to a customer's public key, his private key alone unwraps."""
+"""What is wrapped to a customer's public key, that customer's private key alone unwraps."""
 
 from __future__ import annotations
 

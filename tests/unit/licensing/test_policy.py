@@ -348,7 +348,7 @@ def test_no_bit_of_a_revocation_list_can_be_changed(sale: Sale) -> None:
 
 
 def test_forged_revocation_list(sale: Sale, tmp_path: Path) -> None:
-    """A customer takes himself off the list."""
+    """A customer takes a license off the list."""
     license_ = sale.license()
     revoked = nnguard.licensing.RevocationList.make(
         [license_.terms.id], sale.vendor, issued_at=START
