@@ -47,7 +47,7 @@ def make_template(folder: Path) -> None:
         index |= dict.fromkeys(tensors, f"{name}.safetensors")
     text = json.dumps({"metadata": {}, "weight_map": index})
     (shards / "model.safetensors.index.json").write_text(text)
-    nnguard.compress(shards, folder / "streams")
+    nnguard.compress(shards).save(folder / "streams")
     nnguard.sign(folder / "streams", key, name="net").save(folder / "releases")
     nnguard.decompress_to_file(folder / "releases", folder / "decoded")
 
@@ -82,7 +82,7 @@ def cases(folder: Path) -> Iterator[Case]:
         Case("compress, folder", _to_folder("compress", "shards"), ("out",),
              right.same_as("streams")),
         Case("sign", _to_stream("sign", "model.nnc", *KEY), ("out.nnc",), right.signed),
-        Case("sign, folder", _to_folder("sign", "shards", *KEY), ("out",), right.signed_set),
+        Case("sign, folder", _to_folder("sign", "streams", *KEY), ("out",), right.signed_set),
         Case("strip", _to_stream("strip", "release.nnc", *TRUST), ("out.nnc",),
              right.same_as("model.nnc")),
         Case("decompress", ("decompress", "release.nnc", "-o", "out.safetensors"),
