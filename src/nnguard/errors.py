@@ -1,9 +1,8 @@
 """The errors of nnguard.
 
-Everything that can be wrong with a stream, a record, a key file or a license is an
-`NnguardError`, and so are arguments that contradict each other or ask for the impossible
-(`ArgumentError`, also a `ValueError`). An argument of the wrong type is a `TypeError`, and the
-operating system's own errors stay `OSError`.
+Everything that can be wrong with a stream, a record, a key file, a license or the arguments of a
+call is an `NnguardError`. A wrong type stays a `TypeError`, and the operating system's own errors
+stay `OSError`. Any other exception is a bug.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class NnguardError(Exception):
 
 
 class ArgumentError(NnguardError, ValueError):
-    """Arguments contradict each other, or ask for what cannot be."""
+    """An argument has a value that cannot be, or arguments contradict each other."""
 
 
 class FormatError(NnguardError):
@@ -100,14 +99,11 @@ class VerificationError(NnguardError):
 
 
 class ClaimsError(VerificationError):
-    """The signature is right, but the release is not the one that was expected.
-
-    Its name, issuer, version or time of signing differs from what the caller asked for.
-    """
+    """The signature is right, but the release is not the one that was expected."""
 
 
 class LockedTrialError(NnguardError):
-    """The stream is a locked trial, and the caller did not allow for one."""
+    """The stream is a trial, locked by its vendor, and not the product."""
 
 
 class Refusal(enum.Enum):
@@ -137,11 +133,11 @@ class LicenseError(NnguardError):
 
 
 class LockError(NnguardError):
-    """A model cannot be locked as asked."""
+    """A lock cannot be made: the network, its trial or the target do not allow it."""
 
 
 class UnlockError(NnguardError):
-    """A lock cannot be opened: what is asked for and what is there disagree."""
+    """A lock cannot be opened: what it restores is not what was locked."""
 
 
 class LedgerError(NnguardError):

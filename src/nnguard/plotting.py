@@ -209,11 +209,11 @@ def _paint_search(axes: Axes, locked: Locked, color: str) -> None:
         axes.plot(*_places(others), "x", color=color, alpha=0.5, label=label)
     label = f"{tier}: trial, {trial.score:.4g}"
     axes.plot(*_places([trial]), "D", color=color, mec="black", markersize=9, label=label)
-    if locked.target is not None:
-        low, high = locked.target - locked.tolerance, locked.target + locked.tolerance
-        axes.axhspan(low, high, color=color, alpha=0.15)
-        label = f"{tier}: target {locked.target:g} ± {locked.tolerance:g}"
-        axes.axhline(locked.target, color=color, linestyle="--", label=label)
+    if locked.soft is not None and (target := locked.soft.target) is not None:
+        tolerance = locked.soft.tolerance
+        axes.axhspan(target - tolerance, target + tolerance, color=color, alpha=0.15)
+        label = f"{tier}: target {target:g} ± {tolerance:g}"
+        axes.axhline(target, color=color, linestyle="--", label=label)
 
 
 def _places(points: Sequence[CurvePoint]) -> tuple[list[float], list[float]]:

@@ -7,7 +7,10 @@ import pytest
 
 import nnguard
 from nnguard._crypto.cose import encode_cbor, sign1
-from nnguard._records.signature import Attachment, Claims, Shard, SignatureRecord, model_digest
+from nnguard._records.attachment import Attachment
+from nnguard._records.claims import Claims, Shard
+from nnguard._records.digest import model_digest
+from nnguard._records.signature import SignatureRecord
 
 WHEN = datetime(2025, 3, 1, 12, 0, 1, tzinfo=timezone.utc)
 DIGESTS = [hashlib.sha256(bytes([index])).digest() for index in range(3)]
@@ -67,7 +70,7 @@ def test_claims_are_read_as_written(claims: Claims) -> None:
     ],
 )
 def test_other_claims_are_refused(claims: object) -> None:
-    with pytest.raises(nnguard.VerificationError, match="claims"):
+    with pytest.raises(nnguard.errors.VerificationError, match="claims"):
         Claims.from_cwt(claims)
 
 
@@ -129,7 +132,7 @@ def test_signature_record_is_read_as_written(key: nnguard.SigningKey) -> None:
 def test_other_signature_records_are_refused(
     key: nnguard.SigningKey, change: dict[str, object]
 ) -> None:
-    with pytest.raises(nnguard.VerificationError):
+    with pytest.raises(nnguard.errors.VerificationError):
         SignatureRecord.parse(record_of(key, **change))
 
 
@@ -142,7 +145,7 @@ def test_attachment_is_read_as_written() -> None:
     "value", [[], ["a/b", bytes(32)], [1, b"", b""], ["a/b", "text", b""], ["a", b"", b"", b""], {}]
 )
 def test_other_attachments_are_refused(value: object) -> None:
-    with pytest.raises(nnguard.VerificationError, match="attachment"):
+    with pytest.raises(nnguard.errors.VerificationError, match="attachment"):
         Attachment.parse(encode_cbor(value))
 
 

@@ -350,7 +350,7 @@ def _unlock(options: argparse.Namespace) -> None:
     identity = load_identity(options.identity, options)
     license = nnguard.License.load(options.license)  # noqa: A001
     checks = checks_of(options)
-    status = nnguard.check_license(license, options.trust, checks=checks)
+    status = nnguard.licensing.check(license, options.trust, policy=checks)
     full = _unlocked(options, license, identity, checks)
     full.save(options.output, overwrite=options.force)
     if options.json:
@@ -366,7 +366,7 @@ def _unlocked(
     options: argparse.Namespace,
     license: nnguard.License,  # noqa: A002
     identity: nnguard.Identity,
-    checks: nnguard.Checks,
+    checks: nnguard.licensing.Policy,
 ) -> nnguard.Stream | nnguard.StreamSet:
     trial = open_model(options.trial)
     if isinstance(trial, nnguard.StreamSet) and options.mark:
