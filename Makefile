@@ -17,7 +17,7 @@ FILES ?= 10000
 # Archives are dated by the last commit, so that everybody builds the same bytes.
 dist sbom wheel: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
 
-.PHONY: help dev demo sell first-hour test check format bench paper pictures pretrained vectors lock dist sbom wheel \
+.PHONY: help dev demo sell first-hour test check format bench docs paper pictures pretrained vectors lock dist sbom wheel \
 	reproducible cross audit fuzz-coder fuzz-streams fuzz-models fuzz-credentials fuzz \
 	hostile mutate faults clean
 
@@ -28,6 +28,7 @@ help:
 	@echo "make test    run the tests"
 	@echo "make check   format, lint, spelling, types, layers, README, advisories"
 	@echo "make bench   measure cost and compression"
+	@echo "make docs    build the site of the documentation into out/site"
 	@echo "make paper   the paper's experiments; with DATA=folder, PyTorch, and hours."
 	@echo "             CIFAR10=path trains its networks first, each for MINUTES=60;"
 	@echo "             ITEMS=200 MESSAGES=1 takes less test data and one message a size"
@@ -140,8 +141,15 @@ lock: $(ENVIRONMENT)
 	$(PIP) uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-		pyproject.toml requirements/dev.txt requirements/tools.txt --output-file requirements/lock.txt
+		pyproject.toml requirements/dev.txt requirements/docs.txt requirements/tools.txt --output-file requirements/lock.txt
 	$(BIN)/python supply/licenses.py
+
+.venv/.docs: requirements/docs.txt | $(ENVIRONMENT)
+	$(PIP) -r $<
+	touch $@
+
+docs: $(ENVIRONMENT) .venv/.docs
+	$(BIN)/mkdocs build --strict
 
 TOOLS := .venv/.tools
 $(TOOLS): $(ENVIRONMENT) requirements/tools.txt
