@@ -57,7 +57,7 @@ def parse_time(text: str) -> datetime:
     try:
         return to_utc(text)
     except nnguard.NnguardError as error:
-        raise argparse.ArgumentTypeError(f"{error}; {error.hint}") from None
+        raise argparse.ArgumentTypeError(f"{error}, {error.hint}") from None
 
 
 def parse_days(text: str) -> timedelta:
