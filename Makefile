@@ -54,7 +54,8 @@ help:
 dev: $(ENVIRONMENT)
 
 # With LOCKED=1, as in CI, just the files of the lock; PYTORCH_INDEX is where builds without CUDA are.
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# nncodec does not get what it asks for, and need not: conflicts are no news.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts
 LOCK := $(if $(LOCKED),requirements/lock.txt)
 
 # What runs nnguard, and the stock decoder, without what that asks for. The tools that build the extension
