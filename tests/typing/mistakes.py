@@ -16,12 +16,14 @@ def typos(report: nnguard.Report) -> None:
     nnguard.licensing.Desk()  # type: ignore[attr-defined]  # pyright: ignore
     report.claims.naem  # type: ignore[attr-defined]  # noqa: B018  # pyright: ignore
     nnguard.sign(b"", "vendor.key", nmae="digits")  # type: ignore[call-overload]  # pyright: ignore
+    nnguard.torch.save({}, "a.nnc", nmae="a")  # type: ignore[call-arg]  # pyright: ignore
 
 
 def wrong_types(stream: nnguard.Stream, key: nnguard.SigningKey, at: Path) -> None:
     nnguard.verify(stream, trust=3)  # type: ignore[arg-type]  # pyright: ignore
     nnguard.sign(stream, key.public_key)  # type: ignore[call-overload]  # pyright: ignore
     nnguard.Settings(qp="fine")  # type: ignore[arg-type]  # pyright: ignore
+    nnguard.torch.load_into({}, at, "vendor.pub")  # type: ignore[arg-type]  # pyright: ignore
     nnguard.torch.load(at)  # type: ignore[call-arg]  # pyright: ignore
 
 
