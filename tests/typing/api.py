@@ -1,4 +1,7 @@
-"""The public API as a typed program uses it; `mypy --strict` checks it, nothing runs it."""
+"""The public API as a typed program uses it: mypy and pyright check it in strict mode.
+
+Nothing runs it. What has to be an error is in `mistakes.py`.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,6 @@ import numpy.typing as npt
 import nnguard
 import nnguard.plotting
 import nnguard.torch
-from nnguard._crypto.trust import load_trust
-from nnguard._locking.search import CurvePoint
-from nnguard._locking.tiers import LockScores
-from nnguard._operations.report import NestedRecord
 
 
 class Token:
@@ -31,7 +30,7 @@ class Token:
         return bytes(64) + data[:0]
 
 
-def keys(folder: Path) -> tuple[nnguard.PublicKey, ...]:
+def keys(folder: Path) -> bool:
     key: nnguard.SigningKey = nnguard.SigningKey.generate()
     key.save(folder / "vendor.key", passphrase="secret", overwrite=True)
     key = nnguard.SigningKey.load("vendor.key", passphrase=None)
@@ -39,12 +38,12 @@ def keys(folder: Path) -> tuple[nnguard.PublicKey, ...]:
     public.save(folder / "vendor.pub")
     identifier: bytes = public.id
     trusted: bool = public.verifies(key.sign(identifier), identifier)
-    return load_trust([folder, "other.pub", public]) if trusted else ()
+    return trusted
 
 
 def release(model: Path, signer: nnguard.Signer) -> nnguard.Stream:
     stream: nnguard.Stream = nnguard.Stream.open(model)
-    attached = nnguard.attach(stream, b"card", media_type="text/markdown")
+    attached: nnguard.Stream = nnguard.attach(stream, b"card", media_type="text/markdown")
     signed: nnguard.Stream = nnguard.sign(
         attached,
         signer,
@@ -59,21 +58,27 @@ def release(model: Path, signer: nnguard.Signer) -> nnguard.Stream:
     )
     signed.save("release.nnc", overwrite=True)
     data: bytes = bytes(signed)
+    by_path: nnguard.Stream | nnguard.StreamSet = nnguard.sign(model, "vendor.key")
+    by_path.save(model.parent / f"release-{by_path.size}", overwrite=False)
     return nnguard.Stream.from_bytes(data)
 
 
 def deploy(path: str) -> tuple[nnguard.Attachment, nnguard.Stream]:
-    report: nnguard.Report = nnguard.verify(path, "vendor.pub")
+    expected = nnguard.Expect(
+        name="resnet56", issuer="acme.ai", version=">=1.0", issued_after="2026-01-01"
+    )
+    report: nnguard.Report = nnguard.verify(path, "vendor.pub", expect=expected, allow_trial=True)
     claims: nnguard.Claims = report.claims
     name: str = claims.name
     metadata: Mapping[str, str] = claims.metadata
     when: datetime | None = claims.issued_at
-    nested: tuple[NestedRecord, ...] = report.nested
     text: str | None = metadata.get("git")
-    verified: list[bool] = [record.verified for record in nested]
-    if not (name and text and when and all(verified)):
+    verified: list[bool] = [record.verified for record in report.nested]
+    missing: list[str] = list(report.not_covered)
+    if not (name and text and when and all(verified)) or report.locked or missing:
         raise SystemExit(1)
-    return nnguard.detach(nnguard.strip(path, [nnguard.PublicKey.load("vendor.pub")]))
+    stream = nnguard.Stream.open(path)
+    return nnguard.detach(nnguard.strip(stream, [nnguard.PublicKey.load("vendor.pub")]))
 
 
 def look(path: str) -> int:
@@ -96,9 +101,12 @@ def compress(model: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> nnguard
         bit_depth=None,
         scan_order=4,
     )
+    folder_or_file = nnguard.compress(
+        model, settings, workers=2, spool=model.parent, progress=lambda count: None
+    )
+    folder_or_file.save("release")
     with ThreadPoolExecutor() as executor:
-        nnguard.compress(arrays, executor=executor, workers=4).save("model.nnc")
-    return nnguard.compress(model, settings, workers=2, spool=model.parent, progress=print)
+        return nnguard.compress(arrays, executor=executor, workers=4)
 
 
 def decompress(path: str) -> dict[str, np.ndarray[Any, Any]]:
@@ -112,9 +120,8 @@ def decompress(path: str) -> dict[str, np.ndarray[Any, Any]]:
     return arrays
 
 
-def shards(folder: Path, signer: nnguard.Signer) -> Shard | None:
-    nnguard.compress(folder, "streams", nnguard.Settings(), workers=2, overwrite=True)
-    streams: nnguard.StreamSet = nnguard.StreamSet.open("streams", in_memory=True)
+def shards(folder: Path, signer: nnguard.Signer) -> int:
+    streams: nnguard.StreamSet = nnguard.StreamSet.open(folder)
     signed: nnguard.StreamSet = nnguard.sign(
         streams, signer, issuer="acme.ai", metadata={"git": "4f2a91c"}, localize=True
     )
@@ -125,13 +132,15 @@ def shards(folder: Path, signer: nnguard.Signer) -> Shard | None:
     nnguard.decompress_to_file(original, "restored", max_size=1 << 22)
     places: Mapping[str, str] = original.weight_map
     first: nnguard.Stream = original.streams[next(iter(places.values()))]
-    return parts[report.digest].claims.shard if original.size + len(first) else None
+    locked: nnguard.Locked = nnguard.lock(signed)
+    return original.size + len(first) + len(parts) + locked.trial.size
 
 
 def torch(path: Path, signer: nnguard.Signer) -> list[str]:
     nnguard.torch.save({}, path, signer=signer, settings=nnguard.Settings(), name="net")
-    state = nnguard.torch.load(path, trust=[signer.public_key], original=True, workers=2)
-    names: list[str] = list(state)
+    state = nnguard.torch.load(path, trust=[signer.public_key], original=True, map_location="cpu")
+    report: nnguard.Report | None = state.report
+    names: list[str] = list(state) if report else []
     return names + list(nnguard.torch.decompress(nnguard.Stream.open(path)))
 
 
@@ -154,22 +163,22 @@ def trials(path: Path, key: nnguard.SigningKey) -> nnguard.ContentKey:
             importance={"conv.weight": np.ones((16, 3, 3, 3), np.float32)},
         ),
     )
-    curve: tuple[CurvePoint, ...] = locked.curve
+    curve: list[tuple[float, float]] = [(each.fraction, each.score) for each in locked.curve]
     carried: nnguard.Locked = nnguard.lock(path, trial="weaker.nnc", evaluate=accuracy)
-    scores: LockScores | None = carried.scores
+    scores = carried.scores
     if scores is not None and scores.release == scores.unlocked > scores.trial:
         worth: str = carried.worth.upper()
         raise ValueError(worth, carried.carried + 1)
     counts: tuple[int, int, int] = (locked.replaced, locked.scrambled, locked.weights)
     locked.trial.save("trial.nnc", overwrite=bool(curve) and sum(counts) > 0)
-    stream: nnguard.Stream = nnguard.lock(
+    scrambled: nnguard.Locked = nnguard.lock(
         "release.nnc", scramble=0.5, soft=nnguard.Soft(fraction=1e-4)
-    ).stream
+    )
     tiers: list[nnguard.Locked] = nnguard.lock_tiers(
-        stream,
+        scrambled.trial,
         [
             nnguard.Tier("professional", soft=nnguard.Soft(target=0.8)),
-            nnguard.Tier("standard", trial=carried.stream),
+            nnguard.Tier("standard", trial=carried.trial),
         ],
     )
     nnguard.plotting.plot_search([locked, *tiers], path.parent / "search.png", overwrite=True)
@@ -212,7 +221,7 @@ def issue(key: nnguard.ContentKey, signer: nnguard.Signer) -> nnguard.licensing.
             grace=timedelta(days=7),
             features=["export"],
             metadata={"order": "7"},
-            device=device if device.traits else own,
+            device=device if device.fingerprint else own,
             device_matches=2,
         ),
     )
@@ -222,17 +231,20 @@ def issue(key: nnguard.ContentKey, signer: nnguard.Signer) -> nnguard.licensing.
 
 def sell(key: nnguard.ContentKey, signer: nnguard.Signer) -> list[str]:
     with nnguard.licensing.Ledger("licenses.db") as ledger:
-        desk: nnguard.licensing.Issuer = nnguard.licensing.Issuer(
-            ledger, signer, nnguard.Identity.load("desk.key")
+        issuer: nnguard.licensing.Issuer = nnguard.licensing.Issuer(
+            ledger, signer, nnguard.Identity.load("issuer.key")
         )
-        first: nnguard.licensing.License = desk.issue(
-            Path("trial.nnc"), key, to="ada.pub", customer="Ada"
+        first: nnguard.licensing.License = issuer.issue(
+            Path("trial.nnc"),
+            key,
+            to="ada.pub",
+            terms=nnguard.licensing.Terms(customer="Ada", expires_at="2027-12-31"),
         )
-        terms: nnguard.licensing.LicenseTerms = desk.issue("trial.nnc", to="eve.pub").terms
-        revoked: list[nnguard.licensing.LedgerEntry] = desk.revoke(
+        terms: nnguard.licensing.LicenseTerms = issuer.issue("trial.nnc", to="eve.pub").terms
+        revoked: list[nnguard.licensing.LedgerEntry] = issuer.revoke(
             [first.terms.id, terms.id], reason="refund"
         )
-        revocations: nnguard.licensing.RevocationList = desk.revocation_list(issuer="acme.ai")
+        revocations: nnguard.licensing.RevocationList = issuer.revocation_list(issuer="acme.ai")
         revocations.save("acme.revoked", overwrite=True)
         entries: list[nnguard.licensing.LedgerEntry] = ledger.entries(
             customer="Ada", product="", revoked=None
@@ -247,7 +259,7 @@ def sell(key: nnguard.ContentKey, signer: nnguard.Signer) -> list[str]:
 
 
 def unlock(license_: nnguard.licensing.License) -> nnguard.licensing.LicenseTerms | None:
-    checks: nnguard.licensing.Policy = nnguard.licensing.Policy(
+    policy: nnguard.licensing.Policy = nnguard.licensing.Policy(
         now=datetime.now(timezone.utc),
         device=nnguard.licensing.Device.this(),
         revocations="acme.revoked",
@@ -255,23 +267,22 @@ def unlock(license_: nnguard.licensing.License) -> nnguard.licensing.LicenseTerm
         state=Path("newest"),
     )
     status: nnguard.licensing.Status = nnguard.licensing.check(
-        license_, "vendor.pub", policy=checks
+        license_, "vendor.pub", policy=policy
     )
     terms: nnguard.licensing.LicenseTerms = status.terms
     ends: datetime | None = terms.expires_at
     wanted: bool = "export" in terms.features and terms.metadata.get("order") == "7"
     full: nnguard.Stream = nnguard.unlock(
-        "trial.nnc",
+        nnguard.Stream.open("trial.nnc"),
         Path("ada.license") if status.in_grace else license_,
         nnguard.Identity.load("ada.key"),
         ["vendor.pub"],
         tier="standard",
-        policy=checks,
+        policy=policy,
         watermark=wanted and ends is not None,
         progress=lambda count: None,
     )
-    mark: nnguard.licensing.LicenseTerms | None = nnguard.verify(full, "vendor.pub").licensed_to
-    return mark
+    return nnguard.verify(full, "vendor.pub").licensed_to
 
 
 def torch_trial(module: Any, batches: list[Any]) -> nnguard.Locked:
@@ -318,9 +329,12 @@ def explain(error: nnguard.NnguardError) -> str:
         case nnguard.errors.FormatError():
             offset: int | None = error.offset
             return str(offset)
+        case nnguard.errors.ArgumentError() | nnguard.errors.LockError():
+            return str(error)
         case nnguard.errors.ModelError() | nnguard.errors.WorkerError():
             return str(error)
-    return error.hint
+        case _:
+            return error.hint
 
 
 def main() -> tuple[nnguard.Attachment, nnguard.Stream]:
