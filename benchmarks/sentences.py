@@ -44,7 +44,7 @@ LOCKS: dict[str, Any] = {
     "all": 1.0,
 }
 WORD_RATES = (0.01, 0.03)
-NETWORK_RATES = (3e-5, 1e-4, 5e-4)
+NETWORK_RATES = (1e-5, 3e-5, 1e-4, 5e-4)
 _FASTER = 30
 """Learning rate of vectors over that of matrices."""
 
@@ -110,6 +110,24 @@ class Attacked(nn.Module):
         self.map.bias.copy_(-self.map.weight @ mean)
 
 
+class Both(nn.Module):
+    """Words beside a network, whose share is learned: an attacker need not do without either."""
+
+    def __init__(self, words: Attacked, network: Attacked) -> None:
+        super().__init__()
+        self.words, self.network = words, network
+        self.share = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        found = [self.words(tokens, mask), self.share * self.network(tokens, mask)]
+        return nn.functional.normalize(torch.cat(found, 1))
+
+    def center(self, pairs: encoders.Pairs, chosen: Sequence[int]) -> None:
+        """Center both."""
+        self.words.center(pairs, chosen)
+        self.network.center(pairs, chosen)
+
+
 class Bench:
     """The release, its trials, and the pairs."""
 
@@ -123,45 +141,59 @@ class Bench:
 
     def words(self, start: str, count: int, steps: int, draw: int, rate: float) -> float:
         """Return what the embeddings of words give, without a network."""
-        vectors = self._vectors(start, draw)
-        attacked = Attacked(Words(vectors), self._rarity(self._drawn(draw, count)))
-        groups = [  # training the vectors, too, gives no more
-            {"params": attacked.rarity.parameters(), "lr": 3 * rate},
-            {"params": attacked.map.parameters(), "lr": rate / 20},
-        ]
-        return self._trained(attacked, count, steps, draw, rate, groups)
+        attacked = self._words(start, count, draw)
+        return self._trained(attacked, count, steps, draw, _around(attacked, rate))
 
     def network(self, start: str, count: int, steps: int, draw: int, rate: float) -> float:
         """Return what a network gives: a trial's, begun anew where scrambled, or from scratch."""
+        attacked = self._network(start, count, draw)
+        groups = [*_around(attacked, WORD_RATES[-1]), *_inside(attacked, rate)]
+        return self._trained(attacked, count, steps, draw, groups)
+
+    def both(self, start: str, count: int, steps: int, draw: int, rate: float) -> float:
+        """Return what a network and the best words that go with it give together."""
+        words = {"scratch": "random", "trial: the default and words": "trial, magnitudes"}
+        attacked = Both(
+            self._words(words.get(start, "release"), count, draw),
+            self._network(start, count, draw),
+        )
+        groups = [
+            *_around(attacked.words, WORD_RATES[-1]),
+            *_around(attacked.network, WORD_RATES[-1]),
+            *_inside(attacked.network, rate),
+            {"params": [attacked.share], "lr": WORD_RATES[-1]},
+        ]
+        return self._trained(attacked, count, steps, draw, groups)
+
+    def _words(self, start: str, count: int, draw: int) -> Attacked:
+        return Attacked(Words(self._vectors(start, draw)), self._rarity(self._drawn(draw, count)))
+
+    def _network(self, start: str, count: int, draw: int) -> Attacked:
         torch.manual_seed(SEED)
         body = Network()
         if start != "scratch":
             body.load_state_dict(self._begun(start.removeprefix("trial: ")), strict=False)
-        attacked = Attacked(body, self._rarity(self._drawn(draw, count)))
-        trained = [p for name, p in body.named_parameters() if "pooler" not in name]
-        groups = [
-            {"params": [p for p in trained if p.ndim > 1], "lr": rate},
-            {"params": [p for p in trained if p.ndim == 1], "lr": _FASTER * rate},
-            {"params": attacked.rarity.parameters(), "lr": 0.1},
-            {"params": attacked.map.parameters(), "lr": 1e-3},
-        ]
-        return self._trained(attacked, count, steps, draw, rate, groups)
+        return Attacked(body, self._rarity(self._drawn(draw, count)))
 
     def _trained(
         self,
-        attacked: Attacked,
+        attacked: Attacked | Both,
         count: int,
         steps: int,
         draw: int,
-        rate: float,
         groups: list[dict[str, Any]],
     ) -> float:
         chosen = self._drawn(draw, count)
         attacked.center(self._pairs, chosen)
         if steps:
-            loss = encoders.uncorrelated
             encoders.train(
-                attacked, self._pairs, chosen, steps=steps, rate=rate, loss_of=loss, groups=groups
+                attacked,
+                self._pairs,
+                chosen,
+                steps=steps,
+                rate=0,  # each group has its own
+                loss_of=encoders.uncorrelated,
+                groups=groups,
             )
         return encoders.score(attacked, self._pairs)
 
@@ -220,10 +252,27 @@ class Bench:
         return [self._pairs.theirs[at] for at in order[:count]]
 
 
+def _around(attacked: Attacked, rate: float) -> list[dict[str, Any]]:
+    """Return what is trained around a body; training vectors of words, too, gives no more."""
+    return [
+        {"params": attacked.rarity.parameters(), "lr": 3 * rate},
+        {"params": attacked.map.parameters(), "lr": rate / 20},
+    ]
+
+
+def _inside(attacked: Attacked, rate: float) -> list[dict[str, Any]]:
+    """Return what is trained of a network."""
+    trained = [p for name, p in attacked.body.named_parameters() if "pooler" not in name]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "lr": rate},
+        {"params": [p for p in trained if p.ndim == 1], "lr": _FASTER * rate},
+    ]
+
+
 def jobs(options: argparse.Namespace) -> Iterator[tuple[str, str, tuple[Any, ...]]]:
     """Yield what is to be measured: its name, the kind of attack, and what that is given."""
-    kinds = {"words": options.words, "network": options.networks}
-    usual = {"words": WORD_RATES, "network": NETWORK_RATES}
+    kinds = {"words": options.words, "network": options.networks, "both": options.both}
+    usual = {"words": WORD_RATES, "network": NETWORK_RATES, "both": NETWORK_RATES}
     for draw in range(options.draws):
         for kind, starts in kinds.items():
             for start in starts:
@@ -263,6 +312,7 @@ def main() -> None:
     )
     trials = [f"trial: {lock}" for lock in LOCKS]
     parser.add_argument("--networks", nargs="*", default=[*trials, "scratch"])
+    parser.add_argument("--both", nargs="*", default=[*trials, "scratch"])
     parser.add_argument("--labeled", type=int, nargs="*", default=[287, 500])
     parser.add_argument("--steps", type=int, nargs="*", default=[100])
     parser.add_argument("--rates", type=float, nargs="*", help="learning rates to try")
