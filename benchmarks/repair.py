@@ -38,6 +38,9 @@ _SIZES = (0.7, 1.0, 1.4)
 _COPIED = 0.97
 """How many of the copied values are still in their first place."""
 
+_APART = 4
+"""A row that is off by so many deviations is not understood; its statistics are taken anew."""
+
 _SOURCES = 0.1
 """How many of the values that stayed were copied."""
 
@@ -101,14 +104,15 @@ def repair(module: nn.Module, trial: State, *, trades: bool) -> tuple[dict[str, 
     suspicion: dict[str, Tensor] = {}
     images = pictures()
     for _ in range(_ROUNDS):
-        for name, convolution, norm in _layers(module):
+        for name, convolution, behind in _layers(module):
             load(module, state)
             mean, covariance = _patches(module, convolution, images)
             key = f"{name}.weight"
             rows = trial[key].flatten(1).double()
             known = suspicion[key] = torch.full_like(rows, -20.0)
             copied = _copies(rows)
-            fit = _Fit(rows.clone(), mean, covariance, norm)
+            wanted = trial[f"{behind}.running_mean"], trial[f"{behind}.running_var"]
+            fit = _Fit(rows.clone(), mean, covariance, *(each.double() for each in wanted))
             for row in range(len(rows)):
                 groups = _changes(fit.rows, row, copied[row], trial[key].shape, trades=trades)
                 found = [fit.search(row, group) for group in groups]
@@ -120,6 +124,8 @@ def repair(module: nn.Module, trial: State, *, trades: bool) -> tuple[dict[str, 
                 for change in best.kept if best else []:
                     for place, difference in zip(change.places, change.difference, strict=True):
                         rows[row, place] += difference
+            for statistic, value in zip(("mean", "var"), fit.explained(rows), strict=True):
+                state[f"{behind}.running_{statistic}"] = value.float()
             state[key] = rows.float().reshape(trial[key].shape)
     return state, {key: odds.reshape(trial[key].shape) for key, odds in suspicion.items()}
 
@@ -128,18 +134,36 @@ class _Fit:
     """How well the rows of a layer explain what normalization recorded."""
 
     def __init__(
-        self, rows: Tensor, mean: Tensor, covariance: Tensor, norm: nn.BatchNorm2d
+        self,
+        rows: Tensor,
+        mean: Tensor,
+        covariance: Tensor,
+        wanted_mean: Tensor,
+        wanted_variance: Tensor,
     ) -> None:
         self.rows, self.mean, self.covariance = rows, mean, covariance
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        self.wanted_mean = norm.running_mean.double()
-        self.wanted_variance = norm.running_var.double().clamp_min(1e-9)
-        means = (rows @ mean - self.wanted_mean) / self.wanted_variance.sqrt()
-        variances = self._log_ratio(((rows @ covariance) * rows).sum(1), self.wanted_variance)
-        self.center = variances.median()
-        self.spread = _robust(means - means.median()), _robust(variances - self.center)
-        self.middle = means.median()
+        self.wanted_mean, self.wanted_variance = wanted_mean, wanted_variance.clamp_min(1e-9)
+        means, variances = self._off(rows)
+        self.center, self.middle = variances.median(), means.median()
+        self.spread = _robust(means - self.middle), _robust(variances - self.center)
+
+    def explained(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and variance of rows: as recorded; of those that do not fit, as implied."""
+        means, variances = self._off(rows)
+        apart = (means - self.middle).abs() > _APART * self.spread[0]
+        apart |= (variances - self.center).abs() > _APART * self.spread[1]
+        implied = rows @ self.mean - self.middle * self.wanted_variance.sqrt()
+        variance = self.wanted_variance * (variances - self.center).exp()
+        return (
+            torch.where(apart, implied, self.wanted_mean),
+            torch.where(apart, variance, self.wanted_variance),
+        )
+
+    def _off(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return how far rows are from what was recorded, in means and variances."""
+        means = (rows @ self.mean - self.wanted_mean) / self.wanted_variance.sqrt()
+        variances = ((rows @ self.covariance) * rows).sum(1)
+        return means, self._log_ratio(variances, self.wanted_variance)
 
     def search(self, row: int, changes: list[_Change]) -> _Found:
         """Try changes of a row in all combinations.
@@ -249,16 +273,16 @@ def _copies(rows: Tensor) -> Tensor:
     return found.reshape(rows.shape)
 
 
-def _layers(module: nn.Module) -> Iterator[tuple[str, nn.Conv2d, nn.BatchNorm2d]]:
+def _layers(module: nn.Module) -> Iterator[tuple[str, nn.Conv2d, str]]:
     """Go through the convolutions with normalization behind them."""
     parts = [
         (name, part)
         for name, part in module.named_modules()
         if isinstance(part, nn.Conv2d | nn.BatchNorm2d)
     ]
-    for (name, part), (_, behind) in pairwise(parts):
+    for (name, part), (norm, behind) in pairwise(parts):
         if isinstance(part, nn.Conv2d) and isinstance(behind, nn.BatchNorm2d):
-            yield name, part, behind
+            yield name, part, norm
 
 
 def _patches(module: nn.Module, convolution: nn.Conv2d, images: Tensor) -> tuple[Tensor, Tensor]:
