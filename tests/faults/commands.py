@@ -36,7 +36,7 @@ def make_template(folder: Path) -> None:
     key.public_key.save(folder / "vendor.pub")
     customer.save(folder / "customer.key")
     customer.recipient.save(folder / "customer.pub")
-    nnguard.Identity.generate().save(folder / "desk.key")
+    nnguard.Identity.generate().save(folder / "issuer.key")
 
     shards = folder / "shards"
     shards.mkdir()
@@ -70,7 +70,7 @@ def cases(folder: Path) -> Iterator[Case]:
     """Yield all commands, with new outputs and with old ones that they replace."""
     right = _Right(folder)
     issue = ("license", "issue", "trial.nnc", "-o", "out.license", *KEY, "--to", "customer.pub")
-    issue += ("--content-key", "content.key", "--desk", "desk.key", "--ledger")
+    issue += ("--content-key", "content.key", "--ledger-key", "issuer.key", "--ledger")
     unlock = ("unlock", "trial.nnc", "-o", "out.nnc", "--license", "license", *TRUST)
     unlock += ("--identity", "customer.key", "--state", "seen")
     lock = ("lock", "release.nnc", "-o", "out.nnc", "--content-key", "out.key", *KEY)
@@ -82,7 +82,7 @@ def cases(folder: Path) -> Iterator[Case]:
         Case("compress, folder", _to_folder("compress", "shards"), ("out",),
              right.same_as("streams")),
         Case("sign", _to_stream("sign", "model.nnc", *KEY), ("out.nnc",), right.signed),
-        Case("sign, folder", _to_folder("sign", "streams", *KEY), ("out",), right.signed_set),
+        Case("sign, folder", _to_folder("sign", "shards", *KEY), ("out",), right.signed_set),
         Case("strip", _to_stream("strip", "release.nnc", *TRUST), ("out.nnc",),
              right.same_as("model.nnc")),
         Case("decompress", ("decompress", "release.nnc", "-o", "out.safetensors"),
