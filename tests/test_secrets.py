@@ -441,7 +441,7 @@ SHOWN_WITH_LOCALS = {
 """Refusals of key files: their bytes and the passphrase are local variables while they are read and
 written, so a debugger that prints these shows them. The message and the traceback do not."""
 
-WRONG_TYPES = dict.fromkeys(["issue with a number for a name", "pickle"], [TypeError])
+WRONG_TYPES = {"issue with a number for a name": [TypeError], "pickle": [TypeError]}
 
 
 def refuse(case: str, shop: Shop) -> BaseException:
