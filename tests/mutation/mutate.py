@@ -41,13 +41,18 @@ SOURCE = ROOT / "src"
 RESULTS = ROOT / "out" / "mutation.json"
 SCOPE = {
     "_operations/sign": "signing records",
+    "_operations/verify": "signing records shards",
+    "_operations/expect": "signing",
+    "_operations/unlock": "unlocking unlock_refusals locked_sets",
+    "_records/layers": "records signing inspection",
     "_records/signature": "records signing",
-    "_operations/unlock": "unlocking unlock_refusals",
     "_licensing/policy": "licensing/policy",
     "_licensing/license": "licensing/license unlock_refusals",
     "_licensing/revocation": "licensing/revocation licensing/policy",
     "_crypto/cose": "crypto/cose records",
     "_crypto/content_key": "crypto/content_key lock_record",
+    "_crypto/signed_file": "crypto/signed_file licensing/license",
+    "_crypto/trust": "crypto/trust signing",
     "_hiding/frame": "frame embedding",
     "_locking/opening": "lock_record locking",
 }
@@ -60,17 +65,8 @@ def path_of(test: str) -> str:
     return f"tests/unit/{folder}/test_{name}.py" if folder else f"tests/unit/test_{name}.py"
 
 
-TESTS = [
-    "tests/test_vectors.py",
-    *(
-        path_of(name)
-        for name in (
-            *("signing", "records", "unlocking", "unlock_refusals", "licensing/policy"),
-            *("licensing/license", "licensing/revocation", "crypto/cose", "crypto/content_key"),
-            *("frame", "embedding", "lock_record", "locking"),
-        )
-    ),
-]
+UNIT_TESTS = dict.fromkeys(name for names in SCOPE.values() for name in names.split())
+TESTS = ["tests/test_vectors.py", *map(path_of, UNIT_TESTS)]
 SWAPS: dict[type, type] = {
     ast.Eq: ast.NotEq,
     ast.NotEq: ast.Eq,
