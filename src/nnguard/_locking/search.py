@@ -14,7 +14,7 @@ from nnguard._compression.quantizing import dequantize
 from nnguard._locking.choice import Choice
 from nnguard._stream import Stream
 from nnguard._stream.coding import QuantizedTensor
-from nnguard.errors import LimitError
+from nnguard.errors import ArgumentError, LockError
 
 __all__ = ["CurvePoint", "Evaluate", "Scores", "narrow", "score_of"]
 
@@ -96,7 +96,7 @@ def score_of(evaluate: Evaluate, stream: Stream) -> float:
     """Score the network in a stream.
 
     Raises:
-        ValueError: The function gives no finite number.
+        ArgumentError: The function gives no finite number.
     """
     return _score(evaluate, decompress(stream))
 
@@ -104,7 +104,7 @@ def score_of(evaluate: Evaluate, stream: Stream) -> float:
 def _score(evaluate: Evaluate, state: Mapping[str, npt.NDArray[np.generic]]) -> float:
     score = float(evaluate(state))
     if not math.isfinite(score):
-        raise ValueError(f"the function that evaluates gave {score}")
+        raise ArgumentError(f"the function that evaluates gave {score}, not a finite number")
     return score
 
 
@@ -123,7 +123,7 @@ def narrow(
         tolerance: How far from it the score may be, either way.
 
     Raises:
-        LimitError: No part of the choice does.
+        LockError: No part of the choice does.
     """
     above, below, below_is_known = 0, len(choice), True
     reach = _NEXT
@@ -146,7 +146,7 @@ def narrow(
             if not below_is_known:
                 reach *= 2
                 below = min(above + reach, len(choice))
-    raise LimitError(
+    raise LockError(
         f"no amount of weights takes the score to {target:g}",
         hint="allow a larger tolerance",
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 from nnguard._base.mappings import EMPTY, FrozenMapping
+from nnguard._base.times import seconds_of, time_of
 from nnguard.errors import VerificationError
 
 __all__ = ["Claims", "Shard"]
@@ -82,7 +83,7 @@ class Claims:
         claims: dict[Any, Any] = {
             _ISSUER: self.issuer,
             _SUBJECT: self.name,
-            _ISSUED_AT: None if self.issued_at is None else int(self.issued_at.timestamp()),
+            _ISSUED_AT: None if self.issued_at is None else seconds_of(self.issued_at),
             _VERSION: self.version,
             _METADATA: dict(self.metadata),
             _SHARD: None if self.shard is None else self.shard.to_cwt(),
@@ -98,7 +99,7 @@ class Claims:
         """
         try:
             seconds = claims.get(_ISSUED_AT)
-            issued_at = None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)
+            issued_at = None if seconds is None else time_of(seconds)
             metadata = FrozenMapping(claims.get(_METADATA, {}))
             read = cls(
                 issuer=claims.get(_ISSUER, ""),

@@ -7,14 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nnguard._crypto.cose import EDDSA, Label, Sign1, encode_cbor, parse_sign1
+from nnguard._crypto.cose import EDDSA, Label, Sign1, encode_cbor, parse_sign1, sign1
+from nnguard._crypto.keys import PublicKey, Signer
+from nnguard._hiding import FrameHeader
 from nnguard._records.claims import Claims
+from nnguard._records.digest import model_digest
 from nnguard.errors import VerificationError
 
 __all__ = ["SignatureRecord"]
 
 _SHA_256 = -16  # COSE algorithm, RFC 9054
 _OCTET_STREAM = 42  # CoAP content format of the digest's preimage
+_DOMAIN = b"nnguard signature v1\0"
 _UNIT_DIGESTS = "units"
 _SHORT = 4
 """Bytes of a unit's digest in a record that localizes changes."""
@@ -38,20 +42,33 @@ class SignatureRecord:
     short_digests: tuple[bytes, ...] | None
     envelope: Sign1
 
-    @staticmethod
-    def protected_header(
-        key_id: bytes, claims: Claims, unit_digests: Sequence[bytes] | None
-    ) -> dict[Any, Any]:
-        """Return the protected header to sign; `unit_digests` given, changes can be localized."""
-        header: dict[Any, Any] = {
-            Label.KID: key_id,
-            Label.CWT_CLAIMS: claims.to_cwt(),
-            Label.PAYLOAD_HASH_ALG: _SHA_256,
-            Label.PREIMAGE_CONTENT_TYPE: _OCTET_STREAM,
-        }
-        if unit_digests is not None:
-            header[_UNIT_DIGESTS] = b"".join(digest[:_SHORT] for digest in unit_digests)
-        return header
+    @classmethod
+    def make(
+        cls,
+        signer: Signer | None,
+        key_id: bytes,
+        claims: Claims,
+        unit_digests: Sequence[bytes],
+        header: bytes,
+        *,
+        localize: bool,
+    ) -> bytes:
+        """Sign a model, and return the record.
+
+        Args:
+            signer: Signs; None for a record of the same size without a signature.
+            key_id: Of the signer's public key.
+            claims: What else is signed.
+            unit_digests: SHA-256 of every unit.
+            header: Of the frame that the record goes into; it is signed, too.
+            localize: Put in what tells which units were changed.
+        """
+        protected = _protected(key_id, claims, unit_digests if localize else None)
+        return sign1(signer, protected, model_digest(unit_digests), _DOMAIN + header)
+
+    def verified_by(self, key: PublicKey, header: FrameHeader) -> bool:
+        """Tell whether the signature is right; what it says of the model is yet to be checked."""
+        return self.envelope.verified_by(key, _DOMAIN + bytes(header))
 
     @classmethod
     def parse(cls, record: bytes) -> SignatureRecord:
@@ -63,7 +80,7 @@ class SignatureRecord:
         envelope = parse_sign1(record)
         claims = Claims.from_cwt(envelope.protected.get(Label.CWT_CLAIMS))
         short = envelope.protected.get(_UNIT_DIGESTS)
-        expected = cls.protected_header(envelope.key_id, claims, None)
+        expected = _protected(envelope.key_id, claims, None)
         if isinstance(short, bytes) and len(short) % _SHORT == 0:
             expected[_UNIT_DIGESTS] = short
         expected[Label.ALG] = EDDSA
@@ -80,6 +97,21 @@ class SignatureRecord:
             return None
         pairs = zip(self.short_digests, unit_digests, strict=True)
         return [index for index, (short, full) in enumerate(pairs) if full[:_SHORT] != short]
+
+
+def _protected(
+    key_id: bytes, claims: Claims, unit_digests: Sequence[bytes] | None
+) -> dict[Any, Any]:
+    """Return the protected header to sign; `unit_digests` given, changes can be localized."""
+    header: dict[Any, Any] = {
+        Label.KID: key_id,
+        Label.CWT_CLAIMS: claims.to_cwt(),
+        Label.PAYLOAD_HASH_ALG: _SHA_256,
+        Label.PREIMAGE_CONTENT_TYPE: _OCTET_STREAM,
+    }
+    if unit_digests is not None:
+        header[_UNIT_DIGESTS] = b"".join(digest[:_SHORT] for digest in unit_digests)
+    return header
 
 
 def _split(digests: bytes) -> tuple[bytes, ...]:
