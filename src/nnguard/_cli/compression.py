@@ -11,6 +11,8 @@ from nnguard._cli.commands import Options, command
 from nnguard._cli.inputs import open_model
 from nnguard._cli.options import argument, option, output, under
 from nnguard._cli.output import Outcome, progress_bar
+from nnguard._models.index import read_index
+from nnguard.errors import ModelError
 
 __all__ = ["CODING", "compress_model", "has_settings", "run_compress", "run_decompress"]
 
@@ -67,7 +69,7 @@ def has_settings(options: Options) -> bool:
 
 def compress_model(options: Options) -> nnguard.Stream | nnguard.StreamSet:
     """Compress the model that the options name, with a progress bar."""
-    with progress_bar(size_of(Path(options.model)), "Compressing") as progress:
+    with progress_bar(_size_of(Path(options.model)), "Compressing") as progress:
         return nnguard.compress(
             options.model,
             _settings_of(options),
@@ -77,11 +79,15 @@ def compress_model(options: Options) -> nnguard.Stream | nnguard.StreamSet:
         )
 
 
-def size_of(model: Path) -> int:
-    """Return the bytes of a model's weights, in a file or in the shards of a folder."""
+def _size_of(model: Path) -> int:
+    """Return the bytes of a file, or of the shards that a folder's index lists."""
     if not model.is_dir():
         return model.stat().st_size
-    return sum(path.stat().st_size for path in model.glob("*.safetensors"))
+    return sum((model / name).stat().st_size for name in _shards(model))
+
+
+def _shards(folder: Path) -> set[str]:
+    return set(read_index(folder, ".safetensors", ModelError).values())
 
 
 @command(
@@ -105,7 +111,7 @@ def run_compress(options: Options) -> Outcome:
     _keep_input(model, options.output, "the model")
     stream = compress_model(options)
     stream.save(options.output, overwrite=options.force)
-    before, after = size_of(model), stream.size
+    before, after = _size_of(model), stream.size
     share = f"{after:,} bytes ({100 * after / max(before, 1):.1f} % of {before:,})"
     return _report(options, f"Compressed: {options.output}, {share}", before, after, start)
 
@@ -150,7 +156,7 @@ def run_decompress(options: Options) -> Outcome:
             overwrite=options.force,
             progress=progress,
         )
-    before, after = model.size, size_of(Path(options.output))
+    before, after = model.size, _size_of(Path(options.output))
     sizes = f"{_in_words(after)} of weights from {_in_words(before)}"
     return _report(options, f"Decompressed: {options.output}, {sizes}", before, after, start)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -14,6 +15,8 @@ import click
 import nnguard
 from nnguard import errors
 from nnguard._cli.output import print_json, say
+from nnguard._stream.kinds import recognize
+from nnguard._stream.source import FileSource
 
 __all__ = ["BUG", "EXIT_CODES", "describe", "exit_code_of", "hint_of", "is_expected", "message_of"]
 
@@ -80,6 +83,19 @@ _SYSTEM = {
 """What the system says in our words, and what to do."""
 
 
+_EXPECTED = {
+    "key": "a private key",
+    "identity": "a private key",
+    "ledger_key": "a private key",
+    "to": "a public key",
+    "license": "a license",
+    "revocations": "a revocation list",
+    "content_key": "a content key",
+    "ledger": "a ledger",
+}
+"""Options and the kinds of files that they name, as `recognize` calls them."""
+
+
 def is_expected(error: Exception) -> bool:
     """Return whether an error is something that a user can do something about, not a bug."""
     if isinstance(error, ImportError):
@@ -92,15 +108,22 @@ def exit_code_of(error: Exception) -> int:
     return next((code for family, code in _FAMILIES.items() if isinstance(error, family)), BUG)
 
 
-def describe(error: Exception, *, as_json: bool) -> None:
-    """Print an error: for people a line on standard error, for machines on standard output."""
+def describe(error: Exception, *, as_json: bool, about: str = "") -> None:
+    """Print an error: for people a line on standard error, for machines on standard output.
+
+    Args:
+        error: The error.
+        as_json: It is for machines.
+        about: Which of several files it is about.
+    """
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), err=True)
         return
     if as_json:
         print_json(as_values(error))
         return
-    said = "; ".join(part for part in (message_of(error), hint_of(error)) if part)
+    parts = (message_of(error), hint_of(error))
+    said = (f"{about}: " if about else "") + "; ".join(part for part in parts if part)
     say(said, file=sys.stderr, lead="nnguard: ", style="red")
 
 
@@ -118,6 +141,8 @@ def message_of(error: Exception) -> str:
         return f"this is a bug in nnguard {nnguard.__version__}"
     if isinstance(error, MemoryError):
         return "there is not enough memory"
+    if isinstance(error, errors.LockedTrialError):
+        return "LOCKED TRIAL, not the product"
     if isinstance(error, click.ClickException):
         return _message_of_usage(error)
     if not isinstance(error, OSError) or not error.strerror:
@@ -139,7 +164,10 @@ def hint_of(error: Exception) -> str:
         return _SYSTEM.get(error.errno or 0, ("", ""))[1]
     if isinstance(error, MemoryError):
         return "use a machine with more, or fewer --workers"
-    return _hint_for_swapped() or str(getattr(error, "hint", ""))
+    if isinstance(error, errors.LockedTrialError):
+        return "unlock it with a license; to accept a trial, say --allow-trial"
+    swapped = isinstance(error, errors.KeyFormatError | errors.LicenseError | errors.LedgerError)
+    return (swapped and _hint_for_swapped()) or str(getattr(error, "hint", ""))
 
 
 def _message_of_usage(error: click.ClickException) -> str:
@@ -181,9 +209,22 @@ def _hint_for_missing(path: Path) -> str:
     folder = next((parent for parent in path.parents if parent.is_dir()), Path())
     if folder != path.parent:
         return f"there is no folder {path.parent}"
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return ""
-    near = get_close_matches(path.name, names, n=1)
-    return f"did you mean {folder / near[0]}?" if near else "is the name right?"
+    with contextlib.suppress(OSError):
+        near = get_close_matches(path.name, [beside.name for beside in folder.iterdir()], n=1)
+        return f"did you mean {folder / near[0]}?" if near else "is the name right?"
+    return ""
+
+
+def _hint_for_swapped() -> str:
+    """Return which option names a file of another kind than it takes, where one does."""
+    context = click.get_current_context(silent=True)
+    for param in context.command.params if context is not None else ():
+        expected = _EXPECTED.get(param.name or "")
+        path = context.params.get(param.name or "") if context is not None else None
+        if expected is not None and isinstance(path, str):
+            with contextlib.suppress(OSError):
+                kind = recognize(FileSource(path))
+                if kind is not None and kind.what != expected:
+                    hint = f"; {kind.hint}" if kind.hint else ""
+                    return f"{_name_of(param)} takes {expected}, and {path} is {kind.what}{hint}"
+    return ""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -21,6 +21,8 @@ __all__ = ["run_capacity", "run_inspect"]
 
 _LISTED = 6
 """Carriers of a record that are named; JSON has all."""
+
+_Found = TypeVar("_Found", nnguard.Inspection, nnguard.Capacity)
 
 
 @command(
@@ -44,24 +46,22 @@ def run_inspect(options: Options) -> Outcome:
     Show what is in a stream, or in those of a folder, and the records hidden in them. Nothing is
     verified: a record says of itself what it wants.
     """
-    streams = _streams(options.file)
+    model = open_model(options.file)
     if options.plot:
-        if options.file not in streams:
+        if isinstance(model, nnguard.StreamSet):
             raise click.UsageError("--plot draws one stream: name a file of the folder")
-        from nnguard import plotting
-
-        plotting.plot_carrier(streams[options.file], options.plot, overwrite=options.force)
-    found = {path: nnguard.inspect(stream) for path, stream in streams.items()}
+        nnguard.plotting.plot_carrier(model, options.plot, overwrite=options.force)
+    found = nnguard.inspect(model)
 
     def lines() -> Iterator[str]:
-        for path, each in found.items():
-            yield from _summary(path, each)
+        for path, part in _parts(options.file, found):
+            yield from _summary(path, part)
             if options.tensors:
-                yield from _tensors(each)
+                yield from _tensors(part)
         if options.plot:
             yield f"Drew {options.plot}"
 
-    return Outcome(_by_file(options.file, found), lines())
+    return Outcome(_values(found), lines())
 
 
 def _summary(path: str, found: nnguard.Inspection) -> Iterator[str]:
@@ -112,37 +112,36 @@ def run_capacity(options: Options) -> Outcome:
     Count the bits that each tensor can hold at the most. The last of them cost accuracy; a
     signature takes some 2,000 bits.
     """
-    streams = _streams(options.file)
-    tensors = (unit.tensor for stream in streams.values() for unit in stream)
+    model = open_model(options.file)
+    streams = [model] if isinstance(model, nnguard.Stream) else model.streams.values()
+    tensors = (unit.tensor for stream in streams for unit in stream)
     weights = sum(tensor.size for tensor in tensors if tensor is not None)
     with progress_bar(weights, "Counting", unit=" weights") as progress:
-        rooms = {path: nnguard.capacity(each, progress=progress) for path, each in streams.items()}
+        room = nnguard.capacity(model, progress=progress)
 
     def lines() -> Iterator[str]:
         rows = [
             (brief(tensor.name), f"{tensor.places:,}", f"{tensor.places / tensor.weights:.1%}")
-            for room in rooms.values()
-            for tensor in room.tensors
+            for _, part in _parts(options.file, room)
+            for tensor in part.tensors
         ]
         headings = ("tensor", "weights that can hold bits", "share")
         yield from table(headings, rows, right="|".join(headings[1:]))
-        places = sum(room.places for room in rooms.values())
-        bits = sum(room.bits for room in rooms.values())
-        yield f"{places:,} weights can hold bits: {places:,} at one in each, {bits:,} at the most"
+        places = room.places
+        yield f"{places:,} weights can hold bits: {places:,} at one in each, {room.bits:,} at most"
 
-    return Outcome(_by_file(options.file, rooms), lines())
-
-
-def _streams(path: str) -> Mapping[str, nnguard.Stream]:
-    """Open a stream, or those of a folder; by path."""
-    model = open_model(path)
-    if isinstance(model, nnguard.Stream):
-        return {path: model}
-    return {str(Path(path, name)): stream for name, stream in model.streams.items()}
+    return Outcome(_values(room), lines())
 
 
-def _by_file(path: str, found: Mapping[str, Any]) -> dict[str, Any]:
+def _parts(path: str, found: _Found) -> Iterable[tuple[str, _Found]]:
+    """Return what was found, or, of a folder, the parts of it, by path."""
+    if not found.shards:
+        return [(path, found)]
+    return [(str(Path(path, name)), shard) for name, shard in found.shards.items()]
+
+
+def _values(found: nnguard.Inspection | nnguard.Capacity) -> dict[str, Any]:
     """Return what was found as JSON values: that of a stream, or by name those of a folder."""
-    if [*found] == [path]:
-        return asdict(found[path])
-    return {"shards": {Path(name).name: asdict(each) for name, each in found.items()}}
+    if found.shards:
+        return {"shards": {name: _values(shard) for name, shard in found.shards.items()}}
+    return {name: value for name, value in asdict(found).items() if name != "shards"}

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from nnguard import licensing
-from nnguard._base.files import read_file, write_bytes
 from nnguard._cli.commands import Group, Options, command
 from nnguard._cli.options import TRUST, argument, option, output, under
 from nnguard._cli.output import Outcome
-from nnguard.errors import ArgumentError
 
 __all__ = [
     "POLICY",
@@ -104,13 +101,13 @@ def run_check(options: Options) -> Outcome:
 def run_device(options: Options) -> Outcome:
     """Write down this machine's fingerprint for the vendor.
 
-    Write the SHA-256 of a few properties of this machine: identifier of the system, network cards
+    Write the SHA-256 of a few components of this machine: identifier of the system, network cards
     and the like. The vendor binds a license to them.
     """
     device = licensing.Device.this()
-    write_bytes(Path(options.output), device.to_json().encode(), overwrite=options.force)
+    device.save(options.output, overwrite=options.force)
     kinds = [kind for kind, _ in device.fingerprint]
-    what = f"{len(kinds)} properties, hashed ({', '.join(kinds)})"
+    what = f"{len(kinds)} components, hashed ({', '.join(kinds)})"
     return Outcome(
         {"file": options.output, "fingerprint": kinds},
         [f"Wrote {what}: {options.output} (send it to the vendor)"],
@@ -130,21 +127,14 @@ def policy_of(options: Options) -> licensing.Policy:
 
 def load_device(path: str | None) -> licensing.Device | None:
     """Read a device file, if there is one."""
-    if path is None:
-        return None
-    try:
-        return licensing.Device.from_json(read_file(path).decode())
-    except ValueError:
-        raise ArgumentError(
-            f"{path} is not a device", hint="nnguard license device writes one on the device"
-        ) from None
+    return None if path is None else licensing.Device.load(path)
 
 
 def terms_lines(terms: licensing.LicenseTerms) -> Iterator[str]:
     """Say what a license grants."""
     device = ""
     if terms.device is not None:
-        device = f"bound to one: {terms.device.required} of {len(terms.device.prints)} fingerprints"
+        device = f"bound to one: {terms.device.required} of {len(terms.device.prints)} components of its fingerprint"
     facts = [
         ("issuer", terms.issuer),
         ("customer", terms.customer),

@@ -53,7 +53,9 @@ def _ledger(*, required: bool) -> click.Option:
         option("--feature NAME...", "May be repeated."),
         option("--meta KEY=VALUE...", "Anything else; may be repeated."),
         option("--device FILE", "Bind it to this device (nnguard license device)."),
-        option("--device-matches N", "Properties of the device that have to match (all but one)."),
+        option(
+            "--device-matches N", "Components of its fingerprint that have to match (all but one)."
+        ),
     ),
     examples="""
   nnguard license issue trial.nnc -o ada.license --key vendor.key \\
