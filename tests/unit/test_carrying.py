@@ -12,8 +12,8 @@ import nnguard
 import samples
 import stock
 from nnguard._hiding import Extraction, extract
-from nnguard._locking.opening import lock_of, open_locks
 from nnguard._records.lock import LockContent
+from opening import lock_of, open_locks
 
 SHARED = ("norm.scale", "norm.shift")
 
@@ -51,20 +51,20 @@ def smaller() -> nnguard.Stream:
 
 
 def content_of(locked: nnguard.Locked) -> LockContent:
-    outer = extract(locked.stream)
+    outer = extract(locked.trial)
     return lock_of(outer).open(locked.content_key, bytes(outer.header))
 
 
 def opened(trial: nnguard.Stream, content_key: nnguard.ContentKey) -> bytes:
     reread = nnguard.Stream.from_bytes(bytes(trial))
-    found = open_locks(reread, reread.sha256_of_units(), content_key)
+    found = open_locks(reread, content_key)
     assert found.digests == found.stream.sha256_of_units()
     return bytes(found.stream)
 
 
 def test_trial_is_the_weaker_network(release: nnguard.Stream, weaker: nnguard.Stream) -> None:
     locked = nnguard.lock(release, trial=weaker)
-    before, after = stock.decode(bytes(weaker)), stock.decode(bytes(locked.stream))
+    before, after = stock.decode(bytes(weaker)), stock.decode(bytes(locked.trial))
     assert list(before) == list(after)
     step = 2 ** (-20 / 4)
     for name, array in before.items():
@@ -75,7 +75,7 @@ def test_trial_is_the_weaker_network(release: nnguard.Stream, weaker: nnguard.St
 
 def test_another_architecture(release: nnguard.Stream, smaller: nnguard.Stream) -> None:
     locked = nnguard.lock(release, trial=smaller)
-    assert list(nnguard.decompress(locked.stream)) == list(nnguard.decompress(smaller))
+    assert list(nnguard.decompress(locked.trial)) == list(nnguard.decompress(smaller))
     assert opened(*locked) == bytes(release)
     assert "nothing of the release" in locked.worth
 
@@ -127,7 +127,7 @@ def test_only_what_is_shared_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None
     )
     locked = nnguard.lock(model, trial=weaker)
     at, other = ([unit.name for unit in weaker].index(name) for name in ("same", "own"))
-    assert {*extract(locked.stream).header.carriers} == {at, other}
+    assert {*extract(locked.trial).header.carriers} == {at, other}
     restored: list[int] = []
     restore = Extraction.restore
 
@@ -144,9 +144,9 @@ def test_streams_in_files(release: nnguard.Stream, weaker: nnguard.Stream, tmp_p
     release.save(tmp_path / "release.nnc")
     weaker.save(tmp_path / "weaker.nnc")
     locked = nnguard.lock(tmp_path / "release.nnc", trial=tmp_path / "weaker.nnc")
-    locked.stream.save(tmp_path / "trial.nnc")
+    locked.trial.save(tmp_path / "trial.nnc")
     trial = nnguard.Stream.open(tmp_path / "trial.nnc")
-    found = open_locks(trial, trial.sha256_of_units(), locked.content_key)
+    found = open_locks(trial, locked.content_key)
     found.stream.save(tmp_path / "full.nnc")
     assert (tmp_path / "full.nnc").read_bytes() == bytes(release)
 
@@ -154,7 +154,8 @@ def test_streams_in_files(release: nnguard.Stream, weaker: nnguard.Stream, tmp_p
 def test_license_unlocks_what_is_carried(
     release: nnguard.Stream, weaker: nnguard.Stream, key: nnguard.SigningKey
 ) -> None:
-    trial, content_key = nnguard.lock(release, trial=weaker, signer=key)
+    made = nnguard.lock(release, trial=weaker, signer=key)
+    trial, content_key = made.trial, made.content_key
     claims = nnguard.verify(trial, key.public_key).claims
     assert (claims.issuer, claims.name, dict(claims.metadata)) == (
         "acme.ai",
@@ -162,7 +163,7 @@ def test_license_unlocks_what_is_carried(
         {"locked": "full"},
     )
     customer = nnguard.Identity.generate()
-    license_ = nnguard.issue_license(trial, content_key, to=customer.recipient, signer=key)
+    license_ = nnguard.licensing.issue(trial, content_key, to=customer.recipient, signer=key)
     full = nnguard.unlock(trial, license_, customer, [key.public_key])
     assert bytes(full) == bytes(release)
 
@@ -173,7 +174,7 @@ def test_trial_that_was_signed_before(
     """Its record is one more layer below the lock."""
     signed = nnguard.sign(smaller, key, name="smaller")
     locked = nnguard.lock(release, trial=signed, signer=key)
-    assert extract(locked.stream).header.layer == 3
+    assert extract(locked.trial).header.layer == 3
     assert opened(*locked) == bytes(release)
 
 
@@ -215,7 +216,7 @@ def test_scores(release: nnguard.Stream, smaller: nnguard.Stream) -> None:
 
 def test_release_that_does_not_fit(release: nnguard.Stream) -> None:
     small = nnguard.Stream.from_bytes(samples.small_stream(weights=1000))
-    with pytest.raises(nnguard.CapacityError) as caught:
+    with pytest.raises(nnguard.errors.CapacityError) as caught:
         nnguard.lock(release, trial=small)
     message = str(caught.value)
     assert f"{release.size:,} bytes" in message
@@ -231,7 +232,7 @@ def test_trial_that_has_the_weights_it_was_said_to_need(release: nnguard.Stream)
         trial = nnguard.Stream.from_bytes(samples.small_stream(weights=weights))
         try:
             assert opened(*nnguard.lock(release, trial=trial)) == bytes(release)
-        except nnguard.CapacityError as error:
+        except nnguard.errors.CapacityError as error:
             (needed,) = re.findall(r"about ([\d,]+) weights", error.hint)
             assert weights == 1000, "asked for more than once"
             weights = int(needed.replace(",", ""))
@@ -246,7 +247,8 @@ def test_there_is_room_for_a_signature_on_top(key: nnguard.SigningKey) -> None:
     weaker = nnguard.compress({"w": rng.laplace(0, 0.05, (60, 200)), "scale": vector})
     for rows in (60, 64, 68, 72, 76):
         release = nnguard.compress({"w": rng.laplace(0, 0.05, (rows, 200))})
-        trial, content_key = nnguard.lock(release, trial=weaker, signer=key)
+        made = nnguard.lock(release, trial=weaker, signer=key)
+        trial, content_key = made.trial, made.content_key
         assert nnguard.verify(trial, key.public_key).nested[0].kind == "lock"
         signed = extract(trial)
         assert opened(signed.original, content_key) == bytes(release)
@@ -258,7 +260,7 @@ def test_trial_that_is_the_release(
 ) -> None:
     full = release if signs in ("both", "release") else model
     trial = release if signs in ("both", "trial") else model
-    with pytest.raises(nnguard.UnlockError, match="in the clear"):
+    with pytest.raises(nnguard.errors.UnlockError, match="in the clear"):
         nnguard.lock(full, trial=trial)
 
 
@@ -266,7 +268,7 @@ def test_tier_with_the_trial_of_the_tier_above(
     release: nnguard.Stream, weaker: nnguard.Stream
 ) -> None:
     """A license of the lower one would give what everybody has."""
-    with pytest.raises(nnguard.UnlockError, match="in the clear"):
+    with pytest.raises(nnguard.errors.UnlockError, match="in the clear"):
         nnguard.lock_tiers(release, [nnguard.Tier(name, trial=weaker) for name in "ab"])
 
 
@@ -275,13 +277,13 @@ def test_trial_that_is_locked(
 ) -> None:
     for signer in (key, None):
         locked = nnguard.lock(smaller, signer=signer).stream
-        with pytest.raises(nnguard.UnlockError, match="locked itself"):
+        with pytest.raises(nnguard.errors.UnlockError, match="locked itself"):
             nnguard.lock(release, trial=locked)
 
 
 def test_trial_that_is_no_stream(release: nnguard.Stream, tmp_path: Path) -> None:
     (tmp_path / "a.nnc").write_bytes(b"hello")
-    with pytest.raises(nnguard.FormatError):
+    with pytest.raises(nnguard.errors.FormatError):
         nnguard.lock(release, trial=tmp_path / "a.nnc")
 
 
@@ -292,7 +294,7 @@ def test_trial_that_is_the_release_compressed_otherwise(
 ) -> None:
     again = stock.encode(arrays(1), qp=qp, dependent=dependent, parameter_optimization=False)
     for trial in (again, bytes(nnguard.sign(nnguard.Stream.from_bytes(again), key))):
-        with pytest.raises(nnguard.UnlockError, match="the whole release in the clear"):
+        with pytest.raises(nnguard.errors.UnlockError, match="the whole release in the clear"):
             nnguard.lock(release, trial=nnguard.Stream.from_bytes(trial))
 
 

@@ -1,17 +1,14 @@
 """Looking at a stream without a key."""
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import nnguard
 import samples
-from nnguard._hiding import embed, extract
+from nnguard._hiding import embed
 from nnguard._stream.headers import write_tensor_header
 from nnguard._stream.units import frame_unit
 
@@ -48,7 +45,7 @@ def test_damaged_headers_are_opaque() -> None:
     for changed, shape in ((few, (128, 576)), (replace(header, scan_order=7), None)):
         units[at] = frame_unit(kind + write_tensor_header(changed, 0))
         stream = nnguard.Stream.from_bytes(b"".join(units))
-        with pytest.raises(nnguard.FormatError):
+        with pytest.raises(nnguard.errors.FormatError):
             stream.coded_tensor(at)
         unit = nnguard.inspect(stream).units[at]
         assert (unit.name, unit.shape) == ("fc1.weight", shape)
@@ -101,7 +98,7 @@ def test_capacity_does_not_count_for_ever() -> None:
     zeros = {f"w{n}": np.zeros((512, 512), np.float32) for n in range(65)}
     stream = nnguard.compress(zeros)
     assert stream.size < 4000
-    with pytest.raises(nnguard.LimitError, match=r"65 tensors .* cost.* limit 16777216"):
+    with pytest.raises(nnguard.errors.LimitError, match=r"65 tensors .* cost.* limit 16777216"):
         nnguard.capacity(stream)
     del zeros["w0"]
     assert nnguard.capacity(nnguard.compress(zeros)).bits == 0
@@ -109,7 +106,7 @@ def test_capacity_does_not_count_for_ever() -> None:
 
 def test_capacity_does_not_count_tensors_for_ever() -> None:
     least = {f"w{n}": np.zeros(256, np.float32) for n in range(8193)}
-    with pytest.raises(nnguard.LimitError, match="8193 tensors"):
+    with pytest.raises(nnguard.errors.LimitError, match="8193 tensors"):
         nnguard.capacity(nnguard.compress(least))
 
 
@@ -120,7 +117,7 @@ def test_capacity_is_what_can_be_attached(model: nnguard.Stream) -> None:
     assert (tensor.name, tensor.weights, tensor.bits) == ("conv.weight", 3000, room.bits)
     assert room.bits == 16 * room.places == 16 * tensor.places
     assert sum(seen) == 3000
-    with pytest.raises(nnguard.CapacityError) as caught:
+    with pytest.raises(nnguard.errors.CapacityError) as caught:
         nnguard.attach(model, bytes(room.bits // 8))
     assert caught.value.available == room.bits
     for most in (room.places, room.bits):
@@ -147,42 +144,3 @@ def test_capacity_counts_tensors_of_one_dimension() -> None:
 def test_finer_steps_have_more_room_for_the_same_damage() -> None:
     coarse, fine = (nnguard.capacity(samples.path_of(name)) for name in ("qp20", "qp50_urq"))
     assert fine.places > coarse.places / 2 > 0
-
-
-@pytest.mark.parametrize("name", ["default", "urq"])
-def test_plot_shows_the_carrier(tmp_path: Path, signed: Signed, name: str) -> None:
-    image = pytest.importorskip("matplotlib.image")
-    picture = tmp_path / "carrier.png"
-    assert nnguard.plot_carrier(signed(name), picture) == "fc2.weight"
-    pixels = image.imread(picture)
-    assert len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)) > 10
-    with pytest.raises(FileExistsError):
-        nnguard.plot_carrier(signed(name), picture)
-
-
-def test_plot_of_several_bits_counts_whole_steps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    titles: list[str] = []
-
-    def looked_at(path: Path, size: object, paint: Any, **options: object) -> None:
-        figure = pytest.importorskip("matplotlib.figure").Figure()
-        paint(figure)
-        titles.extend(axis.get_title("left") for axis in figure.axes)
-
-    monkeypatch.setattr("nnguard._operations.inspect.draw", looked_at)
-    weights = np.random.default_rng(1).normal(0, 1, (20, 20)).astype(np.float32)
-    few = nnguard.compress({"w": weights}, nnguard.Settings(qp=-24))
-    marked = nnguard.attach(few, bytes(range(200)))
-    assert extract(marked).header.widths[0] > 3
-    nnguard.plot_carrier(marked, tmp_path / "a.png")
-    moved = re.search(r"no weight moved by more than ([\d.]+) steps", titles[1])
-    assert moved is not None
-    assert 0.4 < float(moved[1]) <= 1
-
-
-def test_plot_needs_a_record(tmp_path: Path, model: nnguard.Stream) -> None:
-    pytest.importorskip("matplotlib")
-    with pytest.raises(nnguard.NoRecordError):
-        nnguard.plot_carrier(model, tmp_path / "carrier.png")
-    assert not list(tmp_path.iterdir())

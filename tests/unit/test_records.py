@@ -70,7 +70,7 @@ def test_claims_are_read_as_written(claims: Claims) -> None:
     ],
 )
 def test_other_claims_are_refused(claims: object) -> None:
-    with pytest.raises(nnguard.VerificationError, match="claims"):
+    with pytest.raises(nnguard.errors.VerificationError, match="claims"):
         Claims.from_cwt(claims)
 
 
@@ -132,7 +132,7 @@ def test_signature_record_is_read_as_written(key: nnguard.SigningKey) -> None:
 def test_other_signature_records_are_refused(
     key: nnguard.SigningKey, change: dict[str, object]
 ) -> None:
-    with pytest.raises(nnguard.VerificationError):
+    with pytest.raises(nnguard.errors.VerificationError):
         SignatureRecord.parse(record_of(key, **change))
 
 
@@ -145,7 +145,7 @@ def test_attachment_is_read_as_written() -> None:
     "value", [[], ["a/b", bytes(32)], [1, b"", b""], ["a/b", "text", b""], ["a", b"", b"", b""], {}]
 )
 def test_other_attachments_are_refused(value: object) -> None:
-    with pytest.raises(nnguard.VerificationError, match="attachment"):
+    with pytest.raises(nnguard.errors.VerificationError, match="attachment"):
         Attachment.parse(encode_cbor(value))
 
 

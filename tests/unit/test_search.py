@@ -76,7 +76,7 @@ def test_score_that_is_not_steady() -> None:
 
 def test_target_that_no_amount_meets_is_refused_after_a_while() -> None:
     score = Counting(lambda choice: 1.0 if len(choice) < 50 else 0.0)
-    with pytest.raises(nnguard.LimitError, match=r"0\.5"):
+    with pytest.raises(nnguard.errors.LimitError, match=r"0\.5"):
         narrow(make_choice(100), score, 0.5, 0.1)
     assert score.asked <= 60
 
@@ -84,7 +84,7 @@ def test_target_that_no_amount_meets_is_refused_after_a_while() -> None:
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_small_choices_come_to_an_end(count: int) -> None:
     score = Counting(lambda choice: 1.0 if len(choice) == 0 else 0.0)
-    with pytest.raises(nnguard.LimitError):
+    with pytest.raises(nnguard.errors.LimitError):
         narrow(make_choice(count), score, 0.5, 0.1)
     assert score.asked <= 60
 
@@ -125,4 +125,4 @@ def test_scores_are_of_the_network_with_its_weights_replaced(stream: nnguard.Str
 @pytest.mark.parametrize("score", [float("nan"), float("inf")])
 def test_score_that_is_no_number_is_refused(stream: nnguard.Stream, score: float) -> None:
     with pytest.raises(ValueError, match="evaluates gave"):
-        nnguard.lock(stream, target=0.5, evaluate=lambda state: score)
+        nnguard.lock(stream, evaluate=lambda state: score, soft=nnguard.Soft(target=0.5))

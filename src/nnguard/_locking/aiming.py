@@ -56,11 +56,11 @@ def reach_target(
         )
     failure: LockError | None = None
     for _ in _draws(builder, scores):
+        scores.next_draw()
         try:
             return _aim(builder, scores, target, tolerance, sign)
         except LockError as error:
             failure = error
-            scores.forget()
     assert failure is not None
     raise failure
 

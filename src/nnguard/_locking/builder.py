@@ -96,6 +96,7 @@ class LockBuilder:
         for unit in sorted(usable, key=partial(weights_in, self._stream))[-most:]:
             tensors = read_all(self._stream, self._with_twins([unit]))
             choice = self._choose({unit: tensors[unit]} if unit in tensors else {})
+            scores.next_draw()
             found[unit] = scores.of(choice, apply(choice, tensors, self.twins))
         return sorted(found, key=lambda unit: found[unit])
 

@@ -34,10 +34,13 @@ class CurvePoint:
     Attributes:
         fraction: Of all weights, how many were replaced.
         score: What `evaluate` said.
+        draw: Of which draw of weights these are the first; 0 for none replaced. Points of
+            different draws make no curve.
     """
 
     fraction: float
     score: float
+    draw: int = 0
 
 
 class Scores:
@@ -62,6 +65,7 @@ class Scores:
         self._weights = weights
         self._progress = progress
         self._known: dict[bytes, float] = {}
+        self._draw = 0
         self.curve: list[CurvePoint] = []
 
     def of(self, choice: Choice, changed: Mapping[int, QuantizedTensor]) -> float:
@@ -76,16 +80,16 @@ class Scores:
         self._known[key] = self._note(choice.weights, state)
         return self._known[key]
 
-    def forget(self) -> None:
-        """Begin the curve again, with the network as it is: other weights are to be replaced."""
-        del self.curve[1:]
+    def next_draw(self) -> None:
+        """Note that from now on, other weights are replaced."""
+        self._draw += 1
 
     def of_stream(self, stream: Stream, replaced: int) -> float:
         """Score the network in a stream."""
         return self._note(replaced, decompress(stream))
 
     def _note(self, replaced: int, state: Mapping[str, npt.NDArray[np.generic]]) -> float:
-        point = CurvePoint(replaced / self._weights, _score(self._evaluate, state))
+        point = CurvePoint(replaced / self._weights, _score(self._evaluate, state), self._draw)
         self.curve.append(point)
         if self._progress is not None:
             self._progress(point)

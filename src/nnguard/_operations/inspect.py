@@ -5,27 +5,20 @@ Nothing here is verified. Claims and key identifiers are what the file says of i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from nnguard._base.html import html_table
 from nnguard._base.mappings import EMPTY, FrozenMapping
-from nnguard._hiding import extract
 from nnguard._licensing.license import License
 from nnguard._models.stream_set import ModelLike, as_model
-from nnguard._plotting.pictures import check_picture, draw
 from nnguard._records.attachment import Attachment
 from nnguard._records.kinds import RecordKind, kind_name
 from nnguard._records.layers import Layer, layers
 from nnguard._records.lock import PEEK_SIZE, LockRecord
 from nnguard._records.signature import SignatureRecord
-from nnguard._stream import Stream, StreamLike, as_stream
-from nnguard._stream.coding import QuantizedTensor, decode
+from nnguard._stream import Stream
 from nnguard._stream.headers import LEAST_COST
 from nnguard.errors import (
     FormatError,
@@ -35,27 +28,17 @@ from nnguard.errors import (
     VerificationError,
 )
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 __all__ = [
     "Inspection",
     "RecordInfo",
     "UnitInfo",
     "inspect",
-    "plot_carrier",
 ]
 
 
 _INSPECTED = 1 << 21
 """What `inspect` decodes, in weights, before it stops looking for more records; a unit counts as a
 weight for each record, and a carrier as so many more as it costs at the least."""
-
-_SHOWN_STEPS = 24
-"""Of the histogram, to either side of zero."""
-
-_DRAWN_PARTS = 8
-"""Bars for each step, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,66 +148,6 @@ def _inspect(stream: Stream) -> Inspection:
         records=tuple(records),
         note=note,
     )
-
-
-def plot_carrier(
-    stream: StreamLike, path: str | os.PathLike[str], *, overwrite: bool = False
-) -> str:
-    """Draw the histogram of the primary carrier before and after embedding (paper, Fig. 2).
-
-    Args:
-        stream: A stream with a record in it.
-        path: Picture to write; its suffix says the format.
-        overwrite: Replace a file that is there already.
-
-    Returns:
-        The name of the tensor.
-
-    Raises:
-        NoRecordError: There is no record.
-        ImportError: matplotlib is not installed.
-        ValueError: No picture format has the suffix.
-    """
-    stream, path = as_stream(stream), Path(path)
-    check_picture(path)
-    extraction = extract(stream)
-    carrier = extraction.header.carriers[0]
-    before, after = decode(extraction.original[carrier]), decode(stream[carrier])
-    parts = 1 << extraction.header.widths[0]  # of a step, which indices count with bits in
-    drawn = min(parts, _DRAWN_PARTS)
-    whole, divided = (each.indices.reshape(-1).astype(np.int64) for each in (before, after))
-    positions = (drawn * whole, np.rint(divided * (drawn / parts)).astype(np.int64))
-    shown = min(_SHOWN_STEPS, int(np.abs(whole).max())) * drawn
-    farthest = np.abs(divided - parts * whole).max() / parts
-    name = ascii(stream[carrier].name)[1:-1][:80]
-    titles = (
-        f"{name}: before",
-        f"after: {extraction.header.record_size} bytes hidden, "
-        f"no weight moved by more than {farthest:g} steps",
-    )
-
-    def paint(figure: Figure) -> None:
-        axes = figure.subplots(2, 1, sharex=True, sharey=True)
-        bins = np.arange(-shown, shown + 1)
-        for axis, values, title in zip(axes, positions, titles, strict=True):
-            inside = values[np.abs(values) <= shown]
-            counts = np.bincount(inside + shown, minlength=bins.size)
-            axis.bar(bins / drawn, counts, width=0.8 / drawn, color="#4c72b0")
-            axis.set_yscale("symlog")
-            axis.set_ylabel("weights")
-            axis.set_title(title, loc="left", parse_math=False)
-        axes[1].set_xlabel(f"weight, in steps{_size_of(before)}, near zero")
-
-    draw(path, (10, 6), paint, overwrite=overwrite)
-    return name
-
-
-def _size_of(tensor: QuantizedTensor) -> str:
-    """Return the size of a step in words; none where a header names one beyond all numbers."""
-    try:
-        return f" of {tensor.step:g}"
-    except OverflowError:
-        return ""
 
 
 def _unit_info(stream: Stream, at: int) -> UnitInfo:
