@@ -95,7 +95,7 @@ class Bench:
         self.task: Task = found[TASKS[case.task]]
         self.states: Mapping[str, Mapping[str, Tensor]] = {
             "weaker": nnguard.torch.decompress(self.weaker),
-            "trial": nnguard.torch.decompress(self.trial),
+            "trial": nnguard.torch.decompress(self.trial, allow_trial=True),
         }
 
         self.labeled: list[int] = options.labeled or list(case.labeled)

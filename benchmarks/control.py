@@ -34,6 +34,7 @@ import cifar10
 import nnguard
 import nnguard.torch
 from networks import NETWORKS, accuracy, add_data_argument
+from nnguard._locking.search import CurvePoint
 from stock import decode
 from tasks import Task, tasks
 from wordpiece import WordPiece
@@ -268,7 +269,7 @@ class Bench:
     ) -> tuple[Result | None, Row]:
         """Lock, and note what that took; nothing, where it fails."""
         evaluating: list[float] = []
-        curve: list[nnguard.CurvePoint] = []
+        curve: list[CurvePoint] = []
         evaluate = nnguard.torch.evaluator(
             self.network.module, lambda module: self.network.score(module, targets)
         )

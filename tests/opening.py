@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import nnguard
+from nnguard._hiding import Extraction
 from nnguard._locking.opening import open_files
 from nnguard._records.hashed import Hashed, hash_files
 from nnguard._records.lock import LockRecord
@@ -29,6 +30,6 @@ def open_locks(stream: Stream, key: nnguard.ContentKey) -> Opened:
     return Opened(found.stream, [*found.digests], tiers)
 
 
-def lock_of(record: bytes) -> LockRecord:
-    """Return the lock in a record."""
-    return LockRecord.parse(record)
+def lock_of(extraction: Extraction) -> LockRecord:
+    """Return the lock that was taken out of a stream."""
+    return LockRecord.parse(extraction.record)

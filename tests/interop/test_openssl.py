@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import nnguard
+from nnguard._crypto.trust import load_trust
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl")
 
@@ -49,7 +50,7 @@ def test_other_keys_of_openssl_are_refused(tmp_path: Path) -> None:
     with pytest.raises(nnguard.errors.KeyFormatError, match="Ed25519"):
         nnguard.SigningKey.load(tmp_path / "a.key")
     with pytest.raises(nnguard.errors.KeyFormatError, match="Ed25519"):
-        nnguard.load_trust(tmp_path / "a.pub")
+        load_trust(tmp_path / "a.pub")
 
 
 def test_openssl_verifies_a_signature(tmp_path: Path, key: nnguard.SigningKey) -> None:

@@ -14,6 +14,10 @@ import numpy.typing as npt
 import nnguard
 import nnguard.plotting
 import nnguard.torch
+from nnguard._crypto.trust import load_trust
+from nnguard._locking.search import CurvePoint
+from nnguard._locking.tiers import LockScores
+from nnguard._operations.report import NestedRecord
 
 
 class Token:
@@ -35,7 +39,7 @@ def keys(folder: Path) -> tuple[nnguard.PublicKey, ...]:
     public.save(folder / "vendor.pub")
     identifier: bytes = public.id
     trusted: bool = public.verifies(key.sign(identifier), identifier)
-    return nnguard.load_trust([folder, "other.pub", public]) if trusted else ()
+    return load_trust([folder, "other.pub", public]) if trusted else ()
 
 
 def release(model: Path, signer: nnguard.Signer) -> nnguard.Stream:
@@ -64,7 +68,7 @@ def deploy(path: str) -> tuple[nnguard.Attachment, nnguard.Stream]:
     name: str = claims.name
     metadata: Mapping[str, str] = claims.metadata
     when: datetime | None = claims.issued_at
-    nested: tuple[nnguard.NestedRecord, ...] = report.nested
+    nested: tuple[NestedRecord, ...] = report.nested
     text: str | None = metadata.get("git")
     verified: list[bool] = [record.verified for record in nested]
     if not (name and text and when and all(verified)):
@@ -108,7 +112,7 @@ def decompress(path: str) -> dict[str, np.ndarray[Any, Any]]:
     return arrays
 
 
-def shards(folder: Path, signer: nnguard.Signer) -> nnguard.Shard | None:
+def shards(folder: Path, signer: nnguard.Signer) -> Shard | None:
     nnguard.compress(folder, "streams", nnguard.Settings(), workers=2, overwrite=True)
     streams: nnguard.StreamSet = nnguard.StreamSet.open("streams", in_memory=True)
     signed: nnguard.StreamSet = nnguard.sign(
@@ -150,9 +154,9 @@ def trials(path: Path, key: nnguard.SigningKey) -> nnguard.ContentKey:
             importance={"conv.weight": np.ones((16, 3, 3, 3), np.float32)},
         ),
     )
-    curve: tuple[nnguard.CurvePoint, ...] = locked.curve
+    curve: tuple[CurvePoint, ...] = locked.curve
     carried: nnguard.Locked = nnguard.lock(path, trial="weaker.nnc", evaluate=accuracy)
-    scores: nnguard.LockScores | None = carried.scores
+    scores: LockScores | None = carried.scores
     if scores is not None and scores.release == scores.unlocked > scores.trial:
         worth: str = carried.worth.upper()
         raise ValueError(worth, carried.carried + 1)

@@ -281,7 +281,7 @@ def test_importance_of_a_tensor_that_is_not_there_is_refused(stream: nnguard.Str
 
 
 def test_importance_without_a_tensor_that_can_be_locked(stream: nnguard.Stream) -> None:
-    with pytest.raises(nnguard.errors.UnlockError, match="no weights"):
+    with pytest.raises(nnguard.errors.LockError, match="no weights"):
         nnguard.lock(stream, soft=nnguard.Soft(fraction=0.001, importance={"few": np.ones((5, 5))}))
 
 

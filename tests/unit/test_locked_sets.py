@@ -74,8 +74,8 @@ def test_license_restores_all_files(
     tmp_path: Path,
 ) -> None:
     (locked,) = nnguard.lock_tiers(release, [make()], signer=key, spool=tmp_path)
-    locked.streams.save(tmp_path / "trial")
-    report = nnguard.verify(tmp_path / "trial", key.public_key)
+    locked.trial.save(tmp_path / "trial")
+    report = nnguard.verify(tmp_path / "trial", key.public_key, allow_trial=True)
     assert (report.claims.name, dict(report.claims.metadata)) == ("net", {"locked": "full"})
     license_ = nnguard.licensing.issue(
         tmp_path / "trial", locked.content_key, to=customer.recipient, signer=key
@@ -92,8 +92,8 @@ def test_license_restores_all_files(
 def test_fraction_is_of_the_whole_set(release: nnguard.StreamSet) -> None:
     (locked,) = nnguard.lock_tiers(release, [nnguard.Tier("full", scramble=0.01)])
     before, after = (
-        [nnguard.decompress(stream) for stream in model.streams.values()]
-        for model in (release, locked.streams)
+        [nnguard.decompress(stream, allow_trial=True) for stream in model.streams.values()]
+        for model in (release, locked.trial)
     )
     changed = [
         name
@@ -113,8 +113,8 @@ def test_tiers_nest(
         nnguard.Tier("standard", trial=streams(4, 150, seed=30)),
     ]
     locks = nnguard.lock_tiers(release, tiers, signer=key)
-    trial, top = locks[-1].streams, locks[0].content_key
-    for tier, expected in (("pro", release), ("standard", locks[0].streams)):
+    trial, top = locks[-1].trial, locks[0].content_key
+    for tier, expected in (("pro", release), ("standard", locks[0].trial)):
         license_ = nnguard.licensing.issue(
             trial, top, to=customer.recipient, signer=key, terms=nnguard.licensing.Terms(tier=tier)
         )
@@ -130,9 +130,9 @@ def sold(
     tmp_path: Path,
 ) -> tuple[Path, nnguard.licensing.License, nnguard.Locked]:
     (locked,) = nnguard.lock_tiers(release, [nnguard.Tier("full", trial=streams(3, 30, seed=7))])
-    locked.streams.save(tmp_path / "trial")
+    locked.trial.save(tmp_path / "trial")
     license_ = nnguard.licensing.issue(
-        locked.streams, locked.content_key, to=customer.recipient, signer=key
+        locked.trial, locked.content_key, to=customer.recipient, signer=key
     )
     return tmp_path / "trial", license_, locked
 
@@ -149,9 +149,9 @@ def test_changed_sets_are_refused_by_name(
         release,
         [nnguard.Tier("full", trial=streams(3, 30, seed=7))],
         content_key=locked.content_key,
-    )[0].streams
+    )[0].trial
     other = nnguard.lock_tiers(release, [nnguard.Tier("full", trial=streams(3, 30, seed=7))])[0]
-    mine = locked.streams.streams
+    mine = locked.trial.streams
 
     def refused(files: dict[str, nnguard.Stream]) -> str:
         with pytest.raises(nnguard.NnguardError) as caught:
@@ -165,7 +165,7 @@ def test_changed_sets_are_refused_by_name(
     )
     older = {first: mine[first], second: again.streams[second], third: mine[third]}
     assert f"{second}: it is of another locked set" in refused(older)
-    foreign = {first: mine[first], second: mine[second], third: other.streams.streams[third]}
+    foreign = {first: mine[first], second: mine[second], third: other.trial.streams[third]}
     assert f"{third}: it is of another locked set" in refused(foreign)
     (folder / second).unlink()
     with pytest.raises(nnguard.errors.VerificationError, match=f"missing: {second}"):
@@ -184,7 +184,7 @@ def test_file_of_a_set_is_not_opened_alone(
     with pytest.raises(nnguard.errors.VerificationError, match="one of a locked set"):
         nnguard.unlock(one, license_, customer, key.public_key)
     alone = nnguard.lock(one, trial=network(3, 90, range(2)), content_key=locked.content_key)
-    mixed = nnguard.StreamSet({}, {**locked.streams.streams, one.name: alone.stream})
+    mixed = nnguard.StreamSet({}, {**locked.trial.streams, one.name: alone.trial})
     with pytest.raises(nnguard.errors.VerificationError, match="is not one of a locked set"):
         open_files(hash_files(mixed), locked.content_key)
 
@@ -197,7 +197,7 @@ def test_set_is_loaded_with_a_license(
 ) -> None:
     torch = pytest.importorskip("nnguard.torch")
     (locked,) = nnguard.lock_tiers(release, [nnguard.Tier("full", trial=streams(2, 60, seed=7))])
-    locked.streams.save(tmp_path / "trial")
+    locked.trial.save(tmp_path / "trial")
     license_ = nnguard.licensing.issue(
         tmp_path / "trial", locked.content_key, to=customer.recipient, signer=key
     )
@@ -229,7 +229,7 @@ def test_files_that_change_between_hashing_and_opening(
     content_key = nnguard.ContentKey.generate()
     others = [release, release, nnguard.sign(streams(3, 40, seed=9), key, name="net")]
     trial, again, other = (
-        contents(nnguard.lock_tiers(model, [TIERS[tier]()], content_key=content_key)[0].streams)
+        contents(nnguard.lock_tiers(model, [TIERS[tier]()], content_key=content_key)[0].trial)
         for model in others
     )
     folder = tmp_path / "trial"

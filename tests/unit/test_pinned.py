@@ -40,8 +40,10 @@ def sold(tmp_path_factory: pytest.TempPathFactory, key: nnguard.SigningKey) -> P
 Restore = Callable[[Path, Path, nnguard.PublicKey], nnguard.Stream]
 
 
-def unlock(folder: Path, path: Path, trust: nnguard.PublicKey, mark: bool) -> nnguard.Stream:
-    return nnguard.unlock(path, folder / "ada.license", folder / "ada.key", trust, watermark=mark)
+def unlock(folder: Path, path: Path, trust: nnguard.PublicKey, watermark: bool) -> nnguard.Stream:
+    return nnguard.unlock(
+        path, folder / "ada.license", folder / "ada.key", trust, watermark=watermark
+    )
 
 
 RESTORED: dict[str, tuple[str, str, Restore]] = {

@@ -10,7 +10,7 @@ from nnguard._crypto.cose import encode_cbor, sign1
 from nnguard._records.attachment import Attachment
 from nnguard._records.claims import Claims, Shard
 from nnguard._records.digest import model_digest
-from nnguard._records.signature import SignatureRecord
+from nnguard._records.signature import SignatureRecord, protected_header
 
 WHEN = datetime(2025, 3, 1, 12, 0, 1, tzinfo=timezone.utc)
 DIGESTS = [hashlib.sha256(bytes([index])).digest() for index in range(3)]
@@ -95,7 +95,7 @@ def test_model_digest_depends_on_every_unit_and_their_order() -> None:
 
 
 def record_of(key: nnguard.SigningKey, *, payload: bytes | None = None, **header: object) -> bytes:
-    protected = SignatureRecord.protected_header(key.public_key.id, Claims(), DIGESTS)
+    protected = protected_header(key.public_key.id, Claims(), DIGESTS)
     names = {"hash_alg": 258, "content_type": 259, "units": "units", "extra": "extra", "cwt": 15}
     protected |= {names[name]: value for name, value in header.items()}
     return sign1(key, protected, model_digest(DIGESTS) if payload is None else payload, b"")
@@ -155,7 +155,7 @@ def test_nothing_is_claimed_unless_it_is_said() -> None:
 
 
 def test_units_that_were_changed_can_be_told_of_as_many_only() -> None:
-    header = SignatureRecord.protected_header(b"k" * 8, Claims(), DIGESTS)
+    header = protected_header(b"k" * 8, Claims(), DIGESTS)
     record = SignatureRecord.parse(sign1(None, header, bytes(32), b""))
     assert record.changed_units(DIGESTS) == []
     assert record.changed_units([DIGESTS[0], bytes(32), DIGESTS[2]]) == [1]

@@ -249,10 +249,10 @@ def test_a_file_that_is_there_is_kept(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_folder_is_no_model(tmp_path: Path) -> None:
+def test_a_folder_without_an_index_is_not_a_model(tmp_path: Path) -> None:
     folder = tmp_path / "model.safetensors"
     folder.mkdir()
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(nnguard.errors.ModelError, match="has 0 files"):
         nnguard.compress(folder)
     with pytest.raises(FileNotFoundError):
         nnguard.compress(tmp_path / "missing.safetensors")

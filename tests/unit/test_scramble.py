@@ -101,16 +101,16 @@ def test_the_first_tensors_with_so_many_weights_are_scrambled(
     stream: nnguard.Stream, fraction: float, names: list[str]
 ) -> None:
     """And all of one dimension. Those with more than a tenth of all weights come last."""
-    chosen = tensors_to_scramble(stream, fraction)
+    chosen = tensors_to_scramble({"": stream}, fraction)[""]
     names = names and [*names, "bias", "variances"]
     assert [stream[index].name for index in chosen] == names
 
 
 def test_tensors_are_scrambled_by_name(stream: nnguard.Stream) -> None:
-    chosen = tensors_to_scramble(stream, ["med*", "bias", "m?dium"])
+    chosen = tensors_to_scramble({"": stream}, ["med*", "bias", "m?dium"])[""]
     assert [stream[index].name for index in chosen] == ["medium", "bias"]
     with pytest.raises(ValueError, match="no tensor head"):
-        tensors_to_scramble(stream, ["large", "head.*"])
+        tensors_to_scramble({"": stream}, ["large", "head.*"])
 
 
 def test_scrambled_trial_keeps_the_histogram(stream: nnguard.Stream) -> None:

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nnguard._operations.sharded import SAFETENSORS_INDEX
 from safetensors.numpy import load_file, save_file
 
 import nnguard
 import stock
+from nnguard._models.index import SAFETENSORS_INDEX
 from nnguard._models.stream_set import STREAM_INDEX
-from nnguard._operations import sign as signing
+from nnguard._operations import verify
 from nnguard._records.claims import Shard
 from nnguard._records.digest import set_digest
 
@@ -59,8 +59,8 @@ def built(
 ) -> Path:
     """A model, its streams, its release, and sets that look like it."""
     folder = tmp_path_factory.mktemp("built")
-    nnguard.compress(write_model(folder / "model"), folder / "streams", SETTINGS)
-    nnguard.compress(write_model(folder / "model0", 1), folder / "streams0", SETTINGS)
+    nnguard.compress(write_model(folder / "model"), SETTINGS).save(folder / "streams")
+    nnguard.compress(write_model(folder / "model0", 1), SETTINGS).save(folder / "streams0")
 
     def sign(streams: str, name: str, signer: nnguard.SigningKey, version: str) -> None:
         signed = nnguard.sign(
@@ -460,7 +460,7 @@ def test_folder_that_is_none(tmp_path: Path, trust: list[nnguard.PublicKey]) -> 
     (tmp_path / "file").write_bytes(b"")
     for path in (tmp_path / "file", tmp_path / "missing"):
         with pytest.raises(NotADirectoryError):
-            nnguard.verify(path, trust)
+            nnguard.StreamSet.open(path)
 
 
 def test_shard_that_is_damaged(release: Path, trust: list[nnguard.PublicKey]) -> None:
@@ -498,7 +498,7 @@ def test_set_digest_depends_on_names_digests_and_number() -> None:
 def test_in_memory_set_is_what_was_read(
     built: Path, release: Path, trust: list[nnguard.PublicKey]
 ) -> None:
-    streams = nnguard.StreamSet.open(release, in_memory=True)
+    streams = nnguard.StreamSet.open(release).in_memory()
     shutil.copy(built / "older" / SECOND, release / SECOND)
     assert nnguard.verify(streams, trust)
     refused(release, trust, SECOND)
@@ -515,7 +515,7 @@ def test_what_was_verified_is_what_is_decoded(
     """The files change, where they lie, the moment after their signatures were checked."""
     torch = pytest.importorskip("torch")
     expected = nnguard.torch.load(release, trust, original=original)
-    check = signing.check_digest
+    check = verify._check_digest
 
     def check_and_change(*arguments: Any) -> list[bytes]:
         digests = check(*arguments)
@@ -523,7 +523,7 @@ def test_what_was_verified_is_what_is_decoded(
             (release / name).write_bytes((built / "older" / name).read_bytes())
         return digests
 
-    monkeypatch.setattr(signing, "check_digest", check_and_change)
+    monkeypatch.setattr(verify, "_check_digest", check_and_change)
     state = nnguard.torch.load(release, trust, original=original)
     assert content(release)[FIRST] == content(built / "older")[FIRST]
     assert all(torch.equal(state[name], value) for name, value in expected.items())
@@ -548,7 +548,7 @@ def test_nothing_is_left_of_a_compression_that_fails(tmp_path: Path, workers: in
     arrays["layers.2.bias"][3] = np.inf
     save_file(arrays, model / f"{NAMES[2]}.safetensors")
     with pytest.raises(nnguard.errors.ModelError, match=r"layers\.2\.bias has infinite"):
-        nnguard.compress(model, tmp_path / "streams", workers=workers)
+        nnguard.compress(model, workers=workers).save(tmp_path / "streams")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
@@ -558,7 +558,7 @@ def test_shards_have_their_limit_together(tmp_path: Path) -> None:
         save_file({name: np.zeros((1 << 8, 1 << 16), np.float32)}, tmp_path / name)
     index = {"weight_map": {name: name for name in names}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    nnguard.compress(tmp_path, tmp_path / "streams")
+    nnguard.compress(tmp_path).save(tmp_path / "streams")
     with pytest.raises(
         nnguard.errors.LimitError, match="decode to 201326592, or take as long; limit 134217728"
     ):
@@ -600,26 +600,26 @@ def test_index_of_the_model_has_to_fit(tmp_path: Path) -> None:
         with pytest.raises(
             nnguard.errors.ModelError, match=r"does not list the tensors of model-00001"
         ):
-            nnguard.compress(model, tmp_path / "streams")
+            nnguard.compress(model).save(tmp_path / "streams")
     write_map(model, {"a": "../model.safetensors"}, SAFETENSORS_INDEX)
     with pytest.raises(nnguard.errors.ModelError, match="is no index"):
-        nnguard.compress(model, tmp_path / "streams")
+        nnguard.compress(model).save(tmp_path / "streams")
     write_map(model, weight_map, SAFETENSORS_INDEX)
     (model / f"{NAMES[1]}.safetensors").unlink()
     with pytest.raises(FileNotFoundError):
-        nnguard.compress(model, tmp_path / "streams")
+        nnguard.compress(model).save(tmp_path / "streams")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_settings_of_tensors_reach_their_shards(built: Path, tmp_path: Path) -> None:
     settings = nnguard.Settings(qp=-20, qp_per_tensor={"layers.1.weight": -30})
-    nnguard.compress(built / "model", tmp_path / "finer", settings)
+    nnguard.compress(built / "model", settings).save(tmp_path / "finer")
     before, after = content(built / "streams"), content(tmp_path / "finer")
     assert len(after[SECOND]) > len(before[SECOND])
     assert (after[FIRST], after[THIRD]) == (before[FIRST], before[THIRD])
     unknown = nnguard.Settings(qp_per_tensor={"layers.7.weight": -30})
     with pytest.raises(ValueError, match=r"layers\.7\.weight"):
-        nnguard.compress(built / "model", tmp_path / "other", unknown)
+        nnguard.compress(built / "model", unknown).save(tmp_path / "other")
 
 
 def test_progress_counts_all_shards(built: Path, key: nnguard.SigningKey, tmp_path: Path) -> None:

@@ -329,7 +329,7 @@ def test_attachment_under_a_signature_is_reported(key: nnguard.SigningKey) -> No
     release = nnguard.sign(attached, key)
     (nested,) = nnguard.verify(release, key.public_key).nested
     assert (nested.kind, nested.claims, nested.verified) == ("attachment", None, False)
-    with pytest.raises(nnguard.errors.NoRecordError, match="no attachment"):
+    with pytest.raises(nnguard.errors.NoRecordError, match="not an attachment"):
         nnguard.detach(release)
     attachment, original = nnguard.detach(nnguard.strip(release, key.public_key))
     assert attachment == nnguard.Attachment(card, "text/markdown")
@@ -465,6 +465,7 @@ def test_report_as_json(model: nnguard.Stream, key: nnguard.SigningKey) -> None:
         "claims": {"name": "", **claims},
         "key_id": kid,
         "digest": report.digest,
+        "locked": False,
         "nested": [
             {
                 "kind": "signature",
@@ -495,7 +496,7 @@ def test_hint_says_what_to_do_with_what_is_no_signature(
     stream, hint = {
         "attachment": (nnguard.attach(release, b"card"), "take it out first, with nnguard detach"),
         "lock": (
-            nnguard.lock(nnguard.Stream.from_bytes(samples.small_stream()), scramble=1).stream,
+            nnguard.lock(nnguard.Stream.from_bytes(samples.small_stream()), scramble=1).trial,
             "the trial is not signed itself; nnguard unlock needs a license",
         ),
     }[kind]

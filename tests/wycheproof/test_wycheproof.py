@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 import nnguard
 from nnguard._crypto.cose import Encrypt0, parse_encrypt0, parse_sign1, sign1
 from nnguard._crypto.pem import public_pem
+from nnguard._crypto.trust import load_trust
 from second_hpke import hybrid_secret, key_schedule, x25519_secret
 
 Vector = dict[str, Any]
@@ -53,7 +54,7 @@ def raw(vector: Vector, *names: str) -> tuple[bytes, ...]:
 def test_signatures(vector: Vector, tmp_path: Path) -> None:
     public, message, signature = raw(vector, "key", "msg", "sig")
     (tmp_path / "vendor.pub").write_bytes(public_pem(Ed25519PublicKey.from_public_bytes(public)))
-    (key,) = nnguard.load_trust(tmp_path)
+    (key,) = load_trust(tmp_path)
     assert key.raw == public
     assert key.verifies(signature, message) is (vector["result"] == "valid")
 
