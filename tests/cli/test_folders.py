@@ -414,7 +414,7 @@ def test_options_reach_every_shard(run: Run, folder: Path) -> None:
     settings = nnguard.Settings(
         qp=-20, qp_per_tensor={"1.weight": -30}, parameter_optimization=False
     )
-    nnguard.compress_set("model", "b", settings)
+    nnguard.compress("model", settings).save("b")
     assert content(folder / "a") == content(folder / "b")
 
 
@@ -490,7 +490,7 @@ def test_folder_is_sold(run: Run, released: Path) -> None:
     for name in STREAMS:
         assert (released / "full" / name).read_bytes() == (released / "release" / name).read_bytes()
     assert run("verify full --trust vendor.pub").code == 0
-    assert run(f"{unlock} --force --mark").code == 2
+    assert run(f"{unlock} --force --watermark").code == 2
     assert run(f"{lock} --force --target 0.4 --evaluate score.py:score --soft").code in {1, 2}
     (released / "trial" / STREAMS[0]).write_bytes((released / "trial" / STREAMS[1]).read_bytes())
     refused = run(f"{unlock} --force")

@@ -17,7 +17,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import nnguard
-from nnguard._cli.output import describe_failure
+from nnguard._cli.failures import describe
 from transcripts import Run
 
 STREAM_COMMANDS = [
@@ -126,7 +126,7 @@ def test_other_system_errors_in_words(capsys: pytest.CaptureFixture[str]) -> Non
         (errno.EACCES, "PermissionError: permission denied: secret.key"),
     ):
         file = () if number == errno.ENOSPC else ("secret.key",)
-        describe_failure(OSError(number, os.strerror(number), *file), as_json=False)
+        describe(OSError(number, os.strerror(number), *file), as_json=False)
         assert capsys.readouterr().err == f"nnguard: {message}\n"
 
 
@@ -192,7 +192,8 @@ def test_decompressing_says_sizes(run: Run, weights: Path) -> None:
 )
 def test_large_key_files_are_errors_of_keys(run: Run, folder: Path, command: str) -> None:
     (folder / "large").write_bytes(bytes((1 << 16) + 1))
-    trial, content_key = nnguard.lock("model.nnc", fraction=0.01)
+    locked = nnguard.lock("model.nnc", soft=nnguard.Soft(fraction=0.01))
+    trial, content_key = locked.trial, locked.content_key
     trial.save("trial.nnc")
     content_key.save("content.key")
     nnguard.Identity.generate().recipient.save("ada.pub")
@@ -248,10 +249,11 @@ def test_weights_do_not_replace_their_stream(run: Run, folder: Path) -> None:
 
 
 def test_unlocking_what_is_not_locked(run: Run, key: nnguard.SigningKey) -> None:
-    trial, content_key = nnguard.lock("release.nnc", fraction=0.01)
+    locked = nnguard.lock("release.nnc", soft=nnguard.Soft(fraction=0.01))
+    trial, content_key = locked.trial, locked.content_key
     ada = nnguard.Identity.generate()
     ada.save("ada.key")
-    nnguard.issue_license(trial, content_key, to=ada.recipient, signer=key).save("ada.license")
+    nnguard.licensing.issue(trial, content_key, to=ada.recipient, signer=key).save("ada.license")
     unlock = "-o out --license ada.license --identity ada.key --trust vendor.pub"
     for stream in ("release.nnc", "model.nnc"):
         result = run("unlock", stream, *unlock.split())

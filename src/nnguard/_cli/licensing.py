@@ -134,7 +134,8 @@ def terms_lines(terms: nnguard.licensing.LicenseTerms) -> Iterator[str]:
     """Say what a license grants."""
     device = ""
     if terms.device is not None:
-        device = f"bound to one: {terms.device.required} of {len(terms.device.prints)} components of its fingerprint"
+        most = len(terms.device.prints)
+        device = f"bound to one: {terms.device.required} of {most} components of its fingerprint"
     facts = [
         ("issuer", terms.issuer),
         ("customer", terms.customer),

@@ -79,7 +79,9 @@ def run_issue(options: Options) -> Outcome:
     with progress_bar(2 * trial.size, "Opening") as progress:  # it is hashed, and opened
         if options.ledger is None:
             assert content_key is not None
-            issued = nnguard.licensing.issue(trial, content_key, signer=key, progress=progress, **asked)
+            issued = nnguard.licensing.issue(
+                trial, content_key, signer=key, progress=progress, **asked
+            )
             issued.save(options.output, overwrite=options.force)
         else:
             with nnguard.licensing.Ledger(options.ledger) as ledger:
