@@ -15,7 +15,7 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard._cli import main
+from nnguard._cli import keys, main
 from nnguard._licensing.license import License
 from transcripts import Run, is_one_line
 
@@ -161,6 +161,7 @@ def test_protected_identity_unlocks_with_its_passphrase_only(
     assert "passphrase" in result.err
     assert not (folder / "full.nnc").exists()
     assert run(*unlock, "--passphrase-file", "secret").code == 0
+    monkeypatch.setattr(keys, "_has_terminal", lambda: True)
     monkeypatch.setattr("getpass.getpass", lambda prompt: "pässword" if "eva.key" in prompt else "")
     assert run(*unlock, "--force").code == 0
     assert (folder / "full.nnc").read_bytes() == (folder / "release.nnc").read_bytes()
@@ -171,6 +172,7 @@ def test_protected_identity_is_asked_for_its_passphrase_twice(
 ) -> None:
     answers = iter(["secret", "secret"])
     monkeypatch.setattr("getpass.getpass", lambda _: next(answers))
+    monkeypatch.setattr(keys, "_has_terminal", lambda: True)
     assert run("keygen", "ada", "--identity", "--protect").code == 0
     assert nnguard.Identity.load("ada.key", passphrase="secret")
     with pytest.raises(nnguard.KeyFormatError):
