@@ -397,7 +397,7 @@ def test_only_what_the_standard_has_besides_needs_nncodec(
     python = [sys.executable, "-c", WITHOUT_NNCODEC]
     for trust, hint in (
         ([], "nnguard hands it only what it has verified"),
-        (["--trust", "vendor.pub"], "pip install \"nnguard[nncodec]\""),
+        (["--trust", "vendor.pub"], 'pip install "nnguard[nncodec]"'),
     ):
         done = subprocess.run(
             [*python, *command, *trust], capture_output=True, text=True, check=False

@@ -18,7 +18,7 @@ import nnguard
 import samples
 from nnguard._cli import main
 from nnguard._cli.options import read_time
-from transcripts import Run
+from transcripts import Run, is_one_line
 
 pytest.importorskip("sqlalchemy")
 
@@ -46,7 +46,7 @@ def shop(
     folder: Path, locked: nnguard.Locked, monkeypatch: pytest.MonkeyPatch
 ) -> nnguard.ContentKey:
     """Put a trial, its content key and a customer's pair into the folder."""
-    monkeypatch.delenv("NNGUARD_LEDGER", raising=False)
+    monkeypatch.setenv("NNGUARD_LEDGER", "licenses.db")
     locked.trial.save("trial.nnc")
     locked.content_key.save("content.key")
     ada = nnguard.Identity.generate()
@@ -88,7 +88,7 @@ def test_issue_writes_a_license_for_one_customer(run: Run, folder: Path) -> None
         "  tier        full",
         "  features    a, b",
         "  expires at  2090-12-31T00:00:00+00:00",
-        "  grace       7 days, 0:00:00",
+        "  grace       7 days",
         "  meta        order=7",
     ):
         assert line in result.out.splitlines()
@@ -138,9 +138,9 @@ def test_license_that_holds_later(run: Run) -> None:
         ("--tier gold", 10, "it opens full"),
         ("--expires 2020-01-01", 2, "never hold"),
         ("--expires 2089-01-01 --not-before 2089-01-01", 2, "never hold"),
-        ("--device vendor.pub", 2, "vendor.pub is no device"),
-        ("--device release.nnc", 2, "release.nnc is no device"),
-        ("--device d --device-matches 3", 2, "2 traits"),
+        ("--device vendor.pub", 2, "vendor.pub: not the fingerprint"),
+        ("--device release.nnc", 2, "release.nnc: not the fingerprint"),
+        ("--device d --device-matches 3", 2, "2 components"),
         ("--device-matches 1", 2, "--device"),
         ("--ledger-key vendor.key", 6, "vendor.key"),
         ("--ledger-passphrase-file secret --ledger-key desk.key", 6, "not protected"),
@@ -188,20 +188,20 @@ def test_license_is_overwritten_only_by_force(run: Run, folder: Path) -> None:
     ("command", "advice"),
     [
         ("license", "COMMAND"),
-        ("license sell", "invalid choice"),
+        ("license sell", "there is no command sell"),
         ("license issue trial.nnc -o a --key vendor.key", "--to"),
         ("license issue trial.nnc -o a --to ada.pub", "--key"),
         ("license issue t -o a --key k --to p --expires tomorrow", "such as 2027-12-31"),
-        ("license issue t -o a --key k --to p --expires 9999-12-31T23:00-05:00", "no date"),
-        ("license issue t -o a --key k --to p --grace -1", "'-1' is no number of days"),
-        ("license issue t -o a --key k --to p --grace nan", "'nan' is no number of days"),
-        ("license issue t -o a --key k --to p --grace 1e12", "'1e12' is no number of days"),
+        ("license issue t -o a --key k --to p --expires 9999-12-31T23:00-05:00", "too far out"),
+        ("license issue t -o a --key k --to p --grace -1", "'-1' is not a length of time"),
+        ("license issue t -o a --key k --to p --grace nan", "'nan' is not a length of time"),
+        ("license issue t -o a --key k --to p --grace 1e12", "'1e12' is not a length of time"),
         ("license issue t -o a --key k --to p --meta order", "KEY=VALUE"),
         ("license check ada.license", "--trust"),
-        ("license check ada.license --trust vendor.pub --max-age 1e300", "number of days"),
+        ("license check ada.license --trust vendor.pub --max-age 1e300", "length of time"),
         ("license show", "LICENSE"),
         ("license revoke 5f0c2a91 -o acme.revoked", "--key"),
-        ("license device", "-o/--output"),
+        ("license device", "--output is missing"),
     ],
 )
 def test_wrong_usage_of_license(
@@ -209,7 +209,7 @@ def test_wrong_usage_of_license(
 ) -> None:
     assert main(command.split()) == 2
     printed = capsys.readouterr().err
-    assert printed.startswith("usage: nnguard license")
+    assert is_one_line(printed) or (command == "license" and printed.startswith("Usage: nnguard"))
     assert advice in printed
 
 
@@ -270,13 +270,15 @@ def test_license_of_a_device(run: Run, folder: Path) -> None:
     result = run("license", "device", "-o", "ada.device")
     assert (result.code, result.err) == (0, "")
     device = nnguard.licensing.Device.from_json((folder / "ada.device").read_text())
-    assert f"Wrote {len(device.fingerprint)} traits" in result.out
+    assert f"Wrote {len(device.fingerprint)} components, hashed" in result.out
     assert run("license", "device", "-o", "ada.device").code == 1
     printed = json.loads(run("license", "device", "-o", "ada.device", "-f", "--json").out)
-    assert printed["traits"] == [kind for kind, _ in device.fingerprint]
+    assert printed["fingerprint"] == [kind for kind, _ in device.fingerprint]
     terms = issue(run, "--device", "ada.device", "--device-matches", "1")
     assert terms["device"] == {"required": 1, "of": len(device.fingerprint)}
-    assert f"bound to one: 1 of {len(device.fingerprint)}" in run("license", "show", "ada.license").out
+    assert (
+        f"bound to one: 1 of {len(device.fingerprint)}" in run("license", "show", "ada.license").out
+    )
     assert run(*CHECK).code == 0
     other = nnguard.licensing.Device.of_values([("host", "elsewhere")])
     (folder / "other.device").write_text(other.to_json())
@@ -294,14 +296,15 @@ def test_ledger_lists_what_was_issued(run: Run, folder: Path) -> None:
     assert (result.code, result.err) == (0, "")
     today = ada["issued_at"][:10]
     assert result.out.splitlines() == [
-        f"{ada['id']}  {today}  Ada  small (full)  until 2090-12-31",
-        f"{eve['id']}  {today}  Eve  bundle (full)  forever",
+        f"{'license':<32}  {'issued':<10}  customer  product  tier  expires",
+        f"{ada['id']}  {today}  Ada       small    full  2090-12-31",
+        f"{eve['id']}  {today}  Eve       bundle   full  never",
     ]
     assert [entry["license_id"] for entry in licenses(run)] == [ada["id"], eve["id"]]
     assert [entry["customer"] for entry in licenses(run, "--customer", "Eve")] == ["Eve"]
     assert [entry["customer"] for entry in licenses(run, "--product", "small")] == ["Ada"]
     assert licenses(run, "--revoked") == []
-    assert run("license", "list", "--customer", "Bob").out == "No such license.\n"
+    assert run("license", "list", "--customer", "Bob").out == "There is no such license.\n"
     assert stat.S_IMODE((folder / "licenses.db").stat().st_mode) == 0o600
 
 
@@ -450,7 +453,7 @@ def test_list_is_signed_again_when_nothing_is_revoked(run: Run, folder: Path) ->
 
 @pytest.mark.parametrize(
     ("license_id", "advice"),
-    [("0" * 32, "no license"), ("abc", "8 or more"), ("../../etc", "no license id")],
+    [("0" * 32, "no license"), ("abc", "8 or more"), ("../../etc", "not a license id")],
 )
 def test_license_that_is_not_in_the_ledger_is_not_revoked(
     run: Run, folder: Path, license_id: str, advice: str
@@ -531,8 +534,9 @@ def test_process_sells_and_checks(folder: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
     done = samples.run_process("license", "list", NNGUARD_LEDGER="desk.db")
     assert (done.returncode, done.stderr) == (0, b"")
-    assert len(done.stdout.splitlines()) == 1
+    assert len(done.stdout.splitlines()) == 2, "headings, and a license"
     shutil.copy("vendor.pub", "ada.license")
     done = samples.run_process(*CHECK)
     assert (done.returncode, done.stdout) == (9, b"")
-    assert done.stderr.startswith(b"nnguard: LicenseError: ada.license: ")
+    assert is_one_line(done.stderr.decode())
+    assert done.stderr.startswith(b"nnguard: ada.license: ")
