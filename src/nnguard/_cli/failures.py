@@ -19,7 +19,16 @@ from nnguard._cli.output import print_json, say
 from nnguard._stream.kinds import recognize
 from nnguard._stream.source import FileSource
 
-__all__ = ["BUG", "EXIT_CODES", "describe", "exit_code_of", "hint_of", "is_expected", "message_of"]
+__all__ = [
+    "BUG",
+    "EXIT_CODES",
+    "describe",
+    "exit_code_of",
+    "hint_of",
+    "is_expected",
+    "message_of",
+    "swapped",
+]
 
 BUG = 70
 """Exit code of a bug, as BSD's `sysexits.h` has it."""
@@ -167,8 +176,7 @@ def hint_of(error: Exception) -> str:
         return "use a machine with more, or fewer --workers"
     if isinstance(error, errors.LockedTrialError):
         return "unlock it with a license; to accept a trial, say --allow-trial"
-    swapped = isinstance(error, errors.KeyFormatError | errors.LicenseError | errors.LedgerError)
-    return (swapped and _hint_for_swapped()) or str(getattr(error, "hint", ""))
+    return str(getattr(error, "hint", ""))
 
 
 def _message_of_usage(error: click.ClickException) -> str:
@@ -217,12 +225,10 @@ def _hint_for_missing(path: Path) -> str:
     return ""
 
 
-def _hint_for_swapped() -> str:
-    """Return which option names a file of another kind than it takes, where one does."""
-    context = click.get_current_context(silent=True)
-    for param in context.command.params if context is not None else ():
-        expected = _EXPECTED.get(param.name or "")
-        path = context.params.get(param.name or "") if context is not None else None
+def swapped(command: click.Command, values: dict[str, Any]) -> str:
+    """Return which option of a command names a file of another kind than it takes, if one does."""
+    for param in command.params:
+        expected, path = _EXPECTED.get(param.name or ""), values.get(param.name or "")
         if expected is not None and isinstance(path, str):
             with contextlib.suppress(OSError):
                 kind = recognize(FileSource(path))
