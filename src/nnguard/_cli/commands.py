@@ -14,7 +14,7 @@ import nnguard
 from nnguard._cli.failures import EXIT_CODES, swapped
 from nnguard._cli.options import option
 from nnguard._cli.output import Outcome, show
-from nnguard.errors import KeyFormatError, LedgerError, LicenseError
+from nnguard.errors import ArgumentError, KeyFormatError, LedgerError, LicenseError
 
 __all__ = ["NNGUARD", "Command", "Group", "Options", "command"]
 
@@ -98,6 +98,9 @@ class Command(_Helpful):
             outcome = self.callback(options)
         except (KeyFormatError, LicenseError, LedgerError) as error:
             error.hint = swapped(self, ctx.params) or error.hint
+            raise
+        except ArgumentError as error:
+            error.hint = error.hint or f"see {ctx.command_path} --help"
             raise
         return show(outcome, as_json=options.json, quiet=options.quiet)
 
