@@ -16,8 +16,6 @@ import click
 import nnguard
 from nnguard import errors
 from nnguard._cli.output import print_json, say
-from nnguard._stream.kinds import recognize
-from nnguard._stream.source import FileSource
 
 __all__ = [
     "BUG",
@@ -242,6 +240,9 @@ def _hint_for_missing(path: Path) -> str:
 
 def swapped(command: click.Command, values: dict[str, Any]) -> str:
     """Return which option of a command names a file of another kind than it takes, if one does."""
+    from nnguard._stream.kinds import recognize  # here, as it takes a while
+    from nnguard._stream.source import FileSource
+
     for param in command.params:
         expected, path = _EXPECTED.get(param.name or ""), values.get(param.name or "")
         if expected is not None and isinstance(path, str):
