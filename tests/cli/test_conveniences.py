@@ -311,19 +311,20 @@ def test_side_files_are_named(run: Run, folder: Path) -> None:
     save_file({"w": weights}, folder / "model" / "m.safetensors")
     index = json.dumps({"weight_map": {"w": "m.safetensors"}})
     (folder / "model" / "model.safetensors.index.json").write_text(index)
-    for name in ("config.json", "tokenizer.json"):
+    for name in ("config.json", "model.onnx"):
         (folder / "model" / name).write_text("{}")
     result = run("compress", "model", "-o", "streams", "--qp", "-20")
-    assert "left out: config.json, tokenizer.json" in result.out
+    assert "  left out: model.onnx: " in result.out
+    assert (folder / "streams" / "config.json").exists()
     assert run("sign", "streams", "-o", "release", "--key", "vendor.key").code == 0
     assert "NOT covered" not in run("verify", "release", "--trust", "vendor.pub").out
-    for name in ("config.json", "tokenizer.json"):
-        shutil.copy(folder / "model" / name, folder / "release")
+    for name in ("notes.md", "tokenizer.json"):
+        (folder / "release" / name).write_text("{}")
     result = run("verify", "release", "--trust", "vendor.pub")
     assert result.code == 0
-    assert "  2 files are NOT covered by the signature: config.json, tokenizer.json\n" in result.out
+    assert "  2 files are NOT covered by the signature: notes.md, tokenizer.json\n" in result.out
     printed = json.loads(run("verify", "release", "--trust", "vendor.pub", "--json").out)
-    assert printed["not_covered"] == ["config.json", "tokenizer.json"]
+    assert printed["not_covered"] == ["notes.md", "tokenizer.json"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

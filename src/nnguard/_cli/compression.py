@@ -87,15 +87,7 @@ def _size_of(model: Path) -> int:
 
 
 def _shards(folder: Path) -> set[str]:
-    return set(read_index(folder, ".safetensors", ModelError).values())
-
-
-def _left_out(model: Path) -> list[str]:
-    """Return the names of files beside a model's shards: its configuration, its tokenizer."""
-    if not model.is_dir():
-        return []
-    shards = {*_shards(model), *(path.name for path in model.glob("*.safetensors.index.json"))}
-    return sorted(path.name for path in model.iterdir() if path.name not in shards)
+    return set(read_index(folder, ".safetensors", ModelError).weight_map.values())
 
 
 @command(
@@ -121,7 +113,7 @@ def run_compress(options: Options) -> Outcome:
     stream.save(options.output, overwrite=options.force)
     before, after = _size_of(model), stream.size
     share = f"{after:,} bytes ({100 * after / max(before, 1):.1f} % of {before:,})"
-    left = _left_out(model)
+    left = stream.others if isinstance(stream, nnguard.StreamSet) else ()
     return _report(options, f"Compressed: {options.output}, {share}", before, after, start, left)
 
 
