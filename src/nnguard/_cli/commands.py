@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import logging
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -159,13 +160,12 @@ class _Top(Group):
 
 
 def command(
-    *parameters: click.Parameter | Sequence[click.Parameter], examples: str
+    *parameters: click.Parameter | Sequence[click.Parameter],
 ) -> Callable[[Callable[[Options], Outcome]], Command]:
-    """Make a command of a function, whose docstring is the help.
+    """Make a command of a function, whose docstring is the help, and ends with examples.
 
     Args:
         parameters: Arguments and options, or lists of them.
-        examples: For the help, a line each.
     """
     params: list[click.Parameter] = []
     for each in parameters:
@@ -173,7 +173,8 @@ def command(
 
     def decorate(function: Callable[[Options], Outcome]) -> Command:
         name = function.__name__.removeprefix("run_")
-        made = Command(name, callback=function, params=[*params, *_COMMON], help=function.__doc__)
+        text, _, examples = inspect.cleandoc(function.__doc__ or "").partition("\n\nExamples:\n")
+        made = Command(name, callback=function, params=[*params, *_COMMON], help=text)
         made.examples = examples
         return made
 
