@@ -17,7 +17,7 @@ FILES ?= 10000
 # Archives are dated by the last commit, so that everybody builds the same bytes.
 dist sbom wheel: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
 
-.PHONY: help dev demo sell first-hour test check format bench paper pictures pretrained vectors lock dist sbom wheel \
+.PHONY: help dev demo sell first-hour test check format bench paper pictures docs pretrained vectors lock dist sbom wheel \
 	reproducible cross audit fuzz-coder fuzz-streams fuzz-models fuzz-credentials fuzz \
 	hostile mutate faults clean
 
@@ -32,6 +32,7 @@ help:
 	@echo "             CIFAR10=path trains its networks first, each for MINUTES=60;"
 	@echo "             ITEMS=200 MESSAGES=1 takes less test data and one message a size"
 	@echo "make pictures    draw the pictures of README and docs again"
+	@echo "make docs    build the documentation site in out/site; a link that leads nowhere fails"
 	@echo "make pretrained  take networks of others all the way; with DATA=folder and PyTorch"
 	@echo "make format  format the code"
 	@echo "make vectors make the test vectors again"
@@ -53,7 +54,8 @@ help:
 dev: $(ENVIRONMENT)
 
 # With LOCKED=1, as in CI, just the files of the lock; PYTORCH_INDEX is where builds without CUDA are.
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# nncodec does not get what it asks for, and need not: conflicts are no news.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts
 LOCK := $(if $(LOCKED),requirements/lock.txt)
 
 # What runs nnguard, and the stock decoder, without what that asks for. The tools that build the extension
@@ -94,6 +96,7 @@ check: $(ENVIRONMENT)
 	$(BIN)/ruff check .
 	$(BIN)/codespell
 	$(BIN)/mypy
+	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/test_readme.py
 	@$(MAKE) --no-print-directory audit
@@ -128,6 +131,15 @@ paper: $(ENVIRONMENT) $(TRAINED:%=$(NETWORKS)/%.safetensors)
 pictures: $(ENVIRONMENT)
 	$(PAPER):examples/digits $(BIN)/python benchmarks/pictures.py
 
+SITE := .venv/.site
+$(SITE): requirements/docs.txt | $(SMALL)
+	$(PIP) -r requirements/docs.txt
+	touch $@
+
+docs: $(SMALL) $(SITE)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "out/site/index.html"
+
 pretrained: $(ENVIRONMENT)
 	PYTHONPATH=tests:benchmarks:examples/pretrained $(BIN)/python examples/pretrained/run.py --data $(DATA)
 
@@ -139,7 +151,7 @@ lock: $(ENVIRONMENT)
 	$(PIP) uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-		pyproject.toml requirements/dev.txt requirements/tools.txt --output-file requirements/lock.txt
+		pyproject.toml requirements/dev.txt requirements/docs.txt requirements/tools.txt --output-file requirements/lock.txt
 	$(BIN)/python supply/licenses.py
 
 TOOLS := .venv/.tools
