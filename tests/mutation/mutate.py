@@ -40,33 +40,35 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
 RESULTS = ROOT / "out" / "mutation.json"
 SCOPE = {
-    "_operations/sign": "signing records",
-    "_operations/verify": "signing records shards",
-    "_operations/expect": "signing",
-    "_operations/unlock": "unlocking unlock_refusals locked_sets",
-    "_records/layers": "records signing inspection",
-    "_records/signature": "records signing",
+    "_operations/sign": "operations/sign records/records",
+    "_operations/verify": "operations/sign records/records operations/shards",
+    "_operations/expect": "operations/sign",
+    "_operations/unlock": "operations/unlock operations/unlock_refusals operations/locked_sets",
+    "_records/layers": "operations/sign operations/unlock",
+    "_records/signature": "records/records operations/sign",
     "_licensing/policy": "licensing/policy",
-    "_licensing/license": "licensing/license unlock_refusals",
+    "_licensing/license": "licensing/license operations/unlock_refusals",
     "_licensing/revocation": "licensing/revocation licensing/policy",
-    "_crypto/cose": "crypto/cose records",
-    "_crypto/content_key": "crypto/content_key lock_record",
+    "_crypto/cose": "crypto/cose records/records",
+    "_crypto/content_key": "crypto/content_key records/lock_record",
     "_crypto/signed_file": "crypto/signed_file licensing/license",
-    "_crypto/trust": "crypto/trust signing",
-    "_hiding/frame": "frame embedding",
-    "_locking/opening": "lock_record locking",
+    "_crypto/trust": "crypto/trust operations/sign",
+    "_hiding/frame": "hiding/frame hiding/embedding",
+    "_locking/opening": "records/lock_record operations/lock",
 }
 """Files, without `src/nnguard` and ending, and the tests that are run first."""
 
 
 def path_of(test: str) -> str:
     """Return the file of unit tests with this name, such as `licensing/policy`."""
-    folder, _, name = test.rpartition("/")
-    return f"tests/unit/{folder}/test_{name}.py" if folder else f"tests/unit/test_{name}.py"
+    folder, _, name = test.partition("/")
+    return f"tests/unit/{folder}/test_{name}.py"
 
 
-UNIT_TESTS = dict.fromkeys(name for names in SCOPE.values() for name in names.split())
-TESTS = ["tests/test_vectors.py", *map(path_of, UNIT_TESTS)]
+TESTS = [
+    "tests/test_vectors.py",
+    *sorted({path_of(name) for names in SCOPE.values() for name in names.split()}),
+]
 SWAPS: dict[type, type] = {
     ast.Eq: ast.NotEq,
     ast.NotEq: ast.Eq,
