@@ -551,7 +551,8 @@ def test_commands(
     monkeypatch.setattr(nnguard.ContentKey, "generate", lambda: nnguard.ContentKey(planted("life")))
     model = samples.path_of("default").read_bytes()
     (tmp_path / "model.nnc").write_bytes(model)
-    issue = "license issue trial.nnc --key vendor.key --to ada.pub --customer Ada"
+    issue = "license issue trial.nnc --key vendor.key --to ada.pub --customer Ada "
+    issue += "--ledger licenses.db"
     unlock = "unlock trial.nnc --license ada.license --trust vendor.pub"
     for command, code in (
         ("keygen vendor", 0),
@@ -559,13 +560,13 @@ def test_commands(
         ("keygen desk --identity", 0),
         ("sign model.nnc -o release.nnc --key vendor.key", 0),
         ("lock release.nnc -o trial.nnc --content-key content.key --key vendor.key --json", 0),
-        (f"{issue} -o ada.license --content-key content.key --desk desk.key", 0),
-        (f"{issue} -o second.license --desk desk.key --json", 0),
+        (f"{issue} -o ada.license --content-key content.key --ledger-key desk.key", 0),
+        (f"{issue} -o second.license --ledger-key desk.key --json", 0),
         (f"{issue} -o third.license --content-key ada.key", 6),
         ("license show ada.license --json", 0),
-        ("license list", 0),
+        ("license list --ledger licenses.db", 0),
         ("inspect trial.nnc --json", 0),
-        (f"{unlock} -o full.nnc --identity ada.key --mark", 0),
+        (f"{unlock} -o full.nnc --identity ada.key --watermark", 0),
         ("verify full.nnc --trust vendor.pub --json", 0),
         ("strip full.nnc -o model2.nnc --trust vendor.pub", 0),
         (f"{unlock} -o no.nnc --identity desk.key", 7),

@@ -70,7 +70,7 @@ def cases(folder: Path) -> Iterator[Case]:
     """Yield all commands, with new outputs and with old ones that they replace."""
     right = _Right(folder)
     issue = ("license", "issue", "trial.nnc", "-o", "out.license", *KEY, "--to", "customer.pub")
-    issue += ("--content-key", "content.key", "--desk", "desk.key", "--ledger")
+    issue += ("--content-key", "content.key", "--ledger-key", "desk.key", "--ledger")
     unlock = ("unlock", "trial.nnc", "-o", "out.nnc", "--license", "license", *TRUST)
     unlock += ("--identity", "customer.key", "--state", "seen")
     lock = ("lock", "release.nnc", "-o", "out.nnc", "--content-key", "out.key", *KEY)
