@@ -262,7 +262,7 @@ def test_lengths_of_time() -> None:
         with pytest.raises(ValueError, match="7d, 12h or 2w"):
             read_duration(text)
     for text in ("soon", "9" * 30 + "d", "99999999d"):
-        with pytest.raises(ValueError, match="2027-12-31|7d, 12h or 2w|too far out"):
+        with pytest.raises(ValueError, match=r"2027-12-31|7d, 12h or 2w|too far out"):
             read_time(text)
 
 

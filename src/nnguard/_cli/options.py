@@ -102,7 +102,7 @@ def read_date(text: str) -> datetime:
 
 def read_time(text: str) -> datetime:
     """Read a date or a time, or a length of time from now: `30d`."""
-    if text[-1:] not in ("h", "d", "w"):
+    if not re.fullmatch(r"[\d.]+[hdw]", text, re.ASCII):
         return read_date(text)
     try:
         return datetime.now(timezone.utc).replace(microsecond=0) + read_duration(text)
