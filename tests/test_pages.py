@@ -1,0 +1,82 @@
+"""The documentation says what the program does: its commands and its Python run, and have types."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nnguard
+from pages import blocks_of, python_of, run_page
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+DIGITS = ROOT / "examples" / "digits"
+TUTORIALS = [DOCS / "tutorials" / f"{role}.md" for role in ("vendor", "deployer", "seller", "customer")]
+HOW_TO = sorted((DOCS / "how-to").glob("*.md"))
+TYPED = [ROOT / "README.md", *TUTORIALS, *HOW_TO, DOCS / "faq.md"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the tutorials leave, one after the other."""
+    pytest.importorskip("torch")
+    folder = tmp_path_factory.mktemp("tutorials")
+    nnguard.decompress_to_file(DIGITS / "digits.nnc", folder / "model.safetensors")
+    for name in ("weaker.nnc", "model.py", "digits_test.npz"):
+        shutil.copy(DIGITS / name, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for page in TUTORIALS:
+            run_page(page, folder)
+    return folder
+
+
+def test_tutorials_run(finished: Path) -> None:
+    assert (finished / "original.nnc").read_bytes() == (finished / "model.nnc").read_bytes()
+    assert (finished / "full.nnc").read_bytes() == (finished / "release.nnc").read_bytes()
+
+
+@pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
+def test_how_to_pages_run(
+    page: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    shutil.copytree(finished, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    run_page(page, folder)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of all pages, as files."""
+    folder = tmp_path_factory.mktemp("sources")
+    shutil.copy(DIGITS / "model.py", folder)
+    for page in TYPED:
+        for name, source in python_of(page).items():
+            (folder / name).write_text(source, encoding="utf-8")
+    return folder
+
+
+def test_examples_pass_mypy_in_strict_mode(sources: Path) -> None:
+    pytest.importorskip("mypy")
+    check = [sys.executable, "-m", "mypy", "--strict", "--config-file", str(ROOT / "pyproject.toml")]
+    done = subprocess.run([*check, "."], cwd=sources, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_examples_pass_pyright_in_strict_mode(sources: Path) -> None:
+    pytest.importorskip("pyright")
+    settings = {"typeCheckingMode": "strict", "include": ["."]}
+    (sources / "pyrightconfig.json").write_text(json.dumps(settings))
+    check = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "-p", "."]
+    done = subprocess.run(check, cwd=sources, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_tutorial_and_how_to_page_has_code() -> None:
+    for page in [*TUTORIALS, *HOW_TO]:
+        assert blocks_of(page), page
