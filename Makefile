@@ -1,8 +1,9 @@
-# Commands for development. Each makes the environment in .venv when it is missing.
+# Commands for development. Each makes what it needs of the environment in .venv where that is missing.
 
 PYTHON ?= python3
 BIN := .venv/bin
-ENVIRONMENT := .venv/.built
+SMALL := .venv/.built
+ENVIRONMENT := $(SMALL) .venv/.dev
 DATA ?= ../shared/data
 NETWORK ?= digits
 HARNESS := PYTHONPATH=tests:examples/digits
@@ -16,19 +17,21 @@ FILES ?= 10000
 # Archives are dated by the last commit, so that everybody builds the same bytes.
 dist sbom wheel: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
 
-.PHONY: help dev demo sell test check format bench paper pretrained vectors lock dist sbom wheel \
+.PHONY: help dev demo sell first-hour test check format bench paper pictures pretrained vectors lock dist sbom wheel \
 	reproducible cross audit fuzz-coder fuzz-streams fuzz-models fuzz-credentials fuzz \
 	hostile mutate faults clean
 
 help:
 	@echo "make demo    sign, verify and strip a trained network"
 	@echo "make sell    sell a network: trial, license, unlocking"
+	@echo "make first-hour  build the wheel; run the README in an empty environment"
 	@echo "make test    run the tests"
 	@echo "make check   format, lint, spelling, types, layers, README, advisories"
 	@echo "make bench   measure cost and compression"
 	@echo "make paper   the paper's experiments; with DATA=folder, PyTorch, and hours."
 	@echo "             CIFAR10=path trains its networks first, each for MINUTES=60;"
 	@echo "             ITEMS=200 MESSAGES=1 takes less test data and one message a size"
+	@echo "make pictures    draw the pictures of README and docs again"
 	@echo "make pretrained  take networks of others all the way; with DATA=folder and PyTorch"
 	@echo "make format  format the code"
 	@echo "make vectors make the test vectors again"
@@ -52,24 +55,36 @@ dev: $(ENVIRONMENT)
 # With LOCKED=1, as in CI, just the files of the lock; PYTORCH_INDEX is where builds without CUDA are.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK := $(if $(LOCKED),requirements/lock.txt)
-.venv/.ready: requirements/dev.txt requirements/nncodec.txt requirements/torch.txt $(LOCK)
+
+# What runs nnguard, and the stock decoder, without what that asks for. The tools that build the extension
+# are there for this build only, until .venv has them for development.
+$(SMALL): pyproject.toml CMakeLists.txt requirements/nncodec.txt $(wildcard src/coder/*) $(LOCK)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) $(if $(LOCKED),--require-hashes -r $(LOCK),-r requirements/dev.txt)
-	$(PIP) $(if $(PYTORCH_INDEX),--extra-index-url $(PYTORCH_INDEX)) -r requirements/torch.txt \
-		|| echo "No build of PyTorch without CUDA here: tests that need it are skipped."
+	$(if $(LOCKED),$(PIP) --require-hashes -r $(LOCK))
+	$(PIP) $(if $(or $(LOCKED),$(wildcard .venv/.dev)),--no-build-isolation) -e .
 	$(PIP) --no-deps -r requirements/nncodec.txt
 	touch $@
 
-$(ENVIRONMENT): .venv/.ready pyproject.toml CMakeLists.txt $(wildcard src/coder/*)
-	$(PIP) --no-deps --no-build-isolation -e .
+# What tests, checks and benchmarks need besides.
+.venv/.dev: requirements/dev.txt requirements/torch.txt $(LOCK) | $(SMALL)
+	$(if $(LOCKED),,$(PIP) -r requirements/dev.txt)
+	$(PIP) $(if $(PYTORCH_INDEX),--extra-index-url $(PYTORCH_INDEX)) -r requirements/torch.txt \
+		|| echo "No build of PyTorch without CUDA here: tests that need it are skipped."
 	touch $@
 
-demo: $(ENVIRONMENT)
+demo: $(SMALL)
 	$(HARNESS) $(BIN)/python examples/demo.py
 
-sell: $(ENVIRONMENT)
+sell: $(if $(filter digits,$(NETWORK)),$(SMALL),$(ENVIRONMENT))
 	$(HARNESS):benchmarks $(BIN)/python examples/try_before_you_buy.py \
 		--data $(DATA) --network $(NETWORK) $(if $(WEAKER),--weaker $(WEAKER))
+
+# A newcomer's way: the wheel, an empty environment, the commands of the README in their order.
+first-hour:
+	rm -rf out/first-hour && mkdir -p out/first-hour
+	$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir out/first-hour .
+	$(PYTHON) -m venv out/first-hour/venv
+	out/first-hour/venv/bin/python tests/first_hour.py out/first-hour/*.whl
 
 test: $(ENVIRONMENT)
 	$(BIN)/python -m pytest
@@ -110,6 +125,9 @@ paper: $(ENVIRONMENT) $(TRAINED:%=$(NETWORKS)/%.safetensors)
 	$(PAPER) $(BIN)/python benchmarks/paper/page.py $(NETWORKS)/results.json \
 		--page docs/results.md --pictures docs/pictures
 
+pictures: $(ENVIRONMENT)
+	$(PAPER):examples/digits $(BIN)/python benchmarks/pictures.py
+
 pretrained: $(ENVIRONMENT)
 	PYTHONPATH=tests:benchmarks:examples/pretrained $(BIN)/python examples/pretrained/run.py --data $(DATA)
 
@@ -121,7 +139,7 @@ lock: $(ENVIRONMENT)
 	$(PIP) uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-		requirements/dev.txt requirements/tools.txt --output-file requirements/lock.txt
+		pyproject.toml requirements/dev.txt requirements/tools.txt --output-file requirements/lock.txt
 	$(BIN)/python supply/licenses.py
 
 TOOLS := .venv/.tools

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 from paper.measure import KINDS, LAYERS, MESSAGES, RATES, SHARES, WIDTHS
 from paper.subjects import NAMES, PAPER
@@ -37,6 +36,12 @@ SHOWN = (8, 16)
 
 MISSING = ["-"] * 5
 """Cells of what was not measured."""
+
+_FORMS = {"paper": ("o", "#000000"), "ours, URQ": ("s", "#0072b2"), "ours, TCQ": ("^", "#e69f00")}
+"""What is drawn, with markers and colors (of Okabe and Ito) that all people can tell apart."""
+
+_DOTS = 150
+"""An inch of a picture: 1,950 pixels and more in all."""
 
 _LABELS = [f"{share:.0%} of the paper's payload" for share in SHARES]
 
@@ -292,46 +297,47 @@ def kilobytes(size: float) -> str:
 
 def draw(page: Page, folder: Path) -> None:
     """Draw score and growth against payload for every network, and histograms as in Fig. 2."""
-    mpl.use("Agg")
     folder.mkdir(parents=True, exist_ok=True)
-    forms = {"paper": "o", "ours, URQ": "s", "ours, TCQ": "^"}
-    for column, what in ((1, "change of the score, in points"), (2, "growth of the file, in %")):
-        columns = min(3, len(page.networks))
-        rows = -(-len(page.networks) // columns)
-        figure, axes = plt.subplots(
-            rows, columns, figsize=(4.4 * columns, 3.4 * rows), squeeze=False
-        )
-        for axis in axes.flat[len(page.networks) :]:
-            axis.set_visible(False)
-        for name, axis in zip(page.networks, axes.flat, strict=False):
-            for form, marker in forms.items():
-                points = page.points(name, form)
-                axis.plot(
-                    [p[0] for p in points],
-                    [p[column] for p in points],
-                    marker + "-",
-                    ms=4,
-                    lw=0.8,
-                    label=form,
-                )
-            axis.set_xscale("log")
-            axis.set_yscale("symlog", linthresh=1)
-            axis.set_ylim((-100, 2) if column == 1 else (-1, 100))
-            axis.set_title(name, loc="left")
-            axis.set_xlabel("bits for each weight")
-            axis.grid(alpha=0.3)
-        axes.flat[0].legend(frameon=False)
-        figure.supylabel(what)
-        figure.tight_layout()
-        figure.savefig(folder / f"results-{'score' if column == 1 else 'growth'}.png", dpi=90)
+    for column, what, limits, name in (
+        (1, "change of the score (points)", (-100, 2), "results-score.png"),
+        (2, "growth of the file (%)", (-0.2, 100), "results-growth.png"),
+    ):
+        figure = _figure(page, column, what, limits)
+        figure.savefig(folder / name, dpi=_DOTS)
     draw_histograms(page, folder / "results-histograms.png")
+
+
+def _figure(page: Page, column: int, what: str, limits: tuple[float, float]) -> Figure:
+    """Draw one of the columns of `Page.points` for every network."""
+    columns = min(3, len(page.networks))
+    rows = -(-len(page.networks) // columns)
+    figure = Figure(figsize=(4.4 * columns, 3.4 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat[len(page.networks) :]:
+        axis.set_visible(False)
+    for name, axis in zip(page.networks, axes.flat, strict=False):
+        for form, (marker, color) in _FORMS.items():
+            points = page.points(name, form)
+            x, y = [point[0] for point in points], [point[column] for point in points]
+            axis.plot(x, y, marker + "-", color=color, ms=4, lw=0.8, label=form)
+        axis.set_xscale("log")
+        axis.set_yscale("symlog", linthresh=1)
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.set_ylim(limits)
+        axis.set_title(name, loc="left")
+        axis.set_xlabel("payload (bits for each weight)")
+        axis.set_ylabel(what)
+        axis.grid(alpha=0.3)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3)
+    return figure
 
 
 def draw_histograms(page: Page, path: Path) -> None:
     """Draw Fig. 2 of the paper: before, bins shifted, and with random bits in the peak."""
     names = [name for name in PAPER if name in page.networks]
-    figure, axes = plt.subplots(len(names), 3, figsize=(13, 2.4 * len(names)), squeeze=False)
-    for row, name in zip(axes, names, strict=True):
+    figure = Figure(figsize=(13, 2.9 * len(names)), layout="constrained")
+    for row, name in zip(figure.subplots(len(names), 3, squeeze=False), names, strict=True):
         peak = page.values[f"{name}: peak"]
         before = {int(value): count for value, count in peak["histogram"].items()}
         shifted = {v + (v > peak["peak"]): count for v, count in before.items()}
@@ -340,10 +346,12 @@ def draw_histograms(page: Page, path: Path) -> None:
         titles = ("before", "bins shifted", "all of the payload")
         for axis, counts, title in zip(row, stages, titles, strict=True):
             near = {v: count for v, count in counts.items() if abs(v - peak["peak"]) <= 20}
-            axis.bar(list(near), list(near.values()), width=1.0, color="#4c72b0")
+            thousands = [count / 1000 for count in near.values()]
+            axis.bar(list(near), thousands, width=1.0, color=_FORMS["ours, URQ"][1])
             axis.set_title(f"{name}: {title}", loc="left")
-    figure.tight_layout()
-    figure.savefig(path, dpi=90)
+            axis.set_xlabel("value of a weight (steps)")
+            axis.set_ylabel("weights (thousands)")
+    figure.savefig(path, dpi=_DOTS)
 
 
 def fill(text: str, page: Page) -> str:

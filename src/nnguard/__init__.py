@@ -1,10 +1,14 @@
-"""nnguard: sign NNCodec neural networks inside their own weights, and verify them.
+"""nnguard: sign NNCodec neural networks inside their own weights, verify them, and sell them.
 
     key = nnguard.SigningKey.generate()
-    stream = nnguard.compress("model.safetensors")
-    release = nnguard.sign(stream, key, issuer="acme.ai", name="resnet56", version="1.0")
+    model = nnguard.compress("model.safetensors")
+    release = nnguard.sign(model, key, issuer="acme.ai", name="resnet56", version="1.0")
     report = nnguard.verify(release, trust=[key.public_key])
     original = nnguard.strip(release, trust=[key.public_key])
+
+Every verb takes a stream or a folder of shards: an object, a path, bytes, or a binary file.
+Licenses are in `nnguard.licensing`, errors in `nnguard.errors`, PyTorch in `nnguard.torch`,
+pictures in `nnguard.plotting`.
 
 Importing nnguard loads next to nothing: NumPy and the entropy coder come with the first name that
 is used.
@@ -16,225 +20,111 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nnguard import errors, licensing, plotting
+    from nnguard import torch as torch
     from nnguard._compression.compress import compress
-    from nnguard._compression.decompress import (
-        decompress,
-        decompress_to_file,
-        iter_tensors,
-    )
+    from nnguard._compression.decompress import decompress, decompress_to_file, iter_tensors
     from nnguard._compression.settings import Settings
     from nnguard._crypto.content_key import ContentKey
     from nnguard._crypto.identity import Identity, Recipient
-    from nnguard._crypto.keys import PublicKey, Signer, SigningKey, load_trust
-    from nnguard._licensing.device import Device
-    from nnguard._licensing.license import License, LicenseTerms
-    from nnguard._licensing.policy import Checks, LicenseStatus, check_license
-    from nnguard._licensing.revocation import RevocationList
-    from nnguard._locking.search import CurvePoint
-    from nnguard._locking.tiers import Locked, LockedSet, LockScores, Tier
+    from nnguard._crypto.keys import PublicKey, Signer, SigningKey
+    from nnguard._locking.tiers import Locked, Soft, Tier
     from nnguard._models.stream_set import StreamSet
     from nnguard._operations.attach import attach, detach
-    from nnguard._operations.inspect import Capacity, Inspection, capacity, inspect, plot_carrier
+    from nnguard._operations.capacity import Capacity, capacity
+    from nnguard._operations.expect import Expect
+    from nnguard._operations.inspect import Inspection, inspect
     from nnguard._operations.lock import lock, lock_tiers
-    from nnguard._operations.lock_sharded import lock_set
-    from nnguard._operations.sharded import (
-        SetReport,
-        compress_set,
-        decompress_set,
-        shard_names,
-        sign_set,
-        strip_set,
-        verify_set,
-    )
-    from nnguard._operations.sign import NestedRecord, Report, sign, strip, verify
-    from nnguard._operations.unlock import unlock, unlock_set
-    from nnguard._plotting.curves import plot_curves
-    from nnguard._records.signature import Attachment, Claims, Shard
-    from nnguard._selling.issue import issue_license
-    from nnguard._selling.issuer import Desk
-    from nnguard._selling.ledger import Entry, Ledger
+    from nnguard._operations.report import Report
+    from nnguard._operations.sign import sign
+    from nnguard._operations.strip import strip
+    from nnguard._operations.unlock import unlock
+    from nnguard._operations.verify import verify
+    from nnguard._records.attachment import Attachment
+    from nnguard._records.claims import Claims
     from nnguard._stream import Stream
-    from nnguard.errors import (
-        CapacityError,
-        FormatError,
-        KeyFormatError,
-        LedgerError,
-        LicenseError,
-        LimitError,
-        ModelError,
-        NnguardError,
-        NoRecordError,
-        Refusal,
-        UnlockError,
-        VerificationError,
-        WorkerError,
-        WrongKeyError,
-    )
+    from nnguard.errors import NnguardError
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Attachment",
     "Capacity",
-    "CapacityError",
-    "Checks",
     "Claims",
     "ContentKey",
-    "CurvePoint",
-    "Desk",
-    "Device",
-    "Entry",
-    "FormatError",
+    "Expect",
     "Identity",
     "Inspection",
-    "KeyFormatError",
-    "Ledger",
-    "LedgerError",
-    "License",
-    "LicenseError",
-    "LicenseStatus",
-    "LicenseTerms",
-    "LimitError",
-    "LockScores",
     "Locked",
-    "LockedSet",
-    "ModelError",
-    "NestedRecord",
     "NnguardError",
-    "NoRecordError",
     "PublicKey",
     "Recipient",
-    "Refusal",
     "Report",
-    "RevocationList",
-    "SetReport",
     "Settings",
-    "Shard",
     "Signer",
     "SigningKey",
+    "Soft",
     "Stream",
     "StreamSet",
     "Tier",
-    "UnlockError",
-    "VerificationError",
-    "WorkerError",
-    "WrongKeyError",
     "__version__",
     "attach",
     "capacity",
-    "check_license",
     "compress",
-    "compress_set",
     "decompress",
-    "decompress_set",
     "decompress_to_file",
     "detach",
+    "errors",
     "inspect",
-    "issue_license",
     "iter_tensors",
-    "load_trust",
+    "licensing",
     "lock",
-    "lock_set",
     "lock_tiers",
-    "plot_carrier",
-    "plot_curves",
-    "shard_names",
+    "plotting",
     "sign",
-    "sign_set",
     "strip",
-    "strip_set",
     "unlock",
-    "unlock_set",
     "verify",
-    "verify_set",
 ]
 
 _HOMES = {
-    "attach": "_operations.attach",
-    "detach": "_operations.attach",
-    "compress": "_compression.compress",
-    "decompress": "_compression.decompress",
-    "decompress_to_file": "_compression.decompress",
-    "iter_tensors": "_compression.decompress",
-    "Settings": "_compression.settings",
-    "ContentKey": "_crypto.content_key",
-    "Identity": "_crypto.identity",
-    "Recipient": "_crypto.identity",
-    "PublicKey": "_crypto.keys",
-    "Signer": "_crypto.keys",
-    "SigningKey": "_crypto.keys",
-    "load_trust": "_crypto.keys",
-    "Desk": "_selling.issuer",
-    "CapacityError": "errors",
-    "FormatError": "errors",
-    "KeyFormatError": "errors",
-    "LedgerError": "errors",
-    "LicenseError": "errors",
-    "LimitError": "errors",
-    "ModelError": "errors",
-    "NnguardError": "errors",
-    "NoRecordError": "errors",
-    "Refusal": "errors",
-    "UnlockError": "errors",
-    "VerificationError": "errors",
-    "WorkerError": "errors",
-    "WrongKeyError": "errors",
-    "Capacity": "_operations.inspect",
-    "Inspection": "_operations.inspect",
-    "capacity": "_operations.inspect",
-    "inspect": "_operations.inspect",
-    "plot_carrier": "_operations.inspect",
-    "Entry": "_selling.ledger",
-    "Ledger": "_selling.ledger",
-    "Checks": "_licensing.policy",
-    "LicenseStatus": "_licensing.policy",
-    "check_license": "_licensing.policy",
-    "Device": "_licensing.device",
-    "License": "_licensing.license",
-    "LicenseTerms": "_licensing.license",
-    "RevocationList": "_licensing.revocation",
-    "LockScores": "_locking.tiers",
-    "Locked": "_locking.tiers",
-    "Tier": "_locking.tiers",
-    "lock": "_operations.lock",
-    "lock_tiers": "_operations.lock",
-    "plot_curves": "_plotting.curves",
-    "CurvePoint": "_locking.search",
-    "Attachment": "_records.signature",
-    "Claims": "_records.signature",
-    "Shard": "_records.signature",
-    "SetReport": "_operations.sharded",
-    "StreamSet": "_models.stream_set",
-    "compress_set": "_operations.sharded",
-    "decompress_set": "_operations.sharded",
-    "shard_names": "_operations.sharded",
-    "sign_set": "_operations.sharded",
-    "strip_set": "_operations.sharded",
-    "verify_set": "_operations.sharded",
-    "NestedRecord": "_operations.sign",
-    "Report": "_operations.sign",
-    "sign": "_operations.sign",
-    "strip": "_operations.sign",
-    "verify": "_operations.sign",
-    "Stream": "_stream",
-    "issue_license": "_selling.issue",
-    "unlock": "_operations.unlock",
-    "unlock_set": "_operations.unlock",
-    "lock_set": "_operations.lock_sharded",
-    "LockedSet": "_locking.tiers",
+    "_compression.compress": "compress",
+    "_compression.decompress": "decompress decompress_to_file iter_tensors",
+    "_compression.settings": "Settings",
+    "_crypto.content_key": "ContentKey",
+    "_crypto.identity": "Identity Recipient",
+    "_crypto.keys": "PublicKey Signer SigningKey",
+    "_locking.tiers": "Locked Soft Tier",
+    "_models.stream_set": "StreamSet",
+    "_operations.attach": "attach detach",
+    "_operations.capacity": "Capacity capacity",
+    "_operations.expect": "Expect",
+    "_operations.inspect": "Inspection inspect",
+    "_operations.lock": "lock lock_tiers",
+    "_operations.report": "Report",
+    "_operations.sign": "sign",
+    "_operations.strip": "strip",
+    "_operations.unlock": "unlock",
+    "_operations.verify": "verify",
+    "_records.attachment": "Attachment",
+    "_records.claims": "Claims",
+    "_stream": "Stream",
+    "errors": "NnguardError",
 }
+_MODULES = ("errors", "licensing", "plotting", "torch")
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
+if not TYPE_CHECKING:  # where any name would do, and a typo be right
 
-def __getattr__(name: str) -> Any:
-    """Load the module that a public name comes from."""
-    if name == "torch":
-        return importlib.import_module("nnguard.torch")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'nnguard' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"nnguard.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        """Load the module that a public name comes from."""
+        if name in _MODULES:
+            return importlib.import_module(f"nnguard.{name}")
+        if name not in _HOME_OF:
+            raise AttributeError(f"module 'nnguard' has no attribute {name!r}", name=name, obj=None)
+        value = getattr(importlib.import_module(f"nnguard.{_HOME_OF[name]}"), name)
+        globals()[name] = value
+        return value
 
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    def __dir__() -> list[str]:
+        return sorted(__all__)

@@ -1,8 +1,8 @@
 """The errors of nnguard.
 
-Everything that can be wrong with a stream, a record, a key file or a license is an
-`NnguardError`. Misuse of the API (a wrong type, a value out of range) stays `TypeError` or
-`ValueError`, and the operating system's own errors stay `OSError`.
+Everything that can be wrong with a stream, a record, a key file, a license or the arguments of a
+call is an `NnguardError`. A wrong type stays a `TypeError`, and the operating system's own errors
+stay `OSError`. Any other exception is a bug.
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ import enum
 from collections.abc import Sequence
 
 __all__ = [
+    "ArgumentError",
     "CapacityError",
+    "ClaimsError",
     "FormatError",
     "KeyFormatError",
     "LedgerError",
     "LicenseError",
     "LimitError",
+    "LockError",
+    "LockedTrialError",
     "ModelError",
     "NnguardError",
     "NoRecordError",
@@ -38,6 +42,10 @@ class NnguardError(Exception):
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+
+
+class ArgumentError(NnguardError, ValueError):
+    """An argument has a value that cannot be, or arguments contradict each other."""
 
 
 class FormatError(NnguardError):
@@ -90,6 +98,14 @@ class VerificationError(NnguardError):
         self.tensors = tuple(tensors)
 
 
+class ClaimsError(VerificationError):
+    """The signature is right, but the release is not the one that was expected."""
+
+
+class LockedTrialError(NnguardError):
+    """The stream is a trial, locked by its vendor, and not the product."""
+
+
 class Refusal(enum.Enum):
     """Why a license does not permit what was asked for."""
 
@@ -116,8 +132,12 @@ class LicenseError(NnguardError):
         self.reason = reason
 
 
+class LockError(NnguardError):
+    """A lock cannot be made: the network, its trial or the target do not allow it."""
+
+
 class UnlockError(NnguardError):
-    """A lock cannot be opened, or cannot be made: what is asked for and what is there disagree."""
+    """A lock cannot be opened: what it restores is not what was locked."""
 
 
 class LedgerError(NnguardError):

@@ -24,28 +24,42 @@ from torch.nn.parameter import is_lazy
 from nnguard._compression.compress import compress
 from nnguard._compression.decompress import decompress as decompress_to_arrays
 from nnguard._compression.settings import Settings
-from nnguard._crypto.keys import Signer, Trust
-from nnguard._licensing.policy import Checks, LicenseLike
+from nnguard._crypto.keys import SignerLike
+from nnguard._crypto.trust import Trust, load_trust
+from nnguard._licensing.policy import LicenseLike, Policy
 from nnguard._models.pytorch import as_tensor
-from nnguard._models.stream_set import StreamSet
-from nnguard._operations.sharded import strip_set, verify_and_strip_set
-from nnguard._operations.sign import sign, strip
-from nnguard._operations.unlock import IdentityLike, unlock, unlock_set
-from nnguard._stream import Stream, StreamLike
+from nnguard._models.stream_set import ModelLike, as_model
+from nnguard._operations.expect import Expect
+from nnguard._operations.report import Report
+from nnguard._operations.sign import sign
+from nnguard._operations.unlock import IdentityLike, unlock
+from nnguard._operations.verify import check_report, verified
+from nnguard.errors import ArgumentError, NoRecordError
 
 __all__ = ["decompress", "evaluator", "importance", "load", "load_into", "save"]
 
-StateDict = dict[str, torch.Tensor]
+
+class StateDict(dict[str, torch.Tensor]):
+    """Tensors by name.
+
+    Attributes:
+        report: What `verify` found, where `load` made this; None of what is not signed.
+    """
+
+    report: Report | None = None
 
 
 def load(
-    path: str | os.PathLike[str],
+    path: ModelLike,
     trust: Trust,
     *,
     license: LicenseLike | None = None,  # noqa: A002
     identity: IdentityLike | None = None,
-    checks: Checks | None = None,
+    policy: Policy | None = None,
+    expect: Expect | None = None,
+    allow_trial: bool = False,
     original: bool = False,
+    map_location: torch.device | str | None = None,
     workers: int | None = None,
     executor: Executor | None = None,
     max_size: int | None = None,
@@ -56,55 +70,75 @@ def load(
     unlocks is in memory only, never in a file.
 
     Args:
-        path: A signed stream, or a folder of them; with a license, a trial of either kind.
+        path: A signed model, or, with a license, a trial; see `nnguard.verify`.
         trust: Trusted keys; see `nnguard.verify`.
         license: Unlocks a trial; see `nnguard.unlock`.
         identity: The customer's private key, which goes with the license.
-        checks: What else to ask of the license.
+        policy: What else to ask of the license.
+        expect: Claims that the release has to make; see `nnguard.verify`.
+        allow_trial: Load a trial as it is, without a license.
         original: Decode the original that was signed, without the signature in its weights, rather
             than the file as it is.
+        map_location: Device that the tensors go to; the CPU, if None.
         workers: See `nnguard.decompress`.
         executor: See `nnguard.decompress`.
         max_size: See `nnguard.decompress`.
 
     Returns:
-        The state dict, on the CPU.
+        The state dict. What was signed is in its attribute `report`; None where a license opened
+        what is not signed.
 
     Raises:
         NoRecordError: The file is not signed.
         WrongKeyError: It is signed by a key that is not trusted.
         VerificationError: It was changed after it was signed.
+        ClaimsError: It is another release than you expect.
+        LockedTrialError: It is a trial, and there is no license.
         LicenseError: The license does not hold, or is of another stream.
         UnlockError: What was restored is not what was locked.
-        FormatError: It is no stream, or damaged.
+        FormatError: It is not a stream, or damaged.
         LimitError: A tensor is too large.
+        ArgumentError: A license without an identity, or the other way round, or a policy without a
+            license.
         OSError: It cannot be read.
-        TypeError: A license without an identity, or the other way round, or checks of no license.
     """
     if (license is None) != (identity is None):
-        raise TypeError("a license and an identity belong together")
-    if license is None and checks is not None:
-        raise TypeError("there is no license to check")
+        raise ArgumentError("a license and an identity belong together")
+    if license is None and policy is not None:
+        raise ArgumentError("there is no license that a policy could be asked of")
+    model, keys = as_model(path, "path").in_memory(), load_trust(trust)
     if license is not None and identity is not None:
-        streams = _unlocked(path, trust, license, identity, checks, original=original)
-    else:
-        streams = _verified(path, trust, original=original)
-    state: StateDict = {}
-    for stream in streams:
-        state |= decompress(
-            stream, workers=workers, executor=executor, max_size=max_size, verified=True
-        )
+        model = unlock(model, license, identity, keys, policy=policy)
+        allow_trial = True  # of a higher tier
+    report: Report | None = None
+    try:
+        report, stripped = verified(model, keys)
+    except NoRecordError:
+        if license is None or expect is not None or original:
+            raise
+    if report is not None:
+        check_report(report, expect, allow_trial=allow_trial)
+    arrays = decompress_to_arrays(
+        stripped if original else model,
+        allow_trial=True,
+        workers=workers,
+        executor=executor,
+        max_size=max_size,
+        verified=True,
+    )
+    state = StateDict((name, as_tensor(array).to(map_location)) for name, array in arrays.items())
+    state.report = report
     return state
 
 
 def load_into(
     module: torch.nn.Module,
-    path: str | os.PathLike[str],
+    path: ModelLike,
     trust: Trust,
     *,
     strict: bool = True,
     **options: Any,
-) -> None:
+) -> Report | None:
     """Verify a stream, or a folder of shards, and load its weights into a module.
 
     A copy of the module's tensors is kept until all fit: PyTorch loads those that do, and then
@@ -116,6 +150,9 @@ def load_into(
         trust: See `load`.
         strict: Names have to be the same on both sides.
         **options: Of `load`.
+
+    Returns:
+        The report of `load`.
 
     Raises:
         RuntimeError: Names or shapes do not fit the module.
@@ -133,13 +170,14 @@ def load_into(
             for value, copy in zip(own, copies, strict=True):
                 value.copy_(copy)
         raise
+    return state.report
 
 
 def save(
     model: torch.nn.Module | Mapping[str, torch.Tensor],
     path: str | os.PathLike[str],
     *,
-    signer: Signer | None = None,
+    signer: SignerLike | None = None,
     settings: Settings | None = None,
     workers: int | None = None,
     executor: Executor | None = None,
@@ -151,7 +189,7 @@ def save(
     Args:
         model: The module, or its state dict.
         path: The file to make.
-        signer: Signs: a key, or your own `Signer`.
+        signer: Signs: a key, the path of one, or your own `Signer`.
         settings: See `nnguard.compress`.
         workers: See `nnguard.compress`.
         executor: See `nnguard.compress`.
@@ -162,10 +200,10 @@ def save(
         ModelError: See `nnguard.compress`.
         CapacityError: The signature does not fit into the network.
         FileExistsError: The file exists and `overwrite` is false.
-        TypeError: There are claims and nobody to sign them.
+        ArgumentError: There are claims and nobody to sign them.
     """
     if claims and signer is None:
-        raise TypeError(f"claims without a signer: {', '.join(claims)}")
+        raise ArgumentError(f"claims without a signer: {', '.join(claims)}")
     if Path(path).exists() and not overwrite:
         raise FileExistsError(f"{os.fspath(path)} exists already")
     stream = compress(model, settings, workers=workers, executor=executor)
@@ -175,21 +213,27 @@ def save(
 
 
 def decompress(
-    stream: StreamLike,
+    model: ModelLike,
     *,
+    allow_trial: bool = False,
     workers: int | None = None,
     executor: Executor | None = None,
     max_size: int | None = None,
     verified: bool = False,
 ) -> StateDict:
-    """Decode a stream to a state dict; nothing is verified.
+    """Decode a model to a state dict; nothing is verified.
 
     Args and errors are those of `nnguard.decompress`.
     """
     arrays = decompress_to_arrays(
-        stream, workers=workers, executor=executor, max_size=max_size, verified=verified
+        model,
+        allow_trial=allow_trial,
+        workers=workers,
+        executor=executor,
+        max_size=max_size,
+        verified=verified,
     )
-    return {name: as_tensor(array) for name, array in arrays.items()}
+    return StateDict((name, as_tensor(array)) for name, array in arrays.items())
 
 
 def importance(
@@ -228,7 +272,7 @@ def importance(
         for part, mode in training.items():
             part.training = mode
     if not count:
-        raise ValueError("there is no batch to measure with")
+        raise ArgumentError("there is no batch to measure with")
     found = {parameters[name]: (total / count).sqrt().cpu().numpy() for name, total in sums.items()}
     named = module.named_parameters(remove_duplicate=False)
     return {name: found[parameter] for name, parameter in named if parameter in found}
@@ -259,33 +303,3 @@ def evaluator(
 def _has_values(value: Any) -> bool:
     """Tell whether this is a tensor that can be copied: no extra state, nothing uninitialized."""
     return isinstance(value, torch.Tensor) and not (is_lazy(value) or value.is_meta)
-
-
-def _verified(path: str | os.PathLike[str], trust: Trust, *, original: bool) -> list[Stream]:
-    """Return the streams of a file or folder, once their signatures have been checked."""
-    if Path(path).is_dir():
-        signed = StreamSet.open(path, in_memory=True)
-        _, stripped = verify_and_strip_set(signed, trust, None)
-        return list((stripped if original else signed).streams.values())
-    stream = Stream.open(path).in_memory()
-    without = strip(stream, trust)
-    return [without if original else stream]
-
-
-def _unlocked(
-    path: str | os.PathLike[str],
-    trust: Trust,
-    license: LicenseLike,  # noqa: A002
-    identity: IdentityLike,
-    checks: Checks | None,
-    *,
-    original: bool,
-) -> list[Stream]:
-    """Return the streams that a license makes of a trial."""
-    if Path(path).is_dir():
-        trial = StreamSet.open(path, in_memory=True)
-        unlocked = unlock_set(trial, license, identity, trust, checks=checks)
-        streams = strip_set(unlocked, trust) if original else unlocked
-        return list(streams.streams.values())
-    stream = unlock(Stream.open(path).in_memory(), license, identity, trust, checks=checks)
-    return [strip(stream, trust) if original else stream]

@@ -125,7 +125,7 @@ def test_plot_without_matplotlib_says_what_to_install(
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
     result = run("inspect", "release.nnc", "--plot", "carrier.png")
     assert result.code == 1
-    assert "pip install 'nnguard[plot]'" in result.err
+    assert 'pip install "nnguard[plot]"' in result.err
     Path("score.py").write_text("def score(weights):\n    raise SystemExit('called')\n")
     lock = (
         "lock release.nnc -o trial.nnc --content-key content.key --soft --target 0.5 --plot a.png"

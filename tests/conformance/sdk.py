@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import nnguard
-from nnguard._locking.hashed import hash_files
+from nnguard._records.hashed import hash_files
 from nnguard._locking.opening import open_files, open_locks
 
 Json = dict[str, Any]

@@ -31,8 +31,9 @@ from nnguard._hiding import extract, frame
 from nnguard._licensing.license import License
 from nnguard._licensing.revocation import RevocationList
 from nnguard._locking.opening import lock_of
+from nnguard._records.attachment import Attachment
 from nnguard._records.lock import LockContent, LockRecord
-from nnguard._records.signature import Attachment, SignatureRecord
+from nnguard._records.signature import SignatureRecord
 from nnguard.errors import NnguardError
 from vectors import selling, toolbox
 

@@ -21,7 +21,8 @@ import stock
 from fuzz.mutations import MUTATIONS
 from nnguard._crypto.cose import parse_sign1
 from nnguard._hiding import embed, extract
-from nnguard._records.signature import Attachment, SignatureRecord
+from nnguard._records.attachment import Attachment
+from nnguard._records.signature import SignatureRecord
 
 SECONDS = float(os.environ.get("NNGUARD_FUZZ_SECONDS", "15"))
 SEED = os.environ.get("NNGUARD_FUZZ_SEED", "0")

@@ -19,7 +19,7 @@ from pyhpke import AEADId, CipherSuite, KDFId, KEMId, OpenError
 import nnguard
 import samples
 from nnguard._hiding import Extraction, extract
-from nnguard._records.signature import model_digest
+from nnguard._records.digest import model_digest
 
 RAW = bytes(range(1, 33))
 """The customer's private key, as RFC 7748 has it."""

@@ -7,7 +7,7 @@ from pycose.messages import CoseMessage, Sign1Message
 
 import nnguard
 from nnguard._hiding import Extraction, extract
-from nnguard._records.signature import model_digest
+from nnguard._records.digest import model_digest
 
 DOMAIN = b"nnguard signature v1\0"
 

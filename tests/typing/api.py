@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 import nnguard
+import nnguard.plotting
 import nnguard.torch
 
 
@@ -74,7 +75,7 @@ def deploy(path: str) -> tuple[nnguard.Attachment, nnguard.Stream]:
 def look(path: str) -> int:
     found: nnguard.Inspection = nnguard.inspect(path)
     room: nnguard.Capacity = nnguard.capacity(Path(path))
-    carrier: str = nnguard.plot_carrier(path, "carrier.png")
+    carrier: str = nnguard.plotting.plot_carrier(path, "carrier.png")
     return found.size + room.bits + len(carrier)
 
 
@@ -160,7 +161,7 @@ def trials(path: Path, key: nnguard.SigningKey) -> nnguard.ContentKey:
         stream,
         [nnguard.Tier("professional", target=0.8), nnguard.Tier("standard", trial=carried.stream)],
     )
-    nnguard.plot_curves([locked, *tiers], path.parent / "curve.png", overwrite=True)
+    nnguard.plotting.plot_search([locked, *tiers], path.parent / "search.png", overwrite=True)
     names: list[str] = [tier.tier for tier in tiers]
     content_key: nnguard.ContentKey = tiers[0].content_key
     content_key.save("content.key")

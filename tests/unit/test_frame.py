@@ -9,10 +9,10 @@ from nnguard._hiding.frame import (
     MAX_RECORD_SIZE,
     FrameHeader,
     frame_record,
-    kind_name,
     parse_header,
     unframe_record,
 )
+from nnguard._records.kinds import kind_name
 from nnguard.errors import LimitError
 
 BODY = b"\x50"

@@ -1,17 +1,14 @@
 """Looking at a stream without a key."""
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import nnguard
 import samples
-from nnguard._hiding import embed, extract
+from nnguard._hiding import embed
 from nnguard._stream.headers import write_tensor_header
 from nnguard._stream.units import frame_unit
 
@@ -147,42 +144,3 @@ def test_capacity_counts_tensors_of_one_dimension() -> None:
 def test_finer_steps_have_more_room_for_the_same_damage() -> None:
     coarse, fine = (nnguard.capacity(samples.path_of(name)) for name in ("qp20", "qp50_urq"))
     assert fine.places > coarse.places / 2 > 0
-
-
-@pytest.mark.parametrize("name", ["default", "urq"])
-def test_plot_shows_the_carrier(tmp_path: Path, signed: Signed, name: str) -> None:
-    image = pytest.importorskip("matplotlib.image")
-    picture = tmp_path / "carrier.png"
-    assert nnguard.plot_carrier(signed(name), picture) == "fc2.weight"
-    pixels = image.imread(picture)
-    assert len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)) > 10
-    with pytest.raises(FileExistsError):
-        nnguard.plot_carrier(signed(name), picture)
-
-
-def test_plot_of_several_bits_counts_whole_steps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    titles: list[str] = []
-
-    def looked_at(path: Path, size: object, paint: Any, **options: object) -> None:
-        figure = pytest.importorskip("matplotlib.figure").Figure()
-        paint(figure)
-        titles.extend(axis.get_title("left") for axis in figure.axes)
-
-    monkeypatch.setattr("nnguard._operations.inspect.draw", looked_at)
-    weights = np.random.default_rng(1).normal(0, 1, (20, 20)).astype(np.float32)
-    few = nnguard.compress({"w": weights}, nnguard.Settings(qp=-24))
-    marked = nnguard.attach(few, bytes(range(200)))
-    assert extract(marked).header.widths[0] > 3
-    nnguard.plot_carrier(marked, tmp_path / "a.png")
-    moved = re.search(r"no weight moved by more than ([\d.]+) steps", titles[1])
-    assert moved is not None
-    assert 0.4 < float(moved[1]) <= 1
-
-
-def test_plot_needs_a_record(tmp_path: Path, model: nnguard.Stream) -> None:
-    pytest.importorskip("matplotlib")
-    with pytest.raises(nnguard.NoRecordError):
-        nnguard.plot_carrier(model, tmp_path / "carrier.png")
-    assert not list(tmp_path.iterdir())

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 import nnguard
 import samples
 from nnguard._crypto.cose import encode_cbor, parse_cbor
-from nnguard._hiding import RecordKind, embed, extract, plan_record
+from nnguard._hiding import embed, extract, plan_record
 from nnguard._locking.opening import lock_of, open_locks
+from nnguard._records.kinds import RecordKind
 from nnguard._records.lock import LockContent, LockedFile, LockRecord, LockShard, Replaced
 
 KEY = nnguard.ContentKey(bytes(range(32)))

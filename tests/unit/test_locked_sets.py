@@ -11,7 +11,7 @@ import pytest
 
 import nnguard
 import stock
-from nnguard._locking.hashed import hash_files
+from nnguard._records.hashed import hash_files
 from nnguard._locking.opening import open_files
 
 

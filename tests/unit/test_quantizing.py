@@ -9,8 +9,8 @@ from nncodec.extensions import deepCABAC
 import nnguard
 import samples
 import stock
-from nnguard._compression.quantizing import dequantize_into, fit_qp, quantize
 from nnguard._compression import quantizing
+from nnguard._compression.quantizing import dequantize_into, fit_qp, quantize
 from nnguard._stream import coding
 from nnguard._stream.coding import Indices, decode, piece_ranges, step_size
 from nnguard._stream.headers import PayloadType, TensorHeader

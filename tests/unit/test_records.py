@@ -7,7 +7,10 @@ import pytest
 
 import nnguard
 from nnguard._crypto.cose import encode_cbor, sign1
-from nnguard._records.signature import Attachment, Claims, Shard, SignatureRecord, model_digest
+from nnguard._records.attachment import Attachment
+from nnguard._records.claims import Claims, Shard
+from nnguard._records.digest import model_digest
+from nnguard._records.signature import SignatureRecord
 
 WHEN = datetime(2025, 3, 1, 12, 0, 1, tzinfo=timezone.utc)
 DIGESTS = [hashlib.sha256(bytes([index])).digest() for index in range(3)]

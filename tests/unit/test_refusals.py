@@ -13,7 +13,7 @@ import pytest
 import nnguard
 import samples
 from nnguard._licensing.license import License
-from nnguard._records.signature import model_digest
+from nnguard._records.digest import model_digest
 
 START = datetime(2026, 3, 1, tzinfo=timezone.utc)
 DAY = timedelta(days=1)

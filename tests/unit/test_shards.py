@@ -18,8 +18,9 @@ import nnguard
 import stock
 from nnguard._models.stream_set import STREAM_INDEX
 from nnguard._operations import sign as signing
-from nnguard._operations.sharded import SAFETENSORS_INDEX, set_digest
-from nnguard._records.signature import Shard
+from nnguard._operations.sharded import SAFETENSORS_INDEX
+from nnguard._records.claims import Shard
+from nnguard._records.digest import set_digest
 
 SETTINGS = nnguard.Settings(qp=-20)
 WHEN = datetime(2025, 3, 1, tzinfo=timezone.utc)

@@ -14,10 +14,11 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard._hiding import Plan, RecordKind, embed, extract, room_of
+from nnguard._hiding import Plan, embed, extract, room_of
 from nnguard._hiding.frame import FrameHeader
 from nnguard._licensing.license import License
 from nnguard._operations.unlock import lock_id
+from nnguard._records.kinds import RecordKind
 
 HOUR = timedelta(hours=1)
 

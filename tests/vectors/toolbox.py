@@ -21,7 +21,7 @@ from marking import capacity, mark
 from nnguard._hiding import candidates
 from nnguard._hiding.frame import FrameHeader, frame_record
 from nnguard._hiding.tensor import find_header
-from nnguard._records.signature import model_digest
+from nnguard._records.digest import model_digest
 from nnguard._stream import Stream
 from nnguard._stream.coding import QuantizedTensor, decode, encode
 from nnguard._stream.units import frame_unit, size_field

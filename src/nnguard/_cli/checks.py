@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 
 import nnguard
-from nnguard._base.files import read_file
+from nnguard._base.times import to_utc
 
 __all__ = [
     "add_checks",
@@ -34,9 +34,9 @@ def add_checks(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--now", type=parse_time, metavar="TIME", help="time instead of the clock's")
 
 
-def checks_of(options: argparse.Namespace) -> nnguard.Checks:
+def checks_of(options: argparse.Namespace) -> nnguard.licensing.Policy:
     """Return the checks that the options ask for."""
-    return nnguard.Checks(
+    return nnguard.licensing.Policy(
         now=options.now,
         device=load_device(options.device),
         revocations=options.revocations,
@@ -45,25 +45,19 @@ def checks_of(options: argparse.Namespace) -> nnguard.Checks:
     )
 
 
-def load_device(path: str | None) -> nnguard.Device | None:
+def load_device(path: str | None) -> nnguard.licensing.Device | None:
     """Read a device file, if there is one."""
     if path is None:
         return None
-    try:
-        return nnguard.Device.from_json(read_file(path).decode())
-    except ValueError:
-        raise ValueError(f"{path} is no device: nnguard license device writes one") from None
+    return nnguard.licensing.Device.load(path)
 
 
 def parse_time(text: str) -> datetime:
-    """Read a date or a time in ISO 8601; UTC, where it does not say."""
+    """Read a date or a time in ISO 8601."""
     try:
-        time = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
-        time = time if time.tzinfo is not None else time.replace(tzinfo=timezone.utc)
-        return time.astimezone(timezone.utc)
-    except (ValueError, OverflowError):
-        example = "such as 2027-12-31 or 2027-12-31T18:00+01:00"
-        raise argparse.ArgumentTypeError(f"{text!r} is no date or time, {example}") from None
+        return to_utc(text)
+    except nnguard.NnguardError as error:
+        raise argparse.ArgumentTypeError(f"{error}; {error.hint}") from None
 
 
 def parse_days(text: str) -> timedelta:

@@ -161,28 +161,30 @@ def _issue(options: argparse.Namespace) -> None:
         None if options.content_key is None else nnguard.ContentKey.load(options.content_key)
     )
     trial = open_model(options.trial)
-    device = load_device(options.device)
+    terms = nnguard.licensing.Terms(
+        customer=options.customer,
+        product=options.product,
+        issuer=options.issuer,
+        tier=options.tier,
+        expires_at=options.expires,
+        not_before=options.not_before,
+        grace=options.grace,
+        features=options.feature,
+        metadata=dict(options.meta),
+        device=load_device(options.device),
+        device_matches=options.device_traits,
+    )
     with (
         nnguard.Ledger(options.ledger) as ledger,
         progress_bar(2 * trial.size, "Opening") as progress,  # it is hashed, and opened
     ):
-        license = nnguard.Desk(ledger, key, identity).issue(  # noqa: A001
+        license = nnguard.licensing.Issuer(ledger, key, identity).issue(  # noqa: A001
             trial,
             content_key,
             output=options.output,
             overwrite=options.force,
             to=options.to,
-            customer=options.customer,
-            product=options.product,
-            issuer=options.issuer,
-            tier=options.tier,
-            expires=options.expires,
-            not_before=options.not_before,
-            grace=options.grace,
-            features=options.feature,
-            metadata=dict(options.meta),
-            device=device,
-            device_traits=options.device_traits,
+            terms=terms,
             progress=progress,
         )
     if options.json:
@@ -195,7 +197,7 @@ def _issue(options: argparse.Namespace) -> None:
 def _revoke(options: argparse.Namespace) -> None:
     key = load_signing_key(options)
     with _open_ledger(options.ledger) as ledger:
-        desk = nnguard.Desk(ledger, key)
+        desk = nnguard.licensing.Issuer(ledger, key)
         revoked = desk.revoke(options.ids, reason=options.reason)
         revocations = desk.revocation_list()
     revocations.save(options.output, overwrite=options.force)
@@ -225,7 +227,7 @@ def _list(options: argparse.Namespace) -> None:
         say("No such license.")
 
 
-def _line_of(entry: nnguard.Entry) -> str:
+def _line_of(entry: nnguard.licensing.LedgerEntry) -> str:
     until = "forever" if entry.expires_at is None else f"until {entry.expires_at.date()}"
     if entry.revoked_at is not None:
         reason = f" ({entry.reason})" if entry.reason else ""

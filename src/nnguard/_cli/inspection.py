@@ -54,7 +54,9 @@ def _inspect(options: argparse.Namespace) -> None:
     if options.plot:
         if options.file not in streams:
             raise ValueError("--plot draws one stream: name a file of the folder")
-        nnguard.plot_carrier(streams[options.file], options.plot, overwrite=options.force)
+        from nnguard.plotting import plot_carrier
+
+        plot_carrier(streams[options.file], options.plot, overwrite=options.force)
     found = {path: nnguard.inspect(stream) for path, stream in streams.items()}
     if options.json:
         print_json({"ok": True, **_by_file(options.file, found)})

@@ -81,7 +81,7 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    status = nnguard.check_license(options.license, options.trust, checks=checks_of(options))
+    status = nnguard.licensing.check(options.license, options.trust, policy=checks_of(options))
     if options.json:
         print_json({"ok": True, **status.to_json()})
         return
@@ -92,7 +92,7 @@ def _check(options: argparse.Namespace) -> None:
 def _device(options: argparse.Namespace) -> None:
     device = nnguard.Device.this()
     write_bytes(Path(options.output), device.to_json().encode(), overwrite=options.force)
-    kinds = [kind for kind, _ in device.traits]
+    kinds = [kind for kind, _ in device.fingerprint]
     if options.json:
         print_json({"ok": True, "file": options.output, "traits": kinds})
     else:

@@ -20,7 +20,6 @@ from nnguard._cli.output import add_json, add_output, print_json, progress_bar, 
 from nnguard._cli.signing import add_trust
 from nnguard._locking.tiers import DEFAULT_SCRAMBLE, LockResult
 from nnguard._models.stream_set import open_model
-from nnguard._plotting.pictures import check_picture
 
 __all__ = ["add_commands"]
 
@@ -186,7 +185,9 @@ def _lock(options: argparse.Namespace) -> None:
         locks[0].content_key.save(options.content_key_output, overwrite=options.force)
         trial.save(options.output, overwrite=options.force)
         if options.plot is not None:
-            nnguard.plot_curves(locks, options.plot, overwrite=options.force)
+            from nnguard.plotting import plot_search
+
+            plot_search(locks, options.plot, overwrite=options.force)
     _report(options, tiers, release.size, trial.size, locks)
 
 
@@ -228,7 +229,9 @@ def _check_usage(options: argparse.Namespace, tiers: Sequence[nnguard.Tier], *, 
     if options.plot is not None and not aims:
         raise ValueError("--plot draws the search for a target: give --target and --evaluate")
     if options.plot is not None:
-        check_picture(Path(options.plot))
+        from nnguard.plotting import check_picture
+
+        check_picture(options.plot)
     outputs = [options.output, options.content_key_output, options.plot]
     paths = {Path(path).resolve(): path for path in outputs if path is not None}
     if len(paths) < len(outputs) - outputs.count(None):
@@ -347,7 +350,7 @@ def _unlock(options: argparse.Namespace) -> None:
     identity = load_identity(options.identity, options)
     license = nnguard.License.load(options.license)  # noqa: A001
     checks = checks_of(options)
-    status = nnguard.check_license(license, options.trust, checks=checks)
+    status = nnguard.licensing.check(license, options.trust, policy=checks)
     full = _unlocked(options, license, identity, checks)
     full.save(options.output, overwrite=options.force)
     if options.json:
@@ -363,7 +366,7 @@ def _unlocked(
     options: argparse.Namespace,
     license: nnguard.License,  # noqa: A002
     identity: nnguard.Identity,
-    checks: nnguard.Checks,
+    checks: nnguard.licensing.Policy,
 ) -> nnguard.Stream | nnguard.StreamSet:
     trial = open_model(options.trial)
     if isinstance(trial, nnguard.StreamSet) and options.mark:

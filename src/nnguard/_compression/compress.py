@@ -1,39 +1,68 @@
-"""From a model to a stream.
+"""From a model to a stream, or from a folder of shards to a set of streams.
 
-stream = nnguard.compress("model.safetensors", nnguard.Settings(qp=-38))
-stream.save("model.nnc")
+model = nnguard.compress("model.safetensors", nnguard.Settings(qp=-38))
+model.save("model.nnc")
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any, BinaryIO
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO, overload
 
 from nnguard._base.files import write_all
 from nnguard._compression.encoding import EncodeJob, encode_jobs, leading_units
 from nnguard._compression.settings import Settings
 from nnguard._compression.workers import Batch, crew, largest_first, make_batches, run
 from nnguard._models.formats import write_topology
-from nnguard._models.sources import ModelLike, open_model
+from nnguard._models.index import read_index
+from nnguard._models.sources import HasStateDict, WeightsLike, open_weights
+from nnguard._models.stream_set import Model, StreamSet
 from nnguard._models.tensors import InMemory
 from nnguard._stream import Stream
 from nnguard._stream.source import FileSource, MemorySource, Source
+from nnguard.errors import ModelError
 
 __all__ = ["compress"]
 
+Progress = Callable[[int], object]
+
+
+@overload
+def compress(
+    model: Mapping[str, Any] | HasStateDict,
+    settings: Settings | None = ...,
+    *,
+    workers: int | None = ...,
+    executor: Executor | None = ...,
+    spool: str | os.PathLike[str] | None = ...,
+    progress: Progress | None = ...,
+) -> Stream: ...
+@overload
+def compress(
+    model: WeightsLike,
+    settings: Settings | None = ...,
+    *,
+    workers: int | None = ...,
+    executor: Executor | None = ...,
+    spool: str | os.PathLike[str] | None = ...,
+    progress: Progress | None = ...,
+) -> Model: ...
+
 
 def compress(
-    model: ModelLike,
+    model: WeightsLike,
     settings: Settings | None = None,
     *,
     workers: int | None = None,
     executor: Executor | None = None,
     spool: str | os.PathLike[str] | None = None,
-    progress: Callable[[int], object] | None = None,
-) -> Stream:
+    progress: Progress | None = None,
+) -> Model:
     """Compress a model to an NNCodec stream.
 
     Floating-point tensors are quantized; integers and booleans are kept as they are. The stream
@@ -42,26 +71,63 @@ def compress(
 
     Args:
         model: Names to NumPy arrays or PyTorch tensors, a PyTorch module, or the path of a
-            safetensors file or a PyTorch checkpoint. A checkpoint with code in it is refused.
+            safetensors file, of a PyTorch checkpoint, or of a folder of safetensors shards with
+            their index. A checkpoint with code in it is refused.
         settings: How tensors are quantized and coded.
         workers: Threads that code side by side; as many as there are processors, if None.
         executor: Codes tensors instead, here or on other machines, from `concurrent.futures`, Dask
             and others; tensors are sent to it by value, `workers` at a time.
-        spool: Folder for a temporary file that holds the units; in memory, if None.
-        progress: Called with the number of bytes of the model whenever so many more were coded.
+        spool: Folder for temporary files that hold the units; in memory, if None.
+        progress: Called with the number of bytes of the model each time that many more were coded.
 
     Returns:
-        The stream, which every NNCodec decoder reads.
+        The stream, which every NNCodec decoder reads; of a folder, a set of streams.
 
     Raises:
-        ModelError: The model cannot be read; a tensor has NaN, infinity, or a format that is not
-            coded.
+        ModelError: The model cannot be read; an index does not fit its shards; a tensor has NaN,
+            infinity, or a format that is not coded.
         WorkerError: A worker died.
         OSError: A file cannot be read or written.
-        ValueError: The settings name tensors that are not there.
+        ArgumentError: The settings name tensors that are not there.
     """
     settings = settings or Settings()
-    tensors = open_model(model)
+    if isinstance(model, str | os.PathLike) and Path(model).is_dir():
+        return _compress_folder(Path(model), settings, workers, executor, spool, progress)
+    return _compress(model, settings, workers, executor, spool, progress)
+
+
+def _compress_folder(
+    folder: Path,
+    settings: Settings,
+    workers: int | None,
+    executor: Executor | None,
+    spool: str | os.PathLike[str] | None,
+    progress: Progress | None,
+) -> StreamSet:
+    """Compress the shards of a folder one after the other."""
+    weight_map = read_index(folder, ".safetensors", ModelError)
+    settings.check_names(weight_map)
+    streams: dict[str, Stream] = {}
+    for file in sorted(set(weight_map.values())):
+        names = {tensor.name for tensor in open_weights(folder / file)}
+        if names != {name for name, where in weight_map.items() if where == file}:
+            raise ModelError(f"the index of {folder} does not list the tensors of {file}")
+        own = {name: qp for name, qp in settings.qp_per_tensor.items() if name in names}
+        streams[Path(file).stem + ".nnc"] = _compress(
+            folder / file, replace(settings, qp_per_tensor=own), workers, executor, spool, progress
+        )
+    return StreamSet.of(streams)
+
+
+def _compress(
+    model: WeightsLike,
+    settings: Settings,
+    workers: int | None,
+    executor: Executor | None,
+    spool: str | os.PathLike[str] | None,
+    progress: Progress | None,
+) -> Stream:
+    tensors = open_weights(model)
     settings.check_names({tensor.name for tensor in tensors})
     leading = leading_units(settings, write_topology([tensor.type for tensor in tensors]))
     batches = largest_first(make_batches([tensor.size for tensor in tensors]))

@@ -14,33 +14,36 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from nnguard._base.files import reserve, write_at, write_atomically
+from nnguard._base.files import make_folder_atomically, reserve, write_at, write_atomically
 from nnguard._compression.decoding import DecodeJob, decode_job, decode_values
 from nnguard._compression.foreign import decode_with_nncodec
 from nnguard._compression.workers import Batch, crew, largest_first, make_batches, run
-from nnguard._models.formats import FORMATS, Array, TensorType, read_topology
+from nnguard._models.coded import CodedTensor, OtherToolsError, coded_tensors
+from nnguard._models.formats import FORMATS, Array
+from nnguard._models.index import SAFETENSORS_INDEX, is_set, write_index
 from nnguard._models.safetensors import lay_out
-from nnguard._models.tensors import MAX_SIZE
-from nnguard._stream import Stream, StreamLike, as_stream
+from nnguard._models.stream_set import ModelLike, as_model, check_index, streams_of
+from nnguard._records.kinds import RecordKind
+from nnguard._records.layers import layers
+from nnguard._stream import Stream
 from nnguard._stream.coding import piece_ranges
-from nnguard._stream.headers import LEAST_COST, PayloadType, TensorHeader, UnitKind
+from nnguard._stream.headers import TensorHeader
 from nnguard._stream.source import MemorySource, check_memory
-from nnguard.errors import FormatError, LimitError
+from nnguard.errors import FormatError, LimitError, LockedTrialError, NnguardError
 
 __all__ = [
     "ALWAYS_DECODED",
     "DECODED_PER_BYTE",
-    "CodedTensor",
     "as_array",
     "check_size",
-    "coded_tensors",
     "decompress",
     "decompress_to_file",
     "iter_tensors",
@@ -52,12 +55,6 @@ ALWAYS_DECODED = 1 << 27
 DECODED_PER_BYTE = 128
 """Bytes that a larger one may decode to for each of its own, unless the caller says so: 32 weights
 of float32. Streams of networks have 1 to 10."""
-
-_DECODED = 4
-"""Bytes of a weight before it gets the tensor's format."""
-
-_MAX_EXTENT = 1 << 59
-"""Product of the dimensions of an empty tensor but its zeros, at most: NumPy's own limit."""
 
 _SHARE = 1 << 20
 """Weights of a tensor in blocks that are decoded in one go, at least."""
@@ -71,91 +68,173 @@ Deliver = Callable[[int, int, Array], object]
 """Takes values: of which tensor, from which position on, and what they are."""
 
 
-@dataclass(frozen=True, slots=True)
-class CodedTensor:
-    """A tensor of a stream that can be decoded.
-
-    Attributes:
-        unit: Position of its unit in the stream.
-        header: The unit's header.
-        type: What the tensor was before it was coded.
-        shape: The shape that it had.
-    """
-
-    unit: int
-    header: TensorHeader
-    type: TensorType
-    shape: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its values."""
-        return math.prod(self.shape) * self.type.format.dtype.itemsize
-
-    @property
-    def cost(self) -> int:
-        """What decoding it takes, in bytes of usual tensors."""
-        raw = self.header.payload_type == PayloadType.RAW_FLOAT
-        return _DECODED * max(LEAST_COST, 0 if raw else self.header.cost)
-
-
 def decompress(
-    stream: StreamLike,
+    model: ModelLike,
     *,
+    allow_trial: bool = False,
     workers: int | None = None,
     executor: Executor | None = None,
     max_size: int | None = None,
     verified: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Array]:
-    """Decode all tensors of a stream.
+    """Decode all tensors of a model; nothing is verified.
 
     Args:
-        stream: A stream or the path of one. It is not verified.
+        model: A stream, or a folder of shards.
+        allow_trial: Decode a locked trial, too.
         workers: Threads that decode side by side; as many as there are processors, if None.
         executor: Decodes tensors instead, here or on other machines; see `compress`.
-        max_size: Refuse streams that decode to more bytes than this. If not given, to more than
+        max_size: Refuse models that decode to more bytes than this. If not given, to more than
             128 for each of their own, and 128 MiB in any case, or that take as long to decode as if
             they did; no limit, if `verified`.
-        verified: You have checked the stream's signature. Tools of the standard that nnguard does
+        verified: You have checked the model's signature. Tools of the standard that nnguard does
             not decode (codebooks, say) are then left to the nncodec package, if it is installed.
-        progress: Called with a number of bytes whenever so many more were decoded.
+        progress: Called with a number of bytes each time that many more were decoded.
 
     Returns:
         Names to arrays, in the stream's order, with the formats and shapes that went in. Those of
         a stream by the stock encoder are float32 and int32.
 
     Raises:
-        FormatError: The stream is damaged, or uses tools of the standard that are not decoded.
-        LimitError: The stream decodes to too much.
+        FormatError: The stream is damaged, or uses tools of the standard that are not decoded; or
+            the index of a folder does not fit its streams.
+        LockedTrialError: It is a locked trial.
+        LimitError: It decodes to too much.
         WorkerError: A worker died.
     """
-    stream = _to_decode(stream)
-    try:
-        tensors = _limited(stream, max_size, verified=verified)
-    except _OtherToolsError as error:
-        return _decode_other_tools(stream, error, verified=verified)
-    values = _decode_tensors(stream, tensors, workers, executor, progress)
-    return {
-        tensor.header.name: as_array(tensor, flat)
-        for tensor, flat in zip(tensors, values, strict=True)
-    }
+    streams = _to_decode(model, max_size, allow_trial=allow_trial, verified=verified)
+    found: dict[str, Array] = {}
+    for stream, tensors in streams.values():
+        if tensors is None:
+            found |= decode_with_nncodec(stream)
+            continue
+        values = _decode_tensors(stream, tensors, workers, executor, progress)
+        arrays = map(as_array, tensors, values)
+        found |= zip((tensor.header.name for tensor in tensors), arrays, strict=True)
+    return found
 
 
 def iter_tensors(
-    stream: StreamLike,
+    model: ModelLike,
     *,
+    allow_trial: bool = False,
     workers: int | None = None,
     executor: Executor | None = None,
     max_size: int | None = None,
     verified: bool = False,
 ) -> Iterator[tuple[str, Array]]:
-    """Decode a stream tensor by tensor, in its order; memory holds a few tensors at a time.
+    """Decode a model tensor by tensor, in its order; memory holds a few tensors at a time.
 
     Args and errors are those of `decompress`. Closing the iterator stops the workers.
     """
-    stream = _to_decode(stream)
-    tensors = _limited(stream, max_size, verified=verified)
+    streams = _to_decode(model, max_size, allow_trial=allow_trial, verified=verified)
+    for stream, tensors in streams.values():
+        if tensors is None:
+            yield from decode_with_nncodec(stream).items()
+        else:
+            yield from _iterate(stream, tensors, workers, executor)
+
+
+def decompress_to_file(
+    model: ModelLike,
+    path: str | os.PathLike[str],
+    *,
+    allow_trial: bool = False,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    max_size: int | None = None,
+    verified: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Decode a stream to a safetensors file, or a folder of shards to such a folder.
+
+    Values go straight into their places in the file. Nothing is verified.
+
+    Args:
+        model: See `decompress`.
+        path: The file or the folder to make.
+        allow_trial: See `decompress`.
+        workers: See `decompress`.
+        executor: See `decompress`.
+        max_size: See `decompress`.
+        verified: See `decompress`.
+        overwrite: Replace a file that is there already, or a folder of shards.
+        progress: See `decompress`.
+
+    Raises:
+        FileExistsError: The file exists and `overwrite` is false.
+        OSError: The file cannot be written; nothing is left behind.
+        NnguardError: See `decompress`.
+    """
+    model, path = as_model(model), Path(path)
+    streams = _to_decode(model, max_size, allow_trial=allow_trial, verified=verified)
+
+    def write(stream: Stream, tensors: _Tensors, path: Path, *, overwrite: bool) -> None:
+        if tensors is None:
+            _write_arrays(decode_with_nncodec(stream), path, overwrite=overwrite)
+        else:
+            _write_tensors(stream, tensors, path, workers, executor, progress, overwrite=overwrite)
+
+    if isinstance(model, Stream):
+        write(*streams[""], path, overwrite=overwrite)
+        return
+    files = {name: Path(name).stem + ".safetensors" for name in streams}
+    with make_folder_atomically(
+        path, overwrite=overwrite, is_ours=partial(is_set, suffix=".safetensors")
+    ) as temporary:
+        for name, (stream, tensors) in streams.items():
+            write(stream, tensors, temporary / files[name], overwrite=False)
+        weight_map = {tensor: files[name] for tensor, name in model.weight_map.items()}
+        write_index(temporary / SAFETENSORS_INDEX, weight_map)
+
+
+_Tensors = Sequence[CodedTensor] | None
+"""What is decoded of a stream; None where that is left to the nncodec package."""
+
+
+def _to_decode(
+    model: ModelLike, max_size: int | None, *, allow_trial: bool, verified: bool
+) -> dict[str, tuple[Stream, _Tensors]]:
+    """Return the streams of a model and their tensors, unless it is one not to be decoded.
+
+    What was verified is in memory, so that what is decoded is what was verified.
+    """
+    model = as_model(model)
+    if not allow_trial and any(map(_is_trial, streams_of(model).values())):
+        raise LockedTrialError(
+            "this is a locked trial, not the product",
+            hint="a license unlocks it: nnguard unlock; to decode the trial, say allow_trial",
+        )
+    if isinstance(model, Stream):
+        stream = model.in_memory() if model.is_pinned else model
+        try:
+            tensors = coded_tensors(stream)
+        except OtherToolsError:
+            if not verified:
+                raise
+            return {"": (stream, None)}
+        check_size(tensors, stream.size, max_size, verified=verified)
+        return {"": (stream, tensors)}
+    found = check_index(model, FormatError)
+    check_size(chain(*found.values()), model.size, max_size, verified=verified)
+    return {
+        name: (stream.in_memory() if stream.is_pinned else stream, found[name])
+        for name, stream in model.streams.items()
+    }
+
+
+def _is_trial(stream: Stream) -> bool:
+    try:
+        return any(layer.kind == RecordKind.LOCK for layer in layers(stream))
+    except NnguardError:  # no record, or none that comes out
+        return False
+
+
+def _iterate(
+    stream: Stream, tensors: Sequence[CodedTensor], workers: int | None, executor: Executor | None
+) -> Iterator[tuple[str, Array]]:
     batches = make_batches([tensor.header.size for tensor in tensors])
     with crew(batches, workers, executor) as team:
 
@@ -168,43 +247,17 @@ def iter_tensors(
                 yield tensors[position].header.name, as_array(tensors[position], flat)
 
 
-def decompress_to_file(
-    stream: StreamLike,
-    path: str | os.PathLike[str],
+def _write_tensors(
+    stream: Stream,
+    tensors: Sequence[CodedTensor],
+    path: Path,
+    workers: int | None,
+    executor: Executor | None,
+    progress: Progress | None,
     *,
-    workers: int | None = None,
-    executor: Executor | None = None,
-    max_size: int | None = None,
-    verified: bool = False,
-    overwrite: bool = False,
-    progress: Progress | None = None,
+    overwrite: bool,
 ) -> None:
-    """Decode all tensors of a stream to a safetensors file, straight into their places.
-
-    Args:
-        stream: A stream or the path of one. It is not verified.
-        path: The file to make.
-        workers: See `decompress`.
-        executor: See `decompress`.
-        max_size: See `decompress`.
-        verified: See `decompress`.
-        overwrite: Replace a file that is there already.
-        progress: See `decompress`.
-
-    Raises:
-        FileExistsError: The file exists and `overwrite` is false.
-        OSError: The file cannot be written; nothing is left behind.
-        FormatError: See `decompress`.
-        LimitError: See `decompress`.
-        WorkerError: See `decompress`.
-    """
-    stream = _to_decode(stream)
-    try:
-        tensors = _limited(stream, max_size, verified=verified)
-    except _OtherToolsError as error:
-        found = _decode_other_tools(stream, error, verified=verified)
-        _write_arrays(found, Path(path), overwrite=overwrite)
-        return
+    """Decode a stream into a safetensors file."""
     layout = lay_out([(tensor.header.name, tensor.type.format, tensor.shape) for tensor in tensors])
 
     def write(file: BinaryIO) -> None:
@@ -217,27 +270,7 @@ def decompress_to_file(
 
         _decode(stream, tensors, deliver, workers, executor, progress)
 
-    write_atomically(Path(path), write, overwrite=overwrite)
-
-
-def _to_decode(stream: StreamLike) -> Stream:
-    """Return a stream; one that was verified in memory, so that what is decoded was verified."""
-    stream = as_stream(stream)
-    return stream.in_memory() if stream.is_pinned else stream
-
-
-class _OtherToolsError(FormatError):
-    """The stream uses tools of the standard that are not decoded here."""
-
-
-def _decode_other_tools(stream: Stream, error: FormatError, *, verified: bool) -> dict[str, Array]:
-    if not verified:
-        raise error
-    try:
-        return decode_with_nncodec(stream)
-    except ImportError:
-        error.hint = "nncodec decodes them: pip install 'nnguard[nncodec]'"
-        raise error from None
+    write_atomically(path, write, overwrite=overwrite)
 
 
 def _write_arrays(arrays: dict[str, Array], path: Path, *, overwrite: bool) -> None:
@@ -249,43 +282,6 @@ def _write_arrays(arrays: dict[str, Array], path: Path, *, overwrite: bool) -> N
             write_at(file.fileno(), np.ascontiguousarray(array).tobytes(), offset)
 
     write_atomically(path, write, overwrite=overwrite)
-
-
-def coded_tensors(stream: Stream) -> list[CodedTensor]:
-    """Return the tensors of a stream, from headers alone.
-
-    Raises:
-        FormatError: One cannot be decoded, or two have the same name.
-        LimitError: One is too large.
-    """
-    positions = [at for at, unit in enumerate(stream) if unit.kind in (UnitKind.NDU, UnitKind.AGG)]
-    headers: list[TensorHeader] = []
-    for at in positions:
-        header = stream.coded_tensor(at)
-        if header is None:
-            raise _OtherToolsError(
-                f"unit {stream[at].name} uses tools of the standard that nnguard does not decode",
-                offset=stream[at].offset,
-                hint="the nncodec package decodes them; nnguard hands it only what it has verified",
-            )
-        if header.size > MAX_SIZE:
-            raise LimitError(f"tensor {header.name} has {header.size} weights; limit {MAX_SIZE}")
-        if math.prod(size for size in header.shape if size) > _MAX_EXTENT:
-            raise FormatError(f"tensor {header.name} has dimensions that no array can have")
-        headers.append(header)
-    if len({header.name for header in headers}) != len(headers):
-        raise FormatError("two tensors of the stream have the same name")
-    return [
-        CodedTensor(at, header, kind, kind.shape_of(header))
-        for at, header, kind in zip(positions, headers, read_topology(stream, headers), strict=True)
-    ]
-
-
-def _limited(stream: Stream, max_size: int | None, *, verified: bool) -> list[CodedTensor]:
-    """Return the tensors of a stream, unless they are more than one is willing to decode."""
-    tensors = coded_tensors(stream)
-    check_size(tensors, stream.size, max_size, verified=verified)
-    return tensors
 
 
 def check_size(

@@ -26,10 +26,15 @@ def decode_with_nncodec(stream: Stream) -> dict[str, Array]:
         Names to arrays as nncodec gives them: float32 or int32, scalars with one dimension.
 
     Raises:
-        FormatError: nncodec does not decode it.
-        ImportError: nncodec is not installed.
+        FormatError: nncodec does not decode it, or is not installed.
     """
-    from nncodec.nnc_core import approximator, coder
+    try:
+        from nncodec.nnc_core import approximator, coder
+    except ImportError:
+        raise FormatError(
+            "the stream uses tools of the standard that nnguard does not decode",
+            hint='nncodec decodes them: pip install "nnguard[nncodec]"',
+        ) from None
 
     model: dict[str, Any] = {
         "parameter_type": {},

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from nnguard._base.mappings import EMPTY, FrozenMapping
+from nnguard.errors import ArgumentError
 
 __all__ = ["Settings"]
 
@@ -35,7 +36,7 @@ class Settings:
             record, or be locked.
 
     Raises:
-        ValueError: A value is out of range.
+        ArgumentError: A value is out of range.
     """
 
     qp: int = -38
@@ -71,16 +72,16 @@ class Settings:
         """Refuse quantization parameters for tensors that are not there.
 
         Raises:
-            ValueError: There are some.
+            ArgumentError: There are some.
         """
         unknown = sorted(set(self.qp_per_tensor) - set(names))
         if unknown:
             shown = ", ".join(unknown[:5])
-            raise ValueError(f"quantization parameters for tensors that are not there: {shown}")
+            raise ArgumentError(f"quantization parameters for tensors that are not there: {shown}")
 
 
 def _check_range(name: str, value: int, least: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} is an integer, not {type(value).__name__}")
     if not least <= value <= most:
-        raise ValueError(f"{name} is {value}; it goes from {least} to {most}")
+        raise ArgumentError(f"{name} is {value}; it goes from {least} to {most}")

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from nnguard._base.threads import processors
-from nnguard.errors import WorkerError
+from nnguard.errors import ArgumentError, WorkerError
 
 __all__ = ["Batch", "Crew", "crew", "largest_first", "make_batches", "run"]
 
@@ -106,10 +106,10 @@ def crew(
         executor: Does the work instead of threads.
 
     Raises:
-        ValueError: There are to be fewer than one worker.
+        ArgumentError: There are to be fewer than one worker.
     """
     if workers is not None and workers < 1:
-        raise ValueError(f"workers is {workers}; there has to be one at least")
+        raise ArgumentError(f"workers is {workers}; there has to be one at least")
     stop = threading.Event()
 
     def check() -> None:

@@ -119,6 +119,9 @@ class Recipient:
     def __hash__(self) -> int:
         return hash(self._id)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Recipient.from_pem, (self.pem,)
+
     def __repr__(self) -> str:
         return f"<nnguard.Recipient {self._id.hex()} {self.suite}>"
 
@@ -199,7 +202,7 @@ class Identity:
         return f"<nnguard.Identity {self._recipient.id.hex()} {self._recipient.suite}>"
 
     def __reduce__(self) -> Any:
-        raise TypeError("identities are not pickled")
+        raise TypeError("identities are private keys and not pickled")
 
 
 def _suite(kem: KEM) -> Suite:

@@ -1,4 +1,4 @@
-"""Ed25519 keys as PEM files, and sets of public keys that are trusted.
+"""Ed25519 keys as PEM files, and what signs.
 
 Private keys are PKCS#8, public keys SubjectPublicKeyInfo (RFC 8410), so `openssl pkey` reads both.
 """
@@ -7,29 +7,26 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from nnguard._base.arguments import wrong_type
 from nnguard._base.files import write_bytes
 from nnguard._crypto.pem import (
     load_key,
     load_private_pem,
     load_public_pem,
-    pem_blocks,
     private_pem,
     public_pem,
 )
 from nnguard.errors import KeyFormatError
 
-__all__ = ["PublicKey", "Signer", "SigningKey", "Trust", "load_trust"]
-
-_SUFFIXES = {".pem", ".pub"}
+__all__ = ["PublicKey", "Signer", "SignerLike", "SigningKey", "as_signer"]
 
 _PRIME = 2**255 - 19
 _EIGHTH = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
@@ -113,6 +110,9 @@ class PublicKey:
     def __hash__(self) -> int:
         return hash(self.raw)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PublicKey.from_pem, (self.pem,)
+
     def __repr__(self) -> str:
         return f"<nnguard.PublicKey {self._id.hex()}>"
 
@@ -186,44 +186,23 @@ class SigningKey:
     def __repr__(self) -> str:
         return f"<nnguard.SigningKey {self._public.id.hex()}>"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("private keys are not pickled: save them with a passphrase")
 
-Trust = Iterable[PublicKey | str | os.PathLike[str]] | PublicKey | str | os.PathLike[str]
-"""Trusted keys: keys, PEM files with one or more, directories of `.pub` and `.pem` files."""
+
+SignerLike = Signer | str | os.PathLike[str]
+"""What functions take for a signer: a `Signer`, or the path of an unprotected private key."""
 
 
-def load_trust(trust: Trust) -> tuple[PublicKey, ...]:
-    """Collect trusted keys.
+def as_signer(signer: SignerLike, argument: str = "signer") -> Signer:
+    """Return what signs: the argument itself, or the unprotected private key in its file.
 
     Raises:
-        KeyFormatError: A file holds something else than public Ed25519 keys, or there are no keys.
+        KeyFormatError: The file holds no private Ed25519 key, or a protected one.
+        TypeError: The argument is neither a path nor a `Signer`.
     """
-    entries = [trust] if isinstance(trust, (PublicKey, str, os.PathLike)) else list(trust)
-    keys: dict[PublicKey, None] = {}
-    for entry in entries:
-        if isinstance(entry, PublicKey):
-            keys[entry] = None
-        elif isinstance(entry, (str, os.PathLike)):
-            if not os.fspath(entry):
-                raise KeyFormatError("the path of a trusted key is empty")
-            for path in _key_files(Path(entry)):
-                keys.update(dict.fromkeys(load_key(path, _parse_bundle)))
-        else:
-            raise TypeError(f"trust is made of public keys and paths, not {type(entry).__name__}")
-    if not keys:
-        raise KeyFormatError("there is no trusted key", hint="give at least one public key")
-    return tuple(keys)
-
-
-def _key_files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    return sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES and file.is_file())
-
-
-def _parse_bundle(data: bytes) -> list[PublicKey]:
-    if b"PRIVATE KEY-----" in data:
-        raise KeyFormatError("this is a private key", hint="trust its public half")
-    keys = [PublicKey.from_pem(block) for block in pem_blocks(data)]
-    if not keys:
-        raise KeyFormatError("no public key in PEM")
-    return keys
+    if isinstance(signer, (str, os.PathLike)):
+        return SigningKey.load(signer)
+    if isinstance(signer, Signer):
+        return signer
+    raise wrong_type(argument, "a path, a SigningKey or a Signer", signer)

@@ -5,20 +5,19 @@ Knows nothing of keys, and not what a record means.
 
 from nnguard._hiding.carriers import candidates, carriers_cost, max_cost
 from nnguard._hiding.embedding import Plan, embed, lies_as_planned, plan_record, room_of
-from nnguard._hiding.extracting import Extraction, extract, peek
-from nnguard._hiding.frame import FrameHeader, RecordKind, kind_name
+from nnguard._hiding.extracting import Extraction, extract, locate, peek
+from nnguard._hiding.frame import FrameHeader
 
 __all__ = [
     "Extraction",
     "FrameHeader",
     "Plan",
-    "RecordKind",
     "candidates",
     "carriers_cost",
     "embed",
     "extract",
-    "kind_name",
     "lies_as_planned",
+    "locate",
     "max_cost",
     "peek",
     "plan_record",

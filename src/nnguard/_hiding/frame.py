@@ -8,7 +8,6 @@ limited and checked before they are acted on.
 
 from __future__ import annotations
 
-import enum
 import zlib
 from dataclasses import dataclass
 
@@ -21,11 +20,9 @@ __all__ = [
     "MAX_RECORD_SIZE",
     "SIZE_END",
     "FrameHeader",
-    "RecordKind",
     "frame_record",
     "frame_size",
     "header_size",
-    "kind_name",
     "parse_header",
     "size_in_list",
     "unframe_record",
@@ -50,15 +47,6 @@ MAX_HEADER_SIZE = (1 << 16) - 1
 
 MAX_RECORD_SIZE = (1 << 31) - (1 << 16)
 """Bytes of the largest record."""
-
-
-class RecordKind(enum.IntEnum):
-    """What a record is."""
-
-    SIGNATURE = 1
-    ATTACHMENT = 2
-    LOCK = 3
-    LICENSE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +91,6 @@ class FrameHeader:
             + self.record_size.to_bytes(4, "big")
         )
         return _with_checksum(fields + body)
-
-
-def kind_name(kind: int) -> str:
-    """Return what a kind of record is called."""
-    names = {known.value: known.name.lower() for known in RecordKind}
-    return names.get(kind, f"record of kind {kind}")
 
 
 def header_size(data: bytes) -> int:

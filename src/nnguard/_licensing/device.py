@@ -1,8 +1,8 @@
 """Which machine this is, well enough to bind a license to it.
 
-A device is a handful of traits: the system's identifier, network addresses, and so on. What leaves
-the customer are their SHA-256, and a license holds them hashed once more, with a salt of its own. A
-license asks for `required` of them, so that a new network card does not end it.
+The fingerprint of a device has a few components: the system's identifier, network addresses, and so
+on. What leaves the customer are their SHA-256, and a license holds them hashed once more, with a
+salt of its own. A license asks for `required` of them, so that a new network card does not end it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 import secrets
 import socket
 import uuid
@@ -18,11 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnguard._base.files import read_file, write_bytes
+from nnguard.errors import ArgumentError
+
 __all__ = ["Device", "DeviceBinding"]
 
 _TRAIT = b"nnguard device trait v1\0"
 _BINDING = b"nnguard device binding v1\0"
 _SALT_SIZE, _PRINT_SIZE, _MOST = 16, 16, 64
+
+_HINT = "nnguard license device writes one"
 
 _FILES = {
     "machine-id": "etc/machine-id",
@@ -31,22 +37,22 @@ _FILES = {
     "network": "sys/class/net/*/device/../address",
     "disk": "sys/class/block/*/device/wwid",
 }
-"""Where Linux keeps what tells machines apart, under the root: pattern for each kind of trait."""
+"""Where Linux keeps what tells machines apart, under the root: kind of component, and pattern."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """The traits of a machine, hashed.
+    """A machine, by its fingerprint.
 
     Attributes:
-        traits: Kind and SHA-256 in hexadecimal of each.
+        fingerprint: Kind and SHA-256 in hexadecimal of each component.
     """
 
-    traits: tuple[tuple[str, str], ...]
+    fingerprint: tuple[tuple[str, str], ...]
 
     @classmethod
     def of_values(cls, values: Iterable[tuple[str, str]]) -> Device:
-        """Make a device of traits that you gather yourself: kind and value of each."""
+        """Make a device of components that you gather yourself: kind and value of each."""
         hashed = (
             (kind, hashlib.sha256(_TRAIT + f"{kind}\0{value}".encode()).hexdigest())
             for kind, value in values
@@ -68,19 +74,41 @@ class Device:
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError: It is something else.
+            ArgumentError: It is something else.
         """
         try:
-            traits = [(str(trait["kind"]), str(trait["sha256"])) for trait in json.loads(text)]
-            if not traits or any(len(bytes.fromhex(digest)) != 32 for _, digest in traits):
+            parts = [(str(part["kind"]), str(part["sha256"])) for part in json.loads(text)]
+            if not parts or any(len(bytes.fromhex(digest)) != 32 for _, digest in parts):
                 raise ValueError("digest")
         except (ValueError, TypeError, KeyError, RecursionError):
-            raise ValueError("not a device: nnguard license device writes one") from None
-        return cls(tuple(traits))
+            raise ArgumentError("not the fingerprint of a device", hint=_HINT) from None
+        return cls(tuple(parts))
 
     def to_json(self) -> str:
-        """Return the traits as JSON, for the vendor; no value can be read out of it."""
-        return json.dumps([{"kind": kind, "sha256": digest} for kind, digest in self.traits])
+        """Return the fingerprint as JSON, for the vendor; no value can be read out of it."""
+        return json.dumps([{"kind": kind, "sha256": digest} for kind, digest in self.fingerprint])
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Device:
+        """Read a fingerprint from a file.
+
+        Raises:
+            ArgumentError: The file holds something else.
+            LimitError: It is too large to be one.
+            OSError: It cannot be read.
+        """
+        try:
+            return cls.from_json(read_file(path).decode())
+        except ValueError:
+            message = f"{os.fspath(path)}: not the fingerprint of a device"
+            raise ArgumentError(message, hint=_HINT) from None
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the fingerprint to a file, as JSON."""
+        write_bytes(Path(path), self.to_json().encode(), overwrite=overwrite)
+
+    def __repr__(self) -> str:
+        return f"<nnguard.Device of {len(self.fingerprint)} components>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +116,9 @@ class DeviceBinding:
     """The device that a license holds on.
 
     Attributes:
-        required: How many of the traits have to be there.
+        required: How many of the components must match.
         salt: 16 bytes.
-        prints: HMAC-SHA256 of each trait, cut to 16 bytes.
+        prints: HMAC-SHA256 of each component, cut to 16 bytes.
     """
 
     required: int
@@ -103,20 +131,23 @@ class DeviceBinding:
 
         Args:
             device: The customer's.
-            required: How many of its traits have to be there.
+            required: How many of its components must match.
 
         Raises:
-            ValueError: It has not so many.
+            ArgumentError: It has fewer, or more than a license holds.
         """
         salt = secrets.token_bytes(_SALT_SIZE)
-        prints = {_print(salt, digest) for _, digest in device.traits}
+        prints = {_print(salt, digest) for _, digest in device.fingerprint}
         if not 0 < required <= len(prints) <= _MOST:
-            raise ValueError(f"the device has {len(prints)} traits; {required} are required")
+            raise ArgumentError(
+                f"the device has {len(prints)} components, of which {required} cannot be required",
+                hint=f"a license holds {_MOST} at most",
+            )
         return cls(required, salt, tuple(sorted(prints)))
 
     def matches(self, device: Device) -> int:
-        """Return how many of the traits a device has."""
-        found = {_print(self.salt, digest) for _, digest in device.traits}
+        """Return how many of the components a device has."""
+        found = {_print(self.salt, digest) for _, digest in device.fingerprint}
         return len(found.intersection(self.prints))
 
     def to_cbor(self) -> list[Any]:
@@ -157,6 +188,6 @@ def _network_address() -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
+        return read_file(path).decode("utf-8", "replace").strip()
     except OSError:
         return ""

@@ -1,39 +1,34 @@
-"""A license: what a vendor permits a customer, signed, with the content key wrapped to him.
+"""Licenses: what a customer may do, signed by the vendor, with the content key for that customer.
 
-A CWT (RFC 8392) in a COSE_Sign1 with EdDSA, as text in armor. It is no bearer token: the content
-key in it opens with the customer's private key alone (HPKE, RFC 9180), and is bound to all that the
-license says (`docs/SPEC.md`, section 11).
+A CWT (RFC 8392) in a signed file. A license is not a bearer token: the content key in it opens with
+the customer's private key alone (HPKE, RFC 9180), and is bound to all that the license says
+(`docs/SPEC.md`, section 11).
 
-    license = nnguard.License.load("acme.license")
-    print(license.customer, license.expires_at)
+    license = nnguard.licensing.License.load("acme.license")
+    print(license.terms.customer, license.terms.expires_at)
 """
 
 from __future__ import annotations
 
 import hmac
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
-from pathlib import Path
+from datetime import datetime, timedelta
 from typing import Any
 
-from nnguard._base.files import read_file, write_bytes
 from nnguard._base.mappings import EMPTY, FrozenMapping
-from nnguard._crypto.armor import read_armor, write_armor
+from nnguard._base.times import seconds_of, time_of
 from nnguard._crypto.content_key import ContentKey
-from nnguard._crypto.cose import EDDSA, Label, Sign1, encode_cbor, parse_cbor, parse_sign1, sign1
+from nnguard._crypto.cose import encode_cbor
 from nnguard._crypto.identity import Identity, Recipient
-from nnguard._crypto.keys import PublicKey, Signer
+from nnguard._crypto.keys import Signer
+from nnguard._crypto.signed_file import SignedFile
 from nnguard._licensing.device import DeviceBinding
-from nnguard.errors import LicenseError, Refusal, VerificationError, WrongKeyError
+from nnguard.errors import WrongKeyError
 
-__all__ = ["License", "LicenseTerms", "seconds_of", "time_of", "unarmor"]
+__all__ = ["License", "LicenseTerms"]
 
-_ARMOR = "NNGUARD LICENSE"
-_DOMAIN = b"nnguard license v1\0"
 _WRAPPING = b"nnguard license content key v1\0"
-_MAX_FILE_SIZE = 1 << 20
 
 _ISSUER, _SUBJECT, _EXPIRES, _NOT_BEFORE, _ISSUED_AT, _ID = 1, 2, 4, 5, 6, 7  # RFC 8392
 _ID_SIZE, _DIGEST_SIZE, _KEY_ID_SIZE = 16, 32, 8
@@ -106,7 +101,8 @@ class LicenseTerms:
         """Read a claims set.
 
         Raises:
-            ValueError: It is not one that `to_cwt` makes.
+            ValueError: It is not one that `to_cwt` makes; or another error, where a claim has the
+                wrong type.
         """
         device = claims.get("device")
         expires = claims.get(_EXPIRES)
@@ -158,20 +154,21 @@ class LicenseTerms:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class License:
+class License(SignedFile):
     """A license that was read. Nothing in it is to be believed before `authenticate`.
 
     Attributes:
-        terms: What it says.
-        key_id: Key of the vendor, as it says, in hexadecimal.
         encoded: Its bytes.
+        terms: What it says.
     """
 
     terms: LicenseTerms
-    key_id: str
-    encoded: bytes
     _wrapped: bytes
-    _envelope: Sign1
+
+    _WHAT = "license"
+    _ARMOR = "NNGUARD LICENSE"
+    _DOMAIN = b"nnguard license v1\0"
+    _MAX_SIZE = 1 << 20
 
     @classmethod
     def make(
@@ -180,77 +177,19 @@ class License:
         """Wrap the content key to the customer and sign the license.
 
         Raises:
-            ValueError: A claim has not its type, or is out of range; or the signer's signature does
-                not verify with its own public key.
+            ArgumentError: A claim has the wrong type, or is out of range.
+            ValueError: The signature does not verify with the signer's own public key.
         """
         claims = terms.to_cwt()
         wrapped = recipient.wrap(content_key.secret, _WRAPPING + encode_cbor(claims))
-        payload = encode_cbor({**claims, "key": wrapped})
-        encoded = sign1(signer, {Label.KID: signer.public_key.id}, payload, _DOMAIN)
-        try:
-            return cls.parse(encoded)
-        except LicenseError:
-            raise ValueError("a claim has not its type, or is out of range") from None
+        return cls._sign({**claims, "key": wrapped}, signer)
 
     @classmethod
-    def parse(cls, encoded: bytes) -> License:
-        """Read a license's bytes; its signature is not checked.
-
-        Raises:
-            LicenseError: It is malformed.
-        """
-        try:
-            envelope = parse_sign1(encoded)
-            claims = parse_cbor(envelope.payload)
-            protected = {Label.ALG: EDDSA, Label.KID: envelope.key_id}
-            if envelope.protected != protected or not isinstance(claims["key"], bytes):
-                raise ValueError("fields")
-            wrapped = claims.pop("key")
-            terms = LicenseTerms.from_cwt(claims)
-        except (VerificationError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
-            raise LicenseError(
-                "this is no license, or it was changed", reason=Refusal.MALFORMED
-            ) from None
-        return cls(terms, envelope.key_id.hex(), encoded, wrapped, envelope)
-
-    @classmethod
-    def from_text(cls, text: str) -> License:
-        """Read a license from its armor, as a file or an e-mail has it; see `parse`."""
-        return cls.parse(unarmor(_ARMOR, text))
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> License:
-        """Read a license from a file; see `parse`."""
-        data = read_file(path, _MAX_FILE_SIZE)
-        try:
-            return cls.from_text(data.decode("utf-8", "replace"))
-        except LicenseError as error:
-            raise LicenseError(f"{path}: {error}", reason=error.reason, hint=error.hint) from None
-
-    def __str__(self) -> str:
-        """Return the license in armor."""
-        return write_armor(_ARMOR, self.encoded)
-
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the license to a file, in armor."""
-        write_bytes(Path(path), str(self).encode(), overwrite=overwrite)
-
-    def authenticate(self, keys: Sequence[PublicKey]) -> None:
-        """Make sure that a trusted vendor signed the license.
-
-        Raises:
-            WrongKeyError: It is signed by a key that is not trusted.
-            LicenseError: It was changed.
-        """
-        key = next((key for key in keys if key.id.hex() == self.key_id), None)
-        if key is None:
-            raise WrongKeyError(
-                f"the license is signed with key {self.key_id}, "
-                f"which is not among the {len(keys)} trusted",
-                hint="it is another vendor's, or the vendor has a new key",
-            )
-        if not self._envelope.verified_by(key, _DOMAIN):
-            raise LicenseError("the license was changed", reason=Refusal.MALFORMED)
+    def _fields(cls, claims: Any) -> dict[str, Any]:
+        wrapped = claims.pop("key")
+        if not isinstance(wrapped, bytes):
+            raise ValueError("key")
+        return {"terms": LicenseTerms.from_cwt(claims), "_wrapped": wrapped}
 
     def unwrap(self, identity: Identity) -> ContentKey:
         """Return the content key; the license has been authenticated before.
@@ -272,46 +211,6 @@ class License:
 
     def __repr__(self) -> str:
         return f"<nnguard.License {self.terms.id} to {self.terms.customer!r}>"
-
-
-def unarmor(label: str, text: str) -> bytes:
-    """Return what is inside an armor.
-
-    Raises:
-        LicenseError: There is none, or it is damaged.
-    """
-    try:
-        return read_armor(label, text)
-    except ValueError as error:
-        raise LicenseError(f"not an {label.lower()}: {error}", reason=Refusal.MALFORMED) from None
-
-
-def seconds_of(time: datetime) -> int:
-    """Return seconds since 1970.
-
-    Raises:
-        ValueError: The time has no time zone, or lies too far out.
-    """
-    if time.tzinfo is None:
-        raise ValueError("a time needs a time zone")
-    try:
-        return int(time.astimezone(timezone.utc).timestamp())
-    except OverflowError:
-        raise ValueError("a time lies too far out") from None
-
-
-def time_of(seconds: Any) -> datetime:
-    """Return the time that a number of seconds since 1970 names.
-
-    Raises:
-        ValueError: It names none.
-    """
-    if type(seconds) is not int:
-        raise ValueError("time")
-    try:
-        return datetime.fromtimestamp(seconds, timezone.utc)
-    except (OverflowError, OSError):
-        raise ValueError("time") from None
 
 
 def _text(value: Any) -> str:

@@ -1,7 +1,7 @@
 """Whether a license holds here and now.
 
-checks = nnguard.Checks(revocations="acme.revoked", max_age=timedelta(days=7))
-status = nnguard.check_license("acme.license", trust=["vendor.pub"], checks=checks)
+policy = nnguard.licensing.Policy(revocations="acme.revoked", max_age=timedelta(days=7))
+status = nnguard.licensing.check("acme.license", trust="vendor.pub", policy=policy)
 """
 
 from __future__ import annotations
@@ -10,18 +10,21 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from nnguard._base.arguments import loaded
 from nnguard._base.files import read_file, write_bytes
-from nnguard._crypto.keys import PublicKey, Trust, load_trust
+from nnguard._base.times import TimeLike, now, seconds_of, time_of, to_utc
+from nnguard._crypto.keys import PublicKey
+from nnguard._crypto.trust import Trust, load_trust
 from nnguard._licensing.device import Device
-from nnguard._licensing.license import License, LicenseTerms, seconds_of, time_of
+from nnguard._licensing.license import License, LicenseTerms
 from nnguard._licensing.revocation import RevocationList
-from nnguard.errors import LicenseError, Refusal
+from nnguard.errors import ArgumentError, LicenseError, Refusal, WrongKeyError
 
-__all__ = ["Checks", "LicenseLike", "LicenseStatus", "as_license", "check_license"]
+__all__ = ["LicenseLike", "Policy", "Status", "as_license", "check"]
 
 LicenseLike = License | str | os.PathLike[str]
 """What functions take for a license: a `License` or the path of one."""
@@ -31,28 +34,37 @@ _CLOCKS_DIFFER = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
-class Checks:
+class Policy:
     """What a deployment knows, and asks of a license besides its signature.
 
     Attributes:
-        now: The time; the system's, if None.
-        device: The machine; the one that this runs on, if None.
+        now: The time, a datetime or ISO 8601 text; the system's, if None.
+        device: The machine, or the path of its fingerprint; the one that this runs on, if None.
         revocations: List of revoked licenses, or its path, signed by the key that signed the
             license.
         max_age: Refuse a revocation list that is older, and a license without a list.
         state: File in which the newest time that was ever seen is kept, whether the license held
             then or not, so that a clock that is set back is noticed.
+
+    Raises:
+        ArgumentError: `now` has no time zone, or `max_age` is negative.
     """
 
-    now: datetime | None = None
-    device: Device | None = None
+    now: TimeLike | None = None
+    device: Device | str | os.PathLike[str] | None = None
     revocations: RevocationList | str | os.PathLike[str] | None = None
     max_age: timedelta | None = None
     state: str | os.PathLike[str] | None = None
 
+    def __post_init__(self) -> None:
+        if self.now is not None:
+            object.__setattr__(self, "now", to_utc(self.now, "now"))
+        if self.max_age is not None and self.max_age < timedelta(0):
+            raise ArgumentError("max_age: an age is not negative")
+
 
 @dataclass(frozen=True, slots=True)
-class LicenseStatus:
+class Status:
     """A license that holds.
 
     Attributes:
@@ -76,58 +88,61 @@ class LicenseStatus:
 
 def as_license(license: LicenseLike) -> License:  # noqa: A002
     """Return the license itself, or the one in the file of this path."""
-    return license if isinstance(license, License) else License.load(license)
+    return loaded(license, License, "license")
 
 
-def check_license(
+def check(
     license: LicenseLike,  # noqa: A002
     trust: Trust,
     *,
-    checks: Checks | None = None,
-) -> LicenseStatus:
+    policy: Policy | None = None,
+) -> Status:
     """Check that a trusted vendor signed a license and that it holds here and now.
 
-    Whether it fits a stream and a customer's key, `unlock` checks.
+    Whether it fits a model and a customer's key, `nnguard.unlock` checks.
 
     Args:
         license: A license or the path of one.
         trust: Trusted keys; see `nnguard.verify`.
-        checks: What else to ask.
+        policy: What else to ask.
 
     Raises:
         WrongKeyError: It is signed by a key that is not trusted, or the revocation list by another
             than the license.
         LicenseError: It was changed, or does not hold; `reason` says why.
     """
-    return check(as_license(license), load_trust(trust), checks or Checks())
-
-
-def check(license: License, keys: Sequence[PublicKey], checks: Checks) -> LicenseStatus:  # noqa: A002
-    """Do what `check_license` does."""
+    license, policy = as_license(license), policy or Policy()  # noqa: A001
+    keys = load_trust(trust)
     license.authenticate(keys)
     terms = license.terms
-    now = _whole_seconds(checks.now)
-    revocations = _list_of(checks, [key for key in keys if key.id.hex() == license.key_id])
+    time = now() if policy.now is None else to_utc(policy.now)
+    revocations = _revocations(policy, license, keys)
     newest = [terms.issued_at] + ([] if revocations is None else [revocations.issued_at])
-    seen = None if checks.state is None else _read_state(Path(checks.state))
-    _check_clock(now, max(newest + ([] if seen is None else [seen])))
-    if checks.state is not None and (seen is None or now > seen):
-        _write_state(Path(checks.state), now)  # before anything is refused for the time
-    _check_revocation(terms, revocations, checks.max_age, now)
-    in_grace = _check_period(terms, now)
-    _check_device(terms, checks.device)
-    return LicenseStatus(terms, now, in_grace)
+    seen = None if policy.state is None else _read_state(Path(policy.state))
+    _check_clock(time, max(newest + ([] if seen is None else [seen])))
+    if policy.state is not None and (seen is None or time > seen):
+        _write_state(Path(policy.state), time)  # before anything is refused for the time
+    _check_revocation(terms, revocations, policy.max_age, time)
+    in_grace = _check_period(terms, time)
+    _check_device(terms, policy)
+    return Status(terms, time, in_grace)
 
 
-def _whole_seconds(now: datetime | None) -> datetime:
-    return time_of(seconds_of(datetime.now(timezone.utc) if now is None else now))
-
-
-def _list_of(checks: Checks, keys: Sequence[PublicKey]) -> RevocationList | None:
-    found = checks.revocations
-    if found is None:
+def _revocations(
+    policy: Policy,
+    license: License,  # noqa: A002
+    keys: Sequence[PublicKey],
+) -> RevocationList | None:
+    """Return the list that the policy names; the key that signed the license signed it, too."""
+    if policy.revocations is None:
         return None
-    revocations = found if isinstance(found, RevocationList) else RevocationList.load(found)
+    revocations = loaded(policy.revocations, RevocationList, "revocations")
+    if revocations.key_id != license.key_id:
+        raise WrongKeyError(
+            f"the revocation list is signed with key {revocations.key_id}, "
+            f"the license with key {license.key_id}",
+            hint="a list counts for licenses of the key that signed it",
+        )
     revocations.authenticate(keys)
     return revocations
 
@@ -152,9 +167,9 @@ def _check_revocation(
     if max_age is None:
         return
     if revocations is None or now - revocations.issued_at > max_age:
-        what = "there is no list" if revocations is None else f"it is of {revocations.issued_at}"
+        what = "none" if revocations is None else f"that of {revocations.issued_at.isoformat()}"
         raise LicenseError(
-            f"a revocation list of the last {max_age} is required: {what}",
+            f"a revocation list of the last {max_age} is required; given is {what}",
             reason=Refusal.STALE_REVOCATIONS,
             hint="get the vendor's newest list",
         )
@@ -178,15 +193,17 @@ def _check_period(terms: LicenseTerms, now: datetime) -> bool:
     return True
 
 
-def _check_device(terms: LicenseTerms, device: Device | None) -> None:
+def _check_device(terms: LicenseTerms, policy: Policy) -> None:
     if terms.device is None:
         return
-    found = terms.device.matches(Device.this() if device is None else device)
+    device = Device.this() if policy.device is None else loaded(policy.device, Device, "device")
+    found = terms.device.matches(device)
     if found < terms.device.required:
         raise LicenseError(
-            f"the license is bound to another device: {found} traits match, "
-            f"{terms.device.required} of {len(terms.device.prints)} have to",
+            f"the license is bound to another device: {found} of its {len(terms.device.prints)} "
+            f"components match, {terms.device.required} must",
             reason=Refusal.OTHER_DEVICE,
+            hint="ask the vendor for a license for this device (nnguard license device)",
         )
 
 
@@ -198,7 +215,7 @@ def _read_state(path: Path) -> datetime | None:
         return None
     except (ValueError, TypeError, KeyError, RecursionError):
         raise LicenseError(
-            f"{path} is no state file, or it was damaged", reason=Refusal.CLOCK_SET_BACK
+            f"{path} is not a state file, or it was damaged", reason=Refusal.CLOCK_SET_BACK
         ) from None
 
 

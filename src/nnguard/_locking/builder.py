@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 
 from nnguard._crypto.content_key import ContentKey
-from nnguard._crypto.keys import Signer
 from nnguard._hiding.carriers import weights_in
 from nnguard._locking.choice import (
     Choice,
-    Importance,
     apply,
     choose,
     count_weights,
@@ -21,70 +18,60 @@ from nnguard._locking.choice import (
     usable_tensors,
 )
 from nnguard._locking.coding import encode_all, read_all
-from nnguard._locking.scramble import scramble, tensors_to_scramble
-from nnguard._locking.sealing import hide, sign_trial
-from nnguard._locking.search import CurvePoint, Evaluate, Scores
-from nnguard._locking.tiers import Locked, Tier
+from nnguard._locking.scramble import scramble
+from nnguard._locking.sealing import hide
+from nnguard._locking.search import Scores
+from nnguard._locking.tiers import Tier
 from nnguard._locking.twins import find_twins
+from nnguard._records.hashed import Hashed
 from nnguard._records.lock import LockContent, LockedFile, LockShard, Replaced
-from nnguard._records.signature import model_digest
 from nnguard._stream import Stream
 from nnguard._stream.coding import QuantizedTensor
-from nnguard.errors import UnlockError
 
-__all__ = ["Making", "Options"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Options:
-    """What all tiers of a release have in common."""
-
-    evaluate: Evaluate | None
-    importance: Importance | None
-    signer: Signer | None
-    progress: Callable[[CurvePoint], object] | None
+__all__ = ["LockBuilder"]
 
 
-class Making:
+class LockBuilder:
     """One lock in the making: the tensors, decoded, and all weights that may be replaced.
 
     Args:
-        stream: What is locked.
+        release: What is locked.
         tier: How.
         key: The content key.
-        options: What all tiers have in common.
-        shard: Which part of a set the stream is; it may then be left as it is.
-        scrambled: Positions of the tensors to scramble; those of the tier, if None.
+        scrambled: Positions of the tensors to scramble.
+        shard: Which part of a set the stream is.
     """
 
     def __init__(
         self,
-        stream: Stream,
+        release: Hashed,
         tier: Tier,
         key: ContentKey,
-        options: Options,
+        scrambled: Sequence[int],
         shard: LockShard | None = None,
-        scrambled: Sequence[int] | None = None,
     ) -> None:
-        self._shard = shard
-        self._stream, self._tier, self._key, self._options = stream, tier, key, options
-        self.weights, self.twins = count_weights(stream), find_twins(stream)
+        self._stream, self._digest = release.stream, release.digest
+        self._tier, self._key, self._shard = tier, key, shard
+        self._soft = tier.soft
+        self._importance = None if tier.soft is None else tier.soft.importance
+        self.weights, self.twins = count_weights(self._stream), find_twins(self._stream)
         self.tensors: dict[int, QuantizedTensor] = {}
-        if scrambled is None:
-            scrambled = tensors_to_scramble(stream, tier.scrambling, self.twins)
         self._scrambled = sorted(self._read(scrambled))
-        self._digest = model_digest(stream.sha256_of_units())
         self.draw()
-        if not self._scrambled and not len(self.choice) and shard is None:
-            raise UnlockError(
-                "the network has no weights that a lock could change",
-                hint="it changes quantized tensors of two dimensions or more, not coded in blocks",
-            )
+
+    @property
+    def scrambled(self) -> int:
+        """Weights in tensors that are scrambled."""
+        return sum(self.tensors[unit].indices.size for unit in self._scrambled)
+
+    @property
+    def _most(self) -> int:
+        return 0 if self._soft is None else self._soft.most_of(self.weights)
 
     def draw(self) -> None:
         """Choose weights to replace in the smallest tensors, others each time."""
         self.renew()
-        count, importance = self._tier.most_of(self.weights), self._options.importance
+        count, importance = self._most, self._importance
         randomness = self._key.keystream("choice", self._seed)
         touched = (
             tensors_to_touch(self._stream, count, randomness, importance, self.twins)
@@ -104,19 +91,18 @@ class Making:
 
     def probe(self, scores: Scores, most: int) -> list[int]:
         """Return the positions of the largest tensors, the one that is needed most first."""
-        usable = usable_tensors(self._stream, self._options.importance, self.twins)
+        usable = usable_tensors(self._stream, self._importance, self.twins)
         found: dict[int, float] = {}
         for unit in sorted(usable, key=partial(weights_in, self._stream))[-most:]:
             tensors = read_all(self._stream, self._with_twins([unit]))
             choice = self._choose({unit: tensors[unit]} if unit in tensors else {})
+            scores.next_draw()
             found[unit] = scores.of(choice, apply(choice, tensors, self.twins))
         return sorted(found, key=lambda unit: found[unit])
 
     def _choose(self, tensors: Mapping[int, QuantizedTensor]) -> Choice:
         randomness = self._key.keystream("choice", self._seed)
-        return choose(
-            tensors, self._tier.most_of(self.weights), randomness, self._options.importance
-        )
+        return choose(tensors, self._most, randomness, self._importance)
 
     def changed(self, choice: Choice) -> dict[int, QuantizedTensor]:
         """Return the tensors that a choice changes, changed."""
@@ -131,29 +117,18 @@ class Making:
         self.tensors |= read_all(self._stream, missing)
         return {unit: self.tensors[unit] for unit in units if unit in self.tensors}
 
-    def finish(self, choice: Choice) -> Locked:
-        """Replace the chosen weights, scramble, hide the record, and sign."""
+    def finish(self, choice: Choice) -> Stream:
+        """Replace the chosen weights, scramble, and hide the record."""
         changed = self.changed(choice)
         nonce = self._key.new_nonce()
         keystream = self._key.keystream("scramble", nonce)
         for unit in self._scrambled:
             changed[unit] = scramble(changed.get(unit, self.tensors[unit]), unit, keystream)
-        units = encode_all(sorted(changed), changed.__getitem__)
+        degraded = self._stream.replace(encode_all(sorted(changed), changed.__getitem__))
         replaced = tuple(self._replaced(choice))
         file = LockedFile("", self._digest, (range(len(self._stream)),))
         content = LockContent(tuple(self._scrambled), replaced, (file,))
-        name = self._tier.name
-        trial = hide(
-            self._stream.replace(units), content, name, self._key, nonce, shard=self._shard
-        )
-        return Locked(
-            stream=sign_trial(trial, self._stream, name, self._options.signer),
-            content_key=self._key,
-            tier=name,
-            replaced=choice.weights,
-            scrambled=sum(self.tensors[unit].indices.size for unit in self._scrambled),
-            weights=self.weights,
-        )
+        return hide(degraded, content, self._tier.name, self._key, nonce, shard=self._shard)
 
     def _replaced(self, choice: Choice) -> Iterator[Replaced]:
         for unit, pairs in sorted(choice.by_unit(self.twins), key=lambda change: change[0]):

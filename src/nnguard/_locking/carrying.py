@@ -6,93 +6,64 @@ key has the weaker network, whatever is done to the file.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nnguard._crypto.content_key import ContentKey
-from nnguard._crypto.keys import Signer
-from nnguard._hiding import RecordKind, candidates, extract
+from nnguard._hiding import candidates
 from nnguard._hiding.carriers import weights_in
-from nnguard._locking.choice import can_lock, count_weights
-from nnguard._locking.sealing import hide, sign_trial
-from nnguard._locking.tiers import Locked
+from nnguard._locking.choice import can_lock
+from nnguard._locking.sealing import hide
+from nnguard._records.hashed import Files, Hashed
+from nnguard._records.kinds import RecordKind
+from nnguard._records.layers import layers
 from nnguard._records.lock import LockContent, LockedFile, LockShard
-from nnguard._records.signature import model_digest
 from nnguard._stream import Stream, Unit
 from nnguard._stream.coding import decode
-from nnguard.errors import CapacityError, FormatError, NoRecordError, UnlockError
+from nnguard.errors import CapacityError, FormatError, LockError, NoRecordError
 
-__all__ = ["carry", "carry_files", "check_trial"]
+__all__ = ["carry", "check_trial"]
 
 _MOST_BITS = 16
 """In a weight."""
 
 
 def carry(
-    release: Stream, trial: Stream, tier: str, key: ContentKey, signer: Signer | None
-) -> Locked:
+    release: Files, trial: Hashed, tier: str, key: ContentKey, shard: LockShard | None = None
+) -> tuple[Stream, int]:
     """Hide a release in another network.
 
     Args:
-        release: What the key opens.
+        release: What the key opens: one stream without a name, or files of a set.
         trial: The network that is given away.
         tier: Name of what the key opens.
         key: The content key.
-        signer: Signs the trial, with the claims of the release.
-
-    Raises:
-        CapacityError: The release does not fit; the error says how large a trial has to be.
-        UnlockError: The trial gives the release away, or is locked itself.
-    """
-    check_trial([release], [trial])
-    locked, carried = carry_files({"": release}, trial, tier, key)
-    return Locked(
-        stream=sign_trial(locked, release, tier, signer),
-        content_key=key,
-        tier=tier,
-        carried=carried,
-        weights=count_weights(release),
-    )
-
-
-def carry_files(
-    files: Mapping[str, Stream],
-    trial: Stream,
-    tier: str,
-    key: ContentKey,
-    shard: LockShard | None = None,
-) -> tuple[Stream, int]:
-    """Hide streams in one; see `carry`.
-
-    Args:
-        files: The streams, by the names of their files in a set, or one without a name.
-        trial: See `carry`.
-        tier: See `carry`.
-        key: See `carry`.
         shard: Which part of a locked set the trial is.
 
     Returns:
-        The trial, not signed, and how many bytes it carries.
+        The trial with the release in it, and how many bytes it carries.
+
+    Raises:
+        CapacityError: The release does not fit; the error says how large a trial has to be.
     """
-    given = trial.sha256_of_units()
     locked: list[LockedFile] = []
-    for name, release in sorted(files.items()):
-        digests = release.sha256_of_units()
-        units = _units(release.pinned(digests), digests, given)
-        locked.append(LockedFile(name, model_digest(digests), units))
+    for name, file in sorted(release.items()):
+        units = _units(file.stream.pinned(file.digests), file.digests, trial.digests)
+        locked.append(LockedFile(name, file.digest, units))
     content = LockContent((), (), tuple(locked))
     carried = sum(file.carried for file in locked)
     try:
-        return hide(trial, content, tier, key, key.new_nonce(), shard=shard), carried
+        return hide(trial.stream, content, tier, key, key.new_nonce(), shard=shard), carried
     except CapacityError as error:
-        size = sum(release.size for release in files.values())
-        raise _too_small(error, size, carried, trial) from None
+        size = sum(file.stream.size for file in release.values())
+        raise _too_small(error, size, carried, trial.stream) from None
 
 
-def check_trial(release: Collection[Stream], trial: Collection[Stream]) -> None:
+def check_trial(release: Files, trial: Files) -> None:
     """Refuse a trial that holds the release in the clear, or a lock of its own.
 
     Args:
@@ -100,24 +71,24 @@ def check_trial(release: Collection[Stream], trial: Collection[Stream]) -> None:
         trial: The same of the network that is given away.
 
     Raises:
-        UnlockError: It does.
+        LockError: It does.
     """
-    given = [_layers(stream) for stream in trial]
-    if any(layer.kind == RecordKind.LOCK for layers in given for layer in layers):
-        raise UnlockError(
+    given = [_forms(file) for file in trial.values()]
+    if any(form.kind == RecordKind.LOCK for forms in given for form in forms):
+        raise LockError(
             "the network that is to be the trial is locked itself",
             hint="give the network as it was before; lock_tiers, or --tier, makes locks in locks",
         )
-    known = {digest for layers in given for layer in layers for digest in layer.digests}
-    tensors = {unit.name: unit for layers in given for unit in layers[-1].stream if can_lock(unit)}
+    known = {digest for forms in given for form in forms for digest in form.digests}
+    tensors = {unit.name: unit for forms in given for unit in forms[-1].stream if can_lock(unit)}
 
-    def in_the_clear(stream: Stream) -> bool:
-        layers = _layers(stream)
-        whole = any(known.issuperset(layer.digests) for layer in layers)
-        return whole or _holds_matrices(layers[-1].stream, tensors)
+    def in_the_clear(file: Hashed) -> bool:
+        forms = _forms(file)
+        whole = any(known.issuperset(form.digests) for form in forms)
+        return whole or _holds_matrices(forms[-1].stream, tensors)
 
-    if all(map(in_the_clear, release)):
-        raise UnlockError(
+    if all(map(in_the_clear, release.values())):
+        raise LockError(
             "the trial holds the whole release in the clear",
             hint="the trial is a weaker network: an early checkpoint, or a smaller one",
         )
@@ -144,7 +115,7 @@ def _alike(one: Unit, other: Unit) -> bool:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Layer:
+class _Form:
     """A stream, SHA-256 of its units, and the kind of the record on top; None for the last."""
 
     stream: Stream
@@ -152,17 +123,16 @@ class _Layer:
     kind: int | None
 
 
-def _layers(stream: Stream) -> list[_Layer]:
+def _forms(file: Hashed) -> list[_Form]:
     """List a stream and those below its records."""
-    digests = stream.sha256_of_units()
-    found: list[_Layer] = []
-    while True:
-        try:
-            extraction = extract(stream, vouched=True)
-        except (FormatError, NoRecordError):  # nothing there, perhaps of a foreign encoder
-            return [*found, _Layer(stream, digests, None)]
-        found.append(_Layer(stream, digests, extraction.header.kind))
-        stream, digests = extraction.original, extraction.digests_of_original(digests)
+    stream, digests = file.stream, file.digests
+    found: list[_Form] = []
+    with contextlib.suppress(FormatError, NoRecordError):  # no record, or a foreign encoder's
+        for layer in layers(stream, vouched=True):
+            below = layer.digests_below(digests)
+            found.append(_Form(stream, digests, layer.kind))
+            stream, digests = layer.below, below
+    return [*found, _Form(stream, digests, None)]
 
 
 def _units(

@@ -27,6 +27,7 @@ from nnguard._hiding.carriers import can_carry, can_code, weights_in
 from nnguard._locking.twins import NO_TWINS, Twins
 from nnguard._stream import Stream, Unit
 from nnguard._stream.coding import QuantizedTensor
+from nnguard.errors import ArgumentError
 
 __all__ = [
     "MAX_WEIGHTS",
@@ -119,10 +120,10 @@ def usable_tensors(
     """Return the positions of the tensors in which weights may be replaced; one of twins.
 
     Raises:
-        ValueError: The importance names a tensor that is not there.
+        ArgumentError: The importance names a tensor that is not there.
     """
     if importance is not None and (unknown := {*importance} - {unit.name for unit in stream}):
-        raise ValueError(
+        raise ArgumentError(
             f"importance names a tensor that is not there: {', '.join(sorted(unknown))}"
         )
     usable: list[int] = []
@@ -159,7 +160,7 @@ def tensors_to_touch(
         twins: See `find_twins`.
 
     Raises:
-        ValueError: The importance names a tensor that is not there.
+        ArgumentError: The importance names a tensor that is not there.
     """
     usable = usable_tensors(stream, importance, twins)
     lots = dict(zip(usable, _numbers(randomness, 0, len(usable)).tolist(), strict=True))
@@ -189,7 +190,7 @@ def choose(
         importance: See `Importance`; magnitude, if None.
 
     Raises:
-        ValueError: The importance of a tensor has another shape, or is not a number.
+        ArgumentError: The importance of a tensor has another shape, or is not a number.
     """
     rooms = [tensor.indices.size // (2 * _DENSEST) for tensor in tensors.values()]
     parts = []
@@ -305,7 +306,7 @@ def _importance_of(
     name = tensor.header.name
     values = np.asarray(importance[name], np.float64)
     if values.size != tensor.indices.size or not np.isfinite(values).all() or (values < 0).any():
-        raise ValueError(f"importance of tensor {name} is not a number above 0 for each weight")
+        raise ArgumentError(f"importance of tensor {name} is not a number above 0 for each weight")
     return values.reshape(-1)
 
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from nnguard._crypto.content_key import ContentKey
-from nnguard._hiding import Extraction, RecordKind, extract, kind_name, peek
-from nnguard._hiding.frame import FrameHeader
-from nnguard._locking.hashed import Files, Hashed
+from nnguard._hiding import Extraction
 from nnguard._locking.restoring import restore
 from nnguard._locking.tiers import MAX_TIERS
 from nnguard._models.index import is_plain_name
-from nnguard._models.stream_set import StreamSet, naming
+from nnguard._models.stream_set import Model, naming, streams_of
+from nnguard._records.hashed import Files, Hashed
+from nnguard._records.kinds import RecordKind, kind_name
+from nnguard._records.layers import layers
 from nnguard._records.lock import PEEK_SIZE, LockRecord
 from nnguard._stream import Stream
 from nnguard.errors import (
@@ -29,60 +30,12 @@ from nnguard.errors import (
     WrongKeyError,
 )
 
-__all__ = [
-    "Opened",
-    "check_places",
-    "extract_lock",
-    "lock_id",
-    "lock_of",
-    "open_files",
-    "open_locks",
-    "peek_lock",
-]
+__all__ = ["check_places", "lock_id", "open_files", "peek_lock"]
 
 _LOOKED_AT = 256
 """Files of a set that was changed, to say what is wrong with it."""
 
 _HINT = "nnguard lock makes a trial of a release"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Opened:
-    """A stream that was locked.
-
-    Attributes:
-        stream: What was locked, byte for byte.
-        digests: SHA-256 of its units.
-        tiers: Names of the locks that were opened, the outermost first.
-    """
-
-    stream: Stream
-    digests: Sequence[bytes]
-    tiers: tuple[str, ...]
-
-
-def open_locks(
-    stream: Stream,
-    digests: Sequence[bytes],
-    key: ContentKey,
-) -> Opened:
-    """Open all locks that a key opens, and take off the signatures between them.
-
-    These signatures are not checked: each lock names the digest of all that is inside.
-
-    Args:
-        stream: The trial.
-        digests: SHA-256 of its units.
-        key: Of the highest tier that is to be opened.
-
-    Raises:
-        NoRecordError: The stream is not locked.
-        WrongKeyError: The locks are of another key.
-        VerificationError: The trial was changed.
-        UnlockError: What is restored is not what was locked.
-    """
-    files, tiers = open_files({"": Hashed(stream, digests)}, key)
-    return Opened(files[""].stream, files[""].digests, tiers)
 
 
 def open_files(
@@ -92,16 +45,25 @@ def open_files(
     spool: str | os.PathLike[str] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> tuple[dict[str, Hashed], tuple[str, ...]]:
-    """Do what `open_locks` does with a stream, or with all of a set, one after the other.
+    """Open all locks that a key opens, of one file after the other, and the signatures between.
+
+    These signatures are not checked: each lock names the digest of all that is inside.
 
     Args:
-        trial: The streams, by name.
-        key: See `open_locks`.
+        trial: A stream without a name, or all of a set.
+        key: Of the highest tier that is to be opened.
         spool: Folder for temporary files that hold what was opened; in memory, if None.
-        progress: Called with the number of bytes of the trial whenever so many more were opened.
+        progress: Called with the number of bytes of the trial each time that many more were opened.
 
     Returns:
-        What was locked, by name, and the tiers.
+        What was locked, byte for byte, by name, and the names of the locks that were opened, the
+        outermost first.
+
+    Raises:
+        NoRecordError: The stream is not locked.
+        WrongKeyError: The locks are of another key.
+        VerificationError: The trial was changed.
+        UnlockError: What is restored is not what was locked.
     """
     keys = {key.below(steps).id: key.below(steps) for steps in range(MAX_TIERS)}
     tiers: list[str] = []
@@ -168,13 +130,13 @@ def _open(
         first: The lock of the first file of the set; None for that itself.
         position: Of the file.
         count: Files of the set; 0 for a stream of its own.
-        progress: See `extract`.
+        progress: See `nnguard._hiding.extract`.
 
     Returns:
         The lock, without its content, and the files that it opens.
     """
     locked, extraction = _take_out(hashed, progress)
-    record = lock_of(extraction)
+    record = LockRecord.parse(extraction.record)
     key_id = record.envelope.key_id
     if key_id not in keys:
         ours = next(iter(keys)).hex()
@@ -195,13 +157,14 @@ def _open(
 
 
 def _take_out(hashed: Hashed, progress: Callable[[int], object]) -> tuple[Hashed, Extraction]:
-    """Return the stream with the lock in it, below signatures, and what was taken out of it."""
-    extraction = extract_lock(hashed.stream, progress)
-    while extraction.header.kind == RecordKind.SIGNATURE:
-        digests = extraction.digests_of_original(hashed.digests)
-        hashed = Hashed(extraction.original, digests)
-        extraction = extract_lock(hashed.stream, progress)
-    return hashed, extraction
+    """Return the stream with the lock in it, below signatures, and the lock that was taken out."""
+    with _not_locked():
+        for layer in layers(hashed.stream, vouched=True, progress=progress):
+            if layer.extraction.header.kind != RecordKind.SIGNATURE:
+                break
+            hashed = Hashed(layer.below, layer.digests_below(hashed.digests))
+    _check_kind(layer.kind)
+    return hashed, layer.extraction
 
 
 def _check_place(record: LockRecord, first: LockRecord, position: int, count: int) -> None:
@@ -229,27 +192,16 @@ def _check_place(record: LockRecord, first: LockRecord, position: int, count: in
         raise VerificationError("it is in the place of another file of its set")
 
 
-def extract_lock(stream: Stream, progress: Callable[[int], object] = lambda _: None) -> Extraction:
-    """Take the outermost record out of what is to be locked, by whoever is trusted.
-
-    Raises:
-        NoRecordError: There is none.
-    """
-    with _not_locked():
-        return extract(stream, vouched=True, progress=progress)
-
-
-def lock_id(trial: Stream | StreamSet) -> str:
+def lock_id(trial: Model) -> str:
     """Return the identifier of the content key of a trial's outermost lock, in hexadecimal.
 
     Raises:
         NoRecordError: The stream is not locked; of a set, the first one.
     """
-    stream = trial if isinstance(trial, Stream) else next(iter(trial.streams.values()))
-    return peek_lock(stream).envelope.key_id.hex()
+    return peek_lock(next(iter(streams_of(trial).values()))).envelope.key_id.hex()
 
 
-def check_places(trial: Stream | StreamSet) -> None:
+def check_places(trial: Model) -> None:
     """Refuse a set of which a file is missing, swapped, or of another set, by its name.
 
     A stream by itself is refused if it is a file of a set. Nothing is verified, and of a large set
@@ -280,11 +232,11 @@ def peek_lock(stream: Stream) -> LockRecord:
         VerificationError: It is malformed.
     """
     with _not_locked():
-        header, head = peek(stream, PEEK_SIZE)
-        if header.kind == RecordKind.SIGNATURE:
-            header, head = peek(extract(stream).original, PEEK_SIZE)
-        _check_kind(header)
-        return LockRecord.peek(head)
+        for layer in itertools.islice(layers(stream), 2):
+            if layer.kind != RecordKind.SIGNATURE:
+                break
+        _check_kind(layer.kind)
+        return LockRecord.peek(layer.peek(PEEK_SIZE))
 
 
 @contextlib.contextmanager
@@ -297,20 +249,9 @@ def _not_locked() -> Iterator[None]:
         raise
 
 
-def lock_of(extraction: Extraction) -> LockRecord:
-    """Return the lock that was taken out.
-
-    Raises:
-        NoRecordError: The record is not a lock.
-        VerificationError: It is malformed.
-    """
-    _check_kind(extraction.header)
-    return LockRecord.parse(extraction.record)
-
-
-def _check_kind(header: FrameHeader) -> None:
-    if header.kind != RecordKind.LOCK:
+def _check_kind(kind: int) -> None:
+    if kind != RecordKind.LOCK:
         raise NoRecordError(
-            f"the stream is not locked: the outermost record is a {kind_name(header.kind)}",
+            f"the stream is not locked: the outermost record is a {kind_name(kind)}",
             hint=_HINT,
         )

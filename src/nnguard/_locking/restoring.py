@@ -15,10 +15,10 @@ from nnguard._crypto.content_key import ContentKey
 from nnguard._hiding import Extraction
 from nnguard._locking.choice import can_lock
 from nnguard._locking.coding import encode_all
-from nnguard._locking.hashed import Hashed
 from nnguard._locking.scramble import unscramble
+from nnguard._records.digest import model_digest
+from nnguard._records.hashed import Hashed
 from nnguard._records.lock import LockContent, LockedFile, Replaced
-from nnguard._records.signature import model_digest
 from nnguard._stream import Stream
 from nnguard._stream.coding import QuantizedTensor, decode
 from nnguard._stream.hashing import UnitDigests

@@ -18,12 +18,13 @@ import numpy.typing as npt
 
 from nnguard._crypto.content_key import Keystream
 from nnguard._locking.choice import can_lock, count_weights
-from nnguard._locking.twins import NO_TWINS, Place, Twins, find_twins_in_set
+from nnguard._locking.twins import Place, find_twins_in_set
 from nnguard._stream import Stream, Unit
 from nnguard._stream.coding import Indices, QuantizedTensor
 from nnguard._stream.trellis import odd_states
+from nnguard.errors import ArgumentError
 
-__all__ = ["scramble", "tensors_to_scramble", "tensors_to_scramble_in_set", "unscramble"]
+__all__ = ["scramble", "tensors_to_scramble", "unscramble"]
 
 _LARGEST = (1 << 31) - 1
 
@@ -33,38 +34,22 @@ it costs an attacker as much, and unlocking less."""
 
 
 def tensors_to_scramble(
-    stream: Stream, wanted: float | Sequence[str], twins: Twins = NO_TWINS
-) -> list[int]:
-    """Return the positions of the tensors to scramble, ascending.
-
-    Where a fraction is wanted, these are all tensors of one dimension, and the first others of the
-    stream that have this fraction of all weights: what is nearest to the input costs an attacker
-    most. Very large ones come after the others (`docs/adr/0020-scrambling.md`).
-
-    Args:
-        stream: The stream.
-        wanted: Of all weights in tensors of two dimensions or more, a fraction; or names of
-            tensors, which may be patterns: `layer1.*`.
-        twins: See `find_twins`. Those of a tensor that is scrambled are, too.
-
-    Raises:
-        ValueError: There is no tensor of this name that could be scrambled.
-    """
-    chosen = [index for _, index in _chosen({"": stream}, wanted)]
-    return sorted({each for index in chosen for each in twins.get(index, (index,))})
-
-
-def tensors_to_scramble_in_set(
     streams: Mapping[str, Stream], wanted: float | Sequence[str]
 ) -> dict[str, list[int]]:
-    """Return the positions of the tensors to scramble in a set, by the names of files.
+    """Return the positions of the tensors to scramble, ascending, by the names of files.
+
+    Where a fraction is wanted, these are all tensors of one dimension, and the first others that
+    have this fraction of all weights: what is nearest to the input costs an attacker most. Very
+    large ones come after the others (`docs/adr/0020-scrambling.md`). Twins of a tensor that is
+    scrambled are, too.
 
     Args:
-        streams: The set; what is nearest to the input comes first.
-        wanted: See `tensors_to_scramble`.
+        streams: A set, in the order of its files, or one stream without a name.
+        wanted: Of all weights in tensors of two dimensions or more, a fraction; or names of
+            tensors, which may be patterns: `layer1.*`.
 
     Raises:
-        ValueError: There is no tensor of this name that could be scrambled.
+        ArgumentError: There is no tensor of this name that could be scrambled.
     """
     chosen = _chosen(streams, wanted)
     twins = find_twins_in_set(streams) if chosen else {}
@@ -85,7 +70,7 @@ def _chosen(streams: Mapping[str, Stream], wanted: float | Sequence[str]) -> lis
     for pattern in wanted:
         found = [at for at in usable if fnmatchcase(streams[at[0]][at[1]].name, pattern)]
         if not found:
-            raise ValueError(f"there is no tensor {pattern} that could be scrambled")
+            raise ArgumentError(f"there is no tensor {pattern} that could be scrambled")
         chosen += found
     return chosen
 

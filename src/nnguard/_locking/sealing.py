@@ -1,21 +1,14 @@
-"""The last steps of every lock: its record goes into the degraded stream, a signature on top."""
+"""The last step of every lock: its record goes into the degraded stream."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from nnguard._crypto.content_key import ContentKey
-from nnguard._crypto.keys import Signer
-from nnguard._hiding import RecordKind, extract, plan_record
-from nnguard._models.stream_set import StreamSet
-from nnguard._operations.sharded import sign_set
-from nnguard._operations.sign import sign
+from nnguard._hiding import plan_record
+from nnguard._records.kinds import RecordKind
 from nnguard._records.lock import LockContent, LockRecord, LockShard
-from nnguard._records.signature import Claims, SignatureRecord
 from nnguard._stream import Stream
-from nnguard.errors import FormatError, NoRecordError
 
-__all__ = ["hide", "sign_trial", "sign_trial_set"]
+__all__ = ["hide"]
 
 
 def hide(
@@ -46,34 +39,3 @@ def hide(
     size = LockRecord.size_of(key, tier, plain, shard)
     plan = plan_record(degraded, RecordKind.LOCK, size, dense=large)
     return plan.embed(LockRecord.seal(key, nonce, tier, plain, bytes(plan.header), shard=shard))
-
-
-def sign_trial(trial: Stream, release: Stream, tier: str, signer: Signer | None) -> Stream:
-    """Sign a trial with the claims of the release, if there are any."""
-    return trial if signer is None else sign(trial, signer, **_claims_of(release, tier))
-
-
-def sign_trial_set(
-    trial: StreamSet, release: StreamSet, tier: str, signer: Signer | None
-) -> StreamSet:
-    """Sign a trial that is a set; see `sign_trial`."""
-    if signer is None:
-        return trial
-    return sign_set(trial, signer, **_claims_of(next(iter(release.streams.values())), tier))
-
-
-def _claims_of(release: Stream, tier: str) -> dict[str, Any]:
-    """Return what the signature of a release says, as arguments, with the tier."""
-    claims = Claims()
-    try:
-        extraction = extract(release)
-        if extraction.header.kind == RecordKind.SIGNATURE:
-            claims = SignatureRecord.parse(extraction.record).claims
-    except (FormatError, NoRecordError):  # not signed, perhaps by a foreign encoder
-        pass
-    return {
-        "issuer": claims.issuer,
-        "name": claims.name,
-        "version": claims.version,
-        "metadata": {**claims.metadata, "locked": tier},
-    }

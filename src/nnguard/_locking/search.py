@@ -14,7 +14,7 @@ from nnguard._compression.quantizing import dequantize
 from nnguard._locking.choice import Choice
 from nnguard._stream import Stream
 from nnguard._stream.coding import QuantizedTensor
-from nnguard.errors import LimitError
+from nnguard.errors import ArgumentError, LockError
 
 __all__ = ["CurvePoint", "Evaluate", "Scores", "narrow", "score_of"]
 
@@ -34,10 +34,13 @@ class CurvePoint:
     Attributes:
         fraction: Of all weights, how many were replaced.
         score: What `evaluate` said.
+        draw: Of which draw of weights these are the first; 0 for none replaced. Points of
+            different draws make no curve.
     """
 
     fraction: float
     score: float
+    draw: int = 0
 
 
 class Scores:
@@ -62,6 +65,7 @@ class Scores:
         self._weights = weights
         self._progress = progress
         self._known: dict[bytes, float] = {}
+        self._draw = 0
         self.curve: list[CurvePoint] = []
 
     def of(self, choice: Choice, changed: Mapping[int, QuantizedTensor]) -> float:
@@ -76,16 +80,16 @@ class Scores:
         self._known[key] = self._note(choice.weights, state)
         return self._known[key]
 
-    def forget(self) -> None:
-        """Begin the curve again, with the network as it is: other weights are to be replaced."""
-        del self.curve[1:]
+    def next_draw(self) -> None:
+        """Note that from now on, other weights are replaced."""
+        self._draw += 1
 
     def of_stream(self, stream: Stream, replaced: int) -> float:
         """Score the network in a stream."""
         return self._note(replaced, decompress(stream))
 
     def _note(self, replaced: int, state: Mapping[str, npt.NDArray[np.generic]]) -> float:
-        point = CurvePoint(replaced / self._weights, _score(self._evaluate, state))
+        point = CurvePoint(replaced / self._weights, _score(self._evaluate, state), self._draw)
         self.curve.append(point)
         if self._progress is not None:
             self._progress(point)
@@ -96,7 +100,7 @@ def score_of(evaluate: Evaluate, stream: Stream) -> float:
     """Score the network in a stream.
 
     Raises:
-        ValueError: The function gives no finite number.
+        ArgumentError: The function gives no finite number.
     """
     return _score(evaluate, decompress(stream))
 
@@ -104,7 +108,7 @@ def score_of(evaluate: Evaluate, stream: Stream) -> float:
 def _score(evaluate: Evaluate, state: Mapping[str, npt.NDArray[np.generic]]) -> float:
     score = float(evaluate(state))
     if not math.isfinite(score):
-        raise ValueError(f"the function that evaluates gave {score}")
+        raise ArgumentError(f"the function that evaluates gave {score}, not a finite number")
     return score
 
 
@@ -123,7 +127,7 @@ def narrow(
         tolerance: How far from it the score may be, either way.
 
     Raises:
-        LimitError: No part of the choice does.
+        LockError: No part of the choice does.
     """
     above, below, below_is_known = 0, len(choice), True
     reach = _NEXT
@@ -146,7 +150,7 @@ def narrow(
             if not below_is_known:
                 reach *= 2
                 below = min(above + reach, len(choice))
-    raise LimitError(
+    raise LockError(
         f"no amount of weights takes the score to {target:g}",
         hint="allow a larger tolerance",
     )

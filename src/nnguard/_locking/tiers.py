@@ -1,24 +1,18 @@
-"""What a seller asks for, and gets: tiers, and locked streams."""
+"""What a seller asks for, and gets: tiers, and locked models."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field
 
+from nnguard._base.html import html_table
 from nnguard._crypto.content_key import ContentKey
+from nnguard._locking.choice import Importance
 from nnguard._locking.search import CurvePoint
-from nnguard._models.stream_set import StreamSet
-from nnguard._stream import Stream, StreamLike
+from nnguard._models.stream_set import Model, ModelLike
+from nnguard.errors import ArgumentError
 
-__all__ = [
-    "DEFAULT_SCRAMBLE",
-    "MAX_TIERS",
-    "LockResult",
-    "LockScores",
-    "Locked",
-    "LockedSet",
-    "Tier",
-]
+__all__ = ["DEFAULT_SCRAMBLE", "MAX_TIERS", "LockScores", "Locked", "Soft", "Tier"]
 
 MAX_TIERS = 8
 """Locks on one release, at most."""
@@ -31,6 +25,46 @@ _FRACTION, _ENOUGH = 1e-4, 4096
 than these. Unlocking a large network then takes no longer than unlocking a small one."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Soft:
+    """A soft lock: a few weights are replaced. Anybody can repair that with a few labeled inputs.
+
+    Attributes:
+        fraction: Of all weights, how many are replaced: 1e-4, and 4,096 weights at most, if neither
+            this nor a target is given.
+        target: Score that the trial is to have, instead of a fraction.
+        tolerance: How far the trial's score may be from the target, either way.
+        max_fraction: Weights that may be replaced to reach the target.
+        importance: How much the network depends on each weight, by name of the tensor; see
+            `nnguard.torch.importance`. By default, magnitude within the tensor.
+
+    Raises:
+        ArgumentError: These contradict each other, or cannot be.
+    """
+
+    fraction: float | None = None
+    target: float | None = None
+    tolerance: float = 0.01
+    max_fraction: float = 1e-2
+    importance: Importance | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.fraction is not None and self.target is not None:
+            raise ArgumentError("soft: either a fraction or a target, not both")
+        for name in ("fraction", "max_fraction"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise ArgumentError(f"soft: {name} is {value:g}, not above 0 and at most 1")
+        if not self.tolerance > 0:
+            raise ArgumentError("soft: the tolerance has to be above 0")
+
+    def most_of(self, weights: int) -> int:
+        """Return how many weights are replaced, at most, of so many."""
+        if self.target is None and self.fraction is None:
+            return min(_at_least_one(_FRACTION, weights), _ENOUGH)
+        return _at_least_one(self.max_fraction if self.fraction is None else self.fraction, weights)
+
+
 @dataclass(frozen=True, slots=True)
 class Tier:
     """A quality of a release, and what is left of it without a license.
@@ -38,70 +72,45 @@ class Tier:
     Attributes:
         name: What a license of this tier opens.
         trial: Another network, which is given away and carries the release: the strongest lock. A
-            set, or the path of a folder, where a set is locked.
+            stream, or a folder where a folder is locked.
         scramble: Scramble the first tensors with this fraction of all weights, and all of one
             dimension; or tensors of these names, or patterns of names. Where neither a trial nor a
             soft lock is asked for, 0.05 of all weights.
-        soft: Replace a few weights. Anybody can repair that with a few labeled inputs.
-        fraction: Of all weights, how many a soft lock replaces. 1e-4, and 4,096 weights at most, if
-            not given.
-        target: Score to reach, instead of a fraction.
-        tolerance: How far the score may be from the target, either way.
-        max_fraction: Weights that may be replaced to reach the target.
+        soft: Replace a few weights; alone, or besides scrambling.
+
+    Raises:
+        ArgumentError: These contradict each other.
     """
 
     name: str
     _: KW_ONLY
-    trial: StreamLike | StreamSet | None = None
+    trial: ModelLike | None = None
     scramble: float | Sequence[str] | None = None
-    soft: bool = False
-    fraction: float | None = None
-    target: float | None = None
-    tolerance: float = 0.01
-    max_fraction: float = 1e-2
+    soft: Soft | None = None
 
     def __post_init__(self) -> None:
-        if self.trial is not None and (self.replaces or self.scramble is not None):
-            raise ValueError(
+        if self.trial is not None and (self.soft is not None or self.scramble is not None):
+            raise ArgumentError(
                 "either a trial, or scramble or soft: where another network is the trial, it has "
                 "nothing of the release that could be scrambled or replaced"
             )
-        if self.fraction is not None and self.target is not None:
-            raise ValueError("either a fraction or a target, not both")
-        if self.target is not None and self.scramble:
-            raise ValueError("scrambled tensors leave nothing to aim at: no target with scramble")
+        if self.soft is not None and self.soft.target is not None and self.scramble:
+            raise ArgumentError(
+                "scrambled tensors leave nothing to aim at: no target with scramble"
+            )
         if isinstance(self.scramble, str):
-            raise ValueError("names of tensors to scramble are a list, even a single one")
-        for value in (self.fraction, self.max_fraction, self.scramble):
-            if isinstance(value, float | int) and not 0 <= value <= 1:
-                raise ValueError(f"{value} is not a fraction of the weights")
-        if not self.scrambling and not self.replaces and self.trial is None:
-            raise ValueError("a lock that scrambles nothing needs a trial, or is soft")
-        if self.fraction == 0 and not self.scramble:
-            raise ValueError("a lock that replaces nothing needs scramble")
-        if not self.tolerance > 0:
-            raise ValueError("the tolerance has to be above 0")
-
-    @property
-    def replaces(self) -> bool:
-        """Whether the lock replaces weights."""
-        return self.soft or self.fraction is not None or self.target is not None
+            raise ArgumentError("scramble: names of tensors are a list, even a single one")
+        if isinstance(self.scramble, float | int) and not 0 <= self.scramble <= 1:
+            raise ArgumentError(f"scramble: {self.scramble} is not a fraction of the weights")
+        if not self.scrambling and self.soft is None and self.trial is None:
+            raise ArgumentError("a lock that scrambles nothing needs a trial, or is soft")
 
     @property
     def scrambling(self) -> float | Sequence[str]:
         """What is scrambled in fact, `scramble` or its default: a fraction, or names of tensors."""
         if self.scramble is not None:
             return self.scramble
-        return 0.0 if self.replaces else DEFAULT_SCRAMBLE
-
-    def most_of(self, weights: int) -> int:
-        """Return how many weights are replaced, at most, of so many."""
-        if not self.replaces:
-            return 0
-        if self.target is None and self.fraction is None:
-            return min(_at_least_one(_FRACTION, weights), _ENOUGH)
-        fraction = self.max_fraction if self.fraction is None else self.fraction
-        return _at_least_one(fraction, weights)
+        return 0.0 if self.soft is not None else DEFAULT_SCRAMBLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +129,11 @@ class LockScores:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class LockResult:
-    """What a lock is, but for the trial.
+class Locked:
+    """A locked model and its key.
 
     Attributes:
+        trial: What is given away, which every NNCodec decoder reads.
         content_key: Opens the trial, and the locks of all lower tiers as well.
         tier: What it opens.
         weights: Weights of the release, in tensors of two dimensions or more.
@@ -131,17 +141,20 @@ class LockResult:
             network.
         scrambled: Weights in tensors that are scrambled.
         replaced: Weights that were replaced.
+        soft: The soft lock that was asked for, if any.
         curve: What `evaluate` said in search of a target, in the order of asking; the last is the
             trial itself.
         scores: What `evaluate` said, where there was no target.
     """
 
+    trial: Model
     content_key: ContentKey
     tier: str
     weights: int
     carried: int = 0
     scrambled: int = 0
     replaced: int = 0
+    soft: Soft | None = None
     curve: tuple[CurvePoint, ...] = ()
     scores: LockScores | None = None
 
@@ -162,30 +175,21 @@ class LockResult:
             )
         return "a demonstration: anybody can repair it with a few labeled inputs"
 
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Locked(LockResult):
-    """A locked stream and its key. Unpacks to these two.
-
-    Attributes:
-        stream: The trial, which every NNCodec decoder reads.
-    """
-
-    stream: Stream
-
-    def __iter__(self) -> Iterator[Stream | ContentKey]:
-        return iter((self.stream, self.content_key))
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class LockedSet(LockResult):
-    """A locked set of streams and its key.
-
-    Attributes:
-        streams: The trial; every NNCodec decoder reads its streams.
-    """
-
-    streams: StreamSet
+    def _repr_html_(self) -> str:
+        """Return the lock as a table, for notebooks; the content key is not in it."""
+        scores = self.scores
+        rows = {
+            "tier": self.tier,
+            "worth": self.worth,
+            "size": f"{self.trial.size:,} bytes",
+            "carried": f"{self.carried:,} bytes" if self.carried else "",
+            "scrambled": f"{self.scrambled:,} weights" if self.scrambled else "",
+            "replaced": f"{self.replaced:,} weights" if self.replaced else "",
+            "score of the release": "" if scores is None else f"{scores.release:g}",
+            "score of the trial": "" if scores is None else f"{scores.trial:g}",
+            **{f"{100 * each.fraction:.4f} % replaced": f"{each.score:g}" for each in self.curve},
+        }
+        return html_table("Locked", rows)
 
 
 def _at_least_one(fraction: float, weights: int) -> int:

@@ -6,13 +6,14 @@ may do so by itself. So a lock changes all or none.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import defaultdict
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from nnguard._hiding import extract
+from nnguard._records.layers import layers
 from nnguard._stream import Stream, Unit
 from nnguard.errors import NnguardError
 
@@ -57,11 +58,10 @@ def _groups(streams: Mapping[str, Stream]) -> list[tuple[Place, ...]]:
 
 
 def _without_records(stream: Stream) -> Stream:
-    while True:
-        try:
-            stream = extract(stream).original
-        except NnguardError:
-            return stream
+    with contextlib.suppress(NnguardError):
+        for layer in layers(stream):
+            stream = layer.below
+    return stream
 
 
 def _form(unit: Unit) -> Hashable:

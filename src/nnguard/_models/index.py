@@ -11,8 +11,9 @@ from typing import Any
 from nnguard._base.files import read_file, write_bytes
 from nnguard.errors import FormatError, ModelError, NnguardError
 
-__all__ = ["is_plain_name", "is_set", "read_index", "write_index"]
+__all__ = ["SAFETENSORS_INDEX", "is_plain_name", "is_set", "read_index", "write_index"]
 
+SAFETENSORS_INDEX = "model.safetensors.index.json"
 _SUFFIX = ".index.json"
 _STREAMS = ".nnc"
 _SAFETENSORS = ".safetensors"

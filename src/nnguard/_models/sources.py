@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from nnguard._base.arguments import wrong_type
 from nnguard._models.checkpoints import read_checkpoint
 from nnguard._models.safetensors import read_safetensors
 from nnguard._models.tensors import Tensor, from_arrays
@@ -14,16 +15,24 @@ from nnguard._stream.kinds import CHECKPOINT, SAFETENSORS, recognize
 from nnguard._stream.source import FileSource
 from nnguard.errors import ModelError
 
-__all__ = ["MODEL_SUFFIXES", "ModelLike", "open_model"]
+__all__ = ["MODEL_SUFFIXES", "HasStateDict", "WeightsLike", "open_weights"]
 
 MODEL_SUFFIXES = (*SAFETENSORS.suffixes, *CHECKPOINT.suffixes)
-"""Names of files that `open_model` reads end like this."""
+"""Names of files that `open_weights` reads end like this."""
 
-ModelLike = Mapping[str, Any] | str | os.PathLike[str] | Any
+
+class HasStateDict(Protocol):
+    """A PyTorch module, or what looks like one."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return tensors by name."""
+
+
+WeightsLike = Mapping[str, Any] | HasStateDict | str | os.PathLike[str]
 """A model: arrays or PyTorch tensors by name, a module, or the path of a file."""
 
 
-def open_model(model: ModelLike) -> list[Tensor]:
+def open_weights(model: WeightsLike) -> list[Tensor]:
     """Return the tensors of a model; those of a file are not read yet.
 
     Args:
@@ -42,21 +51,29 @@ def open_model(model: ModelLike) -> list[Tensor]:
     return tensors
 
 
-def _open(model: ModelLike) -> list[Tensor]:
+def _open(model: WeightsLike) -> list[Tensor]:
     if isinstance(model, (str, os.PathLike)):
         return _open_file(model)
-    if not isinstance(model, Mapping) and callable(getattr(model, "state_dict", None)):
-        model = model.state_dict()
-    if not isinstance(model, Mapping):
-        raise TypeError(f"a model is a mapping, a module or a path, not {type(model).__name__}")
-    if any(hasattr(value, "detach") for value in model.values()):
+    return _open_tensors(model if isinstance(model, Mapping) else _state_of(model))
+
+
+def _state_of(module: object) -> Mapping[str, Any]:
+    state_dict = getattr(module, "state_dict", None)
+    state = state_dict() if callable(state_dict) else None
+    if not isinstance(state, Mapping):
+        raise wrong_type("model", "a mapping, a PyTorch module or a path", module)
+    return state
+
+
+def _open_tensors(state: Mapping[str, Any]) -> list[Tensor]:
+    if any(hasattr(value, "detach") for value in state.values()):
         from nnguard._models.pytorch import from_torch
 
         return [
             from_torch(name, value) if hasattr(value, "detach") else from_arrays({name: value})[0]
-            for name, value in model.items()
+            for name, value in state.items()
         ]
-    return from_arrays(model)
+    return from_arrays(state)
 
 
 def _open_file(path: str | os.PathLike[str]) -> list[Tensor]:

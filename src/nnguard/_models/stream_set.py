@@ -13,22 +13,23 @@ from functools import partial
 from pathlib import Path
 
 from nnguard._base.files import make_folder_atomically
-from nnguard._compression.decompress import CodedTensor, coded_tensors
+from nnguard._models.coded import CodedTensor, coded_tensors
 from nnguard._models.index import is_set, read_index, write_index
-from nnguard._stream import Stream, StreamLike
+from nnguard._stream import Stream, StreamLike, as_stream
 from nnguard.errors import FormatError, NnguardError, VerificationError
 
 __all__ = [
     "STREAM_INDEX",
     "Folder",
+    "Model",
+    "ModelLike",
     "StreamSet",
     "as_model",
-    "as_set",
     "check_index",
     "is_ours",
     "naming",
-    "open_model",
     "some_of",
+    "streams_of",
 ]
 
 STREAM_INDEX = "model.nnc.index.json"
@@ -51,12 +52,8 @@ class StreamSet:
     streams: Mapping[str, Stream]
 
     @classmethod
-    def open(cls, folder: Folder, *, in_memory: bool = False) -> StreamSet:
+    def open(cls, folder: Folder) -> StreamSet:
         """Index the streams that the folder's index lists.
-
-        Args:
-            folder: The folder.
-            in_memory: Read the files whole, so that what is verified is what is used.
 
         Raises:
             FormatError: The index or a stream is malformed.
@@ -72,13 +69,11 @@ class StreamSet:
             raise VerificationError(f"shards are missing: {some_of(missing)}")
         if stray := present - set(names):
             raise VerificationError(f"not part of the set: {some_of(stray)}")
-
-        def opened(path: Path) -> Stream:
-            with naming(path.name):
-                stream = Stream.open(path)
-                return stream.in_memory() if in_memory else stream
-
-        return cls(weight_map, {name: opened(folder / name) for name in names})
+        streams: dict[str, Stream] = {}
+        for name in names:
+            with naming(name):
+                streams[name] = Stream.open(folder / name)
+        return cls(weight_map, streams)
 
     @classmethod
     def of(cls, streams: Mapping[str, Stream]) -> StreamSet:
@@ -88,16 +83,24 @@ class StreamSet:
             FormatError: A stream has a tensor that is not decoded here, or two have one of a name.
         """
         ordered = dict(sorted(streams.items()))
-        tensors = _tensors_of(ordered)
-        weight_map = {tensor.header.name: name for tensor, name in tensors}
-        if len(weight_map) < len(tensors):
+        found = _tensors_of(ordered)
+        places = [(each.header.name, name) for name, tensors in found.items() for each in tensors]
+        if len(dict(places)) < len(places):
             raise FormatError("two shards have a tensor of one name")
-        return cls(weight_map, ordered)
+        return cls(dict(places), ordered)
 
     @property
     def size(self) -> int:
         """Bytes of all streams."""
         return sum(stream.size for stream in self.streams.values())
+
+    def in_memory(self) -> StreamSet:
+        """Return the set with its bytes in memory; see `Stream.in_memory`."""
+        found: dict[str, Stream] = {}
+        for name, stream in self.streams.items():
+            with naming(name):
+                found[name] = stream.in_memory()
+        return replace(self, streams=found)
 
     def save(
         self,
@@ -135,38 +138,48 @@ class StreamSet:
         check_index(replace(self, streams=written), VerificationError)
 
 
-def open_model(path: Folder) -> Stream | StreamSet:
-    """Open a stream, or a folder of streams.
+def as_model(model: ModelLike, name: str = "model") -> Model:
+    """Return the stream or the set that an argument stands for.
+
+    Args:
+        model: The argument.
+        name: What the caller calls it.
 
     Raises:
         NnguardError: See `Stream.open` and `StreamSet.open`.
+        OSError: The file or folder cannot be read.
+        TypeError: It is none of a `Stream`, a `StreamSet`, a path, bytes, or a binary file.
     """
-    return StreamSet.open(path) if Path(path).is_dir() else Stream.open(path)
+    if isinstance(model, StreamSet):
+        return model
+    if isinstance(model, str | os.PathLike) and Path(model).is_dir():
+        return StreamSet.open(model)
+    return as_stream(model, name)
 
 
-def as_set(streams: StreamSet | Folder) -> StreamSet:
-    """Return the set itself, or the one in the folder of this path."""
-    return streams if isinstance(streams, StreamSet) else StreamSet.open(streams)
-
-
-def as_model(model: StreamLike | StreamSet) -> Stream | StreamSet:
-    """Return the stream or the set itself, or the one at this path."""
-    return model if isinstance(model, Stream | StreamSet) else open_model(model)
+def streams_of(model: Model) -> Mapping[str, Stream]:
+    """Return the streams of a model by the names of their files; a stream by itself has none."""
+    return {"": model} if isinstance(model, Stream) else model.streams
 
 
 def check_index(
     streams: StreamSet, error: type[FormatError] | type[VerificationError]
-) -> list[CodedTensor]:
+) -> dict[str, list[CodedTensor]]:
     """Check that the index, which is not signed, is the one that the shards make.
 
     Returns:
-        The tensors of all shards.
+        The tensors of each shard, by the names of files.
     """
     tensors = _tensors_of(streams.streams)
-    files = {tensor.header.name: file for tensor, file in tensors}
-    if len(files) != len(tensors) or files != dict(streams.weight_map):
+    places = [(each.header.name, file) for file, found in tensors.items() for each in found]
+    if len(dict(places)) != len(places) or dict(places) != dict(streams.weight_map):
         raise error("the index does not say where the tensors are")
-    return [tensor for tensor, _ in tensors]
+    return tensors
+
+
+Model = Stream | StreamSet
+ModelLike = StreamLike | StreamSet
+"""What verbs take for a model: besides what stands for a stream, a set, or the path of a folder."""
 
 
 @contextlib.contextmanager
@@ -190,10 +203,10 @@ def _may_hold_streams(path: Path) -> bool:
     return path.name.lower().endswith(".nnc") or path.is_dir()
 
 
-def _tensors_of(streams: Mapping[str, Stream]) -> list[tuple[CodedTensor, str]]:
-    """Return all tensors of a set, each with the name of its file."""
-    tensors: list[tuple[CodedTensor, str]] = []
+def _tensors_of(streams: Mapping[str, Stream]) -> dict[str, list[CodedTensor]]:
+    """Return the tensors of each stream of a set."""
+    found: dict[str, list[CodedTensor]] = {}
     for file, stream in streams.items():
         with naming(file):
-            tensors += [(tensor, file) for tensor in coded_tensors(stream)]
-    return tensors
+            found[file] = coded_tensors(stream)
+    return found

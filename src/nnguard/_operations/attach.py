@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import hmac
 
-from nnguard._hiding import RecordKind, embed, extract
-from nnguard._records.signature import Attachment, model_digest
+from nnguard._hiding import embed
+from nnguard._records.attachment import Attachment
+from nnguard._records.digest import model_digest
+from nnguard._records.kinds import RecordKind, kind_name
+from nnguard._records.layers import Layer
 from nnguard._stream import Stream, StreamLike, as_stream
 from nnguard.errors import NoRecordError, VerificationError
 
@@ -19,12 +22,12 @@ __all__ = ["attach", "detach"]
 
 
 def attach(
-    stream: StreamLike, payload: bytes, *, media_type: str = "application/octet-stream"
+    model: StreamLike, payload: bytes, *, media_type: str = "application/octet-stream"
 ) -> Stream:
     """Hide bytes in a stream.
 
     Args:
-        stream: A stream or the path of one.
+        model: A stream.
         payload: Any bytes.
         media_type: What they are.
 
@@ -33,13 +36,13 @@ def attach(
         FormatError: The input is not a well-formed stream.
         LimitError: The stream holds too many records already.
     """
-    stream = as_stream(stream)
+    stream = as_stream(model)
     digest = model_digest(stream.sha256_of_units())
     record = Attachment(bytes(payload), media_type).to_record(digest)
     return embed(stream, record, kind=RecordKind.ATTACHMENT)
 
 
-def detach(stream: StreamLike) -> tuple[Attachment, Stream]:
+def detach(model: StreamLike) -> tuple[Attachment, Stream]:
     """Take an attachment out of a stream.
 
     Returns:
@@ -47,21 +50,22 @@ def detach(stream: StreamLike) -> tuple[Attachment, Stream]:
         authenticated: anyone can attach anything.
 
     Raises:
-        NoRecordError: The outermost record is no attachment.
+        NoRecordError: The outermost record is not an attachment.
         VerificationError: The stream was changed since.
         FormatError: The input is not a well-formed stream, or damaged.
     """
+    layer = Layer(as_stream(model))
     try:
-        extraction = extract(as_stream(stream))
+        kind = layer.extraction.header.kind
     except NoRecordError:
         raise NoRecordError("nothing is attached: the stream holds no record") from None
-    if extraction.header.kind != RecordKind.ATTACHMENT:
+    if kind != RecordKind.ATTACHMENT:
         raise NoRecordError(
-            "the outermost record is no attachment",
+            f"the outermost record is not an attachment: {kind_name(kind)}",
             hint="nnguard inspect lists the records; nnguard strip takes a signature off",
         )
-    attachment, digest = Attachment.parse(extraction.record)
-    digests = extraction.original.sha256_of_units()
+    attachment, digest = Attachment.parse(layer.record)
+    digests = layer.below.sha256_of_units()
     if not hmac.compare_digest(model_digest(digests), digest):
         raise VerificationError("the stream was changed after the file was attached")
-    return attachment, extraction.original.pinned(digests)
+    return attachment, layer.below.pinned(digests)

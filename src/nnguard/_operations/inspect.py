@@ -1,76 +1,44 @@
-"""Looking at a stream without a key: its units, its records, the room for more.
+"""Looking at a model without a key: its units and its records.
 
 Nothing here is verified. Claims and key identifiers are what the file says of itself.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from nnguard._hiding import (
-    RecordKind,
-    candidates,
-    carriers_cost,
-    extract,
-    kind_name,
-    max_cost,
-    peek,
-    room_of,
-)
-from nnguard._hiding.carriers import cost_of
-from nnguard._hiding.frame import MAX_BITS, FrameHeader
-from nnguard._hiding.tensor import Room
+from nnguard._base.html import html_table
+from nnguard._base.mappings import EMPTY, FrozenMapping
 from nnguard._licensing.license import License
-from nnguard._plotting.pictures import check_picture, draw
+from nnguard._models.stream_set import ModelLike, as_model
+from nnguard._records.attachment import Attachment
+from nnguard._records.kinds import RecordKind, kind_name
+from nnguard._records.layers import Layer, layers
 from nnguard._records.lock import PEEK_SIZE, LockRecord
-from nnguard._records.signature import Attachment, SignatureRecord
-from nnguard._stream import Stream, StreamLike, as_stream
-from nnguard._stream.coding import QuantizedTensor, decode
+from nnguard._records.signature import SignatureRecord
+from nnguard._stream import Stream
 from nnguard._stream.headers import LEAST_COST
 from nnguard.errors import (
     FormatError,
     LicenseError,
-    LimitError,
     NnguardError,
     NoRecordError,
     VerificationError,
 )
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 __all__ = [
-    "Capacity",
     "Inspection",
     "RecordInfo",
-    "TensorInfo",
     "UnitInfo",
-    "capacity",
     "inspect",
-    "plot_carrier",
 ]
 
-
-_ALWAYS_COUNTED = 1 << 24
-_COUNTED_PER_BYTE = 16
-"""What `capacity` decodes, in weights: so many for each byte of the stream, or so many in all,
-whichever is more."""
 
 _INSPECTED = 1 << 21
 """What `inspect` decodes, in weights, before it stops looking for more records; a unit counts as a
 weight for each record, and a carrier as so many more as it costs at the least."""
-
-_SHOWN_STEPS = 24
-"""Of the histogram, to either side of zero."""
-
-_DRAWN_PARTS = 8
-"""Bars for each step, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,185 +86,68 @@ class Inspection:
         units: All units, in order.
         records: Hidden records, outermost first.
         note: Why no more records could be read, where that is so.
+        shards: Of a set, the names of the files and what each is made of.
     """
 
     size: int
-    units: tuple[UnitInfo, ...]
-    records: tuple[RecordInfo, ...]
-    note: str
+    units: tuple[UnitInfo, ...] = ()
+    records: tuple[RecordInfo, ...] = ()
+    note: str = ""
+    shards: Mapping[str, Inspection] = EMPTY
+
+    def _repr_html_(self) -> str:
+        """Return a summary as a table, for notebooks."""
+        parts = self.shards.values() or [self]
+        records = [f"{record.kind}, {record.size:,} bytes" for p in parts for record in p.records]
+        rows = {
+            "size": f"{self.size:,} bytes",
+            "shards": ", ".join(self.shards),
+            "tensors": sum(unit.shape is not None for part in parts for unit in part.units),
+            "records": "; ".join(records) or "none",
+            "note": self.note,
+        }
+        return html_table("Not verified", rows)
 
 
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """Room in one tensor.
+def inspect(model: ModelLike) -> Inspection:
+    """Describe a model and the records in it, without verifying anything.
 
-    Attributes:
-        name: The tensor's name.
-        weights: How many it has.
-        places: Of these, how many can hold bits: those that are not zero.
-        bits: How many bits it can hold at the most, 16 in a place or fewer.
-    """
-
-    name: str
-    weights: int
-    places: int
-    bits: int
-
-
-@dataclass(frozen=True, slots=True)
-class Capacity:
-    """Room in a stream.
-
-    Attributes:
-        places: Weights that can hold bits. A record that has no more bits than that, its frame
-            included, takes one in each, and grows the file by about as much.
-        bits: How many bits fit at the most, a record's frame included.
-        tensors: The tensors that can carry, best primary carrier first.
-    """
-
-    places: int
-    bits: int
-    tensors: tuple[TensorInfo, ...]
-
-
-def inspect(stream: StreamLike) -> Inspection:
-    """Describe a stream and the records in it, without verifying anything.
+    Args:
+        model: A stream, or a folder of shards.
 
     Raises:
         FormatError: The input is not a well-formed stream.
     """
-    stream = as_stream(stream)
+    model = as_model(model)
+    if isinstance(model, Stream):
+        return _inspect(model)
+    shards = {name: _inspect(stream) for name, stream in model.streams.items()}
+    return Inspection(model.size, shards=FrozenMapping(shards))
+
+
+def _inspect(stream: Stream) -> Inspection:
     records: list[RecordInfo] = []
     note = ""
     cost = 0
-    current = stream
-    while not records or records[-1].layer > 1:
-        if cost > _INSPECTED:
-            note = f"more records are below; not read after {len(records)}"
-            break
-        try:
-            header, start = peek(current, PEEK_SIZE)
-            if header.kind == RecordKind.LOCK:  # large, perhaps; what is below may be unreadable
-                records.append(_describe(current, header, start))
+    try:
+        for layer in layers(stream):
+            records.append(_describe(layer))
+            if layer.kind == RecordKind.LOCK:
                 break
-            extraction = extract(current)
-        except NoRecordError:
-            break
-        except NnguardError as error:
-            note = str(error)
-            break
-        records.append(_describe(current, header, extraction.record))
-        current = extraction.original
-        cost += extraction.cost + len(stream) + LEAST_COST * len(header.carriers)
+            cost += layer.extraction.cost + len(stream) + LEAST_COST * len(layer.header.carriers)
+            if cost > _INSPECTED and layer.header.layer > 1:
+                note = f"more records are below; not read after {len(records)}"
+                break
+    except NoRecordError:
+        pass
+    except NnguardError as error:
+        note = str(error)
     return Inspection(
         size=stream.size,
         units=tuple(_unit_info(stream, at) for at in range(len(stream))),
         records=tuple(records),
         note=note,
     )
-
-
-def capacity(stream: StreamLike, *, progress: Callable[[int], object] | None = None) -> Capacity:
-    """Count the bits that a stream can hold. Decodes every tensor that can carry.
-
-    Args:
-        stream: A stream or the path of one.
-        progress: Called with the number of weights whenever so many more were decoded.
-
-    Raises:
-        FormatError: The input is not a well-formed stream.
-        LimitError: These tensors have more weights than a stream of this size accounts for: 16 for
-            each byte, and 2^24 in any case.
-    """
-    stream = as_stream(stream)
-    tensors: list[TensorInfo] = []
-    rooms: list[Room] = []
-    order = candidates(stream)
-    cost = sum(max(cost_of(stream, index), LEAST_COST) for index in order)
-    if cost > (most := max(_ALWAYS_COUNTED, _COUNTED_PER_BYTE * stream.size)):
-        raise LimitError(
-            f"decoding the {len(order)} tensors that can carry costs as much as {cost} weights; "
-            f"limit {most} for a stream of {stream.size} bytes"
-        )
-    for index in order:
-        header = stream[index].tensor
-        assert header is not None
-        room = room_of(stream, index)
-        places = room.places if room.width() else 0
-        tensors.append(TensorInfo(header.name, header.size, places, room.bits()))
-        rooms.append(room)
-        if progress is not None:
-            progress(header.size)
-    in_all = [
-        sum(room.bits(width) for room in rooms)
-        for width in range(1, MAX_BITS + 1)  # of a weight, at most
-        if carriers_cost(
-            stream, {at: room.width(width) for at, room in zip(order, rooms, strict=True)}
-        )
-        <= max_cost(stream)
-    ]
-    places = sum(tensor.places for tensor in tensors)
-    return Capacity(places, max(in_all, default=0), tuple(tensors))
-
-
-def plot_carrier(
-    stream: StreamLike, path: str | os.PathLike[str], *, overwrite: bool = False
-) -> str:
-    """Draw the histogram of the primary carrier before and after embedding (paper, Fig. 2).
-
-    Args:
-        stream: A stream with a record in it.
-        path: Picture to write; its suffix says the format.
-        overwrite: Replace a file that is there already.
-
-    Returns:
-        The name of the tensor.
-
-    Raises:
-        NoRecordError: There is no record.
-        ImportError: matplotlib is not installed.
-        ValueError: No picture format has the suffix.
-    """
-    stream, path = as_stream(stream), Path(path)
-    check_picture(path)
-    extraction = extract(stream)
-    carrier = extraction.header.carriers[0]
-    before, after = decode(extraction.original[carrier]), decode(stream[carrier])
-    parts = 1 << extraction.header.widths[0]  # of a step, which indices count with bits in
-    drawn = min(parts, _DRAWN_PARTS)
-    whole, divided = (each.indices.reshape(-1).astype(np.int64) for each in (before, after))
-    positions = (drawn * whole, np.rint(divided * (drawn / parts)).astype(np.int64))
-    shown = min(_SHOWN_STEPS, int(np.abs(whole).max())) * drawn
-    farthest = np.abs(divided - parts * whole).max() / parts
-    name = ascii(stream[carrier].name)[1:-1][:80]
-    titles = (
-        f"{name}: before",
-        f"after: {extraction.header.record_size} bytes hidden, "
-        f"no weight moved by more than {farthest:g} steps",
-    )
-
-    def paint(figure: Figure) -> None:
-        axes = figure.subplots(2, 1, sharex=True, sharey=True)
-        bins = np.arange(-shown, shown + 1)
-        for axis, values, title in zip(axes, positions, titles, strict=True):
-            inside = values[np.abs(values) <= shown]
-            counts = np.bincount(inside + shown, minlength=bins.size)
-            axis.bar(bins / drawn, counts, width=0.8 / drawn, color="#4c72b0")
-            axis.set_yscale("symlog")
-            axis.set_ylabel("weights")
-            axis.set_title(title, loc="left", parse_math=False)
-        axes[1].set_xlabel(f"weight, in steps{_size_of(before)}, near zero")
-
-    draw(path, (10, 6), paint, overwrite=overwrite)
-    return name
-
-
-def _size_of(tensor: QuantizedTensor) -> str:
-    """Return the size of a step in words; none where a header names one beyond all numbers."""
-    try:
-        return f" of {tensor.step:g}"
-    except OverflowError:
-        return ""
 
 
 def _unit_info(stream: Stream, at: int) -> UnitInfo:
@@ -313,26 +164,32 @@ def _unit_info(stream: Stream, at: int) -> UnitInfo:
     return UnitInfo(unit.name, unit.size, tensor.shape, kind)
 
 
-def _describe(stream: Stream, header: FrameHeader, record: bytes) -> RecordInfo:
-    """Describe a record in a stream; of a lock, its first bytes are enough."""
-    unverified: dict[str, Any] = {}
+def _describe(layer: Layer) -> RecordInfo:
+    """Describe a record; of a lock, which may be large, its first bytes are enough."""
+    kind, header = layer.kind, layer.header
+    record = layer.peek(PEEK_SIZE) if kind == RecordKind.LOCK else layer.record
     try:
-        if header.kind == RecordKind.SIGNATURE:
-            signature = SignatureRecord.parse(record)
-            unverified = {"key_id": signature.key_id.hex(), **signature.claims.to_json()}
-        elif header.kind == RecordKind.ATTACHMENT:
-            attachment, _ = Attachment.parse(record)
-            unverified = {"media_type": attachment.media_type, "bytes": len(attachment.payload)}
-        elif header.kind == RecordKind.LOCK:
-            lock = LockRecord.peek(record)
-            unverified = {"tier": lock.tier, "content_key_id": lock.envelope.key_id.hex()}
-            if lock.shard is not None:
-                unverified["shard"] = f"{lock.shard.position + 1} of {lock.shard.count}"
-        elif header.kind == RecordKind.LICENSE:
-            unverified = License.parse(record).terms.to_json()
+        unverified = _read(kind, record)
     except (VerificationError, FormatError, LicenseError) as error:
         unverified = {"malformed": str(error)}
-    carriers = tuple(stream[carrier].name for carrier in header.carriers)
-    return RecordInfo(
-        kind_name(header.kind), header.layer, header.record_size, carriers, unverified
-    )
+    carriers = tuple(layer.stream[carrier].name for carrier in header.carriers)
+    return RecordInfo(kind_name(kind), header.layer, header.record_size, carriers, unverified)
+
+
+def _read(kind: int, record: bytes) -> dict[str, Any]:
+    """Return what a record says of itself."""
+    if kind == RecordKind.SIGNATURE:
+        signature = SignatureRecord.parse(record)
+        return {"key_id": signature.key_id.hex(), **signature.claims.to_json()}
+    if kind == RecordKind.ATTACHMENT:
+        attachment, _ = Attachment.parse(record)
+        return {"media_type": attachment.media_type, "bytes": len(attachment.payload)}
+    if kind == RecordKind.LOCK:
+        lock = LockRecord.peek(record)
+        found: dict[str, Any] = {"tier": lock.tier, "content_key_id": lock.envelope.key_id.hex()}
+        if lock.shard is not None:
+            found["shard"] = f"{lock.shard.position + 1} of {lock.shard.count}"
+        return found
+    if kind == RecordKind.LICENSE:
+        return License.parse(record).terms.to_json()
+    return {}

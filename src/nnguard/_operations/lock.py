@@ -1,91 +1,102 @@
 """Making a trial of a release.
 
-    trial, content_key = nnguard.lock("release.nnc", trial="weaker.nnc")
+    locked = nnguard.lock("release.nnc", trial="weaker.nnc")
+    locked.content_key.save("content.key")
+    locked.trial.save("trial.nnc")
 
 The trial is another network, which carries the release, encrypted, in its weights; or the release
 itself, with tensors scrambled or weights replaced, and what puts them right again hidden in it.
-Locks nest, and so make tiers.
+Locks nest, and so make tiers. In a folder of shards each stream has a lock of its own, of one key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+import os
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from nnguard._base.arguments import loaded
 from nnguard._crypto.content_key import ContentKey
-from nnguard._crypto.keys import Signer
-from nnguard._locking.builder import Making, Options
-from nnguard._locking.carrying import carry
-from nnguard._locking.choice import Choice, Importance
-from nnguard._locking.opening import open_locks
-from nnguard._locking.search import CurvePoint, Evaluate, Scores, narrow, score_of
-from nnguard._locking.tiers import MAX_TIERS, Locked, LockScores, Tier
-from nnguard._models.stream_set import StreamSet
-from nnguard._stream import Stream, StreamLike, as_stream
-from nnguard.errors import LimitError
+from nnguard._crypto.keys import Signer, SignerLike, as_signer
+from nnguard._hiding import candidates
+from nnguard._hiding.carriers import weights_in
+from nnguard._locking.aiming import reach_target
+from nnguard._locking.builder import LockBuilder
+from nnguard._locking.carrying import carry, check_trial
+from nnguard._locking.choice import count_weights
+from nnguard._locking.opening import open_files
+from nnguard._locking.scramble import tensors_to_scramble
+from nnguard._locking.search import CurvePoint, Evaluate, Scores, score_of
+from nnguard._locking.tiers import MAX_TIERS, Locked, LockScores, Soft, Tier
+from nnguard._models.stream_set import (
+    Model,
+    ModelLike,
+    StreamSet,
+    as_model,
+    naming,
+    streams_of,
+)
+from nnguard._operations.sign import sign_model
+from nnguard._operations.signatures import claims_of
+from nnguard._records.hashed import Files, Hashed, hash_files
+from nnguard._records.lock import LockShard
+from nnguard._stream import Stream
+from nnguard.errors import ArgumentError, LockError
 
-__all__ = ["check_tiers", "lock", "lock_tiers"]
+__all__ = ["lock", "lock_tiers"]
 
-_DRAWS = 6
-"""Sets of weights in the smallest tensors that are tried where one does not reach the target."""
+_BYTES_PER_WEIGHT = 1.8
+"""What a weight of a trial holds, of two bytes: some are zeros."""
 
-_PROBED = 64
-_WIDTHS = (1, 2, 3, 4, 6, 8)
-"""Where none of these does, so many tensors are tried one by one, the largest ones; then weights
-are replaced in the so many of them without which the network scores worst, twice."""
+_WHOLE_FILE = "model.nnc"
+"""Name of a trial's file in a set, where it is a single stream."""
 
-_ROUNDS = 4
-"""How often the search may allow for what the hidden record itself does to the score."""
+ContentKeyLike = ContentKey | str | os.PathLike[str]
+Progress = Callable[[CurvePoint], object]
+"""Called with each point of the search for a target."""
 
 
 def lock(
-    stream: StreamLike,
+    release: ModelLike,
     *,
-    trial: StreamLike | None = None,
+    trial: ModelLike | None = None,
     scramble: float | Sequence[str] | None = None,
-    soft: bool = False,
-    fraction: float | None = None,
-    target: float | None = None,
-    evaluate: Evaluate | None = None,
-    tolerance: float = 0.01,
-    max_fraction: float = 1e-2,
-    importance: Importance | None = None,
+    soft: Soft | None = None,
     tier: str = "full",
-    content_key: ContentKey | None = None,
-    signer: Signer | None = None,
-    progress: Callable[[CurvePoint], object] | None = None,
+    evaluate: Evaluate | None = None,
+    content_key: ContentKeyLike | None = None,
+    signer: SignerLike | None = None,
+    spool: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
 ) -> Locked:
     """Make a trial, and hide the release in it, encrypted, or what restores the release.
 
     The lock is the strongest that the arguments allow: with `trial`, the file that is given away is
     another network, and nothing can be got out of it but that. Without, tensors of the release are
-    scrambled. Replaced weights, a soft lock, can be repaired by anybody.
+    scrambled. A soft lock replaces a few weights, which anybody can repair.
 
     Args:
-        stream: A stream or the path of one; signed, if `unlock` is to prove the result by the
+        release: A stream, or a folder of shards; signed, if `unlock` is to prove the result by the
             release's own signature.
-        trial: A weaker network, as a stream or the path of one, of any architecture: an early
-            checkpoint, a smaller sibling. It takes about a third of the release's weights.
+        trial: A weaker network of any architecture: an early checkpoint, a smaller sibling. It
+            takes about a third of the release's weights. Of a folder, it may have fewer or more
+            files than the release.
         scramble: Scramble the first tensors with this fraction of all weights, and all of one
             dimension; or tensors of these names, which may be patterns: `["layer1.*"]`. Where
             neither a trial nor a soft lock is asked for, 0.05 of all weights. Repairing that costs
             about as much as training; unlocking, as much as coding these tensors.
-        soft: Replace a few weights; so do `fraction`, `target` and `importance`.
-        fraction: Of all weights, how many are replaced: 1e-4, and 4,096 weights at most, if not
-            given.
-        target: Score that the trial is to have, instead of a fraction.
+        soft: Replace a few weights, by a fraction (of each file), or until the trial has a score.
+        tier: Name of what the key opens.
         evaluate: Scores a network, given a mapping of names to arrays; higher is better. With a
             target, called some ten or twenty times; a hundred times more where changes in the
             smallest tensors do little, and those that matter have to be found. Without, the result
             has the scores of release, trial, and what the key makes of the trial.
-        tolerance: How far the trial's score may be from the target, either way.
-        max_fraction: Weights that may be replaced to reach the target.
-        importance: How much the network depends on each weight, by name of the tensor; see
-            `nnguard.torch.importance`. By default, magnitude within the tensor.
-        tier: Name of what the key opens.
-        content_key: The key; a new one, if not given.
-        signer: Signs the trial, with the claims of the release's own signature.
-        progress: Called with each point of the curve.
+        content_key: The key, or the path of one; a new one, if not given.
+        signer: Signs the trial, with the claims of the release's own signature: a key, the path of
+            one, or your own `Signer`.
+        spool: Folder for temporary files that hold the trial of a set; in memory, if None.
+        progress: Called with each point of the search for a target.
 
     Returns:
         The trial and its content key, and how it came about.
@@ -94,35 +105,33 @@ def lock(
         CapacityError: The release does not fit into the trial, or the hidden copy of what was
             changed into the network. For a trial, the error says how large it has to be.
         FormatError: The input is not a well-formed stream.
-        LimitError: The target cannot be reached, or the stream holds too many records.
-        UnlockError: The trial holds the release in the clear, or is locked itself; or the network
-            has no weights that a lock could change.
-        ValueError: The arguments contradict each other, or the network scores less than the
+        LimitError: The stream holds too many records.
+        LockError: The target cannot be reached; the trial holds the release in the clear, or is
+            locked itself; or the network has no weights that a lock could change.
+        ArgumentError: The arguments contradict each other, or the network scores less than the
             target, or less than the network that is to be the trial.
     """
-    quality = Tier(
-        tier,
-        trial=trial,
-        scramble=scramble,
-        soft=soft or importance is not None,
-        fraction=fraction,
-        target=target,
-        tolerance=tolerance,
-        max_fraction=max_fraction,
+    [locked] = lock_tiers(
+        release,
+        [Tier(tier, trial=trial, scramble=scramble, soft=soft)],
+        evaluate=evaluate,
+        content_key=content_key,
+        signer=signer,
+        spool=spool,
+        progress=progress,
     )
-    options = _options([quality], evaluate, importance, signer, progress)
-    return _lock(as_stream(stream), quality, content_key or ContentKey.generate(), options)
+    return locked
 
 
 def lock_tiers(
-    stream: StreamLike,
+    release: ModelLike,
     tiers: Sequence[Tier],
     *,
     evaluate: Evaluate | None = None,
-    importance: Importance | None = None,
-    content_key: ContentKey | None = None,
-    signer: Signer | None = None,
-    progress: Callable[[CurvePoint], object] | None = None,
+    content_key: ContentKeyLike | None = None,
+    signer: SignerLike | None = None,
+    spool: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
 ) -> list[Locked]:
     """Lock a release several times, so that licenses of different tiers open it to different depth.
 
@@ -130,143 +139,230 @@ def lock_tiers(
             release, [Tier("professional", trial=medium), Tier("standard", trial=small)]
         )
 
-    ships `locks[-1].stream`: without a license it is `small`, a license of `standard` gives
+    ships `locks[-1].trial`: without a license it is `small`, a license of `standard` gives
     `medium`, one of `professional` gives the release.
 
     Args:
-        stream: See `lock`.
+        release: See `lock`.
         tiers: The highest first.
         evaluate: See `lock`.
-        importance: See `lock`.
         content_key: Of the highest tier; the others follow from it.
-        signer: See `lock`; signs every tier's stream.
+        signer: See `lock`; signs every tier's trial.
+        spool: See `lock`.
         progress: See `lock`.
 
     Returns:
-        For each tier its stream and its key. A key opens its own lock and those of lower tiers.
+        For each tier its trial and its key. A key opens its own lock and those of lower tiers.
     """
-    check_tiers(tiers)
-    stream, key = as_stream(stream), content_key or ContentKey.generate()
-    options = _options(tiers, evaluate, importance, signer, progress)
+    if not 0 < len(tiers) <= MAX_TIERS or len({tier.name for tier in tiers}) != len(tiers):
+        raise ArgumentError(f"a release has 1 to {MAX_TIERS} tiers of different names")
+    aims = any(tier.soft is not None and tier.soft.target is not None for tier in tiers)
+    if evaluate is None and aims:
+        raise ArgumentError("a target needs a function that evaluates")
+    model = as_model(release, "release")
+    if evaluate is not None and isinstance(model, StreamSet):
+        raise ArgumentError("evaluate scores a network in one stream, not a folder")
+    if aims and isinstance(model, StreamSet):
+        raise ArgumentError("a target takes a network in one stream, not a folder")
+    key = (
+        ContentKey.generate()
+        if content_key is None
+        else loaded(content_key, ContentKey, "content_key")
+    )
+    options = _Options(
+        evaluate, None if signer is None else as_signer(signer, "signer"), spool, progress
+    )
     locks: list[Locked] = []
     for depth, tier in enumerate(tiers):
-        locks.append(_lock(stream, tier, key.below(depth), options))
-        stream = locks[-1].stream
+        locks.append(_lock(model, tier, key.below(depth), options))
+        model = locks[-1].trial
     return locks
 
 
-def check_tiers(tiers: Sequence[Tier]) -> None:
-    """Refuse tiers of which there are none, too many, or two of one name.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Options:
+    """What all tiers of a release have in common."""
 
-    Raises:
-        ValueError: They are.
-    """
-    if not 0 < len(tiers) <= MAX_TIERS or len({tier.name for tier in tiers}) != len(tiers):
-        raise ValueError(f"a release has 1 to {MAX_TIERS} tiers of different names")
+    evaluate: Evaluate | None
+    signer: Signer | None
+    spool: str | os.PathLike[str] | None
+    progress: Progress | None
 
-
-def _options(
-    tiers: Sequence[Tier],
-    evaluate: Evaluate | None,
-    importance: Importance | None,
-    signer: Signer | None,
-    progress: Callable[[CurvePoint], object] | None,
-) -> Options:
-    if evaluate is None and any(tier.target is not None for tier in tiers):
-        raise ValueError("a target needs a function that evaluates")
-    if importance is not None and not any(tier.replaces for tier in tiers):
-        raise ValueError("importance is of use for soft locks only: it says what to replace")
-    return Options(evaluate, importance, signer, progress)
+    def sign(self, trial: Model, release: Model, tier: str) -> Model:
+        """Sign a trial with the claims of the release, if there are any, and the tier."""
+        if self.signer is None:
+            return trial
+        return sign_model(trial, self.signer, claims_of(release, locked=tier))
 
 
-def _lock(stream: Stream, tier: Tier, key: ContentKey, options: Options) -> Locked:
-    if tier.target is not None:
-        return _search(stream, tier, key, options)
-    if isinstance(tier.trial, StreamSet):
-        raise ValueError("the release is a single stream, so the trial is one, too, not a folder")
-    if tier.trial is not None:
-        locked = carry(stream, as_stream(tier.trial), tier.name, key, options.signer)
+def _lock(release: Model, tier: Tier, key: ContentKey, options: _Options) -> Locked:
+    if tier.soft is not None and tier.soft.target is not None:
+        assert isinstance(release, Stream)
+        return _lock_to_target(release, tier, tier.soft.target, key, options)
+    trial = None if tier.trial is None else _as_trial(tier.trial, release)
+    files = hash_files(release)
+    if trial is None:
+        locked = _change(release, files, tier, key, options.spool)
     else:
-        work = Making(stream, tier, key, options)
-        locked = work.finish(work.choice)
+        locked = _carry(release, files, trial, tier, key, options.spool)
+    locked = replace(locked, trial=options.sign(locked.trial, release, tier.name))
     if options.evaluate is None:
         return locked
-    opened = open_locks(locked.stream, locked.stream.sha256_of_units(), key)
-    streams = (stream, locked.stream, opened.stream)
-    scores = LockScores(*(score_of(options.evaluate, each) for each in streams))
-    if tier.trial is not None and scores.trial > scores.release:
-        raise ValueError(
+    assert isinstance(release, Stream)
+    return _scored(locked, release, options.evaluate)
+
+
+def _lock_to_target(
+    release: Stream, tier: Tier, target: float, key: ContentKey, options: _Options
+) -> Locked:
+    """Make a soft lock with a target."""
+    assert tier.soft is not None
+    assert options.evaluate is not None
+    builder = LockBuilder(hash_files(release)[""], tier, key, ())
+    scores = Scores(options.evaluate, release, builder.weights, options.progress)
+
+    def sign(trial: Stream) -> Stream:
+        signed = options.sign(trial, release, tier.name)
+        assert isinstance(signed, Stream)
+        return signed
+
+    trial, replaced = reach_target(builder, scores, target, tier.soft.tolerance, sign)
+    return Locked(
+        trial=trial,
+        content_key=key,
+        tier=tier.name,
+        weights=builder.weights,
+        replaced=replaced,
+        soft=tier.soft,
+        curve=tuple(scores.curve),
+    )
+
+
+def _change(
+    release: Model, files: Files, tier: Tier, key: ContentKey, spool: str | os.PathLike[str] | None
+) -> Locked:
+    """Scramble tensors of a release, or replace weights, in each of its files."""
+    chosen = tensors_to_scramble(streams_of(release), tier.scrambling)
+    shards = _shards(release)
+    made: dict[str, Stream] = {}
+    scrambled = replaced = 0
+    for name, file in files.items():
+        with naming(name):
+            builder = LockBuilder(file, tier, key, chosen[name], shards[name])
+            scrambled += builder.scrambled
+            replaced += builder.choice.weights
+            made[name] = _spooled(builder.finish(builder.choice), spool)
+    if not scrambled and not replaced:
+        raise LockError(
+            "the network has no weights that a lock could change",
+            hint="it changes quantized tensors of two dimensions or more, not coded in blocks",
+        )
+    return Locked(
+        trial=_like(release, made),
+        content_key=key,
+        tier=tier.name,
+        weights=_weights_of(release),
+        scrambled=scrambled,
+        replaced=replaced,
+        soft=tier.soft,
+    )
+
+
+def _carry(
+    release: Model,
+    files: Files,
+    trial: Model,
+    tier: Tier,
+    key: ContentKey,
+    spool: str | os.PathLike[str] | None,
+) -> Locked:
+    """Hide a release in another network."""
+    given = hash_files(trial)
+    check_trial(files, given)
+    shares, shards = _share_out(files, given), _shards(trial)
+    made: dict[str, Stream] = {}
+    carried = 0
+    for name, file in given.items():
+        with naming(name):
+            share = {each: files[each] for each in shares[name]}
+            stream, size = carry(share, file, tier.name, key, shards[name])
+            carried += size
+            made[name] = _spooled(stream, spool)
+    if not carried:
+        raise LockError("the trial holds the whole release in the clear")
+    return Locked(
+        trial=_like(trial, made),
+        content_key=key,
+        tier=tier.name,
+        weights=_weights_of(release),
+        carried=carried,
+    )
+
+
+def _scored(locked: Locked, release: Stream, evaluate: Evaluate) -> Locked:
+    """Score a release, its trial, and what the key makes of the trial."""
+    opened, _ = open_files(hash_files(locked.trial), locked.content_key)
+    trial = streams_of(locked.trial)[""]
+    scores = LockScores(*(score_of(evaluate, each) for each in (release, trial, opened[""].stream)))
+    if locked.carried and scores.trial > scores.release:
+        raise ArgumentError(
             f"the trial scores {scores.trial:g}, the release {scores.release:g}: is one in the "
             "place of the other?"
         )
     return replace(locked, scores=scores)
 
 
-def _search(stream: Stream, tier: Tier, key: ContentKey, options: Options) -> Locked:
-    """Make a soft lock with a target."""
-    assert options.evaluate is not None
-    assert tier.target is not None
-    work = Making(stream, tier, key, options)
-    scores = Scores(options.evaluate, stream, work.weights, options.progress)
-    untouched = scores.of(work.choice.first(0), {})
-    if untouched <= tier.target:
-        raise ValueError(f"the network scores {untouched:g} as it is, no more than the target")
-    failure: LimitError | None = None
-    for _ in _draws(work, scores):
-        try:
-            return _aim(work, scores, tier.target, tier.tolerance)
-        except LimitError as error:
-            failure = error
-            scores.forget()
-    assert failure is not None
-    raise failure
-
-
-def _aim(work: Making, scores: Scores, target: float, tolerance: float) -> Locked:
-    """Replace as many of the chosen weights as take the trial's score to the target.
-
-    Raises:
-        LimitError: No number of them does.
-    """
-
-    def score_of(choice: Choice) -> float:
-        return scores.of(choice, work.changed(choice))
-
-    enough = target + tolerance / 2
-    parts = (work.choice.first(len(work.choice) >> halvings) for halvings in range(3))
-    whole = next((part for part in parts if score_of(part) <= enough), None)
-    if whole is None:
-        raise LimitError(
-            f"with {work.choice.weights} weights replaced the network still scores "
-            f"{score_of(work.choice):g}",
-            hint="allow a larger max_fraction, give importance, or scramble",
+def _as_trial(trial: ModelLike, release: Model) -> Model:
+    """Return the network that is to be the trial; of a set it is a set, too."""
+    model = as_model(trial, "trial")
+    if isinstance(release, StreamSet) and isinstance(model, Stream):
+        return StreamSet.of({_WHOLE_FILE: model})
+    if isinstance(release, Stream) and isinstance(model, StreamSet):
+        raise ArgumentError(
+            "the release is a single stream, so the trial is one, too, not a folder"
         )
-    aim = target
-    for _ in range(_ROUNDS):
-        choice = whole
-        if score_of(choice) < aim - tolerance / 2:
-            choice = narrow(choice, score_of, aim, tolerance / 2)
-        locked = work.finish(choice)
-        score = scores.of_stream(locked.stream, choice.weights)
-        if abs(score - target) <= tolerance:
-            return replace(locked, curve=tuple(scores.curve))
-        aim += target - score
-    raise LimitError(
-        f"the hidden record itself moves the score to {score:g}", hint="allow a larger tolerance"
-    )
+    return model
 
 
-def _draws(work: Making, scores: Scores) -> Iterator[None]:
-    """Draw weights to replace, first in small tensors, then in those that matter most."""
-    yield
-    for _ in range(_DRAWS - 1):
-        work.draw()
-        yield
-    weakest = work.probe(scores, _PROBED)
-    for width in _WIDTHS:
-        work.draw_in(weakest[:width])
-        yield
-    for width in _WIDTHS:
-        work.renew()
-        work.draw_in(weakest[:width])
-        yield
+def _like(model: Model, streams: Mapping[str, Stream]) -> Model:
+    """Return a stream, or a set, as the model is."""
+    return streams[""] if isinstance(model, Stream) else replace(model, streams=streams)
+
+
+def _shards(model: Model) -> dict[str, LockShard | None]:
+    """Return which part of a locked set each file will be; None of a stream by itself."""
+    if isinstance(model, Stream):
+        return {"": None}
+    set_id, count = secrets.token_bytes(16), len(model.streams)
+    return {name: LockShard(set_id, at, count) for at, name in enumerate(model.streams)}
+
+
+def _spooled(stream: Stream, spool: str | os.PathLike[str] | None) -> Stream:
+    return stream if spool is None else stream.spooled(spool)
+
+
+def _share_out(release: Files, trial: Files) -> dict[str, list[str]]:
+    """Return which files of the release each file of the trial carries.
+
+    Those of the same names, if all are, and if it looks as if they fit; otherwise the largest
+    first, each to where most room is.
+    """
+    room = {name: _BYTES_PER_WEIGHT * _room(file) for name, file in trial.items()}
+    sizes = {name: file.stream.size for name, file in release.items()}
+    if [*release] == [*trial] and all(sizes[name] < room[name] for name in trial):
+        return {name: [name] for name in trial}
+    shares: dict[str, list[str]] = {name: [] for name in trial}
+    for name in sorted(sizes, key=lambda name: -sizes[name]):
+        most = max(room, key=lambda name: room[name])
+        shares[most].append(name)
+        room[most] -= sizes[name]
+    return shares
+
+
+def _room(file: Hashed) -> int:
+    """Return how many weights could carry."""
+    return sum(weights_in(file.stream, index) for index in candidates(file.stream))
+
+
+def _weights_of(model: Model) -> int:
+    return sum(map(count_weights, streams_of(model).values()))

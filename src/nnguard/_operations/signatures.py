@@ -1,39 +1,27 @@
-"""The signature of a trial, or of what it opens: of a stream, or of a whole set."""
+"""The signature of a trial, of a release, or of what a trial opens to."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from nnguard._base.mappings import FrozenMapping
+from nnguard._base.times import now
 from nnguard._crypto.keys import PublicKey
-from nnguard._hiding import RecordKind, extract, peek
-from nnguard._locking.hashed import Files
-from nnguard._models.stream_set import StreamSet
-from nnguard._operations.sharded import verify_set
-from nnguard._operations.sign import check_digest, check_signature
-from nnguard._records.signature import Claims, SignatureRecord
+from nnguard._models.stream_set import Model, streams_of
+from nnguard._operations.report import Report
+from nnguard._operations.verify import verified
+from nnguard._records.claims import Claims
+from nnguard._records.hashed import Files
+from nnguard._records.kinds import RecordKind
+from nnguard._records.layers import Layer
+from nnguard._records.signature import SignatureRecord
 from nnguard._stream import Stream
-from nnguard.errors import NoRecordError
+from nnguard.errors import FormatError, NoRecordError
 
-__all__ = ["Signature", "signed_by", "signer_of"]
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """A signature that was verified.
-
-    Attributes:
-        claims: What it says.
-        key_id: Of the key, in hexadecimal.
-    """
-
-    claims: Claims
-    key_id: str
+__all__ = ["claims_of", "signed_by", "signer_of"]
 
 
-def signed_by(
-    model: Stream | StreamSet, files: Files, keys: Sequence[PublicKey]
-) -> Signature | None:
+def signed_by(model: Model, files: Files, keys: Sequence[PublicKey]) -> Report | None:
     """Verify the outermost signature; None where there is none.
 
     Args:
@@ -48,23 +36,40 @@ def signed_by(
     """
     if not any(_is_signed(file.stream) for file in files.values()):
         return None
-    if isinstance(model, StreamSet):
-        report = verify_set(model, keys)
-        return Signature(report.claims, report.key_id)
-    outer = extract(model, vouched=True)
-    record = check_signature(outer, keys)
-    check_digest(record, outer, files[""].digests)
-    return Signature(record.claims, record.key_id.hex())
+    return verified(model, keys, digests={name: file.digests for name, file in files.items()})[0]
 
 
-def signer_of(model: Stream | StreamSet) -> str:
+def signer_of(model: Model) -> str:
     """Return the identifier of the key that a signed model names, in hexadecimal."""
-    stream = model if isinstance(model, Stream) else next(iter(model.streams.values()))
-    return SignatureRecord.parse(extract(stream, vouched=True).record).key_id.hex()
+    first = next(iter(streams_of(model).values()))
+    return SignatureRecord.parse(Layer(first, vouched=True).record).key_id.hex()
+
+
+def claims_of(release: Model, *, locked: str) -> Claims:
+    """Return what the signature of a release says, for its trial; nothing is verified.
+
+    Args:
+        release: The release, which may have no signature.
+        locked: Name of the tier that the trial locks; it becomes part of the metadata.
+    """
+    claims = Claims()
+    layer = Layer(next(iter(streams_of(release).values())))
+    try:
+        if layer.kind == RecordKind.SIGNATURE:
+            claims = SignatureRecord.parse(layer.record).claims
+    except (FormatError, NoRecordError):  # not signed, perhaps by a foreign encoder
+        pass
+    return Claims(
+        claims.issuer,
+        claims.name,
+        claims.version,
+        now(),
+        FrozenMapping({**claims.metadata, "locked": locked}),
+    )
 
 
 def _is_signed(stream: Stream) -> bool:
     try:
-        return peek(stream, 0)[0].kind == RecordKind.SIGNATURE
+        return Layer(stream).kind == RecordKind.SIGNATURE
     except NoRecordError:
         return False

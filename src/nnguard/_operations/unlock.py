@@ -1,28 +1,33 @@
 """Unlocking a trial with a license.
 
-full = nnguard.unlock("trial.nnc", license, identity="customer.key", trust=["vendor.pub"])
+full = nnguard.unlock("trial.nnc", "ada.license", identity="ada.key", trust=["vendor.pub"])
 
-Law: `unlock` returns the stream that was locked, byte for byte, or raises.
+Law: `unlock` returns the model that was locked, byte for byte, or raises. Steps are those of SPEC
+11.3.
 """
 
 from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Sequence
+from typing import TypeVar, overload
 
+from nnguard._base.arguments import loaded
 from nnguard._crypto.identity import Identity
-from nnguard._crypto.keys import PublicKey, Trust, load_trust
-from nnguard._hiding import RecordKind, embed
+from nnguard._crypto.trust import Trust, load_trust
+from nnguard._hiding import embed
 from nnguard._licensing.license import License
-from nnguard._licensing.policy import Checks, LicenseLike, as_license, check
-from nnguard._locking.hashed import Files, digest_of, hash_files
+from nnguard._licensing.policy import LicenseLike, Policy, as_license, check
 from nnguard._locking.opening import check_places, lock_id, open_files
-from nnguard._models.stream_set import Folder, StreamSet, as_set
-from nnguard._operations.sign import Progress
-from nnguard._operations.signatures import Signature, signed_by
-from nnguard._stream import Stream, StreamLike, as_stream
+from nnguard._models.stream_set import Model, ModelLike, StreamSet, as_model
+from nnguard._operations.report import Report
+from nnguard._operations.signatures import signed_by
+from nnguard._operations.verify import Progress
+from nnguard._records.hashed import Files, digest_of, hash_files
+from nnguard._records.kinds import RecordKind
+from nnguard._stream import Stream
 from nnguard.errors import (
+    ArgumentError,
     FormatError,
     LicenseError,
     NnguardError,
@@ -32,135 +37,124 @@ from nnguard.errors import (
     VerificationError,
 )
 
-__all__ = ["IdentityLike", "unlock", "unlock_set"]
+__all__ = ["IdentityLike", "unlock"]
 
 IdentityLike = Identity | str | os.PathLike[str]
+_Model = TypeVar("_Model", Stream, StreamSet)
+
+
+@overload
+def unlock(
+    trial: _Model,
+    license: LicenseLike,
+    identity: IdentityLike,
+    trust: Trust,
+    *,
+    tier: str = ...,
+    policy: Policy | None = ...,
+    watermark: bool = ...,
+    spool: str | os.PathLike[str] | None = ...,
+    progress: Progress | None = ...,
+) -> _Model: ...
+@overload
+def unlock(
+    trial: ModelLike,
+    license: LicenseLike,
+    identity: IdentityLike,
+    trust: Trust,
+    *,
+    tier: str = ...,
+    policy: Policy | None = ...,
+    watermark: bool = ...,
+    spool: str | os.PathLike[str] | None = ...,
+    progress: Progress | None = ...,
+) -> Model: ...
 
 
 def unlock(
-    trial: StreamLike,
+    trial: ModelLike,
     license: LicenseLike,  # noqa: A002
     identity: IdentityLike,
     trust: Trust,
     *,
     tier: str = "",
-    checks: Checks | None = None,
-    mark: bool = False,
+    policy: Policy | None = None,
+    watermark: bool = False,
+    spool: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
-) -> Stream:
+) -> Model:
     """Restore what a license opens, byte for byte.
 
     The checks, in this order: a trusted vendor signed the license; it holds here and now; it is
-    made out to this identity; it is of this very stream; the trial's own signature, if there is
-    one; the lock is authentic; what was restored has the digest that the lock and the license name;
-    its own signature, if there is one.
+    made out to this identity; it is of this very trial; the trial's own signature, if there is one;
+    the lock is authentic; what was restored has the digest that the lock and the license name; its
+    own signature, if there is one.
 
     Args:
-        trial: The trial, or its path.
+        trial: The trial: a stream, or a folder of shards.
         license: The license, or its path.
         identity: The customer's private key, or the path of one without a passphrase.
         trust: Trusted keys of the vendor; see `nnguard.verify`.
         tier: Refuse a license of another tier.
-        checks: What else to ask of the license.
-        mark: Hide the license in the result: `verify` then says whom it is licensed to, and
-            `strip` takes it out with the signature. What is restored has to be signed, by the key
-            that signed the license.
-        progress: Called with the number of bytes whenever so many more were hashed, and again
+        policy: What else to ask of the license.
+        watermark: Hide the license in the result: `verify` then says whom it is licensed to, and
+            `strip` takes it out with the signature. What is restored has to be a single stream,
+            signed by the key that signed the license.
+        spool: Folder for temporary files that hold what was restored of a set; in memory, if None.
+        progress: Called with the number of bytes each time that many more were hashed, and again
             when they were opened: with twice the size of the trial in all.
+
+    Returns:
+        What was locked.
 
     Raises:
         WrongKeyError: The license is another vendor's or another customer's, or the trial is signed
             by a key that is not trusted.
-        LicenseError: The license does not hold, or is of another stream; `reason` says why.
-        VerificationError: The trial was changed.
+        LicenseError: The license does not hold, or is of another trial; `reason` says why.
+        VerificationError: The trial was changed; of a set, the error names the file.
         UnlockError: What was restored is not what was locked; or it is not signed by the key of
-            the license, and so cannot be marked.
-        CapacityError: There is no room for the mark.
+            the license, and so cannot have a watermark.
+        CapacityError: There is no room for the watermark.
         NoRecordError: The stream is not locked.
         FormatError: It is not a stream, or damaged.
         KeyFormatError: A key cannot be read.
+        ArgumentError: A watermark is asked for in a set.
     """
-    stream = as_stream(trial)
+    model = as_model(trial, "trial")
+    if watermark and isinstance(model, StreamSet):
+        raise ArgumentError("watermark: a license is hidden in a single stream, not in a set")
     keys = load_trust(trust)
     license = as_license(license)  # noqa: A001
-    result, signature = _open(stream, license, identity, keys, tier, checks, None, progress)
-    assert isinstance(result, Stream)
-    if not mark:
-        return result
-    if signature is None or signature.key_id != license.key_id:
-        what = "not signed" if signature is None else f"signed with key {signature.key_id}"
-        raise UnlockError(
-            f"what was restored is {what}, and a mark needs a signature under it by the key of the "
-            f"license, {license.key_id}",
-            hint="unlock it without a mark; the vendor signs a release before locking it",
-        )
-    return embed(result, license.encoded, kind=RecordKind.LICENSE)
-
-
-def unlock_set(
-    trial: StreamSet | Folder,
-    license: LicenseLike,  # noqa: A002
-    identity: IdentityLike,
-    trust: Trust,
-    *,
-    tier: str = "",
-    checks: Checks | None = None,
-    spool: str | os.PathLike[str] | None = None,
-    progress: Progress | None = None,
-) -> StreamSet:
-    """Restore a set that a license opens, file by file, byte for byte.
-
-    Args and errors are those of `unlock`; which file an error is about stands in front of it.
-    `spool` is a folder for temporary files that hold what was restored; it is in memory, if None.
-    """
-    streams = as_set(trial)
-    license = as_license(license)  # noqa: A001
-    keys = load_trust(trust)
-    result, _ = _open(streams, license, identity, keys, tier, checks, spool, progress)
-    assert isinstance(result, StreamSet)
-    return result
-
-
-def _open(
-    trial: Stream | StreamSet,
-    license: License,  # noqa: A002
-    identity: IdentityLike,
-    keys: Sequence[PublicKey],
-    tier: str,
-    checks: Checks | None,
-    spool: str | os.PathLike[str] | None,
-    progress: Progress | None,
-) -> tuple[Stream | StreamSet, Signature | None]:
-    """Return what a license opens and its signature, once all has been checked."""
-    identity = identity if isinstance(identity, Identity) else Identity.load(identity)
-    check(license, keys, checks or Checks())
-    if tier and license.terms.tier != tier:
+    mine = loaded(identity, Identity, "identity")
+    check(license, keys, policy=policy)  # steps 2 to 6
+    if tier and license.terms.tier != tier:  # step 7
         raise LicenseError(
             f"the license opens tier {license.terms.tier!r}, not {tier!r}",
             reason=Refusal.OTHER_TIER,
         )
-    key = license.unwrap(identity)
-    files = hash_files(trial, progress)
-    if not hmac.compare_digest(digest_of(files).hex(), license.terms.stream):
-        raise _of_another(license, trial)
-    signed_by(trial, files, keys)
-    opened, _ = open_files(files, key, spool=spool, progress=progress)
+    key = license.unwrap(mine)  # step 8
+    files = hash_files(model, progress)
+    if not hmac.compare_digest(digest_of(files).hex(), license.terms.stream):  # step 9
+        raise _of_another(license, model)
+    signed_by(model, files, keys)  # step 10
+    opened, _ = open_files(files, key, spool=spool, progress=progress)  # step 11
     if not hmac.compare_digest(digest_of(opened).hex(), license.terms.opens):
         raise UnlockError("what was restored is not what the license says that it opens")
     result = _model_of(opened)
     try:
-        return result, signed_by(result, opened, keys)
+        signature = signed_by(result, opened, keys)  # step 12
     except FormatError:  # tensors of a foreign encoder, locked as they are
-        return result, None
+        signature = None
+    return _with_watermark(result, license, signature) if watermark else result
 
 
-def _model_of(files: Files) -> Stream | StreamSet:
+def _model_of(files: Files) -> Model:
     if "" in files:
         return files[""].stream
     return StreamSet.of({name: file.stream for name, file in files.items()})
 
 
-def _of_another(license: License, trial: Stream | StreamSet) -> NnguardError:  # noqa: A002
+def _of_another(license: License, trial: Model) -> NnguardError:  # noqa: A002
     """Say what is wrong with a trial whose digest is not the one in the license."""
     try:
         lock = lock_id(trial)
@@ -171,3 +165,16 @@ def _of_another(license: License, trial: Stream | StreamSet) -> NnguardError:  #
         return VerificationError("the trial was changed since the license was issued")
     hint = "" if lock else "the stream is not locked: unlock takes the trial"
     return LicenseError("the license is of another stream", reason=Refusal.OTHER_STREAM, hint=hint)
+
+
+def _with_watermark(model: Model, license: License, signature: Report | None) -> Stream:  # noqa: A002
+    """Hide the license in what it opened."""
+    assert isinstance(model, Stream)
+    if signature is None or signature.key_id != license.key_id:
+        what = "not signed" if signature is None else f"signed with key {signature.key_id}"
+        raise UnlockError(
+            f"what was restored is {what}, and a watermark needs a signature under it by the key "
+            f"of the license, {license.key_id}",
+            hint="unlock it without a watermark; the vendor signs a release before locking it",
+        )
+    return embed(model, license.encoded, kind=RecordKind.LICENSE)

@@ -26,7 +26,7 @@ from nnguard._crypto.cose import (
     peek_encrypt0,
 )
 from nnguard._stream.bits import BitReader, BitWriter
-from nnguard.errors import FormatError, NnguardError, UnlockError, VerificationError
+from nnguard.errors import ArgumentError, FormatError, NnguardError, UnlockError, VerificationError
 
 __all__ = ["PEEK_SIZE", "LockContent", "LockRecord", "LockShard", "LockedFile", "Replaced"]
 
@@ -233,7 +233,7 @@ class LockRecord:
             ValueError: The name of the tier is too long.
         """
         if len(tier.encode()) > _MAX_TIER:
-            raise ValueError(f"the name of a tier has at most {_MAX_TIER} bytes")
+            raise ArgumentError(f"the name of a tier has at most {_MAX_TIER} bytes")
         protected: dict[Any, Any] = {_TIER: tier}
         if shard is not None:
             protected[_SHARD] = shard.to_cbor()

@@ -1,153 +1,27 @@
-"""What records say: the digest of a model, claims about a release, an attached file.
-
-Bytes in, dataclasses out and back; nothing here touches a stream's weights or a key.
-"""
+"""The record of a signature: a COSE_Sign1 around the digest of a model."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any
 
-from nnguard._base.mappings import EMPTY, FrozenMapping
-from nnguard._crypto.cose import EDDSA, Label, Sign1, encode_cbor, parse_cbor, parse_sign1
+from nnguard._crypto.cose import EDDSA, Label, Sign1, encode_cbor, parse_sign1, sign1
+from nnguard._crypto.keys import PublicKey, Signer
+from nnguard._hiding import FrameHeader
+from nnguard._records.claims import Claims
+from nnguard._records.digest import model_digest
 from nnguard.errors import VerificationError
 
-__all__ = ["Attachment", "Claims", "Shard", "SignatureRecord", "model_digest"]
+__all__ = ["SignatureRecord"]
 
-_DIGEST_LABEL = b"nnguard model digest v1\0"
 _SHA_256 = -16  # COSE algorithm, RFC 9054
 _OCTET_STREAM = 42  # CoAP content format of the digest's preimage
+_DOMAIN = b"nnguard signature v1\0"
 _UNIT_DIGESTS = "units"
 _SHORT = 4
 """Bytes of a unit's digest in a record that localizes changes."""
-
-_ISSUER, _SUBJECT, _ISSUED_AT = 1, 2, 6  # CWT claims, RFC 8392
-_VERSION, _METADATA, _SHARD = "version", "meta", "shard"
-
-
-def model_digest(unit_digests: Sequence[bytes]) -> bytes:
-    """Return the digest of a model: SHA-256 over a label, the number of units, and their SHA-256.
-
-    Args:
-        unit_digests: SHA-256 of every unit of the stream, in order.
-    """
-    count = len(unit_digests).to_bytes(4, "big")
-    return hashlib.sha256(_DIGEST_LABEL + count + b"".join(unit_digests)).digest()
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """Which part of a larger model a stream is.
-
-    Attributes:
-        set_digest: Stands for all shards and their order, in hexadecimal; see
-            `nnguard._operations.sharded.set_digest`.
-        position: Of this shard in the set, from 0.
-        count: Shards of the set.
-    """
-
-    set_digest: str
-    position: int
-    count: int
-
-    def to_cwt(self) -> list[Any]:
-        """Return the value of the claim."""
-        return [bytes.fromhex(self.set_digest), self.position, self.count]
-
-    @classmethod
-    def from_cwt(cls, value: Any) -> Shard | None:
-        """Read the value of the claim, None where there is none.
-
-        Raises:
-            ValueError: It is malformed.
-        """
-        match value:
-            case None:
-                return None
-            case [bytes() as digest, int() as position, int() as count] if (
-                len(digest) == hashlib.sha256().digest_size and 0 <= position < count
-            ):
-                return cls(digest.hex(), position, count)
-        raise ValueError("shard")
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the shard as JSON values."""
-        return {"set_digest": self.set_digest, "position": self.position, "count": self.count}
-
-
-@dataclass(frozen=True, slots=True)
-class Claims:
-    """What a vendor says of a release, under the signature.
-
-    Attributes:
-        issuer: Who signs (CWT `iss`).
-        name: What is signed (CWT `sub`).
-        version: Of the release.
-        issued_at: When it was signed, to the second, UTC (CWT `iat`).
-        metadata: Anything else, text to text.
-        shard: Which part of a larger model the stream is, if it is one.
-    """
-
-    issuer: str = ""
-    name: str = ""
-    version: str = ""
-    issued_at: datetime | None = None
-    metadata: Mapping[str, str] = EMPTY
-    shard: Shard | None = None
-
-    def to_cwt(self) -> dict[Any, Any]:
-        """Return the CWT claims set (RFC 8392) with what is not empty."""
-        claims: dict[Any, Any] = {
-            _ISSUER: self.issuer,
-            _SUBJECT: self.name,
-            _ISSUED_AT: None if self.issued_at is None else int(self.issued_at.timestamp()),
-            _VERSION: self.version,
-            _METADATA: dict(self.metadata),
-            _SHARD: None if self.shard is None else self.shard.to_cwt(),
-        }
-        return {label: value for label, value in claims.items() if value not in ("", None, {})}
-
-    @classmethod
-    def from_cwt(cls, claims: Any) -> Claims:
-        """Read a claims set.
-
-        Raises:
-            VerificationError: It is not one that `to_cwt` makes.
-        """
-        try:
-            seconds = claims.get(_ISSUED_AT)
-            issued_at = None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)
-            metadata = FrozenMapping(claims.get(_METADATA, {}))
-            read = cls(
-                issuer=claims.get(_ISSUER, ""),
-                name=claims.get(_SUBJECT, ""),
-                version=claims.get(_VERSION, ""),
-                issued_at=issued_at,
-                metadata=metadata,
-                shard=Shard.from_cwt(claims.get(_SHARD)),
-            )
-            texts = [read.issuer, read.name, read.version, *metadata, *metadata.values()]
-            well_formed = all(isinstance(text, str) for text in texts) and read.to_cwt() == claims
-        except (AttributeError, TypeError, ValueError, OverflowError, OSError):
-            well_formed = False
-        if not well_formed:
-            raise VerificationError("the claims of the record are malformed")
-        return read
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the claims as JSON values."""
-        shard = {} if self.shard is None else {"shard": self.shard.to_json()}
-        return {
-            "issuer": self.issuer,
-            "name": self.name,
-            "version": self.version,
-            "issued_at": None if self.issued_at is None else self.issued_at.isoformat(),
-            "metadata": dict(self.metadata),
-            **shard,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,20 +42,33 @@ class SignatureRecord:
     short_digests: tuple[bytes, ...] | None
     envelope: Sign1
 
-    @staticmethod
-    def protected_header(
-        key_id: bytes, claims: Claims, unit_digests: Sequence[bytes] | None
-    ) -> dict[Any, Any]:
-        """Return the protected header to sign; `unit_digests` given, changes can be localized."""
-        header: dict[Any, Any] = {
-            Label.KID: key_id,
-            Label.CWT_CLAIMS: claims.to_cwt(),
-            Label.PAYLOAD_HASH_ALG: _SHA_256,
-            Label.PREIMAGE_CONTENT_TYPE: _OCTET_STREAM,
-        }
-        if unit_digests is not None:
-            header[_UNIT_DIGESTS] = b"".join(digest[:_SHORT] for digest in unit_digests)
-        return header
+    @classmethod
+    def make(
+        cls,
+        signer: Signer | None,
+        key_id: bytes,
+        claims: Claims,
+        unit_digests: Sequence[bytes],
+        header: bytes,
+        *,
+        localize: bool,
+    ) -> bytes:
+        """Sign a model, and return the record.
+
+        Args:
+            signer: Signs; None for a record of the same size without a signature.
+            key_id: Of the signer's public key.
+            claims: What else is signed.
+            unit_digests: SHA-256 of every unit.
+            header: Of the frame that the record goes into; it is signed, too.
+            localize: Put in what tells which units were changed.
+        """
+        protected = _protected(key_id, claims, unit_digests if localize else None)
+        return sign1(signer, protected, model_digest(unit_digests), _DOMAIN + header)
+
+    def verified_by(self, key: PublicKey, header: FrameHeader) -> bool:
+        """Tell whether the signature is right; what it says of the model is yet to be checked."""
+        return self.envelope.verified_by(key, _DOMAIN + bytes(header))
 
     @classmethod
     def parse(cls, record: bytes) -> SignatureRecord:
@@ -193,7 +80,7 @@ class SignatureRecord:
         envelope = parse_sign1(record)
         claims = Claims.from_cwt(envelope.protected.get(Label.CWT_CLAIMS))
         short = envelope.protected.get(_UNIT_DIGESTS)
-        expected = cls.protected_header(envelope.key_id, claims, None)
+        expected = _protected(envelope.key_id, claims, None)
         if isinstance(short, bytes) and len(short) % _SHORT == 0:
             expected[_UNIT_DIGESTS] = short
         expected[Label.ALG] = EDDSA
@@ -212,33 +99,19 @@ class SignatureRecord:
         return [index for index, (short, full) in enumerate(pairs) if full[:_SHORT] != short]
 
 
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """A file that is hidden in a stream. It is not signed; sign the stream on top of it.
-
-    Attributes:
-        payload: The file's bytes.
-        media_type: What they are, such as `application/pdf`.
-    """
-
-    payload: bytes
-    media_type: str = "application/octet-stream"
-
-    def to_record(self, digest: bytes) -> bytes:
-        """Return the record; `digest` stands for the model that it goes into."""
-        return encode_cbor([self.media_type, digest, self.payload])
-
-    @classmethod
-    def parse(cls, record: bytes) -> tuple[Attachment, bytes]:
-        """Read a record: the attachment, and the digest of the model that it went into.
-
-        Raises:
-            VerificationError: It is malformed.
-        """
-        match parse_cbor(record):
-            case [str() as media_type, bytes() as digest, bytes() as payload]:
-                return cls(payload, media_type), digest
-        raise VerificationError("the attachment is malformed")
+def _protected(
+    key_id: bytes, claims: Claims, unit_digests: Sequence[bytes] | None
+) -> dict[Any, Any]:
+    """Return the protected header to sign; `unit_digests` given, changes can be localized."""
+    header: dict[Any, Any] = {
+        Label.KID: key_id,
+        Label.CWT_CLAIMS: claims.to_cwt(),
+        Label.PAYLOAD_HASH_ALG: _SHA_256,
+        Label.PREIMAGE_CONTENT_TYPE: _OCTET_STREAM,
+    }
+    if unit_digests is not None:
+        header[_UNIT_DIGESTS] = b"".join(digest[:_SHORT] for digest in unit_digests)
+    return header
 
 
 def _split(digests: bytes) -> tuple[bytes, ...]:

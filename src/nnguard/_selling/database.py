@@ -8,16 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from nnguard._base.files import open_file
 from nnguard.errors import LedgerError
-
-try:
-    from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-except ImportError as error:
-    raise ImportError("the ledger needs SQLAlchemy: pip install 'nnguard[desk]'") from error
 
 __all__ = ["Database"]
 
@@ -35,19 +33,33 @@ class Database:
     """A database, and the connections to it.
 
     Args:
-        url_or_path: A text with `://` is a SQLAlchemy URL, all else the path of an SQLite file. A
-            new file is for its owner's eyes only. `postgresql://` means `postgresql+psycopg://`.
+        url_or_path: A text with `://` is a SQLAlchemy URL, all else the path of an SQLite file,
+            which is made when something is written, for its owner's eyes only. `postgresql://`
+            means `postgresql+psycopg://`.
 
     Raises:
-        LedgerError: The URL is none, or nothing that lasts.
+        LedgerError: The URL is malformed, or names nothing that lasts.
         ImportError: The database's driver is not installed.
-        OSError: The file cannot be made or opened, or is no regular file.
+        OSError: The file cannot be opened, or is not a regular file; or it has no folder.
     """
 
     def __init__(self, url_or_path: str | os.PathLike[str]) -> None:
         self._url = _to_url(os.fspath(url_or_path))
         self._engine = _make_engine(self._url)
         self._closed = False
+        self._file = _file_of(self._url)
+        self._missing = self._file is not None and not _is_file(self._file)
+
+    def exists(self) -> bool:
+        """Tell whether there is anything to read; a file that nobody has made yet is not there.
+
+        Raises:
+            ValueError: The database was closed.
+        """
+        self._check_open()
+        if self._missing and self._file is not None:
+            self._missing = not self._file.exists()
+        return not self._missing
 
     @contextlib.contextmanager
     def transaction(self, *, writes: bool = False) -> Iterator[Connection]:
@@ -61,8 +73,9 @@ class Database:
             LedgerError: The database fails.
             ValueError: It was closed.
         """
-        if self._closed:
-            raise ValueError("the ledger is closed")
+        self._check_open()
+        if writes and self._file is not None:
+            _make_file(self._file)
         try:
             with self._engine.connect() as connection:
                 connection.execution_options(**{_WRITES: writes})
@@ -75,6 +88,10 @@ class Database:
         """Give the connections back; no transaction can begin anymore."""
         self._closed = True
         self._engine.dispose()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError("the ledger is closed")
 
     def __str__(self) -> str:
         """Return the URL without its password."""
@@ -99,7 +116,6 @@ def _to_url(text: str) -> URL:
 def _make_engine(url: URL) -> Engine:
     options: dict[str, Any] = {}
     if url.get_backend_name() == "sqlite":
-        _make_file(str(url.database))
         options["timeout"] = _PATIENCE
     elif url.drivername in ("postgresql+psycopg", "postgresql+psycopg2"):
         options["client_encoding"] = "utf8"  # whatever the encoding of the database is
@@ -108,7 +124,7 @@ def _make_engine(url: URL) -> Engine:
     except ImportError:
         advice = ""
         if url.drivername == "postgresql+psycopg":
-            advice = ": pip install nnguard[postgresql]; without libpq psycopg[binary], too"
+            advice = ": pip install 'nnguard[postgresql]'; without libpq 'psycopg[binary]', too"
         raise ImportError(f"the driver for {url.drivername} cannot be loaded{advice}") from None
     except SQLAlchemyError as error:
         raise _translated(error, url) from None
@@ -117,10 +133,26 @@ def _make_engine(url: URL) -> Engine:
     return engine
 
 
-def _make_file(path: str) -> None:
+def _file_of(url: URL) -> Path | None:
+    """Return the path of an SQLite file; None for servers, and for what SQLite itself names."""
+    path = str(url.database)
+    is_file = url.get_backend_name() == "sqlite" and not path.startswith("file:")
+    return Path(path) if is_file else None
+
+
+def _is_file(path: Path) -> bool:
+    """Tell whether there is a regular file, or only a folder that it may be made in."""
+    try:
+        os.close(open_file(path))
+    except FileNotFoundError:
+        os.scandir(path.resolve().parent).close()
+        return False
+    return True
+
+
+def _make_file(path: Path) -> None:
     """Make the file before SQLite does, which would let everybody read it."""
-    if not path.startswith("file:"):
-        os.close(open_file(path, os.O_CREAT))
+    os.close(open_file(path, os.O_CREAT))
 
 
 def _begin(connection: Connection) -> None:

@@ -1,6 +1,8 @@
 """Issuing licenses for a trial.
 
-license = nnguard.issue_license(trial, content_key, to=customer, signer=key, customer="Ada")
+license = nnguard.licensing.issue(
+    "trial.nnc", "content.key", to="ada.pub", signer="vendor.key", terms=Terms(customer="Ada")
+)
 """
 
 from __future__ import annotations
@@ -8,49 +10,41 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 
+from nnguard._base.arguments import loaded
 from nnguard._base.mappings import FrozenMapping
+from nnguard._base.times import now, to_utc
 from nnguard._crypto.content_key import ContentKey
 from nnguard._crypto.identity import Recipient
-from nnguard._crypto.keys import PublicKey, Signer
+from nnguard._crypto.keys import PublicKey, SignerLike, as_signer
 from nnguard._licensing.device import Device, DeviceBinding
-from nnguard._licensing.license import License, LicenseTerms, seconds_of, time_of
-from nnguard._locking.hashed import Files, digest_of, hash_files
+from nnguard._licensing.license import License, LicenseTerms
 from nnguard._locking.opening import lock_id, open_files
 from nnguard._models.stream_set import StreamSet, as_model
-from nnguard._operations.sign import Progress
 from nnguard._operations.signatures import signed_by, signer_of
-from nnguard._records.signature import Claims
+from nnguard._operations.verify import Progress
+from nnguard._records.claims import Claims
+from nnguard._records.hashed import Files, digest_of, hash_files
+from nnguard._selling.terms import Terms
 from nnguard._stream import Stream, StreamLike
-from nnguard.errors import UnlockError, WrongKeyError
+from nnguard.errors import ArgumentError, UnlockError, WrongKeyError
 
-__all__ = ["issue_license"]
+__all__ = ["ContentKeyLike", "RecipientLike", "issue"]
 
-_FEWEST_TRAITS = 2
-
+ContentKeyLike = ContentKey | str | os.PathLike[str]
 RecipientLike = Recipient | str | os.PathLike[str]
 
+_FEWEST_MATCHES = 2
 
-def issue_license(
+
+def issue(
     trial: StreamLike | StreamSet,
-    content_key: ContentKey,
+    content_key: ContentKeyLike,
     *,
     to: RecipientLike,
-    signer: Signer,
-    customer: str = "",
-    product: str = "",
-    issuer: str = "",
-    tier: str = "",
-    expires: datetime | None = None,
-    not_before: datetime | None = None,
-    issued_at: datetime | None = None,
-    grace: timedelta = timedelta(0),
-    features: Sequence[str] = (),
-    metadata: Mapping[str, str] | None = None,
-    device: Device | None = None,
-    device_traits: int | None = None,
+    signer: SignerLike,
+    terms: Terms = Terms(),  # noqa: B008 - it is frozen
     progress: Progress | None = None,
 ) -> License:
     """Make out a license for a trial.
@@ -59,22 +53,10 @@ def issue_license(
 
     Args:
         trial: The very stream or set that the customer has, or its path.
-        content_key: That of the tier, or of a higher one.
-        to: The customer's public key, or the path of one.
-        signer: Signs: the vendor's key, or your own `Signer`.
-        customer: Who buys.
-        product: What; the name in the trial's signature, if not given.
-        issuer: Who sells; the issuer in the trial's signature, if not given.
-        tier: Name of the tier that the license opens; that of the content key, if not given.
-        expires: It holds until then; forever, if not given.
-        not_before: It holds from then on; from `issued_at` on, if not given.
-        issued_at: Now, if not given.
-        grace: It still holds for so long after it has expired.
-        features: Names that your own software may act on.
-        metadata: Anything else, text to text.
-        device: Bind the license to this device of the customer.
-        device_traits: How many of the device's traits have to be there; all but one, and no
-            fewer than two, if not given.
+        content_key: That of the tier, or of a higher one, or its path.
+        to: The customer's public key, or its path.
+        signer: Signs: the vendor's key, its path, or your own `Signer`.
+        terms: What you choose: customer, expiry, device and so on.
         progress: See `nnguard.unlock`.
 
     Returns:
@@ -86,44 +68,50 @@ def issue_license(
             the license would be.
         VerificationError: The trial was changed.
         UnlockError: No lock of that tier is opened by the key.
-        KeyFormatError: The customer's key cannot be read.
-        ValueError: The license would never hold; a time has no time zone, or lies too far out; a
-            claim has not its type, or cannot be encoded.
+        KeyFormatError: A key cannot be read.
+        ArgumentError: The license would never hold, or asks for more than the device has.
     """
-    issued = _to_second(datetime.now(timezone.utc) if issued_at is None else issued_at)
-    begins = issued if not_before is None else _to_second(not_before)
-    ends = None if expires is None else _to_second(expires)
-    if ends is not None and ends <= max(begins, issued):
-        raise ValueError(f"a license that expires at {ends.isoformat()} would never hold")
-    if isinstance(features, str):
-        raise ValueError("features are a list of names, not one text")
-    if grace % timedelta(seconds=1):
-        raise ValueError("grace is counted in whole seconds")
+    issued, begins, ends = _period(terms)
+    device = None if terms.device is None else _bind(terms)
+    content_key = loaded(content_key, ContentKey, "content_key")
+    recipient = loaded(to, Recipient, "to")
+    signer = as_signer(signer)
     model = as_model(trial)
-    recipient = to if isinstance(to, Recipient) else Recipient.load(to)
     files = hash_files(model, progress)
     lock = lock_id(model)
     claims = _claims(model, files, signer.public_key)
-    key, opened, tiers = _open_tier(files, content_key, tier, progress)
-    terms = LicenseTerms(
+    key, opened, tiers = _open_tier(files, content_key, terms.tier, progress)
+    said = LicenseTerms(
         id=secrets.token_hex(16),
-        issuer=issuer or claims.issuer,
-        customer=customer,
-        product=product or claims.name,
+        issuer=terms.issuer or claims.issuer,
+        customer=terms.customer,
+        product=terms.product or claims.name,
         tier=tiers[-1],
         issued_at=issued,
         not_before=begins,
         expires_at=ends,
-        grace=grace,
-        features=tuple(features),
-        metadata=FrozenMapping(metadata or {}),
-        device=None if device is None else _bind(device, device_traits),
+        grace=terms.grace,
+        features=tuple(terms.features),
+        metadata=FrozenMapping(terms.metadata),
+        device=device,
         stream=digest_of(files).hex(),
         opens=digest_of(opened).hex(),
         lock=lock,
         recipient=recipient.id.hex(),
     )
-    return License.make(terms, key, recipient, signer)
+    return License.make(said, key, recipient, signer)
+
+
+def _period(terms: Terms) -> tuple[datetime, datetime, datetime | None]:
+    """Return when the license is issued, begins and ends."""
+    issued = now() if terms.issued_at is None else to_utc(terms.issued_at)
+    begins = issued if terms.not_before is None else to_utc(terms.not_before)
+    if terms.expires_at is None:
+        return issued, begins, None
+    ends = to_utc(terms.expires_at)
+    if ends <= max(begins, issued):
+        raise ArgumentError(f"a license that expires at {ends.isoformat()} would never hold")
+    return issued, begins, ends
 
 
 def _claims(model: Stream | StreamSet, files: Files, key: PublicKey) -> Claims:
@@ -155,10 +143,9 @@ def _open_tier(
     )
 
 
-def _to_second(time: datetime) -> datetime:
-    return time_of(seconds_of(time))
-
-
-def _bind(device: Device, required: int | None) -> DeviceBinding:
-    enough = max(min(_FEWEST_TRAITS, len(device.traits)), len(device.traits) - 1)
-    return DeviceBinding.make(device, enough if required is None else required)
+def _bind(terms: Terms) -> DeviceBinding:
+    device = loaded(terms.device, Device, "device")
+    count = len(device.fingerprint)
+    enough = max(min(_FEWEST_MATCHES, count), count - 1)
+    required = enough if terms.device_matches is None else terms.device_matches
+    return DeviceBinding.make(device, required)

@@ -1,60 +1,71 @@
-"""The issuing desk: licenses made out, written down, and revoked.
+"""The license issuer: licenses made out, written down, and revoked.
 
-with nnguard.Ledger("licenses.db") as ledger:
-    desk = nnguard.Desk(ledger, signer=key)
-    license = desk.issue("trial.nnc", content_key, to="customer.pub", customer="Ada")
-    desk.revoke([license.terms.id], reason="refund")
-    desk.revocation_list().save("acme.revoked")
+with Ledger("licenses.db") as ledger:
+    issuer = Issuer(ledger, signer="vendor.key")
+    license = issuer.issue("trial.nnc", "content.key", to="ada.pub", terms=Terms(customer="Ada"))
+    issuer.revoke([license.terms.id], reason="refund")
+    issuer.revocation_list().save("acme.revoked")
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from datetime import datetime, timezone
-from typing import Any
 
+from nnguard._base.arguments import loaded
 from nnguard._base.files import named_together
+from nnguard._base.times import TimeLike, now, to_utc
 from nnguard._crypto.content_key import ContentKey
 from nnguard._crypto.identity import Identity
-from nnguard._crypto.keys import Signer
+from nnguard._crypto.keys import SignerLike, as_signer
 from nnguard._licensing.license import License
 from nnguard._licensing.revocation import RevocationList
 from nnguard._locking.opening import lock_id
 from nnguard._locking.tiers import MAX_TIERS
 from nnguard._models.stream_set import StreamSet, as_model
-from nnguard._selling.issue import issue_license
-from nnguard._selling.ledger import Entry, Ledger
+from nnguard._operations.verify import Progress
+from nnguard._selling.entry import LedgerEntry
+from nnguard._selling.issue import ContentKeyLike, RecipientLike, issue
+from nnguard._selling.ledger import Ledger
+from nnguard._selling.terms import Terms
 from nnguard._stream import StreamLike
 from nnguard.errors import KeyFormatError, WrongKeyError
 
-__all__ = ["Desk"]
+__all__ = ["Issuer"]
 
 _WRAPPING = b"nnguard ledger content key v1\0"
 
 
-class Desk:
+class Issuer:
     """Issues licenses and keeps a ledger of them.
 
     Args:
         ledger: Where it is written down who got what.
-        signer: Signs licenses and lists: the vendor's key, or your own `Signer`.
-        identity: The vendor's own pair. The ledger then keeps content keys, wrapped to it.
+        signer: Signs licenses and lists: the vendor's key, its path, or your own `Signer`.
+        identity: The vendor's own pair, or its path. The ledger then keeps content keys, wrapped
+            to it.
     """
 
-    def __init__(self, ledger: Ledger, signer: Signer, identity: Identity | None = None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        signer: SignerLike,
+        identity: Identity | str | os.PathLike[str] | None = None,
+    ) -> None:
         self._ledger = ledger
-        self._signer = signer
-        self._identity = identity
+        self._signer = as_signer(signer)
+        self._identity = None if identity is None else loaded(identity, Identity, "identity")
 
     def issue(
         self,
         trial: StreamLike | StreamSet,
-        content_key: ContentKey | None = None,
+        content_key: ContentKeyLike | None = None,
         *,
+        to: RecipientLike,
+        terms: Terms = Terms(),  # noqa: B008 - it is frozen
         output: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
-        **options: Any,
+        progress: Progress | None = None,
     ) -> License:
         """Make out a license and write it down.
 
@@ -64,34 +75,38 @@ class Desk:
 
         Args:
             trial: The stream or set that the customer has, or its path.
-            content_key: As for `nnguard.issue_license`; the one that the ledger keeps, if not
-                given.
+            content_key: As for `nnguard.licensing.issue`; the one that the ledger keeps, if None.
+            to: The customer's public key, or its path.
+            terms: What you choose: customer, expiry, device and so on.
             output: File to write the license to, if any.
             overwrite: Replace a file that exists.
-            **options: Of `nnguard.issue_license`, but for `signer`.
+            progress: See `nnguard.unlock`.
 
         Raises:
             KeyFormatError: There is no content key, neither given nor in the ledger.
             LedgerError: The ledger cannot be written; neither is the file.
             OSError: The file cannot be written; neither is the ledger.
-            NnguardError: See `nnguard.issue_license`.
+            NnguardError: See `nnguard.licensing.issue`.
         """
         model = as_model(trial)
         lock = lock_id(model)
-        key = self._kept(lock) if content_key is None else content_key
-        license = issue_license(model, key, signer=self._signer, **options)  # noqa: A001
+        given = None if content_key is None else loaded(content_key, ContentKey, "content_key")
+        key = self._kept(lock) if given is None else given
+        license = issue(  # noqa: A001
+            model, key, to=to, signer=self._signer, terms=terms, progress=progress
+        )
         entry = _entry_of(license)
         with named_together():
             if output is not None:
                 license.save(output, overwrite=overwrite)
-            if content_key is not None:
-                self._keep(lock, license.terms.product, key)
+            if given is not None:
+                self._keep(lock, license.terms.product, given)
             self._ledger.add(entry)
         return license
 
     def revoke(
-        self, license_ids: Sequence[str], *, reason: str = "", at: datetime | None = None
-    ) -> list[Entry]:
+        self, license_ids: Sequence[str], *, reason: str = "", at: TimeLike | None = None
+    ) -> list[LedgerEntry]:
         """Note that licenses hold no longer. Deployments learn it from `revocation_list`.
 
         Args:
@@ -102,11 +117,11 @@ class Desk:
         Raises:
             LedgerError: One is not in the ledger; nothing is revoked then.
         """
-        when = datetime.now(timezone.utc) if at is None else at
+        when = now() if at is None else to_utc(at, "at")
         found = [self._ledger.get(license_id).license_id for license_id in license_ids]
         return [self._ledger.revoke(license_id, at=when, reason=reason) for license_id in found]
 
-    def revocation_list(self, *, issuer: str = "", at: datetime | None = None) -> RevocationList:
+    def revocation_list(self, *, issuer: str = "", at: TimeLike | None = None) -> RevocationList:
         """Sign the list of all licenses that were revoked."""
         ids = self._ledger.revoked_ids()
         return RevocationList.make(ids, self._signer, issuer=issuer, issued_at=at)
@@ -143,9 +158,9 @@ def _info(lock: str) -> bytes:
     return _WRAPPING + bytes.fromhex(lock)
 
 
-def _entry_of(license: License) -> Entry:  # noqa: A002
+def _entry_of(license: License) -> LedgerEntry:  # noqa: A002
     terms = license.terms
-    return Entry(
+    return LedgerEntry(
         license_id=terms.id,
         product=terms.product,
         customer=terms.customer,

@@ -28,7 +28,7 @@ from nnguard._stream.source import FileSource, MemorySource, Source, check_memor
 from nnguard._stream.units import Place, Unit, read_unit, replaced
 from nnguard.errors import FormatError, LimitError
 
-__all__ = ["MAX_UNITS", "Stream", "StreamLike"]
+__all__ = ["MAX_UNITS", "Stream"]
 
 _ALWAYS_UNITS = 1 << 15
 _BYTES_PER_UNIT = 32
@@ -269,10 +269,6 @@ class Stream:
         with UnitDigests(self._units, copy_to=file.fileno()) as written:
             for unit, digest in zip(self._units, written.result(), strict=True):
                 unit.check(digest)
-
-
-StreamLike = Stream | str | os.PathLike[str]
-"""What functions take for a stream: a `Stream` or the path of a file."""
 
 
 def _in_a_row(source: Source, units: Sequence[Unit]) -> Iterator[Place]:

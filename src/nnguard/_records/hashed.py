@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nnguard._models.stream_set import StreamSet
-from nnguard._operations.sharded import set_digest
-from nnguard._records.signature import model_digest
+from nnguard._records.digest import model_digest, set_digest
 from nnguard._stream import Stream
 
 __all__ = ["Files", "Hashed", "digest_of", "hash_files"]

@@ -1,0 +1,145 @@
+"""Signed files: claims in a COSE_Sign1 with EdDSA, kept as text in armor.
+
+A kind of file is a subclass with a label, a domain and claims of its own. Whoever signs with the
+same key for something else signs under another domain, so no file passes for another kind.
+
+Law: `parse(encoded).encoded == encoded`, and no other bytes hold the same claims and signature.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from nnguard._base.files import read_file, write_bytes
+from nnguard._crypto.armor import read_armor, write_armor
+from nnguard._crypto.cose import EDDSA, Label, Sign1, encode_cbor, parse_cbor, parse_sign1, sign1
+from nnguard._crypto.keys import PublicKey, Signer
+from nnguard._crypto.trust import find_key
+from nnguard.errors import ArgumentError, LicenseError, Refusal, VerificationError
+
+__all__ = ["SignedFile"]
+
+_File = TypeVar("_File", bound="SignedFile")
+
+_MALFORMED = (VerificationError, ValueError, TypeError, KeyError, AttributeError, OverflowError)
+"""What reading claims that are not as they should be may raise."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SignedFile:
+    """A signed file that was read. Nothing in it is to be believed before `authenticate`.
+
+    Attributes:
+        encoded: Its bytes, without the armor.
+    """
+
+    encoded: bytes
+    _envelope: Sign1
+
+    _WHAT: ClassVar[str]  # in errors, such as "license"
+    _ARMOR: ClassVar[str]  # label of the armor
+    _DOMAIN: ClassVar[bytes]  # the signature covers it, the file does not hold it
+    _MAX_SIZE: ClassVar[int]  # bytes of the file
+
+    @classmethod
+    def _fields(cls, claims: Any) -> dict[str, Any]:
+        """Return the fields of the subclass; any error of `_MALFORMED` where there are none."""
+        raise NotImplementedError
+
+    @classmethod
+    def _sign(cls: type[_File], claims: Mapping[Any, Any], signer: Signer) -> _File:
+        """Sign claims.
+
+        Raises:
+            ArgumentError: They are not ones that `parse` reads.
+            ValueError: The signature does not verify with the signer's own public key.
+        """
+        header = {Label.KID: signer.public_key.id}
+        encoded = sign1(signer, header, encode_cbor(dict(claims)), cls._DOMAIN)
+        try:
+            return cls.parse(encoded)
+        except LicenseError:
+            raise ArgumentError(
+                f"a claim of the {cls._WHAT} has the wrong type, or is out of range"
+            ) from None
+
+    @classmethod
+    def parse(cls: type[_File], encoded: bytes) -> _File:
+        """Read the bytes of a file; its signature is not checked.
+
+        Raises:
+            LicenseError: They are malformed.
+        """
+        try:
+            envelope = parse_sign1(encoded)
+            if envelope.protected != {Label.ALG: EDDSA, Label.KID: envelope.key_id}:
+                raise ValueError("header")
+            fields = cls._fields(parse_cbor(envelope.payload))
+        except _MALFORMED:
+            raise _malformed(f"not a {cls._WHAT}, or it was changed") from None
+        return cls(encoded, envelope, **fields)
+
+    @classmethod
+    def from_text(cls: type[_File], text: str) -> _File:
+        """Read armor, as a file or an e-mail has it; see `parse`."""
+        try:
+            encoded = read_armor(cls._ARMOR, text)
+        except ValueError as error:
+            raise _malformed(f"not a {cls._WHAT}: {error}") from None
+        return cls.parse(encoded)
+
+    @classmethod
+    def load(cls: type[_File], path: str | os.PathLike[str]) -> _File:
+        """Read a file.
+
+        Raises:
+            LicenseError: It is malformed; its signature is not checked.
+            LimitError: It is too large to be one.
+            OSError: It cannot be read.
+        """
+        data = read_file(path, cls._MAX_SIZE)
+        try:
+            return cls.from_text(data.decode("utf-8", "replace"))
+        except LicenseError as error:
+            raise LicenseError(f"{path}: {error}", reason=error.reason, hint=error.hint) from None
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the file, in armor."""
+        write_bytes(Path(path), str(self).encode(), overwrite=overwrite)
+
+    @property
+    def key_id(self) -> str:
+        """Identifier of the key that signed, as the file says, in hexadecimal."""
+        return self._envelope.key_id.hex()
+
+    def authenticate(self, keys: Sequence[PublicKey]) -> None:
+        """Make sure that one of these keys signed the file.
+
+        Raises:
+            WrongKeyError: It is signed by another.
+            LicenseError: It was changed.
+        """
+        key = find_key(keys, self._envelope.key_id, f"the {self._WHAT}")
+        if not self._envelope.verified_by(key, self._DOMAIN):
+            raise _malformed(f"the {self._WHAT} was changed")
+
+    def __str__(self) -> str:
+        """Return the file's text: its bytes in armor."""
+        return write_armor(self._ARMOR, self.encoded)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.encoded == self.encoded
+
+    def __hash__(self) -> int:
+        return hash(self.encoded)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).parse, (self.encoded,)
+
+
+def _malformed(message: str) -> LicenseError:
+    return LicenseError(message, reason=Refusal.MALFORMED)

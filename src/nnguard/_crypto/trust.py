@@ -1,0 +1,89 @@
+"""Trusted keys: where they come from, and which of them a signature names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from nnguard._base.arguments import wrong_type
+from nnguard._crypto.keys import PublicKey
+from nnguard._crypto.pem import load_key, pem_blocks
+from nnguard.errors import KeyFormatError, WrongKeyError
+
+__all__ = ["Trust", "find_key", "load_trust"]
+
+Trust = PublicKey | str | os.PathLike[str] | Iterable[PublicKey | str | os.PathLike[str]]
+"""Trusted keys: keys, PEM files with one or more, folders of `.pub` and `.pem` files."""
+
+_SUFFIXES = {".pem", ".pub"}
+
+
+def load_trust(trust: Trust) -> tuple[PublicKey, ...]:
+    """Collect trusted keys.
+
+    Raises:
+        KeyFormatError: A file holds something else than public Ed25519 keys, or there are no keys.
+        TypeError: `trust` holds something else than keys and paths.
+    """
+    if isinstance(trust, (PublicKey, str, os.PathLike)):
+        trust = [trust]
+    elif isinstance(trust, (bytes, bytearray)) or not isinstance(trust, Iterable):
+        raise _wrong_type(trust)
+    keys: dict[PublicKey, None] = {}
+    for entry in trust:
+        keys.update(dict.fromkeys(_keys_of(entry)))
+    if not keys:
+        raise KeyFormatError("there is no trusted key", hint="give at least one public key")
+    return tuple(keys)
+
+
+def find_key(keys: Sequence[PublicKey], key_id: bytes, what: str = "the stream") -> PublicKey:
+    """Return the trusted key that a signature names.
+
+    Args:
+        keys: Those that are trusted.
+        key_id: Identifier, 8 bytes.
+        what: What is signed, for the error.
+
+    Raises:
+        WrongKeyError: It is not among them.
+    """
+    for key in keys:
+        if key.id == key_id:
+            return key
+    raise WrongKeyError(
+        f"{what} is signed with key {key_id.hex()}, which is not among the {len(keys)} trusted",
+        hint="it is another vendor's, or the vendor has a new key: get that over a channel that "
+        "you trust",
+    )
+
+
+def _keys_of(entry: Any) -> list[PublicKey]:
+    if isinstance(entry, PublicKey):
+        return [entry]
+    if not isinstance(entry, (str, os.PathLike)):
+        raise _wrong_type(entry)
+    if not os.fspath(entry):
+        raise KeyFormatError("the path of a trusted key is empty")
+    return [key for path in _key_files(Path(entry)) for key in load_key(path, _parse_bundle)]
+
+
+def _key_files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES and file.is_file())
+
+
+def _parse_bundle(data: bytes) -> list[PublicKey]:
+    if b"PRIVATE KEY-----" in data:
+        raise KeyFormatError("this is a private key", hint="trust its public half")
+    keys = [PublicKey.from_pem(block) for block in pem_blocks(data)]
+    if not keys:
+        raise KeyFormatError("no public key in PEM")
+    return keys
+
+
+def _wrong_type(value: object) -> TypeError:
+    return wrong_type("trust", "a path or a PublicKey", value)

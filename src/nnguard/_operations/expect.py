@@ -1,0 +1,89 @@
+"""What a deployment expects of a release: a right signature alone may be another product's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from nnguard._base.times import TimeLike, to_utc
+from nnguard._records.claims import Claims
+from nnguard.errors import ArgumentError, ClaimsError
+
+__all__ = ["Expect"]
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """Claims that a release has to make; what is left empty is not asked for.
+
+    Attributes:
+        name: The very name that was signed.
+        issuer: The very issuer.
+        version: A version, `1.2`, or a range as in Python requirements, `>=1.2,<2` (PEP 440).
+        issued_after: The release was signed at this time or later: a time, or ISO 8601 text.
+
+    Raises:
+        ArgumentError: The range or the time cannot be read.
+    """
+
+    name: str = ""
+    issuer: str = ""
+    version: str = ""
+    issued_after: TimeLike | None = None
+
+    def __post_init__(self) -> None:
+        _specifiers(self.version)
+        if self.issued_after is not None:
+            object.__setattr__(self, "issued_after", to_utc(self.issued_after, "issued_after"))
+
+    def check(self, claims: Claims) -> None:
+        """Refuse claims that are not as expected.
+
+        Raises:
+            ClaimsError: They are not; the message says which, what it is, and what was expected.
+        """
+        for what, found, expected in self._mismatches(claims):
+            raise ClaimsError(
+                f"{what} is {found or 'not stated'}, expected {expected}",
+                hint="the signature is right: this is another release than the one you asked for",
+            )
+
+    def _mismatches(self, claims: Claims) -> Iterator[tuple[str, str, str]]:
+        if self.name and claims.name != self.name:
+            yield "the name", claims.name, self.name
+        if self.issuer and claims.issuer != self.issuer:
+            yield "the issuer", claims.issuer, self.issuer
+        if self.version and not _allows(self.version, claims.version):
+            yield "the version", claims.version, self.version
+        if isinstance(earliest := self.issued_after, datetime):
+            issued = claims.issued_at
+            if issued is None or issued < earliest:
+                found = "" if issued is None else issued.isoformat()
+                yield "the time of signing", found, f"{earliest.isoformat()} or later"
+
+
+def _specifiers(version: str) -> SpecifierSet | None:
+    """Return a range of versions; None for a version as it is."""
+    if not version.lstrip().startswith(("<", ">", "=", "!", "~")):
+        return None
+    try:
+        return SpecifierSet(version, prereleases=True)
+    except InvalidSpecifier:
+        raise ArgumentError(
+            f"version: {version!r} is not a range of versions",
+            hint='a range looks like ">=1.2" or ">=1.2,<2"',
+        ) from None
+
+
+def _allows(expected: str, version: str) -> bool:
+    specifiers = _specifiers(expected)
+    if specifiers is None:
+        return version == expected
+    try:
+        return Version(version) in specifiers
+    except InvalidVersion:
+        return False

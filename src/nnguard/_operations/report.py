@@ -1,0 +1,112 @@
+"""What `verify` finds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nnguard._base.html import html_table
+from nnguard._base.mappings import EMPTY
+from nnguard._licensing.license import LicenseTerms
+from nnguard._records.claims import Claims
+from nnguard._records.kinds import RecordKind, kind_name
+
+__all__ = ["NestedRecord", "Report"]
+
+
+@dataclass(frozen=True, slots=True)
+class NestedRecord:
+    """A record inside a signed stream; the outer signature covers it.
+
+    Attributes:
+        kind: `signature`, `attachment`, `lock`, `license`, `record of kind N` for kinds of later
+            versions, or `unreadable` for one that was damaged before the outer vendor signed.
+        key_id: Key of a signature, in hexadecimal; empty for all else.
+        claims: Claims of a signature.
+        verified: The signature is right, by a trusted key. False says only that no trusted key
+            fits: the record is still what the outer vendor signed.
+    """
+
+    kind: str
+    key_id: str = ""
+    claims: Claims | None = None
+    verified: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON values."""
+        claims = None if self.claims is None else self.claims.to_json()
+        return {
+            "kind": self.kind,
+            "key_id": self.key_id,
+            "claims": claims,
+            "verified": self.verified,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `verify` found; there is none for a model that is not what was signed.
+
+    Attributes:
+        claims: What the vendor says of the release.
+        key_id: The key that signed, in hexadecimal.
+        digest: Digest of the original model, in hexadecimal (SPEC 6.1, of a set 6.3).
+        nested: Records inside the signed stream, outermost first; what is under a lock is not
+            looked at.
+        licensed_to: License that the stream was unlocked with, where it carries that as a
+            watermark.
+        shards: Of a set, the names of the files and the reports of their streams, in order.
+        not_covered: Of a folder, the names of files that the signature does not cover.
+    """
+
+    claims: Claims
+    key_id: str
+    digest: str
+    nested: tuple[NestedRecord, ...] = ()
+    licensed_to: LicenseTerms | None = None
+    shards: Mapping[str, Report] = EMPTY
+    not_covered: tuple[str, ...] = ()
+
+    @property
+    def locked(self) -> bool:
+        """Whether this is a trial, which a license unlocks, and not the product."""
+        lock = kind_name(RecordKind.LOCK)
+        return any(record.kind == lock for record in self.nested) or any(
+            shard.locked for shard in self.shards.values()
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        found: dict[str, Any] = {
+            "claims": self.claims.to_json(),
+            "key_id": self.key_id,
+            "digest": self.digest,
+            "locked": self.locked,
+        }
+        if self.shards:
+            found["shards"] = {name: report.to_json() for name, report in self.shards.items()}
+            found["not_covered"] = list(self.not_covered)
+        else:
+            found["nested"] = [record.to_json() for record in self.nested]
+        if self.licensed_to is not None:
+            found["licensed_to"] = self.licensed_to.to_json()
+        return found
+
+    def _repr_html_(self) -> str:
+        """Return the report as a table, for notebooks."""
+        claims = self.claims
+        rows = {
+            "issuer": claims.issuer,
+            "name": claims.name,
+            "version": claims.version,
+            "issued at": "" if claims.issued_at is None else claims.issued_at.isoformat(),
+            **claims.metadata,
+            "key": self.key_id,
+            "digest": self.digest,
+            "locked trial": "yes" if self.locked else "",
+            "licensed to": "" if self.licensed_to is None else self.licensed_to.customer,
+            "shards": ", ".join(self.shards),
+            "not covered": ", ".join(self.not_covered),
+        }
+        return html_table("Verified", rows)

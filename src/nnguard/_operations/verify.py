@@ -1,0 +1,323 @@
+"""Verifying a model: is it what a trusted vendor signed, every bit of it?
+
+report = nnguard.verify("release.nnc", trust=["vendor.pub"])
+
+Law: `verify` returns a report or raises. Steps are those of SPEC 7 and, of sets, 6.3.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from nnguard._base.mappings import FrozenMapping
+from nnguard._crypto.keys import PublicKey
+from nnguard._crypto.trust import Trust, find_key, load_trust
+from nnguard._hiding import lies_as_planned
+from nnguard._licensing.license import License
+from nnguard._models.stream_set import (
+    Model,
+    ModelLike,
+    as_model,
+    check_index,
+    naming,
+    some_of,
+)
+from nnguard._operations.expect import Expect
+from nnguard._operations.report import NestedRecord, Report
+from nnguard._records.claims import Claims, Shard
+from nnguard._records.digest import model_digest, set_digest
+from nnguard._records.kinds import RecordKind, kind_name
+from nnguard._records.layers import Layer, layers
+from nnguard._records.signature import SignatureRecord
+from nnguard._stream import Stream
+from nnguard.errors import (
+    LicenseError,
+    LockedTrialError,
+    NnguardError,
+    NoRecordError,
+    VerificationError,
+    WrongKeyError,
+)
+
+__all__ = ["Progress", "check_report", "verified", "verify"]
+
+Progress = Callable[[int], object]
+"""Called with a number of bytes each time that many more were hashed."""
+
+_HINTS = {
+    "attachment": "take it out first, with nnguard detach",
+    "lock": "the trial is not signed itself; nnguard unlock needs a license",
+}
+
+
+def verify(
+    model: ModelLike,
+    trust: Trust,
+    *,
+    expect: Expect | None = None,
+    allow_trial: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Check that a model is what a trusted vendor signed, every bit of it.
+
+    The checks of a stream, in this order: it is well formed; it holds a record; the record comes
+    out, and putting it back gives the same bytes; it is a signature; by a trusted key; the
+    signature is right; the restored original has the digest that was signed. Of a folder: every
+    file of the index is there, and no other stream; each stream verifies, as part of this set, by
+    one key, with the same claims; the index says where each tensor is.
+
+    Args:
+        model: A signed stream, or a folder of shards.
+        trust: Trusted keys: keys, PEM files with one or more, directories of them.
+        expect: Claims that the release has to make.
+        allow_trial: Accept a trial that is locked, too.
+        progress: Called with the number of bytes each time that many more were hashed.
+
+    Returns:
+        What was signed. There is no other return: everything else raises.
+
+    Raises:
+        FormatError: The file is not a stream, or damaged.
+        NoRecordError: The stream is not signed.
+        WrongKeyError: It is signed, by a key that is not among those trusted.
+        VerificationError: It was changed after it was signed; or a shard is missing, stray, or of
+            another release.
+        ClaimsError: It is what the vendor signed, but not what you expect.
+        LockedTrialError: It is what the vendor signed, but a trial.
+        KeyFormatError: A trusted key cannot be read.
+        LimitError: Reading the record would take too much memory or time.
+    """
+    report, _ = verified(as_model(model), load_trust(trust), progress)
+    check_report(report, expect, allow_trial=allow_trial)
+    return report
+
+
+def check_report(report: Report, expect: Expect | None, *, allow_trial: bool) -> None:
+    """Refuse what a vendor signed, but is not what was asked for; see `verify`."""
+    if expect is not None:
+        expect.check(report.claims)
+    if report.locked and not allow_trial:
+        raise LockedTrialError(
+            "this is a locked trial, not the product",
+            hint="a license unlocks it: nnguard unlock; to accept the trial, say allow_trial",
+        )
+
+
+def verified(
+    model: Model,
+    keys: Sequence[PublicKey],
+    progress: Progress | None = None,
+    digests: Mapping[str, Sequence[bytes]] = {},
+) -> tuple[Report, Model]:
+    """Verify a model; return the report, and the original that was signed, byte for byte.
+
+    Args:
+        model: The model.
+        keys: Those that are trusted.
+        progress: See `verify`.
+        digests: SHA-256 of the units of each stream, by the names of their files, where they are
+            known; `""` for a stream by itself. Others are hashed.
+    """
+    if isinstance(model, Stream):
+        return _verify_stream(model, keys, progress, digests.get(""))
+    reports: dict[str, Report] = {}
+    originals: dict[str, Stream] = {}
+    for name, stream in model.streams.items():
+        with naming(name):
+            found = _verify_stream(stream, keys, progress, digests.get(name))
+            reports[name], originals[name] = found
+    report = _check_set(reports)
+    check_index(model, VerificationError)
+    return report, replace(model, streams=originals)
+
+
+def _verify_stream(
+    stream: Stream,
+    keys: Sequence[PublicKey],
+    progress: Progress | None,
+    digests: Sequence[bytes] | None,
+) -> tuple[Report, Stream]:
+    walk = layers(stream, vouched=digests is not None)
+    with _hashing(stream, progress, digests) as found:
+        outer = next(walk)
+        watermark = _read_watermark(outer, keys)
+        layer = outer if watermark is None else next(walk, outer)
+        record = _check_signature(layer, keys)
+        digests = found()
+    below = digests if watermark is None else outer.digests_below(digests)
+    originals = layer.digests_below(below)
+    _check_digest(record, layer.below, originals)
+    if watermark is not None:
+        _check_watermark(watermark, outer, record, below)
+    report = Report(
+        claims=record.claims,
+        key_id=record.key_id.hex(),
+        digest=record.digest.hex(),
+        nested=tuple(_nested(walk, originals, keys)),
+        licensed_to=None if watermark is None else watermark.terms,
+    )
+    return report, layer.below.pinned(originals)
+
+
+@contextlib.contextmanager
+def _hashing(
+    stream: Stream, progress: Progress | None, digests: Sequence[bytes] | None
+) -> Iterator[Callable[[], Sequence[bytes]]]:
+    """Hash a stream in the background, unless its digests are known."""
+    if digests is not None:
+        yield lambda: digests
+        return
+    with stream.start_hashing(progress) as hashing:
+        yield hashing.result
+
+
+def _read_watermark(layer: Layer, keys: Sequence[PublicKey]) -> License | None:
+    """Return the license in a stream, once a trusted key has verified it; None without one.
+
+    Raises:
+        NoRecordError: There is no record at all.
+        WrongKeyError: The license is another vendor's.
+        VerificationError: It was changed.
+    """
+    try:
+        if layer.extraction.header.kind != RecordKind.LICENSE:  # steps 1 to 5
+            return None
+    except NoRecordError:
+        raise NoRecordError(
+            "the stream is not signed: it holds no record", hint="nnguard sign signs it"
+        ) from None
+    try:
+        watermark = License.parse(layer.record)
+        watermark.authenticate(keys)
+    except LicenseError as error:
+        raise VerificationError(f"the watermark was changed: {error}") from None
+    return watermark
+
+
+def _check_watermark(
+    watermark: License, layer: Layer, record: SignatureRecord, digests: Sequence[bytes]
+) -> None:
+    """Make sure that a watermark is the one that `unlock` makes for the stream below it (SPEC 6.5).
+
+    Args:
+        watermark: The license, authenticated.
+        layer: Where it was.
+        record: The signature below it, verified.
+        digests: SHA-256 of the units of the stream below it.
+
+    Raises:
+        VerificationError: It is another vendor's or of another stream, or lies where `unlock` would
+            not put it.
+    """
+    if watermark.key_id != record.key_id.hex():
+        raise VerificationError(
+            f"the watermark is signed with key {watermark.key_id}, "
+            f"the release with {record.key_id.hex()}"
+        )
+    if not hmac.compare_digest(model_digest(digests).hex(), watermark.terms.opens):
+        raise VerificationError("the watermark is that of another stream")
+    if not lies_as_planned(layer.extraction):
+        raise VerificationError("the watermark is not where it belongs")
+
+
+def _check_signature(layer: Layer, keys: Sequence[PublicKey]) -> SignatureRecord:
+    """Return the record once a trusted key has verified it; the digest is yet to be checked."""
+    extraction = layer.extraction  # steps 1 to 5
+    if layer.kind != RecordKind.SIGNATURE:  # step 6
+        kind = kind_name(layer.kind)
+        raise NoRecordError(
+            f"the outermost record is not a signature: {kind}", hint=_HINTS.get(kind, "")
+        )
+    record = SignatureRecord.parse(extraction.record)  # step 7
+    key = find_key(keys, record.key_id)  # step 8
+    if not record.verified_by(key, extraction.header):  # step 9
+        raise VerificationError("the signature is wrong: the record was changed")
+    return record
+
+
+def _check_digest(record: SignatureRecord, original: Stream, digests: Sequence[bytes]) -> None:
+    """Check that these are the digests of what was signed (step 10)."""
+    if hmac.compare_digest(model_digest(digests), record.digest):
+        return
+    changed = record.changed_units(digests)
+    if not changed:
+        detail = "" if record.short_digests is None else ": units were added or taken away"
+        raise VerificationError(
+            f"the stream was changed after it was signed{detail}",
+            hint="" if detail else "signed with localize, nnguard would name the tensors",
+        )
+    names = [original[index].name for index in changed]
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    raise VerificationError(f"changed after signing: {shown}", tensors=names)
+
+
+def _nested(
+    walk: Iterator[Layer], digests: Sequence[bytes], keys: Sequence[PublicKey]
+) -> Iterator[NestedRecord]:
+    """List the records inside a stream whose digest was verified."""
+    while True:
+        try:
+            layer = next(walk, None)
+            if layer is None:
+                return
+            if layer.kind == RecordKind.LOCK:  # as large as a network, perhaps
+                yield NestedRecord(kind_name(layer.kind))
+                return
+            digests = layer.digests_below(digests)
+            yield _describe(layer, digests, keys)
+        except NnguardError:  # damaged or malformed before the outer vendor signed it
+            yield NestedRecord("unreadable")
+            return
+
+
+def _describe(layer: Layer, digests: Sequence[bytes], keys: Sequence[PublicKey]) -> NestedRecord:
+    if layer.kind != RecordKind.SIGNATURE:
+        return NestedRecord(kind_name(layer.kind))
+    record = SignatureRecord.parse(layer.record)
+    try:
+        key = find_key(keys, record.key_id)
+    except WrongKeyError:
+        trusted = False
+    else:
+        trusted = record.verified_by(key, layer.header) and hmac.compare_digest(
+            model_digest(digests), record.digest
+        )
+    return NestedRecord(kind_name(layer.kind), record.key_id.hex(), record.claims, trusted)
+
+
+def _check_set(reports: Mapping[str, Report]) -> Report:
+    """Check that verified shards are one whole set (SPEC 6.3, steps 4 and 5)."""
+    digest = set_digest({name: bytes.fromhex(report.digest) for name, report in reports.items()})
+    for position, (name, report) in enumerate(reports.items()):
+        shard = report.claims.shard
+        if shard is None:
+            raise VerificationError(f"{name} was signed by itself, not as part of a set")
+        if shard.count != len(reports):
+            raise VerificationError(
+                f"{name} is one of {shard.count} shards, and there are {len(reports)}"
+            )
+        if shard.position != position:
+            raise VerificationError(f"{name} is in the place of another shard of its set")
+    found = {name: _shard(report).set_digest for name, report in reports.items()}
+    if foreign := sorted(name for name, said in found.items() if said != digest.hex()):
+        usual = max(found.values(), key=list(found.values()).count)
+        strangers = sorted(name for name, said in found.items() if said != usual) or foreign
+        raise VerificationError(f"not of the same release: {some_of(strangers)}")
+    first = next(iter(reports.values()))
+    claims = _claims_of_set(first)
+    for name, report in reports.items():
+        if report.key_id != first.key_id or _claims_of_set(report) != claims:
+            raise VerificationError(f"{name} has other claims than the rest of its set")
+    return Report(claims, first.key_id, digest.hex(), shards=FrozenMapping(reports))
+
+
+def _claims_of_set(report: Report) -> Claims:
+    return replace(report.claims, shard=None)
+
+
+def _shard(report: Report) -> Shard:
+    assert report.claims.shard is not None
+    return report.claims.shard

@@ -1,0 +1,130 @@
+"""Claims: what a vendor says of a release, under the signature (CWT, RFC 8392)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from nnguard._base.mappings import EMPTY, FrozenMapping
+from nnguard._base.times import seconds_of, time_of
+from nnguard.errors import VerificationError
+
+__all__ = ["Claims", "Shard"]
+
+_ISSUER, _SUBJECT, _ISSUED_AT = 1, 2, 6  # CWT claims, RFC 8392
+_VERSION, _METADATA, _SHARD = "version", "meta", "shard"
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Which part of a larger model a stream is.
+
+    Attributes:
+        set_digest: Stands for all shards and their order, in hexadecimal; see
+            `nnguard._operations.sharded.set_digest`.
+        position: Of this shard in the set, from 0.
+        count: Shards of the set.
+    """
+
+    set_digest: str
+    position: int
+    count: int
+
+    def to_cwt(self) -> list[Any]:
+        """Return the value of the claim."""
+        return [bytes.fromhex(self.set_digest), self.position, self.count]
+
+    @classmethod
+    def from_cwt(cls, value: Any) -> Shard | None:
+        """Read the value of the claim, None where there is none.
+
+        Raises:
+            ValueError: It is malformed.
+        """
+        match value:
+            case None:
+                return None
+            case [bytes() as digest, int() as position, int() as count] if (
+                len(digest) == hashlib.sha256().digest_size and 0 <= position < count
+            ):
+                return cls(digest.hex(), position, count)
+        raise ValueError("shard")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the shard as JSON values."""
+        return {"set_digest": self.set_digest, "position": self.position, "count": self.count}
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a vendor says of a release, under the signature.
+
+    Attributes:
+        issuer: Who signs (CWT `iss`).
+        name: What is signed (CWT `sub`).
+        version: Of the release.
+        issued_at: When it was signed, to the second, UTC (CWT `iat`).
+        metadata: Anything else, text to text.
+        shard: Which part of a larger model the stream is, if it is one.
+    """
+
+    issuer: str = ""
+    name: str = ""
+    version: str = ""
+    issued_at: datetime | None = None
+    metadata: Mapping[str, str] = EMPTY
+    shard: Shard | None = None
+
+    def to_cwt(self) -> dict[Any, Any]:
+        """Return the CWT claims set (RFC 8392) with what is not empty."""
+        claims: dict[Any, Any] = {
+            _ISSUER: self.issuer,
+            _SUBJECT: self.name,
+            _ISSUED_AT: None if self.issued_at is None else seconds_of(self.issued_at),
+            _VERSION: self.version,
+            _METADATA: dict(self.metadata),
+            _SHARD: None if self.shard is None else self.shard.to_cwt(),
+        }
+        return {label: value for label, value in claims.items() if value not in ("", None, {})}
+
+    @classmethod
+    def from_cwt(cls, claims: Any) -> Claims:
+        """Read a claims set.
+
+        Raises:
+            VerificationError: It is not one that `to_cwt` makes.
+        """
+        try:
+            seconds = claims.get(_ISSUED_AT)
+            issued_at = None if seconds is None else time_of(seconds)
+            metadata = FrozenMapping(claims.get(_METADATA, {}))
+            read = cls(
+                issuer=claims.get(_ISSUER, ""),
+                name=claims.get(_SUBJECT, ""),
+                version=claims.get(_VERSION, ""),
+                issued_at=issued_at,
+                metadata=metadata,
+                shard=Shard.from_cwt(claims.get(_SHARD)),
+            )
+            texts = [read.issuer, read.name, read.version, *metadata, *metadata.values()]
+            well_formed = all(isinstance(text, str) for text in texts) and read.to_cwt() == claims
+        except (AttributeError, TypeError, ValueError, OverflowError, OSError):
+            well_formed = False
+        if not well_formed:
+            raise VerificationError("the claims of the record are malformed")
+        return read
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the claims as JSON values."""
+        shard = {} if self.shard is None else {"shard": self.shard.to_json()}
+        return {
+            "issuer": self.issuer,
+            "name": self.name,
+            "version": self.version,
+            "issued_at": None if self.issued_at is None else self.issued_at.isoformat(),
+            "metadata": dict(self.metadata),
+            **shard,
+        }

@@ -1,0 +1,100 @@
+"""The layers of a stream: every record lies in a stream, which may hold another record below it.
+
+    for layer in layers(stream):
+        print(kind_name(layer.kind), layer.header.record_size)
+
+The walk is lazy: a layer is taken out when somebody asks what is in it, or below it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+
+from nnguard._hiding import Extraction, FrameHeader, extract, locate, peek
+from nnguard._records.kinds import RecordKind
+from nnguard._stream import Stream
+
+__all__ = ["Layer", "layers"]
+
+
+class Layer:
+    """A record, and the stream below it.
+
+    Every attribute raises `NoRecordError` where there is no record, and the errors of
+    `nnguard._hiding.extract` where there is one that does not come out.
+
+    Args:
+        stream: The stream with the record in it.
+        vouched: See `nnguard._hiding.extract`.
+        progress: See `nnguard._hiding.extract`.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        vouched: bool = False,
+        progress: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        self.stream = stream
+        self._vouched, self._progress = vouched, progress
+
+    @functools.cached_property
+    def header(self) -> FrameHeader:
+        """The frame's header, which only one tensor is decoded for."""
+        return locate(self.stream)[0]
+
+    @property
+    def kind(self) -> int:
+        """What the record is: a `RecordKind`, or the number of an unknown one."""
+        return self.header.kind
+
+    def peek(self, size: int) -> bytes:
+        """Return the first bytes of the record, `size` at most; nothing is checked."""
+        return peek(self.stream, size)[1]
+
+    @functools.cached_property
+    def extraction(self) -> Extraction:
+        """The record and its carriers, taken out of the stream and checked against it."""
+        found = extract(self.stream, vouched=self._vouched, progress=self._progress)
+        self.header = found.header
+        return found
+
+    @property
+    def record(self) -> bytes:
+        """The record's bytes."""
+        return self.extraction.record
+
+    @property
+    def below(self) -> Stream:
+        """The stream as it was before the record went in."""
+        return self.extraction.original
+
+    def digests_below(self, digests: Sequence[bytes]) -> list[bytes]:
+        """Return the SHA-256 of every unit of `below`, given those of `stream`."""
+        return self.extraction.digests_of_original(digests)
+
+
+def layers(
+    stream: Stream,
+    *,
+    vouched: bool = False,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Iterator[Layer]:
+    """Walk down the layers of a stream, the outermost first.
+
+    The first layer comes even where the stream holds no record: asking it for anything raises
+    `NoRecordError`. What lies under a lock only a content key restores, so a lock is the last.
+
+    Args:
+        stream: The stream.
+        vouched: See `nnguard._hiding.extract`.
+        progress: See `nnguard._hiding.extract`.
+    """
+    while True:
+        layer = Layer(stream, vouched=vouched, progress=progress)
+        yield layer
+        if layer.header.layer <= 1 or layer.kind == RecordKind.LOCK:
+            return
+        stream = layer.below

@@ -1,0 +1,45 @@
+"""Licenses: issue them for a locked trial, check them, revoke them, and keep a ledger.
+
+The vendor issues a license, and writes down who got it:
+
+    from nnguard.licensing import Issuer, Ledger, Terms
+
+    with Ledger("licenses.db") as ledger:
+        issuer = Issuer(ledger, signer="vendor.key")
+        terms = Terms(customer="Ada", expires_at="2027-12-31")
+        license = issuer.issue("trial.nnc", "content.key", to="ada.pub", terms=terms)
+        license.save("ada.license")
+
+The customer checks it, and unlocks the trial with it (`nnguard.unlock`):
+
+    status = nnguard.licensing.check("ada.license", trust="vendor.pub")
+
+`issue` does without a ledger, which alone needs SQLAlchemy.
+"""
+
+from nnguard._licensing.device import Device
+from nnguard._licensing.license import License, LicenseTerms
+from nnguard._licensing.policy import Policy, Status, check
+from nnguard._licensing.revocation import RevocationList
+from nnguard._selling.entry import LedgerEntry
+from nnguard._selling.issue import issue
+from nnguard._selling.issuer import Issuer
+from nnguard._selling.ledger import Ledger
+from nnguard._selling.terms import Terms
+from nnguard.errors import Refusal
+
+__all__ = [
+    "Device",
+    "Issuer",
+    "Ledger",
+    "LedgerEntry",
+    "License",
+    "LicenseTerms",
+    "Policy",
+    "Refusal",
+    "RevocationList",
+    "Status",
+    "Terms",
+    "check",
+    "issue",
+]
