@@ -1,6 +1,7 @@
 """The documentation says what the program does: its commands and its Python run, and have types."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -80,3 +81,9 @@ def test_examples_pass_pyright_in_strict_mode(sources: Path) -> None:
 def test_every_tutorial_and_how_to_page_has_code() -> None:
     for page in [*TUTORIALS, *HOW_TO]:
         assert blocks_of(page), page
+
+
+def test_every_attack_names_tests_that_exist() -> None:
+    named = re.findall(r"`((?:tests|benchmarks|examples)/[\w/.]+)`", (DOCS / "THREATS.md").read_text())
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []
