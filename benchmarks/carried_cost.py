@@ -101,7 +101,7 @@ def nnguard_command(*arguments: str | Path) -> list[str | Path]:
 
 def issue(at: Path) -> None:
     """Write a license for the trial."""
-    nnguard.issue_license(
+    nnguard.licensing.issue(
         at / "trial.nnc",
         nnguard.ContentKey.load(at / "content.key"),
         to=nnguard.Identity.load(at / "customer.key").recipient,

@@ -34,6 +34,7 @@ import cifar10
 import nnguard
 import nnguard.torch
 from networks import NETWORKS, accuracy, add_data_argument
+from nnguard._locking.search import CurvePoint
 from stock import decode
 from tasks import Task, tasks
 from wordpiece import WordPiece
@@ -238,7 +239,7 @@ class Bench:
         row = self._asked("", target, max_fraction)
         lock = partial(nnguard.lock, target=target, tolerance=TOLERANCE, max_fraction=max_fraction)
         locked, row = self._timed(row, [target], lock)
-        return row if locked is None else self._measured(row, locked, locked.stream, self.release)
+        return row if locked is None else self._measured(row, locked, locked.trial, self.release)
 
     def tiers(self, max_fraction: float) -> Iterator[Row]:
         """Lock to all tiers; every license has to open what its tier is.
@@ -246,16 +247,19 @@ class Bench:
         The first row has the time and the evaluations of all.
         """
         options = {"tolerance": TOLERANCE, "max_fraction": max_fraction}
-        wanted = [nnguard.Tier(name, target=target, **options) for name, target in TIERS.items()]
+        wanted = [
+            nnguard.Tier(name, **options, soft=nnguard.Soft(target=target))
+            for name, target in TIERS.items()
+        ]
         rows = [self._asked(tier.name, tier.target or 0.0, max_fraction) for tier in wanted]
         lock = partial(nnguard.lock_tiers, tiers=wanted)
         locks, rows[0] = self._timed(rows[0], [row.target for row in rows], lock)
         if locks is None:
             yield rows[0]
             return
-        opened = [self.release, *(locked.stream for locked in locks[:-1])]
+        opened = [self.release, *(locked.trial for locked in locks[:-1])]
         for row, locked, original in zip(rows, locks, opened, strict=True):
-            yield self._measured(row, locked, locks[-1].stream, original)
+            yield self._measured(row, locked, locks[-1].trial, original)
 
     def _asked(self, tier: str, target: float, max_fraction: float) -> Row:
         return Row(self.network.name, self.kind, tier, target, 100 * max_fraction, self.full)
@@ -265,7 +269,7 @@ class Bench:
     ) -> tuple[Result | None, Row]:
         """Lock, and note what that took; nothing, where it fails."""
         evaluating: list[float] = []
-        curve: list[nnguard.CurvePoint] = []
+        curve: list[CurvePoint] = []
         evaluate = nnguard.torch.evaluator(
             self.network.module, lambda module: self.network.score(module, targets)
         )
@@ -303,18 +307,18 @@ class Bench:
         """
         return replace(
             row,
-            trial=self.network.score_of(decode(bytes(locked.stream))),
+            trial=self.network.score_of(decode(bytes(locked.trial))),
             searched=locked.curve[-1].score,
             replaced=locked.replaced,
             replaced_percent=100 * locked.replaced / locked.weights,
             release_growth_percent=100 * (self.release.size / self.original.size - 1),
-            trial_growth_percent=100 * (locked.stream.size / self.original.size - 1),
-            lock_growth_percent=100 * (locked.stream.size / self.release.size - 1),
+            trial_growth_percent=100 * (locked.trial.size / self.original.size - 1),
+            lock_growth_percent=100 * (locked.trial.size / self.release.size - 1),
             exact=bytes(self._unlock(sold, locked.content_key)) == bytes(opened),
         )
 
     def _unlock(self, sold: nnguard.Stream, content_key: nnguard.ContentKey) -> nnguard.Stream:
-        license = nnguard.issue_license(  # noqa: A001
+        license = nnguard.licensing.issue(  # noqa: A001
             sold, content_key, to=self.customer.recipient, signer=self.key
         )
         return nnguard.unlock(sold, license, self.customer, trust=[self.key.public_key])

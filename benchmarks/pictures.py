@@ -48,8 +48,8 @@ def draw_search(path: Path) -> None:
     """Draw two tiers of the network for digits; other weights are drawn each time."""
     test = np.load(DIGITS / "digits_test.npz")
     tiers = [
-        nnguard.Tier("professional", target=0.9, max_fraction=0.05),
-        nnguard.Tier("trial", target=0.4, max_fraction=0.05),
+        nnguard.Tier("professional", soft=nnguard.Soft(target=0.9, max_fraction=0.05)),
+        nnguard.Tier("trial", soft=nnguard.Soft(target=0.4, max_fraction=0.05)),
     ]
     locks = nnguard.lock_tiers(
         DIGITS / "digits.nnc",

@@ -81,7 +81,7 @@ class Bench:
         key = nnguard.ContentKey(bytes([[*LOCKS].index(lock)]) * 32)
         locked = nnguard.lock(self.release, content_key=key, **LOCKS[lock])
         print(f"{lock}: {locked.scrambled:,} scrambled, {locked.replaced:,} replaced", flush=True)
-        return self.state_of(extract(locked.stream).original)
+        return self.state_of(extract(locked.trial).original)
 
     def score(self, state: Mapping[str, Tensor]) -> float:
         """Return the accuracy of weights."""

@@ -26,7 +26,7 @@ from cost import process
 LOCKS: dict[str, dict[str, Any]] = {
     "default: scrambled": {},
     "10 % scrambled": {"scramble": 0.1},
-    "soft: 4,096 weights": {"soft": True},
+    "soft: 4,096 weights": {"soft": nnguard.Soft()},
     "soft: 0.01 % of the weights": {"fraction": 1e-4},
 }
 BARS = {"another network": 1, "10 % scrambled": 6, "soft: 4,096 weights": 30}
@@ -61,9 +61,9 @@ def main() -> int:
         )
         for label, amount in {"another network": {"trial": weaker}, **LOCKS}.items():
             locked = nnguard.lock(release, signer=key, **amount)
-            locked.stream.save(at / "trial.nnc", overwrite=True)
-            license = nnguard.issue_license(  # noqa: A001
-                locked.stream, locked.content_key, to=customer.recipient, signer=key
+            locked.trial.save(at / "trial.nnc", overwrite=True)
+            license = nnguard.licensing.issue(  # noqa: A001
+                locked.trial, locked.content_key, to=customer.recipient, signer=key
             )
             license.save(at / "license", overwrite=True)
             before = release.size + (weaker.size if "trial" in amount else 0)
@@ -94,7 +94,7 @@ def measure(label: str, locked: nnguard.Locked, size: int, at: Path, runs: int) 
             theirs.append(process(stock))
     slow, fast = (statistics.median(seconds for seconds, _ in row) for row in (theirs, ours))
     memory = [max(peak for _, peak in row) for row in (theirs, ours)]
-    growth = 100 * (locked.stream.size - size) / size
+    growth = 100 * (locked.trial.size - size) / size
     touched = locked.replaced + locked.scrambled + locked.carried
     print(
         f"| {label} | {touched:,} | {growth:.3f} | {slow:.2f} | {fast:.2f} | {slow / fast:.0f} "

@@ -94,7 +94,7 @@ def make_trial(
     release.save(seller / "release.nnc")
     locked = nnguard.lock(release, trial=weaker, signer=key)
     locked.content_key.save(seller / "content.key")
-    locked.stream.save(customer / "trial.nnc")
+    locked.trial.save(customer / "trial.nnc")
     print(f"{locked.carried:,} of {release.size:,} bytes are in the trial: {locked.worth}")
     return locked.content_key
 
@@ -103,13 +103,14 @@ def sell(seller: Path, customer: Path, content_key: nnguard.ContentKey) -> None:
     """Make out a license to the customer's public key."""
     identity = nnguard.Identity.generate()
     identity.save(customer / "customer.key")
-    license = nnguard.issue_license(  # noqa: A001
+    license = nnguard.licensing.issue(  # noqa: A001
         customer / "trial.nnc",
         content_key,
         to=identity.recipient,
         signer=nnguard.SigningKey.load(seller / "vendor.key"),
-        customer="Ada",
-        expires=datetime.now(timezone.utc) + timedelta(days=365),
+        terms=nnguard.licensing.Terms(
+            customer="Ada", expires_at=datetime.now(timezone.utc) + timedelta(days=365)
+        ),
     )
     license.save(customer / "ada.license")
     print(f"\n{license}")

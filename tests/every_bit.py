@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import nnguard
+from nnguard._crypto.trust import load_trust
 
 __all__ = ["Outcome", "try_all", "try_one"]
 
@@ -113,7 +114,7 @@ def main() -> int:
     parser.add_argument("--trust", type=Path, required=True)
     parser.add_argument("--step", type=int, default=1, metavar="N")
     options = parser.parse_args()
-    keys = [key.pem for key in nnguard.load_trust(options.trust)]
+    keys = [key.pem for key in load_trust(options.trust)]
     data = options.file.read_bytes()
     nnguard.verify(options.file, options.trust)
     outcome = try_all(data, keys, step=options.step)

@@ -22,13 +22,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory, key: nnguard.SigningKey) -> P
     """Return a folder with a trial, its license, the keys, and the release to compare with."""
     folder = tmp_path_factory.mktemp("shop")
     release = nnguard.sign(samples.path_of("resnet20.default"), key)
-    locked = nnguard.lock(release, fraction=1e-3, scramble=0.5, signer=key)
+    locked = nnguard.lock(release, scramble=0.5, signer=key, soft=nnguard.Soft(fraction=1e-3))
     customer = nnguard.Identity.generate()
-    license_ = nnguard.issue_license(
-        locked.stream, locked.content_key, to=customer.recipient, signer=key
+    license_ = nnguard.licensing.issue(
+        locked.trial, locked.content_key, to=customer.recipient, signer=key
     )
     release.save(folder / "release.nnc")
-    locked.stream.save(folder / "trial.nnc")
+    locked.trial.save(folder / "trial.nnc")
     license_.save(folder / "license")
     customer.save(folder / "customer.key")
     key.public_key.save(folder / "vendor.pub")

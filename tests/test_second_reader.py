@@ -65,14 +65,14 @@ def test_plans_the_same_carriers() -> None:
         if round_ % 5 < 3:
             stream = with_small_steps(stream, random)
         if round_ % 3 == 0:
-            with contextlib.suppress(nnguard.CapacityError):
+            with contextlib.suppress(nnguard.errors.CapacityError):
                 stream = nnguard.attach(stream, bytes(20))
         for size in random.integers(1, 1500, 4).tolist():
             try:
                 header = plan_record(stream, 4, size).header
                 expected = bytes(header)
                 mixed += len({*header.widths}) > 1
-            except nnguard.CapacityError:
+            except nnguard.errors.CapacityError:
                 expected = None
             assert second_reader.plan(second_reader.split(bytes(stream)), 4, size) == expected
             found[0 if expected is None else len(header.carriers)] += 1

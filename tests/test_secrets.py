@@ -30,12 +30,13 @@ import nnguard
 import samples
 from nnguard._base import files
 from nnguard._cli import main
+from nnguard._crypto.trust import load_trust
 from nnguard._hiding import extract
 from nnguard._licensing.license import License
 from nnguard._locking.choice import choose
 from nnguard._locking.coding import read_all
-from nnguard._locking.opening import lock_of, open_locks
 from nnguard._records.lock import LockContent
+from opening import lock_of, open_locks
 
 pytest.importorskip("sqlalchemy")
 
@@ -96,7 +97,7 @@ class Shop:
     desk_identity: nnguard.Identity
     customer: nnguard.Identity
     tiers: list[nnguard.Locked]
-    license: nnguard.License
+    license: nnguard.licensing.License
     release: nnguard.Stream
     secrets: Secrets
 
@@ -105,17 +106,17 @@ class Shop:
 
     @property
     def trial(self) -> nnguard.Stream:
-        return self.tiers[-1].stream
+        return self.tiers[-1].trial
 
-    def unlock(self, license_: nnguard.License, **changes: Any) -> nnguard.Stream:
+    def unlock(self, license_: nnguard.licensing.License, **changes: Any) -> nnguard.Stream:
         given = {"identity": self.customer, "trust": [self.vendor.public_key]}
-        checks = nnguard.Checks(now=START)
+        checks = nnguard.licensing.Policy(now=START)
         return nnguard.unlock(self.trial, license_, **{**given, "checks": checks, **changes})
 
-    def make(self, **changes: Any) -> nnguard.License:
+    def make(self, **changes: Any) -> nnguard.licensing.License:
         options = {"to": self.customer.recipient, "signer": self.vendor, "issued_at": START}
         key = self.tiers[0].content_key
-        return nnguard.issue_license(self.trial, key, **{**options, **changes})
+        return nnguard.licensing.issue(self.trial, key, **{**options, **changes})
 
 
 def identity_of(name: str) -> nnguard.Identity:
@@ -124,7 +125,7 @@ def identity_of(name: str) -> nnguard.Identity:
 
 def plant_lock(secrets: Secrets, name: str, locked: nnguard.Locked) -> LockContent:
     """Plant what a lock hides, and the keys that are derived for it."""
-    key, outer = locked.content_key, extract(locked.stream)
+    key, outer = locked.content_key, extract(locked.trial)
     if outer.header.kind == 1:
         outer = extract(outer.original)
     record = lock_of(outer)
@@ -161,17 +162,21 @@ def shop(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Shop:
     model = nnguard.Stream.from_bytes(samples.small_stream(weights=20_000))
     release = nnguard.sign(model, vendor, issuer="acme.ai", name="small")
     wanted = [
-        nnguard.Tier("gold", fraction=0.002),
-        nnguard.Tier("silver", fraction=0.002, scramble=0.1),
+        nnguard.Tier("gold", soft=nnguard.Soft(fraction=0.002)),
+        nnguard.Tier("silver", scramble=0.1, soft=nnguard.Soft(fraction=0.002)),
     ]
     key = nnguard.ContentKey(planted("content"))
     tiers = nnguard.lock_tiers(release, wanted, content_key=key, signer=vendor)
     for locked in tiers:
         plant_lock(secrets, locked.tier, locked)
     customer, desk = identity_of("customer"), identity_of("desk")
-    trial = tiers[-1].stream
-    license_ = nnguard.issue_license(
-        trial, key, to=customer.recipient, signer=vendor, issued_at=START
+    trial = tiers[-1].trial
+    license_ = nnguard.licensing.issue(
+        trial,
+        key,
+        to=customer.recipient,
+        signer=vendor,
+        terms=nnguard.licensing.Terms(issued_at=START),
     )
     folder = tmp_path_factory.mktemp("shop")
     return Shop(folder, vendor, desk, customer, tiers, license_, release, secrets)
@@ -201,7 +206,7 @@ def test_search_finds_what_is_planted(shop: Shop) -> None:
 
 def content_of(shop: Shop) -> bytes:
     locked = shop.tiers[0]
-    outer = extract(extract(locked.stream).original)
+    outer = extract(extract(locked.trial).original)
     return bytes(lock_of(outer).open(locked.content_key, bytes(outer.header)))
 
 
@@ -210,7 +215,7 @@ def content_of(shop: Shop) -> bytes:
 
 def test_what_is_given_away(shop: Shop) -> None:
     """The trial, the license, public keys, lists; a gold license says nothing of gold."""
-    revoked = nnguard.RevocationList.make([shop.license.terms.id], shop.vendor)
+    revoked = nnguard.licensing.RevocationList.make([shop.license.terms.id], shop.vendor)
     given = [
         bytes(shop.trial),
         shop.license.encoded,
@@ -219,7 +224,9 @@ def test_what_is_given_away(shop: Shop) -> None:
         shop.vendor.public_key.pem,
         shop.customer.recipient.pem,
         json.dumps(shop.license.terms.to_json()).encode(),
-        json.dumps(nnguard.verify(shop.trial, shop.vendor.public_key).to_json()).encode(),
+        json.dumps(
+            nnguard.verify(shop.trial, shop.vendor.public_key, allow_trial=True).to_json()
+        ).encode(),
         repr(nnguard.inspect(shop.trial)).encode(),
         repr(shop.license).encode(),
     ]
@@ -243,8 +250,8 @@ def objects(shop: Shop) -> list[object]:
     tensors = read_all(shop.release, units)
     trial = shop.trial
     outer = extract(trial)
-    with nnguard.Ledger(shop.folder / "objects.db") as ledger:
-        desk = nnguard.Desk(ledger, shop.vendor, shop.desk_identity)
+    with nnguard.licensing.Ledger(shop.folder / "objects.db") as ledger:
+        desk = nnguard.licensing.Issuer(ledger, shop.vendor, shop.desk_identity)
         return [
             key,
             key.keystream("choice", bytes(12)),
@@ -260,9 +267,9 @@ def objects(shop: Shop) -> list[object]:
             *content.replaced,
             choose(tensors, 40, key.keystream("choice", bytes(12)), None),
             lock_of(extract(outer.original)),
-            open_locks(trial, trial.sha256_of_units(), key),
-            nnguard.check_license(
-                shop.license, shop.vendor.public_key, checks=nnguard.Checks(now=START)
+            open_locks(trial, key),
+            nnguard.licensing.check(
+                shop.license, shop.vendor.public_key, policy=nnguard.licensing.Policy(now=START)
             ),
             desk,
             ledger,
@@ -291,7 +298,7 @@ def test_objects_with_keys_are_not_copied(shop: Shop, copier: Callable[[object],
 # What errors say
 
 
-def wrong_key_license(shop: Shop) -> nnguard.License:
+def wrong_key_license(shop: Shop) -> nnguard.licensing.License:
     terms = shop.license.terms
     stranger = nnguard.ContentKey(planted("stranger"))
     return License.make(terms, stranger, shop.customer.recipient, shop.vendor)
@@ -311,7 +318,7 @@ def broken_lock(shop: Shop) -> object:
     units[at] = units[at][:-2] + bytes([units[at][-2] ^ 1]) + units[at][-1:]
     changed = nnguard.Stream.from_bytes(b"".join(units))
     key = shop.tiers[-1].content_key
-    return open_locks(changed, changed.sha256_of_units(), key)
+    return open_locks(changed, key)
 
 
 def save_all(shop: Shop) -> Path:
@@ -345,7 +352,9 @@ REFUSALS: dict[str, Callable[[Shop], object]] = {
     ),
     "wrong content key": lambda shop: shop.unlock(wrong_key_license(shop)),
     "changed license": lambda shop: shop.unlock(
-        nnguard.License.parse(shop.license.encoded[:-1] + bytes([shop.license.encoded[-1] ^ 1]))
+        nnguard.licensing.License.parse(
+            shop.license.encoded[:-1] + bytes([shop.license.encoded[-1] ^ 1])
+        )
     ),
     "changed trial": lambda shop: nnguard.unlock(
         changed_trial(shop), shop.license, shop.customer, shop.vendor.public_key
@@ -363,18 +372,20 @@ REFUSALS: dict[str, Callable[[Shop], object]] = {
         )
     ),
     "expired": lambda shop: shop.unlock(
-        shop.make(expires=START + DAY), checks=nnguard.Checks(now=START + DAY)
+        shop.make(expires=START + DAY), policy=nnguard.licensing.Policy(now=START + DAY)
     ),
     "not yet valid": lambda shop: shop.unlock(shop.make(not_before=START + DAY)),
     "other tier": lambda shop: shop.unlock(shop.license, tier="platinum"),
-    "clock": lambda shop: shop.unlock(shop.license, checks=nnguard.Checks(now=START - DAY)),
+    "clock": lambda shop: shop.unlock(
+        shop.license, policy=nnguard.licensing.Policy(now=START - DAY)
+    ),
     "no list": lambda shop: shop.unlock(
-        shop.license, checks=nnguard.Checks(now=START, max_age=DAY)
+        shop.license, policy=nnguard.licensing.Policy(now=START, max_age=DAY)
     ),
     "other device": lambda shop: shop.unlock(
-        shop.make(device=nnguard.Device.of_values([("a", "b")]))
+        shop.make(device=nnguard.licensing.Device.of_values([("a", "b")]))
     ),
-    "issue for another key": lambda shop: nnguard.issue_license(
+    "issue for another key": lambda shop: nnguard.licensing.issue(
         shop.trial,
         nnguard.ContentKey(planted("stranger")),
         to=shop.customer.recipient,
@@ -392,7 +403,7 @@ REFUSALS: dict[str, Callable[[Shop], object]] = {
     "lock without room": lambda shop: nnguard.lock(
         nnguard.compress({"w": np.eye(40, dtype=np.float32)}),
         content_key=shop.tiers[0].content_key,
-        fraction=0.01,
+        soft=nnguard.Soft(fraction=0.01),
     ),
     "key file exists": lambda shop: shop.tiers[0].content_key.save(save_all(shop) / "content.key"),
     "identity file exists": lambda shop: shop.customer.save(save_all(shop) / "ada.key"),
@@ -404,7 +415,7 @@ REFUSALS: dict[str, Callable[[Shop], object]] = {
     "vendor's key for an identity": lambda shop: nnguard.Identity.load(
         save_all(shop) / "vendor.key"
     ),
-    "private key to be trusted": lambda shop: nnguard.load_trust(save_all(shop) / "vendor.key"),
+    "private key to be trusted": lambda shop: load_trust(save_all(shop) / "vendor.key"),
     "wrong passphrase": lambda shop: nnguard.Identity.load(
         save_all(shop) / "safe.key", passphrase=PASSPHRASE
     ),
@@ -467,8 +478,8 @@ def test_local_variables_of_refusals(case: str, shop: Shop) -> None:
 
 def test_ledger(shop: Shop) -> None:
     path = shop.folder / "licenses.db"
-    with nnguard.Ledger(path) as ledger:
-        desk = nnguard.Desk(ledger, shop.vendor, shop.desk_identity)
+    with nnguard.licensing.Ledger(path) as ledger:
+        desk = nnguard.licensing.Issuer(ledger, shop.vendor, shop.desk_identity)
         first = desk.issue(shop.trial, shop.tiers[0].content_key, to=shop.customer.recipient)
         desk.issue(shop.trial, to=shop.customer.recipient, tier="silver", customer="Ada")
         desk.revoke([first.terms.id], reason="refund")
@@ -484,8 +495,8 @@ def test_logs_and_output(
     shop: Shop, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        with nnguard.Ledger(shop.folder / "logged.db") as ledger:
-            desk = nnguard.Desk(ledger, shop.vendor, shop.desk_identity)
+        with nnguard.licensing.Ledger(shop.folder / "logged.db") as ledger:
+            desk = nnguard.licensing.Issuer(ledger, shop.vendor, shop.desk_identity)
             license_ = desk.issue(
                 shop.trial,
                 shop.tiers[0].content_key,
@@ -517,7 +528,7 @@ def test_temporary_files(shop: Shop, temporary: Path, monkeypatch: pytest.Monkey
         shop.license,
         shop.customer,
         shop.vendor.public_key,
-        checks=nnguard.Checks(now=START),
+        policy=nnguard.licensing.Policy(now=START),
     )
     assert [path.parent for path in made] == [shop.folder], "only the trial itself was written"
     full.save(shop.folder / "full.nnc")

@@ -68,7 +68,7 @@ def timed(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     started = time.monotonic()
     try:
         found = measure()
-    except nnguard.CapacityError as error:
+    except nnguard.errors.CapacityError as error:
         found = {"failure": str(error)}
     return {**found, "seconds": round(time.monotonic() - started, 1)}
 

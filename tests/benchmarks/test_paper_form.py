@@ -76,5 +76,5 @@ def test_stock_decoder_reads_it(stream: nnguard.Stream) -> None:
 
 def test_message_that_is_too_long_is_refused(stream: nnguard.Stream) -> None:
     form = PaperForm(stream)
-    with pytest.raises(nnguard.CapacityError, match=str(form.capacity)):
+    with pytest.raises(nnguard.errors.CapacityError, match=str(form.capacity)):
         form.embed(np.zeros(form.capacity + 1, np.uint8))

@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import nnguard
+from nnguard._locking.opening import open_files
 from nnguard._records.hashed import hash_files
-from nnguard._locking.opening import open_files, open_locks
+from opening import open_locks
 
 Json = dict[str, Any]
 NAMES = {1: "iss", 2: "sub", 6: "iat"}
@@ -33,9 +34,13 @@ def answer(request: Json) -> Json:
     except nnguard.NnguardError as error:
         public = next(kind for kind in type(error).__mro__ if kind.__name__ in nnguard.__all__)
         found = {"outcome": public.__name__, "message": str(error)}
-        if isinstance(error, nnguard.LicenseError):
+        if isinstance(error, nnguard.errors.LicenseError):
             found["reason"] = error.reason.value
-        if isinstance(error, nnguard.VerificationError) and error.tensors and "file" in request:
+        if (
+            isinstance(error, nnguard.errors.VerificationError)
+            and error.tensors
+            and "file" in request
+        ):
             units = enumerate(nnguard.Stream.open(request["file"]))
             return {**found, "changed_units": [n for n, u in units if u.name in error.tensors]}
         return found
@@ -58,12 +63,12 @@ def verify(request: Json) -> Json:
 
 def verify_set(request: Json) -> Json:
     trust = trusted(request)
-    report = nnguard.verify_set(request["folder"], trust)
+    report = nnguard.verify(request["folder"], trust)
     return {
         "kid": report.key_id,
         "digest": report.digest,
         "claims": claims_of(report.claims),
-        "shards": shards(nnguard.strip_set(request["folder"], trust)),
+        "shards": shards(nnguard.strip(request["folder"], trust)),
     }
 
 
@@ -76,7 +81,7 @@ def detach(request: Json) -> Json:
 def open_(request: Json) -> Json:
     stream = nnguard.Stream.open(request["file"])
     key = nnguard.ContentKey(bytes.fromhex(request["content_key"]))
-    opened = open_locks(stream, stream.sha256_of_units(), key)
+    opened = open_locks(stream, key)
     return {**original(opened.stream), "tiers": [*opened.tiers]}
 
 
@@ -94,7 +99,7 @@ def unlock(request: Json) -> Json:
 
 
 def unlock_set(request: Json) -> Json:
-    streams, found = unlocked(nnguard.unlock_set, request["folder"], request)
+    streams, found = unlocked(nnguard.unlock, request["folder"], request)
     return {"shards": shards(streams), **found}
 
 
@@ -102,8 +107,8 @@ def unlocked(unlock: Callable[..., Any], trial: str, request: Json) -> tuple[Any
     buyer, trust, tier = identity(request["customer"]), trusted(request), request.get("tier", "")
     with tempfile.TemporaryDirectory() as folder:
         found = checks(request, Path(folder))
-        result = unlock(trial, request["license"], buyer, trust, tier=tier, checks=found)
-        status = nnguard.check_license(request["license"], trust, checks=found)
+        result = unlock(trial, request["license"], buyer, trust, tier=tier, policy=found)
+        status = nnguard.licensing.check(request["license"], trust, policy=found)
     return result, {"in_grace": status.in_grace}
 
 
@@ -150,14 +155,14 @@ def identity(keys: Json) -> nnguard.Identity:
     return nnguard.Identity(x25519, MLKEM768PrivateKey.from_seed_bytes(seed))
 
 
-def checks(request: Json, folder: Path) -> nnguard.Checks:
+def checks(request: Json, folder: Path) -> nnguard.licensing.Policy:
     state = None
     if "seen" in request:
         state = folder / "state.json"
         state.write_text(json.dumps({"newest": request["seen"]}))
-    return nnguard.Checks(
+    return nnguard.licensing.Policy(
         now=datetime.fromtimestamp(request["now"], timezone.utc),
-        device=nnguard.Device.of_values(map(tuple, request.get("traits", []))),
+        device=nnguard.licensing.Device.of_values(map(tuple, request.get("traits", []))),
         revocations=request.get("revocations"),
         max_age=timedelta(seconds=request["max_age"]) if "max_age" in request else None,
         state=state,

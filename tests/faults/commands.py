@@ -47,23 +47,23 @@ def make_template(folder: Path) -> None:
         index |= dict.fromkeys(tensors, f"{name}.safetensors")
     text = json.dumps({"metadata": {}, "weight_map": index})
     (shards / "model.safetensors.index.json").write_text(text)
-    nnguard.compress_set(shards, folder / "streams")
-    nnguard.sign_set(folder / "streams", key, name="net").save(folder / "releases")
-    nnguard.decompress_set(folder / "releases", folder / "decoded")
+    nnguard.compress(shards, folder / "streams")
+    nnguard.sign(folder / "streams", key, name="net").save(folder / "releases")
+    nnguard.decompress_to_file(folder / "releases", folder / "decoded")
 
     save_file(weights("layer"), folder / "model.safetensors")
     nnguard.compress(folder / "model.safetensors").save(folder / "model.nnc")
     nnguard.sign(folder / "model.nnc", key, name="net").save(folder / "release.nnc")
     nnguard.decompress_to_file(folder / "release.nnc", folder / "decoded.safetensors")
-    locked = nnguard.lock(folder / "release.nnc", fraction=1e-2, signer=key)
-    locked.stream.save(folder / "trial.nnc")
+    locked = nnguard.lock(folder / "release.nnc", signer=key, soft=nnguard.Soft(fraction=1e-2))
+    locked.trial.save(folder / "trial.nnc")
     locked.content_key.save(folder / "content.key")
-    with nnguard.Ledger(folder / LEDGER) as ledger:
-        nnguard.Desk(ledger, key).issue(
-            locked.stream, locked.content_key, to=customer.recipient, output=folder / "license"
+    with nnguard.licensing.Ledger(folder / LEDGER) as ledger:
+        nnguard.licensing.Issuer(ledger, key).issue(
+            locked.trial, locked.content_key, to=customer.recipient, output=folder / "license"
         )
-    state = nnguard.Checks(state=folder / "seen")
-    nnguard.check_license(folder / "license", [key.public_key], checks=state)
+    state = nnguard.licensing.Policy(state=folder / "seen")
+    nnguard.licensing.check(folder / "license", [key.public_key], policy=state)
 
 
 def cases(folder: Path) -> Iterator[Case]:
@@ -130,7 +130,7 @@ class _Right:
         self._template = template
         self._trust = [nnguard.PublicKey.load(template / "vendor.pub")]
         self._seen = json.loads((template / "seen").read_text())["newest"]
-        self.license_id = nnguard.License.load(template / "license").terms.id
+        self.license_id = nnguard.licensing.License.load(template / "license").terms.id
 
     def same_as(self, name: str) -> Callable[[set[str]], object]:
         expected = contents(self._template / name)
@@ -148,7 +148,7 @@ class _Right:
 
     def signed_set(self, new: set[str]) -> None:
         for output in new:
-            report = nnguard.verify_set(output, self._trust)
+            report = nnguard.verify(output, self._trust)
             require(len(report.shards) == 2, "shards are missing")
 
     def pair(self, new: set[str]) -> None:
@@ -169,7 +169,7 @@ class _Right:
         if "out.nnc" in new:
             customer = nnguard.Identity.load("customer.key")
             vendor = nnguard.SigningKey.load("vendor.key")
-            license_ = nnguard.issue_license(
+            license_ = nnguard.licensing.issue(
                 "out.nnc", content_key, to=customer.recipient, signer=vendor
             )
             full = nnguard.unlock("out.nnc", license_, customer, self._trust)
@@ -186,7 +186,7 @@ class _Right:
 
         def check(new: set[str]) -> None:
             for output in new:
-                license_ = nnguard.License.load(output)
+                license_ = nnguard.licensing.License.load(output)
                 license_.authenticate(self._trust)
                 armored = self._entries(ledger)[license_.terms.id].armored
                 require(armored == str(license_), "the ledger has another license")
@@ -198,12 +198,12 @@ class _Right:
         entries = self._entries(LEDGER)
         require(entries.pop(self.license_id).revoked_at is None, "another entry changed")
         for output in new:
-            del entries[nnguard.License.load(output).terms.id]
+            del entries[nnguard.licensing.License.load(output).terms.id]
         return bool(entries)
 
     def revocations(self, new: set[str]) -> None:
         for output in new:
-            revocations = nnguard.RevocationList.load(output)
+            revocations = nnguard.licensing.RevocationList.load(output)
             revocations.authenticate(self._trust)
             require(revocations.revokes(self.license_id), "not on the list")
 
@@ -213,11 +213,11 @@ class _Right:
         require(revoked or not new, "on the list, and not in the ledger")
         return revoked and not new
 
-    def _entries(self, ledger: str) -> dict[str, nnguard.Entry]:
-        with nnguard.Ledger(ledger) as opened:
+    def _entries(self, ledger: str) -> dict[str, nnguard.licensing.LedgerEntry]:
+        with nnguard.licensing.Ledger(ledger) as opened:
             entries = opened.entries()
         for entry in entries:
-            nnguard.License.from_text(entry.armored).authenticate(self._trust)
+            nnguard.licensing.License.from_text(entry.armored).authenticate(self._trust)
         return {entry.license_id: entry for entry in entries}
 
 

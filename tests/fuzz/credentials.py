@@ -30,11 +30,11 @@ from nnguard._crypto.cose import encode_cbor, parse_cbor
 from nnguard._hiding import extract, frame
 from nnguard._licensing.license import License
 from nnguard._licensing.revocation import RevocationList
-from nnguard._locking.opening import lock_of
 from nnguard._records.attachment import Attachment
 from nnguard._records.lock import LockContent, LockRecord
 from nnguard._records.signature import SignatureRecord
 from nnguard.errors import NnguardError
+from opening import lock_of
 from vectors import selling, toolbox
 
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -54,7 +54,7 @@ def read_license(data: bytes) -> None:
     read = read or License.parse(data)
     assert License.from_text(str(read)).encoded == read.encoded
     read.terms.to_json()
-    nnguard.check_license(read, toolbox.VENDOR.public_key, checks=CHECKS)
+    nnguard.licensing.check(read, toolbox.VENDOR.public_key, policy=CHECKS)
     assert read.encoded[-64:] == toolbox.VENDOR.sign(signed_bytes(read.encoded, LICENSE_DOMAIN))
 
 
@@ -82,8 +82,8 @@ def read_keys(data: bytes) -> None:
             assert type(found).from_pem(found.pem) == found
     try:
         text = data.decode("utf-8", "replace")
-        device = nnguard.Device.from_json(text)
-        assert nnguard.Device.from_json(device.to_json()) == device
+        device = nnguard.licensing.Device.from_json(text)
+        assert nnguard.licensing.Device.from_json(device.to_json()) == device
     except ValueError:  # documented
         pass
     try:
@@ -109,7 +109,7 @@ def read_record(data: bytes) -> None:
     assert encode_cbor(value) == data
 
 
-CHECKS = nnguard.Checks(now=selling.ISSUED)
+CHECKS = nnguard.licensing.Policy(now=selling.ISSUED)
 LICENSE_DOMAIN, LIST_DOMAIN = b"nnguard license v1\0", b"nnguard revocation list v1\0"
 
 
@@ -170,7 +170,9 @@ def envelopes(ending: str, label: str) -> list[bytes]:
 
 def key_seeds() -> list[bytes]:
     customers = [customer.recipient.pem for customer in selling.CUSTOMERS.values()]
-    device = nnguard.Device.of_values([("host", "a"), ("network", "b")]).to_json().encode()
+    device = (
+        nnguard.licensing.Device.of_values([("host", "a"), ("network", "b")]).to_json().encode()
+    )
     text = (VECTORS / "license.license").read_bytes()
     return [*customers, toolbox.VENDOR.public_key.pem, toolbox.VENDOR.pem(), device, text]
 

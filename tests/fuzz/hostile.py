@@ -38,7 +38,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / 
 import nnguard
 from fuzz.mutations import mutate, mutate_stream
 from fuzz.rules import LARGEST, RULES, TRUSTED, VECTORS, File, Rule, armored, folder, vectors
-from nnguard._locking.opening import open_locks
+from opening import open_locks
 from vectors import selling
 
 SECONDS = 2.0
@@ -56,9 +56,9 @@ _ADDRESSES = 8 << 30
 """Of a worker, in bytes: what asks for more gets a MemoryError."""
 
 CUSTOMER = selling.CUSTOMERS["ada"]
-CHECKS = nnguard.Checks(
+CHECKS = nnguard.licensing.Policy(
     now=datetime.fromtimestamp(selling.NOW + 3 * selling.DAY, timezone.utc),
-    device=nnguard.Device.of_values([("host", "a")]),
+    device=nnguard.licensing.Device.of_values([("host", "a")]),
 )
 TRIAL, LICENSE = VECTORS / "license.nnc", VECTORS / "license.license"
 
@@ -66,26 +66,32 @@ Command = Callable[[Path], object]
 
 
 def _with_list(path: Path) -> object:
-    checks = nnguard.Checks(now=CHECKS.now, device=CHECKS.device, revocations=path)
-    return nnguard.check_license(LICENSE, TRUSTED.public_key, checks=checks)
+    checks = nnguard.licensing.Policy(now=CHECKS.now, device=CHECKS.device, revocations=path)
+    return nnguard.licensing.check(LICENSE, TRUSTED.public_key, policy=checks)
 
 
 def _open(path: Path) -> object:
     stream = nnguard.Stream.open(path)
-    return open_locks(stream, stream.sha256_of_units(), selling.FULL)
+    return open_locks(stream, selling.FULL)
 
 
 def _issue(path: Path, to: Any = None, device: Path | None = None) -> object:
-    found = None if device is None else nnguard.Device.from_json(device.read_text("utf-8"))
+    found = (
+        None if device is None else nnguard.licensing.Device.from_json(device.read_text("utf-8"))
+    )
     customer = to or CUSTOMER.recipient
-    return nnguard.issue_license(path, selling.FULL, to=customer, signer=TRUSTED, device=found)
+    return nnguard.licensing.issue(
+        path, selling.FULL, to=customer, signer=TRUSTED, terms=nnguard.licensing.Terms(device=found)
+    )
 
 
 def _device(path: Path) -> object:
     try:
         return _issue(TRIAL, device=path)
     except ValueError:  # documented
-        raise nnguard.LicenseError("device", reason=nnguard.Refusal.OTHER_DEVICE) from None
+        raise nnguard.errors.LicenseError(
+            "device", reason=nnguard.licensing.Refusal.OTHER_DEVICE
+        ) from None
 
 
 def _to_file(path: Path) -> None:
@@ -93,7 +99,7 @@ def _to_file(path: Path) -> None:
 
 
 def _set_to_files(path: Path) -> None:
-    nnguard.decompress_set(path, path.with_suffix(".out"), overwrite=True)
+    nnguard.decompress_to_file(path, path.with_suffix(".out"), overwrite=True)
 
 
 def _iterate(path: Path) -> None:
@@ -111,17 +117,17 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "decompress": nnguard.decompress,
         "decompress_to_file": _to_file,
         "iter_tensors": _iterate,
-        "unlock": lambda p: nnguard.unlock(p, LICENSE, CUSTOMER, TRUSTED.public_key, checks=CHECKS),
+        "unlock": lambda p: nnguard.unlock(p, LICENSE, CUSTOMER, TRUSTED.public_key, policy=CHECKS),
         "license issue": _issue,
         "open": _open,
     },
     "license": {
-        "license check": lambda path: nnguard.check_license(
-            path, TRUSTED.public_key, checks=CHECKS
+        "license check": lambda path: nnguard.licensing.check(
+            path, TRUSTED.public_key, policy=CHECKS
         ),
-        "license show": lambda path: nnguard.License.load(path).terms.to_json(),
+        "license show": lambda path: nnguard.licensing.License.load(path).terms.to_json(),
         "unlock": lambda path: nnguard.unlock(
-            TRIAL, path, CUSTOMER, TRUSTED.public_key, checks=CHECKS
+            TRIAL, path, CUSTOMER, TRUSTED.public_key, policy=CHECKS
         ),
     },
     "list": {"license check": _with_list},
@@ -129,15 +135,15 @@ COMMANDS: dict[str, dict[str, Command]] = {
     "identity": {
         "license issue --to": lambda path: _issue(TRIAL, path),
         "unlock --identity": lambda path: nnguard.unlock(
-            TRIAL, LICENSE, path, TRUSTED.public_key, checks=CHECKS
+            TRIAL, LICENSE, path, TRUSTED.public_key, policy=CHECKS
         ),
     },
     "device": {"license issue --device": _device},
     "folder": {
-        "verify (set)": lambda path: nnguard.verify_set(path, TRUSTED.public_key),
+        "verify (set)": lambda path: nnguard.verify(path, TRUSTED.public_key),
         "decompress (set)": _set_to_files,
-        "unlock (set)": lambda path: nnguard.unlock_set(
-            path, LICENSE, CUSTOMER, TRUSTED.public_key, checks=CHECKS
+        "unlock (set)": lambda path: nnguard.unlock(
+            path, LICENSE, CUSTOMER, TRUSTED.public_key, policy=CHECKS
         ),
         "license issue (set)": _issue,
     },

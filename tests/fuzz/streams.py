@@ -29,8 +29,10 @@ from vectors.toolbox import VENDOR
 KEY = VENDOR.public_key
 FOLDER = Path(__file__).parents[1] / "vectors"
 VECTORS = [path.read_bytes() for path in FOLDER.glob("*.nnc")]
-LICENSE = nnguard.License.load(FOLDER / "license.license")
-CHECKS = nnguard.Checks(now=selling.ISSUED, device=nnguard.Device.of_values([("host", "a")]))
+LICENSE = nnguard.licensing.License.load(FOLDER / "license.license")
+CHECKS = nnguard.licensing.Policy(
+    now=selling.ISSUED, device=nnguard.licensing.Device.of_values([("host", "a")])
+)
 LARGEST = 1 << 18
 
 
@@ -43,7 +45,7 @@ def use(data: bytes) -> None:
         nnguard.detach,
         lambda stream: nnguard.verify(stream, trust=[KEY]),
         lambda stream: nnguard.unlock(
-            stream, LICENSE, selling.CUSTOMERS["ada"], [KEY], checks=CHECKS
+            stream, LICENSE, selling.CUSTOMERS["ada"], [KEY], policy=CHECKS
         ),
         lambda stream: nnguard.decompress(stream, max_size=LARGEST, workers=1),
     ):

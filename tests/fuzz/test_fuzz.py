@@ -77,7 +77,7 @@ def test_hostile_streams(corpus: list[bytes], key: nnguard.SigningKey) -> None:
         for _ in range(rng.choice([1, 1, 1, 2, 4])):
             try:
                 data = rng.choice(MUTATIONS)(rng, data, corpus) or b"\0"
-            except (IndexError, ValueError, nnguard.FormatError):  # no units anymore
+            except (IndexError, ValueError, nnguard.errors.FormatError):  # no units anymore
                 break
         for number in {0, rng.randrange(len(operations))}:
             try:
@@ -103,7 +103,7 @@ def test_hostile_records(corpus: list[bytes], key: nnguard.SigningKey) -> None:
             for parse in (parse_sign1, SignatureRecord.parse, Attachment.parse):
                 try:
                     parse(record)
-                except nnguard.VerificationError:
+                except nnguard.errors.VerificationError:
                     continue
             if case % 50 == 0:
                 for kind in (1, 2):
@@ -129,7 +129,7 @@ def test_hostile_key_files(key: nnguard.SigningKey) -> None:
         ):
             try:
                 read(data)
-            except nnguard.KeyFormatError:
+            except nnguard.errors.KeyFormatError:
                 continue
             except Exception as error:
                 raise AssertionError(f"case {SEED}/{case}: {data!r}") from error
@@ -142,6 +142,6 @@ def test_random_bytes_are_no_stream() -> None:
             data = prefix + rng.bytes(length)
             try:
                 stream = nnguard.Stream.from_bytes(data)
-            except nnguard.FormatError:
+            except nnguard.errors.FormatError:
                 continue
             assert bytes(stream) == data

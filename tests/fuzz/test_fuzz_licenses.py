@@ -25,8 +25,8 @@ from nnguard._hiding import extract
 from nnguard._licensing.device import DeviceBinding
 from nnguard._licensing.license import License
 from nnguard._licensing.revocation import RevocationList
-from nnguard._locking.opening import lock_of
 from nnguard._records.lock import LockContent, LockRecord
+from opening import lock_of
 
 SECONDS = float(os.environ.get("NNGUARD_FUZZ_SECONDS", "15")) / 8
 SEED = os.environ.get("NNGUARD_FUZZ_SEED", "0")
@@ -57,25 +57,27 @@ def customer() -> nnguard.Identity:
 @pytest.fixture(scope="module")
 def locked(key: nnguard.SigningKey) -> nnguard.Locked:
     release = nnguard.sign(nnguard.Stream.from_bytes(samples.small_stream()), key)
-    return nnguard.lock(release, fraction=0.005)
+    return nnguard.lock(release, soft=nnguard.Soft(fraction=0.005))
 
 
 @pytest.fixture(scope="module")
 def license_(
     locked: nnguard.Locked, customer: nnguard.Identity, key: nnguard.SigningKey
 ) -> License:
-    return nnguard.issue_license(
-        locked.stream,
+    return nnguard.licensing.issue(
+        locked.trial,
         locked.content_key,
         to=customer.recipient,
         signer=key,
-        customer="Ada",
-        issued_at=START,
-        expires=START + timedelta(days=9),
-        grace=timedelta(days=1),
-        features=["a", "b"],
-        metadata={"c": "d"},
-        device=nnguard.Device.of_values([("a", "b"), ("c", "d")]),
+        terms=nnguard.licensing.Terms(
+            customer="Ada",
+            issued_at=START,
+            expires_at=START + timedelta(days=9),
+            grace=timedelta(days=1),
+            features=["a", "b"],
+            metadata={"c": "d"},
+            device=nnguard.licensing.Device.of_values([("a", "b"), ("c", "d")]),
+        ),
     )
 
 
@@ -91,9 +93,9 @@ def test_bytes_of_licenses(
             return
         read = License.parse(data)
         with pytest.raises(nnguard.NnguardError):
-            nnguard.unlock(locked.stream, read, customer, [key.public_key])
+            nnguard.unlock(locked.trial, read, customer, [key.public_key])
 
-    run(case, nnguard.LicenseError)
+    run(case, nnguard.errors.LicenseError)
 
 
 def test_text_of_licenses(license_: License) -> None:
@@ -101,7 +103,7 @@ def test_text_of_licenses(license_: License) -> None:
         text = mutate(rng, str(license_).encode()).decode("utf-8", "replace")
         License.from_text(text)
 
-    run(case, nnguard.LicenseError)
+    run(case, nnguard.errors.LicenseError)
 
 
 def test_claims_of_a_hostile_vendor(
@@ -122,8 +124,10 @@ def test_claims_of_a_hostile_vendor(
         read = License.parse(signed)
         again = {**read.terms.to_cwt(), "key": read._wrapped}
         assert encode_cbor(again) == payload
-        checks = nnguard.Checks(now=START, device=nnguard.Device.of_values([("a", "b")]))
-        nnguard.unlock(locked.stream, read, customer, [key.public_key], checks=checks)
+        checks = nnguard.licensing.Policy(
+            now=START, device=nnguard.licensing.Device.of_values([("a", "b")])
+        )
+        nnguard.unlock(locked.trial, read, customer, [key.public_key], policy=checks)
 
     run(case, nnguard.NnguardError)
 
@@ -144,7 +148,7 @@ def test_revocation_lists(key: nnguard.SigningKey) -> None:
         read = RevocationList.parse(sign1(key, {Label.KID: key.public_key.id}, payload, b""))
         assert parse_cbor(payload)["revoked"] == b"".join(sorted(read.hashes))
 
-    run(case, nnguard.LicenseError)
+    run(case, nnguard.errors.LicenseError)
 
 
 def test_armor() -> None:
@@ -157,11 +161,13 @@ def test_armor() -> None:
 
 
 def test_devices() -> None:
-    text = nnguard.Device.of_values([("host", "a"), ("network", "b")]).to_json()
+    text = nnguard.licensing.Device.of_values([("host", "a"), ("network", "b")]).to_json()
 
     def case(rng: random.Random) -> None:
-        device = nnguard.Device.from_json(mutate(rng, text.encode()).decode("utf-8", "replace"))
-        assert nnguard.Device.from_json(device.to_json()) == device
+        device = nnguard.licensing.Device.from_json(
+            mutate(rng, text.encode()).decode("utf-8", "replace")
+        )
+        assert nnguard.licensing.Device.from_json(device.to_json()) == device
         binding = DeviceBinding.make(device, len(device.traits))
         assert binding.matches(device) == len({digest for _, digest in device.traits})
 
@@ -175,13 +181,13 @@ def test_device_bindings() -> None:
         value = edit(rng, good)
         binding = DeviceBinding.from_cbor(value)
         assert encode_cbor(binding.to_cbor()) == encode_cbor(value)
-        assert binding.matches(nnguard.Device.this()) == 0
+        assert binding.matches(nnguard.licensing.Device.this()) == 0
 
     run(case, ValueError)
 
 
 def test_contents_of_locks(locked: nnguard.Locked) -> None:
-    outer = extract(locked.stream)
+    outer = extract(locked.trial)
     record = lock_of(outer)
     content = record.open(locked.content_key, bytes(outer.header))
     encoded = bytes(content)

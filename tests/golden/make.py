@@ -74,7 +74,7 @@ def streams(folder: Path, key: nnguard.SigningKey) -> dict[str, Any]:
         for n in (1, 2)
     }
     weight_map = {f"{n}.weight": f"model-{n}.nnc" for n in (1, 2)}
-    nnguard.sign_set(nnguard.StreamSet(weight_map, shards), key, **CLAIMS).save(folder / "set")
+    nnguard.sign(nnguard.StreamSet(weight_map, shards), key, **CLAIMS).save(folder / "set")
     return {
         "original": sha256(original),
         "weights": sha256_of_weights(original),
@@ -87,17 +87,21 @@ def carried(folder: Path, key: nnguard.SigningKey) -> dict[str, Any]:
     release = nnguard.Stream.open(folder / "signed.nnc")
     locked = nnguard.lock(release, trial=nnguard.compress(weights(3)), signer=key)
     locked.content_key.save(folder / "carried.key")
-    locked.stream.save(folder / "carried.nnc")
+    locked.trial.save(folder / "carried.nnc")
     return {"carried": sha256(release)}
 
 
 def sold_set(folder: Path, key: nnguard.SigningKey) -> dict[str, Any]:
     """Another network in one file, which carries the set of shards, and a license for it."""
     tier = nnguard.Tier("full", trial=nnguard.compress(weights(3)))
-    (locked,) = nnguard.lock_set(folder / "set", [tier], signer=key)
+    (locked,) = nnguard.lock_tiers(folder / "set", [tier], signer=key)
     locked.streams.save(folder / "locked-set")
-    nnguard.issue_license(
-        locked.streams, locked.content_key, to=folder / "eve.pub", signer=key, issued_at=SOLD
+    nnguard.licensing.issue(
+        locked.streams,
+        locked.content_key,
+        to=folder / "eve.pub",
+        signer=key,
+        terms=nnguard.licensing.Terms(issued_at=SOLD),
     ).save(folder / "set.license")
     released = nnguard.StreamSet.open(folder / "set").streams
     return {"locked_set": {name: sha256(stream) for name, stream in released.items()}}
@@ -106,11 +110,14 @@ def sold_set(folder: Path, key: nnguard.SigningKey) -> dict[str, Any]:
 def sale(folder: Path, key: nnguard.SigningKey) -> dict[str, Any]:
     """A trial of two tiers, its licenses, the revocation list and the ledger."""
     release = nnguard.Stream.open(folder / "signed.nnc")
-    tiers = [nnguard.Tier("professional", fraction=1e-3), nnguard.Tier("standard", scramble=0.2)]
+    tiers = [
+        nnguard.Tier("professional", soft=nnguard.Soft(fraction=1e-3)),
+        nnguard.Tier("standard", scramble=0.2),
+    ]
     content_key = nnguard.ContentKey(bytes(range(64, 96)))
     content_key.save(folder / "content.key")
     locks = nnguard.lock_tiers(release, tiers, content_key=content_key, signer=key)
-    locks[-1].stream.save(folder / "trial.nnc")
+    locks[-1].trial.save(folder / "trial.nnc")
     ada, eve = nnguard.Identity.generate(), nnguard.Identity.generate(post_quantum=True)
     keeper = nnguard.Identity.generate()
     keeper.save(folder / "desk.key")
@@ -118,9 +125,9 @@ def sale(folder: Path, key: nnguard.SigningKey) -> dict[str, Any]:
     eve.save(folder / "eve.key")
     ada.recipient.save(folder / "ada.pub")
     eve.recipient.save(folder / "eve.pub")
-    with nnguard.Ledger(folder / "ledger.db") as ledger:
-        desk = nnguard.Desk(ledger, key, keeper)
-        trial, device = folder / "trial.nnc", nnguard.Device.of_values(TRAITS)
+    with nnguard.licensing.Ledger(folder / "ledger.db") as ledger:
+        desk = nnguard.licensing.Issuer(ledger, key, keeper)
+        trial, device = folder / "trial.nnc", nnguard.licensing.Device.of_values(TRAITS)
         bound: dict[str, Any] = {"device": device, "expires": TODAY, "grace": timedelta(days=7)}
         told: dict[str, Any] = {"features": ["batch"], "metadata": {"order": "1234"}}
         sold: dict[str, Any] = {"issued_at": SOLD}
@@ -135,15 +142,17 @@ def sale(folder: Path, key: nnguard.SigningKey) -> dict[str, Any]:
         desk.revoke([revoked.terms.id], reason="refunded", at=TODAY)
         desk.revocation_list(issuer="vendor.example", at=TODAY).save(folder / "vendor.revoked")
         entries = [entry.to_json() for entry in ledger.entries()]
-    checks = nnguard.Checks(now=TODAY, state=folder / "state.json", device=device)
+    checks = nnguard.licensing.Policy(now=TODAY, state=folder / "state.json", device=device)
     trust = [key.public_key]
-    nnguard.check_license(folder / "ada.license", trust, checks=checks)
-    marked = nnguard.unlock(trial, folder / "ada.license", ada, trust, checks=checks, mark=True)
+    nnguard.licensing.check(folder / "ada.license", trust, policy=checks)
+    marked = nnguard.unlock(
+        trial, folder / "ada.license", ada, trust, policy=checks, watermark=True
+    )
     marked.save(folder / "marked.nnc")
     return {
         "content_key": content_key.id.hex(),
         "release": sha256(release),
-        "standard": sha256(locks[0].stream),
+        "standard": sha256(locks[0].trial),
         "entries": entries,
     }
 

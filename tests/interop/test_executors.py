@@ -117,7 +117,7 @@ def test_errors_keep_their_kind_and_their_words(
 ) -> None:
     bad = network["1.weight"].copy()
     bad[7, 7] = np.nan
-    with pytest.raises(nnguard.ModelError, match=r"^tensor 1\.weight has NaN$"):
+    with pytest.raises(nnguard.errors.ModelError, match=r"^tensor 1\.weight has NaN$"):
         nnguard.compress({**network, "1.weight": bad}, SETTINGS, executor=executor)
     assert nnguard.compress(network, SETTINGS, executor=executor), "the executor is still of use"
 
@@ -134,7 +134,7 @@ def test_executor_whose_process_died(network: dict[str, stock.Array]) -> None:
     stream = nnguard.compress(network, SETTINGS, workers=1)
     with processes() as executor:
         assert isinstance(executor.submit(os._exit, 9).exception(timeout=30), BrokenExecutor)
-        with pytest.raises(nnguard.WorkerError, match="died"):
+        with pytest.raises(nnguard.errors.WorkerError, match="died"):
             nnguard.decompress(stream, executor=executor)
-        with pytest.raises(nnguard.WorkerError, match="died"):
+        with pytest.raises(nnguard.errors.WorkerError, match="died"):
             nnguard.compress(network, SETTINGS, executor=executor)

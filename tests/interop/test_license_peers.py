@@ -42,21 +42,23 @@ def release(key: nnguard.SigningKey) -> nnguard.Stream:
 
 @pytest.fixture(scope="module")
 def locked(release: nnguard.Stream) -> nnguard.Locked:
-    return nnguard.lock(release, fraction=0.003, tier="gold")
+    return nnguard.lock(release, tier="gold", soft=nnguard.Soft(fraction=0.003))
 
 
 @pytest.fixture(scope="module")
 def license_(
     locked: nnguard.Locked, customer: nnguard.Identity, key: nnguard.SigningKey
-) -> nnguard.License:
-    return nnguard.issue_license(
-        locked.stream,
+) -> nnguard.licensing.License:
+    return nnguard.licensing.issue(
+        locked.trial,
         locked.content_key,
         to=customer.recipient,
         signer=key,
-        customer="Ada",
-        features=["int8"],
-        device=nnguard.Device.of_values([("host", "a"), ("network", "b")]),
+        terms=nnguard.licensing.Terms(
+            customer="Ada",
+            features=["int8"],
+            device=nnguard.licensing.Device.of_values([("host", "a"), ("network", "b")]),
+        ),
     )
 
 
@@ -71,7 +73,9 @@ def message_of(encoded: bytes, key: nnguard.PublicKey) -> Sign1Message:
     return message
 
 
-def test_pycose_verifies_a_license(license_: nnguard.License, key: nnguard.SigningKey) -> None:
+def test_pycose_verifies_a_license(
+    license_: nnguard.licensing.License, key: nnguard.SigningKey
+) -> None:
     message = message_of(license_.encoded, key.public_key)
     assert message.verify_signature()
     assert message.uhdr == {}
@@ -83,7 +87,7 @@ def test_pycose_verifies_a_license(license_: nnguard.License, key: nnguard.Signi
 
 
 def test_pycose_refuses_what_nnguard_refuses(
-    license_: nnguard.License, key: nnguard.SigningKey, other_key: nnguard.SigningKey
+    license_: nnguard.licensing.License, key: nnguard.SigningKey, other_key: nnguard.SigningKey
 ) -> None:
     forged = license_.encoded.replace(b"Ada", b"Eve")
     assert not message_of(forged, key.public_key).verify_signature()
@@ -106,17 +110,19 @@ def unwrap(claims: dict[Any, Any], private: bytes) -> bytes:
     return suite.create_recipient_context(wrapped[:32], secret, info=info).open(wrapped[32:])
 
 
-def claims_of(license_: nnguard.License) -> dict[Any, Any]:
+def claims_of(license_: nnguard.licensing.License) -> dict[Any, Any]:
     message = CoseMessage.decode(license_.encoded)
     claims: dict[Any, Any] = cbor2.loads(message.payload)
     return claims
 
 
-def test_pyhpke_unwraps_the_content_key(license_: nnguard.License, locked: nnguard.Locked) -> None:
+def test_pyhpke_unwraps_the_content_key(
+    license_: nnguard.licensing.License, locked: nnguard.Locked
+) -> None:
     assert unwrap(claims_of(license_), RAW) == locked.content_key.secret
 
 
-def test_pyhpke_refuses_other_claims_and_other_keys(license_: nnguard.License) -> None:
+def test_pyhpke_refuses_other_claims_and_other_keys(license_: nnguard.licensing.License) -> None:
     claims = claims_of(license_)
     with pytest.raises(OpenError):
         unwrap({**claims, "tier": "platinum"}, RAW)
@@ -152,7 +158,7 @@ def lock_message(extraction: Extraction, content_key: bytes) -> Enc0Message:
 
 
 def test_pycose_opens_a_lock(locked: nnguard.Locked, release: nnguard.Stream) -> None:
-    extraction = extract(locked.stream)
+    extraction = extract(locked.trial)
     content = cbor2.loads(lock_message(extraction, locked.content_key.secret).decrypt())
     scrambled, replaced, files = content
     assert files == [["", model_digest(release.sha256_of_units()), [[0, len(release)]]]]
@@ -165,15 +171,15 @@ def test_pycose_opens_a_lock(locked: nnguard.Locked, release: nnguard.Stream) ->
 
 
 def test_content_key_of_a_license_opens_the_lock(
-    license_: nnguard.License, locked: nnguard.Locked
+    license_: nnguard.licensing.License, locked: nnguard.Locked
 ) -> None:
     """From the license's bytes to the weights without a line of nnguard's cryptography."""
     secret = unwrap(claims_of(license_), RAW)
-    assert lock_message(extract(locked.stream), secret).decrypt()
+    assert lock_message(extract(locked.trial), secret).decrypt()
 
 
 def test_pycose_refuses_another_place_and_another_key(locked: nnguard.Locked) -> None:
-    extraction = extract(locked.stream)
+    extraction = extract(locked.trial)
     message = lock_message(extraction, locked.content_key.secret)
     message.external_aad += b"\0"
     with pytest.raises(Exception, match=r"(?i)decrypt|tag|^$"):
@@ -216,10 +222,10 @@ def test_pair_of_openssl_buys_a_license(
 ) -> None:
     openssl("genpkey", "-algorithm", "x25519", "-out", tmp_path / "eve.key")
     openssl("pkey", "-in", tmp_path / "eve.key", "-pubout", "-out", tmp_path / "eve.pub")
-    license_ = nnguard.issue_license(
-        locked.stream, locked.content_key, to=tmp_path / "eve.pub", signer=key
+    license_ = nnguard.licensing.issue(
+        locked.trial, locked.content_key, to=tmp_path / "eve.pub", signer=key
     )
-    full = nnguard.unlock(locked.stream, license_, tmp_path / "eve.key", key.public_key)
+    full = nnguard.unlock(locked.trial, license_, tmp_path / "eve.key", key.public_key)
     assert bytes(full) == bytes(release)
 
 
@@ -236,7 +242,7 @@ def test_other_keys_of_openssl_are_refused(tmp_path: Path) -> None:
     openssl("genpkey", "-algorithm", "ed25519", "-out", tmp_path / "a.key")
     openssl("pkey", "-in", tmp_path / "a.key", "-pubout", "-out", tmp_path / "a.pub")
     for load in (nnguard.Identity.load, nnguard.Recipient.load):
-        with pytest.raises(nnguard.KeyFormatError):
+        with pytest.raises(nnguard.errors.KeyFormatError):
             load(tmp_path / "a.key")
-        with pytest.raises(nnguard.KeyFormatError):
+        with pytest.raises(nnguard.errors.KeyFormatError):
             load(tmp_path / "a.pub")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import nnguard
+from nnguard._crypto.trust import load_trust
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl")
 
@@ -46,10 +47,10 @@ def test_keys_of_openssl_are_read(tmp_path: Path) -> None:
 def test_other_keys_of_openssl_are_refused(tmp_path: Path) -> None:
     openssl("genpkey", "-algorithm", "x25519", "-out", tmp_path / "a.key")
     openssl("pkey", "-in", tmp_path / "a.key", "-pubout", "-out", tmp_path / "a.pub")
-    with pytest.raises(nnguard.KeyFormatError, match="Ed25519"):
+    with pytest.raises(nnguard.errors.KeyFormatError, match="Ed25519"):
         nnguard.SigningKey.load(tmp_path / "a.key")
-    with pytest.raises(nnguard.KeyFormatError, match="Ed25519"):
-        nnguard.load_trust(tmp_path / "a.pub")
+    with pytest.raises(nnguard.errors.KeyFormatError, match="Ed25519"):
+        load_trust(tmp_path / "a.pub")
 
 
 def test_openssl_verifies_a_signature(tmp_path: Path, key: nnguard.SigningKey) -> None:

@@ -41,7 +41,7 @@ def codebook() -> bytes:
 
 
 def test_codebooks_are_refused_before_they_are_verified(codebook: bytes) -> None:
-    with pytest.raises(nnguard.FormatError, match="tools of the standard"):
+    with pytest.raises(nnguard.errors.FormatError, match="tools of the standard"):
         nnguard.decompress(nnguard.Stream.from_bytes(codebook))
 
 
@@ -64,6 +64,6 @@ def test_codebooks_without_nncodec_say_what_to_install(
     codebook: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "nncodec.nnc_core", None)
-    with pytest.raises(nnguard.FormatError) as caught:
+    with pytest.raises(nnguard.errors.FormatError) as caught:
         nnguard.decompress(nnguard.Stream.from_bytes(codebook), verified=True)
     assert "pip install 'nnguard[nncodec]'" in caught.value.hint

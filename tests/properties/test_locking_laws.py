@@ -18,11 +18,11 @@ import samples
 import stock
 from nnguard._hiding import extract, plan_record
 from nnguard._locking import sealing
-from nnguard._locking.opening import Opened, open_locks
 from nnguard._locking.scramble import scramble, unscramble
 from nnguard._stream.coding import Parameters, QuantizedTensor, usual_start_states
 from nnguard._stream.headers import PayloadType, TensorHeader
 from nnguard._stream.trellis import is_path, odd_states
+from opening import Opened, open_locks
 
 Locks = Sequence[nnguard.Locked]
 
@@ -140,14 +140,14 @@ any_plan = st.integers(1, 2).flatmap(plans)
 def open_with(content_key: nnguard.ContentKey, trial: nnguard.Stream) -> Opened:
     """Open a trial as a reader of its file does."""
     reread = nnguard.Stream.from_bytes(bytes(trial))
-    return open_locks(reread, reread.sha256_of_units(), content_key)
+    return open_locks(reread, content_key)
 
 
 def check_locks(release: nnguard.Stream, locks: Locks) -> None:
     """Every key opens the trial to its own depth, down to the last byte."""
-    trial = locks[-1].stream
+    trial = locks[-1].trial
     assert bytes(trial) != bytes(release)
-    inside = [release, *(lock.stream for lock in locks)]
+    inside = [release, *(lock.trial for lock in locks)]
     for depth, lock in enumerate(locks):
         opened = open_with(lock.content_key, trial)
         assert bytes(opened.stream) == bytes(inside[depth])
@@ -167,7 +167,7 @@ def test_a_thousand_random_trials_open_to_their_releases(
         for plan in drawn:
             release = signed if plan.sign_release else model
             check_locks(release, plan.locks(release, key))
-    except nnguard.CapacityError:
+    except nnguard.errors.CapacityError:
         reject()
 
 
@@ -193,13 +193,16 @@ def test_random_networks_carry_others(
         patch.setattr(sealing, "plan_record", lambda *where, dense: plan(*where))
         try:
             locks = nnguard.lock_tiers(release, tiers, signer=key if sign_trial else None)
-        except (nnguard.CapacityError, nnguard.UnlockError):  # no room, or nothing but the same
+        except (
+            nnguard.errors.CapacityError,
+            nnguard.errors.UnlockError,
+        ):  # no room, or nothing but the same
             reject()
-    carried = extract(locks[0].stream)
+    carried = extract(locks[0].trial)
     carried = extract(carried.original) if sign_trial else carried
     event(f"{max(carried.header.widths)} bits a weight")
     check_locks(release, locks)
-    before, after = stock.decode(bytes(weaker)), stock.decode(bytes(locks[0].stream))
+    before, after = stock.decode(bytes(weaker)), stock.decode(bytes(locks[0].trial))
     for name, array in before.items():
         assert np.array_equal(np.sign(array), np.sign(after[name])), name
 
@@ -231,28 +234,31 @@ def test_random_sets_come_back(
     sign_trial: bool,
 ) -> None:
     release = set_of(parts)
-    release = nnguard.sign_set(release, key, name="random") if sign_release else release
+    release = nnguard.sign(release, key, name="random") if sign_release else release
     tiers = {
         "carried": [nnguard.Tier("gold", trial=set_of(weaker))],
         "scrambled": [nnguard.Tier("gold", scramble=0.3)],
-        "soft": [nnguard.Tier("gold", fraction=0.01)],
+        "soft": [nnguard.Tier("gold", soft=nnguard.Soft(fraction=0.01))],
         "both": [nnguard.Tier("gold", trial=set_of(weaker)), nnguard.Tier("silver", scramble=0.3)],
     }[kind]
     try:
-        locks = nnguard.lock_set(release, tiers, signer=key if sign_trial else None)
-    except (nnguard.CapacityError, nnguard.UnlockError):  # no room, or nothing to change
+        locks = nnguard.lock_tiers(release, tiers, signer=key if sign_trial else None)
+    except (
+        nnguard.errors.CapacityError,
+        nnguard.errors.UnlockError,
+    ):  # no room, or nothing to change
         reject()
     customer = nnguard.Identity.generate()
     inside = [release, *(lock.streams for lock in locks)]
     for depth, lock in enumerate(locks):
-        license_ = nnguard.issue_license(
+        license_ = nnguard.licensing.issue(
             locks[-1].streams,
             locks[0].content_key,
             to=customer.recipient,
             signer=key,
-            tier=lock.tier,
+            terms=nnguard.licensing.Terms(tier=lock.tier),
         )
-        full = nnguard.unlock_set(locks[-1].streams, license_, customer, key.public_key)
+        full = nnguard.unlock(locks[-1].streams, license_, customer, key.public_key)
         assert [*full.streams] == [*inside[depth].streams]
         for name, stream in full.streams.items():
             assert bytes(stream) == bytes(inside[depth].streams[name])
@@ -303,15 +309,19 @@ def test_licenses_open_random_trials(
     try:
         release = plan.release(nnguard.Stream.from_bytes(network.data), key)
         locks = plan.locks(release, key)
-    except nnguard.CapacityError:
+    except nnguard.errors.CapacityError:
         reject()
-    trial = nnguard.Stream.from_bytes(bytes(locks[-1].stream))
-    inside = [release, *(lock.stream for lock in locks)]
+    trial = nnguard.Stream.from_bytes(bytes(locks[-1].trial))
+    inside = [release, *(lock.trial for lock in locks)]
     for depth, lock in enumerate(locks):
-        license_ = nnguard.issue_license(
-            trial, locks[0].content_key, to=customer.recipient, signer=key, tier=lock.tier
+        license_ = nnguard.licensing.issue(
+            trial,
+            locks[0].content_key,
+            to=customer.recipient,
+            signer=key,
+            terms=nnguard.licensing.Terms(tier=lock.tier),
         )
-        received = nnguard.License.from_text(str(license_))
+        received = nnguard.licensing.License.from_text(str(license_))
         full = nnguard.unlock(trial, received, customer, [key.public_key])
         assert bytes(full) == bytes(inside[depth])
 
@@ -324,11 +334,11 @@ def test_stock_decoder_reads_random_trials(
     try:
         release = plan.release(nnguard.Stream.from_bytes(network.data), key)
         locks = plan.locks(release, key)
-    except nnguard.CapacityError:
+    except nnguard.errors.CapacityError:
         reject()
     for lock in locks:
-        expected = stock.decode(bytes(lock.stream))
-        found = nnguard.decompress(lock.stream)
+        expected = stock.decode(bytes(lock.trial))
+        found = nnguard.decompress(lock.trial, allow_trial=True)
         assert list(found) == list(expected)
         for name, array in expected.items():
             assert np.array_equal(found[name], array), name
@@ -360,9 +370,9 @@ def test_streams_of_the_stock_encoder(
     locks = Plan(tiers, sign, sign).locks(release, key)
     check_locks(release, locks)
 
-    trial = locks[-1].stream
+    trial = locks[-1].trial
     before, after = stock.decode(bytes(release)), stock.decode(bytes(trial))
-    found = nnguard.decompress(trial)
+    found = nnguard.decompress(trial, allow_trial=True)
     assert all(np.array_equal(found[tensor], array) for tensor, array in after.items())
     changed = [tensor for tensor in before if not np.array_equal(before[tensor], after[tensor])]
     assert changed

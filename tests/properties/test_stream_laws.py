@@ -72,7 +72,7 @@ def test_record_is_taken_out_exactly(network: Network, record: bytes, kind: int)
     stream = network.stream
     try:
         marked = embed(stream, record, kind=kind)
-    except nnguard.CapacityError:
+    except nnguard.errors.CapacityError:
         reject()
     reread = nnguard.Stream.from_bytes(bytes(marked))
     taken = extract(reread)
@@ -103,5 +103,5 @@ def test_records_nest_and_come_out_in_reverse(seed: int, records: list[bytes]) -
         assert (taken.header.layer, taken.record) == (depth, records[depth - 1])
         current = taken.original
         assert bytes(current) == bytes(streams[depth - 1])
-    with pytest.raises(nnguard.NoRecordError):
+    with pytest.raises(nnguard.errors.NoRecordError):
         extract(current)

@@ -14,6 +14,10 @@ import numpy.typing as npt
 import nnguard
 import nnguard.plotting
 import nnguard.torch
+from nnguard._crypto.trust import load_trust
+from nnguard._locking.search import CurvePoint
+from nnguard._locking.tiers import LockScores
+from nnguard._operations.report import NestedRecord
 
 
 class Token:
@@ -35,7 +39,7 @@ def keys(folder: Path) -> tuple[nnguard.PublicKey, ...]:
     public.save(folder / "vendor.pub")
     identifier: bytes = public.id
     trusted: bool = public.verifies(key.sign(identifier), identifier)
-    return nnguard.load_trust([folder, "other.pub", public]) if trusted else ()
+    return load_trust([folder, "other.pub", public]) if trusted else ()
 
 
 def release(model: Path, signer: nnguard.Signer) -> nnguard.Stream:
@@ -64,7 +68,7 @@ def deploy(path: str) -> tuple[nnguard.Attachment, nnguard.Stream]:
     name: str = claims.name
     metadata: Mapping[str, str] = claims.metadata
     when: datetime | None = claims.issued_at
-    nested: tuple[nnguard.NestedRecord, ...] = report.nested
+    nested: tuple[NestedRecord, ...] = report.nested
     text: str | None = metadata.get("git")
     verified: list[bool] = [record.verified for record in nested]
     if not (name and text and when and all(verified)):
@@ -108,17 +112,17 @@ def decompress(path: str) -> dict[str, np.ndarray[Any, Any]]:
     return arrays
 
 
-def shards(folder: Path, signer: nnguard.Signer) -> nnguard.Shard | None:
-    nnguard.compress_set(folder, "streams", nnguard.Settings(), workers=2, overwrite=True)
+def shards(folder: Path, signer: nnguard.Signer) -> Shard | None:
+    nnguard.compress(folder, "streams", nnguard.Settings(), workers=2, overwrite=True)
     streams: nnguard.StreamSet = nnguard.StreamSet.open("streams", in_memory=True)
-    signed: nnguard.StreamSet = nnguard.sign_set(
+    signed: nnguard.StreamSet = nnguard.sign(
         streams, signer, issuer="acme.ai", metadata={"git": "4f2a91c"}, localize=True
     )
     signed.save(folder / "release", overwrite=False)
-    report: nnguard.SetReport = nnguard.verify_set(folder / "release", ["vendor.pub"])
+    report: nnguard.Report = nnguard.verify(folder / "release", ["vendor.pub"])
     parts: Mapping[str, nnguard.Report] = report.shards
-    original: nnguard.StreamSet = nnguard.strip_set(signed, "vendor.pub")
-    nnguard.decompress_set(original, "restored", max_size=1 << 22)
+    original: nnguard.StreamSet = nnguard.strip(signed, "vendor.pub")
+    nnguard.decompress_to_file(original, "restored", max_size=1 << 22)
     places: Mapping[str, str] = original.weight_map
     first: nnguard.Stream = original.streams[next(iter(places.values()))]
     return parts[report.digest].claims.shard if original.size + len(first) else None
@@ -138,28 +142,35 @@ def accuracy(weights: Mapping[str, npt.NDArray[np.generic]]) -> float:
 def trials(path: Path, key: nnguard.SigningKey) -> nnguard.ContentKey:
     locked: nnguard.Locked = nnguard.lock(
         path,
-        target=0.4,
         evaluate=accuracy,
-        tolerance=0.02,
-        max_fraction=1e-3,
-        importance={"conv.weight": np.ones((16, 3, 3, 3), np.float32)},
         tier="full",
         content_key=nnguard.ContentKey.generate(),
         signer=key,
         progress=lambda point: (point.fraction, point.score),
+        soft=nnguard.Soft(
+            target=0.4,
+            tolerance=0.02,
+            max_fraction=1e-3,
+            importance={"conv.weight": np.ones((16, 3, 3, 3), np.float32)},
+        ),
     )
-    curve: tuple[nnguard.CurvePoint, ...] = locked.curve
+    curve: tuple[CurvePoint, ...] = locked.curve
     carried: nnguard.Locked = nnguard.lock(path, trial="weaker.nnc", evaluate=accuracy)
-    scores: nnguard.LockScores | None = carried.scores
+    scores: LockScores | None = carried.scores
     if scores is not None and scores.release == scores.unlocked > scores.trial:
         worth: str = carried.worth.upper()
         raise ValueError(worth, carried.carried + 1)
     counts: tuple[int, int, int] = (locked.replaced, locked.scrambled, locked.weights)
-    locked.stream.save("trial.nnc", overwrite=bool(curve) and sum(counts) > 0)
-    stream: nnguard.Stream = nnguard.lock("release.nnc", fraction=1e-4, scramble=0.5).stream
+    locked.trial.save("trial.nnc", overwrite=bool(curve) and sum(counts) > 0)
+    stream: nnguard.Stream = nnguard.lock(
+        "release.nnc", scramble=0.5, soft=nnguard.Soft(fraction=1e-4)
+    ).stream
     tiers: list[nnguard.Locked] = nnguard.lock_tiers(
         stream,
-        [nnguard.Tier("professional", target=0.8), nnguard.Tier("standard", trial=carried.stream)],
+        [
+            nnguard.Tier("professional", soft=nnguard.Soft(target=0.8)),
+            nnguard.Tier("standard", trial=carried.stream),
+        ],
     )
     nnguard.plotting.plot_search([locked, *tiers], path.parent / "search.png", overwrite=True)
     names: list[str] = [tier.tier for tier in tiers]
@@ -180,57 +191,73 @@ def customer(folder: Path) -> nnguard.Recipient:
     return nnguard.Recipient.from_pem(pem) if suite else recipient
 
 
-def issue(key: nnguard.ContentKey, signer: nnguard.Signer) -> nnguard.License:
-    device: nnguard.Device = nnguard.Device.from_json(nnguard.Device.this().to_json())
-    own: nnguard.Device = nnguard.Device.of_values([("serial", "4711")])
-    license_: nnguard.License = nnguard.issue_license(
+def issue(key: nnguard.ContentKey, signer: nnguard.Signer) -> nnguard.licensing.License:
+    device: nnguard.licensing.Device = nnguard.licensing.Device.from_json(
+        nnguard.licensing.Device.this().to_json()
+    )
+    own: nnguard.licensing.Device = nnguard.licensing.Device.of_values([("serial", "4711")])
+    license_: nnguard.licensing.License = nnguard.licensing.issue(
         "trial.nnc",
         key,
         to="ada.pub",
         signer=signer,
-        customer="Ada",
-        product="resnet56",
-        issuer="acme.ai",
-        tier="standard",
-        expires=datetime(2027, 12, 31, tzinfo=timezone.utc),
-        not_before=datetime.now(timezone.utc),
-        issued_at=None,
-        grace=timedelta(days=7),
-        features=["export"],
-        metadata={"order": "7"},
-        device=device if device.traits else own,
-        device_traits=2,
+        terms=nnguard.licensing.Terms(
+            customer="Ada",
+            product="resnet56",
+            issuer="acme.ai",
+            tier="standard",
+            expires_at=datetime(2027, 12, 31, tzinfo=timezone.utc),
+            not_before=datetime.now(timezone.utc),
+            issued_at=None,
+            grace=timedelta(days=7),
+            features=["export"],
+            metadata={"order": "7"},
+            device=device if device.traits else own,
+            device_matches=2,
+        ),
     )
     license_.save(Path("ada.license"), overwrite=False)
-    return nnguard.License.from_text(str(license_))
+    return nnguard.licensing.License.from_text(str(license_))
 
 
 def sell(key: nnguard.ContentKey, signer: nnguard.Signer) -> list[str]:
-    with nnguard.Ledger("licenses.db") as ledger:
-        desk: nnguard.Desk = nnguard.Desk(ledger, signer, nnguard.Identity.load("desk.key"))
-        first: nnguard.License = desk.issue(Path("trial.nnc"), key, to="ada.pub", customer="Ada")
-        terms: nnguard.LicenseTerms = desk.issue("trial.nnc", to="eve.pub").terms
-        revoked: list[nnguard.Entry] = desk.revoke([first.terms.id, terms.id], reason="refund")
-        revocations: nnguard.RevocationList = desk.revocation_list(issuer="acme.ai")
+    with nnguard.licensing.Ledger("licenses.db") as ledger:
+        desk: nnguard.licensing.Issuer = nnguard.licensing.Issuer(
+            ledger, signer, nnguard.Identity.load("desk.key")
+        )
+        first: nnguard.licensing.License = desk.issue(
+            Path("trial.nnc"), key, to="ada.pub", customer="Ada"
+        )
+        terms: nnguard.licensing.LicenseTerms = desk.issue("trial.nnc", to="eve.pub").terms
+        revoked: list[nnguard.licensing.LedgerEntry] = desk.revoke(
+            [first.terms.id, terms.id], reason="refund"
+        )
+        revocations: nnguard.licensing.RevocationList = desk.revocation_list(issuer="acme.ai")
         revocations.save("acme.revoked", overwrite=True)
-        entries: list[nnguard.Entry] = ledger.entries(customer="Ada", product="", revoked=None)
-        entry: nnguard.Entry = ledger.get(first.terms.id)
+        entries: list[nnguard.licensing.LedgerEntry] = ledger.entries(
+            customer="Ada", product="", revoked=None
+        )
+        entry: nnguard.licensing.LedgerEntry = ledger.get(first.terms.id)
         when: datetime | None = entry.revoked_at
-    empty = nnguard.RevocationList.make([], signer)
-    gone: bool = empty.revokes(terms.id) or nnguard.RevocationList.load("acme.revoked") is empty
+    empty = nnguard.licensing.RevocationList.make([], signer)
+    gone: bool = (
+        empty.revokes(terms.id) or nnguard.licensing.RevocationList.load("acme.revoked") is empty
+    )
     return [each.customer for each in (*revoked, *entries)] if when and not gone else []
 
 
-def unlock(license_: nnguard.License) -> nnguard.LicenseTerms | None:
-    checks: nnguard.Checks = nnguard.Checks(
+def unlock(license_: nnguard.licensing.License) -> nnguard.licensing.LicenseTerms | None:
+    checks: nnguard.licensing.Policy = nnguard.licensing.Policy(
         now=datetime.now(timezone.utc),
-        device=nnguard.Device.this(),
+        device=nnguard.licensing.Device.this(),
         revocations="acme.revoked",
         max_age=timedelta(days=7),
         state=Path("newest"),
     )
-    status: nnguard.LicenseStatus = nnguard.check_license(license_, "vendor.pub", checks=checks)
-    terms: nnguard.LicenseTerms = status.terms
+    status: nnguard.licensing.Status = nnguard.licensing.check(
+        license_, "vendor.pub", policy=checks
+    )
+    terms: nnguard.licensing.LicenseTerms = status.terms
     ends: datetime | None = terms.expires_at
     wanted: bool = "export" in terms.features and terms.metadata.get("order") == "7"
     full: nnguard.Stream = nnguard.unlock(
@@ -239,11 +266,11 @@ def unlock(license_: nnguard.License) -> nnguard.LicenseTerms | None:
         nnguard.Identity.load("ada.key"),
         ["vendor.pub"],
         tier="standard",
-        checks=checks,
-        mark=wanted and ends is not None,
+        policy=checks,
+        watermark=wanted and ends is not None,
         progress=lambda count: None,
     )
-    mark: nnguard.LicenseTerms | None = nnguard.verify(full, "vendor.pub").licensed_to
+    mark: nnguard.licensing.LicenseTerms | None = nnguard.verify(full, "vendor.pub").licensed_to
     return mark
 
 
@@ -253,7 +280,7 @@ def torch_trial(module: Any, batches: list[Any]) -> nnguard.Locked:
         trust="vendor.pub",
         license="ada.license",
         identity=Path("ada.key"),
-        checks=nnguard.Checks(),
+        policy=nnguard.licensing.Policy(),
     )
     nnguard.torch.load_into(
         module, "trial.nnc", ["vendor.pub"], license="ada.license", identity="ada.key"
@@ -264,26 +291,34 @@ def torch_trial(module: Any, batches: list[Any]) -> nnguard.Locked:
     score: Callable[[Mapping[str, Any]], float] = nnguard.torch.evaluator(
         module, lambda network: float(len(state))
     )
-    return nnguard.lock("release.nnc", target=0.4, evaluate=score, importance=importance)
+    return nnguard.lock(
+        "release.nnc", evaluate=score, soft=nnguard.Soft(target=0.4, importance=importance)
+    )
 
 
 def explain(error: nnguard.NnguardError) -> str:
     match error:
-        case nnguard.LicenseError(reason=nnguard.Refusal.EXPIRED | nnguard.Refusal.REVOKED):
+        case nnguard.errors.LicenseError(
+            reason=nnguard.licensing.Refusal.EXPIRED | nnguard.licensing.Refusal.REVOKED
+        ):
             return "ask the vendor for a new license"
-        case nnguard.LicenseError():
-            reason: nnguard.Refusal = error.reason
+        case nnguard.errors.LicenseError():
+            reason: nnguard.licensing.Refusal = error.reason
             return reason.value
-        case nnguard.UnlockError() | nnguard.LedgerError() | nnguard.LimitError():
+        case (
+            nnguard.errors.UnlockError()
+            | nnguard.errors.LedgerError()
+            | nnguard.errors.LimitError()
+        ):
             return str(error)
-        case nnguard.VerificationError():
+        case nnguard.errors.VerificationError():
             return ", ".join(error.tensors)
-        case nnguard.CapacityError():
+        case nnguard.errors.CapacityError():
             return f"{error.needed} of {error.available}"
-        case nnguard.FormatError():
+        case nnguard.errors.FormatError():
             offset: int | None = error.offset
             return str(offset)
-        case nnguard.ModelError() | nnguard.WorkerError():
+        case nnguard.errors.ModelError() | nnguard.errors.WorkerError():
             return str(error)
     return error.hint
 

@@ -12,8 +12,9 @@ import nnguard
 import samples
 import stock
 from nnguard._hiding import Extraction, extract
-from nnguard._locking.opening import lock_of, open_locks
+from nnguard._locking.tiers import LockScores
 from nnguard._records.lock import LockContent
+from opening import lock_of, open_locks
 
 SHARED = ("norm.scale", "norm.shift")
 
@@ -51,32 +52,34 @@ def smaller() -> nnguard.Stream:
 
 
 def content_of(locked: nnguard.Locked) -> LockContent:
-    outer = extract(locked.stream)
+    outer = extract(locked.trial)
     return lock_of(outer).open(locked.content_key, bytes(outer.header))
 
 
 def opened(trial: nnguard.Stream, content_key: nnguard.ContentKey) -> bytes:
     reread = nnguard.Stream.from_bytes(bytes(trial))
-    found = open_locks(reread, reread.sha256_of_units(), content_key)
+    found = open_locks(reread, content_key)
     assert found.digests == found.stream.sha256_of_units()
     return bytes(found.stream)
 
 
 def test_trial_is_the_weaker_network(release: nnguard.Stream, weaker: nnguard.Stream) -> None:
     locked = nnguard.lock(release, trial=weaker)
-    before, after = stock.decode(bytes(weaker)), stock.decode(bytes(locked.stream))
+    before, after = stock.decode(bytes(weaker)), stock.decode(bytes(locked.trial))
     assert list(before) == list(after)
     step = 2 ** (-20 / 4)
     for name, array in before.items():
         assert np.abs(array - after[name]).max() <= 1.01 * step, name
         assert np.array_equal(np.sign(array), np.sign(after[name]))
-    assert opened(*locked) == bytes(release)
+    assert opened(locked.trial, locked.content_key) == bytes(release)
 
 
 def test_another_architecture(release: nnguard.Stream, smaller: nnguard.Stream) -> None:
     locked = nnguard.lock(release, trial=smaller)
-    assert list(nnguard.decompress(locked.stream)) == list(nnguard.decompress(smaller))
-    assert opened(*locked) == bytes(release)
+    assert list(nnguard.decompress(locked.trial, allow_trial=True)) == list(
+        nnguard.decompress(smaller)
+    )
+    assert opened(locked.trial, locked.content_key) == bytes(release)
     assert "nothing of the release" in locked.worth
 
 
@@ -88,7 +91,7 @@ def test_units_in_common_are_not_carried(model: nnguard.Stream, weaker: nnguard.
     carried = b"".join(part for part in file.units if isinstance(part, bytes))
     assert carried == others
     assert locked.carried == len(others)
-    assert opened(*locked) == bytes(model)
+    assert opened(locked.trial, locked.content_key) == bytes(model)
 
 
 def test_runs_of_units_in_common_are_as_long_as_can_be() -> None:
@@ -112,7 +115,7 @@ def test_nothing_of_the_trial_is_encoded_where_nothing_is_shared(
 
     locked = nnguard.lock(release, trial=smaller)
     monkeypatch.setattr(Extraction, "restore", encode)
-    assert opened(*locked) == bytes(release)
+    assert opened(locked.trial, locked.content_key) == bytes(release)
 
 
 def test_only_what_is_shared_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +130,7 @@ def test_only_what_is_shared_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None
     )
     locked = nnguard.lock(model, trial=weaker)
     at, other = ([unit.name for unit in weaker].index(name) for name in ("same", "own"))
-    assert {*extract(locked.stream).header.carriers} == {at, other}
+    assert {*extract(locked.trial).header.carriers} == {at, other}
     restored: list[int] = []
     restore = Extraction.restore
 
@@ -136,7 +139,7 @@ def test_only_what_is_shared_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None
         return restore(extraction, carrier)
 
     monkeypatch.setattr(Extraction, "restore", note)
-    assert opened(*locked) == bytes(model)
+    assert opened(locked.trial, locked.content_key) == bytes(model)
     assert restored == [at]
 
 
@@ -144,9 +147,9 @@ def test_streams_in_files(release: nnguard.Stream, weaker: nnguard.Stream, tmp_p
     release.save(tmp_path / "release.nnc")
     weaker.save(tmp_path / "weaker.nnc")
     locked = nnguard.lock(tmp_path / "release.nnc", trial=tmp_path / "weaker.nnc")
-    locked.stream.save(tmp_path / "trial.nnc")
+    locked.trial.save(tmp_path / "trial.nnc")
     trial = nnguard.Stream.open(tmp_path / "trial.nnc")
-    found = open_locks(trial, trial.sha256_of_units(), locked.content_key)
+    found = open_locks(trial, locked.content_key)
     found.stream.save(tmp_path / "full.nnc")
     assert (tmp_path / "full.nnc").read_bytes() == bytes(release)
 
@@ -154,15 +157,16 @@ def test_streams_in_files(release: nnguard.Stream, weaker: nnguard.Stream, tmp_p
 def test_license_unlocks_what_is_carried(
     release: nnguard.Stream, weaker: nnguard.Stream, key: nnguard.SigningKey
 ) -> None:
-    trial, content_key = nnguard.lock(release, trial=weaker, signer=key)
-    claims = nnguard.verify(trial, key.public_key).claims
+    made = nnguard.lock(release, trial=weaker, signer=key)
+    trial, content_key = made.trial, made.content_key
+    claims = nnguard.verify(trial, key.public_key, allow_trial=True).claims
     assert (claims.issuer, claims.name, dict(claims.metadata)) == (
         "acme.ai",
         "small",
         {"locked": "full"},
     )
     customer = nnguard.Identity.generate()
-    license_ = nnguard.issue_license(trial, content_key, to=customer.recipient, signer=key)
+    license_ = nnguard.licensing.issue(trial, content_key, to=customer.recipient, signer=key)
     full = nnguard.unlock(trial, license_, customer, [key.public_key])
     assert bytes(full) == bytes(release)
 
@@ -173,8 +177,8 @@ def test_trial_that_was_signed_before(
     """Its record is one more layer below the lock."""
     signed = nnguard.sign(smaller, key, name="smaller")
     locked = nnguard.lock(release, trial=signed, signer=key)
-    assert extract(locked.stream).header.layer == 3
-    assert opened(*locked) == bytes(release)
+    assert extract(locked.trial).header.layer == 3
+    assert opened(locked.trial, locked.content_key) == bytes(release)
 
 
 def test_tiers(release: nnguard.Stream, weaker: nnguard.Stream, smaller: nnguard.Stream) -> None:
@@ -182,9 +186,11 @@ def test_tiers(release: nnguard.Stream, weaker: nnguard.Stream, smaller: nnguard
     large = nnguard.Stream.from_bytes(samples.small_stream(seed=5, weights=90_000))
     tiers = [nnguard.Tier("gold", trial=weaker), nnguard.Tier("silver", trial=large)]
     gold, silver = nnguard.lock_tiers(release, tiers)
-    assert opened(silver.stream, gold.content_key) == bytes(release)
-    assert opened(silver.stream, silver.content_key) == bytes(gold.stream)
-    assert list(nnguard.decompress(gold.stream)) == list(nnguard.decompress(weaker))
+    assert opened(silver.trial, gold.content_key) == bytes(release)
+    assert opened(silver.trial, silver.content_key) == bytes(gold.trial)
+    assert list(nnguard.decompress(gold.trial, allow_trial=True)) == list(
+        nnguard.decompress(weaker)
+    )
 
 
 def test_scrambled_below_carried(release: nnguard.Stream, smaller: nnguard.Stream) -> None:
@@ -194,8 +200,8 @@ def test_scrambled_below_carried(release: nnguard.Stream, smaller: nnguard.Strea
         [nnguard.Tier("gold", trial=large), nnguard.Tier("silver", scramble=1.0)],
     ):
         gold, silver = nnguard.lock_tiers(release, tiers)
-        assert opened(silver.stream, gold.content_key) == bytes(release)
-        assert opened(silver.stream, silver.content_key) == bytes(gold.stream)
+        assert opened(silver.trial, gold.content_key) == bytes(release)
+        assert opened(silver.trial, silver.content_key) == bytes(gold.trial)
 
 
 def test_scores(release: nnguard.Stream, smaller: nnguard.Stream) -> None:
@@ -204,7 +210,7 @@ def test_scores(release: nnguard.Stream, smaller: nnguard.Stream) -> None:
 
     locked = nnguard.lock(release, trial=smaller, evaluate=count)
     full, weak = (count(nnguard.decompress(stream)) for stream in (release, smaller))
-    assert locked.scores == nnguard.LockScores(full, weak, full)
+    assert locked.scores == LockScores(full, weak, full)
     assert nnguard.lock(release, trial=smaller).scores is None
     with pytest.raises(ValueError, match="is one in the place of the other"):
         nnguard.lock(release, trial=smaller, evaluate=lambda state: -count(state))
@@ -215,7 +221,7 @@ def test_scores(release: nnguard.Stream, smaller: nnguard.Stream) -> None:
 
 def test_release_that_does_not_fit(release: nnguard.Stream) -> None:
     small = nnguard.Stream.from_bytes(samples.small_stream(weights=1000))
-    with pytest.raises(nnguard.CapacityError) as caught:
+    with pytest.raises(nnguard.errors.CapacityError) as caught:
         nnguard.lock(release, trial=small)
     message = str(caught.value)
     assert f"{release.size:,} bytes" in message
@@ -230,12 +236,13 @@ def test_trial_that_has_the_weights_it_was_said_to_need(release: nnguard.Stream)
     while True:
         trial = nnguard.Stream.from_bytes(samples.small_stream(weights=weights))
         try:
-            assert opened(*nnguard.lock(release, trial=trial)) == bytes(release)
-        except nnguard.CapacityError as error:
+            locked = nnguard.lock(release, trial=trial)
+        except nnguard.errors.CapacityError as error:
             (needed,) = re.findall(r"about ([\d,]+) weights", error.hint)
             assert weights == 1000, "asked for more than once"
             weights = int(needed.replace(",", ""))
         else:
+            assert opened(locked.trial, locked.content_key) == bytes(release)
             break
 
 
@@ -246,8 +253,9 @@ def test_there_is_room_for_a_signature_on_top(key: nnguard.SigningKey) -> None:
     weaker = nnguard.compress({"w": rng.laplace(0, 0.05, (60, 200)), "scale": vector})
     for rows in (60, 64, 68, 72, 76):
         release = nnguard.compress({"w": rng.laplace(0, 0.05, (rows, 200))})
-        trial, content_key = nnguard.lock(release, trial=weaker, signer=key)
-        assert nnguard.verify(trial, key.public_key).nested[0].kind == "lock"
+        made = nnguard.lock(release, trial=weaker, signer=key)
+        trial, content_key = made.trial, made.content_key
+        assert nnguard.verify(trial, key.public_key, allow_trial=True).nested[0].kind == "lock"
         signed = extract(trial)
         assert opened(signed.original, content_key) == bytes(release)
 
@@ -258,7 +266,7 @@ def test_trial_that_is_the_release(
 ) -> None:
     full = release if signs in ("both", "release") else model
     trial = release if signs in ("both", "trial") else model
-    with pytest.raises(nnguard.UnlockError, match="in the clear"):
+    with pytest.raises(nnguard.errors.LockError, match="in the clear"):
         nnguard.lock(full, trial=trial)
 
 
@@ -266,7 +274,7 @@ def test_tier_with_the_trial_of_the_tier_above(
     release: nnguard.Stream, weaker: nnguard.Stream
 ) -> None:
     """A license of the lower one would give what everybody has."""
-    with pytest.raises(nnguard.UnlockError, match="in the clear"):
+    with pytest.raises(nnguard.errors.LockError, match="in the clear"):
         nnguard.lock_tiers(release, [nnguard.Tier(name, trial=weaker) for name in "ab"])
 
 
@@ -274,14 +282,14 @@ def test_trial_that_is_locked(
     release: nnguard.Stream, smaller: nnguard.Stream, key: nnguard.SigningKey
 ) -> None:
     for signer in (key, None):
-        locked = nnguard.lock(smaller, signer=signer).stream
-        with pytest.raises(nnguard.UnlockError, match="locked itself"):
+        locked = nnguard.lock(smaller, signer=signer).trial
+        with pytest.raises(nnguard.errors.LockError, match="locked itself"):
             nnguard.lock(release, trial=locked)
 
 
 def test_trial_that_is_no_stream(release: nnguard.Stream, tmp_path: Path) -> None:
     (tmp_path / "a.nnc").write_bytes(b"hello")
-    with pytest.raises(nnguard.FormatError):
+    with pytest.raises(nnguard.errors.FormatError):
         nnguard.lock(release, trial=tmp_path / "a.nnc")
 
 
@@ -292,7 +300,7 @@ def test_trial_that_is_the_release_compressed_otherwise(
 ) -> None:
     again = stock.encode(arrays(1), qp=qp, dependent=dependent, parameter_optimization=False)
     for trial in (again, bytes(nnguard.sign(nnguard.Stream.from_bytes(again), key))):
-        with pytest.raises(nnguard.UnlockError, match="the whole release in the clear"):
+        with pytest.raises(nnguard.errors.LockError, match="the whole release in the clear"):
             nnguard.lock(release, trial=nnguard.Stream.from_bytes(trial))
 
 
@@ -300,4 +308,4 @@ def test_trial_that_shares_one_matrix_with_the_release(release: nnguard.Stream) 
     """As a network does of which only the head was trained."""
     mixed = {**arrays(1), "first": arrays(2)["first"]}
     locked = nnguard.lock(release, trial=nnguard.Stream.from_bytes(stock.encode(mixed, qp=-24)))
-    assert opened(*locked) == bytes(release)
+    assert opened(locked.trial, locked.content_key) == bytes(release)

@@ -100,7 +100,7 @@ def test_code_in_a_checkpoint_never_runs(
     checkpoint = {"state_dict": state, "extra": Payload(marker)}
     torch.save(checkpoint, tmp_path / "evil.pt", _use_new_zipfile_serialization=zipped)
     with pytest.raises(
-        nnguard.ModelError, match=r"evil\.pt: it is no checkpoint of weights"
+        nnguard.errors.ModelError, match=r"evil\.pt: it is no checkpoint of weights"
     ) as caught:
         nnguard.compress(tmp_path / "evil.pt")
     assert not marker.exists()
@@ -113,7 +113,7 @@ def test_code_in_a_checkpoint_never_runs(
 def test_nobody_is_told_to_run_the_code(tmp_path: Path) -> None:
     """PyTorch's own message says how."""
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
-    with pytest.raises(nnguard.ModelError, match=r"module\.pt.*Linear") as caught:
+    with pytest.raises(nnguard.errors.ModelError, match=r"module\.pt.*Linear") as caught:
         nnguard.compress(tmp_path / "module.pt")
     told = str(caught.value) + caught.value.hint
     assert "weights_only" not in told
@@ -135,7 +135,7 @@ def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "archive.pt", "w") as archive:
         archive.writestr("model/a", "b")
     for path in sorted(tmp_path.iterdir()):
-        with pytest.raises(nnguard.ModelError, match=re.escape(path.name)) as caught:
+        with pytest.raises(nnguard.errors.ModelError, match=re.escape(path.name)) as caught:
             nnguard.compress(path)
         assert len(str(caught.value).removeprefix(str(path))) < 150
 
@@ -153,7 +153,9 @@ def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
 )
 def test_checkpoint_without_weights(tmp_path: Path, held: object, named: str) -> None:
     torch.save(held, tmp_path / "model.pt")
-    with pytest.raises(nnguard.ModelError, match=r"model\.pt: it holds no state dict") as caught:
+    with pytest.raises(
+        nnguard.errors.ModelError, match=r"model\.pt: it holds no state dict"
+    ) as caught:
         nnguard.compress(tmp_path / "model.pt")
     assert named in str(caught.value)
     assert "mapping" in caught.value.hint
@@ -161,23 +163,23 @@ def test_checkpoint_without_weights(tmp_path: Path, held: object, named: str) ->
 
 def test_names_are_text(tmp_path: Path) -> None:
     torch.save({1: torch.ones(2)}, tmp_path / "model.pt")
-    with pytest.raises(nnguard.ModelError, match="no state dict"):
+    with pytest.raises(nnguard.errors.ModelError, match="no state dict"):
         nnguard.compress(tmp_path / "model.pt")
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "float8_e5m2"])
 def test_number_format_that_is_not_coded(tmp_path: Path, dtype: str) -> None:
     torch.save({"odd": torch.ones(3).to(getattr(torch, dtype))}, tmp_path / "model.pt")
-    with pytest.raises(nnguard.ModelError, match=f"odd is {dtype}"):
+    with pytest.raises(nnguard.errors.ModelError, match=f"odd is {dtype}"):
         nnguard.compress(tmp_path / "model.pt")
 
 
 def test_tensors_that_are_not_dense(tmp_path: Path) -> None:
     torch.save({"odd": torch.eye(3).to_sparse()}, tmp_path / "sparse.pt")
-    with pytest.raises(nnguard.ModelError, match="odd is sparse"):
+    with pytest.raises(nnguard.errors.ModelError, match="odd is sparse"):
         nnguard.compress(tmp_path / "sparse.pt")
     torch.save({"odd": torch.ones(3, device="meta")}, tmp_path / "meta.pt")
-    with pytest.raises(nnguard.ModelError, match="odd is on the device meta"):
+    with pytest.raises(nnguard.errors.ModelError, match="odd is on the device meta"):
         nnguard.compress(tmp_path / "meta.pt")
 
 
@@ -189,7 +191,7 @@ def test_missing_file_is_the_error_of_the_system(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["model", "model.onnx", "model.h5", "model.nnc"])
 def test_other_names_are_no_models(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"no model")
-    with pytest.raises(nnguard.ModelError, match="what kind of model") as caught:
+    with pytest.raises(nnguard.errors.ModelError, match="what kind of model") as caught:
         nnguard.compress(tmp_path / name)
     assert ".safetensors" in caught.value.hint
     assert ".pth" in caught.value.hint
@@ -316,7 +318,7 @@ def members_of(state: dict[str, Any], tmp_path: Path) -> list[tuple[str, bytes]]
 
 def test_protocols_that_pytorch_does_not_load_safely(tmp_path: Path, state: dict[str, Any]) -> None:
     torch.save(state, tmp_path / "model.pt", pickle_protocol=4)
-    with pytest.raises(nnguard.ModelError, match="has protocol 4") as caught:
+    with pytest.raises(nnguard.errors.ModelError, match="has protocol 4") as caught:
         nnguard.compress(tmp_path / "model.pt")
     assert "pickle_protocol" in caught.value.hint
 
@@ -337,7 +339,7 @@ def test_nothing_may_stand_before_an_archive(
         with zipfile.ZipFile(file, "w") as archive:  # its offsets count from the file's beginning
             for name, data in members:
                 archive.writestr(name, data)
-    with pytest.raises(nnguard.ModelError, match="malformed"):
+    with pytest.raises(nnguard.errors.ModelError, match="malformed"):
         nnguard.compress(tmp_path / "model.pt")
 
 
@@ -361,7 +363,7 @@ def test_name_that_ends_where_pytorch_stops_reading_it(tmp_path: Path) -> None:
     folder = name.partition("/")[0]
     other = (f"{folder}/data/0\0x", np.full(4, 7, np.float32).tobytes())
     write_archive(tmp_path / "model.pt", [(name, pickle), *rest, other])
-    with pytest.raises(nnguard.ModelError, match="malformed"):
+    with pytest.raises(nnguard.errors.ModelError, match="malformed"):
         nnguard.compress(tmp_path / "model.pt")
 
 
@@ -387,7 +389,7 @@ def test_views_that_are_spread_over_far_more_than_they_hold(tmp_path: Path) -> N
     base = torch.zeros(1 << 20)
     far = {f"w{i}": torch.as_strided(base, (2, 2), (1, base.numel() - 2)) for i in range(100)}
     torch.save(far, tmp_path / "model.pt")
-    with pytest.raises(nnguard.LimitError, match="bytes to read"):
+    with pytest.raises(nnguard.errors.LimitError, match="bytes to read"):
         nnguard.compress(tmp_path / "model.pt")
 
 
@@ -398,13 +400,15 @@ def test_compressed_checkpoint_is_refused_rather_than_read_as_it_lies(
     path = tmp_path / "model.pt"
     write_archive(path, members, method=8)
     assert torch.equal(torch.load(path)["conv.weight"], state["conv.weight"])
-    with pytest.raises(nnguard.ModelError, match=r"model\.pt: its archive is compressed") as caught:
+    with pytest.raises(
+        nnguard.errors.ModelError, match=r"model\.pt: its archive is compressed"
+    ) as caught:
         nnguard.compress(path)
     assert "torch.save" in caught.value.hint
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in members:
             archive.writestr(name, data)
-    with pytest.raises(nnguard.ModelError, match="is compressed"):
+    with pytest.raises(nnguard.errors.ModelError, match="is compressed"):
         nnguard.compress(path)
 
 
@@ -431,7 +435,7 @@ def test_archives_that_two_readers_could_read_in_two_ways(
     path = tmp_path / "model.pt"
     write_archive(path, members)
     path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(nnguard.ModelError, match=r"model\.pt"):
+    with pytest.raises(nnguard.errors.ModelError, match=r"model\.pt"):
         nnguard.compress(path)
 
 
@@ -439,14 +443,14 @@ def test_local_header_that_says_something_else(
     tmp_path: Path, members: list[tuple[str, bytes]]
 ) -> None:
     write_archive(tmp_path / "model.pt", members, local=8)
-    with pytest.raises(nnguard.ModelError, match="malformed"):
+    with pytest.raises(nnguard.errors.ModelError, match="malformed"):
         nnguard.compress(tmp_path / "model.pt")
     write_archive(tmp_path / "model.pt", [*members, members[0]])
-    with pytest.raises(nnguard.ModelError, match="twice"):
+    with pytest.raises(nnguard.errors.ModelError, match="twice"):
         nnguard.compress(tmp_path / "model.pt")
     upper = members[0][0].replace("data.pkl", "DATA.PKL")
     write_archive(tmp_path / "model.pt", [*members, (upper, members[0][1])])
-    with pytest.raises(nnguard.ModelError, match="twice"):
+    with pytest.raises(nnguard.errors.ModelError, match="twice"):
         nnguard.compress(tmp_path / "model.pt")
 
 
@@ -464,7 +468,7 @@ def test_member_that_is_said_to_be_a_folder(
             member = zipfile.ZipInfo(name)
             member.external_attr = 0x10 if name.endswith("data/0") else 0
             archive.writestr(member, data)
-    with pytest.raises(nnguard.ModelError, match="malformed"):
+    with pytest.raises(nnguard.errors.ModelError, match="malformed"):
         nnguard.compress(tmp_path / "model.pt")
 
 
@@ -472,7 +476,7 @@ def test_checkpoint_that_is_cut_short_while_it_is_read(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(1 << 20)}, tmp_path / "model.pt")
     (tensor,) = read_checkpoint(tmp_path / "model.pt")
     os.truncate(tmp_path / "model.pt", 1000)
-    with pytest.raises(nnguard.ModelError, match="became shorter"):
+    with pytest.raises(nnguard.errors.ModelError, match="became shorter"):
         tensor.values.read(0, tensor.size)
 
 
@@ -486,16 +490,16 @@ def test_views_that_make_much_of_little(tmp_path: Path, zipped: bool) -> None:
     one = torch.zeros(1)
     save({f"w{index}": one.expand(1 << 26) for index in range(10)})
     assert path.stat().st_size < 10_000
-    with pytest.raises(nnguard.LimitError, match="w0 has 67108864 values, made of 4 bytes"):
+    with pytest.raises(nnguard.errors.LimitError, match="w0 has 67108864 values, made of 4 bytes"):
         nnguard.compress(path)
     save({"w": one.expand(1 << 45)})
-    with pytest.raises(nnguard.ModelError, match="no stream can hold"):
+    with pytest.raises(nnguard.errors.ModelError, match="no stream can hold"):
         nnguard.compress(path)
     save({"w": one.expand(*[1 << 20] * 3)})
-    with pytest.raises(nnguard.ModelError, match="ends at"):
+    with pytest.raises(nnguard.errors.ModelError, match="ends at"):
         nnguard.compress(path)
     save({f"w{index}": one.expand(1 << 18) for index in range(100)})
-    with pytest.raises(nnguard.LimitError, match="its tensors have 104857600 bytes"):
+    with pytest.raises(nnguard.errors.LimitError, match="its tensors have 104857600 bytes"):
         nnguard.compress(path)
     save({"w": torch.ones(100, 1).expand(100, 100)})
     assert nnguard.decompress(nnguard.compress(path))["w"].shape == (100, 100)
@@ -557,7 +561,7 @@ def test_descriptions_of_tensors_that_lie(
     if not message:
         assert nnguard.decompress(nnguard.compress(path))["w"].shape == (10,)
         return
-    with pytest.raises(nnguard.ModelError, match=message):
+    with pytest.raises(nnguard.errors.ModelError, match=message):
         nnguard.compress(path)
 
 
@@ -604,7 +608,9 @@ PICKLES: dict[str, tuple[bytes, str]] = {
 def test_pickles_that_are_malformed(tmp_path: Path, case: str) -> None:
     data, message = PICKLES[case]
     write_pickle(tmp_path / "model.pt", data)
-    with pytest.raises((nnguard.ModelError, nnguard.LimitError), match=message) as caught:
+    with pytest.raises(
+        (nnguard.errors.ModelError, nnguard.errors.LimitError), match=message
+    ) as caught:
         nnguard.compress(tmp_path / "model.pt")
     assert "\x1b" not in str(caught.value)
     assert len(str(caught.value)) < 300
@@ -620,7 +626,7 @@ def test_pickles_take_so_much_memory_at_most(filler: bytes) -> None:
     reader = Pickle(b"\x80\2" + filler * count)
     tracemalloc.start()
     try:
-        with pytest.raises(nnguard.ModelError, match="malformed"):
+        with pytest.raises(nnguard.errors.ModelError, match="malformed"):
             reader.load()
         assert tracemalloc.get_traced_memory()[1] < 115 * count
     finally:
@@ -631,7 +637,7 @@ def test_keys_whose_hash_takes_forever(tmp_path: Path) -> None:
     """A tuple of two tuples of two tuples, and so on: 200 bytes, 2^60 steps to hash."""
     data = b"}K\1\x85" + b"q\0h\0\x86" * 60 + b"K\1s."
     write_pickle(tmp_path / "model.pt", data)
-    with pytest.raises(nnguard.ModelError, match="no state dict"):
+    with pytest.raises(nnguard.errors.ModelError, match="no state dict"):
         nnguard.compress(tmp_path / "model.pt")
 
 
@@ -648,14 +654,14 @@ def write_with_other_letter(
 
 def test_name_twice(tmp_path: Path) -> None:
     write_with_other_letter(tmp_path, {"v": torch.ones(2), "w": torch.zeros(2)}, b"v", b"w")
-    with pytest.raises(nnguard.ModelError, match="names something twice"):
+    with pytest.raises(nnguard.errors.ModelError, match="names something twice"):
         nnguard.compress(tmp_path / "model.pt")
 
 
 def test_storage_of_two_formats(tmp_path: Path) -> None:
     """PyTorch takes the first; another reader could take each."""
     write_with_other_letter(tmp_path, {"v": torch.ones(2), "w": torch.ones(2).int()}, b"1", b"0")
-    with pytest.raises(nnguard.ModelError, match="in two ways"):
+    with pytest.raises(nnguard.errors.ModelError, match="in two ways"):
         nnguard.compress(tmp_path / "model.pt")
 
 
@@ -670,7 +676,7 @@ def test_kinds_of_tensors_that_are_not_coded(tmp_path: Path) -> None:
     }
     for what, tensor in kinds.items():
         torch.save({"odd": tensor}, tmp_path / "model.pt")
-        with pytest.raises(nnguard.ModelError, match=f"odd is .*{what}"):
+        with pytest.raises(nnguard.errors.ModelError, match=f"odd is .*{what}"):
             nnguard.compress(tmp_path / "model.pt")
 
 
@@ -685,5 +691,5 @@ def test_damage_anywhere(tmp_path: Path, zipped: bool) -> None:
             at % 4 > 0 :
         ]:
             path.write_bytes(edited)
-            with contextlib.suppress(nnguard.ModelError, nnguard.LimitError):
+            with contextlib.suppress(nnguard.errors.ModelError, nnguard.errors.LimitError):
                 assert [shape for _, shape, _ in values(path).values()] == [(3,)]

@@ -246,7 +246,8 @@ def test_importance_of_the_caller_is_followed(stream: nnguard.Stream, tensors: T
 
 def test_lock_follows_the_importance_of_the_caller(stream: nnguard.Stream) -> None:
     importance = {"deep": np.ones((64, 16, 3, 3))}
-    trial, _ = nnguard.lock(stream, fraction=0.001, importance=importance)
+    made = nnguard.lock(stream, soft=nnguard.Soft(fraction=0.001, importance=importance))
+    trial, _ = made.trial, made.content_key
     before, after = stock.decode(bytes(stream)), stock.decode(bytes(trial))
     flipped = {
         name: np.count_nonzero(before[name].astype(np.float64) * after[name] < 0)
@@ -269,17 +270,19 @@ def test_lock_follows_the_importance_of_the_caller(stream: nnguard.Stream) -> No
 )
 def test_importance_that_is_none_is_refused(stream: nnguard.Stream, values: np.ndarray) -> None:
     with pytest.raises(ValueError, match="importance of tensor small"):
-        nnguard.lock(stream, fraction=0.001, importance={"small": values})
+        nnguard.lock(stream, soft=nnguard.Soft(fraction=0.001, importance={"small": values}))
 
 
 def test_importance_of_a_tensor_that_is_not_there_is_refused(stream: nnguard.Stream) -> None:
     with pytest.raises(ValueError, match="not there: classifier"):
-        nnguard.lock(stream, fraction=0.001, importance={"classifier": np.ones(3)})
+        nnguard.lock(
+            stream, soft=nnguard.Soft(fraction=0.001, importance={"classifier": np.ones(3)})
+        )
 
 
 def test_importance_without_a_tensor_that_can_be_locked(stream: nnguard.Stream) -> None:
-    with pytest.raises(nnguard.UnlockError, match="no weights"):
-        nnguard.lock(stream, fraction=0.001, importance={"few": np.ones((5, 5))})
+    with pytest.raises(nnguard.errors.LockError, match="no weights"):
+        nnguard.lock(stream, soft=nnguard.Soft(fraction=0.001, importance={"few": np.ones((5, 5))}))
 
 
 # Parts of a choice

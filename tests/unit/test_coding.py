@@ -142,7 +142,7 @@ def test_unit_with_a_size_field_that_no_encoder_writes_is_refused() -> None:
     data = samples.split(samples.small_stream())[4]
     long = samples.unit(samples.NDU, data[3:], long=True)
     unit = nnguard.Stream.from_bytes(samples.stream_of(long))[2]
-    with pytest.raises(nnguard.FormatError, match="unusual size field") as caught:
+    with pytest.raises(nnguard.errors.FormatError, match="unusual size field") as caught:
         decode(unit)
     assert caught.value.offset == unit.offset
 
@@ -235,7 +235,9 @@ def test_large_indices_survive(dependent: bool, unary_length: int) -> None:
 
 def test_payload_that_is_missing_is_refused() -> None:
     stream = nnguard.Stream.from_bytes(samples.stream_of(samples.data_unit("w", payload=b"")))
-    with pytest.raises(nnguard.FormatError, match="payload of tensor w is damaged") as caught:
+    with pytest.raises(
+        nnguard.errors.FormatError, match="payload of tensor w is damaged"
+    ) as caught:
         decode(stream[2])
     assert caught.value.offset == stream.size
 
@@ -277,7 +279,9 @@ def test_payload_that_ends_too_early_is_refused_at_every_byte(
 ) -> None:
     header, payload = small
     for length in range(len(payload)):
-        with pytest.raises(nnguard.FormatError, match="payload of tensor w is damaged") as caught:
+        with pytest.raises(
+            nnguard.errors.FormatError, match="payload of tensor w is damaged"
+        ) as caught:
             decode_payload(header, payload[:length], offset=1000)
         assert caught.value.offset is not None
         assert 1000 <= caught.value.offset <= 1000 + length
@@ -286,7 +290,7 @@ def test_payload_that_ends_too_early_is_refused_at_every_byte(
 def test_bytes_behind_the_end_are_refused(small: tuple[TensorHeader, bytes]) -> None:
     header, payload = small
     for rest in (b"\0", b"\x80", b"\xff", bytes(100), payload):
-        with pytest.raises(nnguard.FormatError, match="bytes behind the end") as caught:
+        with pytest.raises(nnguard.errors.FormatError, match="bytes behind the end") as caught:
             decode_payload(header, payload + rest, offset=1000)
         assert caught.value.offset == 1000 + len(payload)
 
@@ -300,7 +304,7 @@ def test_every_flipped_bit_is_refused_or_read(small: tuple[TensorHeader, bytes])
         changed[bit // 8] ^= 128 >> bit % 8
         try:
             indices, parameters = decode_payload(header, bytes(changed))
-        except nnguard.FormatError:
+        except nnguard.errors.FormatError:
             continue
         read += 1
         again, points = encode_payload(header, [indices.reshape(-1)], parameters)
@@ -314,7 +318,7 @@ def test_wrong_stop_bits_are_refused(small: tuple[TensorHeader, bytes]) -> None:
     wrong = [payload[-1] ^ stop]
     wrong += [payload[-1] | bit for bit in (1, 2, 4, 64) if bit < stop]
     for last in wrong:
-        with pytest.raises(nnguard.FormatError, match=r"(wrong stop bits|no end)") as caught:
+        with pytest.raises(nnguard.errors.FormatError, match=r"(wrong stop bits|no end)") as caught:
             decode_payload(header, payload[:-1] + bytes([last]), offset=1000)
         assert caught.value.offset is not None
         assert 1000 + len(payload) - 2 <= caught.value.offset < 1000 + len(payload)
@@ -323,10 +327,12 @@ def test_wrong_stop_bits_are_refused(small: tuple[TensorHeader, bytes]) -> None:
 @pytest.mark.parametrize("first", [510, 511])
 def test_first_bits_that_no_encoder_writes_are_refused(first: int) -> None:
     payload = (first << 71).to_bytes(10, "big")
-    with pytest.raises(nnguard.FormatError, match="first bits that no encoder writes") as caught:
+    with pytest.raises(
+        nnguard.errors.FormatError, match="first bits that no encoder writes"
+    ) as caught:
         decode_payload(header_of(), payload, offset=1000)
     assert caught.value.offset == 1000
-    with pytest.raises(nnguard.FormatError) as other:
+    with pytest.raises(nnguard.errors.FormatError) as other:
         decode_payload(header_of(), (509 << 71).to_bytes(10, "big"))
     assert "first bits" not in str(other.value)
 
@@ -358,7 +364,7 @@ def test_integers_beyond_32_bits_are_refused(
         other = (number + sign * (1 << bit)) % (1 << 8 * size)
         try:
             (index,) = decode_payload(header, other.to_bytes(size, "big"))[0].tolist()
-        except nnguard.FormatError as error:
+        except nnguard.errors.FormatError as error:
             refused += "an index beyond 32 bits" in str(error)
         else:
             assert abs(index) <= abs(largest)
@@ -389,10 +395,10 @@ def test_entry_points_that_do_not_fit_are_refused(dependent: bool, at: int) -> N
     for other in wrong:
         points = [*header.entry_points[:at], other, *header.entry_points[at + 1 :]]
         damaged = replace(header, entry_points=tuple(points))
-        with pytest.raises(nnguard.FormatError, match="payload of tensor w is damaged"):
+        with pytest.raises(nnguard.errors.FormatError, match="payload of tensor w is damaged"):
             decode_payload(damaged, payload)
         for block_row in (at, at + 1):  # whoever decodes a part notices, on either side
-            with pytest.raises(nnguard.FormatError, match="payload of tensor w is damaged"):
+            with pytest.raises(nnguard.errors.FormatError, match="payload of tensor w is damaged"):
                 list(in_parts(damaged, payload, block_rows=range(block_row, block_row + 1)))
 
 
@@ -420,7 +426,7 @@ def test_damaged_payloads_neither_crash_nor_print(
         )[2]
         try:
             tensor = decode(reread)
-        except nnguard.FormatError:
+        except nnguard.errors.FormatError:
             continue
         found += 1
         assert encode(tensor) == reread.read()
@@ -436,7 +442,7 @@ def test_damaged_payloads_neither_crash_nor_print(
 )
 def test_huge_tensor_is_refused_before_it_takes_memory(shape: tuple[int, ...]) -> None:
     stream = nnguard.Stream.from_bytes(samples.stream_of(samples.data_unit("w", shape)))
-    with pytest.raises(nnguard.LimitError, match="limit"):
+    with pytest.raises(nnguard.errors.LimitError, match="limit"):
         decode(stream[2])
 
 
@@ -565,9 +571,9 @@ def test_damage_is_found_in_parts_as_in_the_whole(size: int) -> None:
     damaged += [payload[:-1] + bytes([payload[-1] ^ bit]) for bit in (1, 16, 128)]
     damaged += [b"\xff" + payload[1:]]
     for each in damaged:
-        with pytest.raises(nnguard.FormatError) as whole:
+        with pytest.raises(nnguard.errors.FormatError) as whole:
             decode_payload(header, each, offset=1000)
-        with pytest.raises(nnguard.FormatError) as in_part:
+        with pytest.raises(nnguard.errors.FormatError) as in_part:
             list(in_parts(header, each, size, offset=1000))
         assert (str(in_part.value), in_part.value.offset) == (str(whole.value), whole.value.offset)
 

@@ -147,7 +147,7 @@ def test_a_spool_gives_the_same_stream(dependent: bool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", [{}, [], 5, None, b"model.safetensors"])
 def test_what_is_no_model_is_refused(model: Any) -> None:
-    with pytest.raises((nnguard.ModelError, TypeError)):
+    with pytest.raises((nnguard.errors.ModelError, TypeError)):
         nnguard.compress(model)
 
 
@@ -159,7 +159,7 @@ def test_tensors_are_arrays(value: Any) -> None:
 
 @pytest.mark.parametrize("name", ["a\0b", "x" * 40_000, "\ud800"])
 def test_names_that_a_stream_cannot_hold_are_refused(name: str) -> None:
-    with pytest.raises(nnguard.ModelError, match="name of tensor"):
+    with pytest.raises(nnguard.errors.ModelError, match="name of tensor"):
         nnguard.compress({name: np.ones(3, np.float32)})
 
 
@@ -221,7 +221,7 @@ def test_huge_tensors_are_refused_before_they_take_memory(
     try:
         for read in reads:
             with pytest.raises(
-                nnguard.LimitError, match=r"huge has \d+ weights; limit|decode to \d+, or"
+                nnguard.errors.LimitError, match=r"huge has \d+ weights; limit|decode to \d+, or"
             ):
                 read()
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
@@ -234,7 +234,7 @@ def test_stream_of_as_many_bytes_as_the_limit_is_decoded() -> None:
     stream = nnguard.compress({"w": np.ones((5, 20), np.float32), "n": np.ones(5, np.int64)})
     assert nnguard.decompress(stream, max_size=440)["w"].shape == (5, 20)
     with pytest.raises(
-        nnguard.LimitError, match="decode to 440, or take as long; limit 439"
+        nnguard.errors.LimitError, match="decode to 440, or take as long; limit 439"
     ) as caught:
         nnguard.decompress(stream, max_size=439)
     assert "--max-size" in caught.value.hint
@@ -252,7 +252,7 @@ def test_streams_of_little_decode_to_little(tensors: int, tmp_path: Path) -> Non
         lambda **options: list(nnguard.iter_tensors(stream, **options)),
         lambda **options: nnguard.decompress_to_file(stream, path, **options),
     ):
-        with pytest.raises(nnguard.LimitError, match="limit 134217728"):
+        with pytest.raises(nnguard.errors.LimitError, match="limit 134217728"):
             read()
         read(max_size=1 << 28)
         path.unlink(missing_ok=True)
@@ -264,7 +264,7 @@ def test_large_streams_may_decode_to_more() -> None:
     """128 bytes for each of their own."""
     zeros = {"w": np.zeros((1 << 10, (1 << 15) + 64), np.float32)}
     padding = np.random.default_rng(0).integers(-(1 << 40), 1 << 40, 1 << 18)
-    with pytest.raises(nnguard.LimitError):
+    with pytest.raises(nnguard.errors.LimitError):
         nnguard.decompress(nnguard.compress(zeros))
     found = nnguard.decompress(nnguard.compress({**zeros, "padding": padding}))
     assert found["w"].shape == zeros["w"].shape
@@ -273,7 +273,7 @@ def test_large_streams_may_decode_to_more() -> None:
 @pytest.mark.parametrize("shape", [(0, *((1 << 32) - 1,) * 3), (*((1 << 32) - 1,) * 5, 0)])
 def test_empty_tensor_of_impossible_dimensions_is_refused(shape: tuple[int, ...]) -> None:
     unit = samples.data_unit("w", shape, b"", payload_type=samples.RAW_FLOAT)
-    with pytest.raises(nnguard.FormatError, match="dimensions that no array can have"):
+    with pytest.raises(nnguard.errors.FormatError, match="dimensions that no array can have"):
         nnguard.decompress(open_bytes(samples.stream_of(unit)))
 
 
@@ -282,7 +282,7 @@ def test_step_beyond_float32_is_refused(density: int, base_qp: int) -> None:
     options = {"qp": -10, "nonweight_qp": -10, "qp_density": density}
     unit = samples.split(stock.encode(ROW, **options))[3]  # type: ignore[arg-type]
     units = (samples.start_unit(), samples.model_unit(density=density, base_qp=base_qp), unit)
-    with pytest.raises(nnguard.FormatError, match="tensor row has a step beyond float32"):
+    with pytest.raises(nnguard.errors.FormatError, match="tensor row has a step beyond float32"):
         nnguard.decompress(open_bytes(b"".join(units)))
 
 
@@ -314,21 +314,21 @@ def test_tools_that_are_not_decoded_are_named_as_the_reason(case: str) -> None:
         lambda stream: next(nnguard.iter_tensors(stream)),
     )
     for read in reads:
-        with pytest.raises(nnguard.FormatError, match="tools of the standard") as caught:
+        with pytest.raises(nnguard.errors.FormatError, match="tools of the standard") as caught:
             read(stream)
         assert caught.value.offset == stream[-1].offset
         assert "nncodec" in caught.value.hint
 
 
 def test_two_tensors_of_one_name_are_refused() -> None:
-    with pytest.raises(nnguard.FormatError, match="same name"):
+    with pytest.raises(nnguard.errors.FormatError, match="same name"):
         nnguard.decompress(open_bytes(samples.stream_of(UNITS[0], UNITS[1], UNITS[0])))
 
 
 @pytest.mark.parametrize("length", [0, 1, 19, 21, 24, 40])
 def test_raw_weights_of_the_wrong_length_are_refused(length: int) -> None:
     unit = samples.data_unit("w", (5,), bytes(length), payload_type=samples.RAW_FLOAT)
-    with pytest.raises(nnguard.FormatError, match="tensor w"):
+    with pytest.raises(nnguard.errors.FormatError, match="tensor w"):
         nnguard.decompress(open_bytes(samples.stream_of(unit)))
 
 
@@ -357,9 +357,9 @@ def test_integers_out_of_the_range_of_their_format_are_refused(
 ) -> None:
     (unit,) = stock_units({"w": np.array([0, 1, *values], np.int32)})
     lying = samples.stream_of(about({"formats": {name: [[0, 0]]}}), unit)
-    with pytest.raises(nnguard.FormatError, match=f"tensor w of {name} has values out of"):
+    with pytest.raises(nnguard.errors.FormatError, match=f"tensor w of {name} has values out of"):
         nnguard.decompress(open_bytes(lying))
-    with pytest.raises(nnguard.FormatError, match="out of"):
+    with pytest.raises(nnguard.errors.FormatError, match="out of"):
         nnguard.decompress_to_file(open_bytes(lying), tmp_path / "m.safetensors")
     assert not list(tmp_path.iterdir())
 
@@ -373,7 +373,7 @@ def test_integers_out_of_the_range_of_their_header_are_refused(name: str, value:
     assert other is not None
     body = honest[3].read()[2 : header.payload_offset] + unit[other.payload_offset :]
     lying = b"".join([*samples.split(bytes(honest))[:3], samples.unit(samples.NDU, body[1:])])
-    with pytest.raises(nnguard.FormatError, match=f"tensor w of {name} has values out of"):
+    with pytest.raises(nnguard.errors.FormatError, match=f"tensor w of {name} has values out of"):
         nnguard.decompress(open_bytes(lying))
 
 
@@ -414,7 +414,7 @@ RANGES: dict[str, list[object]] = {
 @pytest.mark.parametrize("case", MALFORMED)
 def test_malformed_topology_is_refused(case: str) -> None:
     stream = open_bytes(samples.stream_of(topology(MALFORMED[case]), *UNITS))
-    with pytest.raises(nnguard.FormatError, match="topology unit is malformed") as caught:
+    with pytest.raises(nnguard.errors.FormatError, match="topology unit is malformed") as caught:
         nnguard.decompress(stream)
     assert caught.value.offset == stream[2].offset
 
@@ -423,7 +423,7 @@ def test_malformed_topology_is_refused(case: str) -> None:
 @pytest.mark.parametrize("key", ["scalars", "formats"])
 def test_ranges_that_make_no_sense_are_refused(case: str, key: str) -> None:
     said = {"scalars": RANGES[case]} if key == "scalars" else {"formats": {"int8": RANGES[case]}}
-    with pytest.raises(nnguard.FormatError, match="lists tensors that are not there"):
+    with pytest.raises(nnguard.errors.FormatError, match="lists tensors that are not there"):
         nnguard.decompress(open_bytes(samples.stream_of(about(said), *UNITS)))
 
 
@@ -434,7 +434,7 @@ def test_scalar_of_several_numbers_is_refused(index: int, tmp_path: Path) -> Non
         nnguard.decompress,
         lambda stream: nnguard.decompress_to_file(stream, tmp_path / "m.safetensors"),
     ):
-        with pytest.raises(nnguard.FormatError, match="is no scalar"):
+        with pytest.raises(nnguard.errors.FormatError, match="is no scalar"):
             read(stream)
     assert not list(tmp_path.iterdir())
 
@@ -511,7 +511,7 @@ def test_damaged_streams_are_refused_or_give_other_weights(
             stream = open_bytes(hostile)
             found = nnguard.decompress(stream, max_size=1 << 18)
             nnguard.decompress_to_file(stream, path, max_size=1 << 18, overwrite=True)
-        except (nnguard.FormatError, nnguard.LimitError, nnguard.ModelError):
+        except (nnguard.errors.FormatError, nnguard.errors.LimitError, nnguard.errors.ModelError):
             refused += 1
         else:
             assert all(isinstance(array, np.ndarray) for array in found.values())
@@ -528,7 +528,7 @@ def test_payloads_that_are_cut_short_are_refused(name: str) -> None:
         for missing in (1, 2, unit.size - header.payload_offset):
             body = units[index][: unit.size - missing][2:]
             cut = [*units[:index], samples.unit(samples.NDU, body[1:]), *units[index + 1 :]]
-            with pytest.raises(nnguard.FormatError, match=header.name):
+            with pytest.raises(nnguard.errors.FormatError, match=header.name):
                 nnguard.decompress(open_bytes(b"".join(cut)))
 
 
@@ -550,12 +550,12 @@ def test_arrays_of_the_other_byte_order(name: str) -> None:
 def test_masked_arrays_are_refused() -> None:
     """A stream has no place for the mask, and what is under it may be anything."""
     array = np.ma.masked_array([1.0, 2.0], [False, True])
-    with pytest.raises(nnguard.ModelError, match="w is masked") as caught:
+    with pytest.raises(nnguard.errors.ModelError, match="w is masked") as caught:
         nnguard.compress({"w": array})
     assert "filled" in caught.value.hint
 
 
 def test_arrays_larger_than_a_stream_are_not_copied_first() -> None:
     for shape in ((1 << 40,), (1 << 20, 1 << 20)):
-        with pytest.raises(nnguard.ModelError, match=r"the coder ends|no stream"):
+        with pytest.raises(nnguard.errors.ModelError, match=r"the coder ends|no stream"):
             nnguard.compress({"w": np.broadcast_to(np.float32(0), shape)})

@@ -161,7 +161,7 @@ def test_tensor_without_room_for_the_header_is_not_the_primary_carrier(nonzero: 
 
 def test_record_that_does_not_fit_says_how_much_would() -> None:
     stream = nnguard.Stream.open(samples.path_of("qp20"))
-    with pytest.raises(nnguard.CapacityError) as caught:
+    with pytest.raises(nnguard.errors.CapacityError) as caught:
         embed(stream, bytes(1 << 20), kind=2)
     error = caught.value
     assert error.needed > 8 << 20
@@ -178,7 +178,7 @@ def test_largest_record_fits_and_one_more_byte_does_not(wide: nnguard.Stream) ->
         try:
             plan_record(wide, 2, middle)
             fits = middle
-        except nnguard.CapacityError:
+        except nnguard.errors.CapacityError:
             too_large = middle
     record = np.random.default_rng(0).bytes(fits)
     taken = extract(embed(wide, record, kind=2))
@@ -192,16 +192,16 @@ def test_stream_without_carriers_is_refused() -> None:
     arrays = {"bias": np.ones(255, np.float32), "tiny": np.ones((5, 51), np.float32)}
     stream = nnguard.Stream.from_bytes(stock.encode(arrays))
     assert candidates(stream) == []
-    with pytest.raises(nnguard.CapacityError) as caught:
+    with pytest.raises(nnguard.errors.CapacityError) as caught:
         embed(stream, b"", kind=1)
     assert caught.value.available == 0
-    with pytest.raises(nnguard.NoRecordError):
+    with pytest.raises(nnguard.errors.NoRecordError):
         extract(stream)
 
 
 @pytest.mark.parametrize("name", [*samples.SIGNABLE, *samples.OPAQUE])
 def test_stock_streams_hold_no_record(name: str) -> None:
-    with pytest.raises(nnguard.NoRecordError):
+    with pytest.raises(nnguard.errors.NoRecordError):
         extract(nnguard.Stream.open(samples.path_of(name)))
 
 
@@ -275,7 +275,7 @@ def test_carrier_with_an_unusual_size_field_is_refused(wide: nnguard.Stream) -> 
     marked = embed(wide, bytes(500), kind=1)
     assert extract(marked).header.carriers == (first, second)
     for unit in (first, second):
-        with pytest.raises(nnguard.FormatError, match="unusual size field"):
+        with pytest.raises(nnguard.errors.FormatError, match="unusual size field"):
             extract(long_field(marked, unit))
 
 
@@ -289,9 +289,9 @@ def test_tensor_with_an_unusual_size_field_is_passed_over(wide: nnguard.Stream) 
 
 def test_damage_counts_where_a_record_would_lie(wide: nnguard.Stream) -> None:
     first, second = candidates(wide)
-    with pytest.raises(nnguard.FormatError, match="is damaged"):
+    with pytest.raises(nnguard.errors.FormatError, match="is damaged"):
         extract(damaged(wide, first))
-    with pytest.raises(nnguard.NoRecordError):
+    with pytest.raises(nnguard.errors.NoRecordError):
         extract(damaged(wide, second))
 
 
@@ -304,7 +304,7 @@ def test_payload_that_breaks_off_in_a_second_carrier(wide: nnguard.Stream, end: 
     data = marked[second].read()
     cut = data[2:end] if end else data[2 : header.payload_offset]
     broken = marked.replace({second: (len(cut) + 2).to_bytes(2, "big") + cut})
-    with pytest.raises(nnguard.FormatError, match="is damaged"):
+    with pytest.raises(nnguard.errors.FormatError, match="is damaged"):
         extract(broken)
 
 
@@ -379,7 +379,7 @@ def test_plan_that_no_reader_finds_is_refused() -> None:
     ninth = candidates(stream)[8]
     header = replace(plan.header, carriers=(ninth,))
     moved = replace(plan, header=header, _places=(room_of(stream, ninth).bits(1),))
-    with pytest.raises(nnguard.FormatError, match="misleads the search"):
+    with pytest.raises(nnguard.errors.FormatError, match="misleads the search"):
         moved.embed(b"record")
 
 
@@ -407,35 +407,35 @@ def test_hostile_header_is_read_as_the_writer_made_it(wide: nnguard.Stream) -> N
 def test_carrier_that_cannot_be_one_is_refused(wide: nnguard.Stream, unit: int) -> None:
     assert unit not in candidates(wide)
     stream = hostile(wide, unit)
-    with pytest.raises(nnguard.VerificationError, match="does not fit the stream"):
+    with pytest.raises(nnguard.errors.VerificationError, match="does not fit the stream"):
         extract(stream)
 
 
 def test_carrier_that_is_listed_twice_is_no_header(wide: nnguard.Stream) -> None:
     primary = candidates(wide)[0]
     stream = hostile(wide, primary)
-    with pytest.raises(nnguard.NoRecordError):
+    with pytest.raises(nnguard.errors.NoRecordError):
         extract(stream)
 
 
 def test_header_that_names_another_primary_carrier_is_passed_over(wide: nnguard.Stream) -> None:
     primary, other = candidates(wide)[:2]
     header = FrameHeader(1, 1, 1, (other,))
-    with pytest.raises(nnguard.NoRecordError):
+    with pytest.raises(nnguard.errors.NoRecordError):
         extract(hide(wide, frame_record(header, b"x"), primary))
 
 
 def test_record_longer_than_its_places_is_refused(wide: nnguard.Stream) -> None:
     primary = candidates(wide)[0]
     header = FrameHeader(1, 1, 1 << 20, (primary,))
-    with pytest.raises(nnguard.VerificationError, match="checksum"):
+    with pytest.raises(nnguard.errors.VerificationError, match="checksum"):
         extract(hide(wide, bytes(header) + bytes(20), primary))
 
 
 def test_bits_behind_the_record_are_refused(wide: nnguard.Stream) -> None:
     primary = candidates(wide)[0]
     header = FrameHeader(1, 1, 1, (primary,))
-    with pytest.raises(nnguard.VerificationError):
+    with pytest.raises(nnguard.errors.VerificationError):
         extract(hide(wide, frame_record(header, b"x") + b"\0\1", primary))
 
 
@@ -447,7 +447,7 @@ def test_every_carried_bit_counts(dependent: bool) -> None:
     for place in range(bits.size):
         changed = bits.copy()
         changed[place] ^= 1
-        with pytest.raises((nnguard.VerificationError, nnguard.NoRecordError)):
+        with pytest.raises((nnguard.errors.VerificationError, nnguard.errors.NoRecordError)):
             extract(marked.replace({primary: encode(mark(original, changed))}))
     assert bytes(extract(marked).original) == bytes(stream)
 
@@ -460,7 +460,7 @@ def test_value_that_moves_by_one_is_refused() -> None:
         value = indices[tuple(at)]
         indices[tuple(at)] = np.sign(value) * (abs(value) ^ 1)
         changed = marked.replace({primary: encode(tensor.with_indices(indices))})
-        with pytest.raises((nnguard.VerificationError, nnguard.NoRecordError)):
+        with pytest.raises((nnguard.errors.VerificationError, nnguard.errors.NoRecordError)):
             extract(changed)
 
 
@@ -498,7 +498,7 @@ def test_weights_hold_as_many_bits_as_it_takes(wide: nnguard.Stream) -> None:
         assert bytes(taken.original) == bytes(wide)
         again = extract(embed(marked, b"on top", kind=9))
         assert (again.header.layer, bytes(again.original)) == (2, bytes(marked))
-    with pytest.raises(nnguard.CapacityError):
+    with pytest.raises(nnguard.errors.CapacityError):
         embed(wide, bytes(17 * room), kind=9)
 
 
@@ -515,7 +515,7 @@ def test_carrier_whose_step_cannot_be_doubled_is_refused() -> None:
         stock.encode(arrays, qp=-20, dependent=False, qp_per_tensor=largest)
     )
     other = candidates(stream)[1]
-    with pytest.raises(nnguard.VerificationError) as caught:
+    with pytest.raises(nnguard.errors.VerificationError) as caught:
         extract(hostile(stream, other))
     assert caught.value.tensors == ("w61",)
 
@@ -526,7 +526,7 @@ def test_as_many_records_as_the_step_can_be_halved() -> None:
     marked = stream
     for layer in range(1, 5):
         marked = embed(marked, bytes([layer]), kind=layer)
-    with pytest.raises(nnguard.CapacityError):
+    with pytest.raises(nnguard.errors.CapacityError):
         embed(marked, b"x", kind=1)
     for layer in range(4, 0, -1):
         taken = extract(marked)
@@ -567,7 +567,7 @@ def test_weights_of_all_carriers_are_a_limit(
 ) -> None:
     stream = hostile(wide, candidates(wide)[1])
     monkeypatch.setattr("nnguard._hiding.carriers._MAX_COST", 6000)
-    with pytest.raises(nnguard.LimitError, match="6050 weights; limit 6000"):
+    with pytest.raises(nnguard.errors.LimitError, match="6050 weights; limit 6000"):
         extract(stream)
     assert extract(embed(wide, bytes(300), kind=1)).header.widths[0] == 1
     assert extract(embed(wide, bytes(500), kind=1)).header.widths[0] == 2
@@ -584,7 +584,7 @@ def test_weights_of_many_bits_may_cost_less(
     assert {*extract(sixteen).header.widths} == {MAX_BITS}
     monkeypatch.setattr("nnguard._hiding.carriers._MAX_COST", 4 * cost - 1)
     assert extract(one).header.widths[0] == 1
-    with pytest.raises(nnguard.LimitError, match="cost as much"):
+    with pytest.raises(nnguard.errors.LimitError, match="cost as much"):
         extract(sixteen)
 
 
@@ -595,7 +595,7 @@ def test_a_look_shows_the_header_and_the_first_bytes(wide: nnguard.Stream) -> No
     assert len(header.carriers) == 2
     for size in (0, 1, 300, 700, 5000):
         assert peek(marked, size) == (header, record[:size])
-    with pytest.raises(nnguard.NoRecordError):
+    with pytest.raises(nnguard.errors.NoRecordError):
         peek(wide, 1)
 
 
@@ -614,10 +614,10 @@ def test_large_records_go_densely_into_few_weights(dependent: bool) -> None:
 def test_who_is_vouched_for_may_cost_more(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = network(60, 61, 200)
     monkeypatch.setattr("nnguard._hiding.carriers._MAX_COST", 5000)
-    with pytest.raises(nnguard.CapacityError):
+    with pytest.raises(nnguard.errors.CapacityError):
         plan_record(stream, 9, 10_000)
     marked = plan_record(stream, 9, 10_000, dense=True).embed(bytes(10_000))
-    with pytest.raises(nnguard.LimitError, match="cost as much"):
+    with pytest.raises(nnguard.errors.LimitError, match="cost as much"):
         extract(marked)
     assert extract(marked, vouched=True).record == bytes(10_000)
 
@@ -625,13 +625,13 @@ def test_who_is_vouched_for_may_cost_more(monkeypatch: pytest.MonkeyPatch) -> No
 def test_too_many_layers_are_a_limit(wide: nnguard.Stream) -> None:
     stream = hostile(wide, layer=255)
     assert extract(stream).header.layer == 255
-    with pytest.raises(nnguard.LimitError, match="255 records"):
+    with pytest.raises(nnguard.errors.LimitError, match="255 records"):
         embed(stream, b"x", kind=1)
 
 
 @pytest.mark.parametrize("size", [(1 << 31) - (1 << 16) + 1, 1 << 40])
 def test_record_that_is_too_large_is_refused_at_once(wide: nnguard.Stream, size: int) -> None:
-    with pytest.raises(nnguard.LimitError, match="too large to hide"):
+    with pytest.raises(nnguard.errors.LimitError, match="too large to hide"):
         plan_record(wide, 1, size)
 
 
@@ -684,6 +684,6 @@ def test_plan_over_many_tensors_makes_few_headers(monkeypatch: pytest.MonkeyPatc
     units = samples.split(stock.encode(arrays, nonweight_qp=-20, dependent=False))
     stream = nnguard.Stream.from_bytes(b"".join(units) + 500 * units[-1])
     monkeypatch.setattr(FrameHeader, "__bytes__", counted)
-    with pytest.raises(nnguard.CapacityError):
+    with pytest.raises(nnguard.errors.CapacityError):
         plan_record(stream, 9, 1 << 16)
     assert len(made) < 100

@@ -46,9 +46,9 @@ READERS: list[Callable[[Path], object]] = [
     nnguard.Identity.load,
     nnguard.Recipient.load,
     nnguard.ContentKey.load,
-    nnguard.License.load,
-    nnguard.RevocationList.load,
-    nnguard.Ledger,
+    nnguard.licensing.License.load,
+    nnguard.licensing.RevocationList.load,
+    nnguard.licensing.Ledger,
 ]
 
 
@@ -71,7 +71,7 @@ def test_file_is_read_up_to_its_limit_or_not_at_all(tmp_path: Path) -> None:
     data = os.urandom((1 << 20) + 5)
     (tmp_path / "a").write_bytes(data)
     assert files.read_file(tmp_path / "a", len(data)) == data
-    with pytest.raises(nnguard.LimitError, match=f"has more than {len(data) - 1} bytes"):
+    with pytest.raises(nnguard.errors.LimitError, match=f"has more than {len(data) - 1} bytes"):
         files.read_file(tmp_path / "a", len(data) - 1)
 
 

@@ -153,13 +153,15 @@ def test_nan_and_infinity_are_refused_by_name(
     what = "NaN" if np.isnan(value) else "infinite"
     for dependent in (False, True):
         settings = nnguard.Settings(dependent=dependent, bit_depth=bit_depth)
-        with pytest.raises(nnguard.ModelError, match=f"tensor layer1.bad has {what}"):
+        with pytest.raises(nnguard.errors.ModelError, match=f"tensor layer1.bad has {what}"):
             nnguard.compress({"fine": np.ones(3, np.float32), "layer1.bad": array}, settings)
 
 
 @pytest.mark.parametrize("value", [3.5e38, -1e39, 1e308])
 def test_float64_beyond_float32_is_refused(value: float) -> None:
-    with pytest.raises(nnguard.ModelError, match=r"tensor w has .*beyond the range of float32"):
+    with pytest.raises(
+        nnguard.errors.ModelError, match=r"tensor w has .*beyond the range of float32"
+    ):
         nnguard.compress({"w": np.array([1.0, value])})
 
 
@@ -180,7 +182,9 @@ def test_float16_never_becomes_infinite(sign: int, dependent: bool) -> None:
 @pytest.mark.parametrize("name", ["bfloat16", "float32", "float64"])
 def test_weights_beyond_what_can_be_quantized_are_refused(name: str) -> None:
     array = np.array([[3e38, 1]], DTYPES[name])
-    with pytest.raises(nnguard.ModelError, match=r"tensor w has weights up to .*: too large"):
+    with pytest.raises(
+        nnguard.errors.ModelError, match=r"tensor w has weights up to .*: too large"
+    ):
         nnguard.compress({"w": array})
 
 
@@ -224,11 +228,11 @@ def test_bfloat16_is_read_as_ml_dtypes_does() -> None:
 )
 def test_other_formats_are_refused_by_name(dtype: object) -> None:
     array = np.zeros(3, dtype)  # type: ignore[call-overload]
-    with pytest.raises(nnguard.ModelError, match=r"tensor odd is .* does not code"):
+    with pytest.raises(nnguard.errors.ModelError, match=r"tensor odd is .* does not code"):
         nnguard.compress({"odd": array})
 
 
 @pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2", "int4"])
 def test_formats_of_ml_dtypes_that_are_not_coded(name: str) -> None:
-    with pytest.raises(nnguard.ModelError, match=f"tensor odd is {name}"):
+    with pytest.raises(nnguard.errors.ModelError, match=f"tensor odd is {name}"):
         nnguard.compress({"odd": np.zeros(3, getattr(ml_dtypes, name))})

@@ -82,7 +82,7 @@ def test_tensor_that_is_not_understood_is_opaque(unit: bytes) -> None:
 
 @pytest.mark.parametrize("count", [0, 33, 1000])
 def test_number_of_dimensions_has_a_limit(count: int) -> None:
-    with pytest.raises(nnguard.FormatError, match=f"{count} dimensions"):
+    with pytest.raises(nnguard.errors.FormatError, match=f"{count} dimensions"):
         header_of(samples.data_unit("w", (1,) * count))
 
 
@@ -110,7 +110,7 @@ def test_every_truncation_of_a_header_is_noticed() -> None:
     assert header is not None
     for length in range(3, header.payload_offset):
         cut = samples.unit(samples.NDU, full[3:length])
-        with pytest.raises(nnguard.FormatError) as caught:
+        with pytest.raises(nnguard.errors.FormatError) as caught:
             header_of(cut)
         start = len(samples.stream_of())
         assert caught.value.offset is not None
@@ -121,7 +121,7 @@ def test_every_truncation_of_a_model_parameter_set_is_noticed() -> None:
     body = samples.model_unit()[3:]
     for length in range(len(body)):
         data = samples.start_unit() + samples.unit(samples.MPS, body[:length])
-        with pytest.raises(nnguard.FormatError, match="too early"):
+        with pytest.raises(nnguard.errors.FormatError, match="too early"):
             nnguard.Stream.from_bytes(data)
 
 
@@ -196,7 +196,7 @@ def test_entry_points_are_told_by_how_distances_change() -> None:
 
 
 def test_entry_points_do_not_go_backwards() -> None:
-    with pytest.raises(nnguard.FormatError, match="backward") as caught:
+    with pytest.raises(nnguard.errors.FormatError, match="backward") as caught:
         coded_header(blocks_of((40, 9), 1, 100, -101, 0, 0))
     assert caught.value.offset is not None
 
@@ -205,7 +205,7 @@ def test_entry_points_do_not_go_backwards() -> None:
 def test_blocks_that_the_standard_does_not_have_are_refused(scan_order: int) -> None:
     unit = blocks_of((9, 9), scan_order)
     assert header_of(unit) is None, "but they are carried"
-    with pytest.raises(nnguard.FormatError, match=f"scan order {scan_order}"):
+    with pytest.raises(nnguard.errors.FormatError, match=f"scan order {scan_order}"):
         coded_header(unit)
 
 
@@ -213,7 +213,7 @@ def test_column_has_no_entry_points() -> None:
     header = coded_header(blocks_of((8, 1), 1))
     assert header is not None
     assert not header.in_blocks
-    with pytest.raises(nnguard.FormatError, match="blocks in a tensor that has none"):
+    with pytest.raises(nnguard.errors.FormatError, match="blocks in a tensor that has none"):
         coded_header(blocks_of((9, 1), 1, 5))
 
 

@@ -45,7 +45,7 @@ def test_damaged_headers_are_opaque() -> None:
     for changed, shape in ((few, (128, 576)), (replace(header, scan_order=7), None)):
         units[at] = frame_unit(kind + write_tensor_header(changed, 0))
         stream = nnguard.Stream.from_bytes(b"".join(units))
-        with pytest.raises(nnguard.FormatError):
+        with pytest.raises(nnguard.errors.FormatError):
             stream.coded_tensor(at)
         unit = nnguard.inspect(stream).units[at]
         assert (unit.name, unit.shape) == ("fc1.weight", shape)
@@ -98,7 +98,7 @@ def test_capacity_does_not_count_for_ever() -> None:
     zeros = {f"w{n}": np.zeros((512, 512), np.float32) for n in range(65)}
     stream = nnguard.compress(zeros)
     assert stream.size < 4000
-    with pytest.raises(nnguard.LimitError, match=r"65 tensors .* cost.* limit 16777216"):
+    with pytest.raises(nnguard.errors.LimitError, match=r"65 tensors .* cost.* limit 16777216"):
         nnguard.capacity(stream)
     del zeros["w0"]
     assert nnguard.capacity(nnguard.compress(zeros)).bits == 0
@@ -106,7 +106,7 @@ def test_capacity_does_not_count_for_ever() -> None:
 
 def test_capacity_does_not_count_tensors_for_ever() -> None:
     least = {f"w{n}": np.zeros(256, np.float32) for n in range(8193)}
-    with pytest.raises(nnguard.LimitError, match="8193 tensors"):
+    with pytest.raises(nnguard.errors.LimitError, match="8193 tensors"):
         nnguard.capacity(nnguard.compress(least))
 
 
@@ -117,7 +117,7 @@ def test_capacity_is_what_can_be_attached(model: nnguard.Stream) -> None:
     assert (tensor.name, tensor.weights, tensor.bits) == ("conv.weight", 3000, room.bits)
     assert room.bits == 16 * room.places == 16 * tensor.places
     assert sum(seen) == 3000
-    with pytest.raises(nnguard.CapacityError) as caught:
+    with pytest.raises(nnguard.errors.CapacityError) as caught:
         nnguard.attach(model, bytes(room.bits // 8))
     assert caught.value.available == room.bits
     for most in (room.places, room.bits):

@@ -66,7 +66,7 @@ def test_files_of_pytorch(tmp_path: Path) -> None:
         assert what((tmp_path / name).read_bytes()) == "a PyTorch checkpoint", name
     for name, said in programs(tmp_path).items():
         assert what((tmp_path / name).read_bytes()) == said
-        with pytest.raises(nnguard.ModelError, match=said) as caught:
+        with pytest.raises(nnguard.errors.ModelError, match=said) as caught:
             nnguard.compress(tmp_path / name)
         assert "torch.save(" in caught.value.hint
         assert "state_dict" in caught.value.hint

@@ -14,9 +14,9 @@ import nnguard
 import samples
 from nnguard._crypto.cose import encode_cbor, parse_cbor
 from nnguard._hiding import embed, extract, plan_record
-from nnguard._locking.opening import lock_of, open_locks
 from nnguard._records.kinds import RecordKind
 from nnguard._records.lock import LockContent, LockedFile, LockRecord, LockShard, Replaced
+from opening import lock_of, open_locks
 
 KEY = nnguard.ContentKey(bytes(range(32)))
 NONCE = bytes(12)
@@ -115,14 +115,14 @@ def test_record_says_which_shard_it_is_in() -> None:
 )
 def test_shard_of_another_form_is_refused(shard: object) -> None:
     record = KEY.seal(bytes(CONTENT), {"tier": "full", "shard": shard}, NONCE, b"nnguard lock v1\0")
-    with pytest.raises(nnguard.VerificationError, match="protected header"):
+    with pytest.raises(nnguard.errors.VerificationError, match="protected header"):
         LockRecord.parse(record)
 
 
 def test_record_of_another_place_or_key_is_not_authentic() -> None:
     found = LockRecord.parse(LockRecord.seal(KEY, NONCE, "full", CONTENT, b"header"))
     for key, header in ((KEY, b"other"), (KEY.below(), b"header")):
-        with pytest.raises(nnguard.VerificationError, match="not authentic"):
+        with pytest.raises(nnguard.errors.VerificationError, match="not authentic"):
             found.open(key, header)
 
 
@@ -149,7 +149,7 @@ def test_no_bit_of_a_record_can_be_changed() -> None:
     for bit in range(8 * len(record)):
         changed = bytearray(record)
         changed[bit // 8] ^= 1 << bit % 8
-        with pytest.raises(nnguard.VerificationError):
+        with pytest.raises(nnguard.errors.VerificationError):
             LockRecord.parse(bytes(changed)).open(KEY, b"header")
 
 
@@ -211,40 +211,42 @@ FILE = ["", DIGEST, [[0, 5]]]
     ],
 )
 def test_content_of_a_careless_vendor_is_refused(content: object) -> None:
-    with pytest.raises(nnguard.UnlockError, match="malformed"):
+    with pytest.raises(nnguard.errors.UnlockError, match="malformed"):
         LockContent.parse(encode_cbor(content))
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"\x9f\xff", bytes(CONTENT)[:-1], b"\x80" * 5000])
 def test_content_that_is_not_cbor_is_refused(data: bytes) -> None:
-    with pytest.raises(nnguard.UnlockError, match="malformed"):
+    with pytest.raises(nnguard.errors.UnlockError, match="malformed"):
         LockContent.parse(data)
 
 
 @pytest.fixture(scope="module")
 def locked() -> nnguard.Locked:
-    return nnguard.lock(nnguard.Stream.from_bytes(samples.small_stream()), fraction=0.005)
+    return nnguard.lock(
+        nnguard.Stream.from_bytes(samples.small_stream()), soft=nnguard.Soft(fraction=0.005)
+    )
 
 
 def relock(
     locked: nnguard.Locked, content: LockContent, shard: LockShard | None = None
 ) -> nnguard.Stream:
     """Hide another lock under the same key in what carries the trial's."""
-    outer = extract(locked.stream)
+    outer = extract(locked.trial)
     seal = partial(LockRecord.seal, locked.content_key, NONCE, "full", content, shard=shard)
     plan = plan_record(outer.original, RecordKind.LOCK, len(seal(b"")))
     return plan.embed(seal(bytes(plan.header)))
 
 
 def open_all(stream: nnguard.Stream, key: nnguard.ContentKey) -> None:
-    open_locks(stream, stream.sha256_of_units(), key)
+    open_locks(stream, key)
 
 
 def test_lock_that_restores_something_else_is_refused(locked: nnguard.Locked) -> None:
-    outer = extract(locked.stream)
+    outer = extract(locked.trial)
     content = lock_of(outer).open(locked.content_key, bytes(outer.header))
-    wrong = LockContent(content.scrambled, content.replaced, (file_of(range(len(locked.stream))),))
-    with pytest.raises(nnguard.UnlockError, match="not what was locked"):
+    wrong = LockContent(content.scrambled, content.replaced, (file_of(range(len(locked.trial))),))
+    with pytest.raises(nnguard.errors.UnlockError, match="not what was locked"):
         open_all(relock(locked, wrong), locked.content_key)
 
 
@@ -263,7 +265,7 @@ def test_lock_that_names_what_is_not_there_is_refused(
     locked: nnguard.Locked, part: Replaced, complaint: str
 ) -> None:
     stream = relock(locked, content_of(part))
-    with pytest.raises(nnguard.UnlockError, match=complaint):
+    with pytest.raises(nnguard.errors.UnlockError, match=complaint):
         open_all(stream, locked.content_key)
 
 
@@ -289,39 +291,39 @@ def test_lock_that_opens_what_is_no_stream_is_refused(
     complaint: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert len(locked.stream) == 6
+    assert len(locked.trial) == 6
     monkeypatch.setattr("nnguard._locking.restoring.MAX_UNITS", 8)
     stream = relock(locked, LockContent((), (), tuple(files)))
-    with pytest.raises(nnguard.UnlockError, match=complaint):
+    with pytest.raises(nnguard.errors.UnlockError, match=complaint):
         open_all(stream, locked.content_key)
 
 
 def test_shard_of_a_locked_set_is_not_opened_alone(locked: nnguard.Locked) -> None:
     shard = LockShard(bytes(16), 0, 2)
     stream = relock(locked, content_of(), shard=shard)
-    with pytest.raises(nnguard.VerificationError, match="one of a locked set"):
+    with pytest.raises(nnguard.errors.VerificationError, match="one of a locked set"):
         open_all(stream, locked.content_key)
 
 
 def test_record_of_another_stream_does_not_open_there(locked: nnguard.Locked) -> None:
     """It is authentic where a record of its size lies in the same place, but restores nothing."""
-    record = extract(locked.stream).record
+    record = extract(locked.trial).record
     other = nnguard.Stream.from_bytes(samples.small_stream(seed=5))
-    with pytest.raises((nnguard.UnlockError, nnguard.VerificationError)):
+    with pytest.raises((nnguard.errors.UnlockError, nnguard.errors.VerificationError)):
         open_all(embed(other, record, kind=RecordKind.LOCK), locked.content_key)
 
 
 def test_record_that_is_no_lock_is_refused(locked: nnguard.Locked) -> None:
     model = nnguard.Stream.from_bytes(samples.small_stream())
     for record in (b"", b"\x80", encode_cbor({"a": 1})):
-        with pytest.raises(nnguard.VerificationError):
+        with pytest.raises(nnguard.errors.VerificationError):
             open_all(embed(model, record, kind=RecordKind.LOCK), locked.content_key)
-    with pytest.raises(nnguard.NoRecordError, match="attachment"):
+    with pytest.raises(nnguard.errors.NoRecordError, match="attachment"):
         open_all(nnguard.attach(model, b"card"), locked.content_key)
 
 
 def test_record_is_deterministic_cbor(locked: nnguard.Locked) -> None:
-    record = extract(locked.stream).record
+    record = extract(locked.trial).record
     assert encode_cbor(parse_cbor(record)) == record
 
 
@@ -342,5 +344,5 @@ def test_long_units_are_views_and_have_one_encoding() -> None:
     at = encoded.index(b"\x5a\x00\x01\x86\xa0")
     longer = encoded[:at] + b"\x5b\0\0\0\0\x00\x01\x86\xa0" + encoded[at + 5 :]
     for wrong in (longer, encoded[:-70_001], encoded[:-1], encoded + b"\0"):
-        with pytest.raises(nnguard.UnlockError, match="malformed"):
+        with pytest.raises(nnguard.errors.UnlockError, match="malformed"):
             LockContent.parse(wrong)

@@ -11,8 +11,8 @@ import pytest
 
 import nnguard
 import stock
-from nnguard._records.hashed import hash_files
 from nnguard._locking.opening import open_files
+from nnguard._records.hashed import hash_files
 
 
 def network(seed: int, rows: int, layers: range, qp: int = -20, **options: bool) -> nnguard.Stream:
@@ -42,7 +42,7 @@ def key() -> nnguard.SigningKey:
 
 @pytest.fixture(scope="module")
 def release(key: nnguard.SigningKey) -> nnguard.StreamSet:
-    return nnguard.sign_set(streams(3, 40), key, issuer="acme.ai", name="net", version="1.0")
+    return nnguard.sign(streams(3, 40), key, issuer="acme.ai", name="net", version="1.0")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def contents(model: nnguard.StreamSet) -> dict[str, bytes]:
 TIERS: dict[str, Callable[[], nnguard.Tier]] = {
     "scrambled": lambda: nnguard.Tier("full"),
     "named": lambda: nnguard.Tier("full", scramble=["1.*", "2.weight"]),
-    "soft": lambda: nnguard.Tier("full", soft=True, fraction=0.01),
+    "soft": lambda: nnguard.Tier("full", soft=nnguard.Soft(fraction=0.01)),
     "carried by as many": lambda: nnguard.Tier("full", trial=streams(3, 30, seed=7)),
     "carried by fewer": lambda: nnguard.Tier("full", trial=streams(2, 60, seed=7, dependent=True)),
     "carried by more": lambda: nnguard.Tier("full", trial=streams(5, 40, seed=7)),
@@ -73,29 +73,27 @@ def test_license_restores_all_files(
     customer: nnguard.Identity,
     tmp_path: Path,
 ) -> None:
-    (locked,) = nnguard.lock_set(release, [make()], signer=key, spool=tmp_path)
-    locked.streams.save(tmp_path / "trial")
-    report = nnguard.verify_set(tmp_path / "trial", key.public_key)
+    (locked,) = nnguard.lock_tiers(release, [make()], signer=key, spool=tmp_path)
+    locked.trial.save(tmp_path / "trial")
+    report = nnguard.verify(tmp_path / "trial", key.public_key, allow_trial=True)
     assert (report.claims.name, dict(report.claims.metadata)) == ("net", {"locked": "full"})
-    license_ = nnguard.issue_license(
+    license_ = nnguard.licensing.issue(
         tmp_path / "trial", locked.content_key, to=customer.recipient, signer=key
     )
     assert (license_.terms.product, license_.terms.tier) == ("net", "full")
-    full = nnguard.unlock_set(
-        tmp_path / "trial", license_, customer, key.public_key, spool=tmp_path
-    )
+    full = nnguard.unlock(tmp_path / "trial", license_, customer, key.public_key, spool=tmp_path)
     assert contents(full) == contents(release)
     full.save(tmp_path / "full")
-    assert nnguard.verify_set(tmp_path / "full", key.public_key).claims.version == "1.0"
+    assert nnguard.verify(tmp_path / "full", key.public_key).claims.version == "1.0"
     assert not [*tmp_path.glob(".nnguard*")]
     assert sum([locked.carried > 0, locked.scrambled > 0, locked.replaced > 0]) == 1
 
 
 def test_fraction_is_of_the_whole_set(release: nnguard.StreamSet) -> None:
-    (locked,) = nnguard.lock_set(release, [nnguard.Tier("full", scramble=0.01)])
+    (locked,) = nnguard.lock_tiers(release, [nnguard.Tier("full", scramble=0.01)])
     before, after = (
-        [nnguard.decompress(stream) for stream in model.streams.values()]
-        for model in (release, locked.streams)
+        [nnguard.decompress(stream, allow_trial=True) for stream in model.streams.values()]
+        for model in (release, locked.trial)
     )
     changed = [
         name
@@ -114,11 +112,13 @@ def test_tiers_nest(
         nnguard.Tier("pro", trial=middle),
         nnguard.Tier("standard", trial=streams(4, 150, seed=30)),
     ]
-    locks = nnguard.lock_set(release, tiers, signer=key)
-    trial, top = locks[-1].streams, locks[0].content_key
-    for tier, expected in (("pro", release), ("standard", locks[0].streams)):
-        license_ = nnguard.issue_license(trial, top, to=customer.recipient, signer=key, tier=tier)
-        full = nnguard.unlock_set(trial, license_, customer, key.public_key)
+    locks = nnguard.lock_tiers(release, tiers, signer=key)
+    trial, top = locks[-1].trial, locks[0].content_key
+    for tier, expected in (("pro", release), ("standard", locks[0].trial)):
+        license_ = nnguard.licensing.issue(
+            trial, top, to=customer.recipient, signer=key, terms=nnguard.licensing.Terms(tier=tier)
+        )
+        full = nnguard.unlock(trial, license_, customer, key.public_key)
         assert contents(full) == contents(expected)
 
 
@@ -128,34 +128,34 @@ def sold(
     key: nnguard.SigningKey,
     customer: nnguard.Identity,
     tmp_path: Path,
-) -> tuple[Path, nnguard.License, nnguard.LockedSet]:
-    (locked,) = nnguard.lock_set(release, [nnguard.Tier("full", trial=streams(3, 30, seed=7))])
-    locked.streams.save(tmp_path / "trial")
-    license_ = nnguard.issue_license(
-        locked.streams, locked.content_key, to=customer.recipient, signer=key
+) -> tuple[Path, nnguard.licensing.License, nnguard.Locked]:
+    (locked,) = nnguard.lock_tiers(release, [nnguard.Tier("full", trial=streams(3, 30, seed=7))])
+    locked.trial.save(tmp_path / "trial")
+    license_ = nnguard.licensing.issue(
+        locked.trial, locked.content_key, to=customer.recipient, signer=key
     )
     return tmp_path / "trial", license_, locked
 
 
 def test_changed_sets_are_refused_by_name(
-    sold: tuple[Path, nnguard.License, nnguard.LockedSet],
+    sold: tuple[Path, nnguard.licensing.License, nnguard.Locked],
     release: nnguard.StreamSet,
     key: nnguard.SigningKey,
     customer: nnguard.Identity,
 ) -> None:
     folder, license_, locked = sold
     first, second, third = sorted(path.name for path in folder.glob("*.nnc"))
-    again = nnguard.lock_set(
+    again = nnguard.lock_tiers(
         release,
         [nnguard.Tier("full", trial=streams(3, 30, seed=7))],
         content_key=locked.content_key,
-    )[0].streams
-    other = nnguard.lock_set(release, [nnguard.Tier("full", trial=streams(3, 30, seed=7))])[0]
-    mine = locked.streams.streams
+    )[0].trial
+    other = nnguard.lock_tiers(release, [nnguard.Tier("full", trial=streams(3, 30, seed=7))])[0]
+    mine = locked.trial.streams
 
     def refused(files: dict[str, nnguard.Stream]) -> str:
         with pytest.raises(nnguard.NnguardError) as caught:
-            nnguard.unlock_set(nnguard.StreamSet({}, files), license_, customer, key.public_key)
+            nnguard.unlock(nnguard.StreamSet({}, files), license_, customer, key.public_key)
         return str(caught.value)
 
     swapped = {first: mine[second], second: mine[first], third: mine[third]}
@@ -165,27 +165,27 @@ def test_changed_sets_are_refused_by_name(
     )
     older = {first: mine[first], second: again.streams[second], third: mine[third]}
     assert f"{second}: it is of another locked set" in refused(older)
-    foreign = {first: mine[first], second: mine[second], third: other.streams.streams[third]}
+    foreign = {first: mine[first], second: mine[second], third: other.trial.streams[third]}
     assert f"{third}: it is of another locked set" in refused(foreign)
     (folder / second).unlink()
-    with pytest.raises(nnguard.VerificationError, match=f"missing: {second}"):
-        nnguard.unlock_set(folder, license_, customer, key.public_key)
+    with pytest.raises(nnguard.errors.VerificationError, match=f"missing: {second}"):
+        nnguard.unlock(folder, license_, customer, key.public_key)
 
 
 def test_file_of_a_set_is_not_opened_alone(
-    sold: tuple[Path, nnguard.License, nnguard.LockedSet],
+    sold: tuple[Path, nnguard.licensing.License, nnguard.Locked],
     key: nnguard.SigningKey,
     customer: nnguard.Identity,
 ) -> None:
     folder, license_, locked = sold
     one = sorted(folder.glob("*.nnc"))[0]
-    with pytest.raises(nnguard.VerificationError, match="one of a locked set"):
-        nnguard.issue_license(one, locked.content_key, to=customer.recipient, signer=key)
-    with pytest.raises(nnguard.VerificationError, match="one of a locked set"):
+    with pytest.raises(nnguard.errors.VerificationError, match="one of a locked set"):
+        nnguard.licensing.issue(one, locked.content_key, to=customer.recipient, signer=key)
+    with pytest.raises(nnguard.errors.VerificationError, match="one of a locked set"):
         nnguard.unlock(one, license_, customer, key.public_key)
     alone = nnguard.lock(one, trial=network(3, 90, range(2)), content_key=locked.content_key)
-    mixed = nnguard.StreamSet({}, {**locked.streams.streams, one.name: alone.stream})
-    with pytest.raises(nnguard.VerificationError, match="is not one of a locked set"):
+    mixed = nnguard.StreamSet({}, {**locked.trial.streams, one.name: alone.trial})
+    with pytest.raises(nnguard.errors.VerificationError, match="is not one of a locked set"):
         open_files(hash_files(mixed), locked.content_key)
 
 
@@ -196,15 +196,15 @@ def test_set_is_loaded_with_a_license(
     tmp_path: Path,
 ) -> None:
     torch = pytest.importorskip("nnguard.torch")
-    (locked,) = nnguard.lock_set(release, [nnguard.Tier("full", trial=streams(2, 60, seed=7))])
-    locked.streams.save(tmp_path / "trial")
-    license_ = nnguard.issue_license(
+    (locked,) = nnguard.lock_tiers(release, [nnguard.Tier("full", trial=streams(2, 60, seed=7))])
+    locked.trial.save(tmp_path / "trial")
+    license_ = nnguard.licensing.issue(
         tmp_path / "trial", locked.content_key, to=customer.recipient, signer=key
     )
     options = {"trust": key.public_key, "license": license_, "identity": customer}
     for original, expected in (
         (False, release),
-        (True, nnguard.strip_set(release, key.public_key)),
+        (True, nnguard.strip(release, key.public_key)),
     ):
         state = torch.load(tmp_path / "trial", original=original, **options)
         arrays = {}
@@ -227,16 +227,16 @@ def test_files_that_change_between_hashing_and_opening(
 ) -> None:
     """Whatever is read the second time, what comes out is the release, or nothing."""
     content_key = nnguard.ContentKey.generate()
-    others = [release, release, nnguard.sign_set(streams(3, 40, seed=9), key, name="net")]
+    others = [release, release, nnguard.sign(streams(3, 40, seed=9), key, name="net")]
     trial, again, other = (
-        contents(nnguard.lock_set(model, [TIERS[tier]()], content_key=content_key)[0].streams)
+        contents(nnguard.lock_tiers(model, [TIERS[tier]()], content_key=content_key)[0].trial)
         for model in others
     )
     folder = tmp_path / "trial"
     nnguard.StreamSet.of(
         {name: nnguard.Stream.from_bytes(data) for name, data in trial.items()}
     ).save(folder)
-    license_ = nnguard.issue_license(folder, content_key, to=customer.recipient, signer=key)
+    license_ = nnguard.licensing.issue(folder, content_key, to=customer.recipient, signer=key)
     first = next(iter(trial))
     damaged = trial[first][:-9] + bytes([trial[first][-9] ^ 1]) + trial[first][-8:]
     changes = [again, other, {first: again[first]}, {first: other[first]}, {first: damaged}]
@@ -250,7 +250,7 @@ def test_files_that_change_between_hashing_and_opening(
         monkeypatch.setattr("nnguard._operations.unlock.open_files", changed)
         output = tmp_path / f"full {number}"
         try:
-            nnguard.unlock_set(
+            nnguard.unlock(
                 folder, license_, customer, key.public_key, spool=tmp_path if spooled else None
             ).save(output)
         except nnguard.NnguardError:

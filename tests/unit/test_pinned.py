@@ -25,12 +25,14 @@ def sold(tmp_path_factory: pytest.TempPathFactory, key: nnguard.SigningKey) -> P
     release = nnguard.sign(model, key, name="big")
     release.save(folder / "release.nnc")
     nnguard.attach(model, b"card").save(folder / "attached.nnc")
-    locked = nnguard.lock_tiers(release, [nnguard.Tier("full", fraction=0.01)], signer=key)[-1]
-    locked.stream.save(folder / "trial.nnc")
+    locked = nnguard.lock_tiers(
+        release, [nnguard.Tier("full", soft=nnguard.Soft(fraction=0.01))], signer=key
+    )[-1]
+    locked.trial.save(folder / "trial.nnc")
     identity = nnguard.Identity.generate()
     identity.save(folder / "ada.key")
-    nnguard.issue_license(
-        locked.stream, locked.content_key, to=identity.recipient, signer=key
+    nnguard.licensing.issue(
+        locked.trial, locked.content_key, to=identity.recipient, signer=key
     ).save(folder / "ada.license")
     return folder
 
@@ -38,15 +40,17 @@ def sold(tmp_path_factory: pytest.TempPathFactory, key: nnguard.SigningKey) -> P
 Restore = Callable[[Path, Path, nnguard.PublicKey], nnguard.Stream]
 
 
-def unlock(folder: Path, path: Path, trust: nnguard.PublicKey, mark: bool) -> nnguard.Stream:
-    return nnguard.unlock(path, folder / "ada.license", folder / "ada.key", trust, mark=mark)
+def unlock(folder: Path, path: Path, trust: nnguard.PublicKey, watermark: bool) -> nnguard.Stream:
+    return nnguard.unlock(
+        path, folder / "ada.license", folder / "ada.key", trust, watermark=watermark
+    )
 
 
 RESTORED: dict[str, tuple[str, str, Restore]] = {
     "strip": ("release.nnc", "model.nnc", lambda _, path, trust: nnguard.strip(path, trust)),
     "detach": ("attached.nnc", "model.nnc", lambda _, path, __: nnguard.detach(path)[1]),
-    "unlock": ("trial.nnc", "release.nnc", lambda *given: unlock(*given, mark=False)),
-    "unlock, marked": ("trial.nnc", "", lambda *given: unlock(*given, mark=True)),
+    "unlock": ("trial.nnc", "release.nnc", lambda *given: unlock(*given, watermark=False)),
+    "unlock, marked": ("trial.nnc", "", lambda *given: unlock(*given, watermark=True)),
 }
 
 
@@ -69,10 +73,12 @@ def test_byte_that_changes_after_the_check(
         byte = file.read(1)[0]
         file.seek(-1, 1)
         file.write(bytes([byte ^ 1]))
-    with pytest.raises(nnguard.VerificationError, match="changed after it was verified") as caught:
+    with pytest.raises(
+        nnguard.errors.VerificationError, match="changed after it was verified"
+    ) as caught:
         restored.save(output)
     assert caught.value.tensors == (unit.name,)
-    with pytest.raises(nnguard.VerificationError, match="changed after it was verified"):
+    with pytest.raises(nnguard.errors.VerificationError, match="changed after it was verified"):
         bytes(restored)
     assert not output.exists()
     for decode in (
@@ -80,7 +86,7 @@ def test_byte_that_changes_after_the_check(
         lambda stream: list(nnguard.iter_tensors(stream)),
         lambda stream: nnguard.decompress_to_file(stream, output),
     ):
-        with pytest.raises(nnguard.VerificationError, match="changed after it was verified"):
+        with pytest.raises(nnguard.errors.VerificationError, match="changed after it was verified"):
             decode(restored)
     assert not output.exists()
 
@@ -93,13 +99,13 @@ def test_set_that_changes_after_the_check(tmp_path: Path, key: nnguard.SigningKe
     weight_map = ", ".join(f'"{name}": "a.nnc"' for name in names)
     index = tmp_path / "streams" / "model.nnc.index.json"
     index.write_text(f'{{"weight_map": {{{weight_map}}}}}')
-    nnguard.sign_set(tmp_path / "streams", key).save(tmp_path / "release")
-    original = nnguard.strip_set(tmp_path / "release", key.public_key)
+    nnguard.sign(tmp_path / "streams", key).save(tmp_path / "release")
+    original = nnguard.strip(tmp_path / "release", key.public_key)
     path = tmp_path / "release" / "a.nnc"
     data = bytearray(path.read_bytes())
     data[stream[0].size] ^= 1
     path.write_bytes(data)
-    with pytest.raises(nnguard.VerificationError):
+    with pytest.raises(nnguard.errors.VerificationError):
         original.save(tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -109,7 +115,7 @@ def test_name_that_is_another_while_a_set_is_opened(
 ) -> None:
     """The index that is written would not be that of what was verified."""
     model = nnguard.Stream.from_bytes(samples.small_stream())
-    nnguard.sign_set(nnguard.StreamSet.of({"a.nnc": model}), key).save(tmp_path / "release")
+    nnguard.sign(nnguard.StreamSet.of({"a.nnc": model}), key).save(tmp_path / "release")
     files = [*(tmp_path / "release").iterdir()]
     before = {path: path.read_bytes() for path in files}
     name = next(unit.name for unit in model if unit.tensor is not None).encode()
@@ -118,7 +124,7 @@ def test_name_that_is_another_while_a_set_is_opened(
     opened = nnguard.StreamSet.open(tmp_path / "release")
     for path, data in before.items():
         path.write_bytes(data)
-    original = nnguard.strip_set(opened, key.public_key)
-    with pytest.raises(nnguard.VerificationError, match="the index does not say"):
+    original = nnguard.strip(opened, key.public_key)
+    with pytest.raises(nnguard.errors.VerificationError, match="the index does not say"):
         original.save(tmp_path / "out")
     assert [*tmp_path.iterdir()] == [tmp_path / "release"]

@@ -132,8 +132,8 @@ def locks(model: nnguard.Stream) -> list[nnguard.Locked]:
         return 1.0 if len(asked) < 6 else 1 - changed / 100
 
     tiers = [
-        nnguard.Tier("pro", target=0.9, tolerance=0.02, max_fraction=0.02),
-        nnguard.Tier("trial", target=0.7, tolerance=0.03, max_fraction=0.02),
+        nnguard.Tier("pro", soft=nnguard.Soft(target=0.9, tolerance=0.02, max_fraction=0.02)),
+        nnguard.Tier("trial", soft=nnguard.Soft(target=0.7, tolerance=0.03, max_fraction=0.02)),
     ]
     return nnguard.lock_tiers(model, tiers, evaluate=evaluate)
 

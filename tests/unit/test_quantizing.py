@@ -213,5 +213,5 @@ def test_parameter_is_raised_no_further_than_needed(density: int, dependent: boo
 
 def test_weights_too_large_for_any_parameter_are_refused() -> None:
     settings = nnguard.Settings(qp=0, nonweight_qp=0, qp_density=0)
-    with pytest.raises(nnguard.ModelError, match="tensor var has weights up to 3e"):
+    with pytest.raises(nnguard.errors.ModelError, match="tensor var has weights up to 3e"):
         nnguard.compress({"var": np.array([3e38, 1], np.float32)}, settings)

@@ -10,7 +10,7 @@ from nnguard._crypto.cose import encode_cbor, sign1
 from nnguard._records.attachment import Attachment
 from nnguard._records.claims import Claims, Shard
 from nnguard._records.digest import model_digest
-from nnguard._records.signature import SignatureRecord
+from nnguard._records.signature import SignatureRecord, protected_header
 
 WHEN = datetime(2025, 3, 1, 12, 0, 1, tzinfo=timezone.utc)
 DIGESTS = [hashlib.sha256(bytes([index])).digest() for index in range(3)]
@@ -70,7 +70,7 @@ def test_claims_are_read_as_written(claims: Claims) -> None:
     ],
 )
 def test_other_claims_are_refused(claims: object) -> None:
-    with pytest.raises(nnguard.VerificationError, match="claims"):
+    with pytest.raises(nnguard.errors.VerificationError, match="claims"):
         Claims.from_cwt(claims)
 
 
@@ -95,7 +95,7 @@ def test_model_digest_depends_on_every_unit_and_their_order() -> None:
 
 
 def record_of(key: nnguard.SigningKey, *, payload: bytes | None = None, **header: object) -> bytes:
-    protected = SignatureRecord.protected_header(key.public_key.id, Claims(), DIGESTS)
+    protected = protected_header(key.public_key.id, Claims(), DIGESTS)
     names = {"hash_alg": 258, "content_type": 259, "units": "units", "extra": "extra", "cwt": 15}
     protected |= {names[name]: value for name, value in header.items()}
     return sign1(key, protected, model_digest(DIGESTS) if payload is None else payload, b"")
@@ -132,7 +132,7 @@ def test_signature_record_is_read_as_written(key: nnguard.SigningKey) -> None:
 def test_other_signature_records_are_refused(
     key: nnguard.SigningKey, change: dict[str, object]
 ) -> None:
-    with pytest.raises(nnguard.VerificationError):
+    with pytest.raises(nnguard.errors.VerificationError):
         SignatureRecord.parse(record_of(key, **change))
 
 
@@ -145,7 +145,7 @@ def test_attachment_is_read_as_written() -> None:
     "value", [[], ["a/b", bytes(32)], [1, b"", b""], ["a/b", "text", b""], ["a", b"", b"", b""], {}]
 )
 def test_other_attachments_are_refused(value: object) -> None:
-    with pytest.raises(nnguard.VerificationError, match="attachment"):
+    with pytest.raises(nnguard.errors.VerificationError, match="attachment"):
         Attachment.parse(encode_cbor(value))
 
 
@@ -155,7 +155,7 @@ def test_nothing_is_claimed_unless_it_is_said() -> None:
 
 
 def test_units_that_were_changed_can_be_told_of_as_many_only() -> None:
-    header = SignatureRecord.protected_header(b"k" * 8, Claims(), DIGESTS)
+    header = protected_header(b"k" * 8, Claims(), DIGESTS)
     record = SignatureRecord.parse(sign1(None, header, bytes(32), b""))
     assert record.changed_units(DIGESTS) == []
     assert record.changed_units([DIGESTS[0], bytes(32), DIGESTS[2]]) == [1]

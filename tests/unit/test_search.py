@@ -11,7 +11,7 @@ import nnguard
 import samples
 from nnguard._locking.choice import Choice, apply, choose
 from nnguard._locking.coding import read_all
-from nnguard._locking.search import Scores, narrow
+from nnguard._locking.search import CurvePoint, Scores, narrow
 
 
 def make_choice(count: int) -> Choice:
@@ -76,7 +76,7 @@ def test_score_that_is_not_steady() -> None:
 
 def test_target_that_no_amount_meets_is_refused_after_a_while() -> None:
     score = Counting(lambda choice: 1.0 if len(choice) < 50 else 0.0)
-    with pytest.raises(nnguard.LimitError, match=r"0\.5"):
+    with pytest.raises(nnguard.errors.LockError, match=r"0\.5"):
         narrow(make_choice(100), score, 0.5, 0.1)
     assert score.asked <= 60
 
@@ -84,7 +84,7 @@ def test_target_that_no_amount_meets_is_refused_after_a_while() -> None:
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_small_choices_come_to_an_end(count: int) -> None:
     score = Counting(lambda choice: 1.0 if len(choice) == 0 else 0.0)
-    with pytest.raises(nnguard.LimitError):
+    with pytest.raises(nnguard.errors.LockError):
         narrow(make_choice(count), score, 0.5, 0.1)
     assert score.asked <= 60
 
@@ -106,7 +106,7 @@ def test_scores_are_of_the_network_with_its_weights_replaced(stream: nnguard.Str
         given.append({name: np.array(array) for name, array in state.items()})
         return float(len(given))
 
-    points: list[nnguard.CurvePoint] = []
+    points: list[CurvePoint] = []
     scores = Scores(evaluate, stream, 3000, points.append)
     assert scores.of(choice.first(0), {}) == 1.0
     assert scores.of(choice, apply(choice, tensors)) == 2.0
@@ -125,4 +125,4 @@ def test_scores_are_of_the_network_with_its_weights_replaced(stream: nnguard.Str
 @pytest.mark.parametrize("score", [float("nan"), float("inf")])
 def test_score_that_is_no_number_is_refused(stream: nnguard.Stream, score: float) -> None:
     with pytest.raises(ValueError, match="evaluates gave"):
-        nnguard.lock(stream, target=0.5, evaluate=lambda state: score)
+        nnguard.lock(stream, evaluate=lambda state: score, soft=nnguard.Soft(target=0.5))

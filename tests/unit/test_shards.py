@@ -16,9 +16,9 @@ from safetensors.numpy import load_file, save_file
 
 import nnguard
 import stock
+from nnguard._models.index import SAFETENSORS_INDEX
 from nnguard._models.stream_set import STREAM_INDEX
-from nnguard._operations import sign as signing
-from nnguard._operations.sharded import SAFETENSORS_INDEX
+from nnguard._operations import verify
 from nnguard._records.claims import Shard
 from nnguard._records.digest import set_digest
 
@@ -59,11 +59,11 @@ def built(
 ) -> Path:
     """A model, its streams, its release, and sets that look like it."""
     folder = tmp_path_factory.mktemp("built")
-    nnguard.compress_set(write_model(folder / "model"), folder / "streams", SETTINGS)
-    nnguard.compress_set(write_model(folder / "model0", 1), folder / "streams0", SETTINGS)
+    nnguard.compress(write_model(folder / "model"), SETTINGS).save(folder / "streams")
+    nnguard.compress(write_model(folder / "model0", 1), SETTINGS).save(folder / "streams0")
 
     def sign(streams: str, name: str, signer: nnguard.SigningKey, version: str) -> None:
-        signed = nnguard.sign_set(
+        signed = nnguard.sign(
             folder / streams, signer, issuer="acme.ai", name="net", version=version, issued_at=WHEN
         )
         signed.save(folder / name)
@@ -103,10 +103,10 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def refused(folder: Path, trust: list[nnguard.PublicKey], match: str) -> None:
     """Check that the set is refused by all that verify it, and nothing is written."""
-    with pytest.raises(nnguard.VerificationError, match=match):
-        nnguard.verify_set(folder, trust)
-    with pytest.raises(nnguard.VerificationError, match=match):
-        nnguard.strip_set(folder, trust)
+    with pytest.raises(nnguard.errors.VerificationError, match=match):
+        nnguard.verify(folder, trust)
+    with pytest.raises(nnguard.errors.VerificationError, match=match):
+        nnguard.strip(folder, trust)
 
 
 def test_streams_are_those_of_the_shards(built: Path) -> None:
@@ -124,7 +124,7 @@ def test_streams_are_those_of_the_shards(built: Path) -> None:
 def test_release_verifies(
     release: Path, key: nnguard.SigningKey, trust: list[nnguard.PublicKey]
 ) -> None:
-    report = nnguard.verify_set(release, trust)
+    report = nnguard.verify(release, trust)
     assert (report.claims.issuer, report.claims.name, report.claims.version) == (
         "acme.ai",
         "net",
@@ -147,14 +147,14 @@ def test_release_verifies(
 def test_stripping_gives_the_streams_back(
     built: Path, release: Path, trust: list[nnguard.PublicKey], tmp_path: Path
 ) -> None:
-    nnguard.strip_set(release, trust).save(tmp_path / "original")
+    nnguard.strip(release, trust).save(tmp_path / "original")
     original = content(tmp_path / "original")
     assert original == content(built / "streams")
     assert original != content(release)
 
 
 def test_decompressing_gives_the_weights_back(built: Path, tmp_path: Path) -> None:
-    nnguard.decompress_set(built / "streams", tmp_path / "restored")
+    nnguard.decompress_to_file(built / "streams", tmp_path / "restored")
     assert sorted(content(tmp_path / "restored")) == sorted(content(built / "model"))
     before = read_index(built / "model", SAFETENSORS_INDEX)["weight_map"]
     assert read_index(tmp_path / "restored", SAFETENSORS_INDEX)["weight_map"] == before
@@ -183,14 +183,14 @@ def test_release_is_loaded_whole(
             assert np.array_equal(state[name].numpy().reshape(array.shape), array)
         assert state["layers.1.steps"].dtype == torch.int64
     (release / SECOND).write_bytes((built / "older" / SECOND).read_bytes())
-    with pytest.raises(nnguard.VerificationError, match=SECOND):
+    with pytest.raises(nnguard.errors.VerificationError, match=SECOND):
         nnguard.torch.load(release, trust)
 
 
 def test_single_shard_verifies_and_says_which_it_is(
     release: Path, trust: list[nnguard.PublicKey]
 ) -> None:
-    whole = nnguard.verify_set(release, trust)
+    whole = nnguard.verify(release, trust)
     claims = nnguard.verify(release / SECOND, trust).claims
     assert claims.shard == Shard(whole.digest, 1, 3)
     assert claims.name == "net"
@@ -200,22 +200,22 @@ def test_set_may_be_signed_again(
     release: Path, other_key: nnguard.SigningKey, trust: list[nnguard.PublicKey], tmp_path: Path
 ) -> None:
     """A partner signs on top of the vendor's signatures, which come back."""
-    nnguard.sign_set(release, other_key, name="partner's").save(tmp_path / "twice")
-    report = nnguard.verify_set(tmp_path / "twice", other_key.public_key)
+    nnguard.sign(release, other_key, name="partner's").save(tmp_path / "twice")
+    report = nnguard.verify(tmp_path / "twice", other_key.public_key)
     assert report.claims.name == "partner's"
     assert [shard.nested[0].kind for shard in report.shards.values()] == ["signature"] * 3
-    nnguard.strip_set(tmp_path / "twice", trust).save(tmp_path / "once")
+    nnguard.strip(tmp_path / "twice", trust).save(tmp_path / "once")
     assert content(tmp_path / "once") == content(release)
 
 
 def test_localized_set_names_the_tensor(
     built: Path, key: nnguard.SigningKey, tmp_path: Path
 ) -> None:
-    signed = nnguard.sign_set(built / "streams", key, localize=True)
+    signed = nnguard.sign(built / "streams", key, localize=True)
     signed.save(tmp_path / "release")
     flip(tmp_path / "release" / SECOND, b"layers.1.bias")
-    with pytest.raises(nnguard.VerificationError, match=SECOND) as caught:
-        nnguard.verify_set(tmp_path / "release", key.public_key)
+    with pytest.raises(nnguard.errors.VerificationError, match=SECOND) as caught:
+        nnguard.verify(tmp_path / "release", key.public_key)
     assert caught.value.tensors == ("layers.1.bias",)
 
 
@@ -232,8 +232,8 @@ def flip(path: Path, name: bytes) -> None:
 def test_changed_shard(release: Path, trust: list[nnguard.PublicKey]) -> None:
     flip(release / THIRD, b"layers.2.bias")
     refused(release, trust, f"{THIRD}: .*changed")
-    with pytest.raises(nnguard.VerificationError) as caught:
-        nnguard.verify_set(release, trust)
+    with pytest.raises(nnguard.errors.VerificationError) as caught:
+        nnguard.verify(release, trust)
     assert "localize" in caught.value.hint
 
 
@@ -296,8 +296,8 @@ def test_shard_by_another_trusted_key(
     """The same weights, claims and set, and yet not signed by the one who signed the rest."""
     shutil.copy(built / "partner" / SECOND, release / SECOND)
     refused(release, trust, f"{SECOND} has other claims")
-    with pytest.raises(nnguard.WrongKeyError):
-        nnguard.verify_set(release, trust[:1])
+    with pytest.raises(nnguard.errors.WrongKeyError):
+        nnguard.verify(release, trust[:1])
 
 
 def test_shard_that_was_signed_by_itself(
@@ -322,13 +322,13 @@ def test_shard_that_is_not_signed(
     built: Path, release: Path, trust: list[nnguard.PublicKey]
 ) -> None:
     shutil.copy(built / "streams" / SECOND, release / SECOND)
-    with pytest.raises(nnguard.NoRecordError):
-        nnguard.verify_set(release, trust)
+    with pytest.raises(nnguard.errors.NoRecordError):
+        nnguard.verify(release, trust)
 
 
 def test_set_by_someone_else(release: Path, other_key: nnguard.SigningKey) -> None:
-    with pytest.raises(nnguard.WrongKeyError):
-        nnguard.verify_set(release, other_key.public_key)
+    with pytest.raises(nnguard.errors.WrongKeyError):
+        nnguard.verify(release, other_key.public_key)
 
 
 def test_stray_stream(built: Path, release: Path, trust: list[nnguard.PublicKey]) -> None:
@@ -339,7 +339,7 @@ def test_stray_stream(built: Path, release: Path, trust: list[nnguard.PublicKey]
 def test_other_files_may_lie_beside(release: Path, trust: list[nnguard.PublicKey]) -> None:
     (release / "config.json").write_text("{}")
     (release / "README.md").write_text("# Net")
-    assert nnguard.verify_set(release, trust)
+    assert nnguard.verify(release, trust)
 
 
 def move_tensor(weight_map: dict[str, str]) -> None:
@@ -374,8 +374,10 @@ def test_tensors_of_the_same_name(built: Path, key: nnguard.SigningKey, tmp_path
     shutil.copytree(built / "streams", streams)
     twin = shard_of(1) | {"layers.0.bias": np.ones(10, np.float32)}
     nnguard.compress(twin, SETTINGS).save(streams / SECOND, overwrite=True)
-    with pytest.raises(nnguard.FormatError, match="index does not say where the tensors are"):
-        nnguard.sign_set(streams, key)
+    with pytest.raises(
+        nnguard.errors.FormatError, match="index does not say where the tensors are"
+    ):
+        nnguard.sign(streams, key)
 
 
 def test_index_that_is_wrong_is_neither_signed_nor_decoded(
@@ -386,10 +388,12 @@ def test_index_that_is_wrong_is_neither_signed_nor_decoded(
     index = streams / "model.nnc.index.json"
     index.write_text(index.read_text().replace("layers.0.bias", "layers.0.other"))
     for work in (
-        lambda: nnguard.sign_set(streams, key),
-        lambda: nnguard.decompress_set(streams, tmp_path / "restored"),
+        lambda: nnguard.sign(streams, key),
+        lambda: nnguard.decompress_to_file(streams, tmp_path / "restored"),
     ):
-        with pytest.raises(nnguard.FormatError, match="index does not say where the tensors are"):
+        with pytest.raises(
+            nnguard.errors.FormatError, match="index does not say where the tensors are"
+        ):
             work()
     assert not (tmp_path / "restored").exists()
 
@@ -404,8 +408,8 @@ def test_index_leads_nowhere_else(
     shutil.copy(release / FIRST, release.parent / "secret.nnc")
     weight_map = read_index(release)["weight_map"]
     write_map(release, {**weight_map, "layers.0.bias": file})
-    with pytest.raises(nnguard.FormatError, match="is no index"):
-        nnguard.verify_set(release, trust)
+    with pytest.raises(nnguard.errors.FormatError, match="is no index"):
+        nnguard.verify(release, trust)
 
 
 @pytest.mark.parametrize(
@@ -430,39 +434,39 @@ def test_index_leads_nowhere_else(
 )
 def test_malformed_index(release: Path, trust: list[nnguard.PublicKey], text: bytes) -> None:
     (release / STREAM_INDEX).write_bytes(text)
-    with pytest.raises(nnguard.FormatError, match="is no index"):
-        nnguard.verify_set(release, trust)
+    with pytest.raises(nnguard.errors.FormatError, match="is no index"):
+        nnguard.verify(release, trust)
 
 
 def test_index_that_is_too_long(release: Path, trust: list[nnguard.PublicKey]) -> None:
     with (release / STREAM_INDEX).open("r+b") as file:
         file.truncate((1 << 28) + 1)  # sparse
-    with pytest.raises(nnguard.LimitError, match="index"):
-        nnguard.verify_set(release, trust)
+    with pytest.raises(nnguard.errors.LimitError, match="index"):
+        nnguard.verify(release, trust)
 
 
 def test_two_indexes_or_none(release: Path, trust: list[nnguard.PublicKey]) -> None:
     shutil.copy(release / STREAM_INDEX, release / "other.nnc.index.json")
-    with pytest.raises(nnguard.FormatError, match="has 2 files"):
-        nnguard.verify_set(release, trust)
+    with pytest.raises(nnguard.errors.FormatError, match="has 2 files"):
+        nnguard.verify(release, trust)
     (release / STREAM_INDEX).unlink()
-    assert nnguard.verify_set(release, trust), "the index may have another name"
+    assert nnguard.verify(release, trust), "the index may have another name"
     (release / "other.nnc.index.json").unlink()
-    with pytest.raises(nnguard.FormatError, match="has 0 files"):
-        nnguard.verify_set(release, trust)
+    with pytest.raises(nnguard.errors.FormatError, match="has 0 files"):
+        nnguard.verify(release, trust)
 
 
 def test_folder_that_is_none(tmp_path: Path, trust: list[nnguard.PublicKey]) -> None:
     (tmp_path / "file").write_bytes(b"")
     for path in (tmp_path / "file", tmp_path / "missing"):
         with pytest.raises(NotADirectoryError):
-            nnguard.verify_set(path, trust)
+            nnguard.StreamSet.open(path)
 
 
 def test_shard_that_is_damaged(release: Path, trust: list[nnguard.PublicKey]) -> None:
     (release / SECOND).write_bytes((release / SECOND).read_bytes()[:-1])
-    with pytest.raises(nnguard.FormatError):
-        nnguard.verify_set(release, trust)
+    with pytest.raises(nnguard.errors.FormatError):
+        nnguard.verify(release, trust)
 
 
 def test_set_of_one(tmp_path: Path, key: nnguard.SigningKey) -> None:
@@ -470,8 +474,8 @@ def test_set_of_one(tmp_path: Path, key: nnguard.SigningKey) -> None:
     streams.mkdir()
     nnguard.compress(shard_of(0), SETTINGS).save(streams / "model.nnc")
     write_map(streams, dict.fromkeys(shard_of(0), "model.nnc"))
-    nnguard.sign_set(streams, key).save(tmp_path / "release")
-    report = nnguard.verify_set(tmp_path / "release", key.public_key)
+    nnguard.sign(streams, key).save(tmp_path / "release")
+    report = nnguard.verify(tmp_path / "release", key.public_key)
     assert list(report.shards) == ["model.nnc"]
 
 
@@ -494,9 +498,9 @@ def test_set_digest_depends_on_names_digests_and_number() -> None:
 def test_in_memory_set_is_what_was_read(
     built: Path, release: Path, trust: list[nnguard.PublicKey]
 ) -> None:
-    streams = nnguard.StreamSet.open(release, in_memory=True)
+    streams = nnguard.StreamSet.open(release).in_memory()
     shutil.copy(built / "older" / SECOND, release / SECOND)
-    assert nnguard.verify_set(streams, trust)
+    assert nnguard.verify(streams, trust)
     refused(release, trust, SECOND)
 
 
@@ -511,7 +515,7 @@ def test_what_was_verified_is_what_is_decoded(
     """The files change, where they lie, the moment after their signatures were checked."""
     torch = pytest.importorskip("torch")
     expected = nnguard.torch.load(release, trust, original=original)
-    check = signing.check_digest
+    check = verify._check_digest
 
     def check_and_change(*arguments: Any) -> list[bytes]:
         digests = check(*arguments)
@@ -519,7 +523,7 @@ def test_what_was_verified_is_what_is_decoded(
             (release / name).write_bytes((built / "older" / name).read_bytes())
         return digests
 
-    monkeypatch.setattr(signing, "check_digest", check_and_change)
+    monkeypatch.setattr(verify, "_check_digest", check_and_change)
     state = nnguard.torch.load(release, trust, original=original)
     assert content(release)[FIRST] == content(built / "older")[FIRST]
     assert all(torch.equal(state[name], value) for name, value in expected.items())
@@ -529,7 +533,7 @@ def test_release_may_replace_its_own_folder(
     built: Path, release: Path, trust: list[nnguard.PublicKey]
 ) -> None:
     before = content(release)
-    original = nnguard.strip_set(release, trust)
+    original = nnguard.strip(release, trust)
     with pytest.raises(FileExistsError):
         original.save(release)
     assert content(release) == before
@@ -543,8 +547,8 @@ def test_nothing_is_left_of_a_compression_that_fails(tmp_path: Path, workers: in
     arrays = shard_of(2)
     arrays["layers.2.bias"][3] = np.inf
     save_file(arrays, model / f"{NAMES[2]}.safetensors")
-    with pytest.raises(nnguard.ModelError, match=r"layers\.2\.bias has infinite"):
-        nnguard.compress_set(model, tmp_path / "streams", workers=workers)
+    with pytest.raises(nnguard.errors.ModelError, match=r"layers\.2\.bias has infinite"):
+        nnguard.compress(model, workers=workers).save(tmp_path / "streams")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
@@ -554,22 +558,22 @@ def test_shards_have_their_limit_together(tmp_path: Path) -> None:
         save_file({name: np.zeros((1 << 8, 1 << 16), np.float32)}, tmp_path / name)
     index = {"weight_map": {name: name for name in names}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    nnguard.compress_set(tmp_path, tmp_path / "streams")
+    nnguard.compress(tmp_path).save(tmp_path / "streams")
     with pytest.raises(
-        nnguard.LimitError, match="decode to 201326592, or take as long; limit 134217728"
+        nnguard.errors.LimitError, match="decode to 201326592, or take as long; limit 134217728"
     ):
-        nnguard.decompress_set(tmp_path / "streams", tmp_path / "restored")
+        nnguard.decompress_to_file(tmp_path / "streams", tmp_path / "restored")
     assert not (tmp_path / "restored").exists()
 
 
 def test_nothing_is_left_of_a_decompression_that_fails(release: Path, tmp_path: Path) -> None:
-    with pytest.raises(nnguard.LimitError):
-        nnguard.decompress_set(release, tmp_path / "restored", max_size=96_143)
+    with pytest.raises(nnguard.errors.LimitError):
+        nnguard.decompress_to_file(release, tmp_path / "restored", max_size=96_143)
     assert [path.name for path in tmp_path.iterdir()] == ["release"]
-    nnguard.decompress_set(release, tmp_path / "restored", max_size=96_144)
+    nnguard.decompress_to_file(release, tmp_path / "restored", max_size=96_144)
     before = content(tmp_path / "restored")
     with pytest.raises(FileExistsError):
-        nnguard.decompress_set(release, tmp_path / "restored")
+        nnguard.decompress_to_file(release, tmp_path / "restored")
     assert content(tmp_path / "restored") == before
 
 
@@ -577,10 +581,10 @@ def test_nothing_is_left_of_a_release_that_cannot_be_saved(
     built: Path, tmp_path: Path, key: nnguard.SigningKey
 ) -> None:
     shutil.copytree(built / "streams", tmp_path / "streams")
-    signed = nnguard.sign_set(tmp_path / "streams", key)
+    signed = nnguard.sign(tmp_path / "streams", key)
     with (tmp_path / "streams" / THIRD).open("r+b") as file:
         file.truncate(100)
-    with pytest.raises(nnguard.FormatError, match="shorter"):
+    with pytest.raises(nnguard.errors.FormatError, match="shorter"):
         signed.save(tmp_path / "release")
     assert [path.name for path in tmp_path.iterdir()] == ["streams"]
 
@@ -593,39 +597,41 @@ def test_index_of_the_model_has_to_fit(tmp_path: Path) -> None:
     more = {**weight_map, "layers.0.gain": f"{NAMES[0]}.safetensors"}
     for changed in (moved, less, more):
         write_map(model, changed, SAFETENSORS_INDEX)
-        with pytest.raises(nnguard.ModelError, match=r"does not list the tensors of model-00001"):
-            nnguard.compress_set(model, tmp_path / "streams")
+        with pytest.raises(
+            nnguard.errors.ModelError, match=r"does not list the tensors of model-00001"
+        ):
+            nnguard.compress(model).save(tmp_path / "streams")
     write_map(model, {"a": "../model.safetensors"}, SAFETENSORS_INDEX)
-    with pytest.raises(nnguard.ModelError, match="is no index"):
-        nnguard.compress_set(model, tmp_path / "streams")
+    with pytest.raises(nnguard.errors.ModelError, match="is no index"):
+        nnguard.compress(model).save(tmp_path / "streams")
     write_map(model, weight_map, SAFETENSORS_INDEX)
     (model / f"{NAMES[1]}.safetensors").unlink()
     with pytest.raises(FileNotFoundError):
-        nnguard.compress_set(model, tmp_path / "streams")
+        nnguard.compress(model).save(tmp_path / "streams")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_settings_of_tensors_reach_their_shards(built: Path, tmp_path: Path) -> None:
     settings = nnguard.Settings(qp=-20, qp_per_tensor={"layers.1.weight": -30})
-    nnguard.compress_set(built / "model", tmp_path / "finer", settings)
+    nnguard.compress(built / "model", settings).save(tmp_path / "finer")
     before, after = content(built / "streams"), content(tmp_path / "finer")
     assert len(after[SECOND]) > len(before[SECOND])
     assert (after[FIRST], after[THIRD]) == (before[FIRST], before[THIRD])
     unknown = nnguard.Settings(qp_per_tensor={"layers.7.weight": -30})
     with pytest.raises(ValueError, match=r"layers\.7\.weight"):
-        nnguard.compress_set(built / "model", tmp_path / "other", unknown)
+        nnguard.compress(built / "model", unknown).save(tmp_path / "other")
 
 
 def test_progress_counts_all_shards(built: Path, key: nnguard.SigningKey, tmp_path: Path) -> None:
     streams = nnguard.StreamSet.open(built / "streams")
     counted: list[int] = []
-    signed = nnguard.sign_set(streams, key, progress=counted.append)
+    signed = nnguard.sign(streams, key, progress=counted.append)
     assert sum(counted) == 2 * streams.size
     counted.clear()
-    nnguard.verify_set(signed, key.public_key, progress=counted.append)
+    nnguard.verify(signed, key.public_key, progress=counted.append)
     assert sum(counted) == signed.size
     counted.clear()
-    nnguard.decompress_set(signed, tmp_path / "restored", progress=counted.append)
+    nnguard.decompress_to_file(signed, tmp_path / "restored", progress=counted.append)
     arrays = [array for at in range(3) for array in shard_of(at).values()]
     assert sum(counted) == sum(array.nbytes for array in arrays)
 
@@ -638,7 +644,7 @@ def test_key_that_signs_wrongly_signs_nothing(built: Path, key: nnguard.SigningK
             return bytes(64)
 
     with pytest.raises(ValueError, match="signature"):
-        nnguard.sign_set(built / "streams", Wrong())
+        nnguard.sign(built / "streams", Wrong())
 
 
 @pytest.mark.parametrize(
@@ -658,8 +664,8 @@ def test_index_that_says_more(release: Path, trust: list[nnguard.PublicKey], tex
     given = text.replace("MAP", weight_map).replace("REST", weight_map[1:])
     (release / STREAM_INDEX).write_text(given)
     (release / os.fsdecode(b"\xff.nnc")).write_bytes(b"")
-    with pytest.raises(nnguard.FormatError, match="is no index"):
-        nnguard.verify_set(release, trust)
+    with pytest.raises(nnguard.errors.FormatError, match="is no index"):
+        nnguard.verify(release, trust)
 
 
 @pytest.mark.parametrize("metadata", [{"note": "verified, they say"}, None, 0, []])
@@ -669,8 +675,8 @@ def test_metadata_of_an_index_would_not_be_verified(
     weight_map = read_index(release)["weight_map"]
     index = {"metadata": metadata, "weight_map": weight_map}
     (release / STREAM_INDEX).write_text(json.dumps(index))
-    with pytest.raises(nnguard.FormatError, match="is no index"):
-        nnguard.verify_set(release, trust)
+    with pytest.raises(nnguard.errors.FormatError, match="is no index"):
+        nnguard.verify(release, trust)
     assert read_index(built / "model", SAFETENSORS_INDEX)["metadata"], "others have metadata"
 
 
@@ -681,6 +687,6 @@ def test_stray_streams_and_folders(
     stray = release / os.fsdecode(name)
     stray.parent.mkdir(exist_ok=True)
     stray.write_bytes(b"")
-    with pytest.raises(nnguard.VerificationError, match="not part of the set") as caught:
-        nnguard.verify_set(release, trust)
+    with pytest.raises(nnguard.errors.VerificationError, match="not part of the set") as caught:
+        nnguard.verify(release, trust)
     str(caught.value).encode()

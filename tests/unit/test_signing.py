@@ -103,20 +103,20 @@ def test_digest_is_that_of_the_original(
 
 
 def test_file_that_is_not_signed(model: nnguard.Stream, trust: list[nnguard.PublicKey]) -> None:
-    with pytest.raises(nnguard.NoRecordError):
+    with pytest.raises(nnguard.errors.NoRecordError):
         nnguard.verify(model, trust)
 
 
 def test_file_signed_by_someone_else(
     release: nnguard.Stream, key: nnguard.SigningKey, other_key: nnguard.SigningKey
 ) -> None:
-    with pytest.raises(nnguard.WrongKeyError, match=key.public_key.id.hex()):
+    with pytest.raises(nnguard.errors.WrongKeyError, match=key.public_key.id.hex()):
         nnguard.verify(release, [other_key.public_key])
     assert nnguard.verify(release, [other_key.public_key, key.public_key])
 
 
 def test_file_that_was_changed(signed: Signed, trust: list[nnguard.PublicKey]) -> None:
-    with pytest.raises(nnguard.VerificationError, match="changed"):
+    with pytest.raises(nnguard.errors.VerificationError, match="changed"):
         nnguard.verify(change(signed("default"), "fc1.weight"), trust)
 
 
@@ -130,9 +130,9 @@ def test_carrier_that_was_changed(
         header = release[carrier].tensor
         assert header is not None
         for at in range(header.payload_offset, release[carrier].size, 37):
-            with pytest.raises((nnguard.VerificationError, nnguard.FormatError)):
+            with pytest.raises((nnguard.errors.VerificationError, nnguard.errors.FormatError)):
                 nnguard.verify(change(release, header.name, at), trust)
-        with pytest.raises(nnguard.FormatError, match=f"{header.name} is damaged"):
+        with pytest.raises(nnguard.errors.FormatError, match=f"{header.name} is damaged"):
             nnguard.verify(change(release, header.name), trust)
 
 
@@ -152,7 +152,7 @@ def test_signature_in_a_tensor_of_one_dimension(
     before, after = nnguard.decompress(model), nnguard.decompress(release)
     assert np.array_equal(before["conv.weight"], after["conv.weight"])
     assert 0 < np.abs(before["norm.scale"] - after["norm.scale"]).max() < 1e-5
-    with pytest.raises((nnguard.VerificationError, nnguard.FormatError)):
+    with pytest.raises((nnguard.errors.VerificationError, nnguard.errors.FormatError)):
         nnguard.verify(change(release, "norm.scale", -500), trust)
 
 
@@ -183,18 +183,18 @@ def test_plan_is_told_before_the_key_signs(
 
 def test_file_that_is_damaged(signed: Signed, trust: list[nnguard.PublicKey]) -> None:
     data = bytes(signed("default"))
-    with pytest.raises(nnguard.FormatError):
+    with pytest.raises(nnguard.errors.FormatError):
         nnguard.verify(nnguard.Stream.from_bytes(data[:-1]), trust)
-    with pytest.raises(nnguard.FormatError):
+    with pytest.raises(nnguard.errors.FormatError):
         nnguard.verify(nnguard.Stream.from_bytes(b"PK\3\4" + data), trust)
 
 
 def test_strip_refuses_what_verify_refuses(
     release: nnguard.Stream, model: nnguard.Stream, other_key: nnguard.SigningKey
 ) -> None:
-    with pytest.raises(nnguard.WrongKeyError):
+    with pytest.raises(nnguard.errors.WrongKeyError):
         nnguard.strip(release, other_key.public_key)
-    with pytest.raises(nnguard.NoRecordError):
+    with pytest.raises(nnguard.errors.NoRecordError):
         nnguard.strip(model, other_key.public_key)
 
 
@@ -221,11 +221,11 @@ def test_localized_signature_names_changed_tensors(
 ) -> None:
     release = nnguard.sign(samples.path_of("default"), key, localize=True)
     assert nnguard.verify(release, trust)
-    with pytest.raises(nnguard.VerificationError) as caught:
+    with pytest.raises(nnguard.errors.VerificationError) as caught:
         nnguard.verify(change(release, "fc1.weight"), trust)
     assert caught.value.tensors == ("fc1.weight",)
     both = change(change(release, "fc1.weight"), "fc2.bias")
-    with pytest.raises(nnguard.VerificationError) as caught:
+    with pytest.raises(nnguard.errors.VerificationError) as caught:
         nnguard.verify(both, trust)
     assert sorted(caught.value.tensors) == ["fc1.weight", "fc2.bias"]
     assert "fc2.bias" in str(caught.value)
@@ -236,7 +236,7 @@ def test_localized_signature_notices_added_units(
 ) -> None:
     data = bytes(nnguard.sign(samples.path_of("default"), key, localize=True))
     added = nnguard.Stream.from_bytes(data + samples.unit(9, b"more"))
-    with pytest.raises(nnguard.VerificationError, match="added or taken away") as caught:
+    with pytest.raises(nnguard.errors.VerificationError, match="added or taken away") as caught:
         nnguard.verify(added, trust)
     assert caught.value.tensors == ()
 
@@ -246,7 +246,7 @@ def test_change_in_the_carrier_names_it(signed: Signed, trust: list[nnguard.Publ
     carrier = min(extract(release).restored)
     name = release[carrier].name
     at = release[carrier].size // 2
-    with pytest.raises((nnguard.VerificationError, nnguard.FormatError), match=name):
+    with pytest.raises((nnguard.errors.VerificationError, nnguard.errors.FormatError), match=name):
         nnguard.verify(change(release, name, at), trust)
 
 
@@ -255,7 +255,7 @@ def test_signature_of_one_model_does_not_fit_another(
 ) -> None:
     donor = nnguard.Stream.from_bytes(samples.small_stream(seed=5))
     record = extract(nnguard.sign(model, key)).record
-    with pytest.raises(nnguard.VerificationError):
+    with pytest.raises(nnguard.errors.VerificationError):
         nnguard.verify(embed(donor, record, kind=1), trust)
 
 
@@ -264,9 +264,9 @@ def test_signature_holds_only_where_it_was_hidden(
 ) -> None:
     taken = extract(release)
     assert bytes(embed(taken.original, taken.record, kind=1)) == bytes(release)
-    with pytest.raises(nnguard.NoRecordError, match="not a signature"):
+    with pytest.raises(nnguard.errors.NoRecordError, match="not a signature"):
         nnguard.verify(embed(taken.original, taken.record, kind=2), trust)
-    with pytest.raises(nnguard.NoRecordError, match="not a signature"):
+    with pytest.raises(nnguard.errors.NoRecordError, match="not a signature"):
         nnguard.verify(embed(taken.original, taken.record, kind=77), trust)
 
 
@@ -274,7 +274,7 @@ def test_signature_holds_only_where_it_was_hidden(
 def test_record_that_is_no_signature_is_refused(
     model: nnguard.Stream, trust: list[nnguard.PublicKey], record: bytes
 ) -> None:
-    with pytest.raises(nnguard.VerificationError):
+    with pytest.raises(nnguard.errors.VerificationError):
         nnguard.verify(embed(model, record, kind=1), trust)
 
 
@@ -292,7 +292,7 @@ def test_signatures_nest(
     assert nested.claims.name == "default"
     assert nested.verified
     assert not nnguard.verify(outer, [other_key.public_key]).nested[0].verified
-    with pytest.raises(nnguard.WrongKeyError):
+    with pytest.raises(nnguard.errors.WrongKeyError):
         nnguard.verify(outer, [key.public_key])
     assert bytes(nnguard.strip(outer, both)) == bytes(inner)
 
@@ -329,7 +329,7 @@ def test_attachment_under_a_signature_is_reported(key: nnguard.SigningKey) -> No
     release = nnguard.sign(attached, key)
     (nested,) = nnguard.verify(release, key.public_key).nested
     assert (nested.kind, nested.claims, nested.verified) == ("attachment", None, False)
-    with pytest.raises(nnguard.NoRecordError, match="no attachment"):
+    with pytest.raises(nnguard.errors.NoRecordError, match="not an attachment"):
         nnguard.detach(release)
     attachment, original = nnguard.detach(nnguard.strip(release, key.public_key))
     assert attachment == nnguard.Attachment(card, "text/markdown")
@@ -338,7 +338,7 @@ def test_attachment_under_a_signature_is_reported(key: nnguard.SigningKey) -> No
 
 def test_attachment_is_no_signature(trust: list[nnguard.PublicKey]) -> None:
     attached = nnguard.attach(samples.path_of("urq"), b"card")
-    with pytest.raises(nnguard.NoRecordError, match="attachment"):
+    with pytest.raises(nnguard.errors.NoRecordError, match="attachment"):
         nnguard.verify(attached, trust)
 
 
@@ -352,12 +352,12 @@ def test_attachment_comes_out(payload: bytes) -> None:
 
 def test_attachment_notices_a_change() -> None:
     attached = nnguard.attach(samples.path_of("default"), b"card")
-    with pytest.raises(nnguard.VerificationError):
+    with pytest.raises(nnguard.errors.VerificationError):
         nnguard.detach(change(attached, "conv1.weight"))
 
 
 def test_attachment_that_does_not_fit() -> None:
-    with pytest.raises(nnguard.CapacityError) as caught:
+    with pytest.raises(nnguard.errors.CapacityError) as caught:
         nnguard.attach(samples.path_of("qp20"), bytes(200_000))
     assert caught.value.needed > caught.value.available > 0
 
@@ -424,14 +424,14 @@ def test_claims_that_are_not_text_are_refused(
 
 
 def test_no_trust_is_refused(release: nnguard.Stream) -> None:
-    with pytest.raises(nnguard.KeyFormatError):
+    with pytest.raises(nnguard.errors.KeyFormatError):
         nnguard.verify(release, [])
     with pytest.raises(TypeError):
         nnguard.verify(release, [None])
 
 
 def test_model_that_is_too_small(key: nnguard.SigningKey) -> None:
-    with pytest.raises(nnguard.CapacityError):
+    with pytest.raises(nnguard.errors.CapacityError):
         nnguard.sign(samples.path_of("scan2"), key)
 
 
@@ -465,6 +465,7 @@ def test_report_as_json(model: nnguard.Stream, key: nnguard.SigningKey) -> None:
         "claims": {"name": "", **claims},
         "key_id": kid,
         "digest": report.digest,
+        "locked": False,
         "nested": [
             {
                 "kind": "signature",
@@ -495,11 +496,11 @@ def test_hint_says_what_to_do_with_what_is_no_signature(
     stream, hint = {
         "attachment": (nnguard.attach(release, b"card"), "take it out first, with nnguard detach"),
         "lock": (
-            nnguard.lock(nnguard.Stream.from_bytes(samples.small_stream()), scramble=1).stream,
+            nnguard.lock(nnguard.Stream.from_bytes(samples.small_stream()), scramble=1).trial,
             "the trial is not signed itself; nnguard unlock needs a license",
         ),
     }[kind]
-    with pytest.raises(nnguard.NoRecordError, match=f"not a signature: {kind}") as caught:
+    with pytest.raises(nnguard.errors.NoRecordError, match=f"not a signature: {kind}") as caught:
         nnguard.verify(stream, key.public_key)
     assert caught.value.hint == hint
 
@@ -521,7 +522,7 @@ def several_changed(key: nnguard.SigningKey, count: int, *, localize: bool) -> s
     signed = nnguard.sign(nnguard.Stream.from_bytes(stock.encode(arrays, qp=-20)), key, **options)
     for number in range(count):
         signed = change(signed, f"n{number}", -2)
-    with pytest.raises(nnguard.VerificationError) as caught:
+    with pytest.raises(nnguard.errors.VerificationError) as caught:
         nnguard.verify(signed, key.public_key)
     assert caught.value.tensors == tuple(f"n{number}" for number in range(count * localize))
     assert caught.value.hint == (
@@ -547,7 +548,7 @@ def test_tensors_that_are_missing_are_not_named(
 ) -> None:
     units = [unit.read() for unit in nnguard.sign(model, key, localize=True)]
     cut = nnguard.Stream.from_bytes(b"".join(units[:-1]))
-    with pytest.raises(nnguard.VerificationError) as caught:
+    with pytest.raises(nnguard.errors.VerificationError) as caught:
         nnguard.verify(cut, key.public_key)
     assert str(caught.value) == (
         "the stream was changed after it was signed: units were added or taken away"

@@ -114,7 +114,7 @@ def test_failure_leaves_nothing_behind(tmp_path: Path) -> None:
     target.write_bytes(b"mine")
     stream = nnguard.Stream.open(source)
     os.truncate(source, 5000)
-    with pytest.raises(nnguard.FormatError, match="shorter"):
+    with pytest.raises(nnguard.errors.FormatError, match="shorter"):
         stream.save(target, overwrite=True)
     assert target.read_bytes() == b"mine"
     assert sorted(tmp_path.iterdir()) == [source, target]
@@ -137,7 +137,7 @@ def test_file_that_shrinks_is_noticed(tmp_path: Path) -> None:
     stream = nnguard.Stream.open(path)
     os.truncate(path, 5000)
     for read in (stream.__bytes__, stream.sha256_of_units, stream[-1].read):
-        with pytest.raises(nnguard.FormatError, match="shorter") as caught:
+        with pytest.raises(nnguard.errors.FormatError, match="shorter") as caught:
             read()
         assert caught.value.offset is not None
         assert 5000 <= caught.value.offset < stream.size
@@ -203,7 +203,7 @@ def test_long_names() -> None:
 
 
 def test_name_without_measure_is_refused() -> None:
-    with pytest.raises(nnguard.FormatError, match="no end"):
+    with pytest.raises(nnguard.errors.FormatError, match="no end"):
         nnguard.Stream.from_bytes(samples.stream_of(samples.data_unit("x" * 70_000)))
 
 
@@ -244,7 +244,7 @@ def test_damage_is_found_where_it_is(
         lambda: nnguard.Stream.from_bytes(data),
         lambda: nnguard.Stream.open(tmp_path / "a"),
     ):
-        with pytest.raises(nnguard.FormatError, match=message) as caught:
+        with pytest.raises(nnguard.errors.FormatError, match=message) as caught:
             read()
         assert caught.value.offset == offset
         assert f"at byte {offset}" in str(caught.value)
@@ -256,13 +256,13 @@ def test_every_truncation_is_noticed() -> None:
     for unit in samples.split(data):
         ends.add(max(ends) + len(unit))
     for length in set(range(len(data))) - ends:
-        with pytest.raises(nnguard.FormatError):
+        with pytest.raises(nnguard.errors.FormatError):
             nnguard.Stream.from_bytes(data[:length])
 
 
 def test_start_unit_with_a_partial_data_counter_is_refused() -> None:
     data = samples.unit(samples.STR, b"\0\1", partial=True) + samples.model_unit()
-    with pytest.raises(nnguard.FormatError):
+    with pytest.raises(nnguard.errors.FormatError):
         nnguard.Stream.from_bytes(data)
 
 
@@ -271,7 +271,7 @@ def test_model_parameters_with_a_partial_data_counter_are_not_misread() -> None:
     data = samples.start_unit() + model + samples.data_unit("w")
     try:
         stream = nnguard.Stream.from_bytes(data)
-    except nnguard.FormatError:
+    except nnguard.errors.FormatError:
         return
     header = stream[2].tensor
     assert header is None or header.qp_density == 2
@@ -293,7 +293,7 @@ def test_number_of_units_is_limited(
     monkeypatch.setattr("nnguard._stream.stream.MAX_UNITS", len(stream))
     assert len(nnguard.Stream.from_bytes(data)) == len(stream)
     monkeypatch.setattr("nnguard._stream.stream.MAX_UNITS", len(stream) - 1)
-    with pytest.raises(nnguard.LimitError):
+    with pytest.raises(nnguard.errors.LimitError):
         nnguard.Stream.from_bytes(data)
 
 
@@ -303,7 +303,7 @@ def test_units_have_32_bytes_where_there_are_many(size: int, most: int) -> None:
     start = samples.start_unit() + samples.model_unit()
     assert len(nnguard.Stream.from_bytes(start + b"".join(units))) == most
     if size < 32:
-        with pytest.raises(nnguard.LimitError, match="more than 32768 units in"):
+        with pytest.raises(nnguard.errors.LimitError, match="more than 32768 units in"):
             nnguard.Stream.from_bytes(start + b"".join([*units, units[0]]))
 
 
@@ -321,6 +321,6 @@ def test_file_that_the_system_reads_in_parts(
     pread = os.pread
     monkeypatch.setattr(os, "pread", lambda file, size, offset: pread(file, min(size, 7), offset))
     assert source.read(1, 18) == bytes(range(1, 19))
-    with pytest.raises(nnguard.FormatError, match="shorter") as caught:
+    with pytest.raises(nnguard.errors.FormatError, match="shorter") as caught:
         source.read(1, 30)
     assert caught.value.offset == 20

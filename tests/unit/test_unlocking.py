@@ -37,20 +37,19 @@ def release(key: nnguard.SigningKey) -> nnguard.Stream:
 
 @pytest.fixture(scope="module")
 def locked(release: nnguard.Stream, key: nnguard.SigningKey) -> nnguard.Locked:
-    return nnguard.lock(release, fraction=0.002, signer=key)
+    return nnguard.lock(release, signer=key, soft=nnguard.Soft(fraction=0.002))
 
 
 @pytest.fixture(scope="module")
 def license_(
     locked: nnguard.Locked, customer: nnguard.Identity, key: nnguard.SigningKey
-) -> nnguard.License:
-    return nnguard.issue_license(
-        locked.stream,
+) -> nnguard.licensing.License:
+    return nnguard.licensing.issue(
+        locked.trial,
         locked.content_key,
         to=customer.recipient,
         signer=key,
-        customer="Ada Lovelace",
-        metadata={"order": "4711"},
+        terms=nnguard.licensing.Terms(customer="Ada Lovelace", metadata={"order": "4711"}),
     )
 
 
@@ -60,24 +59,24 @@ def license_(
 def test_unlocked_in_memory(
     release: nnguard.Stream,
     locked: nnguard.Locked,
-    license_: nnguard.License,
+    license_: nnguard.licensing.License,
     customer: nnguard.Identity,
     key: nnguard.SigningKey,
 ) -> None:
-    full = nnguard.unlock(locked.stream, license_, customer, key.public_key)
+    full = nnguard.unlock(locked.trial, license_, customer, key.public_key)
     assert bytes(full) == bytes(release)
-    assert nnguard.verify(full, key.public_key).claims.name == "small"
+    assert nnguard.verify(full, key.public_key, allow_trial=True).claims.name == "small"
 
 
 def test_unlocked_from_files_to_a_file(
     tmp_path: Path,
     release: nnguard.Stream,
     locked: nnguard.Locked,
-    license_: nnguard.License,
+    license_: nnguard.licensing.License,
     customer: nnguard.Identity,
     key: nnguard.SigningKey,
 ) -> None:
-    locked.stream.save(tmp_path / "trial.nnc")
+    locked.trial.save(tmp_path / "trial.nnc")
     license_.save(tmp_path / "ada.license")
     customer.save(tmp_path / "ada.key")
     key.public_key.save(tmp_path / "vendor.pub")
@@ -85,21 +84,23 @@ def test_unlocked_from_files_to_a_file(
     full = nnguard.unlock(*paths, trust=tmp_path)
     full.save(tmp_path / "full.nnc")
     assert (tmp_path / "full.nnc").read_bytes() == bytes(release)
-    assert (tmp_path / "trial.nnc").read_bytes() == bytes(locked.stream)
+    assert (tmp_path / "trial.nnc").read_bytes() == bytes(locked.trial)
 
 
 def test_trial_that_is_not_signed_itself(
     release: nnguard.Stream, customer: nnguard.Identity, key: nnguard.SigningKey
 ) -> None:
-    trial, content_key = nnguard.lock(release)
-    license_ = nnguard.issue_license(trial, content_key, to=customer.recipient, signer=key)
+    made = nnguard.lock(release)
+    trial, content_key = made.trial, made.content_key
+    license_ = nnguard.licensing.issue(trial, content_key, to=customer.recipient, signer=key)
     assert bytes(nnguard.unlock(trial, license_, customer, key.public_key)) == bytes(release)
 
 
 def test_release_that_is_not_signed(customer: nnguard.Identity, key: nnguard.SigningKey) -> None:
     model = nnguard.Stream.from_bytes(samples.small_stream())
-    trial, content_key = nnguard.lock(model, scramble=1.0)
-    license_ = nnguard.issue_license(trial, content_key, to=customer.recipient, signer=key)
+    made = nnguard.lock(model, scramble=1.0)
+    trial, content_key = made.trial, made.content_key
+    license_ = nnguard.licensing.issue(trial, content_key, to=customer.recipient, signer=key)
     assert bytes(nnguard.unlock(trial, license_, customer, key.public_key)) == bytes(model)
 
 
@@ -111,21 +112,22 @@ def test_trial_of_a_stream_that_is_signed_by_two(
 ) -> None:
     """A reseller signs on top of the vendor, and sells."""
     resold = nnguard.sign(release, other_key, issuer="shop")
-    trial, content_key = nnguard.lock(resold, signer=other_key)
-    license_ = nnguard.issue_license(trial, content_key, to=customer.recipient, signer=other_key)
+    made = nnguard.lock(resold, signer=other_key)
+    trial, content_key = made.trial, made.content_key
+    license_ = nnguard.licensing.issue(trial, content_key, to=customer.recipient, signer=other_key)
     full = nnguard.unlock(trial, license_, customer, other_key.public_key)
     assert bytes(nnguard.strip(full, other_key.public_key)) == bytes(release)
 
 
 def test_progress_counts_the_bytes_of_the_trial(
     locked: nnguard.Locked,
-    license_: nnguard.License,
+    license_: nnguard.licensing.License,
     customer: nnguard.Identity,
     key: nnguard.SigningKey,
 ) -> None:
     seen: list[int] = []
-    nnguard.unlock(locked.stream, license_, customer, key.public_key, progress=seen.append)
-    assert sum(seen) == 2 * locked.stream.size  # hashed, and opened
+    nnguard.unlock(locked.trial, license_, customer, key.public_key, progress=seen.append)
+    assert sum(seen) == 2 * locked.trial.size  # hashed, and opened
 
 
 # Identities
@@ -145,20 +147,23 @@ def test_identities_of_every_kind(
     customer = nnguard.Identity.generate(post_quantum=post_quantum)
     customer.save(tmp_path / "ada.key", passphrase=passphrase)
     customer.recipient.save(tmp_path / "ada.pub")
-    license_ = nnguard.issue_license(
-        locked.stream, locked.content_key, to=tmp_path / "ada.pub", signer=key
+    license_ = nnguard.licensing.issue(
+        locked.trial, locked.content_key, to=tmp_path / "ada.pub", signer=key
     )
     identity = nnguard.Identity.load(tmp_path / "ada.key", passphrase=passphrase)
-    full = nnguard.unlock(locked.stream, license_, identity, key.public_key)
+    full = nnguard.unlock(locked.trial, license_, identity, key.public_key)
     assert bytes(full) == bytes(release)
 
 
 def test_path_of_an_identity_with_passphrase_says_what_is_missing(
-    tmp_path: Path, locked: nnguard.Locked, license_: nnguard.License, key: nnguard.SigningKey
+    tmp_path: Path,
+    locked: nnguard.Locked,
+    license_: nnguard.licensing.License,
+    key: nnguard.SigningKey,
 ) -> None:
     nnguard.Identity.generate().save(tmp_path / "ada.key", passphrase="secret")
-    with pytest.raises(nnguard.KeyFormatError, match="passphrase is needed"):
-        nnguard.unlock(locked.stream, license_, tmp_path / "ada.key", key.public_key)
+    with pytest.raises(nnguard.errors.KeyFormatError, match="passphrase is needed"):
+        nnguard.unlock(locked.trial, license_, tmp_path / "ada.key", key.public_key)
 
 
 # Tiers
@@ -167,7 +172,7 @@ def test_path_of_an_identity_with_passphrase_says_what_is_missing(
 @pytest.fixture(scope="module")
 def tiers(release: nnguard.Stream, key: nnguard.SigningKey) -> list[nnguard.Locked]:
     names = ("professional", "standard", "basic")
-    wanted = [nnguard.Tier(name, fraction=0.001) for name in names]
+    wanted = [nnguard.Tier(name, soft=nnguard.Soft(fraction=0.001)) for name in names]
     return nnguard.lock_tiers(release, wanted, signer=key)
 
 
@@ -180,40 +185,48 @@ def test_license_of_a_tier_gives_the_bytes_of_that_tier(
     key: nnguard.SigningKey,
 ) -> None:
     """The highest tier's content key issues them all, and so does each tier's own."""
-    trial, name = tiers[-1].stream, tiers[depth].tier
-    expected = release if depth == 0 else tiers[depth - 1].stream
+    trial, name = tiers[-1].trial, tiers[depth].tier
+    expected = release if depth == 0 else tiers[depth - 1].trial
     for content_key in (tiers[0].content_key, tiers[depth].content_key):
-        license_ = nnguard.issue_license(
-            trial, content_key, to=customer.recipient, signer=key, tier=name
+        license_ = nnguard.licensing.issue(
+            trial,
+            content_key,
+            to=customer.recipient,
+            signer=key,
+            terms=nnguard.licensing.Terms(tier=name),
         )
         assert license_.terms.tier == name
         full = nnguard.unlock(trial, license_, customer, key.public_key, tier=name)
         assert bytes(full) == bytes(expected)
-        assert nnguard.verify(full, key.public_key).claims.name == "small"
+        assert nnguard.verify(full, key.public_key, allow_trial=True).claims.name == "small"
 
 
 def test_license_of_a_lower_tier_is_refused_for_a_higher(
     tiers: list[nnguard.Locked], customer: nnguard.Identity, key: nnguard.SigningKey
 ) -> None:
-    trial, content_key = tiers[-1].stream, tiers[1].content_key
-    license_ = nnguard.issue_license(trial, content_key, to=customer.recipient, signer=key)
+    trial, content_key = tiers[-1].trial, tiers[1].content_key
+    license_ = nnguard.licensing.issue(trial, content_key, to=customer.recipient, signer=key)
     assert license_.terms.tier == "standard"
-    with pytest.raises(nnguard.LicenseError, match="opens tier 'standard'") as caught:
+    with pytest.raises(nnguard.errors.LicenseError, match="opens tier 'standard'") as caught:
         nnguard.unlock(trial, license_, customer, key.public_key, tier="professional")
-    assert caught.value.reason is nnguard.Refusal.OTHER_TIER
+    assert caught.value.reason is nnguard.licensing.Refusal.OTHER_TIER
 
 
 def test_key_of_a_lower_tier_opens_no_higher(
     tiers: list[nnguard.Locked], customer: nnguard.Identity, key: nnguard.SigningKey
 ) -> None:
     basic = tiers[-1].content_key
-    with pytest.raises(nnguard.UnlockError, match="professional"):
-        nnguard.issue_license(
-            tiers[-1].stream, basic, to=customer.recipient, signer=key, tier="professional"
+    with pytest.raises(nnguard.errors.UnlockError, match="professional"):
+        nnguard.licensing.issue(
+            tiers[-1].trial,
+            basic,
+            to=customer.recipient,
+            signer=key,
+            terms=nnguard.licensing.Terms(tier="professional"),
         )
     for locked in tiers[:2]:
-        with pytest.raises(nnguard.WrongKeyError):
-            nnguard.issue_license(locked.stream, basic, to=customer.recipient, signer=key)
+        with pytest.raises(nnguard.errors.WrongKeyError):
+            nnguard.licensing.issue(locked.trial, basic, to=customer.recipient, signer=key)
 
 
 # The mark
@@ -222,15 +235,15 @@ def test_key_of_a_lower_tier_opens_no_higher(
 @pytest.fixture(scope="module")
 def marked(
     locked: nnguard.Locked,
-    license_: nnguard.License,
+    license_: nnguard.licensing.License,
     customer: nnguard.Identity,
     key: nnguard.SigningKey,
 ) -> nnguard.Stream:
-    return nnguard.unlock(locked.stream, license_, customer, key.public_key, mark=True)
+    return nnguard.unlock(locked.trial, license_, customer, key.public_key, watermark=True)
 
 
 def test_mark_says_whom_the_release_is_licensed_to(
-    marked: nnguard.Stream, license_: nnguard.License, key: nnguard.SigningKey
+    marked: nnguard.Stream, license_: nnguard.licensing.License, key: nnguard.SigningKey
 ) -> None:
     report = nnguard.verify(nnguard.Stream.from_bytes(bytes(marked)), key.public_key)
     assert report.licensed_to == license_.terms
@@ -254,19 +267,19 @@ def test_mark_is_stripped_with_the_signature(
 
 
 def test_mark_moved_to_another_release_is_refused(
-    license_: nnguard.License, key: nnguard.SigningKey
+    license_: nnguard.licensing.License, key: nnguard.SigningKey
 ) -> None:
     model = nnguard.Stream.from_bytes(samples.small_stream(weights=20_000, seed=1))
     other = nnguard.sign(model, key, name="small")
     moved = embed(other, license_.encoded, kind=RecordKind.LICENSE)
     for refuse in (nnguard.verify, nnguard.strip):
-        with pytest.raises(nnguard.VerificationError, match="another stream"):
+        with pytest.raises(nnguard.errors.VerificationError, match="another stream"):
             refuse(moved, key.public_key)
 
 
 def test_mark_of_another_vendor_is_refused(
     release: nnguard.Stream,
-    license_: nnguard.License,
+    license_: nnguard.licensing.License,
     locked: nnguard.Locked,
     customer: nnguard.Identity,
     key: nnguard.SigningKey,
@@ -274,10 +287,10 @@ def test_mark_of_another_vendor_is_refused(
 ) -> None:
     foreign = License.make(license_.terms, locked.content_key, customer.recipient, other_key)
     marked = embed(release, foreign.encoded, kind=RecordKind.LICENSE)
-    with pytest.raises(nnguard.WrongKeyError):
+    with pytest.raises(nnguard.errors.WrongKeyError):
         nnguard.verify(marked, key.public_key)
     for refuse in (nnguard.verify, nnguard.strip):
-        with pytest.raises(nnguard.VerificationError, match=other_key.public_key.id.hex()):
+        with pytest.raises(nnguard.errors.VerificationError, match=other_key.public_key.id.hex()):
             refuse(marked, [key.public_key, other_key.public_key])
 
 
@@ -288,12 +301,13 @@ def test_mark_of_another_vendor_is_not_made(
     other_key: nnguard.SigningKey,
 ) -> None:
     """A reseller sells what the vendor signed: that unlocks, but nobody could verify a mark."""
-    trial, content_key = nnguard.lock(release, signer=other_key)
-    license_ = nnguard.issue_license(trial, content_key, to=customer.recipient, signer=other_key)
+    made = nnguard.lock(release, signer=other_key)
+    trial, content_key = made.trial, made.content_key
+    license_ = nnguard.licensing.issue(trial, content_key, to=customer.recipient, signer=other_key)
     trust = [key.public_key, other_key.public_key]
     assert bytes(nnguard.unlock(trial, license_, customer, trust)) == bytes(release)
-    with pytest.raises(nnguard.UnlockError, match=key.public_key.id.hex()):
-        nnguard.unlock(trial, license_, customer, trust, mark=True)
+    with pytest.raises(nnguard.errors.UnlockError, match=key.public_key.id.hex()):
+        nnguard.unlock(trial, license_, customer, trust, watermark=True)
 
 
 def of_many_tensors(key: nnguard.SigningKey) -> nnguard.Stream:
@@ -320,9 +334,10 @@ def test_mark_has_one_place(
 ) -> None:
     """Whoever has license and full model can hide it in other ways; each would be another file."""
     release = of_many_tensors(key)
-    trial, content_key = nnguard.lock(release, fraction=0.002, signer=key)
-    license_ = nnguard.issue_license(trial, content_key, to=customer.recipient, signer=key)
-    marked = nnguard.unlock(trial, license_, customer, key.public_key, mark=True)
+    made = nnguard.lock(release, signer=key, soft=nnguard.Soft(fraction=0.002))
+    trial, content_key = made.trial, made.content_key
+    license_ = nnguard.licensing.issue(trial, content_key, to=customer.recipient, signer=key)
+    marked = nnguard.unlock(trial, license_, customer, key.public_key, watermark=True)
     assert nnguard.verify(marked, key.public_key).licensed_to == license_.terms
     header = extract(marked).header
     assert (header.layer, header.carriers) == (2, (3, 4))
@@ -331,12 +346,14 @@ def test_mark_has_one_place(
     places = tuple(room_of(release, unit).places for unit in carriers)
     file = Plan(release, moved, places).embed(license_.encoded[:size])
     for refuse in (nnguard.verify, nnguard.strip):
-        with pytest.raises(nnguard.VerificationError, match=r"not where it belongs|was changed"):
+        with pytest.raises(
+            nnguard.errors.VerificationError, match=r"not where it belongs|was changed"
+        ):
             refuse(nnguard.Stream.from_bytes(bytes(file)), key.public_key)
 
 
 def test_changed_mark_is_refused(
-    release: nnguard.Stream, license_: nnguard.License, key: nnguard.SigningKey
+    release: nnguard.Stream, license_: nnguard.licensing.License, key: nnguard.SigningKey
 ) -> None:
     forgeries = [
         license_.encoded.replace(b"Ada Lovelace", b"Eve Lovelace"),
@@ -346,7 +363,7 @@ def test_changed_mark_is_refused(
     ]
     for forged in forgeries:
         marked = embed(release, forged, kind=RecordKind.LICENSE)
-        with pytest.raises(nnguard.VerificationError, match="mark of the licensee was changed"):
+        with pytest.raises(nnguard.errors.VerificationError, match="watermark was changed"):
             nnguard.verify(marked, key.public_key)
 
 
@@ -410,7 +427,7 @@ def rewrap(text: str, width: int) -> str:
 def test_license_survives_mail(
     way: str,
     tmp_path: Path,
-    license_: nnguard.License,
+    license_: nnguard.licensing.License,
     locked: nnguard.Locked,
     release: nnguard.Stream,
     customer: nnguard.Identity,
@@ -418,39 +435,41 @@ def test_license_survives_mail(
 ) -> None:
     path = tmp_path / "ada.license"
     path.write_bytes(MAIL[way](str(license_)).encode())
-    assert nnguard.License.load(path).encoded == license_.encoded
-    full = nnguard.unlock(locked.stream, path, customer, key.public_key)
+    assert nnguard.licensing.License.load(path).encoded == license_.encoded
+    full = nnguard.unlock(locked.trial, path, customer, key.public_key)
     assert bytes(full) == bytes(release)
 
 
 def test_mail_in_another_encoding_around_a_license(
-    tmp_path: Path, license_: nnguard.License
+    tmp_path: Path, license_: nnguard.licensing.License
 ) -> None:
     path = tmp_path / "ada.license"
     path.write_bytes("Für Ada:\n".encode("latin-1") + str(license_).encode() + b"\xff\xfe")
-    assert nnguard.License.load(path).encoded == license_.encoded
+    assert nnguard.licensing.License.load(path).encoded == license_.encoded
 
 
 def test_license_with_names_in_every_script(
     locked: nnguard.Locked, customer: nnguard.Identity, key: nnguard.SigningKey
 ) -> None:
-    license_ = nnguard.issue_license(
-        locked.stream,
+    license_ = nnguard.licensing.issue(
+        locked.trial,
         locked.content_key,
         to=customer.recipient,
         signer=key,
-        issuer="Crème & Söhne",
-        customer="王小明 🦊",
-        product="модель",
-        features=["übersetzen", "日本語"],
-        metadata={"Größe": "groß", "": ""},
+        terms=nnguard.licensing.Terms(
+            issuer="Crème & Söhne",
+            customer="王小明 🦊",
+            product="модель",
+            features=["übersetzen", "日本語"],
+            metadata={"Größe": "groß", "": ""},
+        ),
     )
     assert str(license_).isascii()
-    terms = nnguard.License.from_text(str(license_)).terms
+    terms = nnguard.licensing.License.from_text(str(license_)).terms
     assert (terms.issuer, terms.customer, terms.product) == ("Crème & Söhne", "王小明 🦊", "модель")
     assert terms.features == ("übersetzen", "日本語")
     assert dict(terms.metadata) == {"Größe": "groß", "": ""}
-    assert nnguard.unlock(locked.stream, license_, customer, key.public_key)
+    assert nnguard.unlock(locked.trial, license_, customer, key.public_key)
 
 
 # What issuing fills in, and refuses
@@ -462,9 +481,9 @@ def test_license_for_a_trial_that_another_key_signed_is_not_issued(
     key: nnguard.SigningKey,
     other_key: nnguard.SigningKey,
 ) -> None:
-    with pytest.raises(nnguard.WrongKeyError, match="the license would be") as caught:
-        nnguard.issue_license(
-            locked.stream, locked.content_key, to=customer.recipient, signer=other_key
+    with pytest.raises(nnguard.errors.WrongKeyError, match="the license would be") as caught:
+        nnguard.licensing.issue(
+            locked.trial, locked.content_key, to=customer.recipient, signer=other_key
         )
     assert key.public_key.id.hex() in str(caught.value)
     assert other_key.public_key.id.hex() in str(caught.value)
@@ -473,16 +492,16 @@ def test_license_for_a_trial_that_another_key_signed_is_not_issued(
 def test_license_for_a_trial_that_does_not_verify_is_not_issued(
     locked: nnguard.Locked, customer: nnguard.Identity, key: nnguard.SigningKey
 ) -> None:
-    units = [unit.read() for unit in locked.stream]
-    plain = next(i for i, unit in enumerate(locked.stream) if unit.name == "conv.steps")
+    units = [unit.read() for unit in locked.trial]
+    plain = next(i for i, unit in enumerate(locked.trial) if unit.name == "conv.steps")
     units[plain] = units[plain][:-1] + bytes([units[plain][-1] ^ 1])
     changed = nnguard.Stream.from_bytes(b"".join(units))
-    with pytest.raises(nnguard.VerificationError):
-        nnguard.issue_license(changed, locked.content_key, to=customer.recipient, signer=key)
+    with pytest.raises(nnguard.errors.VerificationError):
+        nnguard.licensing.issue(changed, locked.content_key, to=customer.recipient, signer=key)
 
 
 def test_license_says_what_the_trial_says(
-    license_: nnguard.License, locked: nnguard.Locked
+    license_: nnguard.licensing.License, locked: nnguard.Locked
 ) -> None:
     terms = license_.terms
     assert terms.customer == "Ada Lovelace"
@@ -497,7 +516,7 @@ def test_licenses_have_ids_of_their_own(
     locked: nnguard.Locked, customer: nnguard.Identity, key: nnguard.SigningKey
 ) -> None:
     made = [
-        nnguard.issue_license(locked.stream, locked.content_key, to=customer.recipient, signer=key)
+        nnguard.licensing.issue(locked.trial, locked.content_key, to=customer.recipient, signer=key)
         for _ in range(5)
     ]
     assert len({license_.terms.id for license_ in made}) == 5
@@ -508,13 +527,15 @@ def test_mark_needs_a_signature_under_it(
     customer: nnguard.Identity, key: nnguard.SigningKey
 ) -> None:
     model = nnguard.Stream.from_bytes(samples.small_stream(weights=20_000))
-    locked = nnguard.lock(model, fraction=0.002)
-    license_ = nnguard.issue_license(
-        locked.stream, locked.content_key, to=customer.recipient, signer=key
+    locked = nnguard.lock(model, soft=nnguard.Soft(fraction=0.002))
+    license_ = nnguard.licensing.issue(
+        locked.trial, locked.content_key, to=customer.recipient, signer=key
     )
-    with pytest.raises(nnguard.UnlockError, match="was restored is not signed, and a mark"):
-        nnguard.unlock(locked.stream, license_, customer, key.public_key, mark=True)
-    full = nnguard.unlock(locked.stream, license_, customer, key.public_key)
+    with pytest.raises(
+        nnguard.errors.UnlockError, match="was restored is not signed, and a watermark"
+    ):
+        nnguard.unlock(locked.trial, license_, customer, key.public_key, watermark=True)
+    full = nnguard.unlock(locked.trial, license_, customer, key.public_key)
     assert bytes(full) == bytes(model)
 
 
@@ -522,7 +543,8 @@ def test_mark_needs_a_signature_under_it(
 def test_lock_is_known_by_its_content_key(
     release: nnguard.Stream, key: nnguard.SigningKey, *, signed: bool
 ) -> None:
-    trial, content_key = nnguard.lock(release, signer=key if signed else None)
+    made = nnguard.lock(release, signer=key if signed else None)
+    trial, content_key = made.trial, made.content_key
     assert lock_id(trial) == content_key.id.hex()
 
 
@@ -533,9 +555,10 @@ def test_release_that_was_changed_before_it_was_locked(
     units = [unit.read() for unit in release]
     steps = next(index for index, unit in enumerate(release) if unit.name == "conv.steps")
     units[steps] = units[steps][:-2] + bytes([units[steps][-2] ^ 1, units[steps][-1]])
-    trial, content_key = nnguard.lock(nnguard.Stream.from_bytes(b"".join(units)))
-    license_ = nnguard.issue_license(trial, content_key, to=customer.recipient, signer=key)
-    with pytest.raises(nnguard.VerificationError, match="changed after it was signed"):
+    made = nnguard.lock(nnguard.Stream.from_bytes(b"".join(units)))
+    trial, content_key = made.trial, made.content_key
+    license_ = nnguard.licensing.issue(trial, content_key, to=customer.recipient, signer=key)
+    with pytest.raises(nnguard.errors.VerificationError, match="changed after it was signed"):
         nnguard.unlock(trial, license_, customer, key.public_key)
 
 
@@ -543,13 +566,18 @@ def test_license_of_nobody_is_made_out_to_nobody(
     release: nnguard.Stream, customer: nnguard.Identity, key: nnguard.SigningKey
 ) -> None:
     """What is not given, and not in the trial's signature, is empty."""
-    trial, content_key = nnguard.lock(release)
-    terms = nnguard.issue_license(trial, content_key, to=customer.recipient, signer=key).terms
+    made = nnguard.lock(release)
+    trial, content_key = made.trial, made.content_key
+    terms = nnguard.licensing.issue(trial, content_key, to=customer.recipient, signer=key).terms
     assert (terms.issuer, terms.customer, terms.product, terms.tier) == ("", "", "", "full")
     assert (terms.features, dict(terms.metadata), terms.device) == ((), {}, None)
     assert terms.grace == timedelta(0)
-    odd = nnguard.issue_license(
-        trial, content_key, to=customer.recipient, signer=key, grace=timedelta(seconds=3)
+    odd = nnguard.licensing.issue(
+        trial,
+        content_key,
+        to=customer.recipient,
+        signer=key,
+        terms=nnguard.licensing.Terms(grace=timedelta(seconds=3)),
     )
     assert odd.terms.grace == timedelta(seconds=3)
 
@@ -562,9 +590,13 @@ def test_all_traits_of_a_device_but_one_have_to_match(
     customer: nnguard.Identity,
     key: nnguard.SigningKey,
 ) -> None:
-    device = nnguard.Device.of_values(("card", f"{number}") for number in range(traits))
-    license_ = nnguard.issue_license(
-        locked.stream, locked.content_key, to=customer.recipient, signer=key, device=device
+    device = nnguard.licensing.Device.of_values(("card", f"{number}") for number in range(traits))
+    license_ = nnguard.licensing.issue(
+        locked.trial,
+        locked.content_key,
+        to=customer.recipient,
+        signer=key,
+        terms=nnguard.licensing.Terms(device=device),
     )
     assert license_.terms.device is not None
     assert license_.terms.device.required == required
@@ -576,10 +608,12 @@ NOON = datetime(2027, 1, 1, 12, tzinfo=timezone.utc)
 @pytest.mark.parametrize(
     ("terms", "message"),
     [
-        ({"issued_at": NOON, "expires": NOON}, "would never hold"),
-        ({"issued_at": NOON, "expires": NOON - HOUR}, "would never hold"),
-        ({"not_before": NOON, "expires": NOON - HOUR, "issued_at": NOON - 2 * HOUR}, "never hold"),
-        ({"features": "pro"}, "list of names"),
+        ({"issued_at": NOON, "expires_at": NOON}, "would never hold"),
+        ({"issued_at": NOON, "expires_at": NOON - HOUR}, "would never hold"),
+        (
+            {"not_before": NOON, "expires_at": NOON - HOUR, "issued_at": NOON - 2 * HOUR},
+            "never hold",
+        ),
         ({"grace": HOUR / 7000}, "whole seconds"),
         ({"grace": HOUR + timedelta(microseconds=1)}, "whole seconds"),
     ],
@@ -592,11 +626,15 @@ def test_license_that_makes_no_sense_is_not_issued(
     message: str,
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        nnguard.issue_license(
-            locked.stream, locked.content_key, to=customer.recipient, signer=key, **terms
+        nnguard.licensing.issue(
+            locked.trial,
+            locked.content_key,
+            to=customer.recipient,
+            signer=key,
+            terms=nnguard.licensing.Terms(**terms),
         )
 
 
 def test_lock_of_nothing_is_refused(release: nnguard.Stream) -> None:
-    with pytest.raises(ValueError, match="replaces nothing"):
-        nnguard.lock(release, fraction=0)
+    with pytest.raises(ValueError, match="fraction is 0, not above 0"):
+        nnguard.lock(release, soft=nnguard.Soft(fraction=0))

@@ -263,9 +263,9 @@ def test_damage_in_any_row_of_blocks_is_found(
     for place in (*range(start - 40, start), *range(start, size, 997)):
         damaged = bytearray(bytes(stream))
         damaged[stream[3].offset + place] ^= 0x10
-        with pytest.raises(nnguard.FormatError):
+        with pytest.raises(nnguard.errors.FormatError):
             nnguard.decompress(nnguard.Stream.from_bytes(damaged), workers=count)
-    with pytest.raises(nnguard.FormatError):
+    with pytest.raises(nnguard.errors.FormatError):
         nnguard.decompress_to_file(
             nnguard.Stream.from_bytes(damaged), tmp_path / "m.safetensors", workers=count
         )
@@ -331,7 +331,7 @@ def test_compression_stops_soon_after_an_error_in_a_thread(
     large: dict[str, stock.Array], reads: Reads
 ) -> None:
     bad = np.full((100, 656), np.nan, np.float32)
-    with pytest.raises(nnguard.ModelError, match="tensor small has NaN"):
+    with pytest.raises(nnguard.errors.ModelError, match="tensor small has NaN"):
         nnguard.compress({**large, "small": bad}, workers=3)
     assert threads() == []
     assert reads.total < 32_000, "of 48,000"
@@ -405,9 +405,9 @@ def test_error_in_a_thread_is_the_error_of_the_caller(network: dict[str, stock.A
     bad = network["2.weight"].copy()
     bad[-1, -1] = np.nan
     arrays = {**network, "2.weight": bad}
-    with pytest.raises(nnguard.ModelError) as here:
+    with pytest.raises(nnguard.errors.ModelError) as here:
         nnguard.compress(arrays, FAST, workers=1)
-    with pytest.raises(nnguard.ModelError, match=r"2\.weight.*NaN") as there:
+    with pytest.raises(nnguard.errors.ModelError, match=r"2\.weight.*NaN") as there:
         nnguard.compress(arrays, FAST, workers=2)
     assert str(there.value) == str(here.value)
 
@@ -420,7 +420,7 @@ def test_damage_that_a_thread_finds_is_a_format_error(stream: nnguard.Stream) ->
     damaged = nnguard.Stream.from_bytes(b"".join(units))
     offsets = set()
     for count in (1, 2):
-        with pytest.raises(nnguard.FormatError, match=r"3\.weight") as caught:
+        with pytest.raises(nnguard.errors.FormatError, match=r"3\.weight") as caught:
             nnguard.decompress(damaged, workers=count)
         offsets.add(caught.value.offset)
     (offset,) = offsets

@@ -11,8 +11,8 @@ import cbor2
 
 from nnguard._hiding import extract
 from nnguard._hiding.frame import FrameHeader
-from nnguard._locking.opening import lock_of
 from nnguard._stream import Stream
+from opening import lock_of
 from vectors.selling import FULL, LOCK_DOMAIN, NONCE, derive
 from vectors.toolbox import DOMAIN, VENDOR, with_checksum
 

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 import nnguard
 from nnguard._crypto.cose import Encrypt0, parse_encrypt0, parse_sign1, sign1
 from nnguard._crypto.pem import public_pem
+from nnguard._crypto.trust import load_trust
 from second_hpke import hybrid_secret, key_schedule, x25519_secret
 
 Vector = dict[str, Any]
@@ -53,7 +54,7 @@ def raw(vector: Vector, *names: str) -> tuple[bytes, ...]:
 def test_signatures(vector: Vector, tmp_path: Path) -> None:
     public, message, signature = raw(vector, "key", "msg", "sig")
     (tmp_path / "vendor.pub").write_bytes(public_pem(Ed25519PublicKey.from_public_bytes(public)))
-    (key,) = nnguard.load_trust(tmp_path)
+    (key,) = load_trust(tmp_path)
     assert key.raw == public
     assert key.verifies(signature, message) is (vector["result"] == "valid")
 
@@ -70,7 +71,7 @@ def test_signatures_of_other_sizes_are_no_cose(key: nnguard.SigningKey) -> None:
         if len(signature) == 64:
             assert not parse_sign1(changed).verified_by(key.public_key, AAD)
         else:
-            with pytest.raises(nnguard.VerificationError):
+            with pytest.raises(nnguard.errors.VerificationError):
                 parse_sign1(changed)
     assert lengths[True] > 100
     assert lengths[False] > 10
@@ -111,7 +112,7 @@ def test_content(vector: Vector) -> None:
     key = VectorKey(secret)
     message = VectorMessage({1: 3, 4: key.id, 5: nonce}, ciphertext + tag)
     if len(nonce) != 12:
-        with pytest.raises(nnguard.VerificationError, match="IV"):
+        with pytest.raises(nnguard.errors.VerificationError, match="IV"):
             parse_encrypt0(bytes(message))
         return
     parsed = parse_encrypt0(bytes(message))
@@ -167,7 +168,7 @@ def test_wrapped_by_x25519(vector: Vector) -> None:
     if "ZeroSharedSecret" in vector["flags"]:
         assert not any(shared)
         assert identity.unwrap(wrapped, INFO) is None
-        with pytest.raises(nnguard.KeyFormatError, match="small order"):
+        with pytest.raises(nnguard.errors.KeyFormatError, match="small order"):
             nnguard.Recipient.from_pem(pem)
         return
     assert identity.unwrap(wrapped, INFO) == SECRET
@@ -204,7 +205,7 @@ def test_public_keys_of_the_hybrid(vector: Vector) -> None:
     if vector["result"] == "valid":
         assert nnguard.Recipient.from_pem(pem).pem == pem
     else:
-        with pytest.raises(nnguard.KeyFormatError):
+        with pytest.raises(nnguard.errors.KeyFormatError):
             nnguard.Recipient.from_pem(pem)
 
 

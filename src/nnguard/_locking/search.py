@@ -61,7 +61,7 @@ class Scores:
         progress: Callable[[CurvePoint], object] | None,
     ) -> None:
         self._evaluate = evaluate
-        self._state = decompress(stream)
+        self._state = decompress(stream, allow_trial=True)
         self._weights = weights
         self._progress = progress
         self._known: dict[bytes, float] = {}
@@ -86,7 +86,7 @@ class Scores:
 
     def of_stream(self, stream: Stream, replaced: int) -> float:
         """Score the network in a stream."""
-        return self._note(replaced, decompress(stream))
+        return self._note(replaced, decompress(stream, allow_trial=True))
 
     def _note(self, replaced: int, state: Mapping[str, npt.NDArray[np.generic]]) -> float:
         point = CurvePoint(replaced / self._weights, _score(self._evaluate, state), self._draw)
@@ -102,7 +102,7 @@ def score_of(evaluate: Evaluate, stream: Stream) -> float:
     Raises:
         ArgumentError: The function gives no finite number.
     """
-    return _score(evaluate, decompress(stream))
+    return _score(evaluate, decompress(stream, allow_trial=True))
 
 
 def _score(evaluate: Evaluate, state: Mapping[str, npt.NDArray[np.generic]]) -> float:

@@ -251,7 +251,8 @@ def _change(
             builder = LockBuilder(file, tier, key, chosen[name], shards[name])
             scrambled += builder.scrambled
             replaced += builder.choice.weights
-            made[name] = _spooled(builder.finish(builder.choice), spool)
+            if scrambled or replaced or shards[name] is not None:
+                made[name] = _spooled(builder.finish(builder.choice), spool)
     if not scrambled and not replaced:
         raise LockError(
             "the network has no weights that a lock could change",

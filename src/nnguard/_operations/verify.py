@@ -142,9 +142,11 @@ def _verify_stream(
 ) -> tuple[Report, Stream]:
     walk = layers(stream, vouched=digests is not None)
     with _hashing(stream, progress, digests) as found:
-        outer = next(walk)
+        layer = outer = next(walk)
         watermark = _read_watermark(outer, keys)
-        layer = outer if watermark is None else next(walk, outer)
+        if watermark is not None:
+            walk = layers(outer.below, vouched=digests is not None)
+            layer = next(walk)
         record = _check_signature(layer, keys)
         digests = found()
     below = digests if watermark is None else outer.digests_below(digests)

@@ -14,7 +14,7 @@ from nnguard._records.claims import Claims
 from nnguard._records.digest import model_digest
 from nnguard.errors import VerificationError
 
-__all__ = ["SignatureRecord"]
+__all__ = ["SignatureRecord", "protected_header"]
 
 _SHA_256 = -16  # COSE algorithm, RFC 9054
 _OCTET_STREAM = 42  # CoAP content format of the digest's preimage
@@ -63,7 +63,7 @@ class SignatureRecord:
             header: Of the frame that the record goes into; it is signed, too.
             localize: Put in what tells which units were changed.
         """
-        protected = _protected(key_id, claims, unit_digests if localize else None)
+        protected = protected_header(key_id, claims, unit_digests if localize else None)
         return sign1(signer, protected, model_digest(unit_digests), _DOMAIN + header)
 
     def verified_by(self, key: PublicKey, header: FrameHeader) -> bool:
@@ -80,7 +80,7 @@ class SignatureRecord:
         envelope = parse_sign1(record)
         claims = Claims.from_cwt(envelope.protected.get(Label.CWT_CLAIMS))
         short = envelope.protected.get(_UNIT_DIGESTS)
-        expected = _protected(envelope.key_id, claims, None)
+        expected = protected_header(envelope.key_id, claims, None)
         if isinstance(short, bytes) and len(short) % _SHORT == 0:
             expected[_UNIT_DIGESTS] = short
         expected[Label.ALG] = EDDSA
@@ -99,7 +99,7 @@ class SignatureRecord:
         return [index for index, (short, full) in enumerate(pairs) if full[:_SHORT] != short]
 
 
-def _protected(
+def protected_header(
     key_id: bytes, claims: Claims, unit_digests: Sequence[bytes] | None
 ) -> dict[Any, Any]:
     """Return the protected header to sign; `unit_digests` given, changes can be localized."""
