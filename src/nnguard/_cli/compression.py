@@ -2,279 +2,183 @@
 
 from __future__ import annotations
 
-import argparse
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import nnguard
-from nnguard._cli.output import add_json, add_output, print_json, progress_bar, say
+from nnguard._cli.commands import Options, command
+from nnguard._cli.inputs import open_model
+from nnguard._cli.options import argument, option, output, under
+from nnguard._cli.output import Outcome, progress_bar
+from nnguard._models.index import read_index
+from nnguard.errors import ModelError
 
-__all__ = [
-    "add_commands",
-    "add_settings",
-    "add_workers",
-    "compress_folder",
-    "compress_model",
-    "refuse_settings",
-]
+__all__ = ["CODING", "compress_model", "has_settings", "run_compress", "run_decompress"]
 
 
-def add_commands(commands: Any) -> None:
-    """Add `compress` and `decompress`."""
-    parser = commands.add_parser(
-        "compress",
-        help="compress a model to an NNCodec stream",
-        description="Compress a safetensors file, a PyTorch checkpoint, or a folder of safetensors "
-        "shards with its index. Integers are kept as they are, all else is quantized.",
-        epilog="examples:\n"
-        "  nnguard compress model.safetensors -o model.nnc\n"
-        "  nnguard compress checkpoint.pth -o model.nnc --qp -32 --urq\n"
-        "  nnguard compress sharded-model -o streams",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "model", metavar="MODEL", help=".safetensors, .pt, .pth, .bin, .ckpt, or a folder of shards"
-    )
-    add_output(parser, what="stream, or folder of streams,")
-    add_settings(parser)
-    add_workers(parser)
-    add_json(parser)
-    parser.set_defaults(run=_compress)
-
-    parser = commands.add_parser(
-        "decompress",
-        help="decode a stream to a safetensors file",
-        description="Decode a stream, or a folder of them, to safetensors. Nothing is verified "
-        "unless --trust says whose signature to check.",
-        epilog="examples:\n"
-        "  nnguard decompress model.nnc -o model.safetensors\n"
-        "  nnguard decompress release.nnc -o model.safetensors --trust vendor.pub",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("file", metavar="FILE", help="stream, or a folder of streams")
-    add_output(parser, what="safetensors file, or folder of shards,")
-    parser.add_argument(
-        "--trust",
-        action="append",
-        metavar="PATH",
-        help="verify first: trusted public keys, a PEM file or a directory; may be repeated",
-    )
-    parser.add_argument(
-        "--max-size",
-        type=int,
-        metavar="BYTES",
-        help="refuse streams that decode to more (128 times their size, and 128 MiB in any case; "
-        "no limit with --trust)",
-    )
-    add_workers(parser)
-    add_json(parser)
-    parser.set_defaults(run=_decompress)
+def read_qp(text: str) -> tuple[str, int]:
+    """Read `NAME=N`."""
+    name, equals, qp = text.rpartition("=")
+    if not name or not equals:
+        raise ValueError(f"{text!r} is not NAME=N")
+    try:
+        return name, int(qp)
+    except ValueError:
+        raise ValueError(f"{qp!r} is not a number") from None
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the coder."""
-    default = nnguard.Settings()
-    group = parser.add_argument_group("coding")
-    group.add_argument(
-        "--qp",
-        type=int,
-        default=default.qp,
-        metavar="N",
-        help="quantization parameter of weights, lower is finer (%(default)s)",
-    )
-    group.add_argument(
-        "--nonweight-qp",
-        type=int,
-        default=default.nonweight_qp,
-        metavar="N",
-        help="the same for tensors of one dimension (%(default)s)",
-    )
-    group.add_argument(
-        "--qp-of",
-        action="append",
-        default=[],
-        type=_named_qp,
-        metavar="NAME=N",
-        help="the same for one tensor; may be repeated",
-    )
-    group.add_argument(
-        "--qp-density",
-        type=int,
-        default=default.qp_density,
-        metavar="N",
-        help="quantization parameters an octave, as a power of two (%(default)s)",
-    )
-    group.add_argument(
-        "--urq", action="store_true", help="uniform instead of trellis-coded quantization"
-    )
-    group.add_argument(
-        "--fast",
-        action="store_true",
-        help="no parameter optimization: some percent larger, about three times as fast",
-    )
-    group.add_argument(
-        "--no-row-skipping", action="store_true", help="code all-zero rows like all others"
-    )
-    group.add_argument(
-        "--scan-order",
-        type=int,
-        default=default.scan_order,
-        metavar="N",
-        help="1 to 4: code tensors in blocks, of 8 to 64 rows and columns, so that several threads "
-        "can decode one large tensor; such tensors cannot carry a record or be locked "
-        "(%(default)s: row by row)",
-    )
+_DEFAULT = nnguard.Settings()
+WORKERS = option("--workers N", "Threads (as many as there are processors).")
+CODING = under(
+    "Coding",
+    option("--qp N", f"Quantization parameter of weights, lower is finer ({_DEFAULT.qp})."),
+    option("--nonweight-qp N", f"Of tensors of one dimension ({_DEFAULT.nonweight_qp})."),
+    option("--qp-of NAME=N...", "Of one tensor; may be repeated.", read=read_qp),
+    option("--qp-density N", f"How many an octave, as a power of two ({_DEFAULT.qp_density})."),
+    option("--urq", "Uniform instead of trellis-coded quantization."),
+    option("--fast", "No parameter optimization: some percent larger, three times as fast."),
+    option("--no-row-skipping", "Code all-zero rows like all others."),
+    option(
+        "--scan-order N",
+        "1 to 4: code tensors in blocks, of 8 to 64 rows and columns, so that several threads can "
+        f"decode one large tensor; such tensors cannot carry a record or be locked "
+        f"({_DEFAULT.scan_order}: row by row).",
+    ),
+    WORKERS,
+)
+_NUMBERS = ("qp", "nonweight_qp", "qp_density", "scan_order")
 
 
-def _settings_of(options: argparse.Namespace) -> nnguard.Settings:
+def _settings_of(options: Options) -> nnguard.Settings:
     """Return the settings that the options name."""
+    given = {name: getattr(options, name) for name in _NUMBERS}
     return nnguard.Settings(
-        qp=options.qp,
-        nonweight_qp=options.nonweight_qp,
+        **{name: value for name, value in given.items() if value is not None},
         qp_per_tensor=dict(options.qp_of),
-        qp_density=options.qp_density,
         dependent=not options.urq,
         parameter_optimization=not options.fast,
         row_skipping=not options.no_row_skipping,
-        scan_order=options.scan_order,
     )
 
 
-def refuse_settings(options: argparse.Namespace) -> None:
-    """Refuse options of the coder where nothing is coded.
-
-    Raises:
-        ValueError: There are some.
-    """
-    if _settings_of(options) != nnguard.Settings() or options.workers is not None:
-        raise ValueError(f"{options.model} is compressed already: no coding options apply")
+def has_settings(options: Options) -> bool:
+    """Return whether there are options of the coder."""
+    return _settings_of(options) != nnguard.Settings() or options.workers is not None
 
 
-def add_workers(parser: argparse.ArgumentParser) -> None:
-    """Add the option for the number of threads."""
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help="threads (as many as there are processors)"
-    )
-
-
-def compress_model(options: argparse.Namespace, spool: Path) -> nnguard.Stream:
+def compress_model(options: Options) -> nnguard.Stream | nnguard.StreamSet:
     """Compress the model that the options name, with a progress bar."""
-    with progress_bar(Path(options.model).stat().st_size, "Compressing") as progress:
+    with progress_bar(_size_of(Path(options.model)), "Compressing") as progress:
         return nnguard.compress(
             options.model,
             _settings_of(options),
             workers=options.workers,
-            spool=spool,
+            spool=Path(options.output).parent,
             progress=progress,
         )
 
 
-def compress_folder(options: argparse.Namespace, output: Path) -> Path:
-    """Compress the folder of shards that the options name, with a progress bar."""
+def _size_of(model: Path) -> int:
+    """Return the bytes of a file, or of the shards that a folder's index lists."""
+    if not model.is_dir():
+        return model.stat().st_size
+    return sum((model / name).stat().st_size for name in _shards(model))
+
+
+def _shards(folder: Path) -> set[str]:
+    return set(read_index(folder, ".safetensors", ModelError).values())
+
+
+@command(
+    argument("MODEL", ".safetensors, .pt, .pth, .bin, .ckpt, or a folder of shards."),
+    output("Stream, or folder of streams,"),
+    CODING,
+    examples="""
+  nnguard compress model.safetensors -o model.nnc
+  nnguard compress checkpoint.pth -o model.nnc --qp -32 --urq
+  nnguard compress sharded-model -o streams
+""",
+)
+def run_compress(options: Options) -> Outcome:
+    """Compress a model to an NNCodec stream.
+
+    Compress a safetensors file, a PyTorch checkpoint, or a folder of safetensors shards with its
+    index. Integers are kept as they are, all else is quantized.
+    """
+    start = time.monotonic()
     model = Path(options.model)
-    with progress_bar(_size_of_shards(model), "Compressing") as progress:
-        nnguard.compress_set(
+    _keep_input(model, options.output, "the model")
+    stream = compress_model(options)
+    stream.save(options.output, overwrite=options.force)
+    before, after = _size_of(model), stream.size
+    share = f"{after:,} bytes ({100 * after / max(before, 1):.1f} % of {before:,})"
+    return _report(options, f"Compressed: {options.output}, {share}", before, after, start)
+
+
+@command(
+    argument("FILE", "Stream, or a folder of streams."),
+    output("Safetensors file, or folder of shards,"),
+    option("--trust PATH...", "Verify first: trusted public keys, as for verify."),
+    option("--allow-trial", "Decode a locked trial, too, which is not the product."),
+    option(
+        "--max-size N",
+        "Refuse streams that decode to more bytes (128 times their size, and 128 MiB in any case; "
+        "no limit with --trust).",
+    ),
+    WORKERS,
+    examples="""
+  nnguard decompress model.nnc -o model.safetensors
+  nnguard decompress release.nnc -o model.safetensors --trust vendor.pub
+""",
+)
+def run_decompress(options: Options) -> Outcome:
+    """Decode a stream to a safetensors file.
+
+    Decode a stream, or a folder of them, to safetensors. Nothing is verified unless --trust says
+    whose signature to check. A locked trial is refused unless --allow-trial says that it is what
+    you want.
+    """
+    start = time.monotonic()
+    _keep_input(Path(options.file), options.output, "the stream, with all that is hidden in it")
+    model = open_model(options.file, in_memory=bool(options.trust))
+    if options.trust:  # the same bytes are verified and decoded, whatever becomes of the file
+        with progress_bar(model.size, "Verifying") as progress:
+            nnguard.verify(model, options.trust, allow_trial=options.allow_trial, progress=progress)
+    with progress_bar(None, "Decompressing") as progress:
+        nnguard.decompress_to_file(
             model,
-            output,
-            _settings_of(options),
+            options.output,
+            allow_trial=options.allow_trial,
             workers=options.workers,
+            max_size=options.max_size,
+            verified=bool(options.trust),
             overwrite=options.force,
             progress=progress,
         )
-    return output
-
-
-def _size_of_shards(folder: Path) -> int:
-    """Return the bytes of the shards that a folder's index lists; there may be other files."""
-    return sum((folder / name).stat().st_size for name in nnguard.shard_names(folder))
-
-
-def _total_size(folder: Path, suffix: str) -> int:
-    """Return the bytes of a folder's files with this suffix."""
-    return sum(path.stat().st_size for path in folder.glob(f"*{suffix}"))
-
-
-def _compress(options: argparse.Namespace) -> None:
-    start = time.monotonic()
-    model, output = Path(options.model), Path(options.output)
-    if model.is_dir():
-        before = _size_of_shards(model)
-        after = _total_size(compress_folder(options, output), ".nnc")
-    else:
-        before = model.stat().st_size
-        _keep_input(model, output, "the model, which its stream cannot give back exactly")
-        stream = compress_model(options, output.parent)
-        stream.save(output, overwrite=options.force)
-        after = stream.size
-    share = f"{after:,} bytes ({100 * after / max(before, 1):.1f} % of {before:,})"
-    _report(options, f"Compressed: {options.output}, {share}", before, after, start)
-
-
-def _keep_input(file: Path, output: Path, what: str) -> None:
-    """Refuse to replace a file by what is made of it."""
-    if output.exists() and output.samefile(file):
-        raise FileExistsError(f"{output} is {what}")
-
-
-def _decompress(options: argparse.Namespace) -> None:
-    start = time.monotonic()
-    file, output = Path(options.file), Path(options.output)
-    _keep_input(file, output, "the stream, with all that is hidden in it")
-    limits: dict[str, Any] = {
-        "workers": options.workers,
-        "max_size": options.max_size,
-        "verified": options.trust is not None,
-    }
-    if file.is_dir():
-        streams = nnguard.StreamSet.open(file, in_memory=options.trust is not None)
-        if options.trust is not None:
-            with progress_bar(streams.size, "Verifying") as progress:
-                nnguard.verify_set(streams, options.trust, progress=progress)
-        before = streams.size
-        with progress_bar(None, "Decompressing") as progress:
-            nnguard.decompress_set(
-                streams, output, overwrite=options.force, progress=progress, **limits
-            )
-        after = _total_size(output, ".safetensors")
-    else:
-        stream = nnguard.Stream.open(file)
-        if options.trust is not None:
-            # The same bytes are verified and decoded, whatever becomes of the file meanwhile.
-            stream = stream.in_memory()
-            with progress_bar(stream.size, "Verifying") as progress:
-                nnguard.verify(stream, options.trust, progress=progress)
-        before = stream.size
-        with progress_bar(None, "Decompressing") as progress:
-            nnguard.decompress_to_file(
-                stream, output, overwrite=options.force, progress=progress, **limits
-            )
-        after = output.stat().st_size
+    before, after = model.size, _size_of(Path(options.output))
     sizes = f"{_in_words(after)} of weights from {_in_words(before)}"
-    _report(options, f"Decompressed: {options.output}, {sizes}", before, after, start)
+    return _report(options, f"Decompressed: {options.output}, {sizes}", before, after, start)
 
 
-def _report(options: argparse.Namespace, done: str, before: int, after: int, start: float) -> None:
+def _keep_input(file: Path, output: str, what: str) -> None:
+    """Refuse to replace a file by what is made of it."""
+    if Path(output).exists() and file.exists() and Path(output).samefile(file):
+        raise FileExistsError(f"{output} is {what}; write elsewhere")
+
+
+def _report(options: Options, done: str, before: int, after: int, start: float) -> Outcome:
     """Say what was done since then; the rate is that of the larger side."""
     seconds = time.monotonic() - start
-    if options.json:
-        sizes = {"size_before": before, "size": after, "seconds": round(seconds, 3)}
-        print_json({"ok": True, "file": options.output, **sizes})
-        return
-    rate = max(before, after) / 1e6 / max(seconds, 1e-9)
-    say(f"{done}, {seconds:.1f} s, {rate:.1f} MB/s")
+
+    def lines() -> Iterator[str]:
+        rate = max(before, after) / 1e6 / max(seconds, 1e-9)
+        yield f"{done}, {seconds:.1f} s, {rate:.1f} MB/s"
+
+    sizes = {"size_before": before, "size": after, "seconds": round(seconds, 3)}
+    return Outcome({"file": options.output, **sizes}, lines())
 
 
 def _in_words(size: int) -> str:
     """Return a number of bytes in the unit that suits it."""
     return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
-
-
-def _named_qp(text: str) -> tuple[str, int]:
-    name, equals, qp = text.rpartition("=")
-    if not name or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=N")
-    try:
-        return name, int(qp)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{qp!r} is not a number") from None

@@ -2,120 +2,146 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import click
 
 import nnguard
-from nnguard._cli.output import add_json, brief, print_json, progress_bar, say
+from nnguard._cli.commands import Options, command
+from nnguard._cli.inputs import STDIN, open_model
+from nnguard._cli.options import FORCE, argument, option
+from nnguard._cli.output import Outcome, brief, progress_bar, table
 
-__all__ = ["add_commands"]
+__all__ = ["run_capacity", "run_inspect"]
 
 _LISTED = 6
 """Carriers of a record that are named; JSON has all."""
 
-
-def add_commands(commands: Any) -> None:
-    """Add `inspect` and `capacity`."""
-    parser = commands.add_parser(
-        "inspect",
-        help="show what a file is made of, without a key",
-        description="Show the tensors of a stream, or of those in a folder, and the records hidden "
-        "in them. Nothing is verified: a record says of itself what it wants.",
-        epilog="examples:\n  nnguard inspect release.nnc\n"
-        "  nnguard inspect release.nnc --plot carrier.png",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("file", metavar="FILE", help="NNCodec stream, or a folder of shards")
-    parser.add_argument(
-        "--plot", metavar="FILE", help="draw the carrier's histogram before and after"
-    )
-    parser.add_argument("-f", "--force", action="store_true", help="overwrite the plot")
-    add_json(parser)
-    parser.set_defaults(run=_inspect)
-
-    parser = commands.add_parser(
-        "capacity",
-        help="show how many bits a model can hold",
-        description="Count the bits that each tensor can hold at the most. The last of them cost "
-        "accuracy; a signature takes some 2,000 bits.",
-        epilog="example:\n  nnguard capacity model.nnc",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("file", metavar="FILE", help="NNCodec stream, or a folder of shards")
-    add_json(parser)
-    parser.set_defaults(run=_capacity)
+_Found = TypeVar("_Found", nnguard.Inspection, nnguard.Capacity)
 
 
-def _inspect(options: argparse.Namespace) -> None:
-    streams = _streams(options.file)
+@command(
+    argument("FILE", "NNCodec stream, or a folder of shards; - is standard input."),
+    option("--tensors", "List all tensors."),
+    option(
+        "--plot OUTPUT",
+        "Draw the histogram of the tensor that carries the record, before and after; of a stream "
+        "without records, that of the tensor that would.",
+    ),
+    FORCE,
+    examples="""
+  nnguard inspect release.nnc
+  nnguard inspect release.nnc --tensors
+  nnguard inspect release.nnc --plot carrier.png
+""",
+)
+def run_inspect(options: Options) -> Outcome:
+    """Show what a file is made of, without a key.
+
+    Show what is in a stream, or in those of a folder, and the records hidden in them. Nothing is
+    verified: a record says of itself what it wants.
+    """
+    model = open_model(options.file)
     if options.plot:
-        if options.file not in streams:
-            raise ValueError("--plot draws one stream: name a file of the folder")
-        from nnguard.plotting import plot_carrier
+        if isinstance(model, nnguard.StreamSet):
+            raise click.UsageError("--plot draws one stream: name a file of the folder")
+        nnguard.plotting.plot_carrier(model, options.plot, overwrite=options.force)
+    found = nnguard.inspect(model)
 
-        plot_carrier(streams[options.file], options.plot, overwrite=options.force)
-    found = {path: nnguard.inspect(stream) for path, stream in streams.items()}
-    if options.json:
-        print_json({"ok": True, **_by_file(options.file, found)})
-        return
-    for path, each in found.items():
-        _show(path, each)
-    if options.plot:
-        say(f"Drew {options.plot}")
+    def lines() -> Iterator[str]:
+        for path, part in _parts(options.file, found):
+            yield from _summary(path, part)
+            if options.tensors:
+                yield from _tensors(part)
+        if options.plot:
+            yield f"Drew {options.plot}"
+
+    return Outcome(_values(found), lines())
 
 
-def _show(path: str, found: nnguard.Inspection) -> None:
-    say(f"{path}: {len(found.units)} units, {found.size:,} bytes")
-    width = max(len(brief(unit.name)) for unit in found.units)
-    for unit in found.units:
-        shape = "" if unit.shape is None else "x".join(map(str, unit.shape))
-        say(f"  {brief(unit.name):<{width}}  {unit.quantization:<9} {shape:<16} {unit.size:>12,}")
+def _summary(path: str, found: nnguard.Inspection) -> Iterator[str]:
+    name = "standard input" if path == STDIN else path
+    yield f"{name}: an NNCodec stream of {found.size:,} bytes, not verified"
+    tensors = [unit for unit in found.units if unit.shape is not None]
+    weights = sum(prod(unit.shape or ()) for unit in tensors)
+    yield f"  tensors     {len(tensors):,} with {weights:,} weights, in {len(found.units):,} units"
+    kinds = Counter(unit.quantization for unit in tensors)
+    yield f"  coded as    {', '.join(f'{kind} {count:,}' for kind, count in kinds.items())}"
     for record in found.records:
-        say(f"Record {record.layer}: {record.kind} of {record.size:,} bytes, not verified")
         more = len(record.carriers) - _LISTED
         names = ", ".join(map(brief, record.carriers[:_LISTED]))
-        say(f"  in {names}{f' and {more:,} more' if more > 0 else ''}")
+        yield f"  record {record.layer}    {record.kind} of {record.size:,} bytes"
+        yield f"    in        {names}{f' and {more:,} more' if more > 0 else ''}"
         for key, value in record.unverified.items():
             if value:
-                say(f"  {key}: {value}")
+                yield f"    {key:<9} {value}"
     if not found.records:
-        say(found.note or "No record.")
-    elif found.note:
-        say(found.note)
+        yield "  records     none: it is not signed, not locked, and nothing is attached"
+    if found.note:
+        yield f"  note        {found.note}"
 
 
-def _capacity(options: argparse.Namespace) -> None:
-    streams = _streams(options.file)
-    tensors = (unit.tensor for stream in streams.values() for unit in stream)
+def _tensors(found: nnguard.Inspection) -> Iterator[str]:
+    rows = [
+        (
+            brief(unit.name),
+            unit.quantization or "-",
+            "-" if unit.shape is None else "x".join(map(str, unit.shape)),
+            f"{unit.size:,}",
+        )
+        for unit in found.units
+    ]
+    headings = ("tensor or unit", "coded as", "shape", "size (bytes)")
+    yield from table(headings, rows, right="size (bytes)")
+
+
+@command(
+    argument("FILE", "NNCodec stream, or a folder of shards."),
+    examples="""
+  nnguard capacity model.nnc
+""",
+)
+def run_capacity(options: Options) -> Outcome:
+    """Show how many bits a model can hold.
+
+    Count the bits that each tensor can hold at the most. The last of them cost accuracy; a
+    signature takes some 2,000 bits.
+    """
+    model = open_model(options.file)
+    streams = [model] if isinstance(model, nnguard.Stream) else model.streams.values()
+    tensors = (unit.tensor for stream in streams for unit in stream)
     weights = sum(tensor.size for tensor in tensors if tensor is not None)
     with progress_bar(weights, "Counting", unit=" weights") as progress:
-        rooms = {path: nnguard.capacity(each, progress=progress) for path, each in streams.items()}
-    if options.json:
-        print_json({"ok": True, **_by_file(options.file, rooms)})
-        return
-    counted = [tensor for room in rooms.values() for tensor in room.tensors]
-    width = max((len(brief(tensor.name)) for tensor in counted), default=0)
-    for tensor in counted:
-        share = tensor.places / tensor.weights
-        say(f"  {brief(tensor.name):<{width}}  {tensor.places:>12,} of its weights  {share:6.1%}")
-    places = sum(room.places for room in rooms.values())
-    bits = sum(room.bits for room in rooms.values())
-    say(f"{places:,} weights can hold bits: {places:,} at one in each, {bits:,} at the most")
+        room = nnguard.capacity(model, progress=progress)
+
+    def lines() -> Iterator[str]:
+        rows = [
+            (brief(tensor.name), f"{tensor.places:,}", f"{tensor.places / tensor.weights:.1%}")
+            for _, part in _parts(options.file, room)
+            for tensor in part.tensors
+        ]
+        headings = ("tensor", "weights that can hold bits", "share")
+        yield from table(headings, rows, right="|".join(headings[1:]))
+        places = room.places
+        yield f"{places:,} weights can hold bits: {places:,} at one in each, {room.bits:,} at most"
+
+    return Outcome(_values(room), lines())
 
 
-def _streams(path: str) -> dict[str, nnguard.Stream]:
-    """Open a stream, or those of a folder; by path."""
-    if not Path(path).is_dir():
-        return {path: nnguard.Stream.open(path)}
-    streams = nnguard.StreamSet.open(path).streams
-    return {str(Path(path, name)): stream for name, stream in streams.items()}
+def _parts(path: str, found: _Found) -> Iterable[tuple[str, _Found]]:
+    """Return what was found, or, of a folder, the parts of it, by path."""
+    if not found.shards:
+        return [(path, found)]
+    return [(str(Path(path, name)), shard) for name, shard in found.shards.items()]
 
 
-def _by_file(path: str, found: Mapping[str, Any]) -> dict[str, Any]:
+def _values(found: nnguard.Inspection | nnguard.Capacity) -> dict[str, Any]:
     """Return what was found as JSON values: that of a stream, or by name those of a folder."""
-    if [*found] == [path]:
-        return asdict(found[path])
-    return {"shards": {Path(name).name: asdict(each) for name, each in found.items()}}
+    if found.shards:
+        return {"shards": {name: _values(shard) for name, shard in found.shards.items()}}
+    return {name: value for name, value in asdict(found).items() if name != "shards"}

@@ -1,123 +1,110 @@
-"""`keygen`, and how commands get at private keys."""
+"""`keygen`, and how commands get at private keys.
+
+A passphrase comes from the file that `--passphrase-file` names, from `NNGUARD_PASSPHRASE`, or from
+a terminal. Where there is none of these, nobody waits for one.
+"""
 
 from __future__ import annotations
 
-import argparse
 import getpass
+import os
+import sys
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
+
+import click
 
 import nnguard
 from nnguard._base.files import named_together, read_file
-from nnguard._cli.output import add_json, check_output, print_json, say
+from nnguard._cli.commands import Options, command
+from nnguard._cli.options import FORCE, argument, check_output, option
+from nnguard._cli.output import Outcome
+from nnguard.errors import KeyFormatError, LimitError
 
-__all__ = [
-    "add_commands",
-    "add_passphrase_file",
-    "add_signing_key",
-    "load_identity",
-    "load_signing_key",
-]
+__all__ = ["PASSPHRASE_FILE", "SIGNING_KEY", "load_private", "run_keygen"]
+
+_VARIABLE = "NNGUARD_PASSPHRASE"
+_WAYS = f"give --passphrase-file, or set {_VARIABLE}"
 
 _Private = TypeVar("_Private", covariant=True)
 
-
-class _Loader(Protocol[_Private]):
-    def __call__(self, path: str, *, passphrase: str | None = None) -> _Private: ...
-
-
-def add_commands(commands: Any) -> None:
-    """Add `keygen`."""
-    parser = commands.add_parser(
-        "keygen",
-        help="make a vendor's or a customer's pair of keys",
-        description="Make an Ed25519 pair: NAME.key signs and stays with you, NAME.pub verifies. "
-        "With --identity a customer's pair: licenses are made out to NAME.pub, and open with "
-        "NAME.key.",
-        epilog="examples:\n  nnguard keygen vendor\n  nnguard keygen vendor --protect\n"
-        "  nnguard keygen customer --identity",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("name", metavar="NAME", help="path of the files, without suffix")
-    parser.add_argument("--identity", action="store_true", help="make a customer's pair")
-    parser.add_argument(
-        "--post-quantum",
-        action="store_true",
-        help="with --identity: ML-KEM-768 besides X25519; licenses are 1.1 kB larger",
-    )
-    parser.add_argument("--protect", action="store_true", help="ask for a passphrase for the key")
-    add_passphrase_file(parser)
-    parser.add_argument("-f", "--force", action="store_true", help="overwrite files that exist")
-    add_json(parser)
-    parser.set_defaults(run=_keygen)
+PASSPHRASE_FILE = option(
+    "--passphrase-file FILE",
+    f"Its first line is the private key's passphrase (or {_VARIABLE}, or you are asked).",
+)
+SIGNING_KEY = [option("--key FILE", "Private key (PEM).", required=True), PASSPHRASE_FILE]
 
 
-def add_signing_key(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name a private key."""
-    parser.add_argument("--key", required=True, metavar="FILE", help="private key (PEM)")
-    add_passphrase_file(parser)
+class _Kind(Protocol[_Private]):
+    def load(self, path: str, *, passphrase: str | None = None) -> _Private: ...
 
 
-def load_signing_key(options: argparse.Namespace) -> nnguard.SigningKey:
-    """Load the key that the options name, asking for its passphrase where it needs one."""
-    return _load(nnguard.SigningKey.load, options.key, _passphrase_from_file(options))
+def load_private(kind: _Kind[_Private], path: str, passphrase_file: str | None) -> _Private:
+    """Load a private key, with its passphrase where it has one.
+
+    Args:
+        kind: `SigningKey` or `Identity`.
+        path: Of the key.
+        passphrase_file: What `--passphrase-file` names.
+
+    Raises:
+        KeyFormatError: It cannot be read, or there is no passphrase to be had.
+    """
+    if passphrase_file is not None:
+        return kind.load(path, passphrase=_first_line(passphrase_file))
+    if not _is_protected(path):
+        return kind.load(path)
+    passphrase = os.environ.get(_VARIABLE)
+    if passphrase is None:
+        passphrase = _ask(f"Passphrase of {path}: ", f"{path} is protected by a passphrase")
+    return kind.load(path, passphrase=passphrase)
 
 
-def load_identity(path: str, options: argparse.Namespace) -> nnguard.Identity:
-    """Load an identity, asking for its passphrase where it needs one."""
-    return _load(nnguard.Identity.load, path, _passphrase_from_file(options))
+@command(
+    argument("NAME", "Path of the files, without suffix."),
+    option("--identity", "Make a customer's pair."),
+    option(
+        "--post-quantum", "With --identity: ML-KEM-768 besides X25519; licenses are 1.1 kB larger."
+    ),
+    option("--protect", "Ask for a passphrase for the private key."),
+    PASSPHRASE_FILE,
+    FORCE,
+    examples="""
+  nnguard keygen vendor
+  nnguard keygen vendor --protect
+  nnguard keygen customer --identity
+""",
+)
+def run_keygen(options: Options) -> Outcome:
+    """Make a vendor's or a customer's pair of keys.
 
-
-def _load(load: _Loader[_Private], path: str, passphrase: str | None) -> _Private:
-    try:
-        return load(path, passphrase=passphrase)
-    except nnguard.KeyFormatError:
-        if passphrase is not None or not _is_protected(path):
-            raise
-    return load(path, passphrase=getpass.getpass(f"Passphrase of {path}: "))
-
-
-def _is_protected(path: str) -> bool:
-    try:
-        return b"ENCRYPTED" in read_file(path)
-    except nnguard.LimitError:
-        return False
-
-
-def _keygen(options: argparse.Namespace) -> None:
+    Make an Ed25519 pair: NAME.key signs and stays with you, NAME.pub verifies. With --identity,
+    make a customer's pair: licenses are made out to NAME.pub, and open with NAME.key.
+    """
     if options.name.rpartition("/")[2] in ("", ".", ".."):
-        raise ValueError(f"{options.name!r} is no name for files of keys")
+        raise click.UsageError(f"{options.name!r} is not a name for files of keys")
+    if options.post_quantum and not options.identity:
+        raise click.UsageError("--post-quantum is for customers' pairs: add --identity")
     private, public = Path(f"{options.name}.key"), Path(f"{options.name}.pub")
     for path in (private, public):
         check_output(path, overwrite=options.force)
-    passphrase = _passphrase_from_file(options)
-    if options.protect and passphrase is None:
-        passphrase = getpass.getpass("Passphrase: ")
-        if passphrase != getpass.getpass("Again: "):
-            raise nnguard.KeyFormatError("the passphrases differ")
-    if passphrase == "":
-        raise nnguard.KeyFormatError("an empty passphrase protects nothing")
-    if options.post_quantum and not options.identity:
-        raise ValueError("--post-quantum is for customers' pairs: add --identity")
+    passphrase = _new_passphrase(options)
     key, public_key = _generate(options)
     with named_together():
         key.save(private, passphrase=passphrase, overwrite=options.force)
         public_key.save(public, overwrite=options.force)
     key_id = public_key.id.hex()
-    if options.json:
-        paths = {"private_key": str(private), "public_key": str(public)}
-        print_json({"ok": True, "key_id": key_id, **paths})
-    else:
-        use = "send it to the vendor" if options.identity else "publish it"
-        say(f"Key {key_id}: {private} (keep it secret), {public} ({use})")
+    use = "send it to the vendor" if options.identity else "publish it"
+    secret = "keep it secret" if passphrase is None else "keep it secret; it has a passphrase"
+    return Outcome(
+        {"key_id": key_id, "private_key": str(private), "public_key": str(public)},
+        [f"Key {key_id}: {private} ({secret}), {public} ({use})"],
+    )
 
 
 def _generate(
-    options: argparse.Namespace,
-) -> tuple[
-    nnguard.SigningKey | nnguard.Identity,
-    nnguard.PublicKey | nnguard.Recipient,
-]:
+    options: Options,
+) -> tuple[nnguard.SigningKey | nnguard.Identity, nnguard.PublicKey | nnguard.Recipient]:
     if options.identity:
         identity = nnguard.Identity.generate(post_quantum=options.post_quantum)
         return identity, identity.recipient
@@ -125,20 +112,54 @@ def _generate(
     return key, key.public_key
 
 
-def add_passphrase_file(parser: argparse.ArgumentParser) -> None:
-    """Add the option for the passphrase of a private key."""
-    parser.add_argument(
-        "--passphrase-file", metavar="FILE", help="first line is the private key's passphrase"
-    )
+def _new_passphrase(options: Options) -> str | None:
+    """Return the passphrase for a key that is made now, or None for none."""
+    given = os.environ.get(_VARIABLE)
+    if options.passphrase_file is not None:
+        given = _first_line(options.passphrase_file)
+    elif given is None and options.protect:
+        given = _ask("Passphrase: ", "there is no terminal to ask for a passphrase")
+        if given != _ask("Again: ", ""):
+            raise KeyFormatError("the two passphrases differ", hint="try again")
+    if given == "":
+        raise KeyFormatError("an empty passphrase protects nothing", hint=_WAYS)
+    return given
 
 
-def _passphrase_from_file(options: argparse.Namespace) -> str | None:
-    if options.passphrase_file is None:
-        return None
+def _ask(prompt: str, otherwise: str) -> str:
+    """Ask on the terminal."""
+    if not _has_terminal():
+        raise KeyFormatError(otherwise, hint=_WAYS)
     try:
-        text = read_file(options.passphrase_file).decode()
+        return getpass.getpass(prompt)
+    except EOFError:
+        raise KeyFormatError("no passphrase was typed", hint=_WAYS) from None
+
+
+def _has_terminal() -> bool:
+    """Return whether somebody can be asked; without, `getpass` would wait for a pipe."""
+    if sys.stdin.isatty():
+        return True
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def _is_protected(path: str) -> bool:
+    try:
+        return b"ENCRYPTED" in read_file(path)
+    except LimitError:
+        return False
+
+
+def _first_line(path: str) -> str:
+    try:
+        text = read_file(path).decode()
     except UnicodeDecodeError:
-        raise nnguard.KeyFormatError(f"{options.passphrase_file} is not UTF-8") from None
-    except nnguard.LimitError as error:
-        raise nnguard.KeyFormatError(f"{error}, too many for a passphrase") from None
+        hint = "its first line is the passphrase"
+        raise KeyFormatError(f"{path} is not UTF-8", hint=hint) from None
+    except LimitError as error:
+        raise KeyFormatError(f"{error}, too many for a passphrase", hint=_WAYS) from None
     return text.partition("\n")[0].removesuffix("\r")

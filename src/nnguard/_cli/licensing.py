@@ -1,100 +1,154 @@
-"""`license`: the vendor's desk, and what customers need: `show`, `check`, `device`."""
+"""`license`, what customers need of it, and what is asked of a license besides its signature."""
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
-import nnguard
-from nnguard._base.files import write_bytes
-from nnguard._cli import desk
-from nnguard._cli.checks import add_checks, checks_of
-from nnguard._cli.output import add_json, add_output, print_json, say
-from nnguard._cli.signing import add_trust
-from nnguard._cli.terms import add_command, say_terms
+from nnguard import licensing
+from nnguard._cli.commands import Group, Options, command
+from nnguard._cli.options import TRUST, argument, option, output, under
+from nnguard._cli.output import Outcome
 
-__all__ = ["add_commands"]
+__all__ = [
+    "POLICY",
+    "load_device",
+    "policy_of",
+    "run_check",
+    "run_device",
+    "run_license",
+    "run_show",
+    "terms_lines",
+]
 
+POLICY = under(
+    "Policy",
+    option("--revocations FILE", "The vendor's revocation list."),
+    option("--max-age DURATION", "Require a revocation list no older than this, such as 7d."),
+    option("--state FILE", "Remember the newest time: notices clocks that are set back."),
+    option("--device FILE", "Device instead of this machine (nnguard license device)."),
+    option("--now TIME", "Time instead of the clock's."),
+)
 
-def add_commands(commands: Any) -> None:
-    """Add `license` and its own commands."""
-    group = add_command(
-        commands,
-        "license",
-        "issue, show, check, revoke and list licenses",
-        "The issuing desk, and what customers need of it. What was issued stands in a ledger, "
-        "which never holds a content key in the clear.",
-        "  nnguard license issue trial.nnc -o ada.license --key vendor.key \\\n"
-        "      --content-key content.key --to ada.pub --customer Ada --expires 2027-12-31\n"
-        "  nnguard license list\n"
-        "  nnguard license revoke 5f0c2a91 --key vendor.key -o acme.revoked",
-    )
-    own = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    desk.add_commands(own)
-    parser = add_command(
-        own,
-        "show",
-        "show what a license says, without checking it",
-        "Show what a license says. Nothing of it is checked, its signature neither.",
-        "  nnguard license show ada.license",
-    )
-    parser.add_argument("license", metavar="LICENSE", help="license file")
-    add_json(parser)
-    parser.set_defaults(run=_show)
-    parser = add_command(
-        own,
-        "check",
-        "check that a license holds here and now",
-        "Check that a trusted vendor signed a license, and that it holds here and now. Whether it "
-        "is for your trial and your key, unlock checks.",
-        "  nnguard license check ada.license --trust vendor.pub\n"
-        "  nnguard license check ada.license --trust vendor.pub --revocations acme.revoked "
-        "--max-age 7",
-    )
-    parser.add_argument("license", metavar="LICENSE", help="license file")
-    add_trust(parser)
-    add_checks(parser)
-    add_json(parser)
-    parser.set_defaults(run=_check)
-    parser = add_command(
-        own,
-        "device",
-        "write down this machine's traits for the vendor",
-        "Write the SHA-256 of a few traits of this machine: identifier of the system, network "
-        "cards and the like. The vendor binds a license to them.",
-        "  nnguard license device -o ada.device",
-    )
-    add_output(parser, what="device file")
-    add_json(parser)
-    parser.set_defaults(run=_device)
+run_license = Group(
+    "license",
+    {
+        "Sellers": {"issue": "selling", "revoke": "selling", "list": "selling"},
+        "Customers": {"show": "licensing", "check": "licensing", "device": "licensing"},
+    },
+    """
+  nnguard license issue trial.nnc -o ada.license --key vendor.key \\
+      --content-key content.key --to ada.pub --customer Ada --expires 2027-12-31
+  nnguard license check ada.license --trust vendor.pub
+  nnguard license list --ledger licenses.db
+  nnguard license revoke 5f0c2a91 --ledger licenses.db --key vendor.key -o acme.revoked
+""",
+    help="Issue, show, check, revoke and list licenses.\n\nWhat was issued stands in a ledger, "
+    "where you name one; it never holds a content key in the clear.",
+)
 
 
-def _show(options: argparse.Namespace) -> None:
-    license = nnguard.License.load(options.license)  # noqa: A001
-    if options.json:
-        shown = {"verified": False, "key_id": license.key_id, **license.terms.to_json()}
-        print_json({"ok": True, "license": shown})
-        return
-    say(f"License {license.terms.id} (not checked), signed with key {license.key_id}")
-    say_terms(license.terms)
+@command(
+    argument("LICENSE", "License file."),
+    examples="""
+  nnguard license show ada.license
+""",
+)
+def run_show(options: Options) -> Outcome:
+    """Show what a license says, without checking it.
+
+    Show what a license says. Nothing of it is checked, its signature neither.
+    """
+    found = licensing.License.load(options.license)
+
+    def lines() -> Iterator[str]:
+        yield f"License {found.terms.id} (not checked), signed with key {found.key_id}"
+        yield from terms_lines(found.terms)
+
+    shown = {"verified": False, "key_id": found.key_id, **found.terms.to_json()}
+    return Outcome({"license": shown}, lines())
 
 
-def _check(options: argparse.Namespace) -> None:
-    status = nnguard.licensing.check(options.license, options.trust, policy=checks_of(options))
-    if options.json:
-        print_json({"ok": True, **status.to_json()})
-        return
-    say(f"License {status.terms.id} holds" + (" in its grace period" if status.in_grace else ""))
-    say_terms(status.terms)
+@command(
+    argument("LICENSE", "License file."),
+    TRUST,
+    POLICY,
+    examples="""
+  nnguard license check ada.license --trust vendor.pub
+  nnguard license check ada.license --trust vendor.pub --revocations acme.revoked --max-age 7d
+""",
+)
+def run_check(options: Options) -> Outcome:
+    """Check that a license holds here and now.
+
+    Check that a trusted vendor signed a license, and that it holds here and now. Whether it is for
+    your trial and your key, unlock checks.
+    """
+    status = licensing.check(options.license, options.trust, policy=policy_of(options))
+
+    def lines() -> Iterator[str]:
+        yield f"License {status.terms.id} holds{' in its grace period' if status.in_grace else ''}"
+        yield from terms_lines(status.terms)
+
+    return Outcome(status.to_json(), lines())
 
 
-def _device(options: argparse.Namespace) -> None:
-    device = nnguard.Device.this()
-    write_bytes(Path(options.output), device.to_json().encode(), overwrite=options.force)
+@command(
+    output("Device file"),
+    examples="""
+  nnguard license device -o ada.device
+""",
+)
+def run_device(options: Options) -> Outcome:
+    """Write down this machine's fingerprint for the vendor.
+
+    Write the SHA-256 of a few components of this machine: identifier of the system, network cards
+    and the like. The vendor binds a license to them.
+    """
+    device = licensing.Device.this()
+    device.save(options.output, overwrite=options.force)
     kinds = [kind for kind, _ in device.fingerprint]
-    if options.json:
-        print_json({"ok": True, "file": options.output, "traits": kinds})
-    else:
-        what = f"{len(kinds)} traits, hashed ({', '.join(kinds)})"
-        say(f"Wrote {what}: {options.output} (send it to the vendor)")
+    what = f"{len(kinds)} components, hashed ({', '.join(kinds)})"
+    return Outcome(
+        {"file": options.output, "fingerprint": kinds},
+        [f"Wrote {what}: {options.output} (send it to the vendor)"],
+    )
+
+
+def policy_of(options: Options) -> licensing.Policy:
+    """Return the policy that the options ask for."""
+    return licensing.Policy(
+        now=options.now,
+        device=load_device(options.device),
+        revocations=options.revocations,
+        max_age=options.max_age,
+        state=options.state,
+    )
+
+
+def load_device(path: str | None) -> licensing.Device | None:
+    """Read a device file, if there is one."""
+    return None if path is None else licensing.Device.load(path)
+
+
+def terms_lines(terms: licensing.LicenseTerms) -> Iterator[str]:
+    """Say what a license grants."""
+    device = ""
+    if terms.device is not None:
+        device = f"bound to one: {terms.device.required} of {len(terms.device.prints)} components of its fingerprint"
+    facts = [
+        ("issuer", terms.issuer),
+        ("customer", terms.customer),
+        ("product", terms.product),
+        ("tier", terms.tier),
+        ("features", ", ".join(terms.features)),
+        ("issued at", terms.issued_at.isoformat()),
+        ("not before", terms.not_before.isoformat()),
+        ("expires at", "never" if terms.expires_at is None else terms.expires_at.isoformat()),
+        ("grace", str(terms.grace).removesuffix(", 0:00:00") if terms.grace else ""),
+        ("device", device),
+        ("stream", terms.stream),
+    ]
+    facts += [("meta", f"{key}={value}") for key, value in terms.metadata.items()]
+    for label, value in facts:
+        if value:
+            yield f"  {label:<11} {value}"

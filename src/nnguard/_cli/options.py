@@ -1,0 +1,179 @@
+"""How options are written down, the kinds of values that they take, and those of several commands.
+
+An option is declared as people write it: `option("--meta KEY=VALUE...", "Anything else.")`. What
+stands for the value tells its kind; three dots say that it may be repeated.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = [
+    "FORCE",
+    "TRUST",
+    "argument",
+    "check_output",
+    "option",
+    "output",
+    "read_duration",
+    "read_number",
+    "read_share",
+    "read_time",
+    "under",
+]
+
+
+class _OutputPath(click.Path):
+    """The name of a file or folder to write."""
+
+    def check(self, value: str | None, *, overwrite: bool) -> None:
+        """Stop before any work is done for what could not be written in the end."""
+        if value is not None:
+            check_output(Path(value), overwrite=overwrite)
+
+
+class _Read(click.ParamType):
+    """A value that a function reads; it raises ValueError."""
+
+    def __init__(self, read: Callable[[str], Any]) -> None:
+        self.name, self.read = read.__name__, read
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        try:
+            return self.read(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def read_number(text: str) -> float:
+    """Read a finite number."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{text!r} is not a number")
+    return number
+
+
+def read_share(text: str) -> float:
+    """Read a number above 0 and at most 1."""
+    share = read_number(text)
+    if not 0 < share <= 1:
+        raise ValueError(f"{text!r} is not above 0 and at most 1")
+    return share
+
+
+def read_pair(text: str) -> tuple[str, str]:
+    """Read `KEY=VALUE`."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise ValueError(f"{text!r} is not KEY=VALUE")
+    return key, value
+
+
+def read_duration(text: str) -> timedelta:
+    """Read a length of time: `12h`, `7d` or just `7`, `2w`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([hdw]?)", text, re.ASCII)
+    unit = {"h": timedelta(hours=1), "w": timedelta(weeks=1)}
+    try:
+        return float(found[1]) * unit.get(found[2], timedelta(days=1))  # type: ignore[index]
+    except (TypeError, OverflowError):
+        raise ValueError(f"{text!r} is not a length of time, such as 7d, 12h or 2w") from None
+
+
+def read_time(text: str) -> datetime:
+    """Read a time in ISO 8601, UTC where it does not say, or a length of time from now: `30d`."""
+    try:
+        if text[-1:] in ("h", "d", "w"):
+            return datetime.now(timezone.utc).replace(microsecond=0) + read_duration(text)
+        time = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
+        time = time if time.tzinfo is not None else time.replace(tzinfo=timezone.utc)
+        return time.astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        example = "such as 2027-12-31, 2027-12-31T18:00+01:00, or 30d from now"
+        raise ValueError(f"{text!r} is not a date or time, {example}") from None
+
+
+_KINDS: dict[str, Any] = {
+    "FILE": click.Path(),
+    "PATH": click.Path(),
+    "OUTPUT": _OutputPath(),
+    "N": int,
+    "SCORE": _Read(read_number),
+    "SHARE": _Read(read_share),
+    "TIME": _Read(read_time),
+    "DURATION": _Read(read_duration),
+    "KEY=VALUE": _Read(read_pair),
+}
+"""What stands for a value to its kind; anything else is text."""
+
+
+def option(declaration: str, help: str, **attributes: Any) -> click.Option:  # noqa: A002
+    """Make an option.
+
+    Args:
+        declaration: Names, and what stands for the value, if there is one: `-o --output FILE`.
+        help: What it says, or does.
+        attributes: Others of `click.Option`; `read`, a function, reads the value.
+    """
+    words = declaration.split(" ")
+    names = [word for word in words if word.startswith("-")]
+    if names == words:
+        return click.Option(names, is_flag=True, help=help, **attributes)
+    metavar, many = words[-1].removesuffix("..."), words[-1].endswith("...")
+    kind = _KINDS.get(metavar, str)
+    if "read" in attributes:
+        kind = _Read(attributes.pop("read"))
+    if kind is str and not many:
+        attributes.setdefault("default", "")
+    metavar = "FILE" if metavar == "OUTPUT" else metavar
+    return click.Option(names, metavar=metavar, type=kind, help=help, multiple=many, **attributes)
+
+
+def argument(declaration: str, help: str, **attributes: Any) -> click.Argument:  # noqa: A002
+    """Make an argument that names a file, or several: `FILE...`."""
+    name, many = declaration.removesuffix("..."), declaration.endswith("...")
+    attributes = {"required": True, "type": click.Path(), "nargs": -1 if many else 1} | attributes
+    return click.Argument([name.lower() + "s" * many], metavar=declaration, help=help, **attributes)
+
+
+def under(heading: str, *options: click.Option) -> list[click.Option]:
+    """Put options under a heading of the help."""
+    for each in options:
+        each.heading = heading  # type: ignore[attr-defined]
+    return [*options]
+
+
+def output(what: str) -> list[click.Parameter]:
+    """Make the options for the file that a command writes."""
+    return [option("-o --output OUTPUT", f"{what} to write.", required=True), FORCE]
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Stop before any work is done for one file or folder.
+
+    Raises:
+        OSError: It could not be written in the end.
+    """
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists already; --force overwrites it")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}; make it first")
+    if path.exists() and not path.is_dir() and not path.is_file():
+        raise FileExistsError(f"{path} exists already, and is no regular file; write elsewhere")
+
+
+FORCE = option("-f --force", "Overwrite files that exist.")
+TRUST = option(
+    "--trust PATH...",
+    "Trusted public keys: a PEM file with one or more, or a folder of them; may be repeated.",
+    required=True,
+)

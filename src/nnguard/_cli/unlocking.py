@@ -1,0 +1,64 @@
+"""`unlock`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import nnguard
+from nnguard import licensing
+from nnguard._cli.commands import Options, command
+from nnguard._cli.inputs import open_model
+from nnguard._cli.keys import PASSPHRASE_FILE, load_private
+from nnguard._cli.licensing import POLICY, policy_of
+from nnguard._cli.options import TRUST, argument, option, output
+from nnguard._cli.output import Outcome, progress_bar
+
+__all__ = ["run_unlock"]
+
+
+@command(
+    argument("TRIAL", "Locked stream, or folder of them."),
+    output("Full model"),
+    option("--license FILE", "License.", required=True),
+    option("--identity FILE", "Customer's private key.", required=True),
+    PASSPHRASE_FILE,
+    TRUST,
+    option("--tier NAME", "Refuse licenses of other tiers."),
+    option("--watermark", 'Hide the license in the full model: verify says "licensed to".'),
+    POLICY,
+    examples="""
+  nnguard unlock trial.nnc -o full.nnc --license ada.license --identity ada.key --trust vendor.pub
+""",
+)
+def run_unlock(options: Options) -> Outcome:
+    """Restore the full model with a license.
+
+    Check a license and the trial that it is for, restore the original, byte for byte, and check
+    that as well. Nothing is written unless all of it holds.
+    """
+    identity = load_private(nnguard.Identity, options.identity, options.passphrase_file)
+    found = licensing.License.load(options.license)
+    policy = policy_of(options)
+    status = licensing.check(found, options.trust, policy=policy)
+    trial = open_model(options.trial)
+    with progress_bar(2 * trial.size, "Unlocking") as progress:  # hashed, and opened
+        full = nnguard.unlock(
+            trial,
+            found,
+            identity,
+            options.trust,
+            tier=options.tier,
+            policy=policy,
+            watermark=options.watermark,
+            spool=Path(options.output).parent,
+            progress=progress,
+        )
+    full.save(options.output, overwrite=options.force)
+
+    def lines() -> Iterator[str]:
+        yield f"Unlocked: {options.output}, {full.size:,} bytes, tier {found.terms.tier}"
+        if status.in_grace:
+            yield "  the license has expired and holds for its grace period only: renew it"
+
+    return Outcome({"file": options.output, "size": full.size, **status.to_json()}, lines())

@@ -1,0 +1,143 @@
+"""`verify`, `strip`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import nnguard
+from nnguard import errors
+from nnguard._cli.commands import Options, command
+from nnguard._cli.failures import as_values, describe, exit_code_of
+from nnguard._cli.inputs import STDIN, open_model
+from nnguard._cli.options import TRUST, argument, option, output, under
+from nnguard._cli.output import Outcome, progress_bar
+
+__all__ = ["run_strip", "run_verify"]
+
+_NAMED = 5
+"""Files that are not covered which are named; JSON has all."""
+
+
+@command(
+    argument("FILE...", "Signed streams, or folders of them; - is standard input."),
+    TRUST,
+    under(
+        "Expect",
+        option("--name TEXT", "The release has this name."),
+        option("--issuer TEXT", "This issuer signed it."),
+        option("--version VERSION", 'It has this version, or one such as ">=1.2" or ">=1.2,<2".'),
+        option("--issued-after TIME", "It was signed after that, such as 2027-12-31."),
+    ),
+    option("--allow-trial", "Accept a locked trial, too, which is not the product."),
+    examples="""
+  nnguard verify release.nnc --trust vendor.pub --name resnet56 --version ">=1.2"
+  nnguard verify models/*.nnc --trust /etc/nnguard/trust --quiet
+  curl -s https://acme.ai/release.nnc | nnguard verify - --trust vendor.pub --json
+""",
+)
+def run_verify(options: Options) -> Outcome:
+    """Check that a file is what a trusted vendor signed.
+
+    Check every bit of a file against the signature in it. Exit code 0 means that it is what the
+    vendor signed, and that it has the name, issuer, version and date that you expect; nothing
+    else does. Of several files, the exit code is that of the first failure.
+    """
+    expect = nnguard.Expect(
+        name=options.name,
+        issuer=options.issuer,
+        version=options.version,
+        issued_after=options.issued_after,
+    )
+    if len(options.files) > 1:
+        return _verify_many(options, expect)
+    report = _verify(options.files[0], options, expect)
+    return Outcome(report.to_json(), _lines(options.files[0], report))
+
+
+def _verify(file: str, options: Options, expect: nnguard.Expect) -> nnguard.Report:
+    model = open_model(file)
+    with progress_bar(model.size, "Verifying") as progress:
+        return nnguard.verify(
+            model, options.trust, expect=expect, allow_trial=options.allow_trial, progress=progress
+        )
+
+
+def _verify_many(options: Options, expect: nnguard.Expect) -> Outcome:
+    """Verify one file after the other; what fails is told at once."""
+    values, lines, codes = {}, [], []
+    for file in options.files:
+        try:
+            report = _verify(file, options, expect)
+        except (errors.NnguardError, OSError) as error:
+            codes.append(exit_code_of(error))
+            values[file] = as_values(error)
+            if not options.json:
+                describe(error, as_json=False, about=file)
+        else:
+            values[file] = {"ok": True, **report.to_json()}
+            claims = report.claims
+            lines.append(
+                f"{_verdict(report)}: {file} {claims.issuer} {claims.name} {claims.version}".rstrip()
+            )
+    return Outcome({"files": values}, lines, codes[0] if codes else 0)
+
+
+def _verdict(report: nnguard.Report) -> str:
+    return "Verified, a LOCKED TRIAL" if report.locked else "Verified"
+
+
+def _lines(file: str, report: nnguard.Report) -> Iterator[str]:
+    yield f"{_verdict(report)}: {'standard input' if file == STDIN else file}"
+    for label, value in _facts(report):
+        if value:
+            yield f"  {label:<11} {value}"
+    if others := report.not_covered:
+        more = len(others) - _NAMED
+        names = ", ".join(others[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+        files = "1 file is" if len(others) == 1 else f"{len(others)} files are"
+        yield f"  {files} NOT covered by the signature: {names}"
+
+
+def _facts(report: nnguard.Report) -> Iterator[tuple[str, str]]:
+    claims = report.claims
+    yield "issuer", claims.issuer
+    yield "name", claims.name
+    yield "version", claims.version
+    yield "issued at", "" if claims.issued_at is None else claims.issued_at.isoformat()
+    for key, value in claims.metadata.items():
+        yield "meta", f"{key}={value}"
+    yield "key", report.key_id
+    yield "digest", report.digest
+    if claims.shard is not None and not report.shards:
+        yield "shard", f"{claims.shard.position + 1} of {claims.shard.count}"
+    for name in report.shards:
+        yield "shard", name
+    if (license_ := report.licensed_to) is not None:
+        yield "licensed to", f"{license_.customer} (license {license_.id})".strip()
+    for record in report.nested:
+        trusted = ", by a trusted key" if record.verified else ""
+        name = record.claims.name if record.claims is not None else ""
+        yield "inside", f"{record.kind} {name}{trusted}".strip()
+
+
+@command(
+    argument("FILE", "Signed stream, or a folder of them."),
+    output("Original stream, or folder of streams,"),
+    TRUST,
+    examples="""
+  nnguard strip release.nnc -o model.nnc --trust vendor.pub
+""",
+)
+def run_strip(options: Options) -> Outcome:
+    """Verify, and get the original back.
+
+    Verify a file and write the original that was signed, byte for byte.
+    """
+    model = open_model(options.file)
+    with progress_bar(model.size, "Verifying") as progress:
+        original = nnguard.strip(model, options.trust, progress=progress)
+    original.save(options.output, overwrite=options.force)
+    return Outcome(
+        {"file": options.output, "size": original.size},
+        [f"Verified, and stripped: {options.output}, {original.size:,} bytes"],
+    )
