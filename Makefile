@@ -17,7 +17,7 @@ FILES ?= 10000
 # Archives are dated by the last commit, so that everybody builds the same bytes.
 dist sbom wheel: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
 
-.PHONY: help dev demo sell first-hour test check format bench paper pictures pretrained vectors lock dist sbom wheel \
+.PHONY: help dev demo sell first-hour test check format bench paper pictures docs pretrained vectors lock dist sbom wheel \
 	reproducible cross audit fuzz-coder fuzz-streams fuzz-models fuzz-credentials fuzz \
 	hostile mutate faults clean
 
@@ -32,6 +32,7 @@ help:
 	@echo "             CIFAR10=path trains its networks first, each for MINUTES=60;"
 	@echo "             ITEMS=200 MESSAGES=1 takes less test data and one message a size"
 	@echo "make pictures    draw the pictures of README and docs again"
+	@echo "make docs    build the documentation site in out/site; a link that leads nowhere fails"
 	@echo "make pretrained  take networks of others all the way; with DATA=folder and PyTorch"
 	@echo "make format  format the code"
 	@echo "make vectors make the test vectors again"
@@ -127,6 +128,15 @@ paper: $(ENVIRONMENT) $(TRAINED:%=$(NETWORKS)/%.safetensors)
 
 pictures: $(ENVIRONMENT)
 	$(PAPER):examples/digits $(BIN)/python benchmarks/pictures.py
+
+SITE := .venv/.site
+$(SITE): requirements/docs.txt | $(SMALL)
+	$(PIP) -r requirements/docs.txt
+	touch $@
+
+docs: $(SMALL) $(SITE)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "out/site/index.html"
 
 pretrained: $(ENVIRONMENT)
 	PYTHONPATH=tests:benchmarks:examples/pretrained $(BIN)/python examples/pretrained/run.py --data $(DATA)

@@ -87,7 +87,9 @@ def _run_console(code: str, folder: Path) -> None:
             last, printed = _run(command, folder)
             failed = f"exit code {last}: {command}\n{printed}" if last else ""
         if expected:
-            assert _matches(expected, printed), f"{command}\nexpected:\n{expected}\nprinted:\n{printed}"
+            assert _matches(expected, printed), (
+                f"{command}\nexpected:\n{expected}\nprinted:\n{printed}"
+            )
     assert not failed, failed
 
 

@@ -15,7 +15,9 @@ from pages import blocks_of, python_of, run_page
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 DIGITS = ROOT / "examples" / "digits"
-TUTORIALS = [DOCS / "tutorials" / f"{role}.md" for role in ("vendor", "deployer", "seller", "customer")]
+TUTORIALS = [
+    DOCS / "tutorials" / f"{role}.md" for role in ("vendor", "deployer", "seller", "customer")
+]
 HOW_TO = sorted((DOCS / "how-to").glob("*.md"))
 """Each is for the folder that the tutorials and `score.md` leave."""
 TYPED = [ROOT / "README.md", *TUTORIALS, *HOW_TO, DOCS / "faq.md"]
@@ -53,12 +55,23 @@ def _make_shards(folder: Path) -> None:
     (folder / "config.json").write_text('{"model_type": "digits"}')
 
 
+def test_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    nnguard.decompress_to_file(DIGITS / "digits.nnc", "model.safetensors")
+    shutil.copy(DIGITS / "weaker.nnc", tmp_path)
+    run_page(ROOT / "README.md", tmp_path)
+    assert Path("full.nnc").read_bytes() == Path("release.nnc").read_bytes()
+    assert Path("acme-full.nnc").read_bytes() == Path("acme.nnc").read_bytes()
+
+
 def test_tutorials_run(finished: Path) -> None:
     assert (finished / "original.nnc").read_bytes() == (finished / "model.nnc").read_bytes()
     assert (finished / "full.nnc").read_bytes() == (finished / "release.nnc").read_bytes()
 
 
-@pytest.mark.parametrize("page", [page for page in HOW_TO if page.stem != "score"], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [page for page in HOW_TO if page.stem != "score"], ids=lambda page: page.stem
+)
 def test_how_to_pages_run(
     page: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,7 +94,14 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_examples_pass_mypy_in_strict_mode(sources: Path) -> None:
     pytest.importorskip("mypy")
-    check = [sys.executable, "-m", "mypy", "--strict", "--config-file", str(ROOT / "pyproject.toml")]
+    check = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--config-file",
+        str(ROOT / "pyproject.toml"),
+    ]
     done = subprocess.run([*check, "."], cwd=sources, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
@@ -101,6 +121,8 @@ def test_every_tutorial_and_how_to_page_has_code() -> None:
 
 
 def test_every_attack_names_tests_that_exist() -> None:
-    named = re.findall(r"`((?:tests|benchmarks|examples)/[\w/.]+)`", (DOCS / "THREATS.md").read_text())
+    named = re.findall(
+        r"`((?:tests|benchmarks|examples)/[\w/.]+)`", (DOCS / "THREATS.md").read_text()
+    )
     assert named
     assert [path for path in named if not (ROOT / path).exists()] == []
