@@ -135,7 +135,7 @@ $(SITE): requirements/docs.txt | $(SMALL)
 	touch $@
 
 docs: $(SMALL) $(SITE)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "out/site/index.html"
 
 pretrained: $(ENVIRONMENT)

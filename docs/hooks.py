@@ -1,8 +1,8 @@
-"""What the documentation site needs beyond MkDocs: links that leave `docs/`, and a list of decisions.
+"""What the site needs beyond MkDocs: links that leave `docs/`, and a list of decisions.
 
-On the code host a page links to `../SECURITY.md` or `../examples/demo.py`. The site has no such files, so
-every file that is linked to becomes a page below `project/`, and links are rewritten to it. A link to a file
-that does not exist stays as it is, which fails the strict build.
+On the code host a page links to `../SECURITY.md` or `../examples/demo.py`. The site has no such
+files, so every file that is linked to becomes a page below `project/`, and links are rewritten to
+it. A link to a file that does not exist stays as it is, which fails the strict build.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Pages of the documentation as tests see them: blocks of code, and commands that really run.
 
-In a page, a block of `console` has commands after `$ ` and, below a command, what it prints; `...` stands
-for anything, and what differs from run to run (identifiers, times, amounts) is not compared. A command may fail only where `$ echo $?` follows. Blocks of `python` share their names; one
-with a title is a file of that name. Blocks of any other language are not run.
+In a page, a block of `console` has commands after `$ ` and, below a command, what it prints; `...`
+stands for anything, and what differs from run to run (identifiers, times, amounts) is not compared.
+A command may fail only where `$ echo $?` follows. Blocks of `python` share their names; one with a
+title is a file of that name. Blocks of any other language are not run.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _BLOCK = re.compile(
     flags=re.DOTALL | re.MULTILINE,
 )
 _VARYING = re.compile(
-    r"\b[0-9a-f]{16,}\b|\d{4}-\d\d-\d\dT[\d:+]+|\d{4}-\d\d-\d\d|[+-]?[\d,.]+(?= (?:(?:bytes|s|[kM]B)\b|%))"
+    r"\b[0-9a-f]{16,}\b|\d{4}-\d\d-\d\d(?:T[\d:+]+)?|[+-]?[\d,.]+(?= (?:(?:bytes|s|[kM]B)\b|%))"
 )
 
 

@@ -42,7 +42,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _make_shards(folder: Path) -> None:
-    """Lay the network out as the Hugging Face Hub has large ones: shards, their index, side files."""
+    """Lay the network out as the Hugging Face Hub does: shards, their index, side files."""
     folder.mkdir()
     arrays = nnguard.decompress(DIGITS / "digits.nnc")
     index: dict[str, str] = {}
