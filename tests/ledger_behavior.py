@@ -18,7 +18,8 @@ import sqlalchemy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nnguard._selling.ledger import Entry, Ledger
+from nnguard._selling.entry import LedgerEntry
+from nnguard._selling.ledger import Ledger
 from nnguard.errors import LedgerError
 
 NOW = datetime(2026, 11, 5, 12, 30, 59, tzinfo=timezone.utc)
@@ -42,7 +43,7 @@ TIMES = st.datetimes(
 HEX = st.binary(min_size=1, max_size=64).map(bytes.hex)
 
 
-def entry_of(number: int, **changes: Any) -> Entry:
+def entry_of(number: int, **changes: Any) -> LedgerEntry:
     """Return an entry whose id ends in the number."""
     values: dict[str, Any] = {
         "license_id": f"{number:032x}",
@@ -57,7 +58,7 @@ def entry_of(number: int, **changes: Any) -> Entry:
         "expires_at": NOW + 24 * HOUR,
         "armored": "-----BEGIN NNGUARD LICENSE-----\nabc=\n-----END NNGUARD LICENSE-----\n",
     }
-    return Entry(**values | changes)
+    return LedgerEntry(**values | changes)
 
 
 class LedgerBehavior:
@@ -123,7 +124,7 @@ class LedgerBehavior:
         with Ledger(url) as ledger:
             ledger.add(entry_of(0, license_id="aaaabbbb0"))
             for look_up in (ledger.get, lambda text: ledger.revoke(text, at=NOW)):
-                with pytest.raises(LedgerError, match="no license id") as caught:
+                with pytest.raises(LedgerError, match="not a license id") as caught:
                     look_up(text)
                 assert caught.value.hint
             assert ledger.revoked_ids() == []
@@ -258,10 +259,29 @@ class LedgerBehavior:
             assert ledger.entries() == [entry_of(1), entry_of(2)]
 
     def test_a_process_that_dies_making_the_tables_leaves_none(self, url: str) -> None:
-        assert run("die_opening", url) == -signal.SIGKILL
+        assert run("die_making_tables", url) == -signal.SIGKILL
         with Ledger(url) as ledger:
             ledger.add(entry_of(1))
             assert ledger.entries() == [entry_of(1)]
+
+    def test_a_ledger_that_is_only_read_makes_no_tables(self, url: str) -> None:
+        with Ledger(url) as ledger:
+            assert ledger.entries() == []
+            assert ledger.revoked_ids() == []
+            assert ledger.wrapped_content_key("c0ffee") is None
+            for look_up in (ledger.get, lambda digits: ledger.revoke(digits, at=NOW)):
+                with pytest.raises(LedgerError, match="is in the ledger"):
+                    look_up("5f0c2a91")
+        with pytest.raises(sqlalchemy.exc.DBAPIError):
+            execute(url, "SELECT * FROM nnguard_ledger")
+
+    def test_a_ledger_sees_what_another_made_meanwhile(self, url: str) -> None:
+        with Ledger(url) as early, Ledger(url) as late:
+            assert early.entries() == []
+            late.add(entry_of(1))
+            assert early.entries() == [entry_of(1)]
+            early.add(entry_of(2))
+            assert late.entries() == [entry_of(1), entry_of(2)]
 
     def test_a_ledger_of_a_newer_version_is_refused(self, url: str) -> None:
         with Ledger(url) as ledger:
@@ -286,18 +306,21 @@ class LedgerBehavior:
 
     def test_missing_tables_are_an_error_without_the_values(self, url: str) -> None:
         with Ledger(url) as ledger:
+            ledger.add(entry_of(1))
             execute(url, "DROP TABLE nnguard_licenses")
             with pytest.raises(LedgerError, match="nnguard_licenses") as caught:
-                ledger.add(entry_of(1))
+                ledger.add(entry_of(2))
         assert "Example Inc." not in f"{caught.value}{caught.value.hint}"
 
 
 def execute(url: str, statement: str) -> None:
     """Do something to the database that a ledger does not do."""
     engine = sqlalchemy.create_engine(url)
-    with engine.begin() as connection:
-        connection.exec_driver_sql(statement)
-    engine.dispose()
+    try:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(statement)
+    finally:
+        engine.dispose()
 
 
 def set_version(url: str, version: int) -> None:
@@ -387,7 +410,7 @@ def die_adding(url: str) -> None:
         ledger.add(entry_of(9, armored="0123456789abcde\n" * 300_000))
 
 
-def die_opening(url: str) -> None:
+def die_making_tables(url: str) -> None:
     """Be killed when all tables are made and not yet committed."""
 
     def die_when_there_are_tables(connection: sqlalchemy.Connection) -> None:
@@ -395,7 +418,8 @@ def die_opening(url: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sqlalchemy.event.listen(sqlalchemy.Engine, "commit", die_when_there_are_tables)
-    Ledger(url)
+    with Ledger(url) as ledger:
+        ledger.add(entry_of(9))
 
 
 def die_at_next_commit() -> None:

@@ -17,16 +17,19 @@ The customer checks it, and unlocks the trial with it (`nnguard.unlock`):
 `issue` does without a ledger, which alone needs SQLAlchemy.
 """
 
-from nnguard._licensing.device import Device
-from nnguard._licensing.license import License, LicenseTerms
-from nnguard._licensing.policy import Policy, Status, check
-from nnguard._licensing.revocation import RevocationList
-from nnguard._selling.entry import LedgerEntry
-from nnguard._selling.issue import issue
-from nnguard._selling.issuer import Issuer
-from nnguard._selling.ledger import Ledger
-from nnguard._selling.terms import Terms
-from nnguard.errors import Refusal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nnguard._licensing.device import Device
+    from nnguard._licensing.license import License, LicenseTerms
+    from nnguard._licensing.policy import Policy, Status, check
+    from nnguard._licensing.revocation import RevocationList
+    from nnguard._selling.entry import LedgerEntry
+    from nnguard._selling.issue import issue
+    from nnguard._selling.issuer import Issuer
+    from nnguard._selling.ledger import Ledger
+    from nnguard._selling.terms import Terms
+    from nnguard.errors import Refusal
 
 __all__ = [
     "Device",
@@ -43,3 +46,28 @@ __all__ = [
     "check",
     "issue",
 ]
+
+if not TYPE_CHECKING:  # a type checker knows the names above, and reports all others
+    from nnguard._base.lazy import loader
+
+    __getattr__ = loader(
+        __name__,
+        {
+            "Device": "_licensing.device",
+            "License": "_licensing.license",
+            "LicenseTerms": "_licensing.license",
+            "Policy": "_licensing.policy",
+            "Status": "_licensing.policy",
+            "check": "_licensing.policy",
+            "RevocationList": "_licensing.revocation",
+            "LedgerEntry": "_selling.entry",
+            "issue": "_selling.issue",
+            "Issuer": "_selling.issuer",
+            "Ledger": "_selling.ledger",
+            "Terms": "_selling.terms",
+            "Refusal": "errors",
+        },
+    )
+
+    def __dir__() -> list[str]:
+        return __all__

@@ -138,9 +138,9 @@ def test_license_that_holds_later(run: Run) -> None:
         ("--tier gold", 10, "it opens full"),
         ("--expires 2020-01-01", 2, "never hold"),
         ("--expires 2089-01-01 --not-before 2089-01-01", 2, "never hold"),
-        ("--device vendor.pub", 2, "vendor.pub is no device"),
-        ("--device release.nnc", 2, "release.nnc is no device"),
-        ("--device d --device-traits 3", 2, "2 traits"),
+        ("--device vendor.pub", 2, "vendor.pub: not the fingerprint"),
+        ("--device release.nnc", 2, "release.nnc: not the fingerprint"),
+        ("--device d --device-traits 3", 2, "2 components"),
         ("--device-traits 1", 2, "--device"),
         ("--desk vendor.key", 6, "vendor.key"),
         ("--desk-passphrase-file secret --desk desk.key", 6, "not protected"),
@@ -192,7 +192,7 @@ def test_license_is_overwritten_only_by_force(run: Run, folder: Path) -> None:
         ("license issue trial.nnc -o a --key vendor.key", "--to"),
         ("license issue trial.nnc -o a --to ada.pub", "--key"),
         ("license issue t -o a --key k --to p --expires tomorrow", "such as 2027-12-31"),
-        ("license issue t -o a --key k --to p --expires 9999-12-31T23:00-05:00", "no date"),
+        ("license issue t -o a --key k --to p --expires 9999-12-31T23:00-05:00", "too far out"),
         ("license issue t -o a --key k --to p --grace -1", "'-1' is no number of days"),
         ("license issue t -o a --key k --to p --grace nan", "'nan' is no number of days"),
         ("license issue t -o a --key k --to p --grace 1e12", "'1e12' is no number of days"),
@@ -272,13 +272,15 @@ def test_license_of_a_device(run: Run, folder: Path) -> None:
     result = run("license", "device", "-o", "ada.device")
     assert (result.code, result.err) == (0, "")
     device = nnguard.Device.from_json((folder / "ada.device").read_text())
-    assert f"Wrote {len(device.traits)} traits" in result.out
+    assert f"Wrote {len(device.fingerprint)} traits" in result.out
     assert run("license", "device", "-o", "ada.device").code == 1
     printed = json.loads(run("license", "device", "-o", "ada.device", "-f", "--json").out)
-    assert printed["traits"] == [kind for kind, _ in device.traits]
+    assert printed["traits"] == [kind for kind, _ in device.fingerprint]
     terms = issue(run, "--device", "ada.device", "--device-traits", "1")
-    assert terms["device"] == {"required": 1, "of": len(device.traits)}
-    assert f"bound to one: 1 of {len(device.traits)}" in run("license", "show", "ada.license").out
+    assert terms["device"] == {"required": 1, "of": len(device.fingerprint)}
+    assert (
+        f"bound to one: 1 of {len(device.fingerprint)}" in run("license", "show", "ada.license").out
+    )
     assert run(*CHECK).code == 0
     other = nnguard.Device.of_values([("host", "elsewhere")])
     (folder / "other.device").write_text(other.to_json())
@@ -452,7 +454,7 @@ def test_list_is_signed_again_when_nothing_is_revoked(run: Run, folder: Path) ->
 
 @pytest.mark.parametrize(
     ("license_id", "advice"),
-    [("0" * 32, "no license"), ("abc", "8 or more"), ("../../etc", "no license id")],
+    [("0" * 32, "no license"), ("abc", "8 or more"), ("../../etc", "not a license id")],
 )
 def test_license_that_is_not_in_the_ledger_is_not_revoked(
     run: Run, folder: Path, license_id: str, advice: str

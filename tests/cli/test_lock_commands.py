@@ -70,14 +70,21 @@ def shop(
     ada.recipient.save(shop / "ada.pub")
     nnguard.Identity.generate().save(shop / "eve.key")
 
-    def issue(name: str, signer: nnguard.SigningKey = key, **terms: Any) -> nnguard.License:
-        terms = {"to": ada.recipient, "customer": "Ada", **terms}
-        made = nnguard.issue_license(locked.stream, locked.content_key, signer=signer, **terms)
+    def issue(
+        name: str,
+        signer: nnguard.SigningKey = key,
+        to: nnguard.Recipient = ada.recipient,
+        **choices: Any,
+    ) -> nnguard.License:
+        terms = nnguard.licensing.Terms(**{"customer": "Ada", **choices})
+        made = nnguard.licensing.issue(
+            locked.stream, locked.content_key, to=to, signer=signer, terms=terms
+        )
         made.save(shop / name)
         return made
 
     begin, end = (datetime(year, 1, 1, tzinfo=timezone.utc) for year in (2089, 2090))
-    license_ = issue("ada.license", expires=end, grace=timedelta(days=7))
+    license_ = issue("ada.license", expires_at=end, grace=timedelta(days=7))
     License.make(license_.terms, locked.content_key, ada.recipient, other_key).save(
         shop / "other.license"
     )
@@ -515,7 +522,7 @@ def test_license_within_its_grace_period_asks_to_be_renewed(run: Run, bought: No
         ("--license torn.license", 9, "LicenseError", "malformed"),
         ("--identity vendor.key", 6, "KeyFormatError", None),
         ("--identity ada.pub", 6, "KeyFormatError", None),
-        ("--license bound.license --device vendor.pub", 2, "ValueError", None),
+        ("--license bound.license --device vendor.pub", 2, "ArgumentError", None),
         ("--license missing", 1, "FileNotFoundError", None),
         ("-o no/such.nnc", 1, "FileNotFoundError", None),
     ],

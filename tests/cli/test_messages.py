@@ -251,7 +251,7 @@ def test_unlocking_what_is_not_locked(run: Run, key: nnguard.SigningKey) -> None
     trial, content_key = nnguard.lock("release.nnc", fraction=0.01)
     ada = nnguard.Identity.generate()
     ada.save("ada.key")
-    nnguard.issue_license(trial, content_key, to=ada.recipient, signer=key).save("ada.license")
+    nnguard.licensing.issue(trial, content_key, to=ada.recipient, signer=key).save("ada.license")
     unlock = "-o out --license ada.license --identity ada.key --trust vendor.pub"
     for stream in ("release.nnc", "model.nnc"):
         result = run("unlock", stream, *unlock.split())

@@ -93,7 +93,7 @@ def special(request: pytest.FixtureRequest, folder: Path, key: nnguard.SigningKe
     locked = nnguard.lock_tiers(model, [nnguard.Tier("full", fraction=0.01)])[-1]
     locked.stream.save("trial.nnc")
     locked.content_key.save("content.key")
-    license = nnguard.issue_license(  # noqa: A001
+    license = nnguard.licensing.issue(  # noqa: A001
         locked.stream, locked.content_key, to=identity.recipient, signer=key
     )
     license.save("ada.license")

@@ -210,7 +210,7 @@ def test_neither_the_ledger_nor_its_logs_show_the_password(
     with Ledger(url) as ledger:
         ledger.add(entry_of(1))
         shown = repr(ledger)
-    assert shown.startswith("<nnguard.Ledger postgresql+psycopg://desk:***@/ledger")
+    assert shown.startswith("<nnguard.licensing.Ledger postgresql+psycopg://desk:***@/ledger")
     assert "INSERT INTO nnguard_licenses" in caplog.text
     for secret in (PASSWORD, quote(PASSWORD), quote(PASSWORD, safe="")):
         assert secret not in caplog.text + shown

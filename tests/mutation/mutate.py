@@ -42,24 +42,32 @@ RESULTS = ROOT / "out" / "mutation.json"
 SCOPE = {
     "_operations/sign": "signing records",
     "_records/signature": "records signing",
-    "_operations/unlock": "unlocking refusals",
-    "_licensing/policy": "refusals",
-    "_licensing/license": "license refusals",
-    "_licensing/revocation": "revocation refusals",
-    "_crypto/cose": "cose records",
-    "_crypto/content_key": "content_key lock_record",
+    "_operations/unlock": "unlocking unlock_refusals",
+    "_licensing/policy": "licensing/policy",
+    "_licensing/license": "licensing/license unlock_refusals",
+    "_licensing/revocation": "licensing/revocation licensing/policy",
+    "_crypto/cose": "crypto/cose records",
+    "_crypto/content_key": "crypto/content_key lock_record",
     "_hiding/frame": "frame embedding",
     "_locking/opening": "lock_record locking",
 }
 """Files, without `src/nnguard` and ending, and the tests that are run first."""
 
+
+def path_of(test: str) -> str:
+    """Return the file of unit tests with this name, such as `licensing/policy`."""
+    folder, _, name = test.rpartition("/")
+    return f"tests/unit/{folder}/test_{name}.py" if folder else f"tests/unit/test_{name}.py"
+
+
 TESTS = [
     "tests/test_vectors.py",
     *(
-        f"tests/unit/test_{name}.py"
+        path_of(name)
         for name in (
-            *("signing", "records", "unlocking", "refusals", "license", "revocation", "cose"),
-            *("content_key", "frame", "embedding", "lock_record", "locking"),
+            *("signing", "records", "unlocking", "unlock_refusals", "licensing/policy"),
+            *("licensing/license", "licensing/revocation", "crypto/cose", "crypto/content_key"),
+            *("frame", "embedding", "lock_record", "locking"),
         )
     ),
 ]
@@ -354,7 +362,7 @@ def main() -> None:
     recorder = record([*paths.values()])
     for name in options.files:
         path, before = paths[name], results.get(name, {})
-        first = [f"tests/unit/test_{test}.py" for test in SCOPE[name].split()]
+        first = [path_of(test) for test in SCOPE[name].split()]
         found: dict[str, str] = {}
         for number, (what, lines, _) in enumerate(changes(ast.parse(path.read_text()))):
             mutant = f"{number}, line {lines.start}: {what}"

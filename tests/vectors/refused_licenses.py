@@ -54,7 +54,10 @@ def license_bits_behind() -> Made:
 
 
 @vector(
-    "11.1", "LicenseError: malformed", message="no license, or it was changed", operation="unlock"
+    "11.1",
+    "LicenseError: malformed",
+    message="not a license, or it was changed",
+    operation="unlock",
 )
 def license_trailing() -> Made:
     """A zero byte after the message."""
@@ -62,7 +65,10 @@ def license_trailing() -> Made:
 
 
 @vector(
-    "11.1", "LicenseError: malformed", message="no license, or it was changed", operation="unlock"
+    "11.1",
+    "LicenseError: malformed",
+    message="not a license, or it was changed",
+    operation="unlock",
 )
 def license_indefinite() -> Made:
     """The map of claims is `bf ... ff`."""
@@ -70,7 +76,10 @@ def license_indefinite() -> Made:
 
 
 @vector(
-    "11.1", "LicenseError: malformed", message="no license, or it was changed", operation="unlock"
+    "11.1",
+    "LicenseError: malformed",
+    message="not a license, or it was changed",
+    operation="unlock",
 )
 def license_unsorted() -> Made:
     """The claims in another order."""
@@ -82,7 +91,10 @@ def license_unsorted() -> Made:
 
 
 @vector(
-    "11.1", "LicenseError: malformed", message="no license, or it was changed", operation="unlock"
+    "11.1",
+    "LicenseError: malformed",
+    message="not a license, or it was changed",
+    operation="unlock",
 )
 def license_without_lock() -> Made:
     """A required claim is missing."""
@@ -90,7 +102,10 @@ def license_without_lock() -> Made:
 
 
 @vector(
-    "11.1", "LicenseError: malformed", message="no license, or it was changed", operation="unlock"
+    "11.1",
+    "LicenseError: malformed",
+    message="not a license, or it was changed",
+    operation="unlock",
 )
 def license_without_grace() -> Made:
     """It is required, be it 0."""
@@ -98,7 +113,10 @@ def license_without_grace() -> Made:
 
 
 @vector(
-    "11.1", "LicenseError: malformed", message="no license, or it was changed", operation="unlock"
+    "11.1",
+    "LicenseError: malformed",
+    message="not a license, or it was changed",
+    operation="unlock",
 )
 def license_negative_grace() -> Made:
     """-1 second."""
@@ -106,7 +124,10 @@ def license_negative_grace() -> Made:
 
 
 @vector(
-    "11.1", "LicenseError: malformed", message="no license, or it was changed", operation="unlock"
+    "11.1",
+    "LicenseError: malformed",
+    message="not a license, or it was changed",
+    operation="unlock",
 )
 def license_unknown_claim() -> Made:
     """`aud`, which a reader would have to heed."""
@@ -114,7 +135,10 @@ def license_unknown_claim() -> Made:
 
 
 @vector(
-    "11.1", "LicenseError: malformed", message="no license, or it was changed", operation="unlock"
+    "11.1",
+    "LicenseError: malformed",
+    message="not a license, or it was changed",
+    operation="unlock",
 )
 def license_empty_text() -> Made:
     """An empty text is left out, or there were two licenses of one content."""
@@ -122,7 +146,10 @@ def license_empty_text() -> Made:
 
 
 @vector(
-    "11.1", "LicenseError: malformed", message="no license, or it was changed", operation="unlock"
+    "11.1",
+    "LicenseError: malformed",
+    message="not a license, or it was changed",
+    operation="unlock",
 )
 def license_features_as_text() -> Made:
     """A text where an array of texts belongs."""
@@ -130,7 +157,10 @@ def license_features_as_text() -> Made:
 
 
 @vector(
-    "11.1", "LicenseError: malformed", message="no license, or it was changed", operation="unlock"
+    "11.1",
+    "LicenseError: malformed",
+    message="not a license, or it was changed",
+    operation="unlock",
 )
 def license_far_end() -> Made:
     """The grace period ends after the year 9999."""
@@ -138,7 +168,10 @@ def license_far_end() -> Made:
 
 
 @vector(
-    "11.1", "LicenseError: malformed", message="no license, or it was changed", operation="unlock"
+    "11.1",
+    "LicenseError: malformed",
+    message="not a license, or it was changed",
+    operation="unlock",
 )
 def license_short_id() -> Made:
     """15 bytes."""
@@ -146,7 +179,10 @@ def license_short_id() -> Made:
 
 
 @vector(
-    "11.1", "LicenseError: malformed", message="no license, or it was changed", operation="unlock"
+    "11.1",
+    "LicenseError: malformed",
+    message="not a license, or it was changed",
+    operation="unlock",
 )
 def license_unsorted_device() -> Made:
     """Prints in another order."""
@@ -154,7 +190,10 @@ def license_unsorted_device() -> Made:
 
 
 @vector(
-    "11.1", "LicenseError: malformed", message="no license, or it was changed", operation="unlock"
+    "11.1",
+    "LicenseError: malformed",
+    message="not a license, or it was changed",
+    operation="unlock",
 )
 def license_no_traits_required() -> Made:
     """None of three traits would have to match."""
@@ -162,7 +201,10 @@ def license_no_traits_required() -> Made:
 
 
 @vector(
-    "11.1", "LicenseError: malformed", message="no license, or it was changed", operation="unlock"
+    "11.1",
+    "LicenseError: malformed",
+    message="not a license, or it was changed",
+    operation="unlock",
 )
 def license_too_many_traits_required() -> Made:
     """Four of three."""
@@ -197,13 +239,13 @@ def license_of_other_vendor() -> Made:
     return sold(issued(key=OTHER))
 
 
-@vector("11.2", "LicenseError: malformed", message="no revocation list", operation="unlock")
+@vector("11.2", "LicenseError: malformed", message="not a revocation list", operation="unlock")
 def list_unsorted() -> Made:
     """Hashes in another order."""
     return sold(issued(), revocations=revocation_list([b"a" * 16, b"b" * 16], sort=False))
 
 
-@vector("11.2", "LicenseError: malformed", message="no revocation list", operation="unlock")
+@vector("11.2", "LicenseError: malformed", message="not a revocation list", operation="unlock")
 def list_is_license() -> Made:
     """The license in the armor of a list."""
     return sold(issued(), revocations=issued())
@@ -224,7 +266,10 @@ def list_of_other_vendor() -> Made:
 
 
 @vector(
-    "11.3", "WrongKeyError: list of another trusted vendor", message="not with", operation="unlock"
+    "11.3",
+    "WrongKeyError: list of another trusted vendor",
+    message="the license with key",
+    operation="unlock",
 )
 def list_of_partner() -> Made:
     """Both keys are trusted; a list counts for licenses of its own key."""
@@ -259,14 +304,14 @@ def license_revoked() -> Made:
     return sold(issued(claims={4: NOW + 1}), revocations=listed, max_age=DAY - 1)
 
 
-@vector("11.3", "LicenseError: stale-revocations", message="it is of", operation="unlock")
+@vector("11.3", "LicenseError: stale-revocations", message="this one is of", operation="unlock")
 def license_stale_list() -> Made:
     """The list is older than a day by one second; and the license has expired."""
     listed = revocation_list([], NOW - 1)
     return sold(issued(claims={4: NOW + 1}), revocations=listed, max_age=DAY)
 
 
-@vector("11.3", "LicenseError: stale-revocations", message="there is no list", operation="unlock")
+@vector("11.3", "LicenseError: stale-revocations", message="there is none", operation="unlock")
 def license_no_list() -> Made:
     """A list is asked for."""
     return sold(issued(), max_age=DAY)
@@ -290,7 +335,12 @@ def license_after_grace() -> Made:
     return sold(issued(claims={4: NOW, "grace": DAY}))
 
 
-@vector("11.3", "LicenseError: other-device", message="1 traits match, 2 of 3", operation="unlock")
+@vector(
+    "11.3",
+    "LicenseError: other-device",
+    message="1 of its 3 components match, 2 must",
+    operation="unlock",
+)
 def license_other_device() -> Made:
     """One of three traits matches, one has the value of another; and the tier is another one."""
     traits = [TRAITS[0], ["network", TRAITS[1][1]]]

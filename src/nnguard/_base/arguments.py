@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from nnguard.errors import ArgumentError
 
-__all__ = ["check_text", "loaded", "wrong_type"]
+__all__ = ["check_text", "check_type", "loaded", "wrong_type"]
 
 _Loads = TypeVar("_Loads", bound="_Loadable")
 
@@ -28,6 +28,16 @@ def loaded(value: Any, kind: type[_Loads], argument: str) -> _Loads:
     if isinstance(value, (str, os.PathLike)):
         return kind.load(value)
     raise wrong_type(argument, f"a path or {_article(kind.__name__)} {kind.__name__}", value)
+
+
+def check_type(value: object, kind: type, argument: str) -> None:
+    """Make sure that a value is of this kind.
+
+    Raises:
+        TypeError: The argument is not.
+    """
+    if not isinstance(value, kind):
+        raise wrong_type(argument, f"{_article(kind.__name__)} {kind.__name__}", value)
 
 
 def check_text(value: Any, argument: str) -> str:

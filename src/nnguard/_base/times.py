@@ -5,7 +5,7 @@ All times count whole seconds; what is below a second is cut.
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from nnguard._base.arguments import wrong_type
@@ -14,11 +14,11 @@ from nnguard.errors import ArgumentError
 __all__ = ["TimeLike", "now", "seconds_of", "time_of", "to_utc"]
 
 TimeLike = datetime | str
-"""A datetime with a time zone, or ISO 8601 text; a date alone means its first moment in UTC."""
+"""A datetime with a time zone, or ISO 8601 text, which is UTC unless it says otherwise."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SECOND = timedelta(seconds=1)
-_EXAMPLES = "examples: 2027-12-31, 2027-12-31T18:00Z, 2027-12-31T18:00+01:00"
+_HINT = "such as 2027-12-31 or 2027-12-31T18:00+01:00"
 
 
 def now() -> datetime:
@@ -43,7 +43,9 @@ def to_utc(time: TimeLike, argument: str = "time") -> datetime:
         raise wrong_type(argument, "a datetime or ISO 8601 text", time)
     try:
         if time.utcoffset() is None:
-            raise ArgumentError(f"{argument}: {time} has no time zone", hint=_EXAMPLES)
+            raise ArgumentError(
+                f"{argument}: {time} has no time zone", hint="datetime.timezone.utc is one"
+            )
         return time.astimezone(timezone.utc).replace(microsecond=0)
     except OverflowError:
         raise ArgumentError(f"{argument}: {time} lies too far out") from None
@@ -71,11 +73,7 @@ def time_of(seconds: Any) -> datetime:
 def _parse(text: str, argument: str) -> datetime:
     """Read a date or a time; Python 3.10 does not know that Z means UTC."""
     try:
-        day = date.fromisoformat(text)
-        return datetime(day.year, day.month, day.day, tzinfo=timezone.utc)
+        time = datetime.fromisoformat(text[:-1] + "+00:00" if text[-1:] in ("Z", "z") else text)
+        return time if time.utcoffset() is not None else time.replace(tzinfo=timezone.utc)
     except ValueError:
-        pass
-    try:
-        return datetime.fromisoformat(text[:-1] + "+00:00" if text[-1:] in ("Z", "z") else text)
-    except ValueError:
-        raise ArgumentError(f"{argument}: {text!r} is not a date or time", hint=_EXAMPLES) from None
+        raise ArgumentError(f"{argument}: {text!r} is not a date or time", hint=_HINT) from None

@@ -9,6 +9,8 @@ import base64
 import binascii
 import re
 
+from nnguard.errors import LimitError
+
 __all__ = ["read_armor", "write_armor"]
 
 _WIDTH = 64
@@ -32,9 +34,10 @@ def read_armor(label: str, text: str) -> bytes:
 
     Raises:
         ValueError: There is none, or it is damaged.
+        LimitError: The text is too large to be armor.
     """
     if len(text) > _MAX_SIZE:
-        raise ValueError("too large")
+        raise LimitError(f"armor has at most {_MAX_SIZE} characters")
     begin, end = f"-----BEGIN {label}-----", f"-----END {label}-----"
     _, found, rest = text.partition(begin)
     body, ended, _ = rest.partition(end)

@@ -108,7 +108,7 @@ class Device:
         write_bytes(Path(path), self.to_json().encode(), overwrite=overwrite)
 
     def __repr__(self) -> str:
-        return f"<nnguard.Device of {len(self.fingerprint)} components>"
+        return f"<nnguard.licensing.Device of {len(self.fingerprint)} components>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,7 +210,7 @@ class License(SignedFile):
         return ContentKey(secret)
 
     def __repr__(self) -> str:
-        return f"<nnguard.License {self.terms.id} to {self.terms.customer!r}>"
+        return f"<nnguard.licensing.License {self.terms.id} to {self.terms.customer!r}>"
 
 
 def _text(value: Any) -> str:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from nnguard._base.arguments import loaded
+from nnguard._base.arguments import check_type, loaded
 from nnguard._base.files import read_file, write_bytes
 from nnguard._base.times import TimeLike, now, seconds_of, time_of, to_utc
 from nnguard._crypto.keys import PublicKey
@@ -111,20 +111,18 @@ def check(
             than the license.
         LicenseError: It was changed, or does not hold; `reason` says why.
     """
-    license, policy = as_license(license), policy or Policy()  # noqa: A001
+    policy = Policy() if policy is None else policy
+    check_type(policy, Policy, "policy")
     keys = load_trust(trust)
-    license.authenticate(keys)
+    license = as_license(license)  # noqa: A001 - steps of SPEC 11.3: step 1
+    license.authenticate(keys)  # step 2
+    revocations = _revocations(policy, license, keys)
     terms = license.terms
     time = now() if policy.now is None else to_utc(policy.now)
-    revocations = _revocations(policy, license, keys)
-    newest = [terms.issued_at] + ([] if revocations is None else [revocations.issued_at])
-    seen = None if policy.state is None else _read_state(Path(policy.state))
-    _check_clock(time, max(newest + ([] if seen is None else [seen])))
-    if policy.state is not None and (seen is None or time > seen):
-        _write_state(Path(policy.state), time)  # before anything is refused for the time
-    _check_revocation(terms, revocations, policy.max_age, time)
-    in_grace = _check_period(terms, time)
-    _check_device(terms, policy)
+    _check_clock(terms, revocations, policy.state, time)  # step 3
+    _check_revocation(terms, revocations, policy.max_age, time)  # step 4
+    in_grace = _check_period(terms, time)  # step 5
+    _check_device(terms, policy)  # step 6; unlocking does the others
     return Status(terms, time, in_grace)
 
 
@@ -147,44 +145,57 @@ def _revocations(
     return revocations
 
 
-def _check_clock(now: datetime, newest: datetime) -> None:
-    if newest - now > _CLOCKS_DIFFER:
+def _check_clock(
+    terms: LicenseTerms,
+    revocations: RevocationList | None,
+    state: str | os.PathLike[str] | None,
+    time: datetime,
+) -> None:
+    """Make sure that it was never later than now, and remember now."""
+    seen = None if state is None else _read_state(Path(state))
+    issued = [terms.issued_at] + ([] if revocations is None else [revocations.issued_at])
+    newest = max(issued if seen is None else [*issued, seen])
+    if newest - time > _CLOCKS_DIFFER:
         raise LicenseError(
-            f"the clock says {now.isoformat()}, but it was {newest.isoformat()} before",
+            f"the clock says {time.isoformat()}, but it was {newest.isoformat()} before",
             reason=Refusal.CLOCK_SET_BACK,
             hint="set the clock right",
         )
+    if state is not None and (seen is None or time > seen):
+        _write_state(Path(state), time)  # whatever is refused from here on
 
 
 def _check_revocation(
     terms: LicenseTerms,
     revocations: RevocationList | None,
     max_age: timedelta | None,
-    now: datetime,
+    time: datetime,
 ) -> None:
     if revocations is not None and revocations.revokes(terms.id):
         raise LicenseError(f"license {terms.id} was revoked", reason=Refusal.REVOKED)
     if max_age is None:
         return
-    if revocations is None or now - revocations.issued_at > max_age:
-        what = "none" if revocations is None else f"that of {revocations.issued_at.isoformat()}"
+    if revocations is None or time - revocations.issued_at > max_age:
+        found = "there is none"
+        if revocations is not None:
+            found = f"this one is of {revocations.issued_at.isoformat()}"
         raise LicenseError(
-            f"a revocation list of the last {max_age} is required; given is {what}",
+            f"a revocation list of the last {max_age} is required: {found}",
             reason=Refusal.STALE_REVOCATIONS,
             hint="get the vendor's newest list",
         )
 
 
-def _check_period(terms: LicenseTerms, now: datetime) -> bool:
+def _check_period(terms: LicenseTerms, time: datetime) -> bool:
     """Return whether the license holds by its grace period only."""
-    if now < terms.not_before:
+    if time < terms.not_before:
         raise LicenseError(
             f"the license holds from {terms.not_before.isoformat()} on",
             reason=Refusal.NOT_YET_VALID,
         )
-    if terms.expires_at is None or now < terms.expires_at:
+    if terms.expires_at is None or time < terms.expires_at:
         return False
-    if now >= terms.expires_at + terms.grace:
+    if time >= terms.expires_at + terms.grace:
         raise LicenseError(
             f"the license expired at {terms.expires_at.isoformat()}",
             reason=Refusal.EXPIRED,
@@ -219,6 +230,6 @@ def _read_state(path: Path) -> datetime | None:
         ) from None
 
 
-def _write_state(path: Path, now: datetime) -> None:
-    text = json.dumps({"newest": seconds_of(now)})
+def _write_state(path: Path, time: datetime) -> None:
+    text = json.dumps({"newest": seconds_of(time)})
     write_bytes(path, text.encode(), overwrite=True)

@@ -94,7 +94,8 @@ class RevocationList(SignedFile):
         return _hash(license_id) in self.hashes
 
     def __repr__(self) -> str:
-        return f"<nnguard.RevocationList of {len(self.hashes)}, {self.issued_at.isoformat()}>"
+        size, issued_at = len(self.hashes), self.issued_at.isoformat()
+        return f"<nnguard.licensing.RevocationList of {size}, {issued_at}>"
 
 
 def _hash(license_id: str) -> bytes:

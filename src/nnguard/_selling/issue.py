@@ -12,7 +12,7 @@ import secrets
 import tempfile
 from datetime import datetime
 
-from nnguard._base.arguments import loaded
+from nnguard._base.arguments import check_type, loaded
 from nnguard._base.mappings import FrozenMapping
 from nnguard._base.times import now, to_utc
 from nnguard._crypto.content_key import ContentKey
@@ -71,6 +71,7 @@ def issue(
         KeyFormatError: A key cannot be read.
         ArgumentError: The license would never hold, or asks for more than the device has.
     """
+    check_type(terms, Terms, "terms")
     issued, begins, ends = _period(terms)
     device = None if terms.device is None else _bind(terms)
     content_key = loaded(content_key, ContentKey, "content_key")

@@ -129,7 +129,7 @@ class Ledger:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<nnguard.Ledger {self._store}>"
+        return f"<nnguard.licensing.Ledger {self._store}>"
 
 
 def _open(url_or_path: str | os.PathLike[str]) -> Store:

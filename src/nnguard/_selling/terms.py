@@ -20,7 +20,8 @@ __all__ = ["Terms"]
 class Terms:
     """What a seller chooses for a license.
 
-    Times are datetimes with a time zone or ISO 8601 text, count whole seconds, and become UTC.
+    Times are datetimes with a time zone or ISO 8601 text, such as "2027-12-31", which is UTC unless
+    it says otherwise. They count whole seconds, and become datetimes in UTC.
 
         Terms(customer="Ada", expires_at="2027-12-31", grace=timedelta(days=14))
 

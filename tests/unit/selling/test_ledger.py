@@ -55,23 +55,25 @@ def test_only_the_owner_can_read_a_new_file(tmp_path: Path) -> None:
 
 
 def test_the_mode_of_a_file_that_exists_stays(tmp_path: Path) -> None:
-    with Ledger(tmp_path / "a.db"):
-        (tmp_path / "a.db").chmod(0o640)
     with Ledger(tmp_path / "a.db") as ledger:
         ledger.add(entry_of(1))
+    (tmp_path / "a.db").chmod(0o640)
+    with Ledger(tmp_path / "a.db") as ledger:
+        ledger.add(entry_of(2))
     assert mode_of(tmp_path / "a.db") == 0o640
 
 
 def test_a_large_license_was_on_the_disk_when_its_process_died(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
-    with Ledger(path):
-        empty = path.stat().st_size
+    with Ledger(path) as ledger:
+        ledger.add(entry_of(1))
+    before = path.stat().st_size
     run("die_adding", f"sqlite:///{path}")
-    assert path.stat().st_size > empty
+    assert path.stat().st_size > before
     assert path.with_name("a.db-journal").exists()
     with Ledger(path) as ledger:
-        assert ledger.entries() == []
-    assert path.stat().st_size == empty
+        assert ledger.entries() == [entry_of(1)]
+    assert path.stat().st_size == before
 
 
 def test_what_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -119,10 +121,22 @@ def test_a_ledger_that_cannot_be_written_can_be_read(tmp_path: Path) -> None:
     assert (tmp_path / "a.db").read_bytes() == before
 
 
-def test_an_empty_database_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+def test_an_empty_database_that_cannot_be_written_stays_empty(tmp_path: Path) -> None:
     (tmp_path / "a.db").touch()
-    with pytest.raises(LedgerError, match="readonly"):
-        Ledger(f"sqlite:///file:{tmp_path / 'a.db'}?mode=ro&uri=true")
+    with Ledger(f"sqlite:///file:{tmp_path / 'a.db'}?mode=ro&uri=true") as ledger:
+        assert ledger.entries() == []
+        with pytest.raises(LedgerError, match="readonly"):
+            ledger.add(entry_of(1))
+    assert (tmp_path / "a.db").read_bytes() == b""
+
+
+@pytest.mark.parametrize("prefix", ["", "sqlite:///"])
+def test_a_ledger_in_which_nothing_is_written_is_no_file(tmp_path: Path, prefix: str) -> None:
+    with Ledger(f"{prefix}{tmp_path / 'a.db'}") as ledger:
+        assert ledger.entries() == []
+        with pytest.raises(LedgerError, match="no license 5f0c2a91 is in the ledger"):
+            ledger.revoke("5f0c2a91", at=NOW)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_added_where_sqlite_cannot_make_its_journal(tmp_path: Path) -> None:
@@ -172,7 +186,7 @@ def test_a_closed_ledger_is_closed(tmp_path: Path) -> None:
 
 def test_the_ledger_shows_where_it_is(tmp_path: Path) -> None:
     with Ledger(tmp_path / "a.db") as ledger:
-        assert repr(ledger) == f"<nnguard.Ledger sqlite:///{tmp_path / 'a.db'}>"
+        assert repr(ledger) == f"<nnguard.licensing.Ledger sqlite:///{tmp_path / 'a.db'}>"
 
 
 def test_a_log_of_statements_shows_no_values(
@@ -215,20 +229,30 @@ def test_a_missing_driver_is_told_with_its_remedy(
 ) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     url = f"{scheme}://desk:SECRET@host/ledger"
-    with pytest.raises(ImportError, match=r"pip install nnguard\[postgresql\]") as caught:
+    with pytest.raises(ImportError, match=r"pip install 'nnguard\[postgresql\]'") as caught:
         Ledger(url)
     assert "SECRET" not in "".join(traceback.format_exception(caught.value))
 
 
-@pytest.mark.parametrize("module", ["nnguard._selling.ledger", "nnguard._selling.database"])
-def test_without_sqlalchemy_only_the_ledger_is_missing(module: str) -> None:
-    program = f"import sys; sys.modules['sqlalchemy'] = None; import nnguard; import {module}"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+def test_without_sqlalchemy_only_the_ledger_is_missing(tmp_path: Path) -> None:
+    program = (
+        "import sys, inspect; sys.modules['sqlalchemy'] = None; import nnguard.licensing;"
+        "from nnguard.licensing import *; inspect.getmembers(nnguard.licensing);"
+        "print(Issuer, Terms()); Ledger('licenses.db')"
     )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert "Terms(" in done.stdout
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last == "ImportError: the ledger needs SQLAlchemy: pip install 'nnguard[desk]'"
+    assert last == "ImportError: the ledger needs SQLAlchemy: pip install 'nnguard[ledger]'"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_times_become_utc_and_whole_seconds() -> None:
@@ -311,7 +335,8 @@ def test_file_behind_a_link_is_for_its_owner_alone(tmp_path: Path) -> None:
     (tmp_path / "link.db").symlink_to("real.db")
     before = os.umask(0o022)
     try:
-        Ledger(tmp_path / "link.db").close()
+        with Ledger(tmp_path / "link.db") as ledger:
+            ledger.add(entry_of(1))
     finally:
         os.umask(before)
     assert mode_of(tmp_path / "real.db") == 0o600
@@ -320,7 +345,8 @@ def test_file_behind_a_link_is_for_its_owner_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("versions", [[], ["text"], [None], [1.5], [1, 2], [b"1"]])
 def test_version_that_is_none(tmp_path: Path, versions: list[Any]) -> None:
     path = tmp_path / "ledger.db"
-    Ledger(path).close()
+    with Ledger(path) as ledger:
+        ledger.add(entry_of(1))
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("drop table nnguard_ledger")
         connection.execute("create table nnguard_ledger (version)")

@@ -92,9 +92,9 @@ def test_malformed_list_is_refused(claims: Any, key: nnguard.SigningKey) -> None
     header = {Label.KID: key.public_key.id}
     good = {1: "", 6: 1, "revoked": HASHES[0] + HASHES[1]}
     assert RevocationList.parse(sign1(key, header, encode_cbor(good), DOMAIN)).hashes
-    with pytest.raises(nnguard.LicenseError, match="no revocation list") as caught:
+    with pytest.raises(nnguard.LicenseError, match="not a revocation list") as caught:
         RevocationList.parse(sign1(key, header, encode_cbor(claims), DOMAIN))
-    assert caught.value.reason is nnguard.Refusal.MALFORMED
+    assert caught.value.reason is nnguard.licensing.Refusal.MALFORMED
 
 
 def test_file_that_is_no_list(tmp_path: Path) -> None:
@@ -123,11 +123,11 @@ def test_more_in_the_header_of_a_list_is_refused(key: nnguard.SigningKey) -> Non
     claims = encode_cbor({1: "acme.ai", 6: 0, "revoked": b""})
     kid = {Label.KID: key.public_key.id}
     RevocationList.parse(sign1(key, kid, claims, DOMAIN)).authenticate([key.public_key])
-    with pytest.raises(nnguard.LicenseError, match="no revocation list"):
+    with pytest.raises(nnguard.LicenseError, match="not a revocation list"):
         RevocationList.parse(sign1(key, {**kid, "more": 1}, claims, DOMAIN))
 
 
 def test_time_that_there_is_not(key: nnguard.SigningKey) -> None:
     far = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))
     with pytest.raises(ValueError, match="too far out"):
-        nnguard.RevocationList.make([], key, issued_at=far)
+        nnguard.licensing.RevocationList.make([], key, issued_at=far)

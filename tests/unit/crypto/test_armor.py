@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnguard._crypto.armor import read_armor, write_armor
+from nnguard.errors import LimitError
 
 LABEL = "NNGUARD LICENSE"
 BEGIN, END = f"-----BEGIN {LABEL}-----", f"-----END {LABEL}-----"
@@ -59,12 +60,16 @@ def test_changed_characters_give_other_bytes_or_an_error(data: bytes, drawn: st.
         (f"{BEGIN}\naGVs=bG8\n{END}", "changed"),
         (f"{BEGIN}\n{BEGIN}\naGVsbG8=\n{END}", "changed"),
         (f"{BEGIN}\nVersion: 1\n\naGVsbG8=\n{END}", "changed"),
-        (BEGIN + "A" * (1 << 24) + END, "too large"),
     ],
 )
 def test_damaged_armor_is_refused(text: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         read_armor(LABEL, text)
+
+
+def test_large_armor_is_refused_and_not_cut() -> None:
+    with pytest.raises(LimitError, match="at most 16777216 characters"):
+        read_armor(LABEL, BEGIN + "A" * (1 << 24) + END)
 
 
 def test_the_first_of_several_is_read() -> None:

@@ -1,9 +1,8 @@
 """Keys are written for their owner alone, and read strictly."""
 
 import hashlib
+import pickle
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 
 import nnguard
+from nnguard._crypto.keys import as_signer
+from nnguard._crypto.trust import load_trust
 
 
 def test_key_is_read_as_written(tmp_path: Path, key: nnguard.SigningKey) -> None:
@@ -111,58 +112,14 @@ def test_other_kinds_of_keys_are_refused(kind: str) -> None:
 )
 def test_files_that_are_no_keys(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a").write_bytes(data)
-    for read in (nnguard.SigningKey.load, nnguard.PublicKey.load, nnguard.load_trust):
+    for read in (nnguard.SigningKey.load, nnguard.PublicKey.load, load_trust):
         with pytest.raises(nnguard.KeyFormatError, match=str(tmp_path / "a")):
             read(tmp_path / "a")
 
 
-def test_trust_of_all_sorts(
-    tmp_path: Path, key: nnguard.SigningKey, other_key: nnguard.SigningKey
-) -> None:
-    first, second = key.public_key, other_key.public_key
-    bundle = tmp_path / "all.pem"
-    bundle.write_bytes(b"# ours\n" + first.pem + b"\n# theirs\n" + second.pem)
-    assert nnguard.load_trust(first) == (first,)
-    assert nnguard.load_trust([first, first]) == (first,)
-    assert nnguard.load_trust(bundle) == (first, second)
-    assert nnguard.load_trust(str(bundle)) == (first, second)
-    folder = tmp_path / "trust"
-    folder.mkdir()
-    (folder / "b.pub").write_bytes(second.pem)
-    (folder / "a.pem").write_bytes(first.pem)
-    (folder / "README").write_text("not a key")
-    (folder / "folder.pub").mkdir()
-    assert nnguard.load_trust(folder) == (first, second)
-    assert nnguard.load_trust([folder, bundle, first]) == (first, second)
-
-
-def test_trust_that_is_none(tmp_path: Path, key: nnguard.SigningKey) -> None:
-    (tmp_path / "empty").mkdir()
-    for nothing in ([], tmp_path / "empty"):
-        with pytest.raises(nnguard.KeyFormatError, match="no trusted key"):
-            nnguard.load_trust(nothing)
-    with pytest.raises(TypeError):
-        nnguard.load_trust([key])
-    with pytest.raises(FileNotFoundError):
-        nnguard.load_trust(tmp_path / "missing.pub")
-
-
-def test_private_key_is_not_trusted(tmp_path: Path, key: nnguard.SigningKey) -> None:
-    (tmp_path / "a.pub").write_bytes(key.public_key.pem + key.pem())
-    with pytest.raises(nnguard.KeyFormatError, match="private key"):
-        nnguard.load_trust(tmp_path / "a.pub")
-
-
-def test_one_bad_key_of_many_is_refused(tmp_path: Path, key: nnguard.SigningKey) -> None:
-    bad = key.public_key.pem.replace(b"MC", b"MD")
-    (tmp_path / "a.pub").write_bytes(key.public_key.pem + bad)
-    with pytest.raises(nnguard.KeyFormatError):
-        nnguard.load_trust(tmp_path / "a.pub")
-
-
 def test_large_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.pub").write_bytes(bytes((1 << 20) + 1))
-    for read in (nnguard.SigningKey.load, nnguard.PublicKey.load, nnguard.load_trust):
+    for read in (nnguard.SigningKey.load, nnguard.PublicKey.load, load_trust):
         with pytest.raises(nnguard.KeyFormatError, match="has more than 65536 bytes"):
             read(tmp_path / "a.pub")
 
@@ -220,30 +177,38 @@ def test_keys_of_small_order_are_not_trusted(tmp_path: Path) -> None:
             )
         )
         with pytest.raises(nnguard.KeyFormatError, match=r"weak\.pub: no Ed25519 key"):
-            nnguard.load_trust(tmp_path)
+            load_trust(tmp_path)
 
 
-def test_pem_without_an_end_is_refused(key: nnguard.SigningKey, tmp_path: Path) -> None:
-    pem = key.public_key.pem
-    (tmp_path / "a.pub").write_bytes(pem + pem.partition(b"-----END")[0])
-    with pytest.raises(nnguard.KeyFormatError, match="has no end"):
-        nnguard.load_trust(tmp_path / "a.pub")
+def test_keys_in_another_process(key: nnguard.SigningKey) -> None:
+    assert pickle.loads(pickle.dumps(key.public_key)) == key.public_key
+    with pytest.raises(TypeError, match="private keys are not pickled"):
+        pickle.dumps(key)
 
 
-@pytest.mark.parametrize("block", [b"-----BEGIN A", b"-----BEGIN A-----", b"-----BEGIN A----- "])
-def test_pem_is_read_in_one_pass(block: bytes) -> None:
-    """Of 4 MB; where each beginning looks for an end, this takes hours."""
-    script = "import sys, nnguard; nnguard.Recipient.from_pem(sys.stdin.buffer.read())"
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        input=block * ((4 << 20) // len(block)),
-        capture_output=True,
-        check=False,
-        timeout=60,
-    )
-    assert b"KeyFormatError" in done.stderr.splitlines()[-1]
+def test_signer_or_the_path_of_a_key(tmp_path: Path, key: nnguard.SigningKey) -> None:
+    class Remote:
+        public_key = key.public_key
+
+        def sign(self, data: bytes) -> bytes:
+            return key.sign(data)
+
+    key.save(tmp_path / "vendor.key")
+    remote = Remote()
+    assert as_signer(key) is key
+    assert as_signer(remote) is remote
+    for path in (tmp_path / "vendor.key", str(tmp_path / "vendor.key")):
+        assert as_signer(path).public_key == key.public_key
 
 
-def test_many_blocks_are_no_customers_key(key: nnguard.SigningKey) -> None:
-    with pytest.raises(nnguard.KeyFormatError, match="3 keys, where a customer has 2 at most"):
-        nnguard.Recipient.from_pem(nnguard.Identity.generate().recipient.pem * 3)
+def test_signer_behind_a_passphrase_is_refused(tmp_path: Path, key: nnguard.SigningKey) -> None:
+    key.save(tmp_path / "vendor.key", passphrase="secret")
+    with pytest.raises(nnguard.KeyFormatError, match="passphrase is needed"):
+        as_signer(tmp_path / "vendor.key")
+
+
+@pytest.mark.parametrize("nobody", [7, None, b"vendor.key", "public"])
+def test_what_does_not_sign(nobody: object, key: nnguard.SigningKey) -> None:
+    given = key.public_key if nobody == "public" else nobody
+    with pytest.raises(TypeError, match=f"key: expected .* not {type(given).__name__}"):
+        as_signer(given, "key")

@@ -147,3 +147,11 @@ def test_pairs_tell_apart_and_do_not_show(identity: nnguard.Identity) -> None:
     assert identity.recipient != identity.recipient.pem
     with pytest.raises(TypeError):
         pickle.dumps(identity)
+
+
+@pytest.mark.parametrize("post_quantum", [False, True])
+def test_recipient_can_be_sent_to_another_process(*, post_quantum: bool) -> None:
+    identity = nnguard.Identity.generate(post_quantum=post_quantum)
+    assert pickle.loads(pickle.dumps(identity.recipient)) == identity.recipient
+    with pytest.raises(TypeError, match="private keys and not pickled"):
+        pickle.dumps(identity)
