@@ -33,13 +33,21 @@ def _main() -> int:
         with contextlib.suppress(OSError):  # the terminal may be what is gone
             sys.stderr.write(f"nnguard: interrupted by {number.name}\n")
         code = 128 + number
+    except BrokenPipeError:  # whoever read the output has enough, as in `| head`
+        _drop_output()
+        code = 128 + getattr(signal, "SIGPIPE", 13)
     except OSError as error:
-        from nnguard._cli.output import describe_failure, exit_code_of
+        from nnguard._cli.failures import describe, exit_code_of
 
-        describe_failure(error, as_json=False)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it is flushed once more
+        describe(error, as_json=False)
+        _drop_output()
         code = exit_code_of(error)
     return code
+
+
+def _drop_output() -> None:
+    """Let go of what could not be printed: it is flushed once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _leave(number: int, _: object) -> None:

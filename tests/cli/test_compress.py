@@ -24,7 +24,7 @@ import nnguard
 import samples
 import stock
 from nnguard._cli import main
-from transcripts import Run
+from transcripts import Run, is_one_line
 
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 
@@ -184,17 +184,17 @@ def test_json(run: Run, folder: Path) -> None:
         ("decompress model.nnc -o no/such/out.safetensors", 1, "FileNotFoundError"),
         ("decompress missing.nnc -o out.safetensors", 1, "FileNotFoundError"),
         ("sign model.safetensors -o no/such/out.nnc --key vendor.key", 1, "FileNotFoundError"),
-        ("compress model.safetensors -o out.nnc --qp 9999", 2, "ValueError"),
-        ("compress model.safetensors -o out.nnc --qp -129", 2, "ValueError"),
-        ("compress model.safetensors -o out.nnc --qp-density 8", 2, "ValueError"),
-        ("compress model.safetensors -o out.nnc --scan-order 5", 2, "ValueError"),
-        ("compress model.safetensors -o out.nnc --scan-order -1", 2, "ValueError"),
+        ("compress model.safetensors -o out.nnc --qp 9999", 2, "ArgumentError"),
+        ("compress model.safetensors -o out.nnc --qp -129", 2, "ArgumentError"),
+        ("compress model.safetensors -o out.nnc --qp-density 8", 2, "ArgumentError"),
+        ("compress model.safetensors -o out.nnc --scan-order 5", 2, "ArgumentError"),
+        ("compress model.safetensors -o out.nnc --scan-order -1", 2, "ArgumentError"),
         ("sign blocks.nnc -o out.nnc --key vendor.key", 4, "CapacityError"),
-        ("lock blocks.nnc -o out.nnc --content-key content.key", 10, "UnlockError"),
-        ("compress model.safetensors -o out.nnc --qp-of missing=-30", 2, "ValueError"),
-        ("compress model.safetensors -o out.nnc --qp-of conv.weight=999", 2, "ValueError"),
-        ("compress model.safetensors -o out.nnc --workers 0", 2, "ValueError"),
-        ("decompress model.nnc -o out.safetensors --workers -1", 2, "ValueError"),
+        ("lock blocks.nnc -o out.nnc --content-key content.key", 15, "LockError"),
+        ("compress model.safetensors -o out.nnc --qp-of missing=-30", 2, "ArgumentError"),
+        ("compress model.safetensors -o out.nnc --qp-of conv.weight=999", 2, "ArgumentError"),
+        ("compress model.safetensors -o out.nnc --workers 0", 2, "ArgumentError"),
+        ("decompress model.nnc -o out.safetensors --workers -1", 2, "ArgumentError"),
         ("decompress vendor.pub -o out.safetensors", 3, "FormatError"),
         ("sign tiny.safetensors -o out.nnc --key vendor.key", 4, "CapacityError"),
         ("decompress model.nnc -o out.safetensors --max-size 2999", 11, "LimitError"),
@@ -223,7 +223,7 @@ def test_failures(run: Run, folder: Path, command: str, code: int, error: str) -
 
     result = run(*command.split())
     assert (result.code, result.out) == (code, "")
-    assert result.err.startswith(f"nnguard: {error}: ")
+    assert is_one_line(result.err)
     result = run(*command.split(), "--json")
     assert (result.code, result.err) == (code, "")
     failure = json.loads(result.out)
@@ -238,15 +238,13 @@ def test_messages_name_what_is_wrong(run: Run, folder: Path) -> None:
     assert "model.nnc is an NNCodec stream" in shown
     (folder / "model.dat").write_bytes(b"no model")
     shown = run("compress", "model.dat", "-o", "out.nnc").err
-    assert "hint: names end in .safetensors, .pt" in shown
+    assert "; names end in .safetensors, .pt" in shown
 
 
 @pytest.mark.parametrize("value", ["conv.weight", "conv.weight=", "=3", "conv.weight=fine"])
 def test_malformed_qp_of(value: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["compress", "model.safetensors", "-o", "out.nnc", "--qp-of", value])
-    assert caught.value.code == 2
-    assert "argument --qp-of" in capsys.readouterr().err
+    assert main(["compress", "model.safetensors", "-o", "out.nnc", "--qp-of", value]) == 2
+    assert "nnguard: --qp-of: " in capsys.readouterr().err
 
 
 def test_blocks_are_decoded_by_several_threads_and_carry_nothing(run: Run, folder: Path) -> None:
@@ -261,7 +259,7 @@ def test_blocks_are_decoded_by_several_threads_and_carry_nothing(run: Run, folde
         qp=-20, nonweight_qp=-20, scan_order=1,
     )  # fmt: skip
     assert run("sign", "net.nnc", "-o", "signed.nnc", "--key", "vendor.key").code == 0
-    assert "  in bias\n" in run("inspect", "signed.nnc").out
+    assert "    in        bias\n" in run("inspect", "signed.nnc").out
     restore = ("decompress", "signed.nnc", "-o", "restored.safetensors", "--trust", "vendor.pub")
     assert run(*restore, "--workers", "2").code == 0
     restored, expected = (
@@ -273,12 +271,11 @@ def test_blocks_are_decoded_by_several_threads_and_carry_nothing(run: Run, folde
 
 
 def test_help_says_what_the_options_buy(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["compress", "--help"])
+    assert main(["compress", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "several threads can decode one large tensor" in shown
     assert "cannot carry a record or be locked" in shown
-    assert "--workers N threads (as many as there are processors)" in shown
+    assert "--workers N Threads (as many as there are processors)" in shown
     assert "process " not in shown.replace("processors", "")
 
 
@@ -304,9 +301,7 @@ def test_failure_with_force_keeps_the_old_file(run: Run, folder: Path) -> None:
 
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("compress", "decompress"):
-        with pytest.raises(SystemExit) as caught:
-            main([command, "--help"])
-        assert caught.value.code == 0
+        assert main([command, "--help"]) == 0
         assert f"  nnguard {command} " in capsys.readouterr().out
 
 

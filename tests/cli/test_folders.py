@@ -207,7 +207,7 @@ def test_force_never_replaces_a_model_by_its_own_stream(run: Run, released: Path
     before = content(released / "model")
     result = run("compress model -o model --force")
     assert (result.code, content(released / "model")) == (1, before)
-    assert "holds more than a model's shards" in result.err
+    assert "is the model" in result.err
 
 
 def test_what_comes_into_a_folder_meanwhile_is_kept(tmp_path: Path) -> None:
@@ -333,11 +333,11 @@ def cut_a_shard(folder: Path) -> None:
         (change_the_index, 8, "index does not say"),
         (damage_the_index, 3, "is no index"),
         (lose_the_index, 3, "it needs one"),
-        (unsign_a_shard, 5, "NoRecordError"),
+        (unsign_a_shard, 5, "not signed"),
         (sign_a_shard_alone, 8, "signed by itself"),
         (change_a_shard, 8, STREAMS[0]),
         (damage_a_shard, 3, f"{STREAMS[0]}: payload of tensor 0.weight is damaged"),
-        (cut_a_shard, 3, "FormatError"),
+        (cut_a_shard, 3, "bytes where"),
     ],
 )
 def test_what_is_not_the_release_is_refused(
@@ -414,7 +414,7 @@ def test_options_reach_every_shard(run: Run, folder: Path) -> None:
     settings = nnguard.Settings(
         qp=-20, qp_per_tensor={"1.weight": -30}, parameter_optimization=False
     )
-    nnguard.compress_set("model", "b", settings)
+    nnguard.compress("model", settings).save("b")
     assert content(folder / "a") == content(folder / "b")
 
 
@@ -444,7 +444,7 @@ def test_inspect_and_capacity_take_folders(run: Run, released: Path) -> None:
     text = run("inspect release").out
     for name in STREAMS:
         assert f"release/{name}: " in text
-    assert text.count("Record 1: signature") == 2
+    assert text.count("record 1    signature of ") == 2
     shown = json.loads(run("inspect release --json").out)
     assert [*shown["shards"]] == STREAMS
     assert shown["shards"][STREAMS[0]]["records"][0]["kind"] == "signature"
@@ -467,7 +467,8 @@ def test_folder_is_sold(run: Run, released: Path) -> None:
     locked = json.loads(run(f"{lock} --trial weaker --json").out)
     size = sum((released / "release" / name).stat().st_size for name in STREAMS)
     assert (locked["size_before"], locked["tiers"][0]["carried"] > size / 2) == (size, True)
-    assert run("verify trial --trust vendor.pub").code == 0
+    assert run("verify trial --trust vendor.pub").code == 17
+    assert run("verify trial --trust vendor.pub --allow-trial").code == 0
     assert json.loads(run("inspect trial --json").out)["shards"][STREAMS[1]]["records"][1] | {
         "carriers": []
     } == {
@@ -490,7 +491,7 @@ def test_folder_is_sold(run: Run, released: Path) -> None:
     for name in STREAMS:
         assert (released / "full" / name).read_bytes() == (released / "release" / name).read_bytes()
     assert run("verify full --trust vendor.pub").code == 0
-    assert run(f"{unlock} --force --mark").code == 2
+    assert run(f"{unlock} --force --watermark").code == 2
     assert run(f"{lock} --force --target 0.4 --evaluate score.py:score --soft").code in {1, 2}
     (released / "trial" / STREAMS[0]).write_bytes((released / "trial" / STREAMS[1]).read_bytes())
     refused = run(f"{unlock} --force")

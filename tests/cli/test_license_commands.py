@@ -17,8 +17,8 @@ import pytest
 import nnguard
 import samples
 from nnguard._cli import main
-from nnguard._cli.checks import parse_time
-from transcripts import Run
+from nnguard._cli.options import read_time
+from transcripts import Run, is_one_line
 
 pytest.importorskip("sqlalchemy")
 
@@ -38,7 +38,7 @@ def release(key: nnguard.SigningKey) -> nnguard.Stream:
 
 @pytest.fixture(scope="module")
 def locked(release: nnguard.Stream, key: nnguard.SigningKey) -> nnguard.Locked:
-    return nnguard.lock(release, fraction=0.001, signer=key)
+    return nnguard.lock(release, soft=nnguard.Soft(fraction=0.001), signer=key)
 
 
 @pytest.fixture(autouse=True)
@@ -46,8 +46,8 @@ def shop(
     folder: Path, locked: nnguard.Locked, monkeypatch: pytest.MonkeyPatch
 ) -> nnguard.ContentKey:
     """Put a trial, its content key and a customer's pair into the folder."""
-    monkeypatch.delenv("NNGUARD_LEDGER", raising=False)
-    locked.stream.save("trial.nnc")
+    monkeypatch.setenv("NNGUARD_LEDGER", "licenses.db")
+    locked.trial.save("trial.nnc")
     locked.content_key.save("content.key")
     ada = nnguard.Identity.generate()
     ada.save("ada.key")
@@ -79,7 +79,7 @@ def test_issue_writes_a_license_for_one_customer(run: Run, folder: Path) -> None
     terms = ("--customer", "Ada", "--expires", "2090-12-31", "--grace", "7", "--feature", "a")
     result = run(*SOLD, "-o", "ada.license", *terms, "--feature", "b", "--meta", "order=7")
     assert (result.code, result.err) == (0, "")
-    license_ = nnguard.License.load("ada.license")
+    license_ = nnguard.licensing.License.load("ada.license")
     assert result.out.startswith(f"Issued license {license_.terms.id}: ada.license\n")
     for line in (
         "  issuer      acme.ai",
@@ -88,7 +88,7 @@ def test_issue_writes_a_license_for_one_customer(run: Run, folder: Path) -> None
         "  tier        full",
         "  features    a, b",
         "  expires at  2090-12-31T00:00:00+00:00",
-        "  grace       7 days, 0:00:00",
+        "  grace       7 days",
         "  meta        order=7",
     ):
         assert line in result.out.splitlines()
@@ -115,7 +115,7 @@ def test_issuer_and_product_may_be_given(run: Run) -> None:
     ],
 )
 def test_times_are_utc_unless_they_say_otherwise(text: str, expected: str) -> None:
-    assert parse_time(text).isoformat() == expected
+    assert read_time(text).isoformat() == expected
 
 
 def test_license_that_holds_later(run: Run) -> None:
@@ -140,10 +140,10 @@ def test_license_that_holds_later(run: Run) -> None:
         ("--expires 2089-01-01 --not-before 2089-01-01", 2, "never hold"),
         ("--device vendor.pub", 2, "vendor.pub: not the fingerprint"),
         ("--device release.nnc", 2, "release.nnc: not the fingerprint"),
-        ("--device d --device-traits 3", 2, "2 components"),
-        ("--device-traits 1", 2, "--device"),
-        ("--desk vendor.key", 6, "vendor.key"),
-        ("--desk-passphrase-file secret --desk desk.key", 6, "not protected"),
+        ("--device d --device-matches 3", 2, "2 components"),
+        ("--device-matches 1", 2, "--device"),
+        ("--ledger-key vendor.key", 6, "vendor.key"),
+        ("--ledger-passphrase-file secret --ledger-key desk.key", 6, "not protected"),
         ("-o no/such.license", 1, "no folder no"),
         ("-o vendor.pub", 1, "exists already"),
     ],
@@ -153,7 +153,7 @@ def test_license_that_cannot_be_issued(
 ) -> None:
     nnguard.ContentKey.generate().save("other.key")
     nnguard.Identity.generate().save("desk.key")
-    device = nnguard.Device.of_values([("host", "ada"), ("disk", "1")])
+    device = nnguard.licensing.Device.of_values([("host", "ada"), ("disk", "1")])
     (folder / "d").write_text(device.to_json())
     (folder / "secret").write_text("secret\n")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -181,37 +181,35 @@ def test_license_is_overwritten_only_by_force(run: Run, folder: Path) -> None:
     assert (folder / "ada.license").read_text() == "mine"
     assert not (folder / "licenses.db").exists()
     assert run(*SOLD, "-o", "ada.license", "--force").code == 0
-    assert nnguard.License.load("ada.license")
+    assert nnguard.licensing.License.load("ada.license")
 
 
 @pytest.mark.parametrize(
     ("command", "advice"),
     [
         ("license", "COMMAND"),
-        ("license sell", "invalid choice"),
+        ("license sell", "there is no command sell"),
         ("license issue trial.nnc -o a --key vendor.key", "--to"),
         ("license issue trial.nnc -o a --to ada.pub", "--key"),
         ("license issue t -o a --key k --to p --expires tomorrow", "such as 2027-12-31"),
         ("license issue t -o a --key k --to p --expires 9999-12-31T23:00-05:00", "too far out"),
-        ("license issue t -o a --key k --to p --grace -1", "'-1' is no number of days"),
-        ("license issue t -o a --key k --to p --grace nan", "'nan' is no number of days"),
-        ("license issue t -o a --key k --to p --grace 1e12", "'1e12' is no number of days"),
+        ("license issue t -o a --key k --to p --grace -1", "'-1' is not a length of time"),
+        ("license issue t -o a --key k --to p --grace nan", "'nan' is not a length of time"),
+        ("license issue t -o a --key k --to p --grace 1e12", "'1e12' is not a length of time"),
         ("license issue t -o a --key k --to p --meta order", "KEY=VALUE"),
         ("license check ada.license", "--trust"),
-        ("license check ada.license --trust vendor.pub --max-age 1e300", "number of days"),
+        ("license check ada.license --trust vendor.pub --max-age 1e300", "length of time"),
         ("license show", "LICENSE"),
         ("license revoke 5f0c2a91 -o acme.revoked", "--key"),
-        ("license device", "-o/--output"),
+        ("license device", "--output is missing"),
     ],
 )
 def test_wrong_usage_of_license(
     command: str, advice: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(command.split())
-    assert caught.value.code == 2
+    assert main(command.split()) == 2
     printed = capsys.readouterr().err
-    assert printed.startswith("usage: nnguard license")
+    assert is_one_line(printed) or (command == "license" and printed.startswith("Usage: nnguard"))
     assert advice in printed
 
 
@@ -271,18 +269,18 @@ def test_license_survives_an_e_mail_and_no_change(run: Run, folder: Path) -> Non
 def test_license_of_a_device(run: Run, folder: Path) -> None:
     result = run("license", "device", "-o", "ada.device")
     assert (result.code, result.err) == (0, "")
-    device = nnguard.Device.from_json((folder / "ada.device").read_text())
-    assert f"Wrote {len(device.fingerprint)} traits" in result.out
+    device = nnguard.licensing.Device.from_json((folder / "ada.device").read_text())
+    assert f"Wrote {len(device.fingerprint)} components, hashed" in result.out
     assert run("license", "device", "-o", "ada.device").code == 1
     printed = json.loads(run("license", "device", "-o", "ada.device", "-f", "--json").out)
-    assert printed["traits"] == [kind for kind, _ in device.fingerprint]
-    terms = issue(run, "--device", "ada.device", "--device-traits", "1")
+    assert printed["fingerprint"] == [kind for kind, _ in device.fingerprint]
+    terms = issue(run, "--device", "ada.device", "--device-matches", "1")
     assert terms["device"] == {"required": 1, "of": len(device.fingerprint)}
     assert (
         f"bound to one: 1 of {len(device.fingerprint)}" in run("license", "show", "ada.license").out
     )
     assert run(*CHECK).code == 0
-    other = nnguard.Device.of_values([("host", "elsewhere")])
+    other = nnguard.licensing.Device.of_values([("host", "elsewhere")])
     (folder / "other.device").write_text(other.to_json())
     refused = run(*CHECK, "--device", "other.device", "--json")
     assert (refused.code, json.loads(refused.out)["reason"]) == (9, "other-device")
@@ -298,14 +296,15 @@ def test_ledger_lists_what_was_issued(run: Run, folder: Path) -> None:
     assert (result.code, result.err) == (0, "")
     today = ada["issued_at"][:10]
     assert result.out.splitlines() == [
-        f"{ada['id']}  {today}  Ada  small (full)  until 2090-12-31",
-        f"{eve['id']}  {today}  Eve  bundle (full)  forever",
+        f"{'license':<32}  {'issued':<10}  customer  product  tier  expires",
+        f"{ada['id']}  {today}  Ada       small    full  2090-12-31",
+        f"{eve['id']}  {today}  Eve       bundle   full  never",
     ]
     assert [entry["license_id"] for entry in licenses(run)] == [ada["id"], eve["id"]]
     assert [entry["customer"] for entry in licenses(run, "--customer", "Eve")] == ["Eve"]
     assert [entry["customer"] for entry in licenses(run, "--product", "small")] == ["Ada"]
     assert licenses(run, "--revoked") == []
-    assert run("license", "list", "--customer", "Bob").out == "No such license.\n"
+    assert run("license", "list", "--customer", "Bob").out == "There is no such license.\n"
     assert stat.S_IMODE((folder / "licenses.db").stat().st_mode) == 0o600
 
 
@@ -357,18 +356,18 @@ def test_desk_keeps_the_content_key_for_later(run: Run, folder: Path) -> None:
     assert run("keygen", "desk", "--identity", "--post-quantum").code == 0
     refused = run(*ISSUE, "--to", "ada.pub", "-o", "a.license")
     assert refused.code == 2
-    assert "--desk" in refused.err
-    later = (*ISSUE, "--to", "ada.pub", "--desk", "desk.key")
+    assert "--ledger-key" in refused.err
+    later = (*ISSUE, "--to", "ada.pub", "--ledger-key", "desk.key")
     refused = run(*later, "-o", "a.license")
     assert refused.code == 6
     assert "give the content key once" in refused.err
-    issue(run, "--desk", "desk.key")
+    issue(run, "--ledger-key", "desk.key")
     (folder / "content.key").unlink()
     assert run(*later, "-o", "b.license").code == 0
     customer = ("--identity", "ada.key", "--trust", "vendor.pub")
     assert run("unlock", "trial.nnc", "-o", "f.nnc", "--license", "b.license", *customer).code == 0
     assert (folder / "f.nnc").read_bytes() == (folder / "release.nnc").read_bytes()
-    refused = run(*ISSUE, "--to", "ada.pub", "--desk", "ada.key", "-o", "c.license")
+    refused = run(*ISSUE, "--to", "ada.pub", "--ledger-key", "ada.key", "-o", "c.license")
     assert refused.code == 7
     assert not (folder / "c.license").exists()
     assert len(licenses(run)) == 2
@@ -382,13 +381,13 @@ def test_desk_and_vendor_have_passphrases_of_their_own(
     keygen = ("keygen", "desk", "--identity", "--passphrase-file", "secret")
     assert run(*keygen).code == 0
     key.save("seller.key", passphrase="vendor's")
-    passphrases = ("--desk-passphrase-file", "secret", "--passphrase-file", "other")
-    sold = (*SOLD, "-o", "ada.license", "--key", "seller.key", "--desk", "desk.key")
+    passphrases = ("--ledger-passphrase-file", "secret", "--passphrase-file", "other")
+    sold = (*SOLD, "-o", "ada.license", "--key", "seller.key", "--ledger-key", "desk.key")
     assert run(*sold, *passphrases).code == 0
-    assert nnguard.License.load("ada.license").key_id == key.public_key.id.hex()
+    assert nnguard.licensing.License.load("ada.license").key_id == key.public_key.id.hex()
 
 
-@pytest.mark.parametrize("desk", [(), ("--desk", "desk.key")])
+@pytest.mark.parametrize("desk", [(), ("--ledger-key", "desk.key")])
 def test_content_key_is_nowhere_in_the_clear(
     run: Run, folder: Path, shop: nnguard.ContentKey, desk: tuple[str, ...]
 ) -> None:
@@ -487,7 +486,7 @@ def test_hostile_customers_are_printed_harmlessly(run: Run, folder: Path) -> Non
         ("license", "list"),
         ("license", "list", "--json"),
         (*REVOKE, terms["id"], "--reason", HOSTILE),
-        (*unlock, "--identity", "ada.key", "--trust", "vendor.pub", "--mark"),
+        (*unlock, "--identity", "ada.key", "--trust", "vendor.pub", "--watermark"),
         ("verify", "full.nnc", "--trust", "vendor.pub"),
         ("inspect", "full.nnc"),
     )
@@ -526,9 +525,7 @@ def test_json_failures_of_license_commands_have_no_words_on_standard_error(run: 
 def test_help_of_license_commands_has_an_example(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["license", *command.split(), "--help"])
-    assert caught.value.code == 0
+    assert main(["license", *command.split(), "--help"]) == 0
     assert f"  nnguard license {command}".rstrip() in capsys.readouterr().out.split("example")[-1]
 
 
@@ -537,8 +534,9 @@ def test_process_sells_and_checks(folder: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
     done = samples.run_process("license", "list", NNGUARD_LEDGER="desk.db")
     assert (done.returncode, done.stderr) == (0, b"")
-    assert len(done.stdout.splitlines()) == 1
+    assert len(done.stdout.splitlines()) == 2, "headings, and a license"
     shutil.copy("vendor.pub", "ada.license")
     done = samples.run_process(*CHECK)
     assert (done.returncode, done.stdout) == (9, b"")
-    assert done.stderr.startswith(b"nnguard: LicenseError: ada.license: ")
+    assert is_one_line(done.stderr.decode())
+    assert done.stderr.startswith(b"nnguard: ada.license: ")

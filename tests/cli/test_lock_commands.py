@@ -15,9 +15,9 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard._cli import main
+from nnguard._cli import keys, main
 from nnguard._licensing.license import License
-from transcripts import Run
+from transcripts import Run, is_one_line
 
 pytest.importorskip("sqlalchemy")
 
@@ -62,8 +62,8 @@ def shop(
 ) -> Path:
     """A folder with a signed trial, licenses of a customer for it, and some that do not unlock."""
     shop = tmp_path_factory.mktemp("shop")
-    locked = nnguard.lock(release, fraction=0.005, signer=key)
-    locked.stream.save(shop / "trial.nnc")
+    locked = nnguard.lock(release, soft=nnguard.Soft(fraction=0.005), signer=key)
+    locked.trial.save(shop / "trial.nnc")
     locked.content_key.save(shop / "content.key")
     ada = nnguard.Identity.generate()
     ada.save(shop / "ada.key")
@@ -75,10 +75,10 @@ def shop(
         signer: nnguard.SigningKey = key,
         to: nnguard.Recipient = ada.recipient,
         **choices: Any,
-    ) -> nnguard.License:
+    ) -> nnguard.licensing.License:
         terms = nnguard.licensing.Terms(**{"customer": "Ada", **choices})
         made = nnguard.licensing.issue(
-            locked.stream, locked.content_key, to=to, signer=signer, terms=terms
+            locked.trial, locked.content_key, to=to, signer=signer, terms=terms
         )
         made.save(shop / name)
         return made
@@ -89,13 +89,15 @@ def shop(
         shop / "other.license"
     )
     issue("later.license", not_before=begin)
-    issue("bound.license", device=nnguard.Device.of_values([("host", "ada"), ("disk", "1")]))
-    elsewhere = nnguard.Device.of_values([("host", "eve"), ("disk", "1")])
+    issue(
+        "bound.license", device=nnguard.licensing.Device.of_values([("host", "ada"), ("disk", "1")])
+    )
+    elsewhere = nnguard.licensing.Device.of_values([("host", "eve"), ("disk", "1")])
     (shop / "elsewhere").write_text(elsewhere.to_json())
     (shop / "torn.license").write_text(str(license_)[:200])
-    nnguard.RevocationList.make([], key).save(shop / "acme.revoked")
-    nnguard.RevocationList.make([license_.terms.id], key).save(shop / "all.revoked")
-    nnguard.RevocationList.make([], other_key).save(shop / "other.revoked")
+    nnguard.licensing.RevocationList.make([], key).save(shop / "acme.revoked")
+    nnguard.licensing.RevocationList.make([license_.terms.id], key).save(shop / "all.revoked")
+    nnguard.licensing.RevocationList.make([], other_key).save(shop / "other.revoked")
     (shop / "state").write_text(json.dumps({"newest": int(begin.timestamp())}))
     return shop
 
@@ -168,6 +170,7 @@ def test_protected_identity_unlocks_with_its_passphrase_only(
     assert "passphrase" in result.err
     assert not (folder / "full.nnc").exists()
     assert run(*unlock, "--passphrase-file", "secret").code == 0
+    monkeypatch.setattr(keys, "_has_terminal", lambda: True)
     monkeypatch.setattr("getpass.getpass", lambda prompt: "pässword" if "eva.key" in prompt else "")
     assert run(*unlock, "--force").code == 0
     assert (folder / "full.nnc").read_bytes() == (folder / "release.nnc").read_bytes()
@@ -178,6 +181,7 @@ def test_protected_identity_is_asked_for_its_passphrase_twice(
 ) -> None:
     answers = iter(["secret", "secret"])
     monkeypatch.setattr("getpass.getpass", lambda _: next(answers))
+    monkeypatch.setattr(keys, "_has_terminal", lambda: True)
     assert run("keygen", "ada", "--identity", "--protect").code == 0
     assert nnguard.Identity.load("ada.key", passphrase="secret")
     with pytest.raises(nnguard.KeyFormatError):
@@ -405,9 +409,7 @@ def test_lock_that_cannot_be_made(
 def test_wrong_usage_of_lock_and_unlock(
     command: str, advice: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(command.split())
-    assert caught.value.code == 2
+    assert main(command.split()) == 2
     printed = capsys.readouterr().err
     assert printed.startswith("usage: nnguard ")
     assert advice in printed
@@ -476,10 +478,10 @@ def test_unlock_overwrites_only_by_force(run: Run, folder: Path, bought: None) -
 
 
 def test_mark_names_the_customer(run: Run, folder: Path, bought: None) -> None:
-    unlock = (*UNLOCK, "--license", "ada.license", "--identity", "ada.key", "--mark")
+    unlock = (*UNLOCK, "--license", "ada.license", "--identity", "ada.key", "--watermark")
     assert run(*unlock).code == 0
     assert (folder / "full.nnc").read_bytes() != (folder / "release.nnc").read_bytes()
-    license_id = nnguard.License.load("ada.license").terms.id
+    license_id = nnguard.licensing.License.load("ada.license").terms.id
     shown = run("verify", "full.nnc", "--trust", "vendor.pub").out
     assert f"licensed to Ada (license {license_id})" in shown
     printed = json.loads(run("verify", "full.nnc", "--trust", "vendor.pub", "--json").out)
@@ -549,7 +551,7 @@ def test_unlock_refuses(
 
     result = run("unlock", "trial.nnc", *arguments)
     assert (result.code, result.out) == (code, "")
-    assert result.err.startswith(f"nnguard: {error}: ")
+    assert is_one_line(result.err)
 
     result = run("unlock", "trial.nnc", *arguments, "--json")
     assert (result.code, result.err) == (code, "")
@@ -575,7 +577,7 @@ def test_unlock_refuses_another_stream(
     shutil.copy("trial.nnc", "changed.nnc")
     change(folder / "changed.nnc", b"conv.bias")
     assert run("strip", "trial.nnc", "-o", "stripped.nnc", "--trust", "vendor.pub").code == 0
-    nnguard.lock("release.nnc").stream.save("other.nnc")
+    nnguard.lock("release.nnc").trial.save("other.nnc")
     arguments = ("--license", "ada.license", "--identity", "ada.key", "--trust", "vendor.pub")
     result = run("unlock", trial, "-o", "full.nnc", *arguments, "--json")
     assert result.code == code
@@ -644,9 +646,7 @@ def test_process_unlocks_without_a_word_on_standard_error(run: Run, bought: None
 def test_help_of_commands_for_trials_has_an_example(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main([command, "--help"])
-    assert caught.value.code == 0
+    assert main([command, "--help"]) == 0
     assert f"  nnguard {command} " in capsys.readouterr().out
 
 

@@ -151,8 +151,8 @@ def test_missing_folder_is_named(run: Run, command: str) -> None:
     save_file({"w": np.zeros((4, 4), np.float32)}, "model.safetensors")
     result = run(*command.split())
     assert result.code == 1
-    assert result.err.startswith("nnguard: FileNotFoundError: no/")
-    assert result.err.endswith(": there is no folder no\n")
+    assert result.err.startswith("nnguard: no/")
+    assert result.err.endswith(": there is no folder no; make it first\n")
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_what_exists_is_named_with_the_way_out(run: Run, command: str) -> None:
     result = run(*command.split())
     assert (result.code, result.err) == (
         1,
-        "nnguard: FileExistsError: vendor.key exists already; --force overwrites it\n",
+        "nnguard: vendor.key exists already; --force overwrites it\n",
     )
     assert Path("vendor.key").read_bytes() == before
 
@@ -184,7 +184,7 @@ def test_what_exists_is_named_with_the_way_out(run: Run, command: str) -> None:
 def test_wrong_options_are_answered_in_words(run: Run, options: str, message: str) -> None:
     save_file({"w": np.zeros((4, 4), np.float32)}, "model.safetensors")
     result = run("compress", "model.safetensors", "-o", "x.nnc", *options.split())
-    assert (result.code, result.err) == (2, f"nnguard: ValueError: {message}\n")
+    assert (result.code, result.err) == (2, f"nnguard: {message}\n")
 
 
 @pytest.mark.skipif(not hasattr(os, "mknod") or os.getuid() != 0, reason="root makes devices")
@@ -248,7 +248,7 @@ def test_output_that_cannot_be_written(folder: Path, options: list[str]) -> None
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (
         1,
-        "nnguard: OSError: disk full\n",
+        "nnguard: the disk is full; free some space, or write elsewhere\n",
     )
     assert nnguard.SigningKey.load("new.key").public_key.id == nnguard.PublicKey.load("new.pub").id
 
@@ -282,5 +282,5 @@ def test_no_content_key_without_its_trial(folder: Path, force: list[str]) -> Non
         check=False,
     )
     assert done.returncode == 1, done.stderr
-    assert b"file too large" in done.stderr
+    assert b"too large" in done.stderr
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

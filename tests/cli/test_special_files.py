@@ -90,11 +90,11 @@ def special(request: pytest.FixtureRequest, folder: Path, key: nnguard.SigningKe
     identity.save("ada.key")
     identity.recipient.save("ada.pub")
     model = nnguard.Stream.from_bytes(samples.small_stream(weights=6000))
-    locked = nnguard.lock_tiers(model, [nnguard.Tier("full", fraction=0.01)])[-1]
-    locked.stream.save("trial.nnc")
+    locked = nnguard.lock_tiers(model, [nnguard.Tier("full", soft=nnguard.Soft(fraction=0.01))])[-1]
+    locked.trial.save("trial.nnc")
     locked.content_key.save("content.key")
     license = nnguard.licensing.issue(  # noqa: A001
-        locked.stream, locked.content_key, to=identity.recipient, signer=key
+        locked.trial, locked.content_key, to=identity.recipient, signer=key
     )
     license.save("ada.license")
     make(folder / f"{kind}.safetensors")
@@ -105,7 +105,7 @@ def special(request: pytest.FixtureRequest, folder: Path, key: nnguard.SigningKe
     (folder / "streams" / "model.nnc.index.json").write_text(index)
     for broken, file in (("index", "model.nnc.index.json"), ("shard", "model.nnc")):
         target = folder / f"{kind}.safetensors-{broken}"
-        nnguard.sign_set("streams", key).save(target)
+        nnguard.sign("streams", key).save(target)
         make(target / file)
     return f"{kind}.safetensors"
 

@@ -9,8 +9,12 @@ import samples
 
 _HEAVY = (
     "nnguard._compression.compress",
-    "nnguard._models",
-    "nnguard._operations.sharded",
+    "nnguard._models.sources",
+    "nnguard._operations.sign",
+    "nnguard._selling",
+    "sqlalchemy",
+    "matplotlib",
+    "tqdm",
     "nnguard._locking",
     "torch",
 )

@@ -74,7 +74,7 @@ class _Helpful(click.Command):
             with formatter.section(title):
                 formatter.write_dl(records)
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the examples."""
         with formatter.section("Examples"):
             formatter.write(self.examples.strip("\n") + "\n")
@@ -114,7 +114,7 @@ class Group(_Helpful, click.Group):
         self._modules = {name: at for section in sections.values() for name, at in section.items()}
         self.commands = dict.fromkeys(self._modules, self)  # for suggestions, which take the names
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Load a command."""
         if cmd_name not in self._modules:
             return None
@@ -122,7 +122,7 @@ class Group(_Helpful, click.Group):
         found: click.Command = getattr(module, f"run_{cmd_name}")
         return found
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Return the names of the commands."""
         return [*self._modules]
 

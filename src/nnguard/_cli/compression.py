@@ -71,7 +71,7 @@ def compress_model(options: Options) -> nnguard.Stream | nnguard.StreamSet:
     """Compress the model that the options name, with a progress bar."""
     with progress_bar(_size_of(Path(options.model)), "Compressing") as progress:
         return nnguard.compress(
-            options.model,
+            Path(options.model),
             _settings_of(options),
             workers=options.workers,
             spool=Path(options.output).parent,

@@ -26,7 +26,6 @@ def open_model(path: str, *, in_memory: bool = False) -> Stream | StreamSet:
     """
     if path == STDIN:
         return nnguard.Stream.from_bytes(sys.stdin.buffer.read())
-    if Path(path).is_dir():
-        return nnguard.StreamSet.open(path, in_memory=in_memory)
-    stream = nnguard.Stream.open(path)
-    return stream.in_memory() if in_memory else stream
+    kind = nnguard.StreamSet if Path(path).is_dir() else nnguard.Stream
+    model: Stream | StreamSet = kind.open(path)
+    return model.in_memory() if in_memory else model

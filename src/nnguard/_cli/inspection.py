@@ -22,7 +22,7 @@ __all__ = ["run_capacity", "run_inspect"]
 _LISTED = 6
 """Carriers of a record that are named; JSON has all."""
 
-_Found = TypeVar("_Found", nnguard.Inspection, nnguard.Capacity)
+_Found = TypeVar("_Found", "nnguard.Inspection", "nnguard.Capacity")
 
 
 @command(

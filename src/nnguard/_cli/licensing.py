@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nnguard import licensing
+import nnguard
 from nnguard._cli.commands import Group, Options, command
 from nnguard._cli.options import TRUST, argument, option, output, under
 from nnguard._cli.output import Outcome
@@ -58,7 +58,7 @@ def run_show(options: Options) -> Outcome:
 
     Show what a license says. Nothing of it is checked, its signature neither.
     """
-    found = licensing.License.load(options.license)
+    found = nnguard.licensing.License.load(options.license)
 
     def lines() -> Iterator[str]:
         yield f"License {found.terms.id} (not checked), signed with key {found.key_id}"
@@ -83,7 +83,7 @@ def run_check(options: Options) -> Outcome:
     Check that a trusted vendor signed a license, and that it holds here and now. Whether it is for
     your trial and your key, unlock checks.
     """
-    status = licensing.check(options.license, options.trust, policy=policy_of(options))
+    status = nnguard.licensing.check(options.license, options.trust, policy=policy_of(options))
 
     def lines() -> Iterator[str]:
         yield f"License {status.terms.id} holds{' in its grace period' if status.in_grace else ''}"
@@ -104,7 +104,7 @@ def run_device(options: Options) -> Outcome:
     Write the SHA-256 of a few components of this machine: identifier of the system, network cards
     and the like. The vendor binds a license to them.
     """
-    device = licensing.Device.this()
+    device = nnguard.licensing.Device.this()
     device.save(options.output, overwrite=options.force)
     kinds = [kind for kind, _ in device.fingerprint]
     what = f"{len(kinds)} components, hashed ({', '.join(kinds)})"
@@ -114,9 +114,9 @@ def run_device(options: Options) -> Outcome:
     )
 
 
-def policy_of(options: Options) -> licensing.Policy:
+def policy_of(options: Options) -> nnguard.licensing.Policy:
     """Return the policy that the options ask for."""
-    return licensing.Policy(
+    return nnguard.licensing.Policy(
         now=options.now,
         device=load_device(options.device),
         revocations=options.revocations,
@@ -125,16 +125,17 @@ def policy_of(options: Options) -> licensing.Policy:
     )
 
 
-def load_device(path: str | None) -> licensing.Device | None:
+def load_device(path: str | None) -> nnguard.licensing.Device | None:
     """Read a device file, if there is one."""
-    return None if path is None else licensing.Device.load(path)
+    return None if path is None else nnguard.licensing.Device.load(path)
 
 
-def terms_lines(terms: licensing.LicenseTerms) -> Iterator[str]:
+def terms_lines(terms: nnguard.licensing.LicenseTerms) -> Iterator[str]:
     """Say what a license grants."""
     device = ""
     if terms.device is not None:
-        device = f"bound to one: {terms.device.required} of {len(terms.device.prints)} components of its fingerprint"
+        most = len(terms.device.prints)
+        device = f"bound to one: {terms.device.required} of {most} components of its fingerprint"
     facts = [
         ("issuer", terms.issuer),
         ("customer", terms.customer),

@@ -183,9 +183,7 @@ def _check_usage(options: Options, tiers: Sequence[nnguard.Tier]) -> None:
     if options.plot is not None:
         if not aims:
             raise click.UsageError("--plot draws the search for a target: give --target, too")
-        from nnguard.plotting import check_picture
-
-        check_picture(options.plot)
+        nnguard.plotting.check_picture(options.plot)
     outputs = [options.output, options.content_key, options.plot]
     paths = {Path(path).resolve(): path for path in outputs if path is not None}
     if len(paths) < len(outputs) - outputs.count(None):

@@ -39,7 +39,7 @@ class _OutputPath(click.Path):
             check_output(Path(value), overwrite=overwrite)
 
 
-class _Read(click.ParamType):
+class _Read(click.ParamType[Any]):
     """A value that a function reads; it raises ValueError."""
 
     def __init__(self, read: Callable[[str], Any]) -> None:
@@ -141,8 +141,9 @@ def option(declaration: str, help: str, **attributes: Any) -> click.Option:  # n
 def argument(declaration: str, help: str, **attributes: Any) -> click.Argument:  # noqa: A002
     """Make an argument that names a file, or several: `FILE...`."""
     name, many = declaration.removesuffix("..."), declaration.endswith("...")
-    attributes = {"required": True, "type": click.Path(), "nargs": -1 if many else 1} | attributes
-    return click.Argument([name.lower() + "s" * many], metavar=declaration, help=help, **attributes)
+    common: dict[str, Any] = {"required": True, "type": click.Path(), "nargs": -1 if many else 1}
+    names = [name.lower() + "s" * many]
+    return click.Argument(names, metavar=declaration, help=help, **(common | attributes))
 
 
 def under(heading: str, *options: click.Option) -> list[click.Option]:

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 import nnguard
-from nnguard import licensing
 from nnguard._cli.commands import Options, command
 from nnguard._cli.inputs import open_model
 from nnguard._cli.keys import SIGNING_KEY, load_private
@@ -79,11 +78,14 @@ def run_issue(options: Options) -> Outcome:
     asked: dict[str, Any] = {"to": options.to, "terms": _terms_of(options)}
     with progress_bar(2 * trial.size, "Opening") as progress:  # it is hashed, and opened
         if options.ledger is None:
-            issued = licensing.issue(trial, content_key, signer=key, progress=progress, **asked)
+            assert content_key is not None
+            issued = nnguard.licensing.issue(
+                trial, content_key, signer=key, progress=progress, **asked
+            )
             issued.save(options.output, overwrite=options.force)
         else:
-            with licensing.Ledger(options.ledger) as ledger:
-                issued = licensing.Issuer(ledger, key, _ledger_key(options)).issue(
+            with nnguard.licensing.Ledger(options.ledger) as ledger:
+                issued = nnguard.licensing.Issuer(ledger, key, _ledger_key(options)).issue(
                     trial,
                     content_key,
                     output=options.output,
@@ -112,8 +114,8 @@ def _check_usage(options: Options) -> None:
         )
 
 
-def _terms_of(options: Options) -> licensing.Terms:
-    return licensing.Terms(
+def _terms_of(options: Options) -> nnguard.licensing.Terms:
+    return nnguard.licensing.Terms(
         customer=options.customer,
         product=options.product,
         issuer=options.issuer,
@@ -134,13 +136,13 @@ def _ledger_key(options: Options) -> nnguard.Identity | None:
     return load_private(nnguard.Identity, options.ledger_key, options.ledger_passphrase_file)
 
 
-def _open_ledger(url: str) -> licensing.Ledger:
+def _open_ledger(url: str) -> nnguard.licensing.Ledger:
     """Open a ledger that there is; a mistyped name must not become an empty ledger."""
     path = url.removeprefix("sqlite:///")
     if "://" not in path and path and not Path(path).exists():
         hint = f"nnguard license issue --ledger makes it; --ledger or {_VARIABLE} names another"
         raise LedgerError(f"there is no ledger {url}", hint=hint)
-    return licensing.Ledger(url)
+    return nnguard.licensing.Ledger(url)
 
 
 @command(
@@ -163,7 +165,7 @@ def run_revoke(options: Options) -> Outcome:
     """
     key = load_private(nnguard.SigningKey, options.key, options.passphrase_file)
     with _open_ledger(options.ledger) as ledger:
-        issuer = licensing.Issuer(ledger, key)
+        issuer = nnguard.licensing.Issuer(ledger, key)
         revoked = issuer.revoke(options.ids, reason=options.reason)
         revocations = issuer.revocation_list()
     revocations.save(options.output, overwrite=options.force)
@@ -207,7 +209,7 @@ def run_list(options: Options) -> Outcome:
     return Outcome({"licenses": [entry.to_json() for entry in entries]}, lines())
 
 
-def _row(entry: licensing.LedgerEntry) -> tuple[str, ...]:
+def _row(entry: nnguard.licensing.LedgerEntry) -> tuple[str, ...]:
     until = "never" if entry.expires_at is None else str(entry.expires_at.date())
     if entry.revoked_at is not None:
         reason = f" ({entry.reason})" if entry.reason else ""

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nnguard
-from nnguard import licensing
 from nnguard._cli.commands import Options, command
 from nnguard._cli.inputs import open_model
 from nnguard._cli.keys import PASSPHRASE_FILE, load_private
@@ -38,9 +37,9 @@ def run_unlock(options: Options) -> Outcome:
     that as well. Nothing is written unless all of it holds.
     """
     identity = load_private(nnguard.Identity, options.identity, options.passphrase_file)
-    found = licensing.License.load(options.license)
+    found = nnguard.licensing.License.load(options.license)
     policy = policy_of(options)
-    status = licensing.check(found, options.trust, policy=policy)
+    status = nnguard.licensing.check(found, options.trust, policy=policy)
     trial = open_model(options.trial)
     with progress_bar(2 * trial.size, "Unlocking") as progress:  # hashed, and opened
         full = nnguard.unlock(

@@ -76,9 +76,8 @@ def _verify_many(options: Options, expect: nnguard.Expect) -> Outcome:
         else:
             values[file] = {"ok": True, **report.to_json()}
             claims = report.claims
-            lines.append(
-                f"{_verdict(report)}: {file} {claims.issuer} {claims.name} {claims.version}".rstrip()
-            )
+            said = f"{file} {claims.issuer} {claims.name} {claims.version}".rstrip()
+            lines.append(f"{_verdict(report)}: {said}")
     return Outcome({"files": values}, lines, codes[0] if codes else 0)
 
 
