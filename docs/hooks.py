@@ -1,4 +1,4 @@
-"""What the site needs beyond MkDocs: links that leave `docs/`, and a list of decisions.
+"""What the site needs beyond MkDocs: links that leave `docs/`, decisions, and the help of commands.
 
 On the code host a page links to `../SECURITY.md` or `../examples/demo.py`. The site has no such
 files, so every file that is linked to becomes a page below `project/`, and links are rewritten to
@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
+
+from nnguard._cli.commands import NNGUARD
 
 __all__ = ["on_config", "on_files", "on_page_markdown"]
 
 _ROOT = Path(__file__).parents[1]
 _ALWAYS = ["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")
+_COMMANDS = "<!-- commands -->"
 _LANGUAGES = {".py": "python", ".toml": "toml", ".yml": "yaml", ".json": "json"}
 
 
@@ -56,7 +61,8 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
             return match[1]
         return posixpath.relpath(_uri(path), posixpath.dirname(uri) or ".")
 
-    return _LINK.sub(target, markdown)
+    markdown = _LINK.sub(target, markdown)
+    return markdown.replace(_COMMANDS, "\n".join(_help_of(NNGUARD, "nnguard")))
 
 
 def _expand(nav: list[object], docs: Path) -> None:
@@ -69,6 +75,17 @@ def _expand(nav: list[object], docs: Path) -> None:
             elif (docs / str(value)).is_dir():
                 pages = sorted((docs / value).glob("*.md"))
                 entry[title] = [page.relative_to(docs).as_posix() for page in pages]
+
+
+def _help_of(command: click.Command, name: str) -> Iterator[str]:
+    context = click.Context(command, info_name=name, max_content_width=90, terminal_width=90)
+    if not isinstance(command, click.Group):
+        yield f"## {name}\n\n```text\n{command.get_help(context)}\n```\n"
+        return
+    for each in command.list_commands(context):
+        found = command.get_command(context, each)
+        if found is not None:
+            yield from _help_of(found, f"{name} {each}")
 
 
 def _links(origin: str) -> list[str]:

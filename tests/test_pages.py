@@ -1,5 +1,7 @@
-"""The documentation says what the program does: its commands and its Python run, and have types."""
+"""The documentation says what the program does: commands and Python of pages and docstrings run."""
 
+import doctest
+import importlib
 import json
 import re
 import shutil
@@ -20,7 +22,17 @@ TUTORIALS = [
 ]
 HOW_TO = sorted((DOCS / "how-to").glob("*.md"))
 """Each is for the folder that the tutorials and `score.md` leave."""
+TORCH = ["decompress", "evaluator", "importance", "load", "load_into", "save"]
+MODULES = {"nnguard": "nnguard", "licensing": "nnguard.licensing", "np": "numpy", "torch": "torch"}
+"""Names that the examples in docstrings take for granted."""
 TYPED = [ROOT / "README.md", *TUTORIALS, *HOW_TO, DOCS / "faq.md"]
+
+PUBLIC = [
+    (module.__name__, name)
+    for module in (nnguard, nnguard.licensing, nnguard.plotting)
+    for name in module.__all__
+    if callable(getattr(module, name))
+] + [("nnguard.torch", name) for name in TORCH]
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +91,27 @@ def test_how_to_pages_run(
     shutil.copytree(finished, folder)
     monkeypatch.chdir(folder)
     run_page(page, folder)
+
+
+@pytest.fixture(scope="module")
+def examples(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the examples in docstrings, which they share."""
+    folder = tmp_path_factory.mktemp("examples") / "folder"
+    return Path(shutil.copytree(finished, folder))
+
+
+@pytest.mark.parametrize(("module", "name"), PUBLIC, ids=lambda name: name)
+def test_public_names_have_examples_that_run(
+    module: str, name: str, examples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(examples)
+    names = {short: importlib.import_module(full) for short, full in MODULES.items()}
+    documented = getattr(importlib.import_module(module), name)
+    example = doctest.DocTestParser().get_doctest(documented.__doc__, names, name, None, None)
+    assert example.examples, f"{module}.{name} has no example"
+    printed: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    assert runner.run(example, out=printed.append).failed == 0, "".join(printed)
 
 
 @pytest.fixture(scope="module")
