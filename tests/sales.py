@@ -37,7 +37,7 @@ class Sale:
         **choices: Any,
     ) -> nnguard.licensing.License:
         return nnguard.licensing.issue(
-            self.locked.stream,
+            self.locked.trial,
             self.locked.content_key,
             to=to or self.customer.recipient,
             signer=signer or self.vendor,
@@ -45,29 +45,31 @@ class Sale:
         )
 
     def unlock(self, license_: nnguard.licensing.License, **options: object) -> nnguard.Stream:
-        """Unlock a day after the license was issued, unless `checks` say otherwise."""
-        checks = nnguard.licensing.Policy(now=START + DAY)
+        """Unlock a day after the license was issued, unless `policy` say otherwise."""
+        policy = nnguard.licensing.Policy(now=START + DAY)
         return nnguard.unlock(
-            self.locked.stream,
+            self.locked.trial,
             license_,
             self.customer,
             self.trust,
-            **{"checks": checks, **options},
+            **{"policy": policy, **options},
         )
 
     def refusal(
-        self, license_: nnguard.licensing.License, **checks: object
+        self, license_: nnguard.licensing.License, **policy: object
     ) -> nnguard.licensing.Refusal:
         """Return why the license does not unlock a day after it was issued, or at `now`."""
-        with pytest.raises(nnguard.LicenseError) as caught:
-            self.unlock(license_, checks=nnguard.licensing.Policy(**{"now": START + DAY, **checks}))
+        with pytest.raises(nnguard.errors.LicenseError) as caught:
+            self.unlock(license_, policy=nnguard.licensing.Policy(**{"now": START + DAY, **policy}))
         return caught.value.reason
 
 
 def sell(vendor: nnguard.SigningKey, *, sign_trial: bool, seed: int = 0) -> Sale:
     model = nnguard.Stream.from_bytes(samples.small_stream(seed=seed))
     release = nnguard.sign(model, vendor, issuer="acme.ai", name="small")
-    locked = nnguard.lock(release, fraction=0.005, signer=vendor if sign_trial else None)
+    locked = nnguard.lock(
+        release, signer=vendor if sign_trial else None, soft=nnguard.Soft(fraction=0.005)
+    )
     return Sale(vendor, nnguard.Identity.generate(), release, locked)
 
 

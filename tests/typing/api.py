@@ -206,7 +206,7 @@ def issue(key: nnguard.ContentKey, signer: nnguard.Signer) -> nnguard.licensing.
             product="resnet56",
             issuer="acme.ai",
             tier="standard",
-            expires_at=datetime(2027, 12, 31, tzinfo=timezone.utc),
+            expires_at="2027-12-31",
             not_before=datetime.now(timezone.utc),
             issued_at=None,
             grace=timedelta(days=7),

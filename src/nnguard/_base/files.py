@@ -23,6 +23,7 @@ from typing import BinaryIO
 from nnguard.errors import LimitError
 
 __all__ = [
+    "check_regular",
     "check_target",
     "make_folder_atomically",
     "named_together",
@@ -58,13 +59,24 @@ def open_file(path: str | os.PathLike[str], flags: int = 0) -> int:
         OSError: It cannot be opened, or is no regular file.
     """
     descriptor = os.open(path, _READ | flags, 0o600)
-    mode = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(mode):
-        return descriptor
-    os.close(descriptor)
-    if stat.S_ISDIR(mode):
+    try:
+        check_regular(os.fstat(descriptor), path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def check_regular(found: os.stat_result, path: str | os.PathLike[str]) -> None:
+    """Make sure that what was found under a path is a regular file.
+
+    Raises:
+        OSError: It is a folder, a FIFO or a device.
+    """
+    if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, "a folder, where a file is expected", str(path))
-    raise OSError(errno.EINVAL, "not a regular file", str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
 def read_file(path: str | os.PathLike[str], limit: int = _SMALL) -> bytes:

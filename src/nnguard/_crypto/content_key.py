@@ -27,7 +27,7 @@ from nnguard._crypto.cose import A256GCM, NONCE_SIZE, Encrypt0, Label
 from nnguard._crypto.pem import load_key
 from nnguard.errors import KeyFormatError
 
-__all__ = ["KEY_SIZE", "ContentKey", "Keystream"]
+__all__ = ["KEY_SIZE", "ContentKey", "ContentKeyLike", "Keystream"]
 
 KEY_SIZE = 32
 _ARMOR = "NNGUARD CONTENT KEY"
@@ -150,6 +150,10 @@ class ContentKey:
 
     def __reduce__(self) -> Any:
         raise TypeError("content keys are not pickled")
+
+
+ContentKeyLike = ContentKey | str | os.PathLike[str]
+"""What functions take for a content key: a `ContentKey` or the path of one."""
 
 
 class Keystream:

@@ -40,7 +40,7 @@ from nnguard._crypto.pem import (
 )
 from nnguard.errors import KeyFormatError
 
-__all__ = ["Identity", "Recipient"]
+__all__ = ["Identity", "IdentityLike", "Recipient", "RecipientLike"]
 
 _HINT = "nnguard keygen --identity makes a pair"
 _MOST_BLOCKS = 2
@@ -203,6 +203,13 @@ class Identity:
 
     def __reduce__(self) -> Any:
         raise TypeError("identities are private keys and not pickled")
+
+
+RecipientLike = Recipient | str | os.PathLike[str]
+"""What functions take for a recipient: a `Recipient` or the path of one."""
+
+IdentityLike = Identity | str | os.PathLike[str]
+"""What functions take for an identity: an `Identity`, or the path of one without a passphrase."""
 
 
 def _suite(kem: KEM) -> Suite:

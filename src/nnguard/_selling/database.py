@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,16 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from nnguard._base.files import open_file
+from nnguard._base.files import check_regular, open_file
 from nnguard.errors import LedgerError
 
 __all__ = ["Database"]
 
 _PATIENCE = 30.0
 """Seconds to wait for other processes that write to the same SQLite file."""
+
+_MAKING = threading.Lock()
+"""Held while a file is made: until it was closed again, no thread takes it for one that exists."""
 
 _WRITES = "nnguard_writes"
 _EXAMPLE = (
@@ -48,7 +52,8 @@ class Database:
         self._engine = _make_engine(self._url)
         self._closed = False
         self._file = _file_of(self._url)
-        self._missing = self._file is not None and not _is_file(self._file)
+        if self._file is not None:
+            _check_file(self._file)
 
     def exists(self) -> bool:
         """Tell whether there is anything to read; a file that nobody has made yet is not there.
@@ -57,9 +62,8 @@ class Database:
             ValueError: The database was closed.
         """
         self._check_open()
-        if self._missing and self._file is not None:
-            self._missing = not self._file.exists()
-        return not self._missing
+        with _MAKING:
+            return self._file is None or self._file.exists()
 
     @contextlib.contextmanager
     def transaction(self, *, writes: bool = False) -> Iterator[Connection]:
@@ -140,19 +144,23 @@ def _file_of(url: URL) -> Path | None:
     return Path(path) if is_file else None
 
 
-def _is_file(path: Path) -> bool:
-    """Tell whether there is a regular file, or only a folder that it may be made in."""
+def _check_file(path: Path) -> None:
+    """Make sure that there is a regular file, or a folder that it may be made in."""
     try:
-        os.close(open_file(path))
+        check_regular(path.stat(), path)
     except FileNotFoundError:
         os.scandir(path.resolve().parent).close()
-        return False
-    return True
 
 
 def _make_file(path: Path) -> None:
-    """Make the file before SQLite does, which would let everybody read it."""
-    os.close(open_file(path, os.O_CREAT))
+    """Make the file before SQLite does, which would let everybody read it.
+
+    A file that exists is not opened: on closing it, POSIX takes all locks on it from the process,
+    those of other threads that write to it, too.
+    """
+    with _MAKING:
+        if not path.exists():
+            os.close(open_file(path, os.O_CREAT))
 
 
 def _begin(connection: Connection) -> None:

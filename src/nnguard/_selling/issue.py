@@ -7,7 +7,6 @@ license = nnguard.licensing.issue(
 
 from __future__ import annotations
 
-import os
 import secrets
 import tempfile
 from datetime import datetime
@@ -15,8 +14,8 @@ from datetime import datetime
 from nnguard._base.arguments import check_type, loaded
 from nnguard._base.mappings import FrozenMapping
 from nnguard._base.times import now, to_utc
-from nnguard._crypto.content_key import ContentKey
-from nnguard._crypto.identity import Recipient
+from nnguard._crypto.content_key import ContentKey, ContentKeyLike
+from nnguard._crypto.identity import Recipient, RecipientLike
 from nnguard._crypto.keys import PublicKey, SignerLike, as_signer
 from nnguard._licensing.device import Device, DeviceBinding
 from nnguard._licensing.license import License, LicenseTerms
@@ -30,10 +29,7 @@ from nnguard._selling.terms import Terms
 from nnguard._stream import Stream, StreamLike
 from nnguard.errors import ArgumentError, UnlockError, WrongKeyError
 
-__all__ = ["ContentKeyLike", "RecipientLike", "issue"]
-
-ContentKeyLike = ContentKey | str | os.PathLike[str]
-RecipientLike = Recipient | str | os.PathLike[str]
+__all__ = ["issue"]
 
 _FEWEST_MATCHES = 2
 

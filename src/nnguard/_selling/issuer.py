@@ -12,11 +12,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from nnguard._base.arguments import loaded
+from nnguard._base.arguments import check_type, loaded
 from nnguard._base.files import named_together
 from nnguard._base.times import TimeLike, now, to_utc
-from nnguard._crypto.content_key import ContentKey
-from nnguard._crypto.identity import Identity
+from nnguard._crypto.content_key import ContentKey, ContentKeyLike
+from nnguard._crypto.identity import Identity, IdentityLike, RecipientLike
 from nnguard._crypto.keys import SignerLike, as_signer
 from nnguard._licensing.license import License
 from nnguard._licensing.revocation import RevocationList
@@ -25,7 +25,7 @@ from nnguard._locking.tiers import MAX_TIERS
 from nnguard._models.stream_set import StreamSet, as_model
 from nnguard._operations.verify import Progress
 from nnguard._selling.entry import LedgerEntry
-from nnguard._selling.issue import ContentKeyLike, RecipientLike, issue
+from nnguard._selling.issue import issue
 from nnguard._selling.ledger import Ledger
 from nnguard._selling.terms import Terms
 from nnguard._stream import StreamLike
@@ -47,11 +47,9 @@ class Issuer:
     """
 
     def __init__(
-        self,
-        ledger: Ledger,
-        signer: SignerLike,
-        identity: Identity | str | os.PathLike[str] | None = None,
+        self, ledger: Ledger, signer: SignerLike, identity: IdentityLike | None = None
     ) -> None:
+        check_type(ledger, Ledger, "ledger")
         self._ledger = ledger
         self._signer = as_signer(signer)
         self._identity = None if identity is None else loaded(identity, Identity, "identity")
@@ -125,6 +123,9 @@ class Issuer:
         """Sign the list of all licenses that were revoked."""
         ids = self._ledger.revoked_ids()
         return RevocationList.make(ids, self._signer, issuer=issuer, issued_at=at)
+
+    def __repr__(self) -> str:
+        return f"<nnguard.licensing.Issuer {self._signer.public_key.id.hex()} {self._ledger!r}>"
 
     def _kept(self, lock: str) -> ContentKey:
         wrapped = self._ledger.wrapped_content_key(lock)

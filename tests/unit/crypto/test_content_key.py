@@ -134,7 +134,7 @@ def test_key_survives_a_file(tmp_path: Path) -> None:
 )
 def test_files_that_are_no_content_key(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "content.key").write_bytes(data)
-    with pytest.raises(nnguard.KeyFormatError, match="not a content key"):
+    with pytest.raises(nnguard.errors.KeyFormatError, match="not a content key"):
         ContentKey.load(tmp_path / "content.key")
 
 
@@ -143,7 +143,7 @@ def test_large_file_is_refused_whole(tmp_path: Path) -> None:
     KEY.save(tmp_path / "content.key")
     with (tmp_path / "content.key").open("ab") as file:
         file.write(bytes(1 << 16))
-    with pytest.raises(nnguard.KeyFormatError, match="has more than 65536 bytes"):
+    with pytest.raises(nnguard.errors.KeyFormatError, match="has more than 65536 bytes"):
         ContentKey.load(tmp_path / "content.key")
 
 
@@ -193,9 +193,9 @@ def test_file_of_a_content_key(tmp_path: Path) -> None:
     path.write_text("\n" * 1000 + text)
     assert ContentKey.load(path) == key
     path.write_text("\n" * 70_000 + text)
-    with pytest.raises(nnguard.KeyFormatError):
+    with pytest.raises(nnguard.errors.KeyFormatError):
         ContentKey.load(path)
     path.write_text("no key")
-    with pytest.raises(nnguard.KeyFormatError, match="not a content key") as caught:
+    with pytest.raises(nnguard.errors.KeyFormatError, match="not a content key") as caught:
         ContentKey.load(path)
     assert caught.value.hint == "nnguard lock makes one"

@@ -46,16 +46,16 @@ def test_every_bit_counts(message: bytes, key: nnguard.SigningKey) -> None:
         changed[at // 8] ^= 1 << at % 8
         try:
             parsed = parse_sign1(bytes(changed))
-        except nnguard.VerificationError:
+        except nnguard.errors.VerificationError:
             continue
         assert not parsed.verified_by(key.public_key, AAD), at
 
 
 def test_every_truncation_is_refused(message: bytes) -> None:
     for length in range(len(message)):
-        with pytest.raises(nnguard.VerificationError):
+        with pytest.raises(nnguard.errors.VerificationError):
             parse_sign1(message[:length])
-    with pytest.raises(nnguard.VerificationError):
+    with pytest.raises(nnguard.errors.VerificationError):
         parse_sign1(message + b"\0")
 
 
@@ -76,7 +76,7 @@ def test_other_messages_are_refused(message: bytes) -> None:
         "key that is text": tagged(encode_cbor({1: -8, 4: "kid"}), {}, payload, signature),
     }
     for name, encoded in hostile.items():
-        with pytest.raises(nnguard.VerificationError):
+        with pytest.raises(nnguard.errors.VerificationError):
             pytest.fail(f"{name}: {parse_sign1(encoded)}")
 
 
@@ -97,20 +97,20 @@ def test_other_messages_are_refused(message: bytes) -> None:
     ],
 )
 def test_other_encodings_are_refused(encoded: str) -> None:
-    with pytest.raises(nnguard.VerificationError):
+    with pytest.raises(nnguard.errors.VerificationError):
         parse_cbor(bytes.fromhex(encoded))
 
 
 @pytest.mark.parametrize("opening", ["81", "a100", "d818", "c6", "9f", "bf00"])
 def test_deep_nesting_is_refused(opening: str) -> None:
-    with pytest.raises(nnguard.VerificationError):
+    with pytest.raises(nnguard.errors.VerificationError):
         parse_cbor(bytes.fromhex(opening) * 100_000 + b"\0")
 
 
 @pytest.mark.parametrize("opening", ["9b", "bb", "5b", "7b", "a19b"])
 def test_lengths_beyond_the_data_are_refused(opening: str) -> None:
     for length in (1 << 28, 1 << 40, (1 << 64) - 1):
-        with pytest.raises(nnguard.VerificationError):
+        with pytest.raises(nnguard.errors.VerificationError):
             parse_cbor(bytes.fromhex(opening) + length.to_bytes(8, "big"))
 
 
@@ -123,7 +123,7 @@ def test_tags_are_never_acted_on(tag: int) -> None:
     big = (1 << 400_000) + 1
     values = {4: [0, big], 5: [0, big], 30: [big, big - 2], 35: "(a+)+b", 0: "2025-01-01T00:00:00Z"}
     value = values.get(tag, b"\1\2")
-    with pytest.raises(nnguard.VerificationError):
+    with pytest.raises(nnguard.errors.VerificationError):
         parse_cbor(cbor2.dumps(cbor2.CBORTag(tag, value), canonical=True))
 
 
@@ -138,6 +138,6 @@ def test_long_strings_deep_down_and_far_from_the_top() -> None:
     for calls in range(0, 700, 50):
         try:
             parse_after(calls)
-        except nnguard.VerificationError:
+        except nnguard.errors.VerificationError:
             refused += 1
     assert refused < 14

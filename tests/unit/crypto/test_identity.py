@@ -1,4 +1,4 @@
-"""What is wrapped to a customer's public key, his private key alone unwraps."""
+"""What is wrapped to a customer's public key, that customer's private key alone unwraps."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ def test_key_of_small_order_is_refused(
     blocks = identity.recipient.pem.split(b"-----END PUBLIC KEY-----\n")
     pem = low + b"".join(block + b"-----END PUBLIC KEY-----\n" for block in blocks[1:-1])
     (tmp_path / "low.pub").write_bytes(pem)
-    with pytest.raises(nnguard.KeyFormatError, match=r"low\.pub: an X25519 key of small order"):
+    with pytest.raises(
+        nnguard.errors.KeyFormatError, match=r"low\.pub: an X25519 key of small order"
+    ):
         nnguard.Recipient.load(tmp_path / "low.pub")
 
 
@@ -105,7 +107,7 @@ def test_passphrase_that_does_not_fit(tmp_path: Path, identity: nnguard.Identity
         ("safe.key", None, "passphrase is needed"),
         ("open.key", "any", "no passphrase belongs to it"),
     ):
-        with pytest.raises(nnguard.KeyFormatError, match=complaint) as caught:
+        with pytest.raises(nnguard.errors.KeyFormatError, match=complaint) as caught:
             nnguard.Identity.load(tmp_path / name, passphrase=passphrase)
         assert str(tmp_path / name) in str(caught.value)
 
@@ -123,13 +125,13 @@ def test_other_keys_are_no_identity(key: nnguard.SigningKey, identity: nnguard.I
         identity.pem() + key.pem(),
         mlkem,
     ):
-        with pytest.raises(nnguard.KeyFormatError):
+        with pytest.raises(nnguard.errors.KeyFormatError):
             nnguard.Identity.from_pem(data)
 
 
 def test_other_keys_are_no_recipient(key: nnguard.SigningKey, identity: nnguard.Identity) -> None:
     for data in (b"", key.public_key.pem, identity.pem(), identity.recipient.pem * 2):
-        with pytest.raises(nnguard.KeyFormatError):
+        with pytest.raises(nnguard.errors.KeyFormatError):
             nnguard.Recipient.from_pem(data)
 
 

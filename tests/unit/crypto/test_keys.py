@@ -45,11 +45,11 @@ def test_passphrase(tmp_path: Path, key: nnguard.SigningKey) -> None:
     path = tmp_path / "a.key"
     key.save(path, passphrase="pässword")
     assert nnguard.SigningKey.load(path, passphrase="pässword").public_key == key.public_key
-    with pytest.raises(nnguard.KeyFormatError, match=r"a\.key.*passphrase is needed"):
+    with pytest.raises(nnguard.errors.KeyFormatError, match=r"a\.key.*passphrase is needed"):
         nnguard.SigningKey.load(path)
-    with pytest.raises(nnguard.KeyFormatError, match="wrong passphrase"):
+    with pytest.raises(nnguard.errors.KeyFormatError, match="wrong passphrase"):
         nnguard.SigningKey.load(path, passphrase="guess")
-    with pytest.raises(nnguard.KeyFormatError, match="not protected"):
+    with pytest.raises(nnguard.errors.KeyFormatError, match="not protected"):
         nnguard.SigningKey.from_pem(key.pem(), passphrase="needless")
     with pytest.raises(ValueError, match="empty passphrase"):
         key.pem(passphrase="")
@@ -97,9 +97,9 @@ def test_other_kinds_of_keys_are_refused(kind: str) -> None:
     public = made.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    with pytest.raises(nnguard.KeyFormatError, match="Ed25519"):
+    with pytest.raises(nnguard.errors.KeyFormatError, match="Ed25519"):
         nnguard.SigningKey.from_pem(pem(made))
-    with pytest.raises(nnguard.KeyFormatError, match="Ed25519"):
+    with pytest.raises(nnguard.errors.KeyFormatError, match="Ed25519"):
         nnguard.PublicKey.from_pem(public)
     with pytest.raises(TypeError):
         nnguard.SigningKey(made)
@@ -113,14 +113,14 @@ def test_other_kinds_of_keys_are_refused(kind: str) -> None:
 def test_files_that_are_no_keys(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a").write_bytes(data)
     for read in (nnguard.SigningKey.load, nnguard.PublicKey.load, load_trust):
-        with pytest.raises(nnguard.KeyFormatError, match=str(tmp_path / "a")):
+        with pytest.raises(nnguard.errors.KeyFormatError, match=str(tmp_path / "a")):
             read(tmp_path / "a")
 
 
 def test_large_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.pub").write_bytes(bytes((1 << 20) + 1))
     for read in (nnguard.SigningKey.load, nnguard.PublicKey.load, load_trust):
-        with pytest.raises(nnguard.KeyFormatError, match="has more than 65536 bytes"):
+        with pytest.raises(nnguard.errors.KeyFormatError, match="has more than 65536 bytes"):
             read(tmp_path / "a.pub")
 
 
@@ -169,14 +169,14 @@ def test_keys_of_small_order_are_not_trusted(tmp_path: Path) -> None:
     for number in encodings:
         raw = number.to_bytes(32, "little")
         wrapped = Ed25519PublicKey.from_public_bytes(raw)
-        with pytest.raises(nnguard.KeyFormatError, match="small order, or not reduced"):
+        with pytest.raises(nnguard.errors.KeyFormatError, match="small order, or not reduced"):
             nnguard.PublicKey(wrapped)
         (tmp_path / "weak.pub").write_bytes(
             wrapped.public_bytes(
                 serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
             )
         )
-        with pytest.raises(nnguard.KeyFormatError, match=r"weak\.pub: no Ed25519 key"):
+        with pytest.raises(nnguard.errors.KeyFormatError, match=r"weak\.pub: no Ed25519 key"):
             load_trust(tmp_path)
 
 
@@ -203,7 +203,7 @@ def test_signer_or_the_path_of_a_key(tmp_path: Path, key: nnguard.SigningKey) ->
 
 def test_signer_behind_a_passphrase_is_refused(tmp_path: Path, key: nnguard.SigningKey) -> None:
     key.save(tmp_path / "vendor.key", passphrase="secret")
-    with pytest.raises(nnguard.KeyFormatError, match="passphrase is needed"):
+    with pytest.raises(nnguard.errors.KeyFormatError, match="passphrase is needed"):
         as_signer(tmp_path / "vendor.key")
 
 

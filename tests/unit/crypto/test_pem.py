@@ -25,5 +25,7 @@ def test_pem_is_read_in_one_pass(block: bytes) -> None:
 
 
 def test_many_blocks_are_no_customers_key(key: nnguard.SigningKey) -> None:
-    with pytest.raises(nnguard.KeyFormatError, match="3 keys, where a customer has 2 at most"):
+    with pytest.raises(
+        nnguard.errors.KeyFormatError, match="3 keys, where a customer has 2 at most"
+    ):
         nnguard.Recipient.from_pem(nnguard.Identity.generate().recipient.pem * 3)

@@ -34,7 +34,7 @@ def test_trust_of_all_sorts(
 def test_trust_that_is_none(tmp_path: Path, key: nnguard.SigningKey) -> None:
     (tmp_path / "empty").mkdir()
     for nothing in ([], tmp_path / "empty"):
-        with pytest.raises(nnguard.KeyFormatError, match="no trusted key"):
+        with pytest.raises(nnguard.errors.KeyFormatError, match="no trusted key"):
             load_trust(nothing)
     with pytest.raises(FileNotFoundError):
         load_trust(tmp_path / "missing.pub")
@@ -42,21 +42,21 @@ def test_trust_that_is_none(tmp_path: Path, key: nnguard.SigningKey) -> None:
 
 def test_private_key_is_not_trusted(tmp_path: Path, key: nnguard.SigningKey) -> None:
     (tmp_path / "a.pub").write_bytes(key.public_key.pem + key.pem())
-    with pytest.raises(nnguard.KeyFormatError, match="private key"):
+    with pytest.raises(nnguard.errors.KeyFormatError, match="private key"):
         load_trust(tmp_path / "a.pub")
 
 
 def test_one_bad_key_of_many_is_refused(tmp_path: Path, key: nnguard.SigningKey) -> None:
     bad = key.public_key.pem.replace(b"MC", b"MD")
     (tmp_path / "a.pub").write_bytes(key.public_key.pem + bad)
-    with pytest.raises(nnguard.KeyFormatError):
+    with pytest.raises(nnguard.errors.KeyFormatError):
         load_trust(tmp_path / "a.pub")
 
 
 def test_pem_without_an_end_is_refused(key: nnguard.SigningKey, tmp_path: Path) -> None:
     pem = key.public_key.pem
     (tmp_path / "a.pub").write_bytes(pem + pem.partition(b"-----END")[0])
-    with pytest.raises(nnguard.KeyFormatError, match="has no end"):
+    with pytest.raises(nnguard.errors.KeyFormatError, match="has no end"):
         load_trust(tmp_path / "a.pub")
 
 
@@ -81,7 +81,7 @@ def test_key_is_found_by_its_identifier(
     keys = load_trust([key.public_key, other_key.public_key])
     assert find_key(keys, other_key.public_key.id) == other_key.public_key
     stranger = nnguard.SigningKey.generate().public_key.id
-    with pytest.raises(nnguard.WrongKeyError) as caught:
+    with pytest.raises(nnguard.errors.WrongKeyError) as caught:
         find_key(keys, stranger, "the license")
     assert str(caught.value) == (
         f"the license is signed with key {stranger.hex()}, which is not among the 2 trusted"

@@ -123,7 +123,8 @@ def test_all_traits_but_one_have_to_be_there_unless_said_otherwise(
     model: nnguard.Stream, key: nnguard.SigningKey
 ) -> None:
     customer = nnguard.Identity.generate().recipient
-    trial, content_key = nnguard.lock(model)
+    made = nnguard.lock(model)
+    trial, content_key = made.trial, made.content_key
     for traits, given, required in ((1, None, 1), (2, None, 2), (5, None, 4), (5, 2, 2)):
         device = nnguard.licensing.Device.of_values(
             ("card", str(number)) for number in range(traits)

@@ -188,7 +188,7 @@ def test_wrapped_key_is_of_no_use_in_another_license(
     claims["tier"] = "professional"
     other = sign_claims(claims, key)
     other.authenticate([key.public_key])
-    with pytest.raises(nnguard.WrongKeyError):
+    with pytest.raises(nnguard.errors.WrongKeyError):
         other.unwrap(CUSTOMER)
 
 
@@ -196,7 +196,7 @@ def test_signature_of_another_domain_is_refused(license_: License, key: nnguard.
     envelope = license_._envelope
     for domain in (b"", b"nnguard signature v1\0", b"nnguard revocation list v1\0"):
         encoded = sign1(key, {Label.KID: key.public_key.id}, envelope.payload, domain)
-        with pytest.raises(nnguard.LicenseError, match="changed"):
+        with pytest.raises(nnguard.errors.LicenseError, match="changed"):
             License.parse(encoded).authenticate([key.public_key])
 
 
@@ -204,7 +204,7 @@ def test_key_is_looked_for_among_all_that_are_trusted(
     license_: License, key: nnguard.SigningKey, other_key: nnguard.SigningKey
 ) -> None:
     license_.authenticate([other_key.public_key, key.public_key])
-    with pytest.raises(nnguard.WrongKeyError, match="not among the 0 trusted"):
+    with pytest.raises(nnguard.errors.WrongKeyError, match="not among the 0 trusted"):
         license_.authenticate([])
 
 
@@ -290,14 +290,14 @@ MALFORMED: dict[str, Callable[[dict[Any, Any]], Any]] = {
 def test_malformed_license_is_refused(how: str, license_: License, key: nnguard.SigningKey) -> None:
     claims = parse_cbor(license_._envelope.payload)
     assert sign_claims(claims, key).terms == license_.terms
-    with pytest.raises(nnguard.LicenseError, match="not a license") as caught:
+    with pytest.raises(nnguard.errors.LicenseError, match="not a license") as caught:
         sign_claims(MALFORMED[how](claims), key)
     assert caught.value.reason is nnguard.licensing.Refusal.MALFORMED
 
 
 def test_more_in_the_header_is_refused(license_: License, key: nnguard.SigningKey) -> None:
     claims = parse_cbor(license_._envelope.payload)
-    with pytest.raises(nnguard.LicenseError):
+    with pytest.raises(nnguard.errors.LicenseError):
         License.parse(
             sign1(key, {Label.KID: key.public_key.id, "a": 1}, encode_cbor(claims), DOMAIN)
         )
@@ -311,7 +311,7 @@ def test_license_in_other_cbor_is_refused(license_: License) -> None:
     indefinite = encoded[:1] + b"\x9f" + encoded[2:] + b"\xff"
     untagged = encoded[1:]
     for other in (long_array, indefinite, untagged, encoded + b"\0"):
-        with pytest.raises(nnguard.LicenseError):
+        with pytest.raises(nnguard.errors.LicenseError):
             License.parse(other)
 
 
@@ -320,7 +320,7 @@ def test_license_without_a_wrapped_key_opens_nothing(
 ) -> None:
     claims = parse_cbor(license_._envelope.payload)
     for wrapped in (b"", bytes(31), bytes(80), bytes(2000)):
-        with pytest.raises(nnguard.WrongKeyError):
+        with pytest.raises(nnguard.errors.WrongKeyError):
             sign_claims({**claims, "key": wrapped}, key).unwrap(CUSTOMER)
 
 

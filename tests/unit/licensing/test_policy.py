@@ -35,17 +35,17 @@ def test_no_bit_of_a_license_can_be_changed(sale: Sale) -> None:
         device=nnguard.licensing.Device.of_values([("host", "a")]),
     )
     for changed in flips(license_.encoded, 1):
-        with pytest.raises((nnguard.LicenseError, nnguard.WrongKeyError)):
+        with pytest.raises((nnguard.errors.LicenseError, nnguard.errors.WrongKeyError)):
             nnguard.licensing.License.parse(changed).authenticate(sale.trust)
     for changed in flips(license_.encoded, 19):
-        with pytest.raises((nnguard.LicenseError, nnguard.WrongKeyError)):
+        with pytest.raises((nnguard.errors.LicenseError, nnguard.errors.WrongKeyError)):
             sale.unlock(nnguard.licensing.License.parse(changed))
 
 
 def test_license_cannot_be_cut_or_made_longer(sale: Sale) -> None:
     encoded = sale.license().encoded
     for changed in [encoded[:size] for size in range(len(encoded))] + [encoded + b"\0"]:
-        with pytest.raises(nnguard.LicenseError) as caught:
+        with pytest.raises(nnguard.errors.LicenseError) as caught:
             nnguard.licensing.License.parse(changed)
         assert caught.value.reason is Reason.MALFORMED
 
@@ -63,7 +63,7 @@ def test_no_character_of_a_license_can_be_changed(sale: Sale) -> None:
         for other in (rng.choice(string.ascii_letters + string.digits + "+/="), "?", ">"):
             if other == character:
                 continue
-            with pytest.raises((nnguard.LicenseError, nnguard.WrongKeyError)):
+            with pytest.raises((nnguard.errors.LicenseError, nnguard.errors.WrongKeyError)):
                 read(text[:at] + other + text[at + 1 :], sale)
 
 
@@ -80,19 +80,19 @@ def test_no_character_of_a_license_can_be_changed(sale: Sale) -> None:
 def test_text_that_is_no_license(tmp_path: Path, sale: Sale, text: str) -> None:
     path = tmp_path / "ada.license"
     path.write_text(text)
-    with pytest.raises(nnguard.LicenseError, match=str(path)) as caught:
-        nnguard.unlock(sale.locked.stream, path, sale.customer, sale.trust)
+    with pytest.raises(nnguard.errors.LicenseError, match=str(path)) as caught:
+        nnguard.unlock(sale.locked.trial, path, sale.customer, sale.trust)
     assert caught.value.reason is Reason.MALFORMED
 
 
 def test_revocation_list_is_no_license(sale: Sale) -> None:
     revoked = nnguard.licensing.RevocationList.make([], sale.vendor, issued_at=START)
-    with pytest.raises(nnguard.LicenseError) as caught:
+    with pytest.raises(nnguard.errors.LicenseError) as caught:
         nnguard.licensing.License.from_text(str(revoked))
     assert caught.value.reason is Reason.MALFORMED
-    with pytest.raises(nnguard.LicenseError):
+    with pytest.raises(nnguard.errors.LicenseError):
         nnguard.licensing.License.parse(revoked.encoded)
-    with pytest.raises(nnguard.LicenseError):
+    with pytest.raises(nnguard.errors.LicenseError):
         nnguard.licensing.RevocationList.parse(sale.license().encoded)
 
 
@@ -103,16 +103,16 @@ def test_expired(sale: Sale) -> None:
     license_ = sale.license(expires_at=START + WEEK)
     assert sale.refusal(license_, now=START + WEEK) is Reason.EXPIRED
     last = nnguard.licensing.Policy(now=START + WEEK - timedelta(seconds=1))
-    assert bytes(sale.unlock(license_, checks=last)) == bytes(sale.release)
+    assert bytes(sale.unlock(license_, policy=last)) == bytes(sale.release)
 
 
 def test_in_grace_is_permitted_and_said(sale: Sale) -> None:
     license_ = sale.license(expires_at=START + WEEK, grace=2 * DAY)
     for days, in_grace in ((6, False), (7, True), (8, True)):
-        checks = nnguard.licensing.Policy(now=START + days * DAY)
-        status = nnguard.licensing.check(license_, sale.trust, policy=checks)
+        policy = nnguard.licensing.Policy(now=START + days * DAY)
+        status = nnguard.licensing.check(license_, sale.trust, policy=policy)
         assert status.in_grace is in_grace
-        assert bytes(sale.unlock(license_, checks=checks)) == bytes(sale.release)
+        assert bytes(sale.unlock(license_, policy=policy)) == bytes(sale.release)
 
 
 def test_after_grace(sale: Sale) -> None:
@@ -123,12 +123,12 @@ def test_after_grace(sale: Sale) -> None:
 def test_not_yet_valid(sale: Sale) -> None:
     license_ = sale.license(not_before=START + WEEK)
     assert sale.refusal(license_) is Reason.NOT_YET_VALID
-    assert sale.unlock(license_, checks=nnguard.licensing.Policy(now=START + WEEK))
+    assert sale.unlock(license_, policy=nnguard.licensing.Policy(now=START + WEEK))
 
 
 def test_license_without_end_holds_for_ever(sale: Sale) -> None:
-    checks = nnguard.licensing.Policy(now=datetime(9999, 1, 1, tzinfo=timezone.utc))
-    assert sale.unlock(sale.license(), checks=checks)
+    policy = nnguard.licensing.Policy(now=datetime(9999, 1, 1, tzinfo=timezone.utc))
+    assert sale.unlock(sale.license(), policy=policy)
 
 
 def test_time_zones_do_not_matter(sale: Sale) -> None:
@@ -137,7 +137,7 @@ def test_time_zones_do_not_matter(sale: Sale) -> None:
     assert license_.terms.expires_at == START + WEEK
     assert sale.refusal(license_, now=datetime(2026, 3, 8, 9, tzinfo=tokyo)) is Reason.EXPIRED
     with pytest.raises(ValueError, match="time zone"):
-        sale.unlock(license_, checks=nnguard.licensing.Policy(now=datetime(2026, 3, 2)))
+        sale.unlock(license_, policy=nnguard.licensing.Policy(now=datetime(2026, 3, 2)))
 
 
 def test_clock_set_back_behind_the_license(sale: Sale) -> None:
@@ -148,7 +148,7 @@ def test_clocks_that_differ_by_little_are_not_set_back(sale: Sale) -> None:
     """A clock may be five minutes behind the vendor's, but the license has to hold already."""
     license_ = sale.license(not_before=START - DAY)
     little = nnguard.licensing.Policy(now=START - timedelta(minutes=5))
-    assert sale.unlock(license_, checks=little)
+    assert sale.unlock(license_, policy=little)
     much = START - timedelta(minutes=5, seconds=1)
     assert sale.refusal(license_, now=much) is Reason.CLOCK_SET_BACK
 
@@ -162,13 +162,13 @@ def test_times_at_the_ends_of_the_calendar(sale: Sale, tmp_path: Path) -> None:
     listed = nnguard.licensing.RevocationList.make([], sale.vendor, issued_at=FIRST)
     options = {"revocations": listed, "max_age": timedelta.max, "state": tmp_path / "newest"}
     for now in (FIRST, START, LAST - DAY):
-        assert sale.unlock(old, checks=nnguard.licensing.Policy(now=now, **options))
+        assert sale.unlock(old, policy=nnguard.licensing.Policy(now=now, **options))
     assert sale.refusal(old, now=FIRST, **options) is Reason.CLOCK_SET_BACK
     assert sale.refusal(old, now=LAST) is Reason.EXPIRED
     new = sale.license(issued_at=LAST)
     for now in (FIRST, START):
         assert sale.refusal(new, now=now) is Reason.CLOCK_SET_BACK
-    assert sale.unlock(new, checks=nnguard.licensing.Policy(now=LAST))
+    assert sale.unlock(new, policy=nnguard.licensing.Policy(now=LAST))
 
 
 def test_clock_set_back_behind_the_revocation_list(sale: Sale) -> None:
@@ -178,7 +178,7 @@ def test_clock_set_back_behind_the_revocation_list(sale: Sale) -> None:
 
 def test_clock_set_back_behind_the_state_file(sale: Sale, tmp_path: Path) -> None:
     license_, state = sale.license(expires_at=START + WEEK), tmp_path / "newest"
-    assert sale.unlock(license_, checks=nnguard.licensing.Policy(now=START + 3 * DAY, state=state))
+    assert sale.unlock(license_, policy=nnguard.licensing.Policy(now=START + 3 * DAY, state=state))
     reason = sale.refusal(license_, now=START + 2 * DAY, state=state)
     assert reason is Reason.CLOCK_SET_BACK
     assert sale.refusal(license_, now=START + 8 * DAY, state=state) is Reason.EXPIRED
@@ -188,7 +188,7 @@ def test_state_file_keeps_the_newest_time(sale: Sale, tmp_path: Path) -> None:
     license_, state = sale.license(), tmp_path / "newest"
     for minutes in (0, 60, 56):
         now = START + timedelta(minutes=minutes)
-        sale.unlock(license_, checks=nnguard.licensing.Policy(now=now, state=state))
+        sale.unlock(license_, policy=nnguard.licensing.Policy(now=now, state=state))
     back = START + timedelta(minutes=54)
     assert sale.refusal(license_, now=back, state=state) is Reason.CLOCK_SET_BACK
 
@@ -223,9 +223,9 @@ def test_time_is_remembered_whatever_else_is_refused(sale: Sale, tmp_path: Path)
 def test_time_is_not_remembered_for_a_license_that_nobody_signed(
     sale: Sale, other_key: nnguard.SigningKey, tmp_path: Path
 ) -> None:
-    checks = nnguard.licensing.Policy(now=START + DAY, state=tmp_path / "newest")
-    with pytest.raises(nnguard.WrongKeyError):
-        sale.unlock(sale.license(signer=other_key), checks=checks)
+    policy = nnguard.licensing.Policy(now=START + DAY, state=tmp_path / "newest")
+    with pytest.raises(nnguard.errors.WrongKeyError):
+        sale.unlock(sale.license(signer=other_key), policy=policy)
     assert not (tmp_path / "newest").exists()
 
 
@@ -256,8 +256,8 @@ def test_wrong_device(sale: Sale) -> None:
 def test_device_with_enough_traits(sale: Sale) -> None:
     license_ = sale.license(device=device_of("a", "b", "c", "d"), device_matches=3)
     for values in (("a", "b", "c"), ("d", "x", "b", "y", "c", "z"), ("a", "b", "c", "d")):
-        checks = nnguard.licensing.Policy(now=START + DAY, device=device_of(*values))
-        assert bytes(sale.unlock(license_, checks=checks)) == bytes(sale.release)
+        policy = nnguard.licensing.Policy(now=START + DAY, device=device_of(*values))
+        assert bytes(sale.unlock(license_, policy=policy)) == bytes(sale.release)
 
 
 def test_one_trait_counts_once(sale: Sale) -> None:
@@ -282,8 +282,8 @@ def test_revoked(sale: Sale) -> None:
         [license_.terms.id], sale.vendor, issued_at=START
     )
     assert sale.refusal(license_, revocations=revoked) is Reason.REVOKED
-    checks = nnguard.licensing.Policy(now=START + DAY, revocations=revoked)
-    assert bytes(sale.unlock(other, checks=checks)) == bytes(sale.release)
+    policy = nnguard.licensing.Policy(now=START + DAY, revocations=revoked)
+    assert bytes(sale.unlock(other, policy=policy)) == bytes(sale.release)
 
 
 def test_stale_revocation_list(sale: Sale) -> None:
@@ -292,15 +292,15 @@ def test_stale_revocation_list(sale: Sale) -> None:
     options = {"revocations": revoked, "max_age": WEEK}
     late = START + WEEK + timedelta(seconds=1)
     assert sale.refusal(license_, now=late, **options) is Reason.STALE_REVOCATIONS
-    assert sale.unlock(license_, checks=nnguard.licensing.Policy(now=START + WEEK, **options))
+    assert sale.unlock(license_, policy=nnguard.licensing.Policy(now=START + WEEK, **options))
 
 
 def test_no_revocation_list_where_one_is_required(sale: Sale) -> None:
     license_ = sale.license()
     assert sale.refusal(license_, max_age=WEEK) is Reason.STALE_REVOCATIONS
-    checks = nnguard.licensing.Policy(now=START, max_age=WEEK)
-    with pytest.raises(nnguard.LicenseError, match="required: there is none"):
-        nnguard.licensing.check(license_, sale.trust, policy=checks)
+    policy = nnguard.licensing.Policy(now=START, max_age=WEEK)
+    with pytest.raises(nnguard.errors.LicenseError, match="required: there is none"):
+        nnguard.licensing.check(license_, sale.trust, policy=policy)
 
 
 def test_status_as_json(sale: Sale) -> None:
@@ -316,9 +316,9 @@ def test_status_as_json(sale: Sale) -> None:
 
 def test_revocation_list_of_another_vendor(sale: Sale, other_key: nnguard.SigningKey) -> None:
     revoked = nnguard.licensing.RevocationList.make([], other_key, issued_at=START)
-    with pytest.raises(nnguard.WrongKeyError, match="revocation list"):
+    with pytest.raises(nnguard.errors.WrongKeyError, match="revocation list"):
         sale.unlock(
-            sale.license(), checks=nnguard.licensing.Policy(now=START + DAY, revocations=revoked)
+            sale.license(), policy=nnguard.licensing.Policy(now=START + DAY, revocations=revoked)
         )
 
 
@@ -330,9 +330,9 @@ def test_list_of_another_trusted_vendor_is_of_no_use(
     trust = [*sale.trust, other_key.public_key]
     for revoked in ([], [license_.terms.id]):
         foreign = nnguard.licensing.RevocationList.make(revoked, other_key, issued_at=START)
-        checks = nnguard.licensing.Policy(now=START + DAY, revocations=foreign, max_age=WEEK)
-        with pytest.raises(nnguard.WrongKeyError, match="revocation list") as caught:
-            nnguard.licensing.check(license_, trust, policy=checks)
+        policy = nnguard.licensing.Policy(now=START + DAY, revocations=foreign, max_age=WEEK)
+        with pytest.raises(nnguard.errors.WrongKeyError, match="revocation list") as caught:
+            nnguard.licensing.check(license_, trust, policy=policy)
         assert f"with key {other_key.public_key.id.hex()}" in str(caught.value)
         assert f"the license with key {sale.vendor.public_key.id.hex()}" in str(caught.value)
 
@@ -343,12 +343,12 @@ def test_no_bit_of_a_revocation_list_can_be_changed(sale: Sale) -> None:
     )
     revoked.authenticate(sale.trust)
     for changed in flips(revoked.encoded, 1):
-        with pytest.raises((nnguard.LicenseError, nnguard.WrongKeyError)):
+        with pytest.raises((nnguard.errors.LicenseError, nnguard.errors.WrongKeyError)):
             nnguard.licensing.RevocationList.parse(changed).authenticate(sale.trust)
 
 
 def test_forged_revocation_list(sale: Sale, tmp_path: Path) -> None:
-    """A customer takes himself off the list."""
+    """A customer takes a license off the list."""
     license_ = sale.license()
     revoked = nnguard.licensing.RevocationList.make(
         [license_.terms.id], sale.vendor, issued_at=START

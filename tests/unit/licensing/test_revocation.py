@@ -65,7 +65,7 @@ def test_what_is_no_identifier_is_not_silently_revoked(
 
 
 def test_list_of_another_vendor(key: nnguard.SigningKey, other_key: nnguard.SigningKey) -> None:
-    with pytest.raises(nnguard.WrongKeyError, match=other_key.public_key.id.hex()):
+    with pytest.raises(nnguard.errors.WrongKeyError, match=other_key.public_key.id.hex()):
         make(IDS, other_key).authenticate([key.public_key])
 
 
@@ -92,7 +92,7 @@ def test_malformed_list_is_refused(claims: Any, key: nnguard.SigningKey) -> None
     header = {Label.KID: key.public_key.id}
     good = {1: "", 6: 1, "revoked": HASHES[0] + HASHES[1]}
     assert RevocationList.parse(sign1(key, header, encode_cbor(good), DOMAIN)).hashes
-    with pytest.raises(nnguard.LicenseError, match="not a revocation list") as caught:
+    with pytest.raises(nnguard.errors.LicenseError, match="not a revocation list") as caught:
         RevocationList.parse(sign1(key, header, encode_cbor(claims), DOMAIN))
     assert caught.value.reason is nnguard.licensing.Refusal.MALFORMED
 
@@ -101,7 +101,7 @@ def test_file_that_is_no_list(tmp_path: Path) -> None:
     path = tmp_path / "acme.revoked"
     for data in (b"", b"\xff" * 99, b"-----BEGIN NNGUARD REVOCATION LIST-----"):
         path.write_bytes(data)
-        with pytest.raises(nnguard.LicenseError, match=str(path)):
+        with pytest.raises(nnguard.errors.LicenseError, match=str(path)):
             RevocationList.load(path)
 
 
@@ -123,7 +123,7 @@ def test_more_in_the_header_of_a_list_is_refused(key: nnguard.SigningKey) -> Non
     claims = encode_cbor({1: "acme.ai", 6: 0, "revoked": b""})
     kid = {Label.KID: key.public_key.id}
     RevocationList.parse(sign1(key, kid, claims, DOMAIN)).authenticate([key.public_key])
-    with pytest.raises(nnguard.LicenseError, match="not a revocation list"):
+    with pytest.raises(nnguard.errors.LicenseError, match="not a revocation list"):
         RevocationList.parse(sign1(key, {**kid, "more": 1}, claims, DOMAIN))
 
 

@@ -30,7 +30,7 @@ def locked(key: nnguard.SigningKey) -> nnguard.Locked:
 def test_everything_may_be_a_path(
     locked: nnguard.Locked, customer: nnguard.Identity, key: nnguard.SigningKey, tmp_path: Path
 ) -> None:
-    locked.stream.save(tmp_path / "trial.nnc")
+    locked.trial.save(tmp_path / "trial.nnc")
     locked.content_key.save(tmp_path / "content.key")
     customer.recipient.save(tmp_path / "ada.pub")
     key.save(tmp_path / "vendor.key")
@@ -73,13 +73,13 @@ def test_an_argument_of_another_type_is_named(
         argument: 7,
     }
     with pytest.raises(TypeError, match=f"^{argument}: expected {expected}, not int$"):
-        issue(locked.stream, **given)
+        issue(locked.trial, **given)
 
 
 def issued(sale: Any, **terms: Any) -> License:
     locked, customer, key = sale
     return issue(
-        locked.stream,
+        locked.trial,
         locked.content_key,
         to=customer.recipient,
         signer=key,
@@ -122,7 +122,7 @@ def test_license_that_makes_no_sense_is_not_issued(
 ) -> None:
     with pytest.raises(ArgumentError, match=message):
         issue(
-            locked.stream,
+            locked.trial,
             locked.content_key,
             to=customer.recipient,
             signer=key,

@@ -28,7 +28,9 @@ def release(key: nnguard.SigningKey) -> nnguard.Stream:
 def tiers(release: nnguard.Stream, key: nnguard.SigningKey) -> list[nnguard.Locked]:
     names = ("professional", "standard")
     return nnguard.lock_tiers(
-        release, [nnguard.Tier(name, fraction=0.001) for name in names], signer=key
+        release,
+        [nnguard.Tier(name, soft=nnguard.Soft(fraction=0.001)) for name in names],
+        signer=key,
     )
 
 
@@ -57,7 +59,7 @@ def test_license_of_the_issuer_unlocks_and_is_written_down(
     release: nnguard.Stream,
     key: nnguard.SigningKey,
 ) -> None:
-    trial = tiers[-1].stream
+    trial = tiers[-1].trial
     license_ = issuer.issue(
         trial,
         tiers[0].content_key,
@@ -65,7 +67,7 @@ def test_license_of_the_issuer_unlocks_and_is_written_down(
         terms=nnguard.licensing.Terms(customer="Ada", issued_at=START, expires_at=START + DAY),
     )
     checks = nnguard.licensing.Policy(now=START)
-    full = nnguard.unlock(trial, license_, CUSTOMER, key.public_key, checks=checks)
+    full = nnguard.unlock(trial, license_, CUSTOMER, key.public_key, policy=checks)
     assert bytes(full) == bytes(release)
     (entry,) = ledger.entries()
     terms = license_.terms
@@ -83,16 +85,16 @@ def test_license_and_its_entry_are_written_together(
     tmp_path: Path,
 ) -> None:
     options = {"to": CUSTOMER.recipient, "output": tmp_path / "ada.license"}
-    license_ = issuer.issue(tiers[-1].stream, tiers[0].content_key, **options)
+    license_ = issuer.issue(tiers[-1].trial, tiers[0].content_key, **options)
     assert (tmp_path / "ada.license").read_text() == ledger.get(license_.terms.id).armored
     before = {path.name for path in tmp_path.iterdir()}
     with pytest.raises(FileExistsError):
-        issuer.issue(tiers[-1].stream, tiers[0].content_key, **options)
+        issuer.issue(tiers[-1].trial, tiers[0].content_key, **options)
     assert len(ledger.entries()) == 1
     ledger.close()
     with pytest.raises(ValueError, match="closed"):
         issuer.issue(
-            tiers[-1].stream, tiers[0].content_key, **options | {"output": tmp_path / "eve.license"}
+            tiers[-1].trial, tiers[0].content_key, **options | {"output": tmp_path / "eve.license"}
         )
     assert {path.name for path in tmp_path.iterdir()} == before
 
@@ -103,9 +105,9 @@ def test_content_key_is_given_once(
     release: nnguard.Stream,
     key: nnguard.SigningKey,
 ) -> None:
-    trial = tiers[-1].stream
+    trial = tiers[-1].trial
     issuer.issue(trial, tiers[0].content_key, to=CUSTOMER.recipient)
-    for tier, expected in (("professional", release), ("standard", tiers[0].stream)):
+    for tier, expected in (("professional", release), ("standard", tiers[0].trial)):
         license_ = issuer.issue(
             trial, to=CUSTOMER.recipient, terms=nnguard.licensing.Terms(tier=tier)
         )
@@ -116,7 +118,7 @@ def test_content_key_is_given_once(
 def test_key_of_a_lower_tier_does_not_displace_that_of_a_higher(
     issuer: nnguard.licensing.Issuer, tiers: list[nnguard.Locked]
 ) -> None:
-    trial = tiers[-1].stream
+    trial = tiers[-1].trial
     issuer.issue(trial, tiers[0].content_key, to=CUSTOMER.recipient)
     issuer.issue(trial, tiers[1].content_key, to=CUSTOMER.recipient)
     license_ = issuer.issue(
@@ -128,7 +130,7 @@ def test_key_of_a_lower_tier_does_not_displace_that_of_a_higher(
 def test_key_of_a_higher_tier_takes_the_place_of_a_lower(
     issuer: nnguard.licensing.Issuer, tiers: list[nnguard.Locked]
 ) -> None:
-    trial = tiers[-1].stream
+    trial = tiers[-1].trial
     issuer.issue(trial, tiers[1].content_key, to=CUSTOMER.recipient)
     issuer.issue(trial, tiers[0].content_key, to=CUSTOMER.recipient)
     license_ = issuer.issue(
@@ -144,9 +146,9 @@ def test_another_issuer_with_the_same_identity_goes_on(
     identity: nnguard.Identity,
     key: nnguard.SigningKey,
 ) -> None:
-    issuer.issue(tiers[0].stream, tiers[0].content_key, to=CUSTOMER.recipient)
+    issuer.issue(tiers[0].trial, tiers[0].content_key, to=CUSTOMER.recipient)
     again = nnguard.licensing.Issuer(ledger, key, identity)
-    license_ = again.issue(tiers[0].stream, to=CUSTOMER.recipient)
+    license_ = again.issue(tiers[0].trial, to=CUSTOMER.recipient)
     assert license_.key_id == key.public_key.id.hex()
     assert len(ledger.entries()) == 2
 
@@ -157,11 +159,11 @@ def test_ledger_is_of_no_use_without_the_identity(
     tiers: list[nnguard.Locked],
     key: nnguard.SigningKey,
 ) -> None:
-    issuer.issue(tiers[0].stream, tiers[0].content_key, to=CUSTOMER.recipient)
+    issuer.issue(tiers[0].trial, tiers[0].content_key, to=CUSTOMER.recipient)
     for other in (None, nnguard.Identity.generate()):
-        with pytest.raises(nnguard.WrongKeyError, match="wrapped to another key"):
+        with pytest.raises(nnguard.errors.WrongKeyError, match="wrapped to another key"):
             nnguard.licensing.Issuer(ledger, key, other).issue(
-                tiers[0].stream, to=CUSTOMER.recipient
+                tiers[0].trial, to=CUSTOMER.recipient
             )
     assert len(ledger.entries()) == 1
 
@@ -170,10 +172,10 @@ def test_issuer_without_identity_keeps_no_content_keys(
     ledger: nnguard.licensing.Ledger, tiers: list[nnguard.Locked], key: nnguard.SigningKey
 ) -> None:
     issuer = nnguard.licensing.Issuer(ledger, key)
-    issuer.issue(tiers[0].stream, tiers[0].content_key, to=CUSTOMER.recipient)
+    issuer.issue(tiers[0].trial, tiers[0].content_key, to=CUSTOMER.recipient)
     assert ledger.wrapped_content_key(tiers[0].content_key.id.hex()) is None
-    with pytest.raises(nnguard.KeyFormatError, match="no content key"):
-        issuer.issue(tiers[0].stream, to=CUSTOMER.recipient)
+    with pytest.raises(nnguard.errors.KeyFormatError, match="no content key"):
+        issuer.issue(tiers[0].trial, to=CUSTOMER.recipient)
 
 
 def test_what_is_not_issued_is_not_written_down(
@@ -182,15 +184,15 @@ def test_what_is_not_issued_is_not_written_down(
     tiers: list[nnguard.Locked],
     release: nnguard.Stream,
 ) -> None:
-    trial, content_key = tiers[-1].stream, tiers[0].content_key
+    trial, content_key = tiers[-1].trial, tiers[0].content_key
     stranger = nnguard.ContentKey.generate()
-    with pytest.raises(nnguard.WrongKeyError):
+    with pytest.raises(nnguard.errors.WrongKeyError):
         issuer.issue(trial, stranger, to=CUSTOMER.recipient)
-    with pytest.raises(nnguard.UnlockError):
+    with pytest.raises(nnguard.errors.UnlockError):
         issuer.issue(
             trial, content_key, to=CUSTOMER.recipient, terms=nnguard.licensing.Terms(tier="none")
         )
-    with pytest.raises(nnguard.NoRecordError):
+    with pytest.raises(nnguard.errors.NoRecordError):
         issuer.issue(release, content_key, to=CUSTOMER.recipient)
     with pytest.raises(ValueError, match="time zone"):
         issuer.issue(
@@ -210,10 +212,10 @@ def test_refused_license_leaves_no_ledger(
     options = {"to": CUSTOMER.recipient, "output": tmp_path / "ada.license"}
     with nnguard.licensing.Ledger(path) as ledger:
         issuer = nnguard.licensing.Issuer(ledger, key)
-        with pytest.raises(nnguard.WrongKeyError):
-            issuer.issue(tiers[-1].stream, nnguard.ContentKey.generate(), **options)
+        with pytest.raises(nnguard.errors.WrongKeyError):
+            issuer.issue(tiers[-1].trial, nnguard.ContentKey.generate(), **options)
         assert list(tmp_path.iterdir()) == []
-        issuer.issue(tiers[-1].stream, tiers[0].content_key, **options)
+        issuer.issue(tiers[-1].trial, tiers[0].content_key, **options)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["ada.license", "new.db"]
 
 
@@ -231,7 +233,7 @@ def test_keys_may_be_paths(
         issuer = nnguard.licensing.Issuer(
             ledger, tmp_path / "vendor.key", str(tmp_path / "own.key")
         )
-        trial, to = tiers[-1].stream, tmp_path / "ada.pub"
+        trial, to = tiers[-1].trial, tmp_path / "ada.pub"
         first = issuer.issue(trial, tmp_path / "content.key", to=to)
         second = issuer.issue(trial, to=to)
         assert first.unwrap(CUSTOMER) == second.unwrap(CUSTOMER)
@@ -245,7 +247,7 @@ def test_revoked_license_is_on_the_list_and_no_longer_unlocks(
     tiers: list[nnguard.Locked],
     key: nnguard.SigningKey,
 ) -> None:
-    trial = tiers[-1].stream
+    trial = tiers[-1].trial
     revoked, kept = (
         issuer.issue(
             trial,
@@ -261,17 +263,17 @@ def test_revoked_license_is_on_the_list_and_no_longer_unlocks(
     assert ledger.get(revoked.terms.id).revoked_at == START + DAY
     listed = issuer.revocation_list(issuer="acme.ai", at=START + DAY)
     checks = nnguard.licensing.Policy(now=START + DAY, revocations=listed, max_age=DAY)
-    assert nnguard.unlock(trial, kept, CUSTOMER, key.public_key, checks=checks)
-    with pytest.raises(nnguard.LicenseError) as caught:
-        nnguard.unlock(trial, revoked, CUSTOMER, key.public_key, checks=checks)
+    assert nnguard.unlock(trial, kept, CUSTOMER, key.public_key, policy=checks)
+    with pytest.raises(nnguard.errors.LicenseError) as caught:
+        nnguard.unlock(trial, revoked, CUSTOMER, key.public_key, policy=checks)
     assert caught.value.reason is nnguard.licensing.Refusal.REVOKED
 
 
 def test_nothing_is_revoked_where_one_is_unknown(
     issuer: nnguard.licensing.Issuer, ledger: nnguard.licensing.Ledger, tiers: list[nnguard.Locked]
 ) -> None:
-    license_ = issuer.issue(tiers[0].stream, tiers[0].content_key, to=CUSTOMER.recipient)
-    with pytest.raises(nnguard.LedgerError):
+    license_ = issuer.issue(tiers[0].trial, tiers[0].content_key, to=CUSTOMER.recipient)
+    with pytest.raises(nnguard.errors.LedgerError):
         issuer.revoke([license_.terms.id, "ff" * 16])
     assert ledger.revoked_ids() == []
     assert issuer.revocation_list().hashes == frozenset()
@@ -280,7 +282,7 @@ def test_nothing_is_revoked_where_one_is_unknown(
 def test_trial_may_be_a_path(
     issuer: nnguard.licensing.Issuer, tiers: list[nnguard.Locked], tmp_path: Path
 ) -> None:
-    tiers[0].stream.save(tmp_path / "trial.nnc")
+    tiers[0].trial.save(tmp_path / "trial.nnc")
     CUSTOMER.recipient.save(tmp_path / "ada.pub")
     license_ = issuer.issue(tmp_path / "trial.nnc", tiers[0].content_key, to=tmp_path / "ada.pub")
     assert license_.terms.recipient == CUSTOMER.recipient.id.hex()

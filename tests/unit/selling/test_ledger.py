@@ -165,6 +165,31 @@ def test_who_waits_too_long_for_others_is_told(
         assert ledger.entries() == [entry_of(1)]
 
 
+def test_opening_a_ledger_again_does_not_end_the_turn_of_who_writes(tmp_path: Path) -> None:
+    """Whoever closes a file gives up all locks on it that the process has (POSIX)."""
+    path = tmp_path / "a.db"
+    with Ledger(path) as ledger:
+        ledger.add(entry_of(1))
+    program = (
+        "import sqlite3, sys\n"
+        "other = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)\n"
+        "try: other.execute('BEGIN IMMEDIATE')\n"
+        "except sqlite3.OperationalError as error: sys.exit(str(error))\n"
+    )
+    database_ = database.Database(path)
+    with database_.transaction(writes=True), Ledger(path) as again:
+        assert again.entries() == [entry_of(1)]
+        done = subprocess.run(
+            [sys.executable, "-c", program, path],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert "locked" in done.stderr
+    database_.close()
+
+
 def test_a_ledger_beside_other_tables_leaves_them_alone(tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / "a.db")
     with other:
