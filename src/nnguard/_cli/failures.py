@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import sys
 from difflib import get_close_matches
 from pathlib import Path
@@ -191,7 +192,8 @@ def _hint_for_usage(error: click.ClickException) -> str:
         return f"did you mean {' or '.join(meant[:2])}?"
     param = getattr(error, "param", None)
     if isinstance(error, click.exceptions.MissingParameter) and param is not None:
-        return f"give the {param.help[:1].lower()}{param.help[1:].rstrip('.')}"
+        what = re.split("[:;.]", param.help)[0]
+        return f"give the {what[:1].lower()}{what[1:]}"
     context = getattr(error, "ctx", None) or click.get_current_context(silent=True)
     plain = type(error) is click.UsageError and context is None
     return "" if context is None or plain else f"see {context.command_path} --help"

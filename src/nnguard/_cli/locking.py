@@ -114,9 +114,10 @@ def run_lock(options: Options) -> Outcome:
     if options.key is not None:
         signer = load_private(nnguard.SigningKey, options.key, options.passphrase_file)
     release = open_model(options.release)
-    trials = [open_model(str(tier.trial)) for tier in tiers if tier.trial is not None]
-    if any(trial.size > _LARGE * release.size for trial in trials):
-        warn("the trial is much larger than the release, and is given away: are they swapped?")
+    trials = {str(tier.trial): open_model(str(tier.trial)) for tier in tiers if tier.trial}
+    for name, trial in trials.items():
+        if trial.size > _LARGE * release.size:
+            warn(f"{name} is much larger than the release, and is given away: are they swapped?")
     locks = nnguard.lock_tiers(
         release,
         tiers,
@@ -126,7 +127,7 @@ def run_lock(options: Options) -> Outcome:
         progress=Search([tier.soft.target for tier in tiers if tier.soft]),
     )
     _save(options, locks)
-    whole = release.size + sum(trial.size for trial in trials)
+    whole = release.size + sum(trial.size for trial in trials.values())
     values = {
         "file": options.output,
         "content_key": options.content_key,
@@ -150,7 +151,11 @@ def _tier(text: str, options: Options) -> nnguard.Tier:
         given["trial"] = None
     if own.keys() & {"fraction", "target"}:
         given |= {"fraction": None, "target": None}
-    values = {field: value for field, value in (given | own).items() if value not in (None, False)}
+    values = {
+        field: value
+        for field, value in (given | own).items()
+        if value is not None and value is not False
+    }
     amounts = {field: values.pop(field) for field in _AMOUNTS if field in values}
     if values.pop("soft", False):
         return nnguard.Tier(name, soft=nnguard.Soft(**amounts), **values)
@@ -244,6 +249,6 @@ def _tier_json(locked: nnguard.Locked) -> dict[str, Any]:
         "scrambled": locked.scrambled,
         "replaced": locked.replaced,
         "weights": locked.weights,
-        "curve": [asdict(point) for point in locked.curve],
+        "curve": [{"fraction": point.fraction, "score": point.score} for point in locked.curve],
         "scores": None if locked.scores is None else asdict(locked.scores),
     }
