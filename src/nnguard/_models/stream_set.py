@@ -46,6 +46,12 @@ class StreamSet:
     Attributes:
         weight_map: Name of the file that holds each tensor, as the index says.
         streams: Names of the files to their streams.
+
+    Example:
+        >>> shards = nnguard.compress("digits-hf")
+        >>> shards.save("digits-streams")
+        >>> sorted(nnguard.StreamSet.open("digits-streams").streams)
+        ['model-00001-of-00002.nnc', 'model-00002-of-00002.nnc']
     """
 
     weight_map: Mapping[str, str]
