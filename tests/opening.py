@@ -25,9 +25,9 @@ class Opened:
 
 def open_locks(stream: Stream, key: nnguard.ContentKey) -> Opened:
     """Open all locks of a stream that a key opens."""
-    files, tiers = open_files(hash_files(stream), key)
-    found: Hashed = files[""]
-    return Opened(found.stream, [*found.digests], tiers)
+    opened = open_files(hash_files(stream), key)
+    found: Hashed = opened.files[""]
+    return Opened(found.stream, [*found.digests], opened.tiers)
 
 
 def lock_of(extraction: Extraction) -> LockRecord:

@@ -87,44 +87,39 @@ __all__ = [
     "verify",
 ]
 
-_HOMES = {
-    "_compression.compress": "compress",
-    "_compression.decompress": "decompress decompress_to_file iter_tensors",
-    "_compression.settings": "Settings",
-    "_crypto.content_key": "ContentKey",
-    "_crypto.identity": "Identity Recipient",
-    "_crypto.keys": "PublicKey Signer SigningKey",
-    "_locking.tiers": "Locked Soft Tier",
-    "_models.stream_set": "StreamSet",
-    "_operations.attach": "attach detach",
-    "_operations.capacity": "Capacity capacity",
-    "_operations.expect": "Expect",
-    "_operations.inspect": "Inspection inspect",
-    "_operations.lock": "lock lock_tiers",
-    "_operations.report": "Report",
-    "_operations.sign": "sign",
-    "_operations.strip": "strip",
-    "_operations.unlock": "unlock",
-    "_operations.verify": "verify",
-    "_records.attachment": "Attachment",
-    "_records.claims": "Claims",
-    "_stream": "Stream",
-    "errors": "NnguardError",
-}
-_MODULES = ("errors", "licensing", "plotting", "torch")
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+if not TYPE_CHECKING:  # a type checker knows the names above, and reports all others
+    from nnguard._base.lazy import loader
 
-if not TYPE_CHECKING:  # where any name would do, and a typo be right
+    _homes = {
+        "_compression.compress": "compress",
+        "_compression.decompress": "decompress decompress_to_file iter_tensors",
+        "_compression.settings": "Settings",
+        "_crypto.content_key": "ContentKey",
+        "_crypto.identity": "Identity Recipient",
+        "_crypto.keys": "PublicKey Signer SigningKey",
+        "_locking.tiers": "Locked Soft Tier",
+        "_models.stream_set": "StreamSet",
+        "_operations.attach": "attach detach",
+        "_operations.capacity": "Capacity capacity",
+        "_operations.expect": "Expect",
+        "_operations.inspect": "Inspection inspect",
+        "_operations.lock": "lock lock_tiers",
+        "_operations.report": "Report",
+        "_operations.sign": "sign",
+        "_operations.strip": "strip",
+        "_operations.unlock": "unlock",
+        "_operations.verify": "verify",
+        "_records.attachment": "Attachment",
+        "_records.claims": "Claims",
+        "_stream": "Stream",
+        "errors": "NnguardError",
+    }
+    _modules = ("errors", "licensing", "plotting", "torch")
+    _load = loader(__name__, {name: home for home in _homes for name in _homes[home].split()})
 
     def __getattr__(name: str) -> Any:
-        """Load the module that a public name comes from."""
-        if name in _MODULES:
-            return importlib.import_module(f"nnguard.{name}")
-        if name not in _HOME_OF:
-            raise AttributeError(f"module 'nnguard' has no attribute {name!r}", name=name, obj=None)
-        value = getattr(importlib.import_module(f"nnguard.{_HOME_OF[name]}"), name)
-        globals()[name] = value
-        return value
+        """Load a public name, or a public module."""
+        return importlib.import_module(f"nnguard.{name}") if name in _modules else _load(name)
 
     def __dir__() -> list[str]:
-        return sorted(__all__)
+        return __all__

@@ -88,7 +88,7 @@ def open_(request: Json) -> Json:
 def open_set(request: Json) -> Json:
     trial = nnguard.StreamSet.open(request["folder"])
     key = nnguard.ContentKey(bytes.fromhex(request["content_key"]))
-    opened, tiers = open_files(hash_files(trial), key)
+    opened, tiers, _ = open_files(hash_files(trial), key)
     result = nnguard.StreamSet.of({name: file.stream for name, file in opened.items()})
     return {"shards": shards(result), "tiers": [*tiers]}
 

@@ -212,9 +212,12 @@ def test_error_of_the_function_that_evaluates_gets_through(model: nnguard.Stream
     ],
 )
 def test_contradictions_are_refused(model: nnguard.Stream, options: dict[str, Any]) -> None:
-    with pytest.raises(nnguard.errors.ArgumentError):
+    def lock() -> None:
         soft = {"soft": nnguard.Soft(**options["soft"])} if "soft" in options else {}
         nnguard.lock(model, **(options | soft))
+
+    with pytest.raises(nnguard.errors.ArgumentError):
+        lock()
 
 
 # What cannot be locked

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 
 __all__ = ["html_table"]
@@ -10,6 +9,8 @@ __all__ = ["html_table"]
 
 def html_table(title: str, rows: Mapping[str, object]) -> str:
     """Return a table of labels and values; those that are empty are left out."""
+    import html  # for notebooks alone
+
     cells = "".join(
         f"<tr><th>{html.escape(label)}</th><td>{html.escape(str(value))}</td></tr>"
         for label, value in rows.items()

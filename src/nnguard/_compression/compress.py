@@ -20,6 +20,7 @@ from nnguard._compression.settings import Settings
 from nnguard._compression.workers import Batch, crew, largest_first, make_batches, run
 from nnguard._models.formats import write_topology
 from nnguard._models.index import read_index
+from nnguard._models.side_files import find_files, list_files
 from nnguard._models.sources import HasStateDict, WeightsLike, open_weights
 from nnguard._models.stream_set import Model, StreamSet
 from nnguard._models.tensors import InMemory
@@ -30,6 +31,12 @@ from nnguard.errors import ModelError
 __all__ = ["compress"]
 
 Progress = Callable[[int], object]
+
+_OTHER_FORMS = (
+    *(".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".gguf", ".h5", ".msgpack"),
+    *(".safetensors.index.json", ".bin.index.json"),
+)
+"""How names of files end that hold the model once more, or say where its tensors were."""
 
 
 @overload
@@ -81,7 +88,9 @@ def compress(
         progress: Called with the number of bytes of the model each time that many more were coded.
 
     Returns:
-        The stream, which every NNCodec decoder reads; of a folder, a set of streams.
+        The stream, which every NNCodec decoder reads; of a folder, a set of streams, with the
+        files beside the shards (configuration, tokenizer). Those that it leaves out are its
+        `others`: hidden ones, and models in other forms.
 
     Raises:
         ModelError: The model cannot be read; an index does not fit its shards; a tensor has NaN,
@@ -109,7 +118,7 @@ def _compress_folder(
     progress: Progress | None,
 ) -> StreamSet:
     """Compress the shards of a folder one after the other."""
-    weight_map = read_index(folder, ".safetensors", ModelError)
+    weight_map = read_index(folder, ".safetensors", ModelError).weight_map
     settings.check_names(weight_map)
     streams: dict[str, Stream] = {}
     for file in sorted(set(weight_map.values())):
@@ -120,7 +129,11 @@ def _compress_folder(
         streams[Path(file).stem + ".nnc"] = _compress(
             folder / file, replace(settings, qp_per_tensor=own), workers, executor, spool, progress
         )
-    return StreamSet.of(streams)
+    beside = [name for name in list_files(folder) if name not in weight_map.values()]
+    kept = [name for name in beside if not name.lower().endswith(_OTHER_FORMS)]
+    files = find_files(folder, kept)
+    left_out = tuple(name for name in beside if name not in files)
+    return replace(StreamSet.of(streams), files=files, others=left_out)
 
 
 def _compress(

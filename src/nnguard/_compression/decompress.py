@@ -196,10 +196,12 @@ def decompress_to_file(
         return
     files = {name: Path(name).stem + ".safetensors" for name in streams}
     with make_folder_atomically(
-        path, overwrite=overwrite, is_ours=partial(is_set, suffix=".safetensors")
+        path, overwrite=overwrite, is_ours=partial(is_set, suffix=".safetensors", more=model.files)
     ) as temporary:
         for name, (stream, tensors) in streams.items():
             write(stream, tensors, temporary / files[name], overwrite=False)
+        for name, file in model.files.items():
+            file.save(temporary / name)
         weight_map = {tensor: files[name] for tensor, name in model.weight_map.items()}
         write_index(temporary / SAFETENSORS_INDEX, weight_map)
 

@@ -11,6 +11,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 from nnguard._crypto.content_key import ContentKey
 from nnguard._hiding import Extraction
@@ -30,12 +31,26 @@ from nnguard.errors import (
     WrongKeyError,
 )
 
-__all__ = ["check_places", "lock_id", "open_files", "peek_lock"]
+__all__ = ["Opened", "check_places", "lock_id", "open_files", "peek_lock"]
 
 _LOOKED_AT = 256
 """Files of a set that was changed, to say what is wrong with it."""
 
 _HINT = "nnguard lock makes a trial of a release"
+
+
+class Opened(NamedTuple):
+    """What locks opened.
+
+    Attributes:
+        files: What was locked, byte for byte, by name.
+        tiers: Names of the locks, the outermost first.
+        carried: How many of the locks were of a trial that is another network.
+    """
+
+    files: dict[str, Hashed]
+    tiers: tuple[str, ...]
+    carried: int
 
 
 def open_files(
@@ -44,7 +59,7 @@ def open_files(
     *,
     spool: str | os.PathLike[str] | None = None,
     progress: Callable[[int], object] | None = None,
-) -> tuple[dict[str, Hashed], tuple[str, ...]]:
+) -> Opened:
     """Open all locks that a key opens, of one file after the other, and the signatures between.
 
     These signatures are not checked: each lock names the digest of all that is inside.
@@ -55,10 +70,6 @@ def open_files(
         spool: Folder for temporary files that hold what was opened; in memory, if None.
         progress: Called with the number of bytes of the trial each time that many more were opened.
 
-    Returns:
-        What was locked, byte for byte, by name, and the names of the locks that were opened, the
-        outermost first.
-
     Raises:
         NoRecordError: The stream is not locked.
         WrongKeyError: The locks are of another key.
@@ -67,18 +78,20 @@ def open_files(
     """
     keys = {key.below(steps).id: key.below(steps) for steps in range(MAX_TIERS)}
     tiers: list[str] = []
+    carried = 0
     while True:
         found: dict[str, Hashed] = {}
         first: LockRecord | None = None
+        carries = False
         for position, (name, hashed) in enumerate(sorted(trial.items())):
             with naming(name):
                 place = position, len(trial) if name else 0
                 counter = _Counter(progress if not tiers else None, hashed.stream.size)
-                head, opened = _open(hashed, keys, first, *place, counter.add)
+                lock = _open(hashed, keys, first, *place, counter.add)
                 counter.finish()
-                first = first or head
-                while opened:  # one file after the other is let go
-                    own, file = opened.popitem()
+                first, carries = first or lock.record, carries or lock.carries
+                while lock.files:  # one file after the other is let go
+                    own, file = lock.files.popitem()
                     if (own or name) in found:
                         raise UnlockError(f"the locks open {own or name} twice")
                     found[own or name] = file if spool is None else file.spooled(spool)
@@ -87,9 +100,18 @@ def open_files(
         if not found:
             raise UnlockError("the locks open no file")
         tiers.append(first.tier)
+        carried += carries
         if first.envelope.key_id == key.id:
-            return found, tuple(tiers)
+            return Opened(found, tuple(tiers), carried)
         trial = found
+
+
+class _Lock(NamedTuple):
+    """A lock that was opened: its record without the content, and the files that it opens."""
+
+    record: LockRecord
+    carries: bool
+    files: dict[str, Hashed]
 
 
 class _Counter:
@@ -121,7 +143,7 @@ def _open(
     position: int,
     count: int,
     progress: Callable[[int], object],
-) -> tuple[LockRecord, dict[str, Hashed]]:
+) -> _Lock:
     """Open the outermost lock of one stream.
 
     Args:
@@ -131,9 +153,6 @@ def _open(
         position: Of the file.
         count: Files of the set; 0 for a stream of its own.
         progress: See `nnguard._hiding.extract`.
-
-    Returns:
-        The lock, without its content, and the files that it opens.
     """
     locked, extraction = _take_out(hashed, progress)
     record = LockRecord.parse(extraction.record)
@@ -153,7 +172,9 @@ def _open(
         raise UnlockError("the lock opens a file whose name is not one of a set")
     record = replace(record, envelope=replace(record.envelope, ciphertext=b""))
     extraction = replace(extraction, record=b"")  # both are as large as what they hold
-    return record, restore(locked, extraction, content, keys[key_id], record.envelope.nonce)
+    carries = any(file.carried for file in content.files)
+    files = restore(locked, extraction, content, keys[key_id], record.envelope.nonce)
+    return _Lock(record, carries, files)
 
 
 def _take_out(hashed: Hashed, progress: Callable[[int], object]) -> tuple[Hashed, Extraction]:

@@ -4,27 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nnguard._base.files import read_file, write_bytes
+from nnguard._models.side_files import is_side_name, list_files
 from nnguard.errors import FormatError, ModelError, NnguardError
 
-__all__ = ["SAFETENSORS_INDEX", "is_plain_name", "is_set", "read_index", "write_index"]
+__all__ = ["SAFETENSORS_INDEX", "Index", "is_plain_name", "is_set", "read_index", "write_index"]
 
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 _SUFFIX = ".index.json"
 _STREAMS = ".nnc"
 _SAFETENSORS = ".safetensors"
+_DIGEST_SIZE = 32
 _MAX_SIZE = 1 << 24
 """Bytes of an index, at most; one of 100,000 tensors has some 10 MB."""
 
 
-def read_index(
-    folder: Path, suffix: str, error: type[FormatError] | type[ModelError]
-) -> dict[str, str]:
-    """Return the map from tensors to files of the one index in a folder.
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What an index says.
+
+    Attributes:
+        weight_map: Name of the file that holds each tensor.
+        files: Of a set of streams, files beside them, and the SHA-256 of each.
+    """
+
+    weight_map: dict[str, str]
+    files: dict[str, bytes]
+
+
+def read_index(folder: Path, suffix: str, error: type[FormatError] | type[ModelError]) -> Index:
+    """Read the one index in a folder.
 
     Args:
         folder: The folder.
@@ -37,7 +51,7 @@ def read_index(
     """
     found = sorted(folder.glob(f"*{suffix}{_SUFFIX}"))
     if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is no folder")
+        raise NotADirectoryError(f"{folder} is not a folder")
     if len(found) != 1:
         raise error(
             f"{folder} has {len(found)} files *{suffix}{_SUFFIX}; it needs one",
@@ -45,15 +59,37 @@ def read_index(
         )
     try:
         index = json.loads(read_file(found[0], _MAX_SIZE), object_pairs_hook=_unique)
-        weight_map = index.pop("weight_map")
-        metadata = index.pop("metadata", {})
-        more = index or (metadata != {} and suffix == _STREAMS)  # which nothing would verify
-        "".join([*weight_map, *weight_map.values()]).encode()  # no half surrogate pairs
-        if weight_map and not more and all(is_plain_name(f, suffix) for f in weight_map.values()):
-            return dict(weight_map)
+        return _parse(index, suffix)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        pass
-    raise error(f"{found[0]} is no index of files *{suffix}")
+        raise error(f"{found[0]} is not an index of files *{suffix}") from None
+
+
+def _parse(index: dict[str, Any], suffix: str) -> Index:
+    """Read an index.
+
+    Raises:
+        ValueError: It is malformed, as are KeyError, TypeError and AttributeError.
+    """
+    weight_map = index.pop("weight_map")
+    metadata = index.pop("metadata", {})
+    files: dict[str, bytes] = {}
+    if suffix == _STREAMS:  # what the signatures do not cover must not be there
+        files = {name: _digest(text) for name, text in index.pop("files", {}).items()}
+        if metadata != {} or not all(map(is_side_name, files)):
+            raise ValueError("more than a set has")
+    "".join([*weight_map, *weight_map.values(), *files]).encode()  # no half surrogate pairs
+    if index or not weight_map:
+        raise ValueError("nothing, or more than an index has")
+    if not all(is_plain_name(file, suffix) for file in weight_map.values()):
+        raise ValueError("a name is not that of a file")
+    return Index(dict(weight_map), files)
+
+
+def _digest(text: str) -> bytes:
+    digest = bytes.fromhex(text)
+    if digest.hex() != text or len(digest) != _DIGEST_SIZE:
+        raise ValueError("not a SHA-256 in lowercase hexadecimal")
+    return digest
 
 
 def _hint(folder: Path, suffix: str) -> str:
@@ -64,15 +100,19 @@ def _hint(folder: Path, suffix: str) -> str:
     return f"of a model in one file, name the file{f': {files[0]}' if files else ''}"
 
 
-def is_set(folder: Path, suffix: str) -> bool:
-    """Tell whether there is nothing in a folder but an index and files of a kind that it lists."""
-    paths = list(folder.iterdir())
-    if not all(path.is_file() for path in paths):
-        return False
-    present = {path.name for path in paths}
+def is_set(folder: Path, suffix: str, more: Collection[str] = ()) -> bool:
+    """Tell whether there is nothing in a folder but an index and files that it lists.
+
+    Args:
+        folder: The folder.
+        suffix: Of the files.
+        more: Names of other files that may be there.
+    """
+    present = set(list_files(folder))
     with contextlib.suppress(NnguardError):
-        listed = set(read_index(folder, suffix, FormatError).values())
-        return len(present - listed) == 1
+        index = read_index(folder, suffix, FormatError)
+        others = present - {*index.weight_map.values(), *index.files, *more}
+        return len(others) == 1 and others.pop().endswith(f"{suffix}{_SUFFIX}")
     return not present
 
 
@@ -84,9 +124,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def write_index(path: Path, weight_map: Mapping[str, str]) -> None:
-    """Write the map from tensors to files."""
-    index = {"metadata": {}, "weight_map": dict(weight_map)}
+def write_index(path: Path, weight_map: Mapping[str, str], files: Mapping[str, bytes] = {}) -> None:
+    """Write an index; see `Index`."""
+    index: dict[str, Any] = {"metadata": {}, "weight_map": dict(weight_map)}
+    if files:
+        index["files"] = {name: files[name].hex() for name in sorted(files)}
     write_bytes(path, json.dumps(index, indent=2).encode() + b"\n", overwrite=False)
 
 

@@ -1,4 +1,4 @@
-"""A folder of streams and its index: a model in several files.
+"""A folder of streams, its index, and the files beside them: a model in several files.
 
 Nothing is verified here, but that the index, which is not signed, says where the tensors are.
 """
@@ -13,9 +13,12 @@ from functools import partial
 from pathlib import Path
 
 from nnguard._base.files import make_folder_atomically
+from nnguard._base.mappings import EMPTY
 from nnguard._models.coded import CodedTensor, coded_tensors
 from nnguard._models.index import is_set, read_index, write_index
+from nnguard._models.side_files import SideFile, find_files, list_files
 from nnguard._stream import Stream, StreamLike, as_stream
+from nnguard._stream.source import FileSource
 from nnguard.errors import FormatError, NnguardError, VerificationError
 
 __all__ = [
@@ -33,6 +36,9 @@ __all__ = [
 ]
 
 STREAM_INDEX = "model.nnc.index.json"
+_RELEASE = "release"
+"""Folder in that of a trial, for the files beside the release that the trial carries."""
+
 is_ours = partial(is_set, suffix=".nnc")
 """Tells whether a folder holds streams and their index, and nothing else."""
 
@@ -46,6 +52,10 @@ class StreamSet:
     Attributes:
         weight_map: Name of the file that holds each tensor, as the index says.
         streams: Names of the files to their streams.
+        files: Files beside the streams that the index lists: configuration, tokenizer and so on.
+            A signature covers them, and `save` writes them.
+        others: Names of files in the folder that are not part of the set.
+        folder: Where these are.
 
     Example:
         >>> shards = nnguard.compress("digits-hf")
@@ -56,6 +66,9 @@ class StreamSet:
 
     weight_map: Mapping[str, str]
     streams: Mapping[str, Stream]
+    files: Mapping[str, SideFile] = EMPTY
+    others: tuple[str, ...] = ()
+    folder: Path | None = None
 
     @classmethod
     def open(cls, folder: Folder) -> StreamSet:
@@ -63,23 +76,56 @@ class StreamSet:
 
         Raises:
             FormatError: The index or a stream is malformed.
-            VerificationError: A file is missing, or there is a stream or a folder that the index
-                does not list.
+            VerificationError: A file is missing, or there is a stream that the index does not list.
+            LimitError: There are too many files.
             OSError: The folder cannot be read.
         """
         folder = Path(folder)
-        weight_map = read_index(folder, ".nnc", FormatError)
-        names = sorted(set(weight_map.values()))
-        present = {path.name for path in folder.iterdir() if _may_hold_streams(path)}
-        if missing := set(names) - present:
-            raise VerificationError(f"shards are missing: {some_of(missing)}")
-        if stray := present - set(names):
+        index = read_index(folder, ".nnc", FormatError)
+        names = sorted(set(index.weight_map.values()))
+        present = {*list_files(folder)}
+        if missing := {*names, *index.files} - present:
+            raise VerificationError(f"files are missing: {some_of(missing)}")
+        others = {name for name in present - {*names, *index.files} if not _is_index(name)}
+        if stray := {name for name in others if name.lower().endswith(".nnc")}:
             raise VerificationError(f"not part of the set: {some_of(stray)}")
         streams: dict[str, Stream] = {}
         for name in names:
             with naming(name):
                 streams[name] = Stream.open(folder / name)
-        return cls(weight_map, streams)
+        files = {
+            name: SideFile(FileSource(folder / name), digest)
+            for name, digest in index.files.items()
+        }
+        return cls(index.weight_map, streams, files, tuple(sorted(others)), folder)
+
+    def with_all_files(self) -> StreamSet:
+        """Return the set with all files of its folder in it that may be; see `files`."""
+        if self.folder is None:
+            return self
+        found = find_files(self.folder, self.others)
+        others = tuple(name for name in self.others if name not in found)
+        return replace(self, files={**self.files, **found}, others=others)
+
+    def with_files_of(self, release: StreamSet) -> StreamSet:
+        """Return the set with the files of another in a folder of its own; see `files_below`."""
+        theirs = release.with_all_files().files
+        below = {f"{_RELEASE}/{name}": file for name, file in theirs.items()}
+        return replace(self, files={**self.files, **below})
+
+    def files_below(self, depth: int) -> dict[str, SideFile]:
+        """Return the files that `with_files_of` put in, so many times one into the other."""
+        prefix = f"{_RELEASE}/" * depth
+        return {
+            name.removeprefix(prefix): file
+            for name, file in self.files.items()
+            if name.startswith(prefix)
+        }
+
+    @property
+    def file_digests(self) -> dict[str, bytes]:
+        """SHA-256 of the files beside the streams, as listed."""
+        return {name: file.digest for name, file in self.files.items()}
 
     @classmethod
     def of(cls, streams: Mapping[str, Stream]) -> StreamSet:
@@ -124,7 +170,7 @@ class StreamSet:
 
         Raises:
             FileExistsError: The folder exists and `overwrite` is false, or it holds something else
-                than shards and their index.
+                than a set.
             VerificationError: What was written is not what was verified; nothing is left behind.
             OSError: It cannot be written; nothing is left behind.
         """
@@ -135,7 +181,9 @@ class StreamSet:
                 stream.save(temporary / name)
             if any(stream.is_pinned for stream in self.streams.values()):
                 self._check_map(temporary)
-            write_index(temporary / STREAM_INDEX, self.weight_map)
+            for name, file in self.files.items():
+                file.save(temporary / name)
+            write_index(temporary / STREAM_INDEX, self.weight_map, self.file_digests)
             before()
 
     def _check_map(self, folder: Path) -> None:
@@ -204,9 +252,8 @@ def some_of(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)[:5]).encode(errors="backslashreplace").decode()
 
 
-def _may_hold_streams(path: Path) -> bool:
-    """Tell whether a loader could find a stream here, by a name in capitals or in a folder, too."""
-    return path.name.lower().endswith(".nnc") or path.is_dir()
+def _is_index(name: str) -> bool:
+    return "/" not in name and name.endswith(".nnc.index.json")
 
 
 def _tensors_of(streams: Mapping[str, Stream]) -> dict[str, list[CodedTensor]]:

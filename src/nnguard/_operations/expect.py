@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
+from typing import TYPE_CHECKING
 
 from nnguard._base.times import TimeLike, to_utc
 from nnguard._records.claims import Claims
 from nnguard.errors import ArgumentError, ClaimsError
+
+if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
 
 __all__ = ["Expect"]
 
@@ -75,6 +76,8 @@ def _specifiers(version: str) -> SpecifierSet | None:
     """Return a range of versions; None for a version as it is."""
     if not version.lstrip().startswith(("<", ">", "=", "!", "~")):
         return None
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet  # only who asks waits for it
+
     try:
         return SpecifierSet(version, prereleases=True)
     except InvalidSpecifier:
@@ -88,6 +91,8 @@ def _allows(expected: str, version: str) -> bool:
     specifiers = _specifiers(expected)
     if specifiers is None:
         return version == expected
+    from packaging.version import InvalidVersion, Version
+
     try:
         return Version(version) in specifiers
     except InvalidVersion:

@@ -302,8 +302,11 @@ def _carry(
             made[name] = _spooled(stream, spool)
     if not carried:
         raise LockError("the trial holds the whole release in the clear")
+    result = _like(trial, made)
+    if isinstance(release, StreamSet) and isinstance(result, StreamSet):
+        result = result.with_all_files().with_files_of(release)
     return Locked(
-        trial=_like(trial, made),
+        trial=result,
         content_key=key,
         tier=tier.name,
         weights=_weights_of(release),
@@ -313,9 +316,9 @@ def _carry(
 
 def _scored(locked: Locked, release: Stream, evaluate: Evaluate) -> Locked:
     """Score a release, its trial, and what the key makes of the trial."""
-    opened, _ = open_files(hash_files(locked.trial), locked.content_key)
+    opened = open_files(hash_files(locked.trial), locked.content_key).files[""].stream
     trial = streams_of(locked.trial)[""]
-    scores = LockScores(*(score_of(evaluate, each) for each in (release, trial, opened[""].stream)))
+    scores = LockScores(*(score_of(evaluate, each) for each in (release, trial, opened)))
     if locked.carried and scores.trial > scores.release:
         raise ArgumentError(
             f"the trial scores {scores.trial:g}, the release {scores.release:g}: is one in the "

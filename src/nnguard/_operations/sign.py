@@ -79,7 +79,8 @@ def sign(
     """Sign a model and hide the signature in its weights.
 
     The signature covers every byte of the stream, the claims, and where it is hidden. The shards of
-    a set are signed one by one and bound to each other. A model may be signed again on top.
+    a set are signed one by one and bound to each other, and to the other files of their folder, but
+    hidden ones. A model may be signed again on top.
 
     Args:
         model: A stream, or a folder of shards.
@@ -127,12 +128,13 @@ def sign_model(
     """Sign a model with claims that were checked; see `sign`."""
     if isinstance(model, Stream):
         return _sign_stream(model, key, claims, localize, progress, planned)
+    model = model.with_all_files()
     check_index(model, FormatError)
     digests = {}
     for file, stream in model.streams.items():
         with stream.start_hashing(progress) as hashing:
             digests[file] = model_digest(hashing.result())
-    whole = set_digest(digests).hex()
+    whole = set_digest(digests, model.file_digests).hex()
     signed = {}
     for position, (file, stream) in enumerate(model.streams.items()):
         own = replace(claims, shard=Shard(whole, position, len(digests)))

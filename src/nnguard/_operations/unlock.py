@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hmac
 import os
+from dataclasses import replace
 from typing import TypeVar, overload
 
 from nnguard._base.arguments import loaded
@@ -18,12 +19,12 @@ from nnguard._crypto.trust import Trust, load_trust
 from nnguard._hiding import embed
 from nnguard._licensing.license import License
 from nnguard._licensing.policy import LicenseLike, Policy, as_license, check
-from nnguard._locking.opening import check_places, lock_id, open_files
+from nnguard._locking.opening import Opened, check_places, lock_id, open_files
 from nnguard._models.stream_set import Model, ModelLike, StreamSet, as_model
 from nnguard._operations.report import Report
 from nnguard._operations.signatures import signed_by
 from nnguard._operations.verify import Progress
-from nnguard._records.hashed import Files, digest_of, hash_files
+from nnguard._records.hashed import digest_of, hash_files
 from nnguard._records.kinds import RecordKind
 from nnguard._stream import Stream
 from nnguard.errors import (
@@ -142,21 +143,23 @@ def unlock(
     if not hmac.compare_digest(digest_of(files).hex(), license.terms.stream):  # step 9
         raise _of_another(license, model)
     signed_by(model, files, keys)  # step 10
-    opened, _ = open_files(files, key, spool=spool, progress=progress)  # step 11
-    if not hmac.compare_digest(digest_of(opened).hex(), license.terms.opens):
+    opened = open_files(files, key, spool=spool, progress=progress)  # step 11
+    if not hmac.compare_digest(digest_of(opened.files).hex(), license.terms.opens):
         raise UnlockError("what was restored is not what the license says that it opens")
-    result = _model_of(opened)
+    result = _model_of(opened, model)
     try:
-        signature = signed_by(result, opened, keys)  # step 12
+        signature = signed_by(result, opened.files, keys)  # step 12
     except FormatError:  # tensors of a foreign encoder, locked as they are
         signature = None
     return _with_watermark(result, license, signature) if watermark else result
 
 
-def _model_of(files: Files) -> Model:
-    if "" in files:
-        return files[""].stream
-    return StreamSet.of({name: file.stream for name, file in files.items()})
+def _model_of(opened: Opened, trial: Model) -> Model:
+    """Return what was opened, with the release's own files, which lie in the trial's folder."""
+    if isinstance(trial, Stream):
+        return opened.files[""].stream
+    found = StreamSet.of({name: file.stream for name, file in opened.files.items()})
+    return replace(found, files=trial.files_below(opened.carried))
 
 
 def _of_another(license: License, trial: Model) -> NnguardError:  # noqa: A002

@@ -20,6 +20,7 @@ from nnguard._licensing.license import License
 from nnguard._models.stream_set import (
     Model,
     ModelLike,
+    StreamSet,
     as_model,
     check_index,
     naming,
@@ -67,7 +68,8 @@ def verify(
     out, and putting it back gives the same bytes; it is a signature; by a trusted key; the
     signature is right; the restored original has the digest that was signed. Of a folder: every
     file of the index is there, and no other stream; each stream verifies, as part of this set, by
-    one key, with the same claims; the index says where each tensor is.
+    one key, with the same claims; the other files are those that were signed; the index says where
+    each tensor is. Files that were added since are named in the report.
 
     Args:
         model: A signed stream, or a folder of shards.
@@ -134,7 +136,7 @@ def verified(
         with naming(name):
             found = _verify_stream(stream, keys, progress, digests.get(name))
             reports[name], originals[name] = found
-    report = _check_set(reports)
+    report = _check_set(reports, model)
     check_index(model, VerificationError)
     return report, replace(model, streams=originals)
 
@@ -295,9 +297,8 @@ def _describe(layer: Layer, digests: Sequence[bytes], keys: Sequence[PublicKey])
     return NestedRecord(kind_name(layer.kind), record.key_id.hex(), record.claims, trusted)
 
 
-def _check_set(reports: Mapping[str, Report]) -> Report:
-    """Check that verified shards are one whole set (SPEC 6.3, steps 4 and 5)."""
-    digest = set_digest({name: bytes.fromhex(report.digest) for name, report in reports.items()})
+def _check_set(reports: Mapping[str, Report], model: StreamSet) -> Report:
+    """Check that verified shards are one whole set, with its files (SPEC 6.3, steps 4 to 6)."""
     for position, (name, report) in enumerate(reports.items()):
         shard = report.claims.shard
         if shard is None:
@@ -308,17 +309,45 @@ def _check_set(reports: Mapping[str, Report]) -> Report:
             )
         if shard.position != position:
             raise VerificationError(f"{name} is in the place of another shard of its set")
-    found = {name: _shard(report).set_digest for name, report in reports.items()}
-    if foreign := sorted(name for name, said in found.items() if said != digest.hex()):
-        usual = max(found.values(), key=list(found.values()).count)
-        strangers = sorted(name for name, said in found.items() if said != usual) or foreign
-        raise VerificationError(f"not of the same release: {some_of(strangers)}")
+    digests = {name: bytes.fromhex(report.digest) for name, report in reports.items()}
+    digest = set_digest(digests, model.file_digests).hex()
+    _check_one_release(
+        {name: _shard(report).set_digest for name, report in reports.items()}, digest
+    )
     first = next(iter(reports.values()))
     claims = _claims_of_set(first)
     for name, report in reports.items():
         if report.key_id != first.key_id or _claims_of_set(report) != claims:
             raise VerificationError(f"{name} has other claims than the rest of its set")
-    return Report(claims, first.key_id, digest.hex(), shards=FrozenMapping(reports))
+    for name, file in model.files.items():
+        file.check(name)
+    return Report(
+        claims,
+        first.key_id,
+        digest,
+        shards=FrozenMapping(reports),
+        not_covered=model.others,
+    )
+
+
+def _check_one_release(found: Mapping[str, str], digest: str) -> None:
+    """Check the set digests that the shards name.
+
+    Args:
+        found: Names of the shards to what they name.
+        digest: What they all make.
+    """
+    foreign = sorted(name for name, said in found.items() if said != digest)
+    if not foreign:
+        return
+    usual = max(found.values(), key=list(found.values()).count)
+    strangers = sorted(name for name, said in found.items() if said != usual)
+    if strangers:
+        raise VerificationError(f"not of the same release: {some_of(strangers)}")
+    raise VerificationError(
+        "the set is not the one that was signed",
+        hint="the index lists other files than it did, or shards have other names",
+    )
 
 
 def _claims_of_set(report: Report) -> Claims:

@@ -21,15 +21,17 @@ def model_digest(unit_digests: Sequence[bytes]) -> bytes:
     return hashlib.sha256(_MODEL_LABEL + count + b"".join(unit_digests)).digest()
 
 
-def set_digest(digests: Mapping[str, bytes]) -> bytes:
-    """Return the digest of a set: SHA-256 over a label, the number of shards, names and digests.
+def set_digest(digests: Mapping[str, bytes], files: Mapping[str, bytes] = {}) -> bytes:
+    """Return the digest of a set (SPEC 6.3); names count in their order.
 
     Args:
-        digests: Names of the files to the digests of the original models in them (`model_digest`).
-            They count in the order of the names.
+        digests: Names of the shards to the digests of the original models in them (`model_digest`).
+        files: Names of the files beside them to their SHA-256.
     """
-    parts = [_SET_LABEL, len(digests).to_bytes(4, "big")]
-    for name in sorted(digests):
-        encoded = name.encode()
-        parts += [len(encoded).to_bytes(4, "big"), encoded, digests[name]]
+    parts = [_SET_LABEL]
+    for each in (digests, files) if files else (digests,):
+        parts.append(len(each).to_bytes(4, "big"))
+        for name in sorted(each):
+            encoded = name.encode()
+            parts += [len(encoded).to_bytes(4, "big"), encoded, each[name]]
     return hashlib.sha256(b"".join(parts)).digest()

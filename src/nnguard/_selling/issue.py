@@ -133,12 +133,13 @@ def _open_tier(
 ) -> tuple[ContentKey, Files, tuple[str, ...]]:
     """Find the key of a tier, and what it opens."""
     spool = None if "" in trial else tempfile.gettempdir()
-    opened, tiers = open_files(trial, content_key, spool=spool, progress=progress)
+    opened, tiers, _ = open_files(trial, content_key, spool=spool, progress=progress)
     if not tier or tiers[-1] == tier:
         return content_key, opened, tiers
     if tier in tiers:
         key = content_key.below(len(tiers) - 1 - tiers.index(tier))
-        return key, *open_files(trial, key, spool=spool)
+        opened, tiers, _ = open_files(trial, key, spool=spool)
+        return key, opened, tiers
     raise UnlockError(
         f"the content key opens no tier {tier!r}", hint=f"it opens {', '.join(tiers)}"
     )

@@ -1,0 +1,113 @@
+"""Files beside the streams of a set: configuration, tokenizer, a model card.
+
+The index of a set lists them with their SHA-256, and the set digest covers that list. Files in
+folders below the set's are named with slashes. Names that begin with a dot are never part of a set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnguard._base.files import write_atomically
+from nnguard._stream.source import FileSource, Source
+from nnguard.errors import LimitError, VerificationError
+
+__all__ = ["SideFile", "find_files", "is_side_name", "list_files"]
+
+_CHUNK = 1 << 20
+_MOST = 10_000
+"""Files of a folder, at most."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SideFile:
+    """A file beside the streams of a set.
+
+    Attributes:
+        source: Its bytes.
+        digest: Their SHA-256, as listed; they may have changed since.
+    """
+
+    source: Source
+    digest: bytes
+
+    @classmethod
+    def open(cls, path: Path) -> SideFile:
+        """Open a file, and hash it."""
+        source = FileSource(path)
+        return cls(source, _sha256(source))
+
+    def check(self, name: str) -> None:
+        """Compare the file with what is listed.
+
+        Raises:
+            VerificationError: It was changed.
+        """
+        if not hmac.compare_digest(_sha256(self.source), self.digest):
+            raise VerificationError(f"changed after signing: {name}")
+
+    def save(self, path: Path) -> None:
+        """Write the file, and make sure that this is what is listed.
+
+        Raises:
+            VerificationError: The file was changed.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(
+            path, lambda file: self.source.copy(0, self.source.size, file), overwrite=False
+        )
+        SideFile(FileSource(path), self.digest).check(path.name)
+
+
+def list_files(folder: Path) -> list[str]:
+    """Return the names of all files in a folder and below it, hidden folders as one each.
+
+    Raises:
+        LimitError: They are too many.
+        OSError: The folder cannot be read.
+    """
+    found: list[str] = []
+    for name in _walk(folder, ""):
+        found.append(name)
+        if len(found) > _MOST:
+            raise LimitError(f"{folder} has more than {_MOST} files")
+    return sorted(found)
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = prefix + entry.name
+            if not entry.is_dir(follow_symlinks=False):
+                yield name
+            elif entry.name.startswith("."):
+                yield f"{name}/"
+            else:
+                yield from _walk(Path(entry.path), f"{name}/")
+
+
+def find_files(folder: Path, names: Iterable[str]) -> dict[str, SideFile]:
+    """Open and hash those of some files that may be part of a set; others are left out."""
+    return {name: SideFile.open(folder / name) for name in names if is_side_name(name)}
+
+
+def is_side_name(name: object) -> bool:
+    """Tell whether a file of this name may be part of a set, beside its streams."""
+    return (
+        isinstance(name, str)
+        and not set(name) & set("\\\0")
+        and not name.lower().endswith((".nnc", ".nnc.index.json"))
+        and all(part and not part.startswith(".") for part in name.split("/"))
+    )
+
+
+def _sha256(source: Source) -> bytes:
+    digest = hashlib.sha256()
+    for at in range(0, source.size, _CHUNK):
+        digest.update(source.read(at, min(_CHUNK, source.size - at)))
+    return digest.digest()
