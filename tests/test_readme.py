@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import nnguard
-from nnguard._cli import main, make_parser
-from nnguard._cli.output import EXIT_CODES
+from nnguard._cli import main
+from nnguard._cli.commands import NNGUARD
+from nnguard._cli.failures import EXIT_CODES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -53,8 +54,8 @@ def test_console_examples_run() -> None:
 
 def test_commands_are_those_of_help() -> None:
     listed = dict(re.findall(r"^\| `nnguard (\w+)` \| (.+?) \|$", README, flags=re.MULTILINE))
-    actions = make_parser()._subparsers._group_actions[0]._choices_actions
-    assert listed == {action.dest: action.help for action in actions}
+    shown = {name: NNGUARD.summary_of(name).lower() for name in NNGUARD.commands}
+    assert {name: text.rstrip(".").lower() for name, text in listed.items()} == shown
 
 
 def test_exit_codes_are_those_of_help() -> None:

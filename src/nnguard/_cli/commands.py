@@ -11,9 +11,10 @@ from typing import Any, TypeAlias
 import click
 
 import nnguard
-from nnguard._cli.failures import EXIT_CODES
+from nnguard._cli.failures import EXIT_CODES, swapped
 from nnguard._cli.options import option
 from nnguard._cli.output import Outcome, show
+from nnguard.errors import ArgumentError, KeyFormatError, LedgerError, LicenseError
 
 __all__ = ["NNGUARD", "Command", "Group", "Options", "command"]
 
@@ -93,7 +94,15 @@ class Command(_Helpful):
             if callable(check := getattr(parameter.type, "check", None)):
                 check(ctx.params[parameter.name or ""], overwrite=options.force)
         assert self.callback is not None
-        return show(self.callback(options), as_json=options.json, quiet=options.quiet)
+        try:
+            outcome = self.callback(options)
+        except (KeyFormatError, LicenseError, LedgerError) as error:
+            error.hint = swapped(self, ctx.params) or error.hint
+            raise
+        except ArgumentError as error:
+            error.hint = error.hint or f"see {ctx.command_path} --help"
+            raise
+        return show(outcome, as_json=options.json, quiet=options.quiet)
 
 
 class Group(_Helpful, click.Group):

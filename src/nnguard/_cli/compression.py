@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import nnguard
@@ -87,7 +87,7 @@ def _size_of(model: Path) -> int:
 
 
 def _shards(folder: Path) -> set[str]:
-    return set(read_index(folder, ".safetensors", ModelError).values())
+    return set(read_index(folder, ".safetensors", ModelError).weight_map.values())
 
 
 @command(
@@ -113,7 +113,8 @@ def run_compress(options: Options) -> Outcome:
     stream.save(options.output, overwrite=options.force)
     before, after = _size_of(model), stream.size
     share = f"{after:,} bytes ({100 * after / max(before, 1):.1f} % of {before:,})"
-    return _report(options, f"Compressed: {options.output}, {share}", before, after, start)
+    left = stream.others if isinstance(stream, nnguard.StreamSet) else ()
+    return _report(options, f"Compressed: {options.output}, {share}", before, after, start, left)
 
 
 @command(
@@ -167,16 +168,21 @@ def _keep_input(file: Path, output: str, what: str) -> None:
         raise FileExistsError(f"{output} is {what}; write elsewhere")
 
 
-def _report(options: Options, done: str, before: int, after: int, start: float) -> Outcome:
-    """Say what was done since then; the rate is that of the larger side."""
+def _report(
+    options: Options, done: str, before: int, after: int, start: float, left: Sequence[str] = ()
+) -> Outcome:
+    """Say what was done since then, and what was left out; the rate is that of the larger side."""
     seconds = time.monotonic() - start
 
     def lines() -> Iterator[str]:
         rate = max(before, after) / 1e6 / max(seconds, 1e-9)
         yield f"{done}, {seconds:.1f} s, {rate:.1f} MB/s"
+        if left:
+            yield f"  left out: {', '.join(left)}: copy them, if whoever loads the model needs them"
 
     sizes = {"size_before": before, "size": after, "seconds": round(seconds, 3)}
-    return Outcome({"file": options.output, **sizes}, lines())
+    left_out = {"left_out": [*left]} if left else {}
+    return Outcome({"file": options.output, **sizes, **left_out}, lines())
 
 
 def _in_words(size: int) -> str:

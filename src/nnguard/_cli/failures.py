@@ -16,10 +16,17 @@ import click
 import nnguard
 from nnguard import errors
 from nnguard._cli.output import print_json, say
-from nnguard._stream.kinds import recognize
-from nnguard._stream.source import FileSource
 
-__all__ = ["BUG", "EXIT_CODES", "describe", "exit_code_of", "hint_of", "is_expected", "message_of"]
+__all__ = [
+    "BUG",
+    "EXIT_CODES",
+    "describe",
+    "exit_code_of",
+    "hint_of",
+    "is_expected",
+    "message_of",
+    "swapped",
+]
 
 BUG = 70
 """Exit code of a bug, as BSD's `sysexits.h` has it."""
@@ -97,6 +104,15 @@ _EXPECTED = {
 """Options and the kinds of files that they name, as `recognize` calls them."""
 
 
+_ADVICE: dict[type[Exception], str] = {
+    errors.FormatError: "name a stream that is whole, as nnguard compress makes it",
+    errors.KeyFormatError: "name a key file, as nnguard keygen makes it",
+    errors.VerificationError: "do not use it: get it again from its vendor",
+    errors.ModelError: "correct the model, and save it again",
+}
+"""What to do where an error does not say it."""
+
+
 def is_expected(error: Exception) -> bool:
     """Return whether an error is something that a user can do something about, not a bug."""
     if isinstance(error, ImportError):
@@ -167,8 +183,8 @@ def hint_of(error: Exception) -> str:
         return "use a machine with more, or fewer --workers"
     if isinstance(error, errors.LockedTrialError):
         return "unlock it with a license; to accept a trial, say --allow-trial"
-    swapped = isinstance(error, errors.KeyFormatError | errors.LicenseError | errors.LedgerError)
-    return (swapped and _hint_for_swapped()) or str(getattr(error, "hint", ""))
+    hint = str(getattr(error, "hint", ""))
+    return hint or next((what for kind, what in _ADVICE.items() if isinstance(error, kind)), "")
 
 
 def _message_of_usage(error: click.ClickException) -> str:
@@ -182,6 +198,8 @@ def _message_of_usage(error: click.ClickException) -> str:
         name = _name_of(error.param)
     if isinstance(error, click.exceptions.MissingParameter):
         return f"{name} is missing"
+    if isinstance(error, click.BadOptionUsage):
+        return f"{error.option_name} needs a value"
     message = error.message.rstrip(".")
     return f"{name}: {message}" if name else message[:1].lower() + message[1:]
 
@@ -193,7 +211,10 @@ def _hint_for_usage(error: click.ClickException) -> str:
     param = getattr(error, "param", None)
     if isinstance(error, click.exceptions.MissingParameter) and param is not None:
         what = re.split("[:;.]", param.help)[0]
-        return f"give the {what[:1].lower()}{what[1:]}"
+        otherwise = f", or set {param.envvar}" if getattr(param, "envvar", None) else ""
+        return f"give the {what[:1].lower()}{what[1:]}{otherwise}"
+    if isinstance(error, click.BadOptionUsage):
+        return "write it after the option"
     context = getattr(error, "ctx", None) or click.get_current_context(silent=True)
     plain = type(error) is click.UsageError and context is None
     return "" if context is None or plain else f"see {context.command_path} --help"
@@ -217,12 +238,13 @@ def _hint_for_missing(path: Path) -> str:
     return ""
 
 
-def _hint_for_swapped() -> str:
-    """Return which option names a file of another kind than it takes, where one does."""
-    context = click.get_current_context(silent=True)
-    for param in context.command.params if context is not None else ():
-        expected = _EXPECTED.get(param.name or "")
-        path = context.params.get(param.name or "") if context is not None else None
+def swapped(command: click.Command, values: dict[str, Any]) -> str:
+    """Return which option of a command names a file of another kind than it takes, if one does."""
+    from nnguard._stream.kinds import recognize  # here, as it takes a while
+    from nnguard._stream.source import FileSource
+
+    for param in command.params:
+        expected, path = _EXPECTED.get(param.name or ""), values.get(param.name or "")
         if expected is not None and isinstance(path, str):
             with contextlib.suppress(OSError):
                 kind = recognize(FileSource(path))

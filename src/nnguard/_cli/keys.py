@@ -50,14 +50,19 @@ def load_private(kind: _Kind[_Private], path: str, passphrase_file: str | None) 
     Raises:
         KeyFormatError: It cannot be read, or there is no passphrase to be had.
     """
+    passphrase = None
     if passphrase_file is not None:
-        return kind.load(path, passphrase=_first_line(passphrase_file))
-    if not _is_protected(path):
-        return kind.load(path)
-    passphrase = os.environ.get(_VARIABLE)
-    if passphrase is None:
-        passphrase = _ask(f"Passphrase of {path}: ", f"{path} is protected by a passphrase")
-    return kind.load(path, passphrase=passphrase)
+        passphrase = _first_line(passphrase_file)
+    elif _is_protected(path):
+        passphrase = os.environ.get(_VARIABLE)
+        if passphrase is None:
+            passphrase = _ask(f"Passphrase of {path}: ", f"{path} is protected by a passphrase")
+    try:
+        return kind.load(path, passphrase=passphrase)
+    except KeyFormatError as error:
+        if passphrase is not None:
+            error.hint = error.hint or "give the passphrase that the key was made with"
+        raise
 
 
 @command(

@@ -132,7 +132,7 @@ def option(declaration: str, help: str, **attributes: Any) -> click.Option:  # n
     kind = _KINDS.get(metavar, str)
     if "read" in attributes:
         kind = _Read(attributes.pop("read"))
-    if kind is str and not many:
+    if kind is str and not many and not attributes.get("required"):
         attributes.setdefault("default", "")
     metavar = "FILE" if metavar == "OUTPUT" else metavar
     return click.Option(names, metavar=metavar, type=kind, help=help, multiple=many, **attributes)

@@ -24,7 +24,7 @@ _VARIABLE = "NNGUARD_LEDGER"
 
 def _ledger(*, required: bool) -> click.Option:
     what = f"Ledger of licenses: an SQLite file, or an SQLAlchemy URL (or {_VARIABLE})."
-    return option("--ledger URL", what, envvar=_VARIABLE, required=required, default=None)
+    return option("--ledger URL", what, envvar=_VARIABLE, required=required)
 
 
 @command(
@@ -77,7 +77,7 @@ def run_issue(options: Options) -> Outcome:
     trial = open_model(options.trial)
     asked: dict[str, Any] = {"to": options.to, "terms": _terms_of(options)}
     with progress_bar(2 * trial.size, "Opening") as progress:  # it is hashed, and opened
-        if options.ledger is None:
+        if not options.ledger:
             assert content_key is not None
             issued = nnguard.licensing.issue(
                 trial, content_key, signer=key, progress=progress, **asked
@@ -105,7 +105,7 @@ def _check_usage(options: Options) -> None:
     """Stop before a license is made out that would be of no use."""
     if options.device_matches is not None and options.device is None:
         raise click.UsageError("--device-matches is of no use without --device: name the device")
-    if options.ledger_key is not None and options.ledger is None:
+    if options.ledger_key is not None and not options.ledger:
         raise click.UsageError("--ledger-key opens content keys in a ledger: name it with --ledger")
     if options.content_key is None and options.ledger_key is None:
         raise click.UsageError(

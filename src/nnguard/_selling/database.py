@@ -128,7 +128,7 @@ def _make_engine(url: URL) -> Engine:
     except ImportError:
         advice = ""
         if url.drivername == "postgresql+psycopg":
-            advice = ": pip install 'nnguard[postgresql]'; without libpq 'psycopg[binary]', too"
+            advice = ': pip install "nnguard[postgresql]"; without libpq "psycopg[binary]", too'
         raise ImportError(f"the driver for {url.drivername} cannot be loaded{advice}") from None
     except SQLAlchemyError as error:
         raise _translated(error, url) from None

@@ -144,7 +144,7 @@ def _open(url_or_path: str | os.PathLike[str]) -> Store:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "sqlalchemy":
             raise
-        message = "the ledger needs SQLAlchemy: pip install 'nnguard[ledger]'"
+        message = 'the ledger needs SQLAlchemy: pip install "nnguard[ledger]"'
         raise ImportError(message, name=error.name) from None
     return Store(url_or_path)
 

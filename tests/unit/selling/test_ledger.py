@@ -254,7 +254,7 @@ def test_a_missing_driver_is_told_with_its_remedy(
 ) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     url = f"{scheme}://desk:SECRET@host/ledger"
-    with pytest.raises(ImportError, match=r"pip install 'nnguard\[postgresql\]'") as caught:
+    with pytest.raises(ImportError, match=r'pip install "nnguard\[postgresql\]"') as caught:
         Ledger(url)
     assert "SECRET" not in "".join(traceback.format_exception(caught.value))
 
@@ -276,7 +276,7 @@ def test_without_sqlalchemy_only_the_ledger_is_missing(tmp_path: Path) -> None:
     assert "Terms(" in done.stdout
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last == "ImportError: the ledger needs SQLAlchemy: pip install 'nnguard[ledger]'"
+    assert last == 'ImportError: the ledger needs SQLAlchemy: pip install "nnguard[ledger]"'
     assert list(tmp_path.iterdir()) == []
 
 

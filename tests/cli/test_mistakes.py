@@ -1,0 +1,287 @@
+"""Mistakes of people who are new to nnguard: each is answered by one line that says what to do.
+
+`docs/mistakes.md` shows them all, as they are printed here. `NNGUARD_UPDATE=1` writes it anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import nnguard
+import samples
+from transcripts import Result, is_one_line
+
+PAGE = Path(__file__).parents[2] / "docs" / "mistakes.md"
+HEAD = """\
+# Mistakes, and what nnguard says
+
+A test makes these mistakes, each in a process of its own, and this page shows what was printed and
+the exit code. `NNGUARD_UPDATE=1 pytest tests/cli/test_mistakes.py` writes it anew.
+
+| mistake | command | answer | exit code |
+|---|---|---|---|
+"""
+WITHOUT = """
+import sys
+sys.modules[{module!r}] = None  # as if it were not installed
+from nnguard.__main__ import run
+sys.argv = ["nnguard", *sys.argv[1:]]
+run()
+"""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A mistake: what it is, the command, what the answer has to say, and the exit code.
+
+    Attributes:
+        without: A package that is not installed.
+        shell: What a shell does around the command: `{}`.
+    """
+
+    what: str
+    command: str
+    advice: str
+    code: int
+    without: str = ""
+    shell: str = ""
+
+
+VERIFY, SIGN = "verify release.nnc --trust vendor.pub", "sign model.nnc -o out.nnc --key vendor.key"
+LOCK = "lock release.nnc -o t.nnc --content-key c.key"
+AIM = f"{LOCK} --soft --evaluate score.py:score"
+ISSUE = "license issue trial.nnc -o a.license --key vendor.key --content-key content.key"
+UNLOCK = "unlock trial.nnc -o full.nnc --trust vendor.pub"
+MISTAKES = [
+    Mistake("A command with a typo", "verfy release.nnc", "did you mean verify?", 2),
+    Mistake("A command of `license` with a typo", "license isue", "did you mean issue?", 2),
+    Mistake("An option with a typo", "verify release.nnc --trst vendor.pub", "--trust?", 2),
+    Mistake("No argument", "verify --trust vendor.pub", "give the signed streams", 2),
+    Mistake("No trusted key", "verify release.nnc", "give the trusted public keys", 2),
+    Mistake("No output", "compress model.safetensors", "give the stream", 2),
+    Mistake("An option without its value", f"{SIGN} --name", "--name", 2),
+    Mistake("A value that is not a pair", f"{SIGN} --meta git", "KEY=VALUE", 2),
+    Mistake("A file name with a typo", "verify relese.nnc --trust vendor.pub", "release.nnc?", 1),
+    Mistake("A file that does not exist", "inspect resnet.bin", "is the name right?", 1),
+    Mistake("A folder that does not exist", "strip release.nnc -o no/out.nnc --trust vendor.pub",
+            "make it first", 1),
+    Mistake("An output that exists", "strip release.nnc -o model.nnc --trust vendor.pub",
+            "--force", 1),
+    Mistake("A folder instead of a file", "license show empty", "name a file", 1),
+    Mistake("A folder without a model", "verify empty --trust vendor.pub", "name the file", 3),
+    Mistake("Weights that are not compressed", "verify model.safetensors --trust vendor.pub",
+            "a safetensors file; compress it first", 3),
+    Mistake("A PyTorch checkpoint", "inspect model.pt", "compress it first", 3),
+    Mistake("An ONNX model", "compress model.onnx -o out.nnc", "save the weights", 12),
+    Mistake("A GGUF file", "inspect model.gguf", "save the weights", 3),
+    Mistake("A picture", "inspect picture.png", "a PNG picture", 3),
+    Mistake("A ZIP archive", "inspect archive.zip", "a ZIP archive", 3),
+    Mistake("A pointer of Git LFS", "sign pointer.safetensors -o out.nnc --key vendor.key",
+            "git lfs pull", 12),
+    Mistake("An empty file", "inspect nothing.nnc", "an empty file", 3),
+    Mistake("A stream that is compressed again", "compress model.nnc -o out.nnc",
+            "compressed already", 12),
+    Mistake("Coding options for a stream", f"{SIGN} --qp -20", "leave out the options", 2),
+    Mistake("Model and key swapped", "verify vendor.pub --trust release.nnc", "--trust", 3),
+    Mistake("The public key to sign with", "sign model.nnc -o out.nnc --key vendor.pub",
+            "--key takes a private key", 6),
+    Mistake("The private key as trusted", "verify release.nnc --trust vendor.key", "public", 6),
+    Mistake("A stream that is not signed", "verify model.nnc --trust vendor.pub",
+            "nnguard sign", 5),
+    Mistake("The key of somebody else", "verify release.nnc --trust other.pub", "trust", 7),
+    Mistake("A file that was changed", "verify changed.nnc --trust vendor.pub", "changed", 8),
+    Mistake("Another release than expected", f"{VERIFY} --name resnet56", "resnet56", 16),
+    Mistake("An older version than expected", f'{VERIFY} --version ">=2"', "2", 16),
+    Mistake("An older release than expected", f"{VERIFY} --issued-after 2090-01-01", "2090", 16),
+    Mistake("A version that is not one", f'{VERIFY} --version ">=one"', "version", 2),
+    Mistake("A date that is not one", f"{VERIFY} --issued-after yesterday", "2027-12-31", 2),
+    Mistake("A trial that is taken for the product", "verify trial.nnc --trust vendor.pub",
+            "LOCKED TRIAL", 17),
+    Mistake("A trial that is decompressed", "decompress trial.nnc -o out.safetensors",
+            "--allow-trial", 17),
+    Mistake("A passphrase that nobody can be asked for",
+            "sign model.nnc -o out.nnc --key protected.key", "NNGUARD_PASSPHRASE", 6),
+    Mistake("A wrong passphrase", "sign model.nnc -o out.nnc --key protected.key "
+            "--passphrase-file wrong.txt", "passphrase", 6),
+    Mistake("A key pair that exists", "keygen vendor", "--force", 1),
+    Mistake("A model without room", "sign tiny.nnc -o out.nnc --key vendor.key", "bits", 4),
+    Mistake("Tensors that are not there", "compress model.safetensors -o out.nnc --qp-of w=-30",
+            "w", 2),
+    Mistake("A weight that is NaN", "compress nan.safetensors -o out.nnc", "NaN", 12),
+    Mistake("A soft lock unasked for", f"{LOCK} --fraction 0.1", "--soft", 2),
+    Mistake("A target without a score", f"{LOCK} --soft --target 0.4", "--evaluate", 2),
+    Mistake("A target in percent", f"{AIM} --target 40", "did you mean 0.4?", 2),
+    Mistake("A function that is not there", f"{LOCK} --evaluate score.py:acuracy",
+            "no function acuracy", 2),
+    Mistake("A function that fails", f"{LOCK} --evaluate score.py:failing", "correct your", 2),
+    Mistake("A fraction above 1", f"{LOCK} --soft --fraction 10", "at most 1", 2),
+    Mistake("A trial that is the release", f"{LOCK} --trial release.nnc", "clear", 15),
+    Mistake("No content key", "license issue trial.nnc -o a.license --key vendor.key --to ada.pub",
+            "--content-key", 2),
+    Mistake("The vendor's key as the customer's", f"{ISSUE} --to vendor.pub", "--identity", 6),
+    Mistake("A license for what is not locked", "license issue release.nnc -o a.license "
+            "--key vendor.key --content-key content.key --to ada.pub", "nnguard lock", 5),
+    Mistake("An expiry in words", f"{ISSUE} --to ada.pub --expires tomorrow", "30d", 2),
+    Mistake("An expiry in the past", f"{ISSUE} --to ada.pub --expires 2020-01-01", "hold", 2),
+    Mistake("A ledger without SQLAlchemy", f"{ISSUE} --to ada.pub --ledger l.db",
+            'pip install "nnguard[', 1, without="sqlalchemy"),
+    Mistake("A picture without matplotlib", "inspect release.nnc --plot out.png",
+            'pip install "nnguard[plot]"', 1, without="matplotlib.backends.backend_agg"),
+    Mistake("A list without a ledger", "license list", "NNGUARD_LEDGER", 2),
+    Mistake("A ledger that does not exist", "license list --ledger licences.db", "--ledger", 14),
+    Mistake("License and key swapped", f"{UNLOCK} --license ada.key --identity ada.license",
+            "takes", 6),
+    Mistake("A license for another customer", f"{UNLOCK} --license ada.license --identity eve.key",
+            "license", 7),
+    Mistake("A license that has expired", f"{UNLOCK} --license ada.license --identity ada.key "
+            "--now 2091-01-01", "expired", 9),
+    Mistake("A release that is unlocked", "unlock release.nnc -o full.nnc --trust vendor.pub "
+            "--license ada.license --identity ada.key", "unlock takes the trial", 9),
+    Mistake("A full disk", "keygen new", "free some space", 1, shell="{} > /dev/full"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all that the mistakes are made with."""
+    folder = tmp_path_factory.mktemp("shop")
+    key, other = nnguard.SigningKey.generate(), nnguard.SigningKey.generate()
+    key.save(folder / "vendor.key")
+    key.public_key.save(folder / "vendor.pub")
+    key.save(folder / "protected.key", passphrase="secret")
+    other.public_key.save(folder / "other.pub")
+    ada, eve = nnguard.Identity.generate(), nnguard.Identity.generate()
+    ada.save(folder / "ada.key")
+    ada.recipient.save(folder / "ada.pub")
+    eve.save(folder / "eve.key")
+    arrays = samples.small_network(20_000)
+    save_file(arrays, folder / "model.safetensors")
+    model = nnguard.compress(arrays)
+    model.save(folder / "model.nnc")
+    release = nnguard.sign(
+        model, key, issuer="acme.ai", name="small", version="1.0", issued_at="2027-01-01"
+    )
+    release.save(folder / "release.nnc")
+    locked = nnguard.lock(release, signer=key)
+    locked.trial.save(folder / "trial.nnc")
+    locked.content_key.save(folder / "content.key")
+    terms = nnguard.licensing.Terms(customer="Ada", expires_at="2090-01-01")
+    nnguard.licensing.issue(
+        locked.trial, locked.content_key, to=ada.recipient, signer=key, terms=terms
+    ).save(folder / "ada.license")
+    _make_odd_files(folder, bytes(release))
+    return folder
+
+
+def _make_odd_files(folder: Path, release: bytes) -> None:
+    units = samples.split(release)
+    at = next(at for at, unit in enumerate(units) if b"conv.bias" in unit)
+    units[at] = units[at][:-1] + bytes([units[at][-1] ^ 1])
+    (folder / "changed.nnc").write_bytes(b"".join(units))
+    nnguard.compress({"w": np.ones((2, 2), np.float32)}).save(folder / "tiny.nnc")
+    save_file({"w": np.array([[np.nan, 1]], np.float32)}, folder / "nan.safetensors")
+    (folder / "empty").mkdir()
+    (folder / "nothing.nnc").touch()
+    (folder / "wrong.txt").write_text("guess\n")
+    (folder / "model.onnx").write_bytes(b"\x08\x08\x12\x07pytorch" + bytes(80))
+    (folder / "model.gguf").write_bytes(b"GGUF\3\0\0\0" + bytes(80))
+    (folder / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(80))
+    (folder / "model.pt").write_bytes(b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9" + bytes(80))
+    (folder / "archive.zip").write_bytes(b"PK\3\4" + bytes(80))
+    (folder / "pointer.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    (folder / "score.py").write_text(
+        "def score(weights):\n    return 0.9\n\n\ndef failing(weights):\n    return weights['w']\n"
+    )
+
+
+def made(mistake: Mistake, folder: Path) -> Result:
+    """Make a mistake, in a process without a terminal."""
+    script = (
+        ["-c", WITHOUT.format(module=mistake.without)] if mistake.without else ["-m", "nnguard"]
+    )
+    command = [sys.executable, *script, *shlex.split(mistake.command)]
+    if mistake.shell:
+        command = ["sh", "-c", mistake.shell.format(shlex.join(command))]
+    environment = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment | {"LC_ALL": "C.UTF-8"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=60,
+        start_new_session=True,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="module")
+def answers(
+    shop: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Result, list[str]]]:
+    """What is answered to each mistake, and the files that came with it."""
+    found = {}
+    for mistake in MISTAKES:
+        folder = tmp_path_factory.mktemp("mistake") / "shop"
+        shutil.copytree(shop, folder)
+        before = {path.name for path in folder.iterdir()}
+        result = made(mistake, folder)
+        new = sorted({path.name for path in folder.iterdir()} - before - {"__pycache__"})
+        found[mistake.what] = (result, new)
+    return found
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.what)
+def test_mistake(mistake: Mistake, answers: dict[str, tuple[Result, list[str]]]) -> None:
+    result, new = answers[mistake.what]
+    if "/dev/full" in mistake.shell and not Path("/dev/full").exists():
+        pytest.skip("no device that is always full")
+    assert (result.code, result.out) == (mistake.code, ""), result.err
+    lines = result.err.splitlines(keepends=True)
+    theirs = result.err.replace("KeyError", "")  # of their own Python code
+    assert is_one_line(theirs if "failing" in mistake.command else result.err), result.err
+    assert mistake.advice in lines[-1]
+    assert new == ([] if mistake.command != "keygen new" else ["new.key", "new.pub"])
+
+
+def test_page_shows_what_is_printed(answers: dict[str, tuple[Result, list[str]]]) -> None:
+    assert len(MISTAKES) >= 40
+    assert len({mistake.what for mistake in MISTAKES}) == len(MISTAKES)
+    rows = []
+    for mistake in MISTAKES:
+        result, _ = answers[mistake.what]
+        command = (mistake.shell or "{}").format(f"nnguard {mistake.command}")
+        said = re.sub(r"\b[0-9a-f]{16}\b", "0123456789abcdef", result.err)  # keys are new each time
+        said = said.strip().removeprefix("nnguard: ")
+        cells = (mistake.what, f"`{command}`", said, str(result.code))
+        rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n")
+    page = HEAD + "".join(rows)
+    if os.environ.get("NNGUARD_UPDATE"):
+        PAGE.write_text(page, encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == page, "NNGUARD_UPDATE=1 writes it anew"
+
+
+def test_as_json_mistakes_name_their_kind(shop: Path, tmp_path: Path) -> None:
+    """For machines: the class is there, and nothing is on standard error."""
+    shutil.copytree(shop, tmp_path / "shop")
+    for mistake in MISTAKES[::8]:
+        asked = Mistake(mistake.what, f"{mistake.command} --json", "", 0, mistake.without)
+        result = made(asked, tmp_path / "shop")
+        assert (result.code, result.err) == (mistake.code, "")
+        values = json.loads(result.out)
+        assert values["ok"] is False
+        assert values["error"].isidentifier()
