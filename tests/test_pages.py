@@ -116,9 +116,10 @@ def test_public_names_have_examples_that_run(
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of all pages, as files."""
+    """The Python of all pages, as files, and the typed program."""
     folder = tmp_path_factory.mktemp("sources")
     shutil.copy(DIGITS / "model.py", folder)
+    shutil.copy(ROOT / "tests" / "typing" / "api.py", folder)
     for page in TYPED:
         for name, source in python_of(page).items():
             (folder / name).write_text(source, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The public API as a typed program uses it; `mypy --strict` checks it, nothing runs it."""
+"""The public API as a typed program uses it; mypy and pyright check it strictly, nothing runs it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,6 @@ import numpy.typing as npt
 import nnguard
 import nnguard.plotting
 import nnguard.torch
-from nnguard._crypto.trust import load_trust
-from nnguard._locking.search import CurvePoint
-from nnguard._locking.tiers import LockScores
-from nnguard._operations.report import NestedRecord
 
 
 class Token:
@@ -39,7 +35,8 @@ def keys(folder: Path) -> tuple[nnguard.PublicKey, ...]:
     public.save(folder / "vendor.pub")
     identifier: bytes = public.id
     trusted: bool = public.verifies(key.sign(identifier), identifier)
-    return load_trust([folder, "other.pub", public]) if trusted else ()
+    nnguard.verify("release.nnc", [folder, "other.pub", public])
+    return (public,) if trusted else ()
 
 
 def release(model: Path, signer: nnguard.Signer) -> nnguard.Stream:
@@ -68,12 +65,12 @@ def deploy(path: str) -> tuple[nnguard.Attachment, nnguard.Stream]:
     name: str = claims.name
     metadata: Mapping[str, str] = claims.metadata
     when: datetime | None = claims.issued_at
-    nested: tuple[NestedRecord, ...] = report.nested
     text: str | None = metadata.get("git")
-    verified: list[bool] = [record.verified for record in nested]
+    verified: list[bool] = [record.verified for record in report.nested]
     if not (name and text and when and all(verified)):
         raise SystemExit(1)
-    return nnguard.detach(nnguard.strip(path, [nnguard.PublicKey.load("vendor.pub")]))
+    signed: nnguard.Stream = nnguard.Stream.open(path)
+    return nnguard.detach(nnguard.strip(signed, [nnguard.PublicKey.load("vendor.pub")]))
 
 
 def look(path: str) -> int:
@@ -83,7 +80,9 @@ def look(path: str) -> int:
     return found.size + room.bits + len(carrier)
 
 
-def compress(model: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> nnguard.Stream:
+def compress(
+    model: Path, arrays: Mapping[str, np.ndarray[Any, Any]]
+) -> nnguard.Stream | nnguard.StreamSet:
     settings: nnguard.Settings = nnguard.Settings(
         qp=-32,
         nonweight_qp=-75,
@@ -112,9 +111,9 @@ def decompress(path: str) -> dict[str, np.ndarray[Any, Any]]:
     return arrays
 
 
-def shards(folder: Path, signer: nnguard.Signer) -> Shard | None:
-    nnguard.compress(folder, "streams", nnguard.Settings(), workers=2, overwrite=True)
-    streams: nnguard.StreamSet = nnguard.StreamSet.open("streams", in_memory=True)
+def shards(folder: Path, signer: nnguard.Signer) -> bool:
+    nnguard.compress(folder, nnguard.Settings(), workers=2).save("streams", overwrite=True)
+    streams: nnguard.StreamSet = nnguard.StreamSet.open("streams")
     signed: nnguard.StreamSet = nnguard.sign(
         streams, signer, issuer="acme.ai", metadata={"git": "4f2a91c"}, localize=True
     )
@@ -125,7 +124,8 @@ def shards(folder: Path, signer: nnguard.Signer) -> Shard | None:
     nnguard.decompress_to_file(original, "restored", max_size=1 << 22)
     places: Mapping[str, str] = original.weight_map
     first: nnguard.Stream = original.streams[next(iter(places.values()))]
-    return parts[report.digest].claims.shard if original.size + len(first) else None
+    bound: bool = all(part.claims.shard is not None for part in parts.values())
+    return bound and original.size >= len(first) and not report.not_covered
 
 
 def torch(path: Path, signer: nnguard.Signer) -> list[str]:
@@ -154,22 +154,22 @@ def trials(path: Path, key: nnguard.SigningKey) -> nnguard.ContentKey:
             importance={"conv.weight": np.ones((16, 3, 3, 3), np.float32)},
         ),
     )
-    curve: tuple[CurvePoint, ...] = locked.curve
+    curve: list[float] = [point.score for point in locked.curve]
     carried: nnguard.Locked = nnguard.lock(path, trial="weaker.nnc", evaluate=accuracy)
-    scores: LockScores | None = carried.scores
+    scores = carried.scores
     if scores is not None and scores.release == scores.unlocked > scores.trial:
         worth: str = carried.worth.upper()
         raise ValueError(worth, carried.carried + 1)
     counts: tuple[int, int, int] = (locked.replaced, locked.scrambled, locked.weights)
     locked.trial.save("trial.nnc", overwrite=bool(curve) and sum(counts) > 0)
-    stream: nnguard.Stream = nnguard.lock(
+    trial: nnguard.Stream | nnguard.StreamSet = nnguard.lock(
         "release.nnc", scramble=0.5, soft=nnguard.Soft(fraction=1e-4)
-    ).stream
+    ).trial
     tiers: list[nnguard.Locked] = nnguard.lock_tiers(
-        stream,
+        trial,
         [
             nnguard.Tier("professional", soft=nnguard.Soft(target=0.8)),
-            nnguard.Tier("standard", trial=carried.stream),
+            nnguard.Tier("standard", trial=carried.trial),
         ],
     )
     nnguard.plotting.plot_search([locked, *tiers], path.parent / "search.png", overwrite=True)
@@ -212,7 +212,7 @@ def issue(key: nnguard.ContentKey, signer: nnguard.Signer) -> nnguard.licensing.
             grace=timedelta(days=7),
             features=["export"],
             metadata={"order": "7"},
-            device=device if device.traits else own,
+            device=device if device.fingerprint else own,
             device_matches=2,
         ),
     )
@@ -222,17 +222,17 @@ def issue(key: nnguard.ContentKey, signer: nnguard.Signer) -> nnguard.licensing.
 
 def sell(key: nnguard.ContentKey, signer: nnguard.Signer) -> list[str]:
     with nnguard.licensing.Ledger("licenses.db") as ledger:
-        desk: nnguard.licensing.Issuer = nnguard.licensing.Issuer(
-            ledger, signer, nnguard.Identity.load("desk.key")
+        issuer: nnguard.licensing.Issuer = nnguard.licensing.Issuer(
+            ledger, signer, nnguard.Identity.load("issuer.key")
         )
-        first: nnguard.licensing.License = desk.issue(
-            Path("trial.nnc"), key, to="ada.pub", customer="Ada"
+        first: nnguard.licensing.License = issuer.issue(
+            Path("trial.nnc"), key, to="ada.pub", terms=nnguard.licensing.Terms(customer="Ada")
         )
-        terms: nnguard.licensing.LicenseTerms = desk.issue("trial.nnc", to="eve.pub").terms
-        revoked: list[nnguard.licensing.LedgerEntry] = desk.revoke(
+        terms: nnguard.licensing.LicenseTerms = issuer.issue("trial.nnc", to="eve.pub").terms
+        revoked: list[nnguard.licensing.LedgerEntry] = issuer.revoke(
             [first.terms.id, terms.id], reason="refund"
         )
-        revocations: nnguard.licensing.RevocationList = desk.revocation_list(issuer="acme.ai")
+        revocations: nnguard.licensing.RevocationList = issuer.revocation_list(issuer="acme.ai")
         revocations.save("acme.revoked", overwrite=True)
         entries: list[nnguard.licensing.LedgerEntry] = ledger.entries(
             customer="Ada", product="", revoked=None
@@ -247,7 +247,7 @@ def sell(key: nnguard.ContentKey, signer: nnguard.Signer) -> list[str]:
 
 
 def unlock(license_: nnguard.licensing.License) -> nnguard.licensing.LicenseTerms | None:
-    checks: nnguard.licensing.Policy = nnguard.licensing.Policy(
+    policy: nnguard.licensing.Policy = nnguard.licensing.Policy(
         now=datetime.now(timezone.utc),
         device=nnguard.licensing.Device.this(),
         revocations="acme.revoked",
@@ -255,23 +255,23 @@ def unlock(license_: nnguard.licensing.License) -> nnguard.licensing.LicenseTerm
         state=Path("newest"),
     )
     status: nnguard.licensing.Status = nnguard.licensing.check(
-        license_, "vendor.pub", policy=checks
+        license_, "vendor.pub", policy=policy
     )
     terms: nnguard.licensing.LicenseTerms = status.terms
     ends: datetime | None = terms.expires_at
     wanted: bool = "export" in terms.features and terms.metadata.get("order") == "7"
-    full: nnguard.Stream = nnguard.unlock(
+    full: nnguard.Stream | nnguard.StreamSet = nnguard.unlock(
         "trial.nnc",
         Path("ada.license") if status.in_grace else license_,
         nnguard.Identity.load("ada.key"),
         ["vendor.pub"],
         tier="standard",
-        policy=checks,
+        policy=policy,
         watermark=wanted and ends is not None,
         progress=lambda count: None,
     )
-    mark: nnguard.licensing.LicenseTerms | None = nnguard.verify(full, "vendor.pub").licensed_to
-    return mark
+    report: nnguard.Report = nnguard.verify(full, "vendor.pub")
+    return report.licensed_to
 
 
 def torch_trial(module: Any, batches: list[Any]) -> nnguard.Locked:
@@ -320,7 +320,8 @@ def explain(error: nnguard.NnguardError) -> str:
             return str(offset)
         case nnguard.errors.ModelError() | nnguard.errors.WorkerError():
             return str(error)
-    return error.hint
+        case _:
+            return error.hint
 
 
 def main() -> tuple[nnguard.Attachment, nnguard.Stream]:
