@@ -1,4 +1,4 @@
-"""The public API as a typed program uses it; mypy and pyright check it strictly, nothing runs it."""
+"""The public API as a typed program uses it: mypy and pyright check it strictly, nothing runs it."""
 
 from __future__ import annotations
 
