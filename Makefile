@@ -54,7 +54,8 @@ help:
 dev: $(ENVIRONMENT)
 
 # With LOCKED=1, as in CI, just the files of the lock; PYTORCH_INDEX is where builds without CUDA are.
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# nncodec does not get what it asks for, and need not: conflicts are no news.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts
 LOCK := $(if $(LOCKED),requirements/lock.txt)
 
 # What runs nnguard, and the stock decoder, without what that asks for. The tools that build the extension
@@ -95,6 +96,7 @@ check: $(ENVIRONMENT)
 	$(BIN)/ruff check .
 	$(BIN)/codespell
 	$(BIN)/mypy
+	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/test_readme.py
 	@$(MAKE) --no-print-directory audit
@@ -149,7 +151,7 @@ lock: $(ENVIRONMENT)
 	$(PIP) uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-		pyproject.toml requirements/dev.txt requirements/tools.txt --output-file requirements/lock.txt
+		pyproject.toml requirements/dev.txt requirements/docs.txt requirements/tools.txt --output-file requirements/lock.txt
 	$(BIN)/python supply/licenses.py
 
 TOOLS := .venv/.tools

@@ -61,7 +61,7 @@ def license_of(package: importlib.metadata.Distribution) -> str:
     if "License-Expression" in metadata:
         return metadata["License-Expression"]
     words = metadata.get("License", "")
-    if re.fullmatch(r"\w[^\n]{1,40}", words) and "Copyright" not in words:
+    if re.fullmatch(r"\w[^\n]{1,40}", words) and not re.search("Copyright|UNKNOWN", words):
         return words
     classes = [each for each in metadata.get_all("Classifier") or [] if each[:9] == "License :"]
     return ", ".join(each.rpartition(" :: ")[2] for each in classes) or "not stated"

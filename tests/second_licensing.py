@@ -23,7 +23,7 @@ import second_reader
 import second_sets
 from second_hpke import Customer
 from second_reader import Outcome, Taken, key_id, model_digest, read_cbor, split
-from second_sets import set_digest
+from second_sets import Folder, set_digest
 from second_unlocker import ALONE, Files, Opened, ascends, open_locks, peek_kid
 
 __all__ = ["Deployment", "Refused", "unlock", "verify"]
@@ -192,7 +192,7 @@ def unlock(
     customer: Customer,
     trust: list[Ed25519PublicKey],
     here: Deployment,
-    weight_map: dict[str, str] | None = None,
+    folder: Folder | None = None,
 ) -> tuple[Opened, bool]:
     """11.3: what the license opens, and whether it is in grace.
 
@@ -215,13 +215,13 @@ def unlock(
     check_binding(trial, claims)
     if None in map(outermost, trial.values()):
         raise Outcome("NoRecordError", "not locked")
-    check_signatures(trial, trust, weight_map)
+    check_signatures(trial, trust, folder)
     opened = open_locks(trial, content_key)
     if digest_of(opened.files) != claims["opens"]:
         raise Outcome("UnlockError", "not what the license says")
-    index = None if ALONE in opened.files else second_sets.make_index(opened.files)
+    result = folder and second_sets.below(folder, opened.carried, opened.files)
     with hidden("FormatError"):  # tensors of a foreign encoder
-        check_signatures(opened.files, trust, index)
+        check_signatures(opened.files, trust, result)
     return opened, in_grace
 
 
@@ -271,17 +271,14 @@ def lock_of(units: list[bytes]) -> bytes | None:
     return None
 
 
-def check_signatures(
-    files: Files, trust: list[Ed25519PublicKey], weight_map: dict[str, str] | None
-) -> None:
+def check_signatures(files: Files, trust: list[Ed25519PublicKey], folder: Folder | None) -> None:
     """Steps 10 and 12: a stream's signature; those of a set, if one has any."""
     records = map(outermost, files.values())
     signed = [record for record in records if record and record.kind == 1]
     if signed and ALONE in files:
         second_reader.check_signature(signed[0], trust)
     elif signed:
-        streams = {name: b"".join(units) for name, units in files.items()}
-        second_sets.check(weight_map, streams, trust, vouched=True)
+        second_sets.check(folder, trust, vouched=True)
 
 
 def verify(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 import second_reader
 from second_reader import Outcome, Taken, model_digest
 
-__all__ = ["Shards", "check", "is_name", "make_index", "read", "set_digest", "verify"]
+__all__ = [
+    "Folder",
+    "Shards",
+    "below",
+    "check",
+    "is_name",
+    "make_index",
+    "read",
+    "set_digest",
+    "verify",
+]
 
 
 @dataclass
@@ -29,7 +40,24 @@ class Shards:
     taken: dict[str, Taken]
 
 
-def read_index(folder: Path) -> dict[str, str]:
+@dataclass
+class Folder:
+    """A set as it lies there.
+
+    Attributes:
+        weight_map: Where the tensors are, as the index says.
+        streams: The shards, by name.
+        listed: SHA-256 of the files beside them, as the index says.
+        beside: These files.
+    """
+
+    weight_map: dict[str, str]
+    streams: dict[str, bytes]
+    listed: dict[str, bytes] = field(default_factory=dict)
+    beside: dict[str, bytes] = field(default_factory=dict)
+
+
+def read_index(folder: Path) -> tuple[dict[str, str], dict[str, bytes]]:
     found = [path for path in folder.iterdir() if path.name.endswith(".nnc.index.json")]
     if len(found) != 1:
         raise Outcome("FormatError", "one index")
@@ -37,16 +65,23 @@ def read_index(folder: Path) -> dict[str, str]:
         raise Outcome("LimitError", "index")
     try:
         index = json.loads(found[0].read_bytes(), object_pairs_hook=unique)
-        weight_map = index["weight_map"]
-        "".join([*weight_map, *weight_map.values()]).encode()
-        well_formed = {**index, "metadata": {}} == {"metadata": {}, "weight_map": weight_map}
+        weight_map, listed = index["weight_map"], index.get("files", {})
+        "".join([*weight_map, *weight_map.values(), *listed]).encode()
+        well_formed = {*index} <= {"metadata", "weight_map", "files"}
         well_formed &= index.get("metadata", {}) == {} and weight_map != {}
-        well_formed &= all(map(is_name, weight_map.values()))
+        well_formed &= all(map(is_name, weight_map.values())) and all(map(is_beside, listed))
+        well_formed &= all(re.fullmatch("[0-9a-f]{64}", digest) for digest in listed.values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         well_formed = False
     if not well_formed:
         raise Outcome("FormatError", "index")
-    return dict(weight_map)
+    return dict(weight_map), {name: bytes.fromhex(listed[name]) for name in listed}
+
+
+def is_beside(name: str) -> bool:
+    parts = name.split("/")
+    other = not set(name) & {"\\", "\0"} and all(part and part[0] != "." for part in parts)
+    return other and not name.lower().endswith((".nnc", ".nnc.index.json"))
 
 
 def is_name(name: str) -> bool:
@@ -65,51 +100,66 @@ def verify(folder: Path, trust: list[Ed25519PublicKey]) -> Shards:
     Raises:
         Outcome: The set is refused.
     """
-    return check(*read(folder), trust)
+    return check(read(folder), trust)
 
 
-def read(folder: Path) -> tuple[dict[str, str], dict[str, bytes]]:
-    """Steps 1 and 2: where the tensors are, and the files, by name."""
-    weight_map = read_index(folder)
+def read(folder: Path) -> Folder:
+    """Steps 1 and 2."""
+    weight_map, listed = read_index(folder)
     names = sorted(set(weight_map.values()))
-    streams = [p.name for p in folder.iterdir() if p.is_dir() or p.name.lower().endswith(".nnc")]
-    if sorted(streams) != names:
+    present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    if sorted(name for name in present if name.lower().endswith(".nnc")) != names:
+        raise Outcome("VerificationError", "shards")
+    if not listed.keys() <= present:
         raise Outcome("VerificationError", "files")
-    return weight_map, {name: (folder / name).read_bytes() for name in names}
+    streams = {name: (folder / name).read_bytes() for name in names}
+    beside = {name: (folder / name).read_bytes() for name in listed}
+    return Folder(weight_map, streams, listed, beside)
 
 
-def check(
-    weight_map: dict[str, str],
-    files: dict[str, bytes],
-    trust: list[Ed25519PublicKey],
-    *,
-    vouched: bool = False,
-) -> Shards:
-    """Steps 3 to 7, of files in order."""
-    names = sorted(files)
+def check(folder: Folder, trust: list[Ed25519PublicKey], *, vouched: bool = False) -> Shards:
+    """Steps 3 to 8."""
+    names = sorted(folder.streams)
     headers, taken, places = [], {}, []
     for name in names:
-        header, records = second_reader.verify(files[name], trust, vouched=vouched)
+        header, records = second_reader.verify(folder.streams[name], trust, vouched=vouched)
         headers.append(header)
         taken[name] = records[0]
-    digest = set_digest({name: taken[name].original for name in names})
+    digest = set_digest({name: taken[name].original for name in names}, folder.listed)
     shards = [header[15].pop("shard", None) for header in headers]
     if shards != [[digest, position, len(names)] for position in range(len(names))]:
         raise Outcome("VerificationError", "shards")
     if any(header[4] != headers[0][4] or header[15] != headers[0][15] for header in headers):
         raise Outcome("VerificationError", "another vendor, or other claims")
+    for name, data in folder.beside.items():
+        if hashlib.sha256(data).digest() != folder.listed[name]:
+            raise Outcome("VerificationError", name)
     for name in names:
         places += [(tensor, name) for tensor in tensors_of(taken[name].original)]
-    if len(dict(places)) != len(places) or dict(places) != weight_map:
+    if len(dict(places)) != len(places) or dict(places) != folder.weight_map:
         raise Outcome("VerificationError", "places of tensors")
     return Shards(headers[0][4], digest, headers[0][15], taken)
 
 
-def set_digest(files: dict[str, list[bytes]]) -> bytes:
-    data = b"nnguard set digest v1\0" + len(files).to_bytes(4, "big")
-    for name, units in sorted(files.items()):
-        data += len(name.encode()).to_bytes(4, "big") + name.encode() + model_digest(units)
+def set_digest(files: dict[str, list[bytes]], listed: dict[str, bytes] | None = None) -> bytes:
+    shards = {name: model_digest(units) for name, units in files.items()}
+    data = b"nnguard set digest v1\0"
+    for part in (shards, listed) if listed else (shards,):
+        data += len(part).to_bytes(4, "big")
+        for name, digest in sorted(part.items()):
+            data += len(name.encode()).to_bytes(4, "big") + name.encode() + digest
     return hashlib.sha256(data).digest()
+
+
+def below(trial: Folder, depth: int, streams: dict[str, list[bytes]]) -> Folder:
+    """6.4, step 10, and the files that lie in so many folders `release`, one in the other."""
+    prefix = "release/" * depth
+    listed, beside = (
+        {name[len(prefix) :]: part[name] for name in part if name.startswith(prefix)}
+        for part in (trial.listed, trial.beside)
+    )
+    whole = {name: b"".join(units) for name, units in streams.items()}
+    return Folder(make_index(streams), whole, listed, beside)
 
 
 def make_index(files: dict[str, list[bytes]]) -> dict[str, str]:

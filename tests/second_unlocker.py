@@ -55,10 +55,11 @@ def lock_id(content_key: bytes) -> bytes:
 
 @dataclass
 class Opened:
-    """What locks held, and the names of the tiers, the outermost first."""
+    """What locks held, names of tiers, the outermost first, and how many carried a release."""
 
     files: Files
     tiers: list[str]
+    carried: int
 
 
 def read_lock(record: bytes) -> tuple[dict[Any, Any], bytes, bytes]:
@@ -287,12 +288,12 @@ def open_locks(files: Files, content_key: bytes) -> Opened:
     Raises:
         Outcome: The locks do not open.
     """
-    tiers, keys = [], [content_key]
+    tiers, keys, carried = [], [content_key], 0
     while len(keys) < 8:
         keys.append(derive(keys[-1], b"tier below"))
     known = {lock_id(key): key for key in keys}
     while True:
-        first, opened = None, {}
+        first, opened, carries = None, {}, False
         for position, name in enumerate(sorted(files)):
             taken = take_lock(files[name])
             header, _, _ = read_lock(taken.record)
@@ -303,14 +304,16 @@ def open_locks(files: Files, content_key: bytes) -> Opened:
             check_place(header, first, position, 0 if name == ALONE else len(files))
             content = read_content(plaintext)
             check_names(content, name, opened)
+            carries |= any(type(part) is bytes for file in content.files for part in file.units)
             restored = restore(taken.original, content, key, header[5])
             opened |= {file.name or name: gather(file, restored) for file in content.files}
         if not opened:
             raise Outcome("UnlockError", "the locks hold nothing")
         files = opened
         tiers.append(first["tier"])
+        carried += carries
         if first[4] == lock_id(content_key):
-            return Opened(files, tiers)
+            return Opened(files, tiers, carried)
 
 
 def take_lock(units: list[bytes]) -> Taken:

@@ -35,7 +35,11 @@ def test_lock_has_all_that_is_asked_for() -> None:
         (pin,) = each.specifier
         assert pin.operator == "=="
         pinned.setdefault(canonicalize_name(each.name), set()).add(pin.version)
-    wanted = requirements("requirements/dev.txt") + requirements("requirements/tools.txt")
+    wanted = [
+        each
+        for name in ("dev", "docs", "tools")
+        for each in requirements(f"requirements/{name}.txt")
+    ]
     for each in wanted + [Requirement(line) for line in requires("nnguard") or []]:
         name = canonicalize_name(each.name)
         if name not in UNLOCKED:

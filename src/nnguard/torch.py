@@ -14,13 +14,15 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.nn.parameter import is_lazy
+from typing_extensions import Unpack  # PyTorch requires it
 
+from nnguard._base.times import TimeLike
 from nnguard._compression.compress import compress
 from nnguard._compression.decompress import decompress as decompress_to_arrays
 from nnguard._compression.settings import Settings
@@ -47,6 +49,32 @@ class StateDict(dict[str, torch.Tensor]):
     """
 
     report: Report | None = None
+
+
+class LoadOptions(TypedDict, total=False):
+    """What `load_into` takes as `load` does, which says what each is."""
+
+    license: LicenseLike | None
+    identity: IdentityLike | None
+    policy: Policy | None
+    expect: Expect | None
+    allow_trial: bool
+    original: bool
+    map_location: torch.device | str | None
+    workers: int | None
+    executor: Executor | None
+    max_size: int | None
+
+
+class SignOptions(TypedDict, total=False):
+    """What `save` takes as `nnguard.sign` does, which says what each is."""
+
+    issuer: str
+    name: str
+    version: str
+    metadata: Mapping[str, str] | None
+    issued_at: TimeLike | None
+    localize: bool
 
 
 def load(
@@ -142,7 +170,7 @@ def load_into(
     trust: Trust,
     *,
     strict: bool = True,
-    **options: Any,
+    **options: Unpack[LoadOptions],
 ) -> Report | None:
     """Verify a stream, or a folder of shards, and load its weights into a module.
 
@@ -193,7 +221,7 @@ def save(
     workers: int | None = None,
     executor: Executor | None = None,
     overwrite: bool = False,
-    **claims: Any,
+    **claims: Unpack[SignOptions],
 ) -> None:
     """Compress a module or a state dict to a file, signed if there is a key.
 

@@ -73,8 +73,8 @@ def open_(request: Json) -> Json:
 
 def open_set(request: Json) -> Json:
     key = bytes.fromhex(request["content_key"])
-    _, files = second_sets.read(Path(request["folder"]))
-    trial = {name: split(data) for name, data in files.items()}
+    folder = second_sets.read(Path(request["folder"]))
+    trial = {name: split(data) for name, data in folder.streams.items()}
     opened = second_unlocker.open_locks(trial, key)
     second_sets.make_index(opened.files)
     return {"shards": shards(opened.files), "tiers": opened.tiers}
@@ -86,13 +86,13 @@ def unlock(request: Json) -> Json:
 
 
 def unlock_set(request: Json) -> Json:
-    weight_map, files = second_sets.read(Path(request["folder"]))
-    opened, in_grace = unlocked(request, files, weight_map)
+    folder = second_sets.read(Path(request["folder"]))
+    opened, in_grace = unlocked(request, folder.streams, folder)
     return {"shards": shards(opened.files), "in_grace": in_grace}
 
 
 def unlocked(
-    request: Json, files: dict[str, bytes], weight_map: dict[str, str] | None = None
+    request: Json, files: dict[str, bytes], folder: second_sets.Folder | None = None
 ) -> tuple[second_unlocker.Opened, bool]:
     here = second_licensing.Deployment(
         now=request["now"],
@@ -104,7 +104,7 @@ def unlocked(
     )
     buyer, license_text = customer(request["customer"]), text(request["license"])
     trust = trusted(request)
-    return second_licensing.unlock(files, license_text, buyer, trust, here, weight_map)
+    return second_licensing.unlock(files, license_text, buyer, trust, here, folder)
 
 
 OPERATIONS: dict[str, Callable[[Json], Json]] = {

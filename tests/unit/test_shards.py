@@ -268,7 +268,7 @@ def test_renamed_shards(release: Path, trust: list[nnguard.PublicKey]) -> None:
     renamed = {FIRST: FIRST, SECOND: SECOND, THIRD: "model-00004-of-00003.nnc"}
     weight_map = read_index(release)["weight_map"]
     write_map(release, {name: renamed[file] for name, file in weight_map.items()})
-    refused(release, trust, "not of the same release")
+    refused(release, trust, "not the one that was signed")
 
 
 def test_shard_twice(release: Path, trust: list[nnguard.PublicKey]) -> None:

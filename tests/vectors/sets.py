@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 from typing import Any
 
@@ -99,6 +100,95 @@ def set_with_other_files() -> Made:
     return Made(files=made.files, details=set_of_two().details)
 
 
+CARD, CONFIG = b"# Two shards\n", b"{}"
+BESIDE = {"config.json": CONFIG, "docs/card.md": CARD}
+
+
+def listed(files: dict[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+
+
+def set_with_files(files: dict[str, bytes] = BESIDE, names: dict[str, bytes] = BESIDE) -> Made:
+    """Two shards and files beside them.
+
+    Args:
+        files: What lies there.
+        names: What was signed, and is listed.
+    """
+    digest = digest_of(named(both()), names)
+    shards = []
+    for position, stream in enumerate(both()):
+        shards.append(bytes(sign(stream, key=VENDOR, shard=[digest, position, 2])))
+    made = folder(shards, {"weight_map": WEIGHT_MAP, "files": listed(names)})
+    return Made(files=(*made.files, *files.items()))
+
+
+@verifies_set("ok")
+def set_that_covers_files() -> Made:
+    """Two files beside the shards are listed and signed, one of them in a folder."""
+    details = {**dict(set_of_two().details), "digest": digest_of(named(both()), BESIDE).hex()}
+    return Made(files=set_with_files().files, details=tuple(details.items()))
+
+
+@verifies_set("ok")
+def set_with_a_file_more() -> Made:
+    """What is not listed is not covered."""
+    files = {**BESIDE, "notes.txt": b"mine", ".hidden/notes.txt": b"mine, too"}
+    return Made(files=set_with_files(files).files, details=set_that_covers_files().details)
+
+
+@verifies_set("VerificationError: a listed file changed", message=r"changed.*docs/card\.md")
+def set_with_a_changed_file() -> Made:
+    """One byte."""
+    return set_with_files({**BESIDE, "docs/card.md": CARD[:-1] + b" "})
+
+
+@verifies_set("VerificationError: a listed file is missing", message=r"missing: config\.json")
+def set_without_a_listed_file() -> Made:
+    """The configuration."""
+    return set_with_files({"docs/card.md": CARD})
+
+
+@verifies_set("VerificationError: the list is another", message="not the one that was signed")
+def set_whose_list_was_changed() -> Made:
+    """The file and its digest are others than those that were signed."""
+    shards = set_with_files().files[:2]
+    others = {**BESIDE, "config.json": b"[]"}
+    index = {"weight_map": WEIGHT_MAP, "files": listed(others)}
+    return Made(files=(*shards, (INDEX, json.dumps(index).encode()), *others.items()))
+
+
+@verifies_set("VerificationError: the list is left out", message="not the one that was signed")
+def set_whose_list_is_left_out() -> Made:
+    """The files are there; the index does not list them."""
+    made = set_with_files()
+    index = {"weight_map": WEIGHT_MAP}
+    return Made(files=(*made.files[:2], (INDEX, json.dumps(index).encode()), *made.files[3:]))
+
+
+@verifies_set("FormatError: a listed name leads out of the folder", message="is not an index")
+def set_that_lists_a_file_elsewhere() -> Made:
+    """`../config.json`."""
+    names = {"../config.json": CONFIG}
+    return set_with_files({}, names)
+
+
+@verifies_set("FormatError: a listed name is hidden", message="is not an index")
+def set_that_lists_a_hidden_file() -> Made:
+    """`docs/.card`."""
+    names = {"docs/.card": CARD}
+    return set_with_files(names, names)
+
+
+@verifies_set("FormatError: a listed digest in capitals", message="is not an index")
+def set_with_a_digest_in_capitals() -> Made:
+    """Right but for that."""
+    made = set_with_files()
+    index = json.loads(made.files[2][1])
+    index["files"] = {name: digest.upper() for name, digest in index["files"].items()}
+    return Made(files=(*made.files[:2], (INDEX, json.dumps(index).encode()), *made.files[3:]))
+
+
 # The index
 
 
@@ -115,38 +205,38 @@ def set_with_two_indices() -> Made:
     return Made(files=(*made.files, ("other.nnc.index.json", made.files[2][1])))
 
 
-@verifies_set("FormatError: another member in the index", message="is no index")
+@verifies_set("FormatError: another member in the index", message="is not an index")
 def index_with_more() -> Made:
     """`total_size`, which nothing would verify."""
     return folder(signed_set(), {"metadata": {}, "weight_map": WEIGHT_MAP, "total_size": 1})
 
 
-@verifies_set("FormatError: metadata in the index", message="is no index")
+@verifies_set("FormatError: metadata in the index", message="is not an index")
 def index_with_metadata() -> Made:
     """`total_size` there."""
     return folder(signed_set(), {"metadata": {"total_size": 1}, "weight_map": WEIGHT_MAP})
 
 
-@verifies_set("FormatError: name twice in the index", message="is no index")
+@verifies_set("FormatError: name twice in the index", message="is not an index")
 def index_with_name_twice() -> Made:
     """A tensor has two places, of which the last is right."""
     text = b'{"weight_map": {"a.weight": "b.nnc", "a.weight": "a.nnc", "b.weight": "b.nnc"}}'
     return folder(signed_set(), text)
 
 
-@verifies_set("FormatError: lone surrogate in the index", message="is no index")
+@verifies_set("FormatError: lone surrogate in the index", message="is not an index")
 def index_with_surrogate() -> Made:
     """The name of a tensor."""
     return folder(signed_set(), b'{"weight_map": {"a.weight": "a.nnc", "\\ud800": "b.nnc"}}')
 
 
-@verifies_set("FormatError: path in the index", message="is no index")
+@verifies_set("FormatError: path in the index", message="is not an index")
 def index_with_path() -> Made:
     """A file in the folder above."""
     return folder(signed_set(), {"weight_map": {**WEIGHT_MAP, "b.weight": "../b.nnc"}})
 
 
-@verifies_set("FormatError: file of another kind in the index", message="is no index")
+@verifies_set("FormatError: file of another kind in the index", message="is not an index")
 def index_with_other_file() -> Made:
     """`b.bin`."""
     return folder(signed_set(), {"weight_map": {**WEIGHT_MAP, "b.weight": "b.bin"}})
@@ -202,11 +292,11 @@ def set_with_stray() -> Made:
     return folder(shards, C_NNC=shards[0])
 
 
-@verifies_set("VerificationError: folder in the set", message="not part of the set")
-def set_with_folder() -> Made:
-    """It holds a text file."""
-    made = folder(signed_set())
-    return Made(files=(*made.files, ("more/README.md", b"# More\n")))
+@verifies_set("VerificationError: stream in a folder", message="not part of the set")
+def set_with_stray_in_a_folder() -> Made:
+    """A shard, in a folder below."""
+    shards = signed_set()
+    return Made(files=(*folder(shards).files, ("more/a.nnc", shards[0])))
 
 
 # The shards

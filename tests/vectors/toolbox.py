@@ -216,13 +216,19 @@ def describe(stream: Stream, details: dict[str, Any]) -> tuple[tuple[str, Any], 
     return tuple({"kid": kid, "digest": digest, "layers": 1, **details}.items())
 
 
-def digest_of(model: Stream | Mapping[str, Stream]) -> bytes:
-    """The model digest of a stream, or the set digest of streams by the names of their files."""
+def digest_of(
+    model: Stream | Mapping[str, Stream], beside: Mapping[str, bytes] | None = None
+) -> bytes:
+    """The model digest of a stream, or the set digest of streams and of files beside them."""
     if isinstance(model, Stream):
         return model_digest(model.sha256_of_units())
-    parts = [b"nnguard set digest v1\0", len(model).to_bytes(4, "big")]
-    for name, stream in sorted(model.items()):
-        parts += [len(name.encode()).to_bytes(4, "big"), name.encode(), digest_of(stream)]
+    digests = {name: digest_of(stream) for name, stream in model.items()}
+    files = {name: hashlib.sha256(data).digest() for name, data in (beside or {}).items()}
+    parts = [b"nnguard set digest v1\0"]
+    for each in (digests, files) if files else (digests,):
+        parts.append(len(each).to_bytes(4, "big"))
+        for name, digest in sorted(each.items()):
+            parts += [len(name.encode()).to_bytes(4, "big"), name.encode(), digest]
     return hashlib.sha256(b"".join(parts)).digest()
 
 

@@ -51,7 +51,7 @@ def compress(
 ) -> Stream: ...
 @overload
 def compress(
-    model: WeightsLike,
+    model: str | os.PathLike[str],
     settings: Settings | None = ...,
     *,
     workers: int | None = ...,

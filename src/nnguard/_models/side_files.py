@@ -15,7 +15,7 @@ from pathlib import Path
 
 from nnguard._base.files import write_atomically
 from nnguard._stream.source import FileSource, Source
-from nnguard.errors import LimitError, VerificationError
+from nnguard.errors import FormatError, LimitError, VerificationError
 
 __all__ = ["SideFile", "find_files", "is_side_name", "list_files"]
 
@@ -49,7 +49,7 @@ class SideFile:
             VerificationError: It was changed.
         """
         if not hmac.compare_digest(_sha256(self.source), self.digest):
-            raise VerificationError(f"changed after signing: {name}")
+            raise _changed(name)
 
     def save(self, path: Path) -> None:
         """Write the file, and make sure that this is what is listed.
@@ -58,10 +58,17 @@ class SideFile:
             VerificationError: The file was changed.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(
-            path, lambda file: self.source.copy(0, self.source.size, file), overwrite=False
-        )
+        try:
+            write_atomically(
+                path, lambda file: self.source.copy(0, self.source.size, file), overwrite=False
+            )
+        except FormatError:  # it became shorter
+            raise _changed(path.name) from None
         SideFile(FileSource(path), self.digest).check(path.name)
+
+
+def _changed(name: str) -> VerificationError:
+    return VerificationError(f"changed after signing: {name}")
 
 
 def list_files(folder: Path) -> list[str]:
