@@ -331,7 +331,7 @@ def cut_a_shard(folder: Path) -> None:
         (swap_shards, 8, "in the place of another shard"),
         (add_a_stream, 8, "not part of the set: extra.nnc"),
         (change_the_index, 8, "index does not say"),
-        (damage_the_index, 3, "is no index"),
+        (damage_the_index, 3, "is not an index"),
         (lose_the_index, 3, "it needs one"),
         (unsign_a_shard, 5, "not signed"),
         (sign_a_shard_alone, 8, "signed by itself"),

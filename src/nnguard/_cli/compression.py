@@ -113,7 +113,8 @@ def run_compress(options: Options) -> Outcome:
     stream.save(options.output, overwrite=options.force)
     before, after = _size_of(model), stream.size
     share = f"{after:,} bytes ({100 * after / max(before, 1):.1f} % of {before:,})"
-    left = stream.others if isinstance(stream, nnguard.StreamSet) else ()
+    others = stream.others if isinstance(stream, nnguard.StreamSet) else ()
+    left = [name for name in others if not name.endswith(".safetensors.index.json")]
     return _report(options, f"Compressed: {options.output}, {share}", before, after, start, left)
 
 
