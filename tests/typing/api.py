@@ -1,8 +1,12 @@
-"""The public API as a typed program uses it: mypy and pyright check it strictly, nothing runs it."""
+"""The public API as a typed program uses it; `mypy --strict` checks it, nothing runs it.
+
+Only public names are imported, and each value has the type that a reader would write for it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import io
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -12,8 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 import nnguard
-import nnguard.plotting
 import nnguard.torch
+from nnguard import errors, licensing, plotting
+from nnguard.licensing import Device, Issuer, Ledger, License, Policy, RevocationList, Terms
+
+Arrays = dict[str, npt.NDArray[Any]]
+Model = nnguard.Stream | nnguard.StreamSet
+
+
+# The vendor signs.
 
 
 class Token:
@@ -27,62 +38,17 @@ class Token:
         return bytes(64) + data[:0]
 
 
-def keys(folder: Path) -> tuple[nnguard.PublicKey, ...]:
+def keys(folder: Path) -> bool:
     key: nnguard.SigningKey = nnguard.SigningKey.generate()
     key.save(folder / "vendor.key", passphrase="secret", overwrite=True)
     key = nnguard.SigningKey.load("vendor.key", passphrase=None)
     public: nnguard.PublicKey = key.public_key
     public.save(folder / "vendor.pub")
     identifier: bytes = public.id
-    trusted: bool = public.verifies(key.sign(identifier), identifier)
-    nnguard.verify("release.nnc", [folder, "other.pub", public])
-    return (public,) if trusted else ()
+    return public.verifies(key.sign(identifier), identifier)
 
 
-def release(model: Path, signer: nnguard.Signer) -> nnguard.Stream:
-    stream: nnguard.Stream = nnguard.Stream.open(model)
-    attached = nnguard.attach(stream, b"card", media_type="text/markdown")
-    signed: nnguard.Stream = nnguard.sign(
-        attached,
-        signer,
-        issuer="acme.ai",
-        name="resnet56",
-        version="1.0",
-        metadata={"git": "4f2a91c"},
-        issued_at=datetime.now().astimezone(),
-        localize=True,
-        progress=lambda count: None,
-        planned=lambda weights: None,
-    )
-    signed.save("release.nnc", overwrite=True)
-    data: bytes = bytes(signed)
-    return nnguard.Stream.from_bytes(data)
-
-
-def deploy(path: str) -> tuple[nnguard.Attachment, nnguard.Stream]:
-    report: nnguard.Report = nnguard.verify(path, "vendor.pub")
-    claims: nnguard.Claims = report.claims
-    name: str = claims.name
-    metadata: Mapping[str, str] = claims.metadata
-    when: datetime | None = claims.issued_at
-    text: str | None = metadata.get("git")
-    verified: list[bool] = [record.verified for record in report.nested]
-    if not (name and text and when and all(verified)):
-        raise SystemExit(1)
-    signed: nnguard.Stream = nnguard.Stream.open(path)
-    return nnguard.detach(nnguard.strip(signed, [nnguard.PublicKey.load("vendor.pub")]))
-
-
-def look(path: str) -> int:
-    found: nnguard.Inspection = nnguard.inspect(path)
-    room: nnguard.Capacity = nnguard.capacity(Path(path))
-    carrier: str = nnguard.plotting.plot_carrier(path, "carrier.png")
-    return found.size + room.bits + len(carrier)
-
-
-def compress(
-    model: Path, arrays: Mapping[str, np.ndarray[Any, Any]]
-) -> nnguard.Stream | nnguard.StreamSet:
+def compress(path: Path, arrays: Arrays) -> Model:
     settings: nnguard.Settings = nnguard.Settings(
         qp=-32,
         nonweight_qp=-75,
@@ -96,89 +62,212 @@ def compress(
         scan_order=4,
     )
     with ThreadPoolExecutor() as executor:
-        nnguard.compress(arrays, executor=executor, workers=4).save("model.nnc")
-    return nnguard.compress(model, settings, workers=2, spool=model.parent, progress=print)
+        stream: nnguard.Stream = nnguard.compress(arrays, executor=executor, workers=4)
+    stream.save("model.nnc")
+    return nnguard.compress(path, settings, workers=2, spool=path.parent, progress=print)
 
 
-def decompress(path: str) -> dict[str, np.ndarray[Any, Any]]:
-    arrays: dict[str, np.ndarray[Any, Any]] = nnguard.decompress(
+def release(path: Path, signer: nnguard.Signer) -> nnguard.Stream:
+    stream: nnguard.Stream = nnguard.Stream.open(path)
+    attached: nnguard.Stream = nnguard.attach(stream, b"card", media_type="text/markdown")
+    signed: nnguard.Stream = nnguard.sign(
+        attached,
+        signer,
+        issuer="acme.ai",
+        name="resnet56",
+        version="1.0",
+        metadata={"git": "4f2a91c"},
+        issued_at="2026-11-28T18:00:00Z",
+        localize=True,
+        progress=lambda count: None,
+        planned=lambda weights: None,
+    )
+    signed.save("release.nnc", overwrite=True)
+    return nnguard.Stream.from_bytes(bytes(signed))
+
+
+def release_of(path: str) -> None:
+    for key in ("vendor.key", Path("vendor.key"), nnguard.SigningKey.generate(), Token()):
+        signed: Model = nnguard.sign(path, key, issued_at=datetime.now().astimezone())
+        signed.save(f"{signed.size}.nnc", overwrite=True)
+
+
+def release_of_shards(folder: Path) -> nnguard.StreamSet:
+    streams: nnguard.StreamSet = nnguard.StreamSet.open(folder).in_memory()
+    signed: nnguard.StreamSet = nnguard.sign(streams, "vendor.key", issuer="acme.ai")
+    signed.save(folder / "release", overwrite=False)
+    original: nnguard.StreamSet = nnguard.strip(signed, "vendor.pub")
+    places: Mapping[str, str] = original.weight_map
+    first: nnguard.Stream = original.streams[places["conv.weight"]]
+    return nnguard.StreamSet.of({"model-00001-of-00001.nnc": first})
+
+
+# A deployment verifies.
+
+
+def verify(path: str, folder: Path) -> nnguard.Claims:
+    report: nnguard.Report = nnguard.verify(
+        path,
+        trust=[folder, "other.pub", nnguard.PublicKey.load("vendor.pub")],
+        expect=nnguard.Expect(
+            name="resnet56", issuer="acme.ai", version=">=1.2,<2", issued_after="2026-01-01"
+        ),
+        allow_trial=False,
+        progress=lambda count: None,
+    )
+    claims: nnguard.Claims = report.claims
+    name: str = claims.name
+    metadata: Mapping[str, str] = claims.metadata
+    when: datetime | None = claims.issued_at
+    inner: list[nnguard.Claims | None] = [each.claims for each in report.nested if each.verified]
+    shards: Mapping[str, nnguard.Report] = report.shards
+    uncovered: Sequence[str] = report.not_covered
+    trial: bool = report.locked or any(shard.locked for shard in shards.values())
+    texts: list[str] = [report.key_id, report.digest, name, *metadata, *uncovered]
+    if trial or when is None or not (texts and inner):
+        raise SystemExit(1)
+    return claims
+
+
+def models(path: Path, stream: nnguard.Stream, streams: nnguard.StreamSet) -> list[str]:
+    data: bytes = path.read_bytes()
+    with path.open("rb") as file:
+        given = (path, str(path), stream, streams, data, memoryview(data), io.BytesIO(data), file)
+        return [nnguard.verify(model, "vendor.pub").digest for model in given]
+
+
+def original(release: nnguard.Stream) -> tuple[nnguard.Attachment, nnguard.Stream]:
+    attachment, stream = nnguard.detach(nnguard.strip(release, "vendor.pub"))
+    return nnguard.Attachment(attachment.payload, attachment.media_type), stream
+
+
+def decompress(path: str, signed: nnguard.StreamSet) -> Arrays:
+    arrays: Arrays = nnguard.decompress(
         path, workers=2, max_size=1 << 30, progress=lambda count: None
     )
     for name, array in nnguard.iter_tensors(nnguard.Stream.open(path), workers=1):
-        text: str = name
-        arrays[text] = array
+        arrays[name] = array
     nnguard.decompress_to_file(path, Path("model.safetensors"), overwrite=True)
-    return arrays
+    nnguard.decompress_to_file(signed, "restored", max_size=1 << 22)
+    return nnguard.decompress("trial.nnc", allow_trial=True) | arrays
 
 
-def shards(folder: Path, signer: nnguard.Signer) -> bool:
-    nnguard.compress(folder, nnguard.Settings(), workers=2).save("streams", overwrite=True)
-    streams: nnguard.StreamSet = nnguard.StreamSet.open("streams")
-    signed: nnguard.StreamSet = nnguard.sign(
-        streams, signer, issuer="acme.ai", metadata={"git": "4f2a91c"}, localize=True
-    )
-    signed.save(folder / "release", overwrite=False)
-    report: nnguard.Report = nnguard.verify(folder / "release", ["vendor.pub"])
-    parts: Mapping[str, nnguard.Report] = report.shards
-    original: nnguard.StreamSet = nnguard.strip(signed, "vendor.pub")
-    nnguard.decompress_to_file(original, "restored", max_size=1 << 22)
-    places: Mapping[str, str] = original.weight_map
-    first: nnguard.Stream = original.streams[next(iter(places.values()))]
-    bound: bool = all(part.claims.shard is not None for part in parts.values())
-    return bound and original.size >= len(first) and not report.not_covered
+def look(path: str) -> int:
+    found: nnguard.Inspection = nnguard.inspect(path)
+    room: nnguard.Capacity = nnguard.capacity(Path(path), progress=print)
+    kinds: list[str] = [record.kind for record in found.records]
+    shards: Mapping[str, nnguard.Inspection] = found.shards
+    carrier: str = plotting.plot_carrier(path, "carrier.png", overwrite=True)
+    return found.size + room.bits + len(carrier) + len(kinds) + len(shards)
 
 
-def torch(path: Path, signer: nnguard.Signer) -> list[str]:
-    nnguard.torch.save({}, path, signer=signer, settings=nnguard.Settings(), name="net")
-    state = nnguard.torch.load(path, trust=[signer.public_key], original=True, workers=2)
-    names: list[str] = list(state)
-    return names + list(nnguard.torch.decompress(nnguard.Stream.open(path)))
+# A seller locks, and issues licenses.
 
 
-def accuracy(weights: Mapping[str, npt.NDArray[np.generic]]) -> float:
+def accuracy(weights: Mapping[str, npt.NDArray[Any]]) -> float:
     return float(np.mean([array.size for array in weights.values()]))
 
 
-def trials(path: Path, key: nnguard.SigningKey) -> nnguard.ContentKey:
+def carry(path: Path) -> nnguard.Locked:
     locked: nnguard.Locked = nnguard.lock(
         path,
-        evaluate=accuracy,
+        trial="weaker.nnc",
         tier="full",
+        evaluate=accuracy,
         content_key=nnguard.ContentKey.generate(),
-        signer=key,
+        signer=Token(),
+        spool=path.parent,
+    )
+    trial: Model = locked.trial
+    trial.save("trial.nnc", overwrite=True)
+    key: nnguard.ContentKey = locked.content_key
+    key.save("content.key")
+    worth: str = locked.worth
+    if locked.scores is not None:
+        gain: float = locked.scores.unlocked - locked.scores.trial
+        raise SystemExit(f"{gain:.2%} of {locked.scores.release:.2%}: {worth}")
+    return locked
+
+
+def aim(path: Path, importance: Mapping[str, npt.NDArray[Any]]) -> nnguard.Locked:
+    soft: nnguard.Soft = nnguard.Soft(
+        target=0.4, tolerance=0.02, max_fraction=1e-3, importance=importance
+    )
+    locked: nnguard.Locked = nnguard.lock(
+        path,
+        soft=soft,
+        evaluate=accuracy,
+        content_key="content.key",
+        signer="vendor.key",
         progress=lambda point: (point.fraction, point.score),
-        soft=nnguard.Soft(
-            target=0.4,
-            tolerance=0.02,
-            max_fraction=1e-3,
-            importance={"conv.weight": np.ones((16, 3, 3, 3), np.float32)},
-        ),
     )
-    curve: list[float] = [point.score for point in locked.curve]
-    carried: nnguard.Locked = nnguard.lock(path, trial="weaker.nnc", evaluate=accuracy)
-    scores = carried.scores
-    if scores is not None and scores.release == scores.unlocked > scores.trial:
-        worth: str = carried.worth.upper()
-        raise ValueError(worth, carried.carried + 1)
-    counts: tuple[int, int, int] = (locked.replaced, locked.scrambled, locked.weights)
-    locked.trial.save("trial.nnc", overwrite=bool(curve) and sum(counts) > 0)
-    trial: nnguard.Stream | nnguard.StreamSet = nnguard.lock(
-        "release.nnc", scramble=0.5, soft=nnguard.Soft(fraction=1e-4)
-    ).trial
-    tiers: list[nnguard.Locked] = nnguard.lock_tiers(
-        trial,
+    best: float = min(abs(point.score - 0.4) for point in locked.curve)
+    plotting.plot_search([locked], path.parent / "search.png", overwrite=best < soft.tolerance)
+    return locked
+
+
+def tiers(release: nnguard.Stream, weaker: nnguard.Stream) -> nnguard.ContentKey:
+    locks: list[nnguard.Locked] = nnguard.lock_tiers(
+        release,
         [
-            nnguard.Tier("professional", soft=nnguard.Soft(target=0.8)),
-            nnguard.Tier("standard", trial=carried.trial),
+            nnguard.Tier("professional", soft=nnguard.Soft(fraction=1e-3)),
+            nnguard.Tier("standard", scramble=0.2),
+            nnguard.Tier("preview", scramble=["head.*"]),
+            nnguard.Tier("free", trial=weaker),
         ],
+        content_key=Path("content.key"),
     )
-    nnguard.plotting.plot_search([locked, *tiers], path.parent / "search.png", overwrite=True)
-    names: list[str] = [tier.tier for tier in tiers]
-    content_key: nnguard.ContentKey = tiers[0].content_key
-    content_key.save("content.key")
-    lower: nnguard.ContentKey = nnguard.ContentKey.load("content.key").below(len(names) - 1)
-    secret: bytes = lower.secret + lower.id
-    return nnguard.ContentKey(secret[:32])
+    names: dict[str, int] = {lock.tier: lock.scrambled + lock.replaced for lock in locks}
+    lower: nnguard.ContentKey = locks[0].content_key.below(len(names) - 1)
+    return nnguard.ContentKey(lower.secret)
+
+
+def terms() -> Terms:
+    device: Device = Device.from_json(Device.this().to_json())
+    own: Device = Device.of_values([("serial", "4711")])
+    return Terms(
+        customer="Ada",
+        product="resnet56",
+        issuer="acme.ai",
+        tier="standard",
+        expires_at="2027-12-31",
+        not_before=datetime.now(timezone.utc),
+        issued_at=None,
+        grace=timedelta(days=7),
+        features=["export"],
+        metadata={"order": "7"},
+        device=device if device.fingerprint else own,
+        device_matches=2,
+    )
+
+
+def issue(locked: nnguard.Locked, signer: nnguard.Signer) -> License:
+    license_: License = licensing.issue(
+        locked.trial, locked.content_key, to="ada.pub", signer=signer, terms=terms()
+    )
+    license_.save(Path("ada.license"), overwrite=False)
+    return License.from_text(str(license_))
+
+
+def sell() -> list[str]:
+    with Ledger("licenses.db") as ledger:
+        issuer: Issuer = Issuer(ledger, signer="vendor.key", identity="issuer.key")
+        first: License = issuer.issue(
+            Path("trial.nnc"), "content.key", to="ada.pub", terms=terms(), output="ada.license"
+        )
+        second: License = issuer.issue("trial.nnc", to=nnguard.Recipient.load("eve.pub"))
+        revoked: list[licensing.LedgerEntry] = issuer.revoke(
+            [first.terms.id, second.terms.id], reason="refund", at="2027-01-31"
+        )
+        revocations: RevocationList = issuer.revocation_list(issuer="acme.ai")
+        revocations.save("acme.revoked", overwrite=True)
+        entries: list[licensing.LedgerEntry] = ledger.entries(customer="Ada", revoked=None)
+        when: datetime | None = ledger.get(first.terms.id).revoked_at
+    gone: bool = RevocationList.load("acme.revoked").revokes(first.terms.id)
+    return [entry.customer for entry in (*revoked, *entries)] if when and gone else []
+
+
+# A customer unlocks.
 
 
 def customer(folder: Path) -> nnguard.Recipient:
@@ -191,141 +280,97 @@ def customer(folder: Path) -> nnguard.Recipient:
     return nnguard.Recipient.from_pem(pem) if suite else recipient
 
 
-def issue(key: nnguard.ContentKey, signer: nnguard.Signer) -> nnguard.licensing.License:
-    device: nnguard.licensing.Device = nnguard.licensing.Device.from_json(
-        nnguard.licensing.Device.this().to_json()
-    )
-    own: nnguard.licensing.Device = nnguard.licensing.Device.of_values([("serial", "4711")])
-    license_: nnguard.licensing.License = nnguard.licensing.issue(
-        "trial.nnc",
-        key,
-        to="ada.pub",
-        signer=signer,
-        terms=nnguard.licensing.Terms(
-            customer="Ada",
-            product="resnet56",
-            issuer="acme.ai",
-            tier="standard",
-            expires_at="2027-12-31",
-            not_before=datetime.now(timezone.utc),
-            issued_at=None,
-            grace=timedelta(days=7),
-            features=["export"],
-            metadata={"order": "7"},
-            device=device if device.fingerprint else own,
-            device_matches=2,
-        ),
-    )
-    license_.save(Path("ada.license"), overwrite=False)
-    return nnguard.licensing.License.from_text(str(license_))
-
-
-def sell(key: nnguard.ContentKey, signer: nnguard.Signer) -> list[str]:
-    with nnguard.licensing.Ledger("licenses.db") as ledger:
-        issuer: nnguard.licensing.Issuer = nnguard.licensing.Issuer(
-            ledger, signer, nnguard.Identity.load("issuer.key")
-        )
-        first: nnguard.licensing.License = issuer.issue(
-            Path("trial.nnc"), key, to="ada.pub", terms=nnguard.licensing.Terms(customer="Ada")
-        )
-        terms: nnguard.licensing.LicenseTerms = issuer.issue("trial.nnc", to="eve.pub").terms
-        revoked: list[nnguard.licensing.LedgerEntry] = issuer.revoke(
-            [first.terms.id, terms.id], reason="refund"
-        )
-        revocations: nnguard.licensing.RevocationList = issuer.revocation_list(issuer="acme.ai")
-        revocations.save("acme.revoked", overwrite=True)
-        entries: list[nnguard.licensing.LedgerEntry] = ledger.entries(
-            customer="Ada", product="", revoked=None
-        )
-        entry: nnguard.licensing.LedgerEntry = ledger.get(first.terms.id)
-        when: datetime | None = entry.revoked_at
-    empty = nnguard.licensing.RevocationList.make([], signer)
-    gone: bool = (
-        empty.revokes(terms.id) or nnguard.licensing.RevocationList.load("acme.revoked") is empty
-    )
-    return [each.customer for each in (*revoked, *entries)] if when and not gone else []
-
-
-def unlock(license_: nnguard.licensing.License) -> nnguard.licensing.LicenseTerms | None:
-    policy: nnguard.licensing.Policy = nnguard.licensing.Policy(
+def unlock(trial: nnguard.Stream) -> licensing.LicenseTerms | None:
+    policy: Policy = Policy(
         now=datetime.now(timezone.utc),
-        device=nnguard.licensing.Device.this(),
+        device=Device.this(),
         revocations="acme.revoked",
         max_age=timedelta(days=7),
         state=Path("newest"),
     )
-    status: nnguard.licensing.Status = nnguard.licensing.check(
-        license_, "vendor.pub", policy=policy
-    )
-    terms: nnguard.licensing.LicenseTerms = status.terms
-    ends: datetime | None = terms.expires_at
-    wanted: bool = "export" in terms.features and terms.metadata.get("order") == "7"
-    full: nnguard.Stream | nnguard.StreamSet = nnguard.unlock(
-        "trial.nnc",
-        Path("ada.license") if status.in_grace else license_,
+    status: licensing.Status = licensing.check("ada.license", "vendor.pub", policy=policy)
+    agreed: licensing.LicenseTerms = status.terms
+    until: datetime | None = agreed.expires_at
+    wanted: bool = "export" in agreed.features and agreed.metadata.get("order") == "7"
+    full: nnguard.Stream = nnguard.unlock(
+        trial,
+        "ada.license",
         nnguard.Identity.load("ada.key"),
         ["vendor.pub"],
         tier="standard",
         policy=policy,
-        watermark=wanted and ends is not None,
+        watermark=wanted and until is not None and not status.in_grace,
+        spool=Path(),
         progress=lambda count: None,
     )
-    report: nnguard.Report = nnguard.verify(full, "vendor.pub")
-    return report.licensed_to
+    return nnguard.verify(full, "vendor.pub").licensed_to
 
 
-def torch_trial(module: Any, batches: list[Any]) -> nnguard.Locked:
+# With PyTorch.
+
+
+def torch(path: Path, module: Any) -> list[str]:
+    nnguard.torch.save({}, path, signer="vendor.key", settings=nnguard.Settings(), name="net")
     state = nnguard.torch.load(
-        "trial.nnc",
-        trust="vendor.pub",
-        license="ada.license",
-        identity=Path("ada.key"),
-        policy=nnguard.licensing.Policy(),
+        path,
+        trust=["vendor.pub"],
+        expect=nnguard.Expect(name="net"),
+        original=True,
+        map_location="cpu",
+        workers=2,
     )
-    nnguard.torch.load_into(
-        module, "trial.nnc", ["vendor.pub"], license="ada.license", identity="ada.key"
+    unlocked = nnguard.torch.load(
+        "trial.nnc", "vendor.pub", license="ada.license", identity=Path("ada.key"), policy=Policy()
     )
+    report: nnguard.Report | None = nnguard.torch.load_into(
+        module, "trial.nnc", ["vendor.pub"], allow_trial=True
+    )
+    digests: list[str] = [each.digest for each in (state.report, report) if each is not None]
+    return [*digests, *state, *unlocked, *nnguard.torch.decompress(nnguard.Stream.open(path))]
+
+
+def lock_module(module: Any, batches: list[Any]) -> nnguard.Locked:
     importance: dict[str, npt.NDArray[np.float32]] = nnguard.torch.importance(
         module, batches, lambda network, batch: network(batch).sum()
     )
-    score: Callable[[Mapping[str, Any]], float] = nnguard.torch.evaluator(
-        module, lambda network: float(len(state))
+    evaluate: Callable[[Mapping[str, Any]], float] = nnguard.torch.evaluator(
+        module, lambda network: float(len(batches))
     )
-    return nnguard.lock(
-        "release.nnc", evaluate=score, soft=nnguard.Soft(target=0.4, importance=importance)
-    )
+    soft = nnguard.Soft(target=0.4, importance=importance)
+    return nnguard.lock("release.nnc", evaluate=evaluate, soft=soft)
+
+
+# What can go wrong.
 
 
 def explain(error: nnguard.NnguardError) -> str:
     match error:
-        case nnguard.errors.LicenseError(
-            reason=nnguard.licensing.Refusal.EXPIRED | nnguard.licensing.Refusal.REVOKED
-        ):
+        case errors.LicenseError(reason=licensing.Refusal.EXPIRED | licensing.Refusal.REVOKED):
             return "ask the vendor for a new license"
-        case nnguard.errors.LicenseError():
-            reason: nnguard.licensing.Refusal = error.reason
+        case errors.LicenseError():
+            reason: licensing.Refusal = error.reason
             return reason.value
-        case (
-            nnguard.errors.UnlockError()
-            | nnguard.errors.LedgerError()
-            | nnguard.errors.LimitError()
-        ):
-            return str(error)
-        case nnguard.errors.VerificationError():
+        case errors.LockedTrialError():
+            return "this is the trial: unlock it"
+        case errors.ClaimsError():
+            return "this is another release"
+        case errors.VerificationError():
             return ", ".join(error.tensors)
-        case nnguard.errors.CapacityError():
+        case errors.CapacityError():
             return f"{error.needed} of {error.available}"
-        case nnguard.errors.FormatError():
+        case errors.FormatError():
             offset: int | None = error.offset
             return str(offset)
-        case nnguard.errors.ModelError() | nnguard.errors.WorkerError():
+        case errors.LockError() | errors.UnlockError() | errors.LedgerError():
             return str(error)
-        case _:
-            return error.hint
+        case errors.ModelError() | errors.WorkerError() | errors.LimitError():
+            return str(error)
+    return error.hint
 
 
-def main() -> tuple[nnguard.Attachment, nnguard.Stream]:
-    version: str = nnguard.__version__
-    if not version or not keys(Path()) or not release(Path("model.nnc"), Token()):
-        raise SystemExit(1)
-    return deploy("release.nnc")
+def wrong_arguments() -> str:
+    try:
+        nnguard.Soft(fraction=0.1, target=0.4)
+    except ValueError as error:
+        return explain(error) if isinstance(error, errors.ArgumentError) else str(error)
+    return nnguard.__version__
