@@ -38,7 +38,7 @@ class NnguardError(Exception):
     Attributes:
         hint: What the user can do about it, or an empty string.
 
-    Example:
+    Examples:
         >>> try:
         ...     nnguard.verify("model.nnc", "vendor.pub")
         ... except nnguard.NnguardError as error:
@@ -116,7 +116,7 @@ class LockedTrialError(NnguardError):
 class Refusal(enum.Enum):
     """Why a license does not permit what was asked for.
 
-    Example:
+    Examples:
         >>> later = licensing.Policy(now="2036-01-01")
         >>> try:
         ...     licensing.check("me.license", "vendor.pub", policy=later)

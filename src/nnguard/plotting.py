@@ -89,7 +89,7 @@ def plot_carrier(
         ArgumentError: No picture format has the suffix.
         CapacityError: The stream has no record, and no room for one.
 
-    Example:
+    Examples:
         >>> nnguard.plotting.plot_carrier("release.nnc", "carrier.png")
         'fc2.weight'
     """
@@ -185,7 +185,7 @@ def plot_search(
         ImportError: matplotlib is not installed.
         ArgumentError: No picture format has the suffix, or no lock had a target.
 
-    Example:
+    Examples:
         >>> from score import accuracy
         >>> soft = nnguard.Soft(target=0.5, tolerance=0.1)
         >>> locked = nnguard.lock("release.nnc", soft=soft, evaluate=accuracy)

@@ -130,7 +130,7 @@ def load(
             license.
         OSError: It cannot be read.
 
-    Example:
+    Examples:
         >>> state = nnguard.torch.load("release.nnc", "vendor.pub")
         >>> state["fc2.weight"].shape
         torch.Size([10, 120])
@@ -193,7 +193,7 @@ def load_into(
 
     After an error the module is as it was.
 
-    Example:
+    Examples:
         >>> module = torch.nn.ModuleDict({"fc2": torch.nn.Linear(120, 10)})
         >>> report = nnguard.torch.load_into(module, "release.nnc", "vendor.pub", strict=False)
         >>> report.claims.name
@@ -241,7 +241,7 @@ def save(
         FileExistsError: The file exists and `overwrite` is false.
         ArgumentError: There are claims and nobody to sign them.
 
-    Example:
+    Examples:
         >>> linear = torch.nn.Linear(120, 10)
         >>> nnguard.torch.save(linear, "linear.nnc", signer="vendor.key", name="linear")
         >>> nnguard.verify("linear.nnc", "vendor.pub").claims.name
@@ -270,7 +270,7 @@ def decompress(
 
     Args and errors are those of `nnguard.decompress`.
 
-    Example:
+    Examples:
         >>> nnguard.torch.decompress("model.nnc")["conv1.weight"].shape
         torch.Size([16, 1, 3, 3])
     """
@@ -304,7 +304,7 @@ def importance(
         For each parameter, by name, an array of its shape; for a tied one, by all of its names.
         Frozen parameters are left out.
 
-    Example:
+    Examples:
         >>> linear = torch.nn.Linear(2, 1)
         >>> batches = [torch.ones(4, 2)]
         >>> found = nnguard.torch.importance(linear, batches, lambda net, batch: net(batch).sum())
@@ -343,7 +343,7 @@ def evaluator(
         module: Takes the weights to score; it keeps the last ones.
         score: Scores the module; higher is better.
 
-    Example:
+    Examples:
         >>> linear = torch.nn.Linear(2, 1)
         >>> evaluate = nnguard.torch.evaluator(linear, lambda net: net.weight.sum().item())
         >>> evaluate({"weight": np.ones((1, 2), np.float32), "bias": np.zeros(1, np.float32)})

@@ -99,7 +99,7 @@ def compress(
         OSError: A file cannot be read or written.
         ArgumentError: The settings name tensors that are not there.
 
-    Example:
+    Examples:
         >>> model = nnguard.compress("model.safetensors", nnguard.Settings(qp=-32))
         >>> model.save("finer.nnc")
     """

@@ -103,7 +103,7 @@ def decompress(
         LimitError: It decodes to too much.
         WorkerError: A worker died.
 
-    Example:
+    Examples:
         >>> weights = nnguard.decompress("model.nnc")
         >>> weights["conv1.weight"].shape
         (16, 1, 3, 3)
@@ -133,7 +133,7 @@ def iter_tensors(
 
     Args and errors are those of `decompress`. Closing the iterator stops the workers.
 
-    Example:
+    Examples:
         >>> for name, array in nnguard.iter_tensors("model.nnc"):
         ...     print(name, array.shape)
         ...     break
@@ -179,7 +179,7 @@ def decompress_to_file(
         OSError: The file cannot be written; nothing is left behind.
         NnguardError: See `decompress`.
 
-    Example:
+    Examples:
         >>> nnguard.decompress_to_file("model.nnc", "restored.safetensors")
     """
     model, path = as_model(model), Path(path)

@@ -38,7 +38,7 @@ class Settings:
     Raises:
         ArgumentError: A value is out of range.
 
-    Example:
+    Examples:
         >>> settings = nnguard.Settings(qp=-26, qp_per_tensor={"fc2.weight": -38})
         >>> nnguard.compress("model.safetensors", settings).size < 30_000
         True

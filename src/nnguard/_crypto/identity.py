@@ -49,7 +49,7 @@ _MOST_BLOCKS = 2
 class Recipient:
     """The public half of a customer's pair.
 
-    Example:
+    Examples:
         >>> recipient = nnguard.Recipient.load("ada.pub")
         >>> recipient == nnguard.Identity.load("ada.key").recipient
         True
@@ -135,7 +135,7 @@ class Recipient:
 class Identity:
     """The private half of a customer's pair. Its `repr` shows its identifier only.
 
-    Example:
+    Examples:
         >>> ada = nnguard.Identity.generate()
         >>> ada.save("new-ada.key", passphrase="correct horse battery staple")
         >>> ada.recipient.save("new-ada.pub")

@@ -41,7 +41,7 @@ class PublicKey:
         KeyFormatError: It is a point of small order, with which anybody can sign, or is encoded in
             another way than RFC 8032 has it.
 
-    Example:
+    Examples:
         >>> key = nnguard.PublicKey.load("vendor.pub")
         >>> key.id.hex() == nnguard.verify("release.nnc", key).key_id
         True
@@ -126,7 +126,7 @@ class PublicKey:
 class Signer(Protocol):
     """What signs: a `SigningKey`, or your own class in front of an HSM, a KMS or an agent.
 
-    Example:
+    Examples:
         >>> class Token:
         ...     def __init__(self) -> None:
         ...         self._key = nnguard.SigningKey.generate()
@@ -154,7 +154,7 @@ class Signer(Protocol):
 class SigningKey:
     """An Ed25519 private key; a `Signer`.
 
-    Example:
+    Examples:
         >>> key = nnguard.SigningKey.generate()
         >>> key.save("new-vendor.key", passphrase="correct horse battery staple")
         >>> key.public_key.save("new-vendor.pub")

@@ -47,7 +47,7 @@ class Device:
     Attributes:
         fingerprint: Kind and SHA-256 in hexadecimal of each component.
 
-    Example:
+    Examples:
         >>> rack = licensing.Device.of_values([("serial", "4711"), ("site", "Berlin")])
         >>> rack == licensing.Device.from_json(rack.to_json())
         True

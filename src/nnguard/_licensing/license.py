@@ -56,7 +56,7 @@ class LicenseTerms:
         lock: Identifier of the content key of the trial's outermost lock, in hexadecimal.
         recipient: Identifier of the customer's key, in hexadecimal.
 
-    Example:
+    Examples:
         >>> terms = licensing.License.load("me.license").terms
         >>> terms.product, terms.expires_at.year
         ('digits', 2035)
@@ -166,7 +166,7 @@ class License(SignedFile):
         encoded: Its bytes.
         terms: What it says.
 
-    Example:
+    Examples:
         >>> license = licensing.License.load("me.license")
         >>> license.terms.customer
         'Ada Ltd.'

@@ -49,7 +49,7 @@ class Policy:
     Raises:
         ArgumentError: `now` has no time zone, or `max_age` is negative.
 
-    Example:
+    Examples:
         >>> policy = licensing.Policy(now="2030-06-01", revocations="acme.revoked")
         >>> licensing.check("me.license", "vendor.pub", policy=policy).in_grace
         False
@@ -77,7 +77,7 @@ class Status:
         checked_at: The time that it was checked against.
         in_grace: It has expired, and holds for its grace period only.
 
-    Example:
+    Examples:
         >>> status = licensing.check("me.license", "vendor.pub")
         >>> status.terms.tier
         'full'
@@ -121,7 +121,7 @@ def check(
             than the license.
         LicenseError: It was changed, or does not hold; `reason` says why.
 
-    Example:
+    Examples:
         >>> licensing.check("me.license", "vendor.pub").terms.customer
         'Ada Ltd.'
     """

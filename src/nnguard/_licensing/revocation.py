@@ -37,7 +37,7 @@ class RevocationList(SignedFile):
         issued_at: When, to the second, UTC.
         hashes: Of the identifiers of the licenses.
 
-    Example:
+    Examples:
         >>> ada = licensing.License.load("ada.license").terms
         >>> licensing.RevocationList.load("acme.revoked").revokes(ada.id)
         True

@@ -41,7 +41,7 @@ class Soft:
     Raises:
         ArgumentError: These contradict each other, or cannot be.
 
-    Example:
+    Examples:
         >>> locked = nnguard.lock("release.nnc", soft=nnguard.Soft(fraction=0.001))
         >>> locked.worth
         'a demonstration: anybody can repair it with a few labeled inputs'
@@ -86,7 +86,7 @@ class Tier:
     Raises:
         ArgumentError: These contradict each other.
 
-    Example:
+    Examples:
         >>> gold = nnguard.Tier("gold", scramble=0.1)
         >>> silver = nnguard.Tier("silver", soft=nnguard.Soft(fraction=0.001))
         >>> [locked.tier for locked in nnguard.lock_tiers("release.nnc", [gold, silver])]
@@ -157,7 +157,7 @@ class Locked:
             trial itself.
         scores: What `evaluate` said, where there was no target.
 
-    Example:
+    Examples:
         >>> locked = nnguard.lock("release.nnc", trial="weaker.nnc")
         >>> locked.worth
         'without a license one has the network that is the trial, and nothing of the release ...'

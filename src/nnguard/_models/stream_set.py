@@ -57,7 +57,7 @@ class StreamSet:
         others: Names of files in the folder that are not part of the set.
         folder: Where these are.
 
-    Example:
+    Examples:
         >>> shards = nnguard.compress("digits-hf")
         >>> shards.save("digits-streams")
         >>> sorted(nnguard.StreamSet.open("digits-streams").streams)

@@ -36,7 +36,7 @@ def attach(
         FormatError: The input is not a well-formed stream.
         LimitError: The stream holds too many records already.
 
-    Example:
+    Examples:
         >>> carrying = nnguard.attach("model.nnc", b"# Digits", media_type="text/markdown")
         >>> attachment, model = nnguard.detach(carrying)
         >>> attachment.media_type
@@ -60,7 +60,7 @@ def detach(model: StreamLike) -> tuple[Attachment, Stream]:
         VerificationError: The stream was changed since.
         FormatError: The input is not a well-formed stream, or damaged.
 
-    Example:
+    Examples:
         >>> carrying = nnguard.attach("model.nnc", b"# Digits")
         >>> attachment, model = nnguard.detach(carrying)
         >>> attachment.payload

@@ -51,7 +51,7 @@ class Capacity:
         tensors: The tensors that can carry, best primary carrier first.
         shards: Of a set, the names of the files and the room in each.
 
-    Example:
+    Examples:
         >>> room = nnguard.capacity("model.nnc")
         >>> room.places <= room.bits
         True
@@ -77,7 +77,7 @@ def capacity(model: ModelLike, *, progress: Callable[[int], object] | None = Non
         LimitError: These tensors have more weights than a stream of this size accounts for: 16 for
             each byte, and 2^24 in any case.
 
-    Example:
+    Examples:
         >>> nnguard.capacity("model.nnc").bits > 8 * 10_000
         True
     """

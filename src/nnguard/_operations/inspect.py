@@ -88,7 +88,7 @@ class Inspection:
         note: Why no more records could be read, where that is so.
         shards: Of a set, the names of the files and what each is made of.
 
-    Example:
+    Examples:
         >>> found = nnguard.inspect("release.nnc")
         >>> [record.kind for record in found.records]
         ['signature']
@@ -123,7 +123,7 @@ def inspect(model: ModelLike) -> Inspection:
     Raises:
         FormatError: The input is not a well-formed stream.
 
-    Example:
+    Examples:
         >>> nnguard.inspect("trial.nnc").records[0].kind
         'signature'
     """

@@ -111,7 +111,7 @@ def lock(
         ArgumentError: The arguments contradict each other, or the network scores less than the
             target, or less than the network that is to be the trial.
 
-    Example:
+    Examples:
         >>> locked = nnguard.lock("release.nnc", trial="weaker.nnc", signer="vendor.key")
         >>> locked.trial.save("new-trial.nnc")
         >>> locked.content_key.save("new-content.key")
@@ -159,7 +159,7 @@ def lock_tiers(
     Returns:
         For each tier its trial and its key. A key opens its own lock and those of lower tiers.
 
-    Example:
+    Examples:
         >>> gold = nnguard.Tier("gold", scramble=0.1)
         >>> silver = nnguard.Tier("silver", scramble=["conv1.weight"])
         >>> gold, silver = nnguard.lock_tiers("release.nnc", [gold, silver])

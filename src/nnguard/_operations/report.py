@@ -59,7 +59,7 @@ class Report:
         shards: Of a set, the names of the files and the reports of their streams, in order.
         not_covered: Of a folder, the names of files that the signature does not cover.
 
-    Example:
+    Examples:
         >>> report = nnguard.verify("release.nnc", "vendor.pub")
         >>> report.claims.name, report.locked
         ('digits', False)

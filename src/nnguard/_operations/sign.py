@@ -109,7 +109,7 @@ def sign(
         ArgumentError: `issued_at` has no time zone or lies too far out, a claim cannot be encoded,
             or the signer's signature does not verify with its own public key.
 
-    Example:
+    Examples:
         >>> release = nnguard.sign("model.nnc", "vendor.key", issuer="acme.ai", name="digits")
         >>> release.save("signed.nnc")
     """

@@ -28,7 +28,7 @@ def strip(model: ModelLike, trust: Trust, *, progress: Progress | None = None) -
 
     Args and errors are those of `verify`.
 
-    Example:
+    Examples:
         >>> original = nnguard.strip("release.nnc", "vendor.pub")
         >>> original.save("stripped.nnc")
     """

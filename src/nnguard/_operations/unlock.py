@@ -121,7 +121,7 @@ def unlock(
         KeyFormatError: A key cannot be read.
         ArgumentError: A watermark is asked for in a set.
 
-    Example:
+    Examples:
         >>> full = nnguard.unlock("trial.nnc", "me.license", "me.key", "vendor.pub")
         >>> nnguard.verify(full, "vendor.pub").claims.name
         'digits'

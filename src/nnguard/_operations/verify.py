@@ -92,7 +92,7 @@ def verify(
         KeyFormatError: A trusted key cannot be read.
         LimitError: Reading the record would take too much memory or time.
 
-    Example:
+    Examples:
         >>> expected = nnguard.Expect(name="digits", version=">=1.0")
         >>> nnguard.verify("release.nnc", "vendor.pub", expect=expected).claims.version
         '1.0'

@@ -18,7 +18,7 @@ class Attachment:
         payload: The file's bytes.
         media_type: What they are, such as `application/pdf`.
 
-    Example:
+    Examples:
         >>> card = nnguard.Attachment(b"# Digits", "text/markdown")
         >>> card.payload
         b'# Digits'

@@ -70,7 +70,7 @@ class Claims:
         metadata: Anything else, text to text.
         shard: Which part of a larger model the stream is, if it is one.
 
-    Example:
+    Examples:
         >>> claims = nnguard.verify("release.nnc", "vendor.pub").claims
         >>> claims.issuer, claims.name, claims.version
         ('acme.ai', 'digits', '1.0')

@@ -47,7 +47,7 @@ class LedgerEntry:
         ArgumentError: A time has no zone or lies too far out, or a text or identifier is not as
             above.
 
-    Example:
+    Examples:
         >>> with licensing.Ledger("licenses.db") as ledger:
         ...     entry = ledger.entries(customer="Ada")[0]
         >>> entry.reason

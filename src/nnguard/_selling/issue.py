@@ -67,7 +67,7 @@ def issue(
         KeyFormatError: A key cannot be read.
         ArgumentError: The license would never hold, or asks for more than the device has.
 
-    Example:
+    Examples:
         >>> license = licensing.issue("trial.nnc", "content.key", to="ada.pub", signer="vendor.key")
         >>> license.save("second.license")
     """

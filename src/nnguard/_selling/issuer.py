@@ -45,7 +45,7 @@ class Issuer:
         identity: The vendor's own pair, or its path. The ledger then keeps content keys, wrapped
             to it.
 
-    Example:
+    Examples:
         >>> with licensing.Ledger("issuer.db") as ledger:
         ...     issuer = licensing.Issuer(ledger, "vendor.key")
         ...     license = issuer.issue("trial.nnc", "content.key", to="ada.pub")

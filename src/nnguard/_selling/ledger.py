@@ -43,7 +43,7 @@ class Ledger:
         ImportError: SQLAlchemy, or the database's driver, is not installed.
         OSError: The file cannot be opened, or there is no folder for it.
 
-    Example:
+    Examples:
         >>> with licensing.Ledger("licenses.db") as ledger:
         ...     [entry.customer for entry in ledger.entries(product="digits")]
         ['Ada']

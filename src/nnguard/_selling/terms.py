@@ -46,7 +46,7 @@ class Terms:
             `device_matches` has no device; a text cannot be encoded.
         TypeError: An argument has the wrong type.
 
-    Example:
+    Examples:
         >>> terms = licensing.Terms(customer="Ada", expires_at="2035-12-31", features=["export"])
         >>> license = licensing.issue(
         ...     "trial.nnc", "content.key", to="ada.pub", signer="vendor.key", terms=terms

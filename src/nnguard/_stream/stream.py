@@ -49,7 +49,7 @@ class Stream:
 
     Immutable. Make one with `open` or `from_bytes`.
 
-    Example:
+    Examples:
         >>> stream = nnguard.Stream.open("model.nnc")
         >>> stream.size
         50612
