@@ -154,6 +154,11 @@ class Network:
         return nnguard.torch.evaluator(self.module, self.score)(state)
 
 
+def soft(target: float, max_fraction: float) -> nnguard.Soft:
+    """Return the lock that aims at a score."""
+    return nnguard.Soft(target=target, tolerance=TOLERANCE, max_fraction=max_fraction)
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line of the table; figures are missing where the lock failed.
@@ -237,7 +242,7 @@ class Bench:
     def row(self, target: float, max_fraction: float) -> Row:
         """Lock to one target."""
         row = self._asked("", target, max_fraction)
-        lock = partial(nnguard.lock, target=target, tolerance=TOLERANCE, max_fraction=max_fraction)
+        lock = partial(nnguard.lock, soft=soft(target, max_fraction))
         locked, row = self._timed(row, [target], lock)
         return row if locked is None else self._measured(row, locked, locked.trial, self.release)
 
@@ -246,13 +251,9 @@ class Bench:
 
         The first row has the time and the evaluations of all.
         """
-        options = {"tolerance": TOLERANCE, "max_fraction": max_fraction}
-        wanted = [
-            nnguard.Tier(name, **options, soft=nnguard.Soft(target=target))
-            for name, target in TIERS.items()
-        ]
-        rows = [self._asked(tier.name, tier.target or 0.0, max_fraction) for tier in wanted]
-        lock = partial(nnguard.lock_tiers, tiers=wanted)
+        rows = [self._asked(name, target, max_fraction) for name, target in TIERS.items()]
+        tiers = [nnguard.Tier(row.tier, soft=soft(row.target, max_fraction)) for row in rows]
+        lock = partial(nnguard.lock_tiers, tiers=tiers)
         locks, rows[0] = self._timed(rows[0], [row.target for row in rows], lock)
         if locks is None:
             yield rows[0]

@@ -11,8 +11,9 @@ and the other 879 tell what they got.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from results import SEED
 from tasks import spearman
 from wordpiece import WordPiece
 
-__all__ = ["RATES", "Pairs", "score", "score_whitened", "train"]
+__all__ = ["RATES", "Pairs", "score", "score_whitened", "squares", "train", "uncorrelated"]
 
 RATES = (5e-6, 2e-5, 1e-4)
 """Learning rates that are tried, of AdamW; the best one counts."""
@@ -56,10 +57,13 @@ class Pairs:
         self.theirs: list[int] = order[:500]
         self.test = sorted(order[500:], key=lambda at: max(map(len, self._tokens[at])))
 
+    def sentences(self, chosen: Sequence[int]) -> list[Tensor]:
+        """Return the tokens of the sentences of pairs, first ones first."""
+        return [self._tokens[at][side] for side in (0, 1) for at in chosen]
+
     def encode(self, module: nn.Module, chosen: Sequence[int]) -> Tensor:
         """Return what an encoder makes of pairs, of shape (2, n, width)."""
-        sentences = [self._tokens[at][side] for side in (0, 1) for at in chosen]
-        tokens = pad_sequence(sentences, batch_first=True)
+        tokens = pad_sequence(self.sentences(chosen), batch_first=True)
         with torch.autocast("cpu", torch.bfloat16):
             encoded: Tensor = module(tokens, tokens != 0)
         return encoded.float().unflatten(0, (2, -1))
@@ -71,18 +75,45 @@ class Pairs:
             return torch.cat([self.encode(module.eval(), batch) for batch in batches], 1)
 
 
+def squares(cosines: Tensor, similarity: Tensor) -> Tensor:
+    """Return how far cosines are from similarities."""
+    return (cosines - similarity).square().mean()
+
+
+def uncorrelated(cosines: Tensor, similarity: Tensor) -> Tensor:
+    """Return 1 less the correlation of both, which the score is near to."""
+    return 1 - torch.corrcoef(torch.stack([cosines, similarity]))[0, 1]
+
+
 def train(
-    module: nn.Module, pairs: Pairs, chosen: Sequence[int], *, steps: int, rate: float
+    module: nn.Module,
+    pairs: Pairs,
+    chosen: Sequence[int],
+    *,
+    steps: int,
+    rate: float,
+    loss_of: Callable[[Tensor, Tensor], Tensor] = squares,
+    groups: Iterable[dict[str, Any]] | None = None,
 ) -> None:
-    """Train an encoder on judged pairs: cosines to similarities, AdamW, batches of 24."""
+    """Train an encoder on judged pairs: AdamW, cosine, batches of 24.
+
+    Args:
+        module: The encoder, with the weights to begin with.
+        pairs: All pairs.
+        chosen: The attacker's.
+        steps: Batches.
+        rate: Learning rate at the start.
+        loss_of: Of cosines and similarities.
+        groups: Parameters that are trained, where they have rates of their own; all, if not given.
+    """
     torch.manual_seed(SEED)
-    optimizer = torch.optim.AdamW(module.parameters(), rate, weight_decay=0)
+    optimizer = torch.optim.AdamW(groups or module.parameters(), rate, weight_decay=0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     module.train()
     for _ in range(steps):
         batch = [chosen[at] for at in torch.randint(len(chosen), (_BATCH,)).tolist()]
         first, second = pairs.encode(module, batch)
-        loss = ((first * second).sum(1) - pairs.similarity[batch]).square().mean()
+        loss = loss_of((first * second).sum(1), pairs.similarity[batch])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

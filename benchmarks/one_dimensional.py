@@ -19,7 +19,7 @@ import torch
 
 import nnguard
 from nnguard._hiding import carriers
-from nnguard._hiding.tensor import mark, room_in
+from nnguard._hiding.tensor import embed_bits, room_in
 from paper.architectures import ARCHITECTURES
 from tasks import Task, cifar, tasks
 
@@ -70,7 +70,7 @@ def fill(stream: nnguard.Stream) -> tuple[nnguard.Stream, int, int]:
     for index, unit in enumerate(stream):
         if carriers.can_carry(unit) and unit.tensor is not None and len(unit.tensor.shape) == 1:
             places = room_in(unit).places
-            units[index] = mark(unit, random.bytes(-(-places // 8)), 0, 1)
+            units[index] = embed_bits(unit, random.bytes(-(-places // 8)), 0, 1)
             total += places
     return stream.replace(units), len(units), total
 

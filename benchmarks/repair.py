@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
+from math import comb, log
 
 import numpy as np
 import torch
@@ -23,16 +24,25 @@ from results import SEED
 
 __all__ = ["pictures", "repair"]
 
-_TRIED = 12
+_TRIED = 13
 """Changes of a row that are tried in all combinations."""
 
 _ROUNDS = 2
 _COUNT = 200
-_PRIOR = 1 / 30
-"""How likely a large weight is changed, before anything is seen."""
+_PRIOR = 1 / 5
+"""How likely a row is changed, before anything is seen."""
+
+_SIZES = (0.7, 1.0, 1.4)
+"""What replaced weights were, over the mean of large ones: each is tried for a whole row."""
 
 _COPIED = 0.97
 """How many of the copied values are still in their first place."""
+
+_APART = 4
+"""A row that is off by so many deviations is not understood; its statistics are taken anew."""
+
+_SOURCES = 0.1
+"""How many of the values that stayed were copied."""
 
 
 def pictures(count: int = _COUNT, size: int = 32) -> Tensor:
@@ -59,11 +69,23 @@ def pictures(count: int = _COUNT, size: int = 32) -> Tensor:
 
 @dataclass(frozen=True)
 class _Change:
-    """Something that may have been done to a row: places, and what is to be added to undo it."""
+    """Something that may have been done to a row: places, and what is to be added to undo it.
+
+    `looks` is how much likelier the values look with the change than without, as a logarithm.
+    """
 
     places: tuple[int, ...]
     difference: tuple[float, ...]
-    prior: float
+    looks: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Found:
+    """How likely it is that a row was changed at all, and each change; those likelier than not."""
+
+    evidence: float
+    odds: list[float]
+    kept: list[_Change]
 
 
 def repair(module: nn.Module, trial: State, *, trades: bool) -> tuple[dict[str, Tensor], State]:
@@ -82,22 +104,28 @@ def repair(module: nn.Module, trial: State, *, trades: bool) -> tuple[dict[str, 
     suspicion: dict[str, Tensor] = {}
     images = pictures()
     for _ in range(_ROUNDS):
-        for name, convolution, norm in _layers(module):
+        for name, convolution, behind in _layers(module):
             load(module, state)
             mean, covariance = _patches(module, convolution, images)
             key = f"{name}.weight"
-            rows = state[key].flatten(1).double()
-            known = suspicion.setdefault(key, torch.full_like(rows, -20.0))
-            fit = _Fit(rows, mean, covariance, norm)
+            rows = trial[key].flatten(1).double()
+            known = suspicion[key] = torch.full_like(rows, -20.0)
+            copied = _copies(rows)
+            wanted = trial[f"{behind}.running_mean"], trial[f"{behind}.running_var"]
+            fit = _Fit(rows.clone(), mean, covariance, *(each.double() for each in wanted))
             for row in range(len(rows)):
-                changes = _changes(rows, row, trial[key].shape, trades=trades)
-                odds, kept = fit.search(row, changes)
-                for change, value in zip(changes, odds, strict=True):
-                    for place in change.places:
-                        known[row, place] = max(float(known[row, place]), value)
-                for change in kept:
+                groups = _changes(fit.rows, row, copied[row], trial[key].shape, trades=trades)
+                found = [fit.search(row, group) for group in groups]
+                for group, result in zip(groups, found, strict=True):
+                    for change, value in zip(group, result.odds, strict=True):
+                        for place in change.places:
+                            known[row, place] = max(float(known[row, place]), value)
+                best = max(found, key=lambda result: result.evidence, default=None)
+                for change in best.kept if best else []:
                     for place, difference in zip(change.places, change.difference, strict=True):
                         rows[row, place] += difference
+            for statistic, value in zip(("mean", "var"), fit.explained(rows), strict=True):
+                state[f"{behind}.running_{statistic}"] = value.float()
             state[key] = rows.float().reshape(trial[key].shape)
     return state, {key: odds.reshape(trial[key].shape) for key, odds in suspicion.items()}
 
@@ -106,52 +134,72 @@ class _Fit:
     """How well the rows of a layer explain what normalization recorded."""
 
     def __init__(
-        self, rows: Tensor, mean: Tensor, covariance: Tensor, norm: nn.BatchNorm2d
+        self,
+        rows: Tensor,
+        mean: Tensor,
+        covariance: Tensor,
+        wanted_mean: Tensor,
+        wanted_variance: Tensor,
     ) -> None:
         self.rows, self.mean, self.covariance = rows, mean, covariance
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        self.wanted_mean = norm.running_mean.double()
-        self.wanted_variance = norm.running_var.double().clamp_min(1e-9)
-        means = (rows @ mean - self.wanted_mean) / self.wanted_variance.sqrt()
-        variances = self._log_ratio(((rows @ covariance) * rows).sum(1), self.wanted_variance)
-        self.center = variances.median()
-        self.spread = _robust(means - means.median()), _robust(variances - self.center)
-        self.middle = means.median()
+        self.wanted_mean, self.wanted_variance = wanted_mean, wanted_variance.clamp_min(1e-9)
+        means, variances = self._off(rows)
+        self.center, self.middle = variances.median(), means.median()
+        self.spread = _robust(means - self.middle), _robust(variances - self.center)
 
-    def search(self, row: int, changes: list[_Change]) -> tuple[list[float], list[_Change]]:
-        """Return the log odds of each change, and those that are likelier than not."""
-        if not changes:
-            return [], []
+    def explained(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and variance of rows: as recorded; of those that do not fit, as implied."""
+        means, variances = self._off(rows)
+        apart = (means - self.middle).abs() > _APART * self.spread[0]
+        apart |= (variances - self.center).abs() > _APART * self.spread[1]
+        implied = rows @ self.mean - self.middle * self.wanted_variance.sqrt()
+        variance = self.wanted_variance * (variances - self.center).exp()
+        return (
+            torch.where(apart, implied, self.wanted_mean),
+            torch.where(apart, variance, self.wanted_variance),
+        )
+
+    def _off(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return how far rows are from what was recorded, in means and variances."""
+        means = (rows @ self.mean - self.wanted_mean) / self.wanted_variance.sqrt()
+        variances = ((rows @ self.covariance) * rows).sum(1)
+        return means, self._log_ratio(variances, self.wanted_variance)
+
+    def search(self, row: int, changes: list[_Change]) -> _Found:
+        """Try changes of a row in all combinations.
+
+        Few rows are changed, and in those any number of places: the sizes of sets are equally
+        likely, and so are sets of one size.
+        """
         weights = self.rows[row]
         vectors = torch.zeros(len(changes), len(weights), dtype=torch.double)
         for index, change in enumerate(changes):
             vectors[index, list(change.places)] = torch.tensor(change.difference).double()
-        priors = torch.tensor([change.prior for change in changes]).double()
-        single = all(len(change.places) == 1 for change in changes)
-        signs = vectors.sum(1).sign() if single else None
-        alone = self._alone(row, vectors, priors)
+        looks = torch.tensor([change.looks for change in changes]).double()
+        alone = self._alone(row, vectors, looks)
         order = alone.argsort(descending=True)[:_TRIED]
-        subsets = (torch.arange(1 << len(order))[:, None] >> torch.arange(len(order)) & 1).double()
-        allowed = (subsets @ (vectors[order] != 0).double()).amax(1) <= 1
-        if signs is not None:  # all of one sign
-            allowed &= (subsets @ signs[order]).abs() == subsets.sum(1)
-        posterior = self._likelihood(row, subsets, vectors[order]) + subsets @ priors[order]
-        posterior = (posterior - posterior[allowed].max()).exp() * allowed
-        marginals = (posterior @ subsets) / posterior.sum()
-        odds = alone.clone()
-        odds[order] = torch.logit(marginals, eps=1e-6)
+        count = len(order)
+        subsets = (torch.arange(1 << count)[:, None] >> torch.arange(count) & 1).double()
+        sets = torch.tensor([float(comb(count, size)) for size in range(count + 1)]).double()
+        prior = (_PRIOR / count / sets).log()
+        prior[0] = log(1 - _PRIOR)
+        posterior = self._likelihood(row, subsets, vectors[order]) + subsets @ looks[order]
+        posterior += prior[subsets.sum(1).long()]
+        evidence = float(posterior.logsumexp(0) - posterior[0])
+        marginals = posterior.softmax(0) @ subsets
+        odds = alone + prior[1]
+        odds[order] = torch.logit(marginals, eps=1e-9)
         kept = [
             changes[at]
             for at, chance in zip(order.tolist(), marginals, strict=True)
             if chance > 0.5
         ]
-        return odds.tolist(), kept
+        return _Found(evidence, odds.tolist(), kept)
 
-    def _alone(self, row: int, vectors: Tensor, priors: Tensor) -> Tensor:
+    def _alone(self, row: int, vectors: Tensor, looks: Tensor) -> Tensor:
         """Return the log odds of each change if there is no other."""
         none = self._likelihood(row, torch.zeros(1, len(vectors)).double(), vectors)
-        return self._likelihood(row, torch.eye(len(vectors)).double(), vectors) - none + priors
+        return self._likelihood(row, torch.eye(len(vectors)).double(), vectors) - none + looks
 
     def _likelihood(self, row: int, subsets: Tensor, vectors: Tensor) -> Tensor:
         """Return how likely the statistics are after each subset of changes, as a logarithm."""
@@ -169,10 +217,14 @@ class _Fit:
         return (found.clamp_min(1e-9) / wanted).log()
 
 
-def _changes(rows: Tensor, row: int, shape: torch.Size, *, trades: bool) -> list[_Change]:
-    """List what may have been done to a row: to large weights, or to pairs far apart."""
+def _changes(
+    rows: Tensor, row: int, copied: Tensor, shape: torch.Size, *, trades: bool
+) -> list[list[_Change]]:
+    """List what may have been done to a row, in groups of which at most one was.
+
+    Large weights of one sign had the other, and a size in common; or pairs far apart traded.
+    """
     weights = rows[row]
-    prior = float(np.log(_PRIOR / (1 - _PRIOR)))
     if trades:
         kernels = weights.reshape(shape[1], -1)
         if kernels.shape[1] == 1:
@@ -185,17 +237,22 @@ def _changes(rows: Tensor, row: int, shape: torch.Size, *, trades: bool) -> list
             if above > below:
                 start = index * kernels.shape[1]
                 at = start + int(high.indices[index]), start + int(low.indices[index])
-                found.append(_Change(at, (below - above, above - below), prior))
-        return found
+                found.append(_Change(at, (below - above, above - below)))
+        return [found] if found else []
     limit = float(rows.abs().flatten().quantile(0.97))
     typical = float(rows[rows.abs() >= limit].abs().mean())
-    copied = _copies(rows)[row]
     large = weights.abs().argsort(descending=True)
     large = large[weights[large].abs() >= limit][:64]
-    return [
-        _Change((at,), (-value - np.sign(value) * typical,), prior + float(copied[at]))
-        for at, value in zip(large.tolist(), weights[large].tolist(), strict=True)
-    ]
+    groups = []
+    for sign, size in product((-1, 1), _SIZES):
+        mine = large[weights[large].sign() == sign].tolist()
+        groups.append(
+            [
+                _Change((at,), (float(-weights[at]) - sign * size * typical,), float(copied[at]))
+                for at in mine
+            ]
+        )
+    return [group for group in groups if group]
 
 
 def _copies(rows: Tensor) -> Tensor:
@@ -209,23 +266,23 @@ def _copies(rows: Tensor) -> Tensor:
     twice = torch.zeros(len(values), dtype=torch.bool)
     twice[1:] |= values.diff() == 0
     twice[:-1] |= values.diff() == 0
-    by_chance = 1 - (-expected).exp()
+    by_chance = 1 - (1 - _SOURCES) * (-expected).exp()
     ratio = torch.where(twice, _COPIED / by_chance, (1 - _COPIED) / (1 - by_chance))
     found = torch.empty_like(values)
     found[order] = ratio.clamp(1e-3, 1e3).log()
     return found.reshape(rows.shape)
 
 
-def _layers(module: nn.Module) -> Iterator[tuple[str, nn.Conv2d, nn.BatchNorm2d]]:
+def _layers(module: nn.Module) -> Iterator[tuple[str, nn.Conv2d, str]]:
     """Go through the convolutions with normalization behind them."""
     parts = [
         (name, part)
         for name, part in module.named_modules()
         if isinstance(part, nn.Conv2d | nn.BatchNorm2d)
     ]
-    for (name, part), (_, behind) in pairwise(parts):
+    for (name, part), (norm, behind) in pairwise(parts):
         if isinstance(part, nn.Conv2d) and isinstance(behind, nn.BatchNorm2d):
-            yield name, part, behind
+            yield name, part, norm
 
 
 def _patches(module: nn.Module, convolution: nn.Conv2d, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,7 @@ def mark(tensor: QuantizedTensor, bits: Bits, width: int = 1) -> QuantizedTensor
     return tensor.with_indices(indices).with_qp(qp)
 
 
-def unmark(tensor: QuantizedTensor, width: int = 1) -> tuple[Bits, QuantizedTensor]:
+def restore_unit(tensor: QuantizedTensor, width: int = 1) -> tuple[Bits, QuantizedTensor]:
     """Return the bits in a tensor and the tensor without them."""
     qp = tensor.qp + (width << tensor.header.qp_density)
     if qp > qp_range(tensor.header.qp_density)[1]:

@@ -37,7 +37,7 @@ def test_every_vector_says_what_it_is_about() -> None:
         assert f"# {section} " in page, section
         assert vector["about"].endswith("."), vector["name"]
         assert vector["operation"] in sdk.OPERATIONS
-        assert outcome == "ok" or issubclass(getattr(nnguard, outcome), nnguard.NnguardError)
+        assert outcome == "ok" or issubclass(getattr(nnguard.errors, outcome), nnguard.NnguardError)
         assert ("fault" in vector) is (outcome != "ok"), vector["name"]
     assert len({vector["name"] for vector in vectors}) == len(vectors)
     told = {(vector["expect"], vector.get("fault"), vector["about"]) for vector in vectors}

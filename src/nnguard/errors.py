@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from typing import Any
 
 __all__ = [
     "ArgumentError",
@@ -49,6 +50,10 @@ class NnguardError(Exception):
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle an error as it is: its class may ask for more than a message."""
+        return _rebuild, (type(self), self.args, self.__dict__)
 
 
 class ArgumentError(NnguardError, ValueError):
@@ -170,3 +175,9 @@ class ModelError(NnguardError):
 
 class WorkerError(NnguardError):
     """A worker that coded tensors died, or was stopped."""
+
+
+def _rebuild(kind: type[NnguardError], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error

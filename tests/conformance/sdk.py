@@ -32,27 +32,31 @@ def answer(request: Json) -> Json:
     try:
         return {"outcome": "ok", **OPERATIONS[request["operation"]](request)}
     except nnguard.NnguardError as error:
-        public = next(kind for kind in type(error).__mro__ if kind.__name__ in nnguard.__all__)
-        found = {"outcome": public.__name__, "message": str(error)}
-        if isinstance(error, nnguard.errors.LicenseError):
-            found["reason"] = error.reason.value
-        if (
-            isinstance(error, nnguard.errors.VerificationError)
-            and error.tensors
-            and "file" in request
-        ):
+        return {"outcome": outcome_of(error), "message": str(error), **details_of(error, request)}
+
+
+def outcome_of(error: nnguard.NnguardError) -> str:
+    kinds = (kind.__name__ for kind in type(error).__mro__)
+    return next(name for name in kinds if name in nnguard.errors.__all__)
+
+
+def details_of(error: nnguard.NnguardError, request: Json) -> Json:
+    match error:
+        case nnguard.errors.LicenseError():
+            return {"reason": error.reason.value}
+        case nnguard.errors.VerificationError() if error.tensors and "file" in request:
             units = enumerate(nnguard.Stream.open(request["file"]))
-            return {**found, "changed_units": [n for n, u in units if u.name in error.tensors]}
-        return found
+            return {"changed_units": [n for n, unit in units if unit.name in error.tensors]}
+    return {}
 
 
 def verify(request: Json) -> Json:
     trust = trusted(request)
-    report = nnguard.verify(request["file"], trust)
-    mark = {"licensed_to": report.licensed_to.id} if report.licensed_to else {}
+    report = nnguard.verify(request["file"], trust, allow_trial=True)
+    licensed = {"licensed_to": report.licensed_to.id} if report.licensed_to else {}
     return {
         **original(nnguard.strip(request["file"], trust)),
-        **mark,
+        **licensed,
         "kid": report.key_id,
         "digest": report.digest,
         "claims": claims_of(report.claims),
@@ -63,7 +67,7 @@ def verify(request: Json) -> Json:
 
 def verify_set(request: Json) -> Json:
     trust = trusted(request)
-    report = nnguard.verify(request["folder"], trust)
+    report = nnguard.verify(request["folder"], trust, allow_trial=True)
     return {
         "kid": report.key_id,
         "digest": report.digest,
@@ -88,27 +92,28 @@ def open_(request: Json) -> Json:
 def open_set(request: Json) -> Json:
     trial = nnguard.StreamSet.open(request["folder"])
     key = nnguard.ContentKey(bytes.fromhex(request["content_key"]))
-    opened, tiers, _ = open_files(hash_files(trial), key)
-    result = nnguard.StreamSet.of({name: file.stream for name, file in opened.items()})
-    return {"shards": shards(result), "tiers": [*tiers]}
+    opened = open_files(hash_files(trial), key)
+    result = nnguard.StreamSet.of({name: file.stream for name, file in opened.files.items()})
+    return {"shards": shards(result), "tiers": [*opened.tiers]}
 
 
 def unlock(request: Json) -> Json:
-    stream, found = unlocked(nnguard.unlock, request["file"], request)
+    stream, found = unlocked(request["file"], request)
     return {**original(stream), **found}
 
 
 def unlock_set(request: Json) -> Json:
-    streams, found = unlocked(nnguard.unlock, request["folder"], request)
+    streams, found = unlocked(request["folder"], request)
     return {"shards": shards(streams), **found}
 
 
-def unlocked(unlock: Callable[..., Any], trial: str, request: Json) -> tuple[Any, Json]:
+def unlocked(trial: str, request: Json) -> tuple[Any, Json]:
     buyer, trust, tier = identity(request["customer"]), trusted(request), request.get("tier", "")
+    license_ = request["license"]
     with tempfile.TemporaryDirectory() as folder:
-        found = checks(request, Path(folder))
-        result = unlock(trial, request["license"], buyer, trust, tier=tier, policy=found)
-        status = nnguard.licensing.check(request["license"], trust, policy=found)
+        policy = policy_of(request, Path(folder))
+        result = nnguard.unlock(trial, license_, buyer, trust, tier=tier, policy=policy)
+        status = nnguard.licensing.check(license_, trust, policy=policy)
     return result, {"in_grace": status.in_grace}
 
 
@@ -155,7 +160,7 @@ def identity(keys: Json) -> nnguard.Identity:
     return nnguard.Identity(x25519, MLKEM768PrivateKey.from_seed_bytes(seed))
 
 
-def checks(request: Json, folder: Path) -> nnguard.licensing.Policy:
+def policy_of(request: Json, folder: Path) -> nnguard.licensing.Policy:
     state = None
     if "seen" in request:
         state = folder / "state.json"

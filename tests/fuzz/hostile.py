@@ -76,22 +76,12 @@ def _open(path: Path) -> object:
 
 
 def _issue(path: Path, to: Any = None, device: Path | None = None) -> object:
-    found = (
-        None if device is None else nnguard.licensing.Device.from_json(device.read_text("utf-8"))
-    )
-    customer = to or CUSTOMER.recipient
-    return nnguard.licensing.issue(
-        path, selling.FULL, to=customer, signer=TRUSTED, terms=nnguard.licensing.Terms(device=found)
-    )
+    customer, terms = to or CUSTOMER.recipient, nnguard.licensing.Terms(device=device)
+    return nnguard.licensing.issue(path, selling.FULL, to=customer, signer=TRUSTED, terms=terms)
 
 
 def _device(path: Path) -> object:
-    try:
-        return _issue(TRIAL, device=path)
-    except ValueError:  # documented
-        raise nnguard.errors.LicenseError(
-            "device", reason=nnguard.licensing.Refusal.OTHER_DEVICE
-        ) from None
+    return _issue(TRIAL, device=path)
 
 
 def _to_file(path: Path) -> None:

@@ -23,7 +23,8 @@ import nnguard
 import samples
 from nnguard._crypto.cose import sign1
 from nnguard._hiding.frame import FrameHeader, frame_record
-from nnguard._models.formats import write_topology
+from nnguard._hiding.tensor import find_header
+from nnguard._models.formats import FORMATS, TensorType, write_topology
 from nnguard._stream import Stream, coding
 from nnguard._stream.coding import Parameters
 from nnguard._stream.headers import EntryPoint, PayloadType, TensorHeader, write_tensor_header
@@ -371,12 +372,7 @@ def topology() -> Iterator[File]:
     ):
         yield stream(samples.unit(samples.TPL, bytes(2) + text.encode()), tensor)
     names = [f"{n:x}" for n in range(16_000)]
-    types = [
-        nnguard._models.formats.TensorType(
-            nnguard._models.formats.FORMATS["bfloat16" if n % 2 else "float32"]
-        )
-        for n in range(len(names))
-    ]
+    types = [TensorType(FORMATS["bfloat16" if n % 2 else "float32"]) for n in range(len(names))]
     text = samples.unit(samples.TPL, bytes(2) + write_topology(types).encode())
     yield stream(text, *(unit(header((1,), name), b"\x80" * 8) for name in names))
 
@@ -491,7 +487,7 @@ def layers() -> Iterator[File]:
 
 def _hide_in(model: Stream, at: int, record: bytes, kind: int = 9) -> Stream:
     """Put a record into one carrier, on top of what it holds."""
-    below = nnguard._hiding.tensor.find_header(model[at])
+    below = find_header(model[at])
     top = FrameHeader(kind, 1 + below.layer if below else 1, len(record), (at,))
     return toolbox.place(model, [at], frame_record(top, record))
 

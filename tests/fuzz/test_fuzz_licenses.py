@@ -168,8 +168,8 @@ def test_devices() -> None:
             mutate(rng, text.encode()).decode("utf-8", "replace")
         )
         assert nnguard.licensing.Device.from_json(device.to_json()) == device
-        binding = DeviceBinding.make(device, len(device.traits))
-        assert binding.matches(device) == len({digest for _, digest in device.traits})
+        binding = DeviceBinding.make(device, len(device.fingerprint))
+        assert binding.matches(device) == len({digest for _, digest in device.fingerprint})
 
     run(case, ValueError)
 

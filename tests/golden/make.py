@@ -17,9 +17,10 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from nnguard.hiding import extract
 
 import nnguard
+from nnguard._hiding import extract
+from nnguard.licensing import Device, Issuer, Ledger, Policy, Terms, check, issue
 
 SOLD = datetime(2026, 11, 1, 12, 0, tzinfo=timezone.utc)
 TODAY = SOLD + timedelta(days=10)
@@ -73,8 +74,7 @@ def streams(folder: Path, key: nnguard.SigningKey) -> dict[str, Any]:
         f"model-{n}.nnc": nnguard.compress({f"{n}.weight": weights(n)["conv.weight"]})
         for n in (1, 2)
     }
-    weight_map = {f"{n}.weight": f"model-{n}.nnc" for n in (1, 2)}
-    nnguard.sign(nnguard.StreamSet(weight_map, shards), key, **CLAIMS).save(folder / "set")
+    nnguard.sign(nnguard.StreamSet.of(shards), key, **CLAIMS).save(folder / "set")
     return {
         "original": sha256(original),
         "weights": sha256_of_weights(original),
@@ -95,13 +95,13 @@ def sold_set(folder: Path, key: nnguard.SigningKey) -> dict[str, Any]:
     """Another network in one file, which carries the set of shards, and a license for it."""
     tier = nnguard.Tier("full", trial=nnguard.compress(weights(3)))
     (locked,) = nnguard.lock_tiers(folder / "set", [tier], signer=key)
-    locked.streams.save(folder / "locked-set")
-    nnguard.licensing.issue(
-        locked.streams,
+    locked.trial.save(folder / "locked-set")
+    issue(
+        locked.trial,
         locked.content_key,
         to=folder / "eve.pub",
         signer=key,
-        terms=nnguard.licensing.Terms(issued_at=SOLD),
+        terms=Terms(issued_at=SOLD),
     ).save(folder / "set.license")
     released = nnguard.StreamSet.open(folder / "set").streams
     return {"locked_set": {name: sha256(stream) for name, stream in released.items()}}
@@ -125,28 +125,35 @@ def sale(folder: Path, key: nnguard.SigningKey) -> dict[str, Any]:
     eve.save(folder / "eve.key")
     ada.recipient.save(folder / "ada.pub")
     eve.recipient.save(folder / "eve.pub")
-    with nnguard.licensing.Ledger(folder / "ledger.db") as ledger:
-        desk = nnguard.licensing.Issuer(ledger, key, keeper)
-        trial, device = folder / "trial.nnc", nnguard.licensing.Device.of_values(TRAITS)
-        bound: dict[str, Any] = {"device": device, "expires": TODAY, "grace": timedelta(days=7)}
-        told: dict[str, Any] = {"features": ["batch"], "metadata": {"order": "1234"}}
-        sold: dict[str, Any] = {"issued_at": SOLD}
-        desk.issue(
-            trial, content_key, to=ada.recipient, customer="Ada", **bound, **told, **sold
-        ).save(folder / "ada.license")
-        desk.issue(trial, locks[-1].content_key, to=eve.recipient, customer="Eve", **sold).save(
-            folder / "eve.license"
-        )
-        revoked = desk.issue(trial, content_key, to=eve.recipient, customer="Eve", **sold)
-        revoked.save(folder / "revoked.license")
-        desk.revoke([revoked.terms.id], reason="refunded", at=TODAY)
-        desk.revocation_list(issuer="vendor.example", at=TODAY).save(folder / "vendor.revoked")
+    trial, device = folder / "trial.nnc", Device.of_values(TRAITS)
+    eves = Terms(customer="Eve", issued_at=SOLD)
+    adas = Terms(
+        customer="Ada",
+        issued_at=SOLD,
+        expires_at=TODAY,
+        grace=timedelta(days=7),
+        features=["batch"],
+        metadata={"order": "1234"},
+        device=device,
+    )
+    with Ledger(folder / "ledger.db") as ledger:
+        issuer = Issuer(ledger, key, keeper)
+        for output, content, to, terms in (
+            ("ada.license", content_key, ada, adas),
+            ("eve.license", locks[-1].content_key, eve, eves),
+            ("revoked.license", content_key, eve, eves),
+        ):
+            license_ = issuer.issue(
+                trial, content, to=to.recipient, terms=terms, output=folder / output
+            )
+        issuer.revoke([license_.terms.id], reason="refunded", at=TODAY)
+        issuer.revocation_list(issuer="vendor.example", at=TODAY).save(folder / "vendor.revoked")
         entries = [entry.to_json() for entry in ledger.entries()]
-    checks = nnguard.licensing.Policy(now=TODAY, state=folder / "state.json", device=device)
+    policy = Policy(now=TODAY, state=folder / "state.json", device=device)
     trust = [key.public_key]
-    nnguard.licensing.check(folder / "ada.license", trust, policy=checks)
+    check(folder / "ada.license", trust, policy=policy)
     marked = nnguard.unlock(
-        trial, folder / "ada.license", ada, trust, policy=checks, watermark=True
+        trial, folder / "ada.license", ada, trust, policy=policy, watermark=True
     )
     marked.save(folder / "marked.nnc")
     return {

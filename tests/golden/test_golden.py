@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nnguard.hiding import extract
 
 import nnguard
 from golden import make
+from nnguard._hiding import extract
+from nnguard.licensing import Device, Issuer, Ledger, License, Policy, Refusal, Terms, check
 from opening import open_locks
 
 FOLDERS = sorted(
     path for path in Path(__file__).parent.iterdir() if (path / "expected.json").exists()
 )
-REVOKED = nnguard.licensing.Refusal.REVOKED
 
 
 @pytest.fixture(params=FOLDERS, ids=lambda folder: folder.name)
@@ -34,10 +34,10 @@ def expected(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def checks(folder: Path, expected: dict[str, Any]) -> nnguard.licensing.Policy:
-    return nnguard.licensing.Policy(
+def policy(folder: Path, expected: dict[str, Any]) -> Policy:
+    return Policy(
         now=datetime.fromisoformat(expected["now"]),
-        device=nnguard.licensing.Device.of_values(map(tuple, expected["traits"])),
+        device=Device.of_values(map(tuple, expected["traits"])),
         revocations=folder / "vendor.revoked",
         max_age=timedelta(days=1),
         state=folder / "state.json",
@@ -87,73 +87,71 @@ def test_set(folder: Path, expected: dict[str, Any]) -> None:
     assert {name: make.sha256(stream) for name, stream in originals.items()} == expected["shards"]
 
 
-def test_sale(folder: Path, expected: dict[str, Any], checks: nnguard.licensing.Policy) -> None:
+def test_sale(folder: Path, expected: dict[str, Any], policy: Policy) -> None:
     trust, trial = folder / "vendor.pub", folder / "trial.nnc"
     ada = nnguard.Identity.load(folder / "ada.key", passphrase=expected["passphrase"])
-    assert nnguard.licensing.check(folder / "ada.license", trust, policy=checks).in_grace
-    release = nnguard.unlock(trial, folder / "ada.license", ada, trust, policy=checks)
+    assert check(folder / "ada.license", trust, policy=policy).in_grace
+    release = nnguard.unlock(trial, folder / "ada.license", ada, trust, policy=policy)
     assert make.sha256(release) == expected["release"]
     assert make.sha256(nnguard.strip(release, trust)) == expected["original"]
     standard = nnguard.unlock(
-        trial, folder / "eve.license", folder / "eve.key", trust, tier="standard", policy=checks
+        trial, folder / "eve.license", folder / "eve.key", trust, tier="standard", policy=policy
     )
     assert make.sha256(standard) == expected["standard"]
     with pytest.raises(nnguard.errors.LicenseError) as caught:
-        nnguard.unlock(trial, folder / "revoked.license", folder / "eve.key", trust, policy=checks)
-    assert caught.value.reason is REVOKED
+        nnguard.unlock(trial, folder / "revoked.license", folder / "eve.key", trust, policy=policy)
+    assert caught.value.reason is Refusal.REVOKED
 
 
 def test_carried_release(folder: Path, expected: dict[str, Any]) -> None:
     trial = nnguard.Stream.open(folder / "carried.nnc")
     assert nnguard.verify(trial, folder / "vendor.pub", allow_trial=True).nested[0].kind == "lock"
     content_key = nnguard.ContentKey.load(folder / "carried.key")
-    opened = open_locks(trial, content_key)
-    assert make.sha256(opened.stream) == expected["carried"]
+    assert make.sha256(open_locks(trial, content_key).stream) == expected["carried"]
 
 
-def test_locked_set(
-    folder: Path, expected: dict[str, Any], checks: nnguard.licensing.Policy
-) -> None:
+def test_locked_set(folder: Path, expected: dict[str, Any], policy: Policy) -> None:
     trust, trial = folder / "vendor.pub", folder / "locked-set"
     assert nnguard.verify(trial, trust, allow_trial=True).key_id == expected["vendor"]
     released = nnguard.unlock(
-        trial, folder / "set.license", folder / "eve.key", trust, policy=checks
+        trial, folder / "set.license", folder / "eve.key", trust, policy=policy
     )
     shards = {name: make.sha256(stream) for name, stream in released.streams.items()}
     assert shards == expected["locked_set"]
 
 
-def test_mark(folder: Path, expected: dict[str, Any], checks: nnguard.licensing.Policy) -> None:
+def test_watermark(folder: Path, expected: dict[str, Any], policy: Policy) -> None:
     trust = folder / "vendor.pub"
-    mark = nnguard.verify(folder / "marked.nnc", trust).licensed_to
-    assert mark == nnguard.licensing.License.load(folder / "ada.license").terms
+    report = nnguard.verify(folder / "marked.nnc", trust)
+    assert report.licensed_to == License.load(folder / "ada.license").terms
     assert make.sha256(nnguard.strip(folder / "marked.nnc", trust)) == expected["original"]
     ada = nnguard.Identity.load(folder / "ada.key", passphrase=expected["passphrase"])
     files = folder / "trial.nnc", folder / "ada.license"
-    again = nnguard.unlock(*files, ada, trust, policy=checks, watermark=True)
+    again = nnguard.unlock(*files, ada, trust, policy=policy, watermark=True)
     assert bytes(again) == (folder / "marked.nnc").read_bytes()
 
 
 def test_state(folder: Path, expected: dict[str, Any]) -> None:
     earlier = datetime.fromisoformat(expected["now"]) - timedelta(days=1)
-    checks = nnguard.licensing.Policy(now=earlier, state=folder / "state.json")
+    policy = Policy(now=earlier, state=folder / "state.json")
     with pytest.raises(nnguard.errors.LicenseError) as caught:
-        nnguard.licensing.check(folder / "eve.license", folder / "vendor.pub", policy=checks)
-    assert caught.value.reason is nnguard.licensing.Refusal.CLOCK_SET_BACK
+        check(folder / "eve.license", folder / "vendor.pub", policy=policy)
+    assert caught.value.reason is Refusal.CLOCK_SET_BACK
 
 
 def test_ledger(folder: Path, expected: dict[str, Any]) -> None:
     key = nnguard.SigningKey.load(folder / "vendor.key", passphrase=expected["passphrase"])
-    with nnguard.licensing.Ledger(folder / "ledger.db") as ledger:
+    with Ledger(folder / "ledger.db") as ledger:
         entries = ledger.entries()
         assert [entry.to_json() for entry in entries] == expected["entries"]
         texts = [entry.armored for entry in entries]
         names = ("ada", "eve", "revoked")
         assert texts == [(folder / f"{name}.license").read_text() for name in names]
-        desk = nnguard.licensing.Issuer(ledger, key, nnguard.Identity.load(folder / "desk.key"))
-        issued = desk.issue(folder / "trial.nnc", to=folder / "eve.pub", customer="Eve")
+        issuer = Issuer(ledger, key, folder / "desk.key")
+        terms = Terms(customer="Eve")
+        issued = issuer.issue(folder / "trial.nnc", to=folder / "eve.pub", terms=terms)
         assert len(ledger.entries()) == len(entries) + 1
-        listed = desk.revocation_list()
+        listed = issuer.revocation_list()
     assert listed.revokes(expected["entries"][2]["license_id"])
     eve = folder / "eve.key"
     release = nnguard.unlock(folder / "trial.nnc", issued, eve, folder / "vendor.pub")

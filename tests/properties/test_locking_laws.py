@@ -22,6 +22,7 @@ from nnguard._locking.scramble import scramble, unscramble
 from nnguard._stream.coding import Parameters, QuantizedTensor, usual_start_states
 from nnguard._stream.headers import PayloadType, TensorHeader
 from nnguard._stream.trellis import is_path, odd_states
+from nnguard.errors import CapacityError, LockError
 from opening import Opened, open_locks
 
 Locks = Sequence[nnguard.Locked]
@@ -167,7 +168,7 @@ def test_a_thousand_random_trials_open_to_their_releases(
         for plan in drawn:
             release = signed if plan.sign_release else model
             check_locks(release, plan.locks(release, key))
-    except nnguard.errors.CapacityError:
+    except CapacityError:
         reject()
 
 
@@ -193,10 +194,7 @@ def test_random_networks_carry_others(
         patch.setattr(sealing, "plan_record", lambda *where, dense: plan(*where))
         try:
             locks = nnguard.lock_tiers(release, tiers, signer=key if sign_trial else None)
-        except (
-            nnguard.errors.CapacityError,
-            nnguard.errors.UnlockError,
-        ):  # no room, or nothing but the same
+        except (CapacityError, LockError):  # no room, or nothing but the same
             reject()
     carried = extract(locks[0].trial)
     carried = extract(carried.original) if sign_trial else carried
@@ -243,22 +241,19 @@ def test_random_sets_come_back(
     }[kind]
     try:
         locks = nnguard.lock_tiers(release, tiers, signer=key if sign_trial else None)
-    except (
-        nnguard.errors.CapacityError,
-        nnguard.errors.UnlockError,
-    ):  # no room, or nothing to change
+    except (CapacityError, LockError):  # no room, or nothing to change
         reject()
     customer = nnguard.Identity.generate()
-    inside = [release, *(lock.streams for lock in locks)]
+    inside = [release, *(lock.trial for lock in locks)]
     for depth, lock in enumerate(locks):
         license_ = nnguard.licensing.issue(
-            locks[-1].streams,
+            locks[-1].trial,
             locks[0].content_key,
             to=customer.recipient,
             signer=key,
             terms=nnguard.licensing.Terms(tier=lock.tier),
         )
-        full = nnguard.unlock(locks[-1].streams, license_, customer, key.public_key)
+        full = nnguard.unlock(locks[-1].trial, license_, customer, key.public_key)
         assert [*full.streams] == [*inside[depth].streams]
         for name, stream in full.streams.items():
             assert bytes(stream) == bytes(inside[depth].streams[name])
@@ -309,7 +304,7 @@ def test_licenses_open_random_trials(
     try:
         release = plan.release(nnguard.Stream.from_bytes(network.data), key)
         locks = plan.locks(release, key)
-    except nnguard.errors.CapacityError:
+    except CapacityError:
         reject()
     trial = nnguard.Stream.from_bytes(bytes(locks[-1].trial))
     inside = [release, *(lock.trial for lock in locks)]
@@ -334,7 +329,7 @@ def test_stock_decoder_reads_random_trials(
     try:
         release = plan.release(nnguard.Stream.from_bytes(network.data), key)
         locks = plan.locks(release, key)
-    except nnguard.errors.CapacityError:
+    except CapacityError:
         reject()
     for lock in locks:
         expected = stock.decode(bytes(lock.trial))

@@ -365,8 +365,7 @@ def explain(error: nnguard.NnguardError) -> str:
             return str(error)
         case errors.ModelError() | errors.WorkerError() | errors.LimitError():
             return str(error)
-        case _:
-            return error.hint
+    return error.hint
 
 
 def wrong_arguments() -> str:

@@ -8,7 +8,7 @@ import pytest
 import nnguard
 import samples
 import stock
-from marking import mark, unmark
+from marking import mark, restore_unit
 from nnguard._hiding import candidates, embed, extract, peek, plan_record, room_of
 from nnguard._hiding.carriers import can_carry, primary_candidates
 from nnguard._hiding.frame import MAX_BITS, FrameHeader, frame_record
@@ -443,7 +443,7 @@ def test_bits_behind_the_record_are_refused(wide: nnguard.Stream) -> None:
 def test_every_carried_bit_counts(dependent: bool) -> None:
     """Those of the header, of the record, of its checksum, and the zeros behind them."""
     stream, marked, primary = smallest(dependent=dependent)
-    bits, original = unmark(tensor_of(marked, primary))
+    bits, original = restore_unit(tensor_of(marked, primary))
     for place in range(bits.size):
         changed = bits.copy()
         changed[place] ^= 1

@@ -58,7 +58,7 @@ def open_unsigned() -> Made:
     return with_key(small())
 
 
-@vector("6.4", "NoRecordError: signed, not locked", message="holds no record", operation="open")
+@vector("6.4", "NoRecordError: signed, not locked", message="is not locked", operation="open")
 def open_signed() -> Made:
     """A signature is taken off, and nothing is below it."""
     return with_key(sign(small()))

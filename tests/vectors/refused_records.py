@@ -280,7 +280,7 @@ def attachment_malformed() -> Made:
     return Made(bytes(hide(small(), lambda _: bytes(record), kind=2)))
 
 
-@vector("6.2", "NoRecordError: no attachment", message="no attachment", operation="detach")
+@vector("6.2", "NoRecordError: no attachment", message="not an attachment", operation="detach")
 def signature_outermost() -> Made:
     """The outermost record is a signature."""
     return Made(bytes(sign(attach(small(), b"anything"))))

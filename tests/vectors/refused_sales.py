@@ -192,13 +192,13 @@ def mark_of_other_stream() -> Made:
     return marked_with(license_of(small(), small()))
 
 
-@vector("6.5", "VerificationError: mark changed", message="mark of the licensee was changed")
+@vector("6.5", "VerificationError: mark changed", message="watermark was changed")
 def mark_changed() -> Made:
     """Another customer's name."""
     return marked_with(license_of(small(), sign(small())).replace(b"Ada", b"Eda"))
 
 
-@vector("6.5", "VerificationError: mark malformed", message="mark of the licensee was changed")
+@vector("6.5", "VerificationError: mark malformed", message="watermark was changed")
 def mark_malformed() -> Made:
     """A zero byte after the license."""
     return marked_with(license_of(small(), sign(small())) + b"\0")

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, overload
 from nnguard._base.files import write_all
 from nnguard._compression.encoding import EncodeJob, encode_jobs, leading_units
 from nnguard._compression.settings import Settings
-from nnguard._compression.workers import Batch, crew, largest_first, make_batches, run
+from nnguard._compression.workers import Batch, largest_first, make_batches, run, worker_pool
 from nnguard._models.formats import write_topology
 from nnguard._models.index import read_index
 from nnguard._models.side_files import find_files, list_files
@@ -148,7 +148,7 @@ def _compress(
     settings.check_names({tensor.name for tensor in tensors})
     leading = leading_units(settings, write_topology([tensor.type for tensor in tensors]))
     batches = largest_first(make_batches([tensor.size for tensor in tensors]))
-    with crew(batches, workers, executor) as team, _Spool(leading, spool) as units:
+    with worker_pool(batches, workers, executor) as team, _Spool(leading, spool) as units:
 
         def job(position: int) -> EncodeJob:
             tensor = tensors[position]

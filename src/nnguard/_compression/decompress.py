@@ -25,7 +25,7 @@ import numpy as np
 from nnguard._base.files import make_folder_atomically, reserve, write_at, write_atomically
 from nnguard._compression.decoding import DecodeJob, decode_job, decode_values
 from nnguard._compression.foreign import decode_with_nncodec
-from nnguard._compression.workers import Batch, crew, largest_first, make_batches, run
+from nnguard._compression.workers import Batch, largest_first, make_batches, run, worker_pool
 from nnguard._models.coded import CodedTensor, OtherToolsError, coded_tensors
 from nnguard._models.formats import FORMATS, Array
 from nnguard._models.index import SAFETENSORS_INDEX, is_set, write_index
@@ -252,7 +252,7 @@ def _iterate(
     stream: Stream, tensors: Sequence[CodedTensor], workers: int | None, executor: Executor | None
 ) -> Iterator[tuple[str, Array]]:
     batches = make_batches([tensor.header.size for tensor in tensors])
-    with crew(batches, workers, executor) as team:
+    with worker_pool(batches, workers, executor) as team:
 
         def call(batch: Batch) -> tuple[Callable[..., list[Array]], tuple[Any, ...]]:
             jobs = [_job(stream, tensors[at], remote=team.remote) for at in batch.positions]
@@ -370,7 +370,7 @@ def _decode(
     parts = [(at, rows) for at, tensor in enumerate(tensors) for rows in _shares(tensor.header)]
     sizes = [_weights_in(tensors[at].header, rows) for at, rows in parts]
     batches = largest_first(make_batches(sizes))
-    with crew(batches, workers, executor) as team:
+    with worker_pool(batches, workers, executor) as team:
 
         def call(batch: Batch) -> tuple[Callable[..., Any], tuple[Any, ...]]:
             chosen = [parts[position] for position in batch.positions]

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 from nnguard._base.threads import processors
 from nnguard.errors import ArgumentError, WorkerError
 
-__all__ = ["Batch", "Crew", "crew", "largest_first", "make_batches", "run"]
+__all__ = ["Batch", "WorkerPool", "largest_first", "make_batches", "run", "worker_pool"]
 
 _Result = TypeVar("_Result")
 
@@ -77,7 +77,7 @@ class _StoppedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class WorkerPool:
     """Who codes.
 
     Attributes:
@@ -94,9 +94,9 @@ class Crew:
 
 
 @contextmanager
-def crew(
+def worker_pool(
     batches: Sequence[Batch], workers: int | None, executor: Executor | None
-) -> Iterator[Crew]:
+) -> Iterator[WorkerPool]:
     """Give the workers that were asked for, and see to it that none is left behind.
 
     Args:
@@ -117,15 +117,15 @@ def crew(
             raise _StoppedError
 
     if executor is not None:
-        yield Crew(executor, workers or 2 * processors(), remote=True, check=check)
+        yield WorkerPool(executor, workers or 2 * processors(), remote=True, check=check)
         return
     wanted = min(workers or processors(), len(batches))
     if wanted <= 1:
-        yield Crew(None, 1, remote=False, check=check)
+        yield WorkerPool(None, 1, remote=False, check=check)
         return
     pool = ThreadPoolExecutor(wanted, thread_name_prefix="nnguard")
     try:
-        yield Crew(pool, wanted + 1, remote=False, check=check)
+        yield WorkerPool(pool, wanted + 1, remote=False, check=check)
     except BaseException:
         stop.set()
         raise
@@ -134,7 +134,7 @@ def crew(
 
 
 def run(
-    team: Crew,
+    team: WorkerPool,
     batches: Sequence[Batch],
     call: Callable[[Batch], tuple[Callable[..., _Result], tuple[Any, ...]]],
     *,

@@ -30,7 +30,7 @@ from nnguard._hiding.frame import (
     frame_size,
     size_in_list,
 )
-from nnguard._hiding.tensor import NO_ROOM, Room, mark, room_in
+from nnguard._hiding.tensor import NO_ROOM, Room, embed_bits, room_in
 from nnguard._stream import Stream
 from nnguard.errors import CapacityError, FormatError, LimitError, NnguardError, NoRecordError
 
@@ -72,20 +72,20 @@ class Plan:
         data, header = frame_record(self.header, record), self.header
         bits = map(operator.mul, header.widths, self._places)
 
-        def marked(carrier: int, width: int, begin: int) -> bytes:
-            return mark(self.stream[carrier], data, begin, width)
+        def with_bits(carrier: int, width: int, begin: int) -> bytes:
+            return embed_bits(self.stream[carrier], data, begin, width)
 
         def restored(carrier: int) -> bool:
             return taken.restore(carrier) == self.stream[carrier].read()
 
         begins = itertools.accumulate(bits, initial=0)
-        units = in_order(marked, header.carriers, header.widths, begins)
-        marked_stream = self.stream.replace(dict(zip(header.carriers, units, strict=True)))
+        units = in_order(with_bits, header.carriers, header.widths, begins)
+        carrying = self.stream.replace(dict(zip(header.carriers, units, strict=True)))
         try:
-            taken = extract(marked_stream, vouched=True)
+            taken = extract(carrying, vouched=True)
             found = (taken.header, taken.record) == (header, record)
             if found and all(in_order(restored, header.carriers)):
-                return marked_stream
+                return carrying
         except NnguardError:
             pass
         raise FormatError("this stream misleads the search for a record; it cannot carry one")

@@ -23,7 +23,7 @@ from nnguard._hiding.carriers import (
 from nnguard._hiding.frame import FrameHeader, frame_size, unframe_record
 from nnguard._hiding.hqim import Numbers
 from nnguard._hiding.packing import Joiner
-from nnguard._hiding.tensor import find_header, numbers_in, unmark
+from nnguard._hiding.tensor import find_header, numbers_in, restore_unit
 from nnguard._stream import Stream
 from nnguard.errors import FormatError, LimitError, NoRecordError, VerificationError
 
@@ -53,7 +53,7 @@ class Extraction:
 
     def restore(self, carrier: int) -> bytes:
         """Encode the original of one carrier, and no other."""
-        return unmark(self._stream[carrier], self._widths[carrier])
+        return restore_unit(self._stream[carrier], self._widths[carrier])
 
     @functools.cached_property
     def _widths(self) -> dict[int, int]:

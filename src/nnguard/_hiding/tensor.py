@@ -1,6 +1,6 @@
 """Bits into one tensor and out again, piece by piece, so that memory does not follow its size.
 
-Law: what `mark` makes, `numbers_in` gives the bits of, and `unmark` the unit's former bytes.
+Law: of what `embed_bits` makes, `numbers_in` gives the bits, `restore_unit` the former bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nnguard._stream.coding import pieces_of, qp_range, recode
 from nnguard._stream.headers import TensorHeader
 from nnguard.errors import VerificationError
 
-__all__ = ["NO_ROOM", "Room", "find_header", "mark", "numbers_in", "room_in", "unmark"]
+__all__ = ["NO_ROOM", "Room", "embed_bits", "find_header", "numbers_in", "restore_unit", "room_in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def room_in(unit: Unit) -> Room:
     return Room(places, most, divisions)
 
 
-def mark(unit: Unit, data: bytes, begin: int, bits_per_weight: int) -> bytes:
+def embed_bits(unit: Unit, data: bytes, begin: int, bits_per_weight: int) -> bytes:
     """Return a unit with a part of the step and bits in its tensor.
 
     Args:
@@ -92,7 +92,7 @@ def mark(unit: Unit, data: bytes, begin: int, bits_per_weight: int) -> bytes:
     return recode(unit, embed, by=-bits_per_weight * _octave(unit))
 
 
-def unmark(unit: Unit, bits_per_weight: int) -> bytes:
+def restore_unit(unit: Unit, bits_per_weight: int) -> bytes:
     """Return the unit as it was before bits went in; anything, where `numbers_in` refuses it."""
     walk = _walk(unit, bits_per_weight)
     return recode(unit, lambda each: walk.extract(each)[1], by=bits_per_weight * _octave(unit))
@@ -103,7 +103,7 @@ def numbers_in(unit: Unit, bits_per_weight: int) -> Iterator[hqim.Numbers]:
 
     Raises:
         FormatError: It is damaged.
-        VerificationError: It is not what `mark` makes.
+        VerificationError: It is not what `embed_bits` makes.
     """
     walk, most = _walk(unit, bits_per_weight), hqim.max_value(bits_per_weight)
     highest = qp_range(_header(unit).qp_density)[1]

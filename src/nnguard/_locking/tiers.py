@@ -172,7 +172,7 @@ class Locked:
     scrambled: int = 0
     replaced: int = 0
     soft: Soft | None = None
-    curve: tuple[CurvePoint, ...] = ()
+    curve: tuple[CurvePoint, ...] = field(default=(), repr=False)
     scores: LockScores | None = None
 
     @property

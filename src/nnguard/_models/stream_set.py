@@ -141,6 +141,9 @@ class StreamSet:
             raise FormatError("two shards have a tensor of one name")
         return cls(dict(places), ordered)
 
+    def __repr__(self) -> str:
+        return f"<nnguard.StreamSet of {len(self.streams)} files, {self.size} bytes>"
+
     @property
     def size(self) -> int:
         """Bytes of all streams."""

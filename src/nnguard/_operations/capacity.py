@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nnguard._base.mappings import EMPTY, FrozenMapping
 from nnguard._hiding import candidates, carriers_cost, max_cost, room_of
@@ -61,8 +61,8 @@ class Capacity:
 
     places: int
     bits: int
-    tensors: tuple[TensorInfo, ...] = ()
-    shards: Mapping[str, Capacity] = EMPTY
+    tensors: tuple[TensorInfo, ...] = field(default=(), repr=False)
+    shards: Mapping[str, Capacity] = field(default=EMPTY, repr=False)
 
 
 def capacity(model: ModelLike, *, progress: Callable[[int], object] | None = None) -> Capacity:

@@ -6,7 +6,7 @@ Nothing here is verified. Claims and key identifiers are what the file says of i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nnguard._base.html import html_table
@@ -95,10 +95,10 @@ class Inspection:
     """
 
     size: int
-    units: tuple[UnitInfo, ...] = ()
+    units: tuple[UnitInfo, ...] = field(default=(), repr=False)
     records: tuple[RecordInfo, ...] = ()
     note: str = ""
-    shards: Mapping[str, Inspection] = EMPTY
+    shards: Mapping[str, Inspection] = field(default=EMPTY, repr=False)
 
     def _repr_html_(self) -> str:
         """Return a summary as a table, for notebooks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nnguard._base.html import html_table
@@ -68,10 +68,10 @@ class Report:
     claims: Claims
     key_id: str
     digest: str
-    nested: tuple[NestedRecord, ...] = ()
+    nested: tuple[NestedRecord, ...] = field(default=(), repr=False)
     licensed_to: LicenseTerms | None = None
-    shards: Mapping[str, Report] = EMPTY
-    not_covered: tuple[str, ...] = ()
+    shards: Mapping[str, Report] = field(default=EMPTY, repr=False)
+    not_covered: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def locked(self) -> bool:

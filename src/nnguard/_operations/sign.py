@@ -7,6 +7,7 @@ release.save("release.nnc")
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar, overload
@@ -30,6 +31,7 @@ __all__ = ["Planned", "sign", "sign_model"]
 Planned = Callable[[int], object]
 """Called with the number of weights in the tensors that a signature goes into."""
 
+_LOG = logging.getLogger("nnguard")
 _Model = TypeVar("_Model", Stream, StreamSet)
 
 
@@ -150,10 +152,10 @@ def _sign_stream(
     progress: Progress | None,
     planned: Planned | None,
 ) -> Stream:
+    key_id = key.public_key.id
+
     def record_of(signer: Signer | None, digests: Sequence[bytes], header: bytes) -> bytes:
-        return SignatureRecord.make(
-            signer, key.public_key.id, claims, digests, header, localize=localize
-        )
+        return SignatureRecord.make(signer, key_id, claims, digests, header, localize=localize)
 
     with stream.start_hashing(progress) as hashing:
         size = len(record_of(None, [bytes(32)] * len(stream), b""))
@@ -161,6 +163,7 @@ def _sign_stream(
         if planned is not None:
             planned(plan.weights)
         record = record_of(key, hashing.result(), bytes(plan.header))
+    _LOG.info("signed with key %s: %d bytes in %d weights", key_id.hex(), len(record), plan.weights)
     return plan.embed(record)
 
 

@@ -9,6 +9,7 @@ Law: `unlock` returns the model that was locked, byte for byte, or raises. Steps
 from __future__ import annotations
 
 import hmac
+import logging
 import os
 from dataclasses import replace
 from typing import TypeVar, overload
@@ -40,6 +41,7 @@ from nnguard.errors import (
 
 __all__ = ["IdentityLike", "unlock"]
 
+_LOG = logging.getLogger("nnguard")
 IdentityLike = Identity | str | os.PathLike[str]
 _Model = TypeVar("_Model", Stream, StreamSet)
 
@@ -147,6 +149,7 @@ def unlock(
     if not hmac.compare_digest(digest_of(opened.files).hex(), license.terms.opens):
         raise UnlockError("what was restored is not what the license says that it opens")
     result = _model_of(opened, model)
+    _LOG.info("license %s opened tier %r", license.terms.id, opened.tiers[-1])
     try:
         signature = signed_by(result, opened.files, keys)  # step 12
     except FormatError:  # tensors of a foreign encoder, locked as they are

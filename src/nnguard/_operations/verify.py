@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -47,6 +48,8 @@ __all__ = ["Progress", "check_report", "verified", "verify"]
 
 Progress = Callable[[int], object]
 """Called with a number of bytes each time that many more were hashed."""
+
+_LOG = logging.getLogger("nnguard")
 
 _HINTS = {
     "attachment": "take it out first, with nnguard detach",
@@ -99,6 +102,7 @@ def verify(
     """
     report, _ = verified(as_model(model), load_trust(trust), progress)
     check_report(report, expect, allow_trial=allow_trial)
+    _LOG.info("verified %r, signed with key %s", report.claims.name, report.key_id)
     return report
 
 
@@ -241,6 +245,8 @@ def _check_signature(layer: Layer, keys: Sequence[PublicKey]) -> SignatureRecord
             f"the outermost record is not a signature: {kind}", hint=_HINTS.get(kind, "")
         )
     record = SignatureRecord.parse(extraction.record)  # step 7
+    names = [layer.stream[carrier].name for carrier in layer.header.carriers]
+    _LOG.debug("a signature of %d bytes lies in %r", len(extraction.record), names)
     key = find_key(keys, record.key_id)  # step 8
     if not record.verified_by(key, extraction.header):  # step 9
         raise VerificationError("the signature is wrong: the record was changed")
