@@ -121,6 +121,14 @@ def test_quiet(run: Run) -> None:
     assert (failure.code, failure.out, is_one_line(failure.err)) == (5, "", True)
 
 
+def test_verbose(run: Run) -> None:
+    result = run(*VERIFY, "-v")
+    assert (result.code, result.err.startswith("nnguard: this took ")) == (0, True)
+    result = run("verify", "model.nnc", "--trust", "vendor.pub", "--verbose")
+    assert (result.code, "Traceback" in result.err) == (5, True)
+    assert is_one_line(result.err.splitlines(keepends=True)[-1])
+
+
 def test_inspect_begins_with_a_summary(run: Run) -> None:
     summary = run("inspect", "release.nnc").out.splitlines()
     assert summary[0].startswith("release.nnc: an NNCodec stream of ")

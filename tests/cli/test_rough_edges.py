@@ -184,7 +184,7 @@ def test_what_exists_is_named_with_the_way_out(run: Run, command: str) -> None:
 def test_wrong_options_are_answered_in_words(run: Run, options: str, message: str) -> None:
     save_file({"w": np.zeros((4, 4), np.float32)}, "model.safetensors")
     result = run("compress", "model.safetensors", "-o", "x.nnc", *options.split())
-    assert (result.code, result.err) == (2, f"nnguard: {message}\n")
+    assert (result.code, result.err) == (2, f"nnguard: {message}; see nnguard compress --help\n")
 
 
 @pytest.mark.skipif(not hasattr(os, "mknod") or os.getuid() != 0, reason="root makes devices")

@@ -34,12 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return code
     except click.exceptions.Exit as done:
         return done.exit_code
+    except BrokenPipeError:
+        raise
     except Exception as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        if not is_expected(error):
+        if not is_expected(error) or {"-v", "--verbose"} & {*arguments}:
             traceback.print_exc()
-        elif isinstance(error, click.ClickException) and "-vv" in arguments:
-            pass
         describe(error, as_json="--json" in arguments)
         return exit_code_of(error) if is_expected(error) else BUG

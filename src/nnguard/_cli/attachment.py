@@ -22,14 +22,14 @@ __all__ = ["run_attach", "run_detach"]
     output("Stream with the attachment"),
     option("--payload FILE", "File to attach.", required=True),
     option("--media-type TYPE", "By default, from the file's name."),
-    examples="""
-  nnguard attach model.nnc -o out.nnc --payload card.md --media-type text/markdown
-""",
 )
 def run_attach(options: Options) -> Outcome:
     """Hide a file in a model.
 
-    Hide any file in the weights of a model. It is not signed: sign on top of it.
+    Any file can be hidden in the weights. It is not signed: sign on top of it.
+
+    Examples:
+      nnguard attach model.nnc -o out.nnc --payload card.md --media-type text/markdown
     """
     payload = read_file(options.payload, MAX_RECORD_SIZE)
     guessed = mimetypes.guess_type(options.payload)[0] or "application/octet-stream"
@@ -46,15 +46,15 @@ def run_attach(options: Options) -> Outcome:
     argument("FILE", "Stream with an attachment."),
     output("Stream without it"),
     option("--payload OUTPUT", "Attachment to write.", required=True),
-    examples="""
-  nnguard detach out.nnc -o model.nnc --payload card.md
-""",
 )
 def run_detach(options: Options) -> Outcome:
     """Take a hidden file out again.
 
     Take an attachment out, and restore the model that it was attached to, byte for byte. Anyone
     can attach anything: only a signature on top proves who did.
+
+    Examples:
+      nnguard detach out.nnc -o model.nnc --payload card.md
     """
     payload = Path(options.payload)
     if payload.resolve() == Path(options.output).resolve():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import logging
+import time
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, TypeAlias
@@ -13,7 +15,7 @@ import click
 import nnguard
 from nnguard._cli.failures import EXIT_CODES, swapped
 from nnguard._cli.options import option
-from nnguard._cli.output import Outcome, show
+from nnguard._cli.output import Outcome, show, warn
 from nnguard.errors import ArgumentError, KeyFormatError, LedgerError, LicenseError
 
 __all__ = ["NNGUARD", "Command", "Group", "Options", "command"]
@@ -86,7 +88,7 @@ class Command(_Helpful):
 
     def invoke(self, ctx: click.Context) -> int:
         """Run the command; return the exit code."""
-        options = Options(**ctx.params)
+        options, start = Options(**ctx.params), time.monotonic()
         if options.verbose:
             logging.basicConfig(format="%(name)s: %(message)s")
             logging.getLogger("nnguard").setLevel(logging.DEBUG)
@@ -102,7 +104,10 @@ class Command(_Helpful):
         except ArgumentError as error:
             error.hint = error.hint or f"see {ctx.command_path} --help"
             raise
-        return show(outcome, as_json=options.json, quiet=options.quiet)
+        code = show(outcome, as_json=options.json, quiet=options.quiet)
+        if options.verbose:
+            warn(f"this took {time.monotonic() - start:.2f} s")
+        return code
 
 
 class Group(_Helpful, click.Group):
@@ -159,13 +164,12 @@ class _Top(Group):
 
 
 def command(
-    *parameters: click.Parameter | Sequence[click.Parameter], examples: str
+    *parameters: click.Parameter | Sequence[click.Parameter],
 ) -> Callable[[Callable[[Options], Outcome]], Command]:
-    """Make a command of a function, whose docstring is the help.
+    """Make a command of a function, whose docstring is the help, and ends with examples.
 
     Args:
         parameters: Arguments and options, or lists of them.
-        examples: For the help, a line each.
     """
     params: list[click.Parameter] = []
     for each in parameters:
@@ -173,7 +177,8 @@ def command(
 
     def decorate(function: Callable[[Options], Outcome]) -> Command:
         name = function.__name__.removeprefix("run_")
-        made = Command(name, callback=function, params=[*params, *_COMMON], help=function.__doc__)
+        text, _, examples = inspect.cleandoc(function.__doc__ or "").partition("\n\nExamples:\n")
+        made = Command(name, callback=function, params=[*params, *_COMMON], help=text)
         made.examples = examples
         return made
 
@@ -189,7 +194,7 @@ def _show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
 _COMMON = [
     option("--json", "Print JSON, failures included."),
     option("-q --quiet", "Print failures only."),
-    option("-v --verbose", "Say more of what is done."),
+    option("-v --verbose", "Say how long it took, and where in the code it failed."),
 ]
 _VERSION = option(
     "--version", "Show the version.", is_eager=True, expose_value=False, callback=_show_version

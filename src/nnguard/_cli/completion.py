@@ -17,16 +17,16 @@ _SHELLS = ("bash", "zsh", "fish")
 
 @command(
     click.Argument(["shell"], type=click.Choice(_SHELLS), help="Your shell."),
-    examples="""
-  nnguard completion bash > ~/.local/share/bash-completion/completions/nnguard
-  nnguard completion fish > ~/.config/fish/completions/nnguard.fish
-  echo 'eval "$(nnguard completion zsh)"' >> ~/.zshrc
-""",
 )
 def run_completion(options: Options) -> Outcome:
     """Print a script that completes commands, options and files.
 
     Print what a shell runs to complete the commands of nnguard with the Tab key.
+
+    Examples:
+      nnguard completion bash > ~/.local/share/bash-completion/completions/nnguard
+      nnguard completion fish > ~/.config/fish/completions/nnguard.fish
+      echo 'eval "$(nnguard completion zsh)"' >> ~/.zshrc
     """
     script = get_completion_class(options.shell)
     assert script is not None

@@ -94,17 +94,17 @@ def _shards(folder: Path) -> set[str]:
     argument("MODEL", ".safetensors, .pt, .pth, .bin, .ckpt, or a folder of shards."),
     output("Stream, or folder of streams,"),
     CODING,
-    examples="""
-  nnguard compress model.safetensors -o model.nnc
-  nnguard compress checkpoint.pth -o model.nnc --qp -32 --urq
-  nnguard compress sharded-model -o streams
-""",
 )
 def run_compress(options: Options) -> Outcome:
     """Compress a model to an NNCodec stream.
 
     Compress a safetensors file, a PyTorch checkpoint, or a folder of safetensors shards with its
     index. Integers are kept as they are, all else is quantized.
+
+    Examples:
+      nnguard compress model.safetensors -o model.nnc
+      nnguard compress checkpoint.pth -o model.nnc --qp -32 --urq
+      nnguard compress sharded-model -o streams
     """
     start = time.monotonic()
     model = Path(options.model)
@@ -129,10 +129,6 @@ def run_compress(options: Options) -> Outcome:
         "no limit with --trust).",
     ),
     WORKERS,
-    examples="""
-  nnguard decompress model.nnc -o model.safetensors
-  nnguard decompress release.nnc -o model.safetensors --trust vendor.pub
-""",
 )
 def run_decompress(options: Options) -> Outcome:
     """Decode a stream to a safetensors file.
@@ -140,6 +136,10 @@ def run_decompress(options: Options) -> Outcome:
     Decode a stream, or a folder of them, to safetensors. Nothing is verified unless --trust says
     whose signature to check. A locked trial is refused unless --allow-trial says that it is what
     you want.
+
+    Examples:
+      nnguard decompress model.nnc -o model.safetensors
+      nnguard decompress release.nnc -o model.safetensors --trust vendor.pub
     """
     start = time.monotonic()
     _keep_input(Path(options.file), options.output, "the stream, with all that is hidden in it")

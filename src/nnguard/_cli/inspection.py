@@ -34,17 +34,17 @@ _Found = TypeVar("_Found", "nnguard.Inspection", "nnguard.Capacity")
         "without records, that of the tensor that would.",
     ),
     FORCE,
-    examples="""
-  nnguard inspect release.nnc
-  nnguard inspect release.nnc --tensors
-  nnguard inspect release.nnc --plot carrier.png
-""",
 )
 def run_inspect(options: Options) -> Outcome:
     """Show what a file is made of, without a key.
 
     Show what is in a stream, or in those of a folder, and the records hidden in them. Nothing is
     verified: a record says of itself what it wants.
+
+    Examples:
+      nnguard inspect release.nnc
+      nnguard inspect release.nnc --tensors
+      nnguard inspect release.nnc --plot carrier.png
     """
     model = open_model(options.file)
     if options.plot:
@@ -102,15 +102,15 @@ def _tensors(found: nnguard.Inspection) -> Iterator[str]:
 
 @command(
     argument("FILE", "NNCodec stream, or a folder of shards."),
-    examples="""
-  nnguard capacity model.nnc
-""",
 )
 def run_capacity(options: Options) -> Outcome:
     """Show how many bits a model can hold.
 
     Count the bits that each tensor can hold at the most. The last of them cost accuracy; a
     signature takes some 2,000 bits.
+
+    Examples:
+      nnguard capacity model.nnc
     """
     model = open_model(options.file)
     streams = [model] if isinstance(model, nnguard.Stream) else model.streams.values()

@@ -74,17 +74,17 @@ def load_private(kind: _Kind[_Private], path: str, passphrase_file: str | None) 
     option("--protect", "Ask for a passphrase for the private key."),
     PASSPHRASE_FILE,
     FORCE,
-    examples="""
-  nnguard keygen vendor
-  nnguard keygen vendor --protect
-  nnguard keygen customer --identity
-""",
 )
 def run_keygen(options: Options) -> Outcome:
     """Make a vendor's or a customer's pair of keys.
 
     Make an Ed25519 pair: NAME.key signs and stays with you, NAME.pub verifies. With --identity,
     make a customer's pair: licenses are made out to NAME.pub, and open with NAME.key.
+
+    Examples:
+      nnguard keygen vendor
+      nnguard keygen vendor --protect
+      nnguard keygen customer --identity
     """
     if options.name.rpartition("/")[2] in ("", ".", ".."):
         raise click.UsageError(f"{options.name!r} is not a name for files of keys")

@@ -49,14 +49,14 @@ run_license = Group(
 
 @command(
     argument("LICENSE", "License file."),
-    examples="""
-  nnguard license show ada.license
-""",
 )
 def run_show(options: Options) -> Outcome:
     """Show what a license says, without checking it.
 
-    Show what a license says. Nothing of it is checked, its signature neither.
+    Nothing of it is checked, its signature neither.
+
+    Examples:
+      nnguard license show ada.license
     """
     found = nnguard.licensing.License.load(options.license)
 
@@ -72,16 +72,16 @@ def run_show(options: Options) -> Outcome:
     argument("LICENSE", "License file."),
     TRUST,
     POLICY,
-    examples="""
-  nnguard license check ada.license --trust vendor.pub
-  nnguard license check ada.license --trust vendor.pub --revocations acme.revoked --max-age 7d
-""",
 )
 def run_check(options: Options) -> Outcome:
     """Check that a license holds here and now.
 
     Check that a trusted vendor signed a license, and that it holds here and now. Whether it is for
     your trial and your key, unlock checks.
+
+    Examples:
+      nnguard license check ada.license --trust vendor.pub
+      nnguard license check ada.license --trust vendor.pub --revocations acme.revoked --max-age 7d
     """
     status = nnguard.licensing.check(options.license, options.trust, policy=policy_of(options))
 
@@ -94,15 +94,15 @@ def run_check(options: Options) -> Outcome:
 
 @command(
     output("Device file"),
-    examples="""
-  nnguard license device -o ada.device
-""",
 )
 def run_device(options: Options) -> Outcome:
     """Write down this machine's fingerprint for the vendor.
 
     Write the SHA-256 of a few components of this machine: identifier of the system, network cards
     and the like. The vendor binds a license to them.
+
+    Examples:
+      nnguard license device -o ada.device
     """
     device = nnguard.licensing.Device.this()
     device.save(options.output, overwrite=options.force)

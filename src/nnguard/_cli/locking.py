@@ -94,22 +94,22 @@ _NEEDS = {"trial": "a file", "soft": "no value"}
         option("--max-fraction SHARE", "Replace no more for the target (0.01)."),
         option("--plot OUTPUT", "Draw the search: fraction against score."),
     ),
-    examples="""
-  nnguard lock release.nnc --trial weaker.nnc -o trial.nnc --content-key content.key \\
-      --key vendor.key --evaluate score.py:accuracy
-  nnguard lock release.nnc -o trial.nnc --content-key content.key --scramble 0.1
-  nnguard lock release.nnc -o trial.nnc --content-key content.key --soft --target 0.4 \\
-      --evaluate score.py:accuracy
-  nnguard lock release.nnc -o trial.nnc --content-key content.key \\
-      --tier professional:trial=medium.nnc --tier standard:trial=small.nnc
-""",
 )
 def run_lock(options: Options) -> Outcome:
-    """Make a trial that a license unlocks.
+    r"""Make a trial that a license unlocks.
 
     Make a file to give away that holds the release, encrypted. With --trial it is another network,
     and that is all that can be got out of it; without, it is the release with tensors scrambled.
     Any NNCodec decoder reads it.
+
+    Examples:
+      nnguard lock release.nnc --trial weaker.nnc -o trial.nnc --content-key content.key \
+          --key vendor.key --evaluate score.py:accuracy
+      nnguard lock release.nnc -o trial.nnc --content-key content.key --scramble 0.1
+      nnguard lock release.nnc -o trial.nnc --content-key content.key --soft --target 0.4 \
+          --evaluate score.py:accuracy
+      nnguard lock release.nnc -o trial.nnc --content-key content.key \
+          --tier professional:trial=medium.nnc --tier standard:trial=small.nnc
     """
     tiers = [_tier(text, options) for text in options.tier or ["full"]]
     _check_usage(options, tiers)

@@ -56,18 +56,18 @@ def _ledger(*, required: bool) -> click.Option:
             "--device-matches N", "Components of its fingerprint that have to match (all but one)."
         ),
     ),
-    examples="""
-  nnguard license issue trial.nnc -o ada.license --key vendor.key \\
-      --content-key content.key --to ada.pub --customer Ada --expires 30d
-  nnguard license issue trial.nnc -o ada.license --key vendor.key \\
-      --content-key content.key --to ada.pub --ledger licenses.db
-""",
 )
 def run_issue(options: Options) -> Outcome:
-    """Make out a license.
+    r"""Make out a license.
 
     Make out a license for a trial, readable for one customer alone, and write it into the ledger,
     where you name one. The trial is opened first, in memory, to be sure that the license fits.
+
+    Examples:
+      nnguard license issue trial.nnc -o ada.license --key vendor.key \
+          --content-key content.key --to ada.pub --customer Ada --expires 30d
+      nnguard license issue trial.nnc -o ada.license --key vendor.key \
+          --content-key content.key --to ada.pub --ledger licenses.db
     """
     _check_usage(options)
     key = load_private(nnguard.SigningKey, options.key, options.passphrase_file)
@@ -151,17 +151,17 @@ def _open_ledger(url: str) -> nnguard.licensing.Ledger:
     output("Revocation list"),
     SIGNING_KEY,
     _ledger(required=True),
-    examples="""
-  nnguard license revoke 5f0c2a91 --reason refund --ledger licenses.db --key vendor.key \\
-      -o acme.revoked
-  nnguard license revoke --ledger licenses.db --key vendor.key -o acme.revoked --force
-""",
 )
 def run_revoke(options: Options) -> Outcome:
-    """Revoke licenses and sign the list of all that were.
+    r"""Revoke licenses and sign the list of all that were.
 
     Note in the ledger that licenses hold no longer, and sign the list that deployments check.
     Without an identifier, the list is only signed again, so that it is fresh.
+
+    Examples:
+      nnguard license revoke 5f0c2a91 --reason refund --ledger licenses.db --key vendor.key \
+          -o acme.revoked
+      nnguard license revoke --ledger licenses.db --key vendor.key -o acme.revoked --force
     """
     key = load_private(nnguard.SigningKey, options.key, options.passphrase_file)
     with _open_ledger(options.ledger) as ledger:
@@ -185,15 +185,15 @@ def run_revoke(options: Options) -> Outcome:
     option("--customer TEXT", "Of this customer only."),
     option("--product TEXT", "Of this product only."),
     option("--revoked", "Revoked ones only."),
-    examples="""
-  nnguard license list --ledger licenses.db
-  nnguard license list --ledger licenses.db --customer Ada --json
-""",
 )
 def run_list(options: Options) -> Outcome:
     """List licenses that were issued.
 
-    List what stands in the ledger, in the order of issue.
+    They are those of the ledger, in the order of issue.
+
+    Examples:
+      nnguard license list --ledger licenses.db
+      nnguard license list --ledger licenses.db --customer Ada --json
     """
     with _open_ledger(options.ledger) as ledger:
         entries = ledger.entries(

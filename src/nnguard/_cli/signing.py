@@ -31,18 +31,17 @@ _MANY_WEIGHTS = 1 << 22
     option("--meta KEY=VALUE...", "Anything else to sign; may be repeated."),
     option("--localize", "Let verify name tensors that were changed; takes 4 bytes a unit."),
     CODING,
-    examples="""
-  nnguard sign model.nnc -o release.nnc --key vendor.key \\
-      --issuer acme.ai --name resnet56 --version 1.0 --meta git=4f2a91c
-  nnguard sign model.safetensors -o release.nnc --key vendor.key --qp -32
-  nnguard sign streams -o release --key vendor.key
-""",
 )
 def run_sign(options: Options) -> Outcome:
-    """Sign a model inside its own weights.
+    r"""Sign a model inside its own weights.
 
-    Sign a model. The signature travels in the quantized weights; every NNCodec decoder reads the
-    signed file.
+    The signature travels in the quantized weights; every NNCodec decoder reads the signed file.
+
+    Examples:
+      nnguard sign model.nnc -o release.nnc --key vendor.key \
+          --issuer acme.ai --name resnet56 --version 1.0 --meta git=4f2a91c
+      nnguard sign model.safetensors -o release.nnc --key vendor.key --qp -32
+      nnguard sign streams -o release --key vendor.key
     """
     key = load_private(nnguard.SigningKey, options.key, options.passphrase_file)
     model = _compressed(options)

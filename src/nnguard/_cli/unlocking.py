@@ -26,15 +26,16 @@ __all__ = ["run_unlock"]
     option("--tier NAME", "Refuse licenses of other tiers."),
     option("--watermark", 'Hide the license in the full model: verify says "licensed to".'),
     POLICY,
-    examples="""
-  nnguard unlock trial.nnc -o full.nnc --license ada.license --identity ada.key --trust vendor.pub
-""",
 )
 def run_unlock(options: Options) -> Outcome:
-    """Restore the full model with a license.
+    r"""Restore the full model with a license.
 
     Check a license and the trial that it is for, restore the original, byte for byte, and check
     that as well. Nothing is written unless all of it holds.
+
+    Examples:
+      nnguard unlock trial.nnc -o full.nnc --license ada.license --identity ada.key \
+          --trust vendor.pub
     """
     identity = load_private(nnguard.Identity, options.identity, options.passphrase_file)
     found = nnguard.licensing.License.load(options.license)

@@ -29,11 +29,6 @@ _NAMED = 5
         option("--issued-after TIME", "It was signed after that, such as 2027-12-31."),
     ),
     option("--allow-trial", "Accept a locked trial, too, which is not the product."),
-    examples="""
-  nnguard verify release.nnc --trust vendor.pub --name resnet56 --version ">=1.2"
-  nnguard verify models/*.nnc --trust /etc/nnguard/trust --quiet
-  curl -s https://acme.ai/release.nnc | nnguard verify - --trust vendor.pub --json
-""",
 )
 def run_verify(options: Options) -> Outcome:
     """Check that a file is what a trusted vendor signed.
@@ -41,6 +36,11 @@ def run_verify(options: Options) -> Outcome:
     Check every bit of a file against the signature in it. Exit code 0 means that it is what the
     vendor signed, and that it has the name, issuer, version and date that you expect; nothing
     else does. Of several files, the exit code is that of the first failure.
+
+    Examples:
+      nnguard verify release.nnc --trust vendor.pub --name resnet56 --version ">=1.2"
+      nnguard verify models/*.nnc --trust /etc/nnguard/trust --quiet
+      curl -s https://acme.ai/release.nnc | nnguard verify - --trust vendor.pub --json
     """
     expect = nnguard.Expect(
         name=options.name,
@@ -123,14 +123,14 @@ def _facts(report: nnguard.Report) -> Iterator[tuple[str, str]]:
     argument("FILE", "Signed stream, or a folder of them."),
     output("Original stream, or folder of streams,"),
     TRUST,
-    examples="""
-  nnguard strip release.nnc -o model.nnc --trust vendor.pub
-""",
 )
 def run_strip(options: Options) -> Outcome:
     """Verify, and get the original back.
 
-    Verify a file and write the original that was signed, byte for byte.
+    The original is what was signed, byte for byte.
+
+    Examples:
+      nnguard strip release.nnc -o model.nnc --trust vendor.pub
     """
     model = open_model(options.file)
     with progress_bar(model.size, "Verifying") as progress:
