@@ -67,15 +67,6 @@ def _make_shards(folder: Path) -> None:
     (folder / "config.json").write_text('{"model_type": "digits"}')
 
 
-def test_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    nnguard.decompress_to_file(DIGITS / "digits.nnc", "model.safetensors")
-    shutil.copy(DIGITS / "weaker.nnc", tmp_path)
-    run_page(ROOT / "README.md", tmp_path)
-    assert Path("full.nnc").read_bytes() == Path("release.nnc").read_bytes()
-    assert Path("acme-full.nnc").read_bytes() == Path("acme.nnc").read_bytes()
-
-
 def test_tutorials_run(finished: Path) -> None:
     assert (finished / "original.nnc").read_bytes() == (finished / "model.nnc").read_bytes()
     assert (finished / "full.nnc").read_bytes() == (finished / "release.nnc").read_bytes()
