@@ -106,9 +106,11 @@ class Search:
         below = [p for p in self._points if p.score < self._target]
         best = min(self._points, key=lambda p: abs(p.score - self._target))
         said = f" (best {best.score:g}, target {self._target:g}"
+        each = (time.monotonic() - self._start) / max(len(self._points) - 1, 1)
         if above and below:
             gap = min(p.score for p in above) - max(p.score for p in below)
             more = max(1, ceil(log2(max(gap, 1e-9) / 0.01)))
-            seconds = more * (time.monotonic() - self._start) / max(len(self._points) - 1, 1)
-            said += f", some {more} more, {seconds:.0f} s"
+            said += f", some {more} more, {more * each:.0f} s"
+        elif len(self._points) > 1:
+            said += f", {each:.1f} s each"
         return f"{said})"

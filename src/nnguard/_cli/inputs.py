@@ -11,10 +11,14 @@ import nnguard
 if TYPE_CHECKING:
     from nnguard import Stream, StreamSet
 
-__all__ = ["STDIN", "open_model"]
+__all__ = ["name_of", "open_model"]
 
-STDIN = "-"
-"""Stands for standard input."""
+_STDIN = "-"
+
+
+def name_of(path: str) -> str:
+    """Return the path, or what people call it."""
+    return "standard input" if path == _STDIN else path
 
 
 def open_model(path: str, *, in_memory: bool = False) -> Stream | StreamSet:
@@ -24,7 +28,7 @@ def open_model(path: str, *, in_memory: bool = False) -> Stream | StreamSet:
         path: Of the file or folder, or `-`.
         in_memory: Read files whole, so that what is verified is what is used.
     """
-    if path == STDIN:
+    if path == _STDIN:
         return nnguard.Stream.from_bytes(sys.stdin.buffer.read())
     kind = nnguard.StreamSet if Path(path).is_dir() else nnguard.Stream
     model: Stream | StreamSet = kind.open(path)

@@ -13,7 +13,7 @@ import click
 
 import nnguard
 from nnguard._cli.commands import Options, command
-from nnguard._cli.inputs import STDIN, open_model
+from nnguard._cli.inputs import name_of, open_model
 from nnguard._cli.options import FORCE, argument, option
 from nnguard._cli.output import Outcome, brief, progress_bar, table
 
@@ -65,8 +65,7 @@ def run_inspect(options: Options) -> Outcome:
 
 
 def _summary(path: str, found: nnguard.Inspection) -> Iterator[str]:
-    name = "standard input" if path == STDIN else path
-    yield f"{name}: an NNCodec stream of {found.size:,} bytes, not verified"
+    yield f"{name_of(path)}: an NNCodec stream of {found.size:,} bytes, not verified"
     tensors = [unit for unit in found.units if unit.shape is not None]
     weights = sum(prod(unit.shape or ()) for unit in tensors)
     yield f"  tensors     {len(tensors):,} with {weights:,} weights, in {len(found.units):,} units"
@@ -79,7 +78,7 @@ def _summary(path: str, found: nnguard.Inspection) -> Iterator[str]:
         yield f"    in        {names}{f' and {more:,} more' if more > 0 else ''}"
         for key, value in record.unverified.items():
             if value:
-                yield f"    {key:<9} {value}"
+                yield f"    {key.replace('_', ' '):<9} {value}"
     if not found.records:
         yield "  records     none: it is not signed, not locked, and nothing is attached"
     if found.note:

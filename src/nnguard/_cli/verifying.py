@@ -8,7 +8,7 @@ import nnguard
 from nnguard import errors
 from nnguard._cli.commands import Options, command
 from nnguard._cli.failures import as_values, describe, exit_code_of
-from nnguard._cli.inputs import STDIN, open_model
+from nnguard._cli.inputs import name_of, open_model
 from nnguard._cli.options import TRUST, argument, option, output, under
 from nnguard._cli.output import Outcome, progress_bar
 
@@ -76,7 +76,7 @@ def _verify_many(options: Options, expect: nnguard.Expect) -> Outcome:
         else:
             values[file] = {"ok": True, **report.to_json()}
             claims = report.claims
-            said = f"{file} {claims.issuer} {claims.name} {claims.version}".rstrip()
+            said = f"{name_of(file)} {claims.issuer} {claims.name} {claims.version}".rstrip()
             lines.append(f"{_verdict(report)}: {said}")
     return Outcome({"files": values}, lines, codes[0] if codes else 0)
 
@@ -86,7 +86,7 @@ def _verdict(report: nnguard.Report) -> str:
 
 
 def _lines(file: str, report: nnguard.Report) -> Iterator[str]:
-    yield f"{_verdict(report)}: {'standard input' if file == STDIN else file}"
+    yield f"{_verdict(report)}: {name_of(file)}"
     for label, value in _facts(report):
         if value:
             yield f"  {label:<11} {value}"
