@@ -133,7 +133,7 @@ MISTAKES = [
     Mistake("The vendor's key as the customer's", f"{ISSUE} --to vendor.pub", "--identity", 6),
     Mistake("A license for what is not locked", "license issue release.nnc -o a.license "
             "--key vendor.key --content-key content.key --to ada.pub", "nnguard lock", 5),
-    Mistake("An expiry in words", f"{ISSUE} --to ada.pub --expires tomorrow", "30d", 2),
+    Mistake("An expiry in words", f"{ISSUE} --to ada.pub --expires tomorrow", "2027-12-31", 2),
     Mistake("An expiry in the past", f"{ISSUE} --to ada.pub --expires 2020-01-01", "hold", 2),
     Mistake("A ledger without SQLAlchemy", f"{ISSUE} --to ada.pub --ledger l.db",
             'pip install "nnguard[', 1, without="sqlalchemy"),

@@ -89,17 +89,25 @@ def read_duration(text: str) -> timedelta:
         raise ValueError(f"{text!r} is not a length of time, such as 7d, 12h or 2w") from None
 
 
-def read_time(text: str) -> datetime:
-    """Read a time in ISO 8601, UTC where it does not say, or a length of time from now: `30d`."""
+def read_date(text: str) -> datetime:
+    """Read a date or a time in ISO 8601, UTC where it does not say."""
     try:
-        if text[-1:] in ("h", "d", "w"):
-            return datetime.now(timezone.utc).replace(microsecond=0) + read_duration(text)
         time = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
         time = time if time.tzinfo is not None else time.replace(tzinfo=timezone.utc)
         return time.astimezone(timezone.utc)
     except (ValueError, OverflowError):
-        example = "such as 2027-12-31, 2027-12-31T18:00+01:00, or 30d from now"
+        example = "such as 2027-12-31 or 2027-12-31T18:00+01:00"
         raise ValueError(f"{text!r} is not a date or time, {example}") from None
+
+
+def read_time(text: str) -> datetime:
+    """Read a date or a time, or a length of time from now: `30d`."""
+    if not re.fullmatch(r"[\d.]+[hdw]", text, re.ASCII):
+        return read_date(text)
+    try:
+        return datetime.now(timezone.utc).replace(microsecond=0) + read_duration(text)
+    except OverflowError:
+        raise ValueError(f"{text!r} from now is too far out; give a date") from None
 
 
 _KINDS: dict[str, Any] = {
@@ -110,6 +118,7 @@ _KINDS: dict[str, Any] = {
     "SCORE": _Read(read_number),
     "SHARE": _Read(read_share),
     "TIME": _Read(read_time),
+    "DATE": _Read(read_date),
     "DURATION": _Read(read_duration),
     "KEY=VALUE": _Read(read_pair),
 }

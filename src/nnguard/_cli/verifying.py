@@ -26,7 +26,7 @@ _NAMED = 5
         option("--name TEXT", "The release has this name."),
         option("--issuer TEXT", "This issuer signed it."),
         option("--version VERSION", 'It has this version, or one such as ">=1.2" or ">=1.2,<2".'),
-        option("--issued-after TIME", "It was signed after that, such as 2027-12-31."),
+        option("--issued-after DATE", "It was signed after that, such as 2027-12-31."),
     ),
     option("--allow-trial", "Accept a locked trial, too, which is not the product."),
 )
