@@ -56,7 +56,7 @@ _ADDRESSES = 8 << 30
 """Of a worker, in bytes: what asks for more gets a MemoryError."""
 
 CUSTOMER = selling.CUSTOMERS["ada"]
-CHECKS = nnguard.licensing.Policy(
+POLICY = nnguard.licensing.Policy(
     now=datetime.fromtimestamp(selling.NOW + 3 * selling.DAY, timezone.utc),
     device=nnguard.licensing.Device.of_values([("host", "a")]),
 )
@@ -66,8 +66,8 @@ Command = Callable[[Path], object]
 
 
 def _with_list(path: Path) -> object:
-    checks = nnguard.licensing.Policy(now=CHECKS.now, device=CHECKS.device, revocations=path)
-    return nnguard.licensing.check(LICENSE, TRUSTED.public_key, policy=checks)
+    policy = nnguard.licensing.Policy(now=POLICY.now, device=POLICY.device, revocations=path)
+    return nnguard.licensing.check(LICENSE, TRUSTED.public_key, policy=policy)
 
 
 def _open(path: Path) -> object:
@@ -108,17 +108,17 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "decompress": lambda path: nnguard.decompress(path, allow_trial=True),
         "decompress_to_file": _to_file,
         "iter_tensors": _iterate,
-        "unlock": lambda p: nnguard.unlock(p, LICENSE, CUSTOMER, TRUSTED.public_key, policy=CHECKS),
+        "unlock": lambda p: nnguard.unlock(p, LICENSE, CUSTOMER, TRUSTED.public_key, policy=POLICY),
         "license issue": _issue,
         "open": _open,
     },
     "license": {
         "license check": lambda path: nnguard.licensing.check(
-            path, TRUSTED.public_key, policy=CHECKS
+            path, TRUSTED.public_key, policy=POLICY
         ),
         "license show": lambda path: nnguard.licensing.License.load(path).terms.to_json(),
         "unlock": lambda path: nnguard.unlock(
-            TRIAL, path, CUSTOMER, TRUSTED.public_key, policy=CHECKS
+            TRIAL, path, CUSTOMER, TRUSTED.public_key, policy=POLICY
         ),
     },
     "list": {"license check": _with_list},
@@ -126,7 +126,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
     "identity": {
         "license issue --to": lambda path: _issue(TRIAL, path),
         "unlock --identity": lambda path: nnguard.unlock(
-            TRIAL, LICENSE, path, TRUSTED.public_key, policy=CHECKS
+            TRIAL, LICENSE, path, TRUSTED.public_key, policy=POLICY
         ),
     },
     "device": {"license issue --device": _device},
@@ -134,7 +134,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "verify (set)": lambda path: nnguard.verify(path, TRUSTED.public_key),
         "decompress (set)": _set_to_files,
         "unlock (set)": lambda path: nnguard.unlock(
-            path, LICENSE, CUSTOMER, TRUSTED.public_key, policy=CHECKS
+            path, LICENSE, CUSTOMER, TRUSTED.public_key, policy=POLICY
         ),
         "license issue (set)": _issue,
     },
@@ -368,7 +368,7 @@ def as_command(case: Case, call: Call, folder: Path) -> Process | None:
         places["trial"] = TRIAL
     line = LINES[call.command].format(**places, file=path)
     if call.command in ("unlock", "license check"):
-        line += f" --now {CHECKS.now.isoformat()}"
+        line += f" --now {POLICY.now.isoformat()}"
     printed = folder / "printed"
     with printed.open("wb") as file:
         wrapped = [

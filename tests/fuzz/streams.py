@@ -30,7 +30,7 @@ KEY = VENDOR.public_key
 FOLDER = Path(__file__).parents[1] / "vectors"
 VECTORS = [path.read_bytes() for path in FOLDER.glob("*.nnc")]
 LICENSE = nnguard.licensing.License.load(FOLDER / "license.license")
-CHECKS = nnguard.licensing.Policy(
+POLICY = nnguard.licensing.Policy(
     now=selling.ISSUED, device=nnguard.licensing.Device.of_values([("host", "a")])
 )
 LARGEST = 1 << 18
@@ -45,7 +45,7 @@ def use(data: bytes) -> None:
         nnguard.detach,
         lambda stream: nnguard.verify(stream, trust=[KEY]),
         lambda stream: nnguard.unlock(
-            stream, LICENSE, selling.CUSTOMERS["ada"], [KEY], policy=CHECKS
+            stream, LICENSE, selling.CUSTOMERS["ada"], [KEY], policy=POLICY
         ),
         lambda stream: nnguard.decompress(stream, allow_trial=True, max_size=LARGEST, workers=1),
     ):

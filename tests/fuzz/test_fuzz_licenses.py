@@ -124,10 +124,10 @@ def test_claims_of_a_hostile_vendor(
         read = License.parse(signed)
         again = {**read.terms.to_cwt(), "key": read._wrapped}
         assert encode_cbor(again) == payload
-        checks = nnguard.licensing.Policy(
+        policy = nnguard.licensing.Policy(
             now=START, device=nnguard.licensing.Device.of_values([("a", "b")])
         )
-        nnguard.unlock(locked.trial, read, customer, [key.public_key], policy=checks)
+        nnguard.unlock(locked.trial, read, customer, [key.public_key], policy=policy)
 
     run(case, nnguard.NnguardError)
 
@@ -171,7 +171,7 @@ def test_devices() -> None:
         binding = DeviceBinding.make(device, len(device.fingerprint))
         assert binding.matches(device) == len({digest for _, digest in device.fingerprint})
 
-    run(case, ValueError)
+    run(case, nnguard.errors.ArgumentError)
 
 
 def test_device_bindings() -> None:
