@@ -24,7 +24,7 @@ from results import SEED
 
 __all__ = ["pictures", "repair"]
 
-_TRIED = 13
+_TRIED = 14
 """Changes of a row that are tried in all combinations."""
 
 _ROUNDS = 2

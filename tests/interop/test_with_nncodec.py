@@ -66,4 +66,4 @@ def test_codebooks_without_nncodec_say_what_to_install(
     monkeypatch.setitem(sys.modules, "nncodec.nnc_core", None)
     with pytest.raises(nnguard.errors.FormatError) as caught:
         nnguard.decompress(nnguard.Stream.from_bytes(codebook), verified=True)
-    assert "pip install 'nnguard[nncodec]'" in caught.value.hint
+    assert 'pip install "nnguard[nncodec]"' in caught.value.hint

@@ -40,36 +40,31 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
 RESULTS = ROOT / "out" / "mutation.json"
 SCOPE = {
-    "_operations/sign": "signing records",
-    "_records/signature": "records signing",
-    "_operations/unlock": "unlocking unlock_refusals",
+    "_operations/sign": "operations/sign records/records",
+    "_operations/verify": "operations/sign records/records",
+    "_records/signature": "records/records operations/sign",
+    "_records/layers": "operations/sign operations/unlock",
+    "_operations/unlock": "operations/unlock operations/unlock_refusals",
     "_licensing/policy": "licensing/policy",
-    "_licensing/license": "licensing/license unlock_refusals",
+    "_licensing/license": "licensing/license operations/unlock_refusals",
     "_licensing/revocation": "licensing/revocation licensing/policy",
-    "_crypto/cose": "crypto/cose records",
-    "_crypto/content_key": "crypto/content_key lock_record",
-    "_hiding/frame": "frame embedding",
-    "_locking/opening": "lock_record locking",
+    "_crypto/cose": "crypto/cose records/records",
+    "_crypto/content_key": "crypto/content_key records/lock_record",
+    "_hiding/frame": "hiding/frame hiding/embedding",
+    "_locking/opening": "records/lock_record operations/lock",
 }
 """Files, without `src/nnguard` and ending, and the tests that are run first."""
 
 
 def path_of(test: str) -> str:
     """Return the file of unit tests with this name, such as `licensing/policy`."""
-    folder, _, name = test.rpartition("/")
-    return f"tests/unit/{folder}/test_{name}.py" if folder else f"tests/unit/test_{name}.py"
+    folder, _, name = test.partition("/")
+    return f"tests/unit/{folder}/test_{name}.py"
 
 
 TESTS = [
     "tests/test_vectors.py",
-    *(
-        path_of(name)
-        for name in (
-            *("signing", "records", "unlocking", "unlock_refusals", "licensing/policy"),
-            *("licensing/license", "licensing/revocation", "crypto/cose", "crypto/content_key"),
-            *("frame", "embedding", "lock_record", "locking"),
-        )
-    ),
+    *sorted({path_of(n) for ns in SCOPE.values() for n in ns.split()}),
 ]
 SWAPS: dict[type, type] = {
     ast.Eq: ast.NotEq,

@@ -120,13 +120,13 @@ def pairs(draw: st.DrawFn) -> tuple[Network, Network]:
 
 def amounts() -> st.SearchStrategy[dict[str, Any]]:
     """Draw a fraction of weights to replace, one to scramble, or both."""
-    fraction = st.floats(1e-5, 0.02)
+    soft = st.builds(nnguard.Soft, fraction=st.floats(1e-5, 0.02))
     scramble = st.floats(0.05, 1)
     return st.one_of(
         st.fixed_dictionaries({}),
-        st.fixed_dictionaries({"fraction": fraction}),
+        st.fixed_dictionaries({"soft": soft}),
         st.fixed_dictionaries({"scramble": scramble}),
-        st.fixed_dictionaries({"fraction": fraction, "scramble": scramble}),
+        st.fixed_dictionaries({"soft": soft, "scramble": scramble}),
     )
 
 
@@ -359,8 +359,8 @@ def test_streams_of_the_stock_encoder(
     name: str, key: nnguard.SigningKey, signed: Callable[[str], nnguard.Stream], *, sign: bool
 ) -> None:
     """Locked as the encoder wrote them, or signed; the stock decoder reads the trial."""
-    both = {"fraction": 0.002, "scramble": 0.2}
-    tiers = (both,) if sign else ({"fraction": 0.001}, {"scramble": 0.1})
+    both = {"soft": nnguard.Soft(fraction=0.002), "scramble": 0.2}
+    tiers = (both,) if sign else ({"soft": nnguard.Soft(fraction=0.001)}, {"scramble": 0.1})
     release = signed(name) if sign else nnguard.Stream.open(samples.path_of(name))
     locks = Plan(tiers, sign, sign).locks(release, key)
     check_locks(release, locks)

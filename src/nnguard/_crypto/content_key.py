@@ -25,7 +25,7 @@ from nnguard._base.files import write_bytes
 from nnguard._crypto.armor import read_armor, write_armor
 from nnguard._crypto.cose import A256GCM, NONCE_SIZE, Encrypt0, Label
 from nnguard._crypto.pem import load_key
-from nnguard.errors import KeyFormatError
+from nnguard.errors import ArgumentError, KeyFormatError
 
 __all__ = ["KEY_SIZE", "ContentKey", "ContentKeyLike", "Keystream"]
 
@@ -41,7 +41,7 @@ class ContentKey:
 
     def __init__(self, secret: bytes) -> None:
         if len(secret) != KEY_SIZE:
-            raise ValueError(f"a content key has {KEY_SIZE} bytes")
+            raise ArgumentError(f"a content key has {KEY_SIZE} bytes")
         self._secret = bytes(secret)
         self._id = self._derive(b"identifier", b"")[:8]
 

@@ -19,7 +19,7 @@ from typing import Any
 import cbor2
 
 from nnguard._crypto.keys import PublicKey, Signer
-from nnguard.errors import VerificationError
+from nnguard.errors import ArgumentError, VerificationError
 
 __all__ = [
     "A256GCM",
@@ -104,7 +104,7 @@ def sign1(
         The tagged message.
 
     Raises:
-        ValueError: The signature does not verify with the signer's own public key.
+        ArgumentError: The signature does not verify with the signer's own public key.
     """
     header = encode_cbor({Label.ALG: EDDSA, **protected})
     signature = bytes(_SIGNATURE_SIZE)
@@ -112,7 +112,7 @@ def sign1(
         data = _to_be_signed(header, external_aad, payload)
         signature = signer.sign(data)
         if not signer.public_key.verifies(signature, data):
-            raise ValueError("the signer's signature does not verify with its public key")
+            raise ArgumentError("the signer's signature does not verify with its public key")
     return encode_cbor(cbor2.CBORTag(_SIGN1_TAG, [header, {}, payload, signature]))
 
 

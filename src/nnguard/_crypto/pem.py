@@ -10,7 +10,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from nnguard._base.files import read_file
-from nnguard.errors import KeyFormatError, LimitError
+from nnguard.errors import ArgumentError, KeyFormatError, LimitError
 
 __all__ = [
     "load_key",
@@ -101,7 +101,7 @@ def private_pem(key: Any, passphrase: str | None) -> bytes:
     protection: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if passphrase is not None:
         if not passphrase:
-            raise ValueError("an empty passphrase protects nothing")
+            raise ArgumentError("an empty passphrase protects nothing")
         protection = serialization.BestAvailableEncryption(_encode_passphrase(passphrase))
     encoded: bytes = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection

@@ -56,7 +56,7 @@ class SignedFile:
 
         Raises:
             ArgumentError: They are not ones that `parse` reads.
-            ValueError: The signature does not verify with the signer's own public key.
+            ArgumentError: The signature does not verify with the signer's own public key.
         """
         header = {Label.KID: signer.public_key.id}
         encoded = sign1(signer, header, encode_cbor(dict(claims)), cls._DOMAIN)

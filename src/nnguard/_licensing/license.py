@@ -178,7 +178,7 @@ class License(SignedFile):
 
         Raises:
             ArgumentError: A claim has the wrong type, or is out of range.
-            ValueError: The signature does not verify with the signer's own public key.
+            ArgumentError: The signature does not verify with the signer's own public key.
         """
         claims = terms.to_cwt()
         wrapped = recipient.wrap(content_key.secret, _WRAPPING + encode_cbor(claims))

@@ -29,8 +29,8 @@ __all__ = ["scramble", "tensors_to_scramble", "unscramble"]
 _LARGEST = (1 << 31) - 1
 
 _LARGE = 0.1
-"""A tensor with more of all weights, an embedding as a rule, comes after all others: what is behind
-it costs an attacker as much, and unlocking less."""
+"""A tensor with more of all weights, an embedding as a rule, comes after all others: the magnitudes
+of its rows tell an attacker as much as their signs (`docs/adr/0020-scrambling.md`)."""
 
 
 def tensors_to_scramble(
