@@ -103,9 +103,9 @@ def issue(at: Path) -> None:
     """Write a license for the trial."""
     nnguard.licensing.issue(
         at / "trial.nnc",
-        nnguard.ContentKey.load(at / "content.key"),
+        at / "content.key",
         to=nnguard.Identity.load(at / "customer.key").recipient,
-        signer=nnguard.SigningKey.load(at / "vendor.key"),
+        signer=at / "vendor.key",
     ).save(at / "license")
 
 

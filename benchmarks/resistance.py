@@ -35,8 +35,8 @@ from results import SEED, Results
 LOCKS: dict[str, dict[str, Any]] = {
     "scrambled": {},
     "all scrambled": {"scramble": 1.0},
-    "soft, 0.01 %": {"fraction": 1e-4},
-    "soft, 0.1 %": {"fraction": 1e-3},
+    "soft, 0.01 %": {"soft": nnguard.Soft(fraction=1e-4)},
+    "soft, 0.1 %": {"soft": nnguard.Soft(fraction=1e-3)},
 }
 SCRATCH = "from scratch"
 

@@ -216,7 +216,7 @@ class Bench:
         key = nnguard.ContentKey(bytes([[*LOCKS].index(lock)]) * 32)
         locked = nnguard.lock(self._release, content_key=key, scramble=wanted)
         print(f"{lock}: {locked.scrambled:,} of {locked.weights:,}", file=sys.stderr, flush=True)
-        return self._state_of(extract(locked.stream).original)
+        return self._state_of(extract(locked.trial).original)
 
     def _begun(self, lock: str) -> State:
         """Return a trial with what is scrambled begun anew, as far as that helps."""

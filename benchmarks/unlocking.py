@@ -27,7 +27,7 @@ LOCKS: dict[str, dict[str, Any]] = {
     "default: scrambled": {},
     "10 % scrambled": {"scramble": 0.1},
     "soft: 4,096 weights": {"soft": nnguard.Soft()},
-    "soft: 0.01 % of the weights": {"fraction": 1e-4},
+    "soft: 0.01 % of the weights": {"soft": nnguard.Soft(fraction=1e-4)},
 }
 BARS = {"another network": 1, "10 % scrambled": 6, "soft: 4,096 weights": 30}
 

@@ -58,7 +58,7 @@ def main() -> None:
 
         run("keygen vendor", at)
         run("sign digits.nnc -o release.nnc --key vendor.key --issuer acme.ai --name digits", at)
-        run("verify release.nnc --trust vendor.pub", at)
+        run("verify release.nnc --trust vendor.pub --issuer acme.ai --name digits", at)
 
         data = bytearray(release.read_bytes())
         largest = max(nnguard.Stream.open(release), key=lambda unit: unit.size)

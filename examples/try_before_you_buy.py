@@ -4,10 +4,10 @@
     make sell NETWORK=resnet20 DATA=folder WEAKER=early.nnc
                                                   a ResNet on CIFAR-10; needs PyTorch
 
-The seller and the customer are two folders; what passes between them is the trial, the customer's
-public key and the license. The trial is the same network after a few steps of training, and the
-release is in its weights, encrypted. Every accuracy is that of the weights that the stock NNCodec
-decoder reads from a file, on images that no training saw.
+The seller and the customer are two folders. What passes between them is the seller's public key,
+the trial, the customer's public key, and the license. The trial is the same network after a few
+steps of training, and the release is in its weights, encrypted. Every accuracy is that of the
+weights that the stock NNCodec decoder reads from a file, on images that no training saw.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 import nnguard
 from model import accuracy as digits_accuracy
+from nnguard.licensing import Terms
 from stock import decode
 
 DIGITS = Path(__file__).parent / "digits"
@@ -46,22 +47,88 @@ def main() -> None:
         seller, customer = Path(folder, "seller"), Path(folder, "customer")
         seller.mkdir()
         customer.mkdir()
-        content_key = make_trial(seller, customer, model, weaker, options.network)
-        sell(seller, customer, content_key)
-        unlock(seller, customer)
-        files = {
-            "release": seller / "release.nnc",
-            "weaker": weaker,
-            "trial": customer / "trial.nnc",
-            "unlocked": customer / "full.nnc",
-        }
-        print("\n             accuracy   bytes       SHA-256")
-        for name, path in files.items():
-            data = path.read_bytes()
-            score, digest = accuracy(decode(data)), hashlib.sha256(data).hexdigest()
-            print(f"  {name:<10} {100 * score:6.2f} %   {len(data):<9,}   {digest[:32]}...")
-        if files["unlocked"].read_bytes() != files["release"].read_bytes():
-            raise SystemExit("the unlocked file is not the release")
+        publish(seller, customer, model, weaker, options.network)
+        try_out(customer)
+        order(seller, customer)
+        issue(seller, customer)
+        unlock(customer)
+        compare(seller, customer, weaker, accuracy)
+
+
+def publish(seller: Path, customer: Path, model: Path, weaker: Path, name: str) -> None:
+    """Sign the network, lock it in the weaker one, and give that away."""
+    key = nnguard.SigningKey.generate()
+    key.save(seller / "vendor.key")
+    key.public_key.save(customer / "vendor.pub")
+
+    release = nnguard.sign(model, key, issuer="acme.ai", name=name, version="1.0")
+    release.save(seller / "release.nnc")
+
+    locked = nnguard.lock(release, trial=weaker, signer=key)
+    locked.content_key.save(seller / "content.key")
+    locked.trial.save(customer / "trial.nnc")
+    print(f"{locked.carried:,} of {release.size:,} bytes are in the trial: {locked.worth}.")
+
+
+def try_out(customer: Path) -> None:
+    """Find out what the file is: from the seller, unchanged, and not the product."""
+    trial, trust = customer / "trial.nnc", customer / "vendor.pub"
+    report = nnguard.verify(trial, trust, allow_trial=True)
+    print(f"\nThe trial is {report.claims.issuer}'s, unchanged.")
+    try:
+        nnguard.verify(trial, trust)
+    except nnguard.errors.LockedTrialError as error:
+        print(f"Without allow_trial, nnguard refuses it: {error}.")
+
+
+def order(seller: Path, customer: Path) -> None:
+    """Make a pair of keys, and send the public one with the order."""
+    identity = nnguard.Identity.generate()
+    identity.save(customer / "ada.key")
+    identity.recipient.save(seller / "ada.pub")
+
+
+def issue(seller: Path, customer: Path) -> None:
+    """Make out a license that only this customer's key opens."""
+    license = nnguard.licensing.issue(  # noqa: A001
+        customer / "trial.nnc",
+        seller / "content.key",
+        to=seller / "ada.pub",
+        signer=seller / "vendor.key",
+        terms=Terms(customer="Ada", expires_at=datetime.now(timezone.utc) + timedelta(days=365)),
+    )
+    license.save(customer / "ada.license")
+    print(f"\n{license}")
+
+
+def unlock(customer: Path) -> None:
+    """Check everything, and restore the release."""
+    full = nnguard.unlock(
+        customer / "trial.nnc",
+        license=customer / "ada.license",
+        identity=customer / "ada.key",
+        trust=customer / "vendor.pub",
+    )
+    full.save(customer / "full.nnc")
+
+
+def compare(
+    seller: Path, customer: Path, weaker: Path, accuracy: Callable[[Weights], float]
+) -> None:
+    """Print what each file is worth; stop where the release did not come back."""
+    files = {
+        "release": seller / "release.nnc",
+        "weaker": weaker,
+        "trial": customer / "trial.nnc",
+        "unlocked": customer / "full.nnc",
+    }
+    print(f"{'':<12} accuracy       bytes   SHA-256")
+    for name, path in files.items():
+        data = path.read_bytes()
+        score, digest = accuracy(decode(data)), hashlib.sha256(data).hexdigest()
+        print(f"  {name:<10} {100 * score:6.2f} % {len(data):>11,}   {digest[:32]}...")
+    if files["unlocked"].read_bytes() != files["release"].read_bytes():
+        raise SystemExit("the unlocked file is not the release")
     print("\nThe unlocked file is the release, byte for byte.")
 
 
@@ -81,50 +148,6 @@ def load(network: str, data: Path | None) -> tuple[Path, Callable[[Weights], flo
     test = cifar10.load(data, "test")
     score = nnguard.torch.evaluator(module, lambda module: networks.accuracy(module, *test) / 100)
     return data / "streams" / f"{network}.default.nnc", score
-
-
-def make_trial(
-    seller: Path, customer: Path, model: Path, weaker: Path, name: str
-) -> nnguard.ContentKey:
-    """Sign the network, lock it in the weaker one, and publish the trial."""
-    key = nnguard.SigningKey.generate()
-    key.save(seller / "vendor.key")
-    key.public_key.save(seller / "vendor.pub")
-    release = nnguard.sign(model, key, issuer="acme.ai", name=name, version="1.0")
-    release.save(seller / "release.nnc")
-    locked = nnguard.lock(release, trial=weaker, signer=key)
-    locked.content_key.save(seller / "content.key")
-    locked.trial.save(customer / "trial.nnc")
-    print(f"{locked.carried:,} of {release.size:,} bytes are in the trial: {locked.worth}")
-    return locked.content_key
-
-
-def sell(seller: Path, customer: Path, content_key: nnguard.ContentKey) -> None:
-    """Make out a license to the customer's public key."""
-    identity = nnguard.Identity.generate()
-    identity.save(customer / "customer.key")
-    license = nnguard.licensing.issue(  # noqa: A001
-        customer / "trial.nnc",
-        content_key,
-        to=identity.recipient,
-        signer=nnguard.SigningKey.load(seller / "vendor.key"),
-        terms=nnguard.licensing.Terms(
-            customer="Ada", expires_at=datetime.now(timezone.utc) + timedelta(days=365)
-        ),
-    )
-    license.save(customer / "ada.license")
-    print(f"\n{license}")
-
-
-def unlock(seller: Path, customer: Path) -> None:
-    """Check everything, and restore the release."""
-    full = nnguard.unlock(
-        customer / "trial.nnc",
-        customer / "ada.license",
-        identity=customer / "customer.key",
-        trust=[seller / "vendor.pub"],
-    )
-    full.save(customer / "full.nnc")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A vendor who compresses with nncodec, a deployment that decodes with it, and nnguard in between.
 
-    pip install nnguard 'nnguard[nncodec]'
+    pip install "nnguard[nncodec]"
     python examples/with_nncodec.py
 
 `nncodec.nn` needs torch, torchvision and pandas. Where it cannot be imported, what it calls
@@ -57,14 +57,14 @@ def main() -> None:
 
     key = nnguard.SigningKey.generate()
     release = nnguard.sign(nnguard.Stream.from_bytes(stream), key, issuer="acme.ai", name="small")
-    report = nnguard.verify(release, trust=[key.public_key])
+    report = nnguard.verify(release, trust=key.public_key)
     print(f"signed by {report.key_id}: {len(stream):,} bytes became {release.size:,}")
 
     weights, before = decode(bytes(release)), decode(stream)
     for name, array in before.items():
         moved = float(np.abs(weights[name] - array).max())
         print(f"{name}: no weight moved by more than {moved:.6f} of {np.abs(array).max():.6f}")
-    assert bytes(nnguard.strip(release, trust=[key.public_key])) == stream
+    assert bytes(nnguard.strip(release, trust=key.public_key)) == stream
     print("and the original comes back, byte for byte")
 
 

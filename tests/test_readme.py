@@ -1,55 +1,28 @@
 """The README says what the program does: its examples run, its tables are those of `--help`."""
 
 import re
-import shlex
 import shutil
 from pathlib import Path
 
 import pytest
 
 import nnguard
-from nnguard._cli import main
 from nnguard._cli.commands import NNGUARD
 from nnguard._cli.failures import EXIT_CODES
+from pages import run_page
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
-
-
-@pytest.fixture(autouse=True)
-def folder_with_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     digits = ROOT / "examples" / "digits"
     nnguard.decompress_to_file(digits / "digits.nnc", "model.safetensors")
     shutil.copy(digits / "weaker.nnc", "weaker.nnc")
-
-
-def test_python_examples_run() -> None:
-    examples = blocks("python")
-    names: dict[str, object] = {}
-    for example in examples:
-        exec(compile(example, "README.md", "exec"), names)
-    model = nnguard.compress("model.safetensors")
-    assert Path("restored.nnc").read_bytes() == bytes(model)
-    assert bytes(names["full"]) == Path("acme.nnc").read_bytes()  # type: ignore[call-overload]
-
-
-def test_console_examples_run() -> None:
-    commands = [
-        shlex.split(line[2:])
-        for block in blocks("console")
-        for line in block.splitlines()
-        if line.startswith("$ nnguard ")
-    ]
-    assert len(commands) >= 9
-    for command in commands:
-        assert main(command[1:]) == 0, command
-    assert Path("original.nnc").read_bytes() == Path("model.nnc").read_bytes()
+    run_page(ROOT / "README.md", tmp_path)
     assert Path("full.nnc").read_bytes() == Path("release.nnc").read_bytes()
+    assert Path("acme-full.nnc").read_bytes() == Path("acme.nnc").read_bytes()
 
 
 def test_commands_are_those_of_help() -> None:
@@ -75,3 +48,4 @@ def test_package_index_gets_no_links_into_the_repository(
     assert links
     assert [link for link in links if not link.startswith("https://")] == []
     assert "the format (docs/SPEC.md)" in description
+    assert "docs/pictures" not in description

@@ -90,11 +90,11 @@ class Secrets:
 
 @dataclass
 class Shop:
-    """A vendor, a customer and their things, made of planted secrets."""
+    """A vendor, his customer and their things, made of planted secrets."""
 
     folder: Path
     vendor: nnguard.SigningKey
-    issuer_identity: nnguard.Identity
+    desk_identity: nnguard.Identity
     customer: nnguard.Identity
     tiers: list[nnguard.Locked]
     license: nnguard.licensing.License
@@ -110,19 +110,13 @@ class Shop:
 
     def unlock(self, license_: nnguard.licensing.License, **changes: Any) -> nnguard.Stream:
         given = {"identity": self.customer, "trust": [self.vendor.public_key]}
-        policy = nnguard.licensing.Policy(now=START)
-        return nnguard.unlock(self.trial, license_, **{**given, "policy": policy, **changes})
+        checks = nnguard.licensing.Policy(now=START)
+        return nnguard.unlock(self.trial, license_, **{**given, "checks": checks, **changes})
 
-    def make(
-        self, signer: nnguard.Signer | None = None, **choices: Any
-    ) -> nnguard.licensing.License:
-        return nnguard.licensing.issue(
-            self.trial,
-            self.tiers[0].content_key,
-            to=self.customer.recipient,
-            signer=signer or self.vendor,
-            terms=nnguard.licensing.Terms(**{"issued_at": START, **choices}),
-        )
+    def make(self, **changes: Any) -> nnguard.licensing.License:
+        options = {"to": self.customer.recipient, "signer": self.vendor, "issued_at": START}
+        key = self.tiers[0].content_key
+        return nnguard.licensing.issue(self.trial, key, **{**options, **changes})
 
 
 def identity_of(name: str) -> nnguard.Identity:
@@ -161,7 +155,7 @@ def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Shop:
     secrets = Secrets()
-    for name in ("vendor", "issuer", "customer", "stranger"):
+    for name in ("vendor", "desk", "customer", "stranger"):
         secrets.add(f"private key of the {name}", planted(name))
     secrets.add("passphrase", PASSPHRASE.encode())
     vendor = nnguard.SigningKey(Ed25519PrivateKey.from_private_bytes(planted("vendor")))
@@ -175,7 +169,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Shop:
     tiers = nnguard.lock_tiers(release, wanted, content_key=key, signer=vendor)
     for locked in tiers:
         plant_lock(secrets, locked.tier, locked)
-    customer, issuer = identity_of("customer"), identity_of("issuer")
+    customer, desk = identity_of("customer"), identity_of("desk")
     trial = tiers[-1].trial
     license_ = nnguard.licensing.issue(
         trial,
@@ -185,7 +179,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Shop:
         terms=nnguard.licensing.Terms(issued_at=START),
     )
     folder = tmp_path_factory.mktemp("shop")
-    return Shop(folder, vendor, issuer, customer, tiers, license_, release, secrets)
+    return Shop(folder, vendor, desk, customer, tiers, license_, release, secrets)
 
 
 def test_search_finds_what_is_planted(shop: Shop) -> None:
@@ -257,14 +251,14 @@ def objects(shop: Shop) -> list[object]:
     trial = shop.trial
     outer = extract(trial)
     with nnguard.licensing.Ledger(shop.folder / "objects.db") as ledger:
-        issuer = nnguard.licensing.Issuer(ledger, shop.vendor, shop.issuer_identity)
+        desk = nnguard.licensing.Issuer(ledger, shop.vendor, shop.desk_identity)
         return [
             key,
             key.keystream("choice", bytes(12)),
             shop.vendor,
             shop.customer,
             shop.customer.recipient,
-            shop.issuer_identity,
+            shop.desk_identity,
             shop.license,
             shop.license.terms,
             locked,
@@ -277,7 +271,7 @@ def objects(shop: Shop) -> list[object]:
             nnguard.licensing.check(
                 shop.license, shop.vendor.public_key, policy=nnguard.licensing.Policy(now=START)
             ),
-            issuer,
+            desk,
             ledger,
         ]
 
@@ -378,7 +372,7 @@ REFUSALS: dict[str, Callable[[Shop], object]] = {
         )
     ),
     "expired": lambda shop: shop.unlock(
-        shop.make(expires_at=START + DAY), policy=nnguard.licensing.Policy(now=START + DAY)
+        shop.make(expires=START + DAY), policy=nnguard.licensing.Policy(now=START + DAY)
     ),
     "not yet valid": lambda shop: shop.unlock(shop.make(not_before=START + DAY)),
     "other tier": lambda shop: shop.unlock(shop.license, tier="platinum"),
@@ -398,7 +392,7 @@ REFUSALS: dict[str, Callable[[Shop], object]] = {
         signer=shop.vendor,
     ),
     "issue with another tier": lambda shop: shop.make(tier="platinum"),
-    "issue without time zone": lambda shop: shop.make(expires_at=datetime(2026, 1, 1)),
+    "issue without time zone": lambda shop: shop.make(expires=datetime(2026, 1, 1)),
     "issue with a number for a name": lambda shop: shop.make(customer=7),
     "issue by a broken HSM": lambda shop: shop.make(signer=BrokenSigner(shop.vendor.public_key)),
     "lock by a broken HSM": lambda shop: nnguard.lock(
@@ -441,13 +435,11 @@ SHOWN_WITH_LOCALS = {
 """Refusals of key files: their bytes and the passphrase are local variables while they are read and
 written, so a debugger that prints these shows them. The message and the traceback do not."""
 
-WRONG_TYPES = {"issue with a number for a name": [TypeError], "pickle": [TypeError]}
-
 
 def refuse(case: str, shop: Shop) -> BaseException:
     try:
         REFUSALS[case](shop)
-    except (nnguard.NnguardError, OSError, *WRONG_TYPES.get(case, ())) as error:
+    except (nnguard.NnguardError, ValueError, TypeError, OSError) as error:
         return error
     raise AssertionError(f"{case}: not refused")
 
@@ -487,12 +479,11 @@ def test_local_variables_of_refusals(case: str, shop: Shop) -> None:
 def test_ledger(shop: Shop) -> None:
     path = shop.folder / "licenses.db"
     with nnguard.licensing.Ledger(path) as ledger:
-        issuer = nnguard.licensing.Issuer(ledger, shop.vendor, shop.issuer_identity)
-        first = issuer.issue(shop.trial, shop.tiers[0].content_key, to=shop.customer.recipient)
-        terms = nnguard.licensing.Terms(tier="silver", customer="Ada")
-        issuer.issue(shop.trial, to=shop.customer.recipient, terms=terms)
-        issuer.revoke([first.terms.id], reason="refund")
-        shown = repr([ledger, issuer, *ledger.entries()]).encode()
+        desk = nnguard.licensing.Issuer(ledger, shop.vendor, shop.desk_identity)
+        first = desk.issue(shop.trial, shop.tiers[0].content_key, to=shop.customer.recipient)
+        desk.issue(shop.trial, to=shop.customer.recipient, tier="silver", customer="Ada")
+        desk.revoke([first.terms.id], reason="refund")
+        shown = repr([ledger, desk, *ledger.entries()]).encode()
         files = b"".join(file.read_bytes() for file in shop.folder.glob("licenses.db*"))
     assert b"refund" in files
     assert first.terms.id.encode() in files
@@ -505,12 +496,12 @@ def test_logs_and_output(
 ) -> None:
     with caplog.at_level(logging.DEBUG):
         with nnguard.licensing.Ledger(shop.folder / "logged.db") as ledger:
-            issuer = nnguard.licensing.Issuer(ledger, shop.vendor, shop.issuer_identity)
-            license_ = issuer.issue(
+            desk = nnguard.licensing.Issuer(ledger, shop.vendor, shop.desk_identity)
+            license_ = desk.issue(
                 shop.trial,
                 shop.tiers[0].content_key,
                 to=shop.customer.recipient,
-                terms=nnguard.licensing.Terms(issued_at=START),
+                issued_at=START,
             )
             full = shop.unlock(license_)
         assert bytes(full) == bytes(shop.release)
@@ -560,17 +551,17 @@ def test_commands(
     monkeypatch.setattr(nnguard.ContentKey, "generate", lambda: nnguard.ContentKey(planted("life")))
     model = samples.path_of("default").read_bytes()
     (tmp_path / "model.nnc").write_bytes(model)
-    issue = "license issue trial.nnc --key vendor.key --to ada.pub --customer Ada"
-    ledger = "--ledger licenses.db --ledger-key issuer.key"
+    issue = "license issue trial.nnc --key vendor.key --to ada.pub --customer Ada "
+    issue += "--ledger licenses.db"
     unlock = "unlock trial.nnc --license ada.license --trust vendor.pub"
     for command, code in (
         ("keygen vendor", 0),
         ("keygen ada --identity", 0),
-        ("keygen issuer --identity", 0),
+        ("keygen desk --identity", 0),
         ("sign model.nnc -o release.nnc --key vendor.key", 0),
         ("lock release.nnc -o trial.nnc --content-key content.key --key vendor.key --json", 0),
-        (f"{issue} -o ada.license --content-key content.key {ledger}", 0),
-        (f"{issue} -o second.license {ledger} --json", 0),
+        (f"{issue} -o ada.license --content-key content.key --ledger-key desk.key", 0),
+        (f"{issue} -o second.license --ledger-key desk.key --json", 0),
         (f"{issue} -o third.license --content-key ada.key", 6),
         ("license show ada.license --json", 0),
         ("license list --ledger licenses.db", 0),
@@ -578,7 +569,7 @@ def test_commands(
         (f"{unlock} -o full.nnc --identity ada.key --watermark", 0),
         ("verify full.nnc --trust vendor.pub --json", 0),
         ("strip full.nnc -o model2.nnc --trust vendor.pub", 0),
-        (f"{unlock} -o no.nnc --identity issuer.key", 7),
+        (f"{unlock} -o no.nnc --identity desk.key", 7),
         (f"{unlock} -o no.nnc --identity vendor.key", 6),
         (f"{unlock} -o no.nnc --identity ada.key --now 2020-01-01", 9),
     ):
@@ -588,7 +579,7 @@ def test_commands(
     assert "Ada" in said
     secrets = Secrets()
     secrets.add("content.key", planted("life"))
-    for name in ("vendor.key", "ada.key", "issuer.key"):
+    for name in ("vendor.key", "ada.key", "desk.key"):
         secrets.add(name, base64.b64decode((tmp_path / name).read_bytes().splitlines()[1])[-32:])
     assert secrets.found_in(said.encode()) == []
     for file in (path for path in tmp_path.rglob("*") if path.is_file()):

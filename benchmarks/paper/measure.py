@@ -108,20 +108,23 @@ def paper_jobs(subject: Subject, results: Results, messages: int) -> Iterator[Jo
     stream = subject.stream(dependent=False)
     form = cache(partial(PaperForm, stream))  # made once, and only if something is to be measured
 
-    def mark(bits: int, seed: int) -> dict[str, Any]:
+    def embed_and_score(bits: int, seed: int) -> dict[str, Any]:
         message = np.random.default_rng(seed).integers(2, size=bits, dtype=np.uint8)
-        marked = form().embed(message)
-        found, original = form().extract(marked)
+        embedded = form().embed(message)
+        found, original = form().extract(embedded)
         exact = bytes(original) == bytes(stream) and np.array_equal(found[:bits], message)
-        score = subject.score_of(marked)
-        return {"bits": bits, "bytes": marked.size, "score": score, "exact": exact}
+        score = subject.score_of(embedded)
+        return {"bits": bits, "bytes": embedded.size, "score": score, "exact": exact}
 
     room = results.values[f"{subject.name}: peak"]["count"]
-    yield f"{subject.name}: paper, bins shifted", lambda: mark(0, SEED)
+    yield f"{subject.name}: paper, bins shifted", lambda: embed_and_score(0, SEED)
     for seed in range(messages):
         for share in SHARES:
             name = f"{subject.name}: paper, {share:.0%}, message {seed}"
-            yield name, lambda share=share, seed=seed: mark(round(share * room), SEED + seed)
+            yield (
+                name,
+                lambda share=share, seed=seed: embed_and_score(round(share * room), SEED + seed),
+            )
 
 
 def ours_jobs(subject: Subject, results: Results, messages: int) -> Iterator[Job]:
@@ -136,15 +139,15 @@ def ours_jobs(subject: Subject, results: Results, messages: int) -> Iterator[Job
         for label, bits in sizes.items():
             for seed in range(messages):
                 name = f"{subject.name}: ours, {kind}, {label}, message {seed}"
-                yield name, lambda s=stream, b=bits, n=seed: mark(subject, s, [b], n)
+                yield name, lambda s=stream, b=bits, n=seed: embed_and_score(subject, s, [b], n)
         for rate in RATES:
             name = f"{subject.name}: ours, {kind}, {rate:g} bits a weight"
             bits = _share_out(round(rate * weights), room)
-            yield name, lambda s=stream, b=bits: mark(subject, s, b, 0)
+            yield name, lambda s=stream, b=bits: embed_and_score(subject, s, b, 0)
         for layers in LAYERS:
             name = f"{subject.name}: ours, {kind}, all room, {layers} records"
             bits = [room - _frame_bits(stream)] * layers
-            yield name, lambda s=stream, b=bits: mark(subject, s, b, 0)
+            yield name, lambda s=stream, b=bits: embed_and_score(subject, s, b, 0)
 
 
 def capacity_jobs(subject: Subject, widths: Sequence[int]) -> Iterator[Job]:
@@ -159,10 +162,10 @@ def capacity_jobs(subject: Subject, widths: Sequence[int]) -> Iterator[Job]:
 
 def fill(subject: Subject, stream: nnguard.Stream, width: int) -> dict[str, Any]:
     """Hide one record that takes `width` bits of every weight there is."""
-    marked = mark(subject, stream, [bits_in(stream, width) - _frame_bits(stream)], 0)
-    if marked.pop("width") != width:
+    embedded = embed_and_score(subject, stream, [bits_in(stream, width) - _frame_bits(stream)], 0)
+    if embedded.pop("width") != width:
         raise ValueError(f"a record of so many bits does not take {width} in a weight")
-    return marked
+    return embedded
 
 
 def bits_in(stream: nnguard.Stream, width: int) -> int:
@@ -188,21 +191,23 @@ def _share_out(bits: int, room: int) -> list[int]:
     return [bits // records] * records
 
 
-def mark(subject: Subject, stream: nnguard.Stream, sizes: list[int], seed: int) -> dict[str, Any]:
+def embed_and_score(
+    subject: Subject, stream: nnguard.Stream, sizes: list[int], seed: int
+) -> dict[str, Any]:
     """Hide records of so many bits on top of each other; measure and take them out again."""
     rng = np.random.default_rng(SEED + seed)
     records = [rng.bytes(-(-bits // 8)) for bits in sizes]
-    marked = stream
+    embedded = stream
     for record in records:
-        marked = embed(marked, record, kind=2)
-    score, original, exact = subject.score_of(marked), marked, True
+        embedded = embed(embedded, record, kind=2)
+    score, original, exact = subject.score_of(embedded), embedded, True
     for record in reversed(records):
         taken = extract(original)
         original, exact = taken.original, exact and taken.record == record
     exact = exact and bytes(original) == bytes(stream)
     bits = 8 * sum(map(len, records))
-    found = {"bits": bits, "bytes": marked.size, "score": score, "exact": exact}
-    return {**found, "width": max(taken.header.widths), **time_decoding(marked)}
+    found = {"bits": bits, "bytes": embedded.size, "score": score, "exact": exact}
+    return {**found, "width": max(taken.header.widths), **time_decoding(embedded)}
 
 
 def main() -> int:
@@ -241,8 +246,8 @@ def main() -> int:
                 run(results, list(ours_jobs(subject, results, options.messages)))
             elif options.table == "capacity":
                 run(results, list(capacity_jobs(subject, options.bits)))
-    marked = [value for value in results.values.values() if "exact" in value]
-    return 0 if all(value["exact"] for value in marked) else 1
+    embedded = [value for value in results.values.values() if "exact" in value]
+    return 0 if all(value["exact"] for value in embedded) else 1
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ Which reading is taken where the paper leaves one open:
   the bin that this empties).
 - A 0 leaves an index at the peak, a 1 moves it up.
 
-Unlike nnguard's form, extraction is told the peak, and how each tensor was encoded; marked tensors
+Unlike nnguard's form, extraction is told the peak, and how each tensor was encoded; changed tensors
 are coded as the stock encoder codes their indices, since rows of zeros may end where the peak is 0.
 """
 
@@ -40,7 +40,7 @@ _MAX_WEIGHTS = 1 << 27
 """The paper's form takes every tensor, also those that nnguard would not decode for a stranger."""
 
 _LARGE = 1 << 24
-"""From so many weights on, marked tensors are coded without parameter optimization: a percent more
+"""From so many weights on, changed tensors are coded without parameter optimization: a percent more
 in size for a quarter of the time."""
 
 Bits = npt.NDArray[np.uint8]
@@ -88,23 +88,23 @@ class PaperForm:
     def _mark(self, tensor: QuantizedTensor, bits: Bits) -> tuple[bytes, Bits]:
         flat = tensor.indices.reshape(-1)
         places = np.flatnonzero(flat == self.peak)
-        marked = flat + (flat > self.peak)
+        embedded = flat + (flat > self.peak)
         here = bits[: places.size]
-        marked[places[: here.size]] += here
-        return encode(_fitted(tensor.with_indices(marked.astype(np.int32)))), bits[here.size :]
+        embedded[places[: here.size]] += here
+        return encode(_fitted(tensor.with_indices(embedded.astype(np.int32)))), bits[here.size :]
 
-    def extract(self, marked: Stream) -> tuple[Bits, Stream]:
-        """Return the bits of a marked stream, zeros up to the capacity, and the original."""
+    def extract(self, embedded: Stream) -> tuple[Bits, Stream]:
+        """Return the bits of a stream, zeros up to the capacity, and the original."""
         parts: list[Bits] = []
         units = {}
         for index, original in self._tensors.items():
-            tensor = decode(marked[index], max_weights=_MAX_WEIGHTS)
+            tensor = decode(embedded[index], max_weights=_MAX_WEIGHTS)
             flat = tensor.indices.reshape(-1)
             at_peak = flat[(flat == self.peak) | (flat == self.peak + 1)]
             parts.append((at_peak > self.peak).astype(np.uint8))
             restored: Indices = (flat - (flat > self.peak)).astype(np.int32)
             units[index] = encode(original.with_indices(restored))
-        return np.concatenate(parts), marked.replace(units)
+        return np.concatenate(parts), embedded.replace(units)
 
 
 def _fitted(tensor: QuantizedTensor) -> QuantizedTensor:

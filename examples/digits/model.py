@@ -28,7 +28,7 @@ def accuracy(arrays: Mapping[str, Array], images: Array, labels: Array) -> float
         images: Gray values from 0 to 16, of shape `(n, 8, 8)`.
         labels: Digits, of shape `(n,)`.
     """
-    return float(np.mean(predict(arrays, images) == labels))
+    return float(np.equal(predict(arrays, images), labels).mean())
 
 
 def predict(arrays: Mapping[str, Array], images: Array) -> npt.NDArray[np.intp]:
@@ -62,8 +62,7 @@ def _normalize(x: Floats, arrays: Mapping[str, Array]) -> Floats:
     """Normalize each channel with the statistics of the training."""
     scale = arrays["bn1.weight"] / np.sqrt(arrays["bn1.running_var"] + _BN_EPSILON)
     offset = arrays["bn1.bias"] - arrays["bn1.running_mean"] * scale
-    normalized: Floats = x * scale[:, None, None] + offset[:, None, None]
-    return normalized
+    return np.asarray(x * scale[:, None, None] + offset[:, None, None], dtype=np.float32)
 
 
 def _pool(x: Floats) -> Floats:

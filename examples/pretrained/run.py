@@ -74,7 +74,7 @@ def show(task: Task, key: nnguard.SigningKey, release: Path, settings: nnguard.S
 
     module = task.module().eval()
     start = time.perf_counter()
-    nnguard.torch.load_into(module, release, trust=[key.public_key])
+    nnguard.torch.load_into(module, release, trust=key.public_key)
     loaded = time.perf_counter() - start
 
     outputs = task.outputs(module)

@@ -38,6 +38,13 @@ class NnguardError(Exception):
 
     Attributes:
         hint: What the user can do about it, or an empty string.
+
+    Examples:
+        >>> try:
+        ...     nnguard.verify("model.nnc", "vendor.pub")
+        ... except nnguard.NnguardError as error:
+        ...     print(error, "-", error.hint)
+        the stream is not signed: it holds no record - nnguard sign signs it
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
@@ -112,7 +119,16 @@ class LockedTrialError(NnguardError):
 
 
 class Refusal(enum.Enum):
-    """Why a license does not permit what was asked for."""
+    """Why a license does not permit what was asked for.
+
+    Examples:
+        >>> later = licensing.Policy(now="2036-01-01")
+        >>> try:
+        ...     licensing.check("me.license", "vendor.pub", policy=later)
+        ... except nnguard.errors.LicenseError as error:
+        ...     error.reason
+        <Refusal.EXPIRED: 'expired'>
+    """
 
     MALFORMED = "malformed"
     OTHER_STREAM = "other-stream"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["check_picture", "plot_carrier", "plot_search"]
+__all__ = ["plot_carrier", "plot_search"]
 
 _SIZE, _DOTS = (10, 5.6), 200
 """Width and height in inches, and dots an inch where a picture is made of dots."""
@@ -88,6 +88,10 @@ def plot_carrier(
         ImportError: matplotlib is not installed.
         ArgumentError: No picture format has the suffix.
         CapacityError: The stream has no record, and no room for one.
+
+    Examples:
+        >>> nnguard.plotting.plot_carrier("release.nnc", "carrier.png")
+        'fc2.weight'
     """
     check_picture(path)
     stream = as_stream(stream)
@@ -180,6 +184,12 @@ def plot_search(
     Raises:
         ImportError: matplotlib is not installed.
         ArgumentError: No picture format has the suffix, or no lock had a target.
+
+    Examples:
+        >>> from score import accuracy
+        >>> soft = nnguard.Soft(target=0.5, tolerance=0.1)
+        >>> locked = nnguard.lock("release.nnc", soft=soft, evaluate=accuracy)
+        >>> nnguard.plotting.plot_search([locked], "search.png")
     """
     check_picture(path)
     drawn = [locked for locked in locks if locked.curve]

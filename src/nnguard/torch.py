@@ -129,6 +129,11 @@ def load(
         ArgumentError: A license without an identity, or the other way round, or a policy without a
             license.
         OSError: It cannot be read.
+
+    Examples:
+        >>> state = nnguard.torch.load("release.nnc", "vendor.pub")
+        >>> state["fc2.weight"].shape
+        torch.Size([10, 120])
     """
     if (license is None) != (identity is None):
         raise ArgumentError("a license and an identity belong together")
@@ -187,6 +192,12 @@ def load_into(
         NnguardError: See `load`.
 
     After an error the module is as it was.
+
+    Examples:
+        >>> module = torch.nn.ModuleDict({"fc2": torch.nn.Linear(120, 10)})
+        >>> report = nnguard.torch.load_into(module, "release.nnc", "vendor.pub", strict=False)
+        >>> report.claims.name
+        'digits'
     """
     state = load(path, trust, **options)
     own = [value for value in module.state_dict().values() if _has_values(value)]
@@ -229,6 +240,12 @@ def save(
         CapacityError: The signature does not fit into the network.
         FileExistsError: The file exists and `overwrite` is false.
         ArgumentError: There are claims and nobody to sign them.
+
+    Examples:
+        >>> linear = torch.nn.Linear(120, 10)
+        >>> nnguard.torch.save(linear, "linear.nnc", signer="vendor.key", name="linear")
+        >>> nnguard.verify("linear.nnc", "vendor.pub").claims.name
+        'linear'
     """
     if claims and signer is None:
         raise ArgumentError(f"claims without a signer: {', '.join(claims)}")
@@ -252,6 +269,10 @@ def decompress(
     """Decode a model to a state dict; nothing is verified.
 
     Args and errors are those of `nnguard.decompress`.
+
+    Examples:
+        >>> nnguard.torch.decompress("model.nnc")["conv1.weight"].shape
+        torch.Size([16, 1, 3, 3])
     """
     arrays = decompress_to_arrays(
         model,
@@ -282,6 +303,13 @@ def importance(
     Returns:
         For each parameter, by name, an array of its shape; for a tied one, by all of its names.
         Frozen parameters are left out.
+
+    Examples:
+        >>> linear = torch.nn.Linear(2, 1)
+        >>> batches = [torch.ones(4, 2)]
+        >>> found = nnguard.torch.importance(linear, batches, lambda net, batch: net(batch).sum())
+        >>> found["weight"].shape
+        (1, 2)
     """
     training = {part: part.training for part in module.modules()}
     parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
@@ -314,6 +342,12 @@ def evaluator(
     Args:
         module: Takes the weights to score; it keeps the last ones.
         score: Scores the module; higher is better.
+
+    Examples:
+        >>> linear = torch.nn.Linear(2, 1)
+        >>> evaluate = nnguard.torch.evaluator(linear, lambda net: net.weight.sum().item())
+        >>> evaluate({"weight": np.ones((1, 2), np.float32), "bias": np.zeros(1, np.float32)})
+        2.0
     """
 
     def evaluate(state: Mapping[str, Any]) -> float:

@@ -68,9 +68,9 @@ def test_bins_above_the_peak_move_up_by_one_and_ones_into_the_gap(stream: nnguar
 
 def test_stock_decoder_reads_it(stream: nnguard.Stream) -> None:
     form = PaperForm(stream)
-    marked = form.embed(np.ones(form.capacity, np.uint8))
-    ours = nnguard.decompress(marked)
-    for name, weights in stock.decode(bytes(marked)).items():
+    embedded = form.embed(np.ones(form.capacity, np.uint8))
+    ours = nnguard.decompress(embedded)
+    for name, weights in stock.decode(bytes(embedded)).items():
         np.testing.assert_array_equal(ours[name], weights)
 
 

@@ -36,7 +36,7 @@ def make_template(folder: Path) -> None:
     key.public_key.save(folder / "vendor.pub")
     customer.save(folder / "customer.key")
     customer.recipient.save(folder / "customer.pub")
-    nnguard.Identity.generate().save(folder / "issuer.key")
+    nnguard.Identity.generate().save(folder / "desk.key")
 
     shards = folder / "shards"
     shards.mkdir()
@@ -47,7 +47,7 @@ def make_template(folder: Path) -> None:
         index |= dict.fromkeys(tensors, f"{name}.safetensors")
     text = json.dumps({"metadata": {}, "weight_map": index})
     (shards / "model.safetensors.index.json").write_text(text)
-    nnguard.compress(shards).save(folder / "streams")
+    nnguard.compress(shards, folder / "streams")
     nnguard.sign(folder / "streams", key, name="net").save(folder / "releases")
     nnguard.decompress_to_file(folder / "releases", folder / "decoded")
 
@@ -70,7 +70,7 @@ def cases(folder: Path) -> Iterator[Case]:
     """Yield all commands, with new outputs and with old ones that they replace."""
     right = _Right(folder)
     issue = ("license", "issue", "trial.nnc", "-o", "out.license", *KEY, "--to", "customer.pub")
-    issue += ("--content-key", "content.key", "--ledger-key", "issuer.key", "--ledger")
+    issue += ("--content-key", "content.key", "--ledger-key", "desk.key", "--ledger")
     unlock = ("unlock", "trial.nnc", "-o", "out.nnc", "--license", "license", *TRUST)
     unlock += ("--identity", "customer.key", "--state", "seen")
     lock = ("lock", "release.nnc", "-o", "out.nnc", "--content-key", "out.key", *KEY)

@@ -18,8 +18,8 @@ from typing import Any
 import cbor2
 import numpy as np
 
-import marking
 import nnguard
+import one_tensor
 import samples
 from nnguard._crypto.cose import sign1
 from nnguard._hiding.frame import FrameHeader, frame_record
@@ -519,11 +519,11 @@ def _listing(further: bytes, count: int, record: bytes, bits: int = 1) -> File:
     units, cached = {}, {}
     for at, width in zip(top.carriers, top.widths, strict=True):
         tensor = coding.decode(model[at], max_weights=1 << 28)
-        room = marking.capacity(tensor.indices, width)
+        room = one_tensor.capacity(tensor.indices, width)
         here, frame = frame[:room], frame[room:]
         key = (at == 2, here.tobytes())
         if key not in cached:
-            cached[key] = coding.encode(marking.mark(tensor, here, width))
+            cached[key] = coding.encode(one_tensor.embed_in(tensor, here, width))
         units[at] = cached[key]
     return File("stream", bytes(model.replace(units)))
 
@@ -540,8 +540,8 @@ def wide_lists() -> Iterator[File]:
         carriers = tuple(range(2, 3 + count))
         frame = frame_record(FrameHeader(kind, 2, 100, carriers, (16,) + count * (1,)), bytes(100))
         bits = np.unpackbits(np.frombuffer(frame, np.uint8))
-        first = coding.encode(marking.mark(coding.decode(model[2]), bits, 16))
-        others = coding.encode(marking.mark(coding.decode(model[3]), bits[:0]))
+        first = coding.encode(one_tensor.embed_in(coding.decode(model[2]), bits, 16))
+        others = coding.encode(one_tensor.embed_in(coding.decode(model[3]), bits[:0]))
         units = {at: first if at == 2 else others for at in carriers}
         yield File("stream", bytes(model.replace(units)))
 

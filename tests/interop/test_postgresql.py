@@ -76,20 +76,20 @@ class Server:
 
     Attributes:
         folder: Of the data, the socket and the log.
-        password: Of the user `desk`, who may do everything.
+        password: Of the user `vendor`, who may do everything.
     """
 
     folder: Path
     password: str
 
-    def url(self, database: str, *, user: str = "desk", password: str | None = None) -> str:
+    def url(self, database: str, *, user: str = "vendor", password: str | None = None) -> str:
         word = quote(self.password if password is None else password, safe="")
         return f"postgresql+psycopg://{user}:{word}@/{database}?host={self.folder}"
 
     def connect(self, database: str = "postgres") -> Any:
         return psycopg.connect(
             host=str(self.folder),
-            user="desk",
+            user="vendor",
             password=self.password,
             dbname=database,
             autocommit=True,
@@ -110,7 +110,7 @@ def running_server(programs: Path) -> Iterator[Server]:
             os.chown(path, who["user"], who["group"])
         surroundings = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "Asia/Tokyo"}
         options: dict[str, Any] = {"cwd": folder, "env": surroundings, **who}
-        making = [programs / "initdb", "-D", folder / "data", "-U", "desk", "--no-sync"]
+        making = [programs / "initdb", "-D", folder / "data", "-U", "vendor", "--no-sync"]
         making += ["-E", "UTF8", "--locale=C", "-A", "scram-sha-256", "--pwfile=password"]
         done = subprocess.run(
             making, capture_output=True, text=True, timeout=PATIENCE, check=False, **options
@@ -189,7 +189,7 @@ def test_a_wrong_password_is_refused_and_not_repeated(server: Server) -> None:
     url = server.url("postgres", password="WRONG word")
     with pytest.raises(LedgerError, match="authentication failed") as caught:
         Ledger(url)
-    assert "desk:***@" in caught.value.hint
+    assert "vendor:***@" in caught.value.hint
     for secret in ("WRONG", PASSWORD, quote(PASSWORD)):
         assert secret not in everything_about(caught.value)
 
@@ -210,7 +210,7 @@ def test_neither_the_ledger_nor_its_logs_show_the_password(
     with Ledger(url) as ledger:
         ledger.add(entry_of(1))
         shown = repr(ledger)
-    assert shown.startswith("<nnguard.licensing.Ledger postgresql+psycopg://desk:***@/ledger")
+    assert shown.startswith("<nnguard.licensing.Ledger postgresql+psycopg://vendor:***@/ledger")
     assert "INSERT INTO nnguard_licenses" in caplog.text
     for secret in (PASSWORD, quote(PASSWORD), quote(PASSWORD, safe="")):
         assert secret not in caplog.text + shown

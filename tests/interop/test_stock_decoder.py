@@ -61,13 +61,13 @@ def test_weights_of_carriers_hardly_move(name: str, signed: Signed) -> None:
 @pytest.mark.parametrize("name", ["default", "urq"])
 def test_weights_hardly_move_under_six_records(name: str) -> None:
     """Each halves the step, so that together they move a weight by less than twice the first."""
-    stream = marked = nnguard.Stream.open(samples.path_of(name))
+    stream = embedded = nnguard.Stream.open(samples.path_of(name))
     for kind in range(1, 7):
-        marked = embed(marked, bytes([kind]) * 100, kind=kind)
-    read = stock.decode(bytes(marked))
+        embedded = embed(embedded, bytes([kind]) * 100, kind=kind)
+    read = stock.decode(bytes(embedded))
     changed = 0
     for index in candidates(stream):
-        before, after = decode(stream[index]), decode(marked[index])
+        before, after = decode(stream[index]), decode(embedded[index])
         found = read[before.header.name].reshape(before.header.shape)
         moved = np.abs(found - dequantize(before))
         assert np.array_equal(found, dequantize(after).reshape(found.shape))

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from marking import Bits, capacity, embed, extract
 from nnguard._hiding.hqim import Indices, max_value
 from nnguard._stream.trellis import NEXT_STATE
+from one_tensor import Bits, capacity, embed, extract
 
 WIDTHS = st.sampled_from([1, 1, 2, 3, 5, 8, 16])
 MAX_VALUE = max_value(1)
@@ -65,14 +65,14 @@ def test_extraction_undoes_embedding(
     values = values if width == 1 else within(values, width)
     values = on_a_path(values) if dependent else values
     bits, before = some_bits(values, data, width), values.copy()
-    marked = embed(values, bits, dependent=dependent, width=width)
+    embedded = embed(values, bits, dependent=dependent, width=width)
     assert np.array_equal(values, before), "the input is left alone"
-    hidden, restored = extract(marked, dependent=dependent, width=width)
+    hidden, restored = extract(embedded, dependent=dependent, width=width)
     assert (restored.dtype, restored.shape) == (np.int32, values.shape)
     assert np.array_equal(restored, values)
     assert np.array_equal(hidden[: bits.size], bits)
     assert not hidden[bits.size :].any()
-    assert hidden.size == capacity(values, width) == capacity(marked, width)
+    assert hidden.size == capacity(values, width) == capacity(embedded, width)
 
 
 @KINDS
@@ -83,9 +83,9 @@ def test_weights_hardly_move(
     values = within(values, width)
     values = on_a_path(values) if dependent else values
     bits = some_bits(values, data, width)
-    marked = embed(values, bits, dependent=dependent, width=width).astype(np.int64)
-    assert np.array_equal(np.sign(marked), np.sign(values))
-    in_parts = np.abs(marked - (values.astype(np.int64) << width))
+    embedded = embed(values, bits, dependent=dependent, width=width).astype(np.int64)
+    assert np.array_equal(np.sign(embedded), np.sign(values))
+    in_parts = np.abs(embedded - (values.astype(np.int64) << width))
     assert in_parts.max(initial=0) <= (1 << width if dependent else 1 << width - 1)
     without_bits = in_parts[values != 0][-(-bits.size // width) :]
     assert without_bits.max(initial=0) <= dependent
@@ -99,14 +99,16 @@ def test_positive_values_stay_positive_and_zeros_zero(
     """A variance stays one, and what was pruned stays pruned, whatever the bits are."""
     values = np.abs(values)
     values = on_a_path(values) if dependent else values
-    marked = embed(values, some_bits(values, data), dependent=dependent)
-    assert (marked[values > 0] > 0).all()
-    assert not marked[values == 0].any()
-    assert np.array_equal(embed(-values, bits_of(marked, dependent), dependent=dependent), -marked)
+    embedded = embed(values, some_bits(values, data), dependent=dependent)
+    assert (embedded[values > 0] > 0).all()
+    assert not embedded[values == 0].any()
+    assert np.array_equal(
+        embed(-values, bits_of(embedded, dependent), dependent=dependent), -embedded
+    )
 
 
-def bits_of(marked: Indices, dependent: bool) -> Bits:
-    return extract(marked, dependent=dependent)[0]
+def bits_of(embedded: Indices, dependent: bool) -> Bits:
+    return extract(embedded, dependent=dependent)[0]
 
 
 @KINDS
@@ -115,9 +117,9 @@ def test_signs_and_zeros_stay_on_the_way_back(
     dependent: bool, values: Indices, data: st.DataObject
 ) -> None:
     values = on_a_path(values) if dependent else values
-    marked = embed(values, some_bits(values, data), dependent=dependent)
-    _, restored = extract(marked, dependent=dependent)
-    for one, other in ((values, marked), (marked, restored)):
+    embedded = embed(values, some_bits(values, data), dependent=dependent)
+    _, restored = extract(embedded, dependent=dependent)
+    for one, other in ((values, embedded), (embedded, restored)):
         assert np.array_equal(np.sign(one), np.sign(other))
 
 

@@ -365,7 +365,8 @@ def explain(error: nnguard.NnguardError) -> str:
             return str(error)
         case errors.ModelError() | errors.WorkerError() | errors.LimitError():
             return str(error)
-    return error.hint
+        case _:
+            return error.hint
 
 
 def wrong_arguments() -> str:

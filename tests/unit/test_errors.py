@@ -87,5 +87,5 @@ def test_names_of_the_package() -> None:
     exec("from nnguard import *", found)
     assert {*nnguard.__all__} <= {*found}
     assert dict(inspect.getmembers(nnguard)).keys() >= {*nnguard.__all__}
-    with pytest.raises(AttributeError, match="verifi"):
-        nnguard.verifi()
+    with pytest.raises(AttributeError, match="verrify"):
+        nnguard.verrify()

@@ -62,8 +62,8 @@ def start_states() -> Made:
     contexts = len(tensor_of(stream, 3).parameters.start_states)
     chosen = bytes(number % 9 for number in range(contexts))
     made = signed(with_parameters(stream, 3, start_states=chosen))
-    marked = tensor_of(Stream.from_bytes(made.data), 3)
-    assert marked.parameters.start_states == chosen
+    changed = tensor_of(Stream.from_bytes(made.data), 3)
+    assert changed.parameters.start_states == chosen
     return made
 
 
@@ -90,8 +90,8 @@ def foreign_row_flags() -> Made:
     index = carrier_of(stream, "w")
     chosen = bytes(row % 6 == 0 for row in range(60))
     made = signed(with_parameters(stream, index, skipped_rows=chosen))
-    marked = tensor_of(Stream.from_bytes(made.data), index)
-    assert marked.parameters.skipped_rows == chosen
+    changed = tensor_of(Stream.from_bytes(made.data), index)
+    assert changed.parameters.skipped_rows == chosen
     return made
 
 
@@ -281,8 +281,8 @@ def profile_0() -> Made:
 def empty_claims() -> Made:
     """No claims at all: an empty map."""
     stream = small()
-    marked = hide(stream, lambda aad: envelope(stream, aad, header={15: {}}))
-    return Made(bytes(marked), bytes(stream), describe(stream, {"claims": {}}))
+    changed = hide(stream, lambda aad: envelope(stream, aad, header={15: {}}))
+    return Made(bytes(changed), bytes(stream), describe(stream, {"claims": {}}))
 
 
 @vector("6.1", "ok")
@@ -331,6 +331,6 @@ def signed_attachment() -> Made:
 def attachment() -> Made:
     """An attachment alone; it is not authenticated."""
     stream, payload = small(), b"# Model card\n"
-    marked = attach(stream, payload)
+    changed = attach(stream, payload)
     details = (("media_type", "text/markdown"), ("payload", payload.hex()))
-    return Made(bytes(marked), bytes(stream), details)
+    return Made(bytes(changed), bytes(stream), details)

@@ -47,7 +47,7 @@ def locked(stream: Stream, **options: object) -> Stream:
     return lock(stream, {unit: spread(stream, unit)}, **options)
 
 
-def marked(stream: Stream, license_: bytes) -> Stream:
+def watermarked(stream: Stream, license_: bytes) -> Stream:
     """The one stream that the specification allows."""
     return embed(stream, license_, kind=4)
 
@@ -207,19 +207,19 @@ def signed_lock() -> Made:
 @vector("6.5", "ok")
 def mark() -> Made:
     """A license on top of the signed release that it opens."""
-    return with_mark(sign(small()))
+    return with_watermark(sign(small()))
 
 
 @vector("6.5", "ok")
 def mark_on_lock() -> Made:
     """A license of a lower tier, on top of a signed stream that is locked in turn."""
-    return with_mark(sign(locked(large())), nested=[{"kind": "lock", "kid": ""}])
+    return with_watermark(sign(locked(large())), nested=[{"kind": "lock", "kid": ""}])
 
 
 @vector("5.2", "ok")
 def mark_of_three_tensors() -> Made:
     """The next larger tensor has far more room than it takes: a smaller one goes first."""
-    return with_mark(of_four())
+    return with_watermark(of_four())
 
 
 @functools.cache
@@ -230,7 +230,7 @@ def of_four() -> Stream:
     return sign(Stream.from_bytes(stock.encode(arrays, qp=-24, dependent=False)))
 
 
-def with_mark(release: Stream, nested: list[dict[str, str]] | None = None) -> Made:
+def with_watermark(release: Stream, nested: list[dict[str, str]] | None = None) -> Made:
     license_ = license_of(small(), release)
     original = extract(release).original
     details = {
@@ -239,7 +239,7 @@ def with_mark(release: Stream, nested: list[dict[str, str]] | None = None) -> Ma
         "layers": 1 + len(nested or []),
     }
     details |= {"nested": nested} if nested else {}
-    return Made(bytes(marked(release, license_)), bytes(original), describe(original, details))
+    return Made(bytes(watermarked(release, license_)), bytes(original), describe(original, details))
 
 
 @vector("7", "NoRecordError: the outermost record is a lock", message="not a signature: lock")
@@ -252,12 +252,12 @@ def lock_outermost() -> Made:
 def mark_without_signature() -> Made:
     """A mark on a release that was never signed."""
     release = small()
-    return Made(bytes(marked(release, license_of(small(), release))))
+    return Made(bytes(watermarked(release, license_of(small(), release))))
 
 
 @vector("6.5", "NoRecordError: mark below the mark", message="license")
 def mark_twice() -> Made:
     """Only one mark is taken off."""
     release = sign(large())
-    below = marked(release, license_of(small(), release))
-    return Made(bytes(marked(below, license_of(small(), below))))
+    below = watermarked(release, license_of(small(), release))
+    return Made(bytes(watermarked(below, license_of(small(), below))))

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from marking import capacity, mark
 from nnguard._hiding import extract
 from nnguard._hiding.frame import FrameHeader, frame_record
 from nnguard._stream import Stream
 from nnguard._stream.coding import QuantizedTensor, encode
+from one_tensor import capacity, embed_in
 from vectors.toolbox import (
     DOMAIN,
     Made,
@@ -171,7 +171,7 @@ def frame_cut_short() -> Made:
     frames = (frame_record(header, record(text)) for text in texts)
     frame = next(frame for frame in frames if not frame[-1] % (1 << missing))
     bits = np.unpackbits(np.frombuffer(frame, np.uint8))[:room]
-    return Made(bytes(stream.replace({carrier: encode(mark(tensor, bits))})))
+    return Made(bytes(stream.replace({carrier: encode(embed_in(tensor, bits))})))
 
 
 @vector("5", "VerificationError: record is longer than the places", message="checksum")
@@ -191,8 +191,8 @@ def with_last(value: int, *, was_zero: bool) -> Made:
     indices = tensor.indices.copy()
     usable = np.flatnonzero((indices.reshape(-1) == 0) == was_zero)
     indices.reshape(-1)[usable[usable % 2 == 0][-1]] = value
-    marked = stream.replace({index: encode(tensor.with_indices(indices))})
-    return Made(bytes(marked), details=(("changed_units", [index]),))
+    changed = stream.replace({index: encode(tensor.with_indices(indices))})
+    return Made(bytes(changed), details=(("changed_units", [index]),))
 
 
 @vector("4", "VerificationError: the original of an index is 0", message="conv.weight was changed")

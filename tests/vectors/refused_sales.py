@@ -10,7 +10,7 @@ from nnguard._hiding import extract
 from nnguard._hiding.frame import FrameHeader, frame_record
 from nnguard._stream import Stream
 from vectors.licenses import sale, sold, with_trial
-from vectors.locks import LOWER, large, locked, marked, of_four
+from vectors.locks import LOWER, large, locked, of_four, watermarked
 from vectors.refused_licenses import issued
 from vectors.selling import CONTENT_KEYS, FULL, armor, license_of, lock
 from vectors.toolbox import (
@@ -182,26 +182,26 @@ def release_of_other_vendor() -> Made:
 # Marks
 
 
-def marked_with(license_: bytes) -> Made:
-    return Made(bytes(marked(sign(small()), license_)))
+def watermarked_with(license_: bytes) -> Made:
+    return Made(bytes(watermarked(sign(small()), license_)))
 
 
 @vector("6.5", "VerificationError: mark of another stream", message="that of another stream")
 def mark_of_other_stream() -> Made:
     """A license that opens something else."""
-    return marked_with(license_of(small(), small()))
+    return watermarked_with(license_of(small(), small()))
 
 
 @vector("6.5", "VerificationError: mark changed", message="watermark was changed")
 def mark_changed() -> Made:
     """Another customer's name."""
-    return marked_with(license_of(small(), sign(small())).replace(b"Ada", b"Eda"))
+    return watermarked_with(license_of(small(), sign(small())).replace(b"Ada", b"Eda"))
 
 
 @vector("6.5", "VerificationError: mark malformed", message="watermark was changed")
 def mark_malformed() -> Made:
     """A zero byte after the license."""
-    return marked_with(license_of(small(), sign(small())) + b"\0")
+    return watermarked_with(license_of(small(), sign(small())) + b"\0")
 
 
 def damaged(trial: Stream) -> Stream:
@@ -241,39 +241,39 @@ def license_of_other_much_work() -> Made:
 @vector("6.5", "WrongKeyError: mark of another vendor", message="license is signed with")
 def mark_of_other_vendor() -> Made:
     """The release is the vendor's."""
-    return marked_with(license_of(small(), sign(small()), key=OTHER))
+    return watermarked_with(license_of(small(), sign(small()), key=OTHER))
 
 
 @vector("6.5", "VerificationError: mark of another trusted vendor", message="the release with")
 def mark_of_partner() -> Made:
     """Both keys are trusted, but the release is the vendor's."""
-    return marked_with(license_of(small(), sign(small()), key=PARTNER))
+    return watermarked_with(license_of(small(), sign(small()), key=PARTNER))
 
 
-def mark_at(change: Callable[[FrameHeader], FrameHeader]) -> Made:
+def watermark_at(change: Callable[[FrameHeader], FrameHeader]) -> Made:
     """A mark that is right but for its header."""
     release = of_four()
     license_ = license_of(small(), release)
-    header = change(extract(marked(release, license_)).header)
+    header = change(extract(watermarked(release, license_)).header)
     return Made(bytes(place(release, header.carriers, frame_record(header, license_))))
 
 
 @vector("6.5", "VerificationError: mark with a carrier more", message="not where it belongs")
 def mark_in_more() -> Made:
     """A tensor is listed that holds none of its bits."""
-    return mark_at(lambda header: with_carriers(header, *header.carriers, 5))
+    return watermark_at(lambda header: with_carriers(header, *header.carriers, 5))
 
 
 @vector("5.2", "VerificationError: mark with another carrier", message="not where it belongs")
 def mark_in_others() -> Made:
     """Without the small tensor that 5.2 takes before the last."""
-    return mark_at(lambda header: with_carriers(header, 3, 6))
+    return watermark_at(lambda header: with_carriers(header, 3, 6))
 
 
 @vector("6.5", "VerificationError: mark of another layer", message="not where it belongs")
 def mark_of_other_layer() -> Made:
     """Layer 3, on a release of layer 1."""
-    return mark_at(lambda header: replace(header, layer=3))
+    return watermark_at(lambda header: replace(header, layer=3))
 
 
 @vector(
@@ -282,4 +282,4 @@ def mark_of_other_layer() -> Made:
 def mark_on_other_vendor() -> Made:
     """Below the mark is another vendor's release: that is looked at before the mark's digest."""
     release = sign(small(), OTHER)
-    return Made(bytes(marked(release, license_of(small(), small()))))
+    return Made(bytes(watermarked(release, license_of(small(), small()))))

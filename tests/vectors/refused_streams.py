@@ -10,11 +10,11 @@ import numpy as np
 
 import second_coder
 import stock
-from marking import mark
 from nnguard._hiding import extract
 from nnguard._hiding.frame import FrameHeader
 from nnguard._stream import Stream
 from nnguard._stream.coding import encode
+from one_tensor import embed_in
 from vectors.toolbox import (
     OTHER,
     Made,
@@ -423,8 +423,8 @@ def largest_step() -> Made:
     data = frame_of(stream, header)
     (carrier,) = header.carriers
     bits = np.unpackbits(np.frombuffer(data, np.uint8))
-    marked = mark(tensor_of(stream, carrier), bits).with_qp(124)
-    return Made(bytes(stream.replace({carrier: encode(marked)})))
+    changed = embed_in(tensor_of(stream, carrier), bits).with_qp(124)
+    return Made(bytes(stream.replace({carrier: encode(changed)})))
 
 
 @vector("7", "WrongKeyError: signed by a key that is not trusted", message="not among")

@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import nnguard
 import stock
-from marking import capacity, mark
 from nnguard._hiding import candidates
 from nnguard._hiding.frame import FrameHeader, frame_record
 from nnguard._hiding.tensor import find_header
@@ -26,6 +25,7 @@ from nnguard._stream import Stream
 from nnguard._stream.coding import QuantizedTensor, decode, encode
 from nnguard._stream.units import frame_unit, size_field
 from nnguard.errors import FormatError
+from one_tensor import capacity, embed_in
 
 SEEDS = {
     "vendor": bytes(range(32)),
@@ -324,7 +324,7 @@ def place(
         room = capacity(tensor.indices, width)
         here = np.full(room, padding, np.uint8)
         here[: rest[:room].size] = rest[:room]
-        units[carrier] = encode(mark(tensor, here, width))
+        units[carrier] = encode(embed_in(tensor, here, width))
         rest = rest[room:]
     assert not rest.size
     return stream.replace(units)

@@ -98,6 +98,10 @@ def compress(
         WorkerError: A worker died.
         OSError: A file cannot be read or written.
         ArgumentError: The settings name tensors that are not there.
+
+    Examples:
+        >>> model = nnguard.compress("model.safetensors", nnguard.Settings(qp=-32))
+        >>> model.save("finer.nnc")
     """
     settings = settings or Settings()
     if isinstance(model, str | os.PathLike) and Path(model).is_dir():

@@ -102,6 +102,11 @@ def decompress(
         LockedTrialError: It is a locked trial.
         LimitError: It decodes to too much.
         WorkerError: A worker died.
+
+    Examples:
+        >>> weights = nnguard.decompress("model.nnc")
+        >>> weights["conv1.weight"].shape
+        (16, 1, 3, 3)
     """
     streams = _to_decode(model, max_size, allow_trial=allow_trial, verified=verified)
     found: dict[str, Array] = {}
@@ -127,6 +132,12 @@ def iter_tensors(
     """Decode a model tensor by tensor, in its order; memory holds a few tensors at a time.
 
     Args and errors are those of `decompress`. Closing the iterator stops the workers.
+
+    Examples:
+        >>> for name, array in nnguard.iter_tensors("model.nnc"):
+        ...     print(name, array.shape)
+        ...     break
+        conv1.weight (16, 1, 3, 3)
     """
     streams = _to_decode(model, max_size, allow_trial=allow_trial, verified=verified)
     for stream, tensors in streams.values():
@@ -167,6 +178,9 @@ def decompress_to_file(
         FileExistsError: The file exists and `overwrite` is false.
         OSError: The file cannot be written; nothing is left behind.
         NnguardError: See `decompress`.
+
+    Examples:
+        >>> nnguard.decompress_to_file("model.nnc", "restored.safetensors")
     """
     model, path = as_model(model), Path(path)
     streams = _to_decode(model, max_size, allow_trial=allow_trial, verified=verified)

@@ -37,6 +37,11 @@ class Settings:
 
     Raises:
         ArgumentError: A value is out of range.
+
+    Examples:
+        >>> settings = nnguard.Settings(qp=-26, qp_per_tensor={"fc2.weight": -38})
+        >>> nnguard.compress("model.safetensors", settings).size < 30_000
+        True
     """
 
     qp: int = -38

@@ -35,7 +35,14 @@ _LABEL = b"nnguard content key v1\0"
 
 
 class ContentKey:
-    """A secret of 32 bytes that opens a lock. Its `repr` shows its identifier only."""
+    """A secret of 32 bytes that opens a lock. Its `repr` shows its identifier only.
+
+    Examples:
+        >>> key = nnguard.ContentKey.load("content.key")
+        >>> locked = nnguard.lock("release.nnc", trial="weaker.nnc", content_key=key)
+        >>> locked.content_key.id == key.id
+        True
+    """
 
     __slots__ = ("_id", "_secret")
 

@@ -47,7 +47,13 @@ _MOST_BLOCKS = 2
 
 
 class Recipient:
-    """The public half of a customer's pair."""
+    """The public half of a customer's pair.
+
+    Examples:
+        >>> recipient = nnguard.Recipient.load("ada.pub")
+        >>> recipient == nnguard.Identity.load("ada.key").recipient
+        True
+    """
 
     __slots__ = ("_id", "_mlkem", "_x25519")
 
@@ -127,7 +133,13 @@ class Recipient:
 
 
 class Identity:
-    """The private half of a customer's pair. Its `repr` shows its identifier only."""
+    """The private half of a customer's pair. Its `repr` shows its identifier only.
+
+    Examples:
+        >>> ada = nnguard.Identity.generate()
+        >>> ada.save("new-ada.key", passphrase="correct horse battery staple")
+        >>> ada.recipient.save("new-ada.pub")
+    """
 
     __slots__ = ("_mlkem", "_recipient", "_x25519")
 

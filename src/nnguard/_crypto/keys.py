@@ -40,6 +40,11 @@ class PublicKey:
     Raises:
         KeyFormatError: It is a point of small order, with which anybody can sign, or is encoded in
             another way than RFC 8032 has it.
+
+    Examples:
+        >>> key = nnguard.PublicKey.load("vendor.pub")
+        >>> key.id.hex() == nnguard.verify("release.nnc", key).key_id
+        True
     """
 
     __slots__ = ("_id", "_key")
@@ -119,7 +124,24 @@ class PublicKey:
 
 @runtime_checkable
 class Signer(Protocol):
-    """What signs: a `SigningKey`, or your own class in front of an HSM, a KMS or an agent."""
+    """What signs: a `SigningKey`, or your own class in front of an HSM, a KMS or an agent.
+
+    Examples:
+        >>> class Token:
+        ...     def __init__(self) -> None:
+        ...         self._key = nnguard.SigningKey.generate()
+        ...
+        ...     @property
+        ...     def public_key(self) -> nnguard.PublicKey:
+        ...         return self._key.public_key
+        ...
+        ...     def sign(self, data: bytes) -> bytes:
+        ...         return self._key.sign(data)
+        >>> token = Token()
+        >>> release = nnguard.sign("model.nnc", token, name="digits")
+        >>> nnguard.verify(release, token.public_key).claims.name
+        'digits'
+    """
 
     @property
     def public_key(self) -> PublicKey:
@@ -130,7 +152,13 @@ class Signer(Protocol):
 
 
 class SigningKey:
-    """An Ed25519 private key; a `Signer`."""
+    """An Ed25519 private key; a `Signer`.
+
+    Examples:
+        >>> key = nnguard.SigningKey.generate()
+        >>> key.save("new-vendor.key", passphrase="correct horse battery staple")
+        >>> key.public_key.save("new-vendor.pub")
+    """
 
     __slots__ = ("_key", "_public")
 

@@ -46,6 +46,11 @@ class Device:
 
     Attributes:
         fingerprint: Kind and SHA-256 in hexadecimal of each component.
+
+    Examples:
+        >>> rack = licensing.Device.of_values([("serial", "4711"), ("site", "Berlin")])
+        >>> rack == licensing.Device.from_json(rack.to_json())
+        True
     """
 
     fingerprint: tuple[tuple[str, str], ...]

@@ -55,6 +55,11 @@ class LicenseTerms:
         opens: Model digest of what it makes of the trial, in hexadecimal.
         lock: Identifier of the content key of the trial's outermost lock, in hexadecimal.
         recipient: Identifier of the customer's key, in hexadecimal.
+
+    Examples:
+        >>> terms = licensing.License.load("me.license").terms
+        >>> terms.product, terms.expires_at.year
+        ('digits', 2035)
     """
 
     id: str
@@ -160,6 +165,11 @@ class License(SignedFile):
     Attributes:
         encoded: Its bytes.
         terms: What it says.
+
+    Examples:
+        >>> license = licensing.License.load("me.license")
+        >>> license.terms.customer
+        'Ada Ltd.'
     """
 
     terms: LicenseTerms

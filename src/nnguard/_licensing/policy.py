@@ -48,6 +48,11 @@ class Policy:
 
     Raises:
         ArgumentError: `now` has no time zone, or `max_age` is negative.
+
+    Examples:
+        >>> policy = licensing.Policy(now="2030-06-01", revocations="acme.revoked")
+        >>> licensing.check("me.license", "vendor.pub", policy=policy).in_grace
+        False
     """
 
     now: TimeLike | None = None
@@ -71,6 +76,11 @@ class Status:
         terms: What it says.
         checked_at: The time that it was checked against.
         in_grace: It has expired, and holds for its grace period only.
+
+    Examples:
+        >>> status = licensing.check("me.license", "vendor.pub")
+        >>> status.terms.tier
+        'full'
     """
 
     terms: LicenseTerms
@@ -110,6 +120,10 @@ def check(
         WrongKeyError: It is signed by a key that is not trusted, or the revocation list by another
             than the license.
         LicenseError: It was changed, or does not hold; `reason` says why.
+
+    Examples:
+        >>> licensing.check("me.license", "vendor.pub").terms.customer
+        'Ada Ltd.'
     """
     policy = Policy() if policy is None else policy
     check_type(policy, Policy, "policy")

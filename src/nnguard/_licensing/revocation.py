@@ -36,6 +36,11 @@ class RevocationList(SignedFile):
         issuer: Who signed it, as it says.
         issued_at: When, to the second, UTC.
         hashes: Of the identifiers of the licenses.
+
+    Examples:
+        >>> ada = licensing.License.load("ada.license").terms
+        >>> licensing.RevocationList.load("acme.revoked").revokes(ada.id)
+        True
     """
 
     issuer: str

@@ -40,6 +40,11 @@ class Soft:
 
     Raises:
         ArgumentError: These contradict each other, or cannot be.
+
+    Examples:
+        >>> locked = nnguard.lock("release.nnc", soft=nnguard.Soft(fraction=0.001))
+        >>> locked.worth
+        'a demonstration: anybody can repair it with a few labeled inputs'
     """
 
     fraction: float | None = None
@@ -80,6 +85,12 @@ class Tier:
 
     Raises:
         ArgumentError: These contradict each other.
+
+    Examples:
+        >>> gold = nnguard.Tier("gold", scramble=0.1)
+        >>> silver = nnguard.Tier("silver", soft=nnguard.Soft(fraction=0.001))
+        >>> [locked.tier for locked in nnguard.lock_tiers("release.nnc", [gold, silver])]
+        ['gold', 'silver']
     """
 
     name: str
@@ -145,6 +156,12 @@ class Locked:
         curve: What `evaluate` said in search of a target, in the order of asking; the last is the
             trial itself.
         scores: What `evaluate` said, where there was no target.
+
+    Examples:
+        >>> locked = nnguard.lock("release.nnc", trial="weaker.nnc")
+        >>> locked.worth
+        'without a license one has the network that is the trial, and nothing of the release ...'
+        >>> locked.trial.save("another-trial.nnc")
     """
 
     trial: Model

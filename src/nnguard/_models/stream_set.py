@@ -56,6 +56,12 @@ class StreamSet:
             A signature covers them, and `save` writes them.
         others: Names of files in the folder that are not part of the set.
         folder: Where these are.
+
+    Examples:
+        >>> shards = nnguard.compress("digits-hf")
+        >>> shards.save("digits-streams")
+        >>> sorted(nnguard.StreamSet.open("digits-streams").streams)
+        ['model-00001-of-00002.nnc', 'model-00002-of-00002.nnc']
     """
 
     weight_map: Mapping[str, str]

@@ -35,6 +35,12 @@ def attach(
         CapacityError: They do not fit; the error says how many bits do.
         FormatError: The input is not a well-formed stream.
         LimitError: The stream holds too many records already.
+
+    Examples:
+        >>> carrying = nnguard.attach("model.nnc", b"# Digits", media_type="text/markdown")
+        >>> attachment, model = nnguard.detach(carrying)
+        >>> attachment.media_type
+        'text/markdown'
     """
     stream = as_stream(model)
     digest = model_digest(stream.sha256_of_units())
@@ -53,6 +59,12 @@ def detach(model: StreamLike) -> tuple[Attachment, Stream]:
         NoRecordError: The outermost record is not an attachment.
         VerificationError: The stream was changed since.
         FormatError: The input is not a well-formed stream, or damaged.
+
+    Examples:
+        >>> carrying = nnguard.attach("model.nnc", b"# Digits")
+        >>> attachment, model = nnguard.detach(carrying)
+        >>> attachment.payload
+        b'# Digits'
     """
     layer = Layer(as_stream(model))
     try:

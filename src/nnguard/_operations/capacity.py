@@ -50,6 +50,13 @@ class Capacity:
         bits: How many bits fit at the most, a record's frame included.
         tensors: The tensors that can carry, best primary carrier first.
         shards: Of a set, the names of the files and the room in each.
+
+    Examples:
+        >>> room = nnguard.capacity("model.nnc")
+        >>> room.places <= room.bits
+        True
+        >>> room.tensors[0].name
+        'fc2.weight'
     """
 
     places: int
@@ -69,6 +76,10 @@ def capacity(model: ModelLike, *, progress: Callable[[int], object] | None = Non
         FormatError: The input is not a well-formed stream.
         LimitError: These tensors have more weights than a stream of this size accounts for: 16 for
             each byte, and 2^24 in any case.
+
+    Examples:
+        >>> nnguard.capacity("model.nnc").bits > 8 * 10_000
+        True
     """
     model = as_model(model)
     if isinstance(model, Stream):

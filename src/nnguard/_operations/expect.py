@@ -29,6 +29,11 @@ class Expect:
 
     Raises:
         ArgumentError: The range or the time cannot be read.
+
+    Examples:
+        >>> expected = nnguard.Expect(name="digits", version=">=1.0,<2", issued_after="2026-01-01")
+        >>> nnguard.verify("release.nnc", "vendor.pub", expect=expected).claims.version
+        '1.0'
     """
 
     name: str = ""

@@ -87,6 +87,11 @@ class Inspection:
         records: Hidden records, outermost first.
         note: Why no more records could be read, where that is so.
         shards: Of a set, the names of the files and what each is made of.
+
+    Examples:
+        >>> found = nnguard.inspect("release.nnc")
+        >>> [record.kind for record in found.records]
+        ['signature']
     """
 
     size: int
@@ -117,6 +122,10 @@ def inspect(model: ModelLike) -> Inspection:
 
     Raises:
         FormatError: The input is not a well-formed stream.
+
+    Examples:
+        >>> nnguard.inspect("trial.nnc").records[0].kind
+        'signature'
     """
     model = as_model(model)
     if isinstance(model, Stream):

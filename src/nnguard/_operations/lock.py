@@ -110,6 +110,11 @@ def lock(
             locked itself; or the network has no weights that a lock could change.
         ArgumentError: The arguments contradict each other, or the network scores less than the
             target, or less than the network that is to be the trial.
+
+    Examples:
+        >>> locked = nnguard.lock("release.nnc", trial="weaker.nnc", signer="vendor.key")
+        >>> locked.trial.save("new-trial.nnc")
+        >>> locked.content_key.save("new-content.key")
     """
     [locked] = lock_tiers(
         release,
@@ -153,6 +158,12 @@ def lock_tiers(
 
     Returns:
         For each tier its trial and its key. A key opens its own lock and those of lower tiers.
+
+    Examples:
+        >>> gold = nnguard.Tier("gold", scramble=0.1)
+        >>> silver = nnguard.Tier("silver", scramble=["conv1.weight"])
+        >>> gold, silver = nnguard.lock_tiers("release.nnc", [gold, silver])
+        >>> silver.trial.save("tiers-trial.nnc")
     """
     if not 0 < len(tiers) <= MAX_TIERS or len({tier.name for tier in tiers}) != len(tiers):
         raise ArgumentError(f"a release has 1 to {MAX_TIERS} tiers of different names")

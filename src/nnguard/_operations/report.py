@@ -58,6 +58,11 @@ class Report:
             watermark.
         shards: Of a set, the names of the files and the reports of their streams, in order.
         not_covered: Of a folder, the names of files that the signature does not cover.
+
+    Examples:
+        >>> report = nnguard.verify("release.nnc", "vendor.pub")
+        >>> report.claims.name, report.locked
+        ('digits', False)
     """
 
     claims: Claims

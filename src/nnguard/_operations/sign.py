@@ -110,6 +110,10 @@ def sign(
         LimitError: The stream holds too many records already.
         ArgumentError: `issued_at` has no time zone or lies too far out, a claim cannot be encoded,
             or the signer's signature does not verify with its own public key.
+
+    Examples:
+        >>> release = nnguard.sign("model.nnc", "vendor.key", issuer="acme.ai", name="digits")
+        >>> release.save("signed.nnc")
     """
     claims = _make_claims(issuer, name, version, metadata, issued_at)
     return sign_model(as_model(model), as_signer(key), claims, localize, progress, planned)

@@ -27,5 +27,9 @@ def strip(model: ModelLike, trust: Trust, *, progress: Progress | None = None) -
     """Verify a model and return the original that was signed, byte for byte.
 
     Args and errors are those of `verify`.
+
+    Examples:
+        >>> original = nnguard.strip("release.nnc", "vendor.pub")
+        >>> original.save("stripped.nnc")
     """
     return verified(as_model(model), load_trust(trust), progress)[1]

@@ -122,6 +122,11 @@ def unlock(
         FormatError: It is not a stream, or damaged.
         KeyFormatError: A key cannot be read.
         ArgumentError: A watermark is asked for in a set.
+
+    Examples:
+        >>> full = nnguard.unlock("trial.nnc", "me.license", "me.key", "vendor.pub")
+        >>> nnguard.verify(full, "vendor.pub").claims.name
+        'digits'
     """
     model = as_model(trial, "trial")
     if watermark and isinstance(model, StreamSet):

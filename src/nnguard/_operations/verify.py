@@ -94,6 +94,11 @@ def verify(
         LockedTrialError: It is what the vendor signed, but a trial.
         KeyFormatError: A trusted key cannot be read.
         LimitError: Reading the record would take too much memory or time.
+
+    Examples:
+        >>> expected = nnguard.Expect(name="digits", version=">=1.0")
+        >>> nnguard.verify("release.nnc", "vendor.pub", expect=expected).claims.version
+        '1.0'
     """
     report, _ = verified(as_model(model), load_trust(trust), progress)
     check_report(report, expect, allow_trial=allow_trial)

@@ -17,6 +17,11 @@ class Attachment:
     Attributes:
         payload: The file's bytes.
         media_type: What they are, such as `application/pdf`.
+
+    Examples:
+        >>> card = nnguard.Attachment(b"# Digits", "text/markdown")
+        >>> card.payload
+        b'# Digits'
     """
 
     payload: bytes

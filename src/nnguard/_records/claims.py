@@ -69,6 +69,13 @@ class Claims:
         issued_at: When it was signed, to the second, UTC (CWT `iat`).
         metadata: Anything else, text to text.
         shard: Which part of a larger model the stream is, if it is one.
+
+    Examples:
+        >>> claims = nnguard.verify("release.nnc", "vendor.pub").claims
+        >>> claims.issuer, claims.name, claims.version
+        ('acme.ai', 'digits', '1.0')
+        >>> claims.metadata["commit"]
+        '4f2a91c'
     """
 
     issuer: str = ""

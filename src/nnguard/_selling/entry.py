@@ -46,6 +46,12 @@ class LedgerEntry:
     Raises:
         ArgumentError: A time has no zone or lies too far out, or a text or identifier is not as
             above.
+
+    Examples:
+        >>> with licensing.Ledger("licenses.db") as ledger:
+        ...     entry = ledger.entries(customer="Ada")[0]
+        >>> entry.reason
+        'refund'
     """
 
     license_id: str

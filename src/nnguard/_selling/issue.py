@@ -66,6 +66,10 @@ def issue(
         UnlockError: No lock of that tier is opened by the key.
         KeyFormatError: A key cannot be read.
         ArgumentError: The license would never hold, or asks for more than the device has.
+
+    Examples:
+        >>> license = licensing.issue("trial.nnc", "content.key", to="ada.pub", signer="vendor.key")
+        >>> license.save("second.license")
     """
     check_type(terms, Terms, "terms")
     issued, begins, ends = _period(terms)

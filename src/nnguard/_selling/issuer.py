@@ -44,6 +44,14 @@ class Issuer:
         signer: Signs licenses and lists: the vendor's key, its path, or your own `Signer`.
         identity: The vendor's own pair, or its path. The ledger then keeps content keys, wrapped
             to it.
+
+    Examples:
+        >>> with licensing.Ledger("issuer.db") as ledger:
+        ...     issuer = licensing.Issuer(ledger, "vendor.key")
+        ...     license = issuer.issue("trial.nnc", "content.key", to="ada.pub")
+        ...     issuer.revoke([license.terms.id], reason="refund")
+        ...     issuer.revocation_list().save("issuer.revoked")
+        [LedgerEntry(...)]
     """
 
     def __init__(

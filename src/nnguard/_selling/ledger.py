@@ -42,6 +42,11 @@ class Ledger:
         LedgerError: The database cannot be opened, or holds a ledger of another version.
         ImportError: SQLAlchemy, or the database's driver, is not installed.
         OSError: The file cannot be opened, or there is no folder for it.
+
+    Examples:
+        >>> with licensing.Ledger("licenses.db") as ledger:
+        ...     [entry.customer for entry in ledger.entries(product="digits")]
+        ['Ada']
     """
 
     def __init__(self, url_or_path: str | os.PathLike[str]) -> None:

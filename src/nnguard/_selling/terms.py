@@ -45,6 +45,14 @@ class Terms:
         ArgumentError: Such a license could never hold; a time has no time zone or lies too far out;
             `device_matches` has no device; a text cannot be encoded.
         TypeError: An argument has the wrong type.
+
+    Examples:
+        >>> terms = licensing.Terms(customer="Ada", expires_at="2035-12-31", features=["export"])
+        >>> license = licensing.issue(
+        ...     "trial.nnc", "content.key", to="ada.pub", signer="vendor.key", terms=terms
+        ... )
+        >>> license.terms.features
+        ('export',)
     """
 
     customer: str = ""

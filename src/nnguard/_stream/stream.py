@@ -48,6 +48,12 @@ class Stream:
     """An NNCodec stream (ISO/IEC 15938-17): units in a row over a file or bytes.
 
     Immutable. Make one with `open` or `from_bytes`.
+
+    Examples:
+        >>> stream = nnguard.Stream.open("model.nnc")
+        >>> stream.size
+        50612
+        >>> stream.save("copy.nnc")
     """
 
     __slots__ = ("_model", "_units")

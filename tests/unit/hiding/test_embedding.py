@@ -8,12 +8,12 @@ import pytest
 import nnguard
 import samples
 import stock
-from marking import mark, restore_unit
 from nnguard._hiding import candidates, embed, extract, peek, plan_record, room_of
 from nnguard._hiding.carriers import can_carry, primary_candidates
 from nnguard._hiding.frame import MAX_BITS, FrameHeader, frame_record
 from nnguard._hiding.hqim import max_value
 from nnguard._stream.coding import QuantizedTensor, decode, encode, qp_range
+from one_tensor import embed_in, restore_unit
 
 
 def tensor_of(stream: nnguard.Stream, unit: int) -> QuantizedTensor:
@@ -22,7 +22,7 @@ def tensor_of(stream: nnguard.Stream, unit: int) -> QuantizedTensor:
 
 def hide(stream: nnguard.Stream, data: bytes, unit: int) -> nnguard.Stream:
     """Hide bytes in one unit, as an attacker would: nothing is checked."""
-    marked = mark(tensor_of(stream, unit), np.unpackbits(np.frombuffer(data, np.uint8)))
+    marked = embed_in(tensor_of(stream, unit), np.unpackbits(np.frombuffer(data, np.uint8)))
     return stream.replace({unit: encode(marked)})
 
 
@@ -448,7 +448,7 @@ def test_every_carried_bit_counts(dependent: bool) -> None:
         changed = bits.copy()
         changed[place] ^= 1
         with pytest.raises((nnguard.errors.VerificationError, nnguard.errors.NoRecordError)):
-            extract(marked.replace({primary: encode(mark(original, changed))}))
+            extract(marked.replace({primary: encode(embed_in(original, changed))}))
     assert bytes(extract(marked).original) == bytes(stream)
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import samples
-from marking import capacity, embed, extract
 from nnguard._hiding.frame import MAX_BITS
 from nnguard._hiding.hqim import Walk, max_value
 from nnguard._hiding.packing import Joiner, split
+from one_tensor import capacity, embed, extract
 
 
 def ints(*values: int) -> np.ndarray:

@@ -43,14 +43,14 @@ def test_what_is_refused_below_unlocks_otherwise(sale: Sale, signed_sale: Sale) 
 def test_license_of_another_customer(sale: Sale) -> None:
     stranger = nnguard.Identity.generate()
     license_ = sale.license()
-    with pytest.raises(nnguard.WrongKeyError, match=license_.terms.recipient):
-        nnguard.unlock(sale.locked.stream, license_, stranger, sale.trust)
+    with pytest.raises(nnguard.errors.WrongKeyError, match=license_.terms.recipient):
+        nnguard.unlock(sale.locked.trial, license_, stranger, sale.trust)
 
 
 def test_license_of_another_customer_with_other_kind_of_key(sale: Sale) -> None:
     stranger = nnguard.Identity.generate(post_quantum=True)
-    with pytest.raises(nnguard.WrongKeyError, match="made out to"):
-        nnguard.unlock(sale.locked.stream, sale.license(), stranger, sale.trust)
+    with pytest.raises(nnguard.errors.WrongKeyError, match="made out to"):
+        nnguard.unlock(sale.locked.trial, sale.license(), stranger, sale.trust)
 
 
 def test_content_key_that_is_wrapped_to_somebody_else(sale: Sale) -> None:
@@ -58,13 +58,13 @@ def test_content_key_that_is_wrapped_to_somebody_else(sale: Sale) -> None:
     terms = sale.license().terms
     stranger = nnguard.Identity.generate().recipient
     license_ = License.make(terms, sale.locked.content_key, stranger, sale.vendor)
-    with pytest.raises(nnguard.WrongKeyError):
+    with pytest.raises(nnguard.errors.WrongKeyError):
         sale.unlock(license_)
 
 
 def test_license_of_another_vendor(sale: Sale, other_key: nnguard.SigningKey) -> None:
     license_ = sale.license(signer=other_key)
-    with pytest.raises(nnguard.WrongKeyError, match=other_key.public_key.id.hex()):
+    with pytest.raises(nnguard.errors.WrongKeyError, match=other_key.public_key.id.hex()):
         sale.unlock(license_)
 
 
@@ -86,11 +86,11 @@ def test_license_that_names_a_key_which_did_not_sign_it(
 
 def test_trial_of_another_vendor(sale: Sale, other_key: nnguard.SigningKey) -> None:
     """The license is by a trusted vendor, the signature on the trial is not."""
-    locked = nnguard.lock(sale.release, fraction=0.005, signer=other_key)
+    locked = nnguard.lock(sale.release, signer=other_key, soft=nnguard.Soft(fraction=0.005))
     theirs = replace(sale, locked=locked)
     terms = theirs.license(signer=other_key).terms
     license_ = License.make(terms, locked.content_key, sale.customer.recipient, sale.vendor)
-    with pytest.raises(nnguard.WrongKeyError, match="not among the 1 trusted"):
+    with pytest.raises(nnguard.errors.WrongKeyError, match="not among the 1 trusted"):
         theirs.unlock(license_)
 
 
@@ -98,15 +98,17 @@ def test_release_of_another_vendor(sale: Sale, other_key: nnguard.SigningKey) ->
     """The license is by a trusted vendor, the release in the trial is not."""
     model = nnguard.Stream.from_bytes(samples.small_stream())
     stolen = nnguard.sign(model, other_key)
-    theirs = replace(sale, release=stolen, locked=nnguard.lock(stolen, fraction=0.005))
-    with pytest.raises(nnguard.WrongKeyError, match="not among the 1 trusted"):
+    theirs = replace(
+        sale, release=stolen, locked=nnguard.lock(stolen, soft=nnguard.Soft(fraction=0.005))
+    )
+    with pytest.raises(nnguard.errors.WrongKeyError, match="not among the 1 trusted"):
         theirs.unlock(theirs.license())
 
 
 def test_content_key_of_another_release(sale: Sale, other_sale: Sale) -> None:
-    with pytest.raises(nnguard.WrongKeyError, match="content key"):
+    with pytest.raises(nnguard.errors.WrongKeyError, match="content key"):
         nnguard.licensing.issue(
-            sale.locked.stream,
+            sale.locked.trial,
             other_sale.locked.content_key,
             to=sale.customer.recipient,
             signer=sale.vendor,
@@ -114,7 +116,7 @@ def test_content_key_of_another_release(sale: Sale, other_sale: Sale) -> None:
     terms = sale.license().terms
     wrong = other_sale.locked.content_key
     license_ = License.make(terms, wrong, sale.customer.recipient, sale.vendor)
-    with pytest.raises(nnguard.WrongKeyError, match="content key"):
+    with pytest.raises(nnguard.errors.WrongKeyError, match="content key"):
         sale.unlock(license_)
 
 
@@ -127,22 +129,24 @@ def test_license_of_another_stream(sale: Sale, other_sale: Sale) -> None:
 
 
 def test_license_of_the_same_release_locked_again(sale: Sale) -> None:
-    again = replace(sale, locked=nnguard.lock(sale.release, fraction=0.005))
+    again = replace(sale, locked=nnguard.lock(sale.release, soft=nnguard.Soft(fraction=0.005)))
     assert again.refusal(sale.license()) is Reason.OTHER_STREAM
 
 
 def test_license_of_the_signed_trial_for_the_trial_without_signature(signed_sale: Sale) -> None:
-    bare = nnguard.strip(signed_sale.locked.stream, signed_sale.trust)
-    with pytest.raises(nnguard.VerificationError, match="changed since the license was issued"):
+    bare = nnguard.strip(signed_sale.locked.trial, signed_sale.trust)
+    with pytest.raises(
+        nnguard.errors.VerificationError, match="changed since the license was issued"
+    ):
         nnguard.unlock(bare, signed_sale.license(), signed_sale.customer, signed_sale.trust)
 
 
 def test_stream_that_is_not_locked(sale: Sale, model: nnguard.Stream) -> None:
     for stream in (model, sale.release):
-        with pytest.raises(nnguard.LicenseError) as caught:
+        with pytest.raises(nnguard.errors.LicenseError) as caught:
             nnguard.unlock(stream, sale.license(), sale.customer, sale.trust)
         assert caught.value.reason is Reason.OTHER_STREAM
-        with pytest.raises(nnguard.NoRecordError):
+        with pytest.raises(nnguard.errors.NoRecordError):
             nnguard.licensing.issue(
                 stream,
                 sale.locked.content_key,
@@ -157,7 +161,7 @@ def test_license_that_names_a_stream_which_is_not_locked(sale: Sale, model: nngu
         terms = replace(sale.license().terms, stream=digest)
         key, recipient = sale.locked.content_key, sale.customer.recipient
         license_ = License.make(terms, key, recipient, sale.vendor)
-        with pytest.raises(nnguard.NoRecordError):
+        with pytest.raises(nnguard.errors.NoRecordError):
             nnguard.unlock(stream, license_, sale.customer, sale.trust)
 
 
@@ -165,7 +169,7 @@ def test_license_that_promises_something_else(sale: Sale) -> None:
     terms = replace(sale.license().terms, opens="00" * 32)
     key, recipient = sale.locked.content_key, sale.customer.recipient
     license_ = License.make(terms, key, recipient, sale.vendor)
-    with pytest.raises(nnguard.UnlockError, match="not what the license says"):
+    with pytest.raises(nnguard.errors.UnlockError, match="not what the license says"):
         sale.unlock(license_)
 
 
@@ -179,7 +183,7 @@ def unlock(data: bytes, sold: Sale, license_: nnguard.licensing.License, out: Pa
 def test_changed_trial(sale: Sale, signed_sale: Sale, tmp_path: Path, *, signed: bool) -> None:
     """No flipped bit gets through, and none leaves a file."""
     sold = signed_sale if signed else sale
-    trial, license_ = sold.locked.stream, sold.license()
+    trial, license_ = sold.locked.trial, sold.license()
     for changed in flips(bytes(trial), 29):
         with pytest.raises(nnguard.NnguardError):
             unlock(changed, sold, license_, tmp_path / "full.nnc")
@@ -193,7 +197,7 @@ def test_trial_that_was_cut_or_made_longer(
     sale: Sale, signed_sale: Sale, tmp_path: Path, *, signed: bool
 ) -> None:
     sold = signed_sale if signed else sale
-    license_, data = sold.license(), bytes(sold.locked.stream)
+    license_, data = sold.license(), bytes(sold.locked.trial)
     units = samples.split(data)
     others = [data[:-1], data[: len(data) // 2], data + b"\0", data + units[-1], b""]
     others += [b"".join([*units[:at], *units[at + 1 :]]) for at in range(len(units))]
@@ -205,11 +209,13 @@ def test_trial_that_was_cut_or_made_longer(
 
 def test_trial_that_was_trained_further(sale: Sale) -> None:
     """A weight that the lock left alone was changed: the license is of the trial as it was sold."""
-    units = samples.split(bytes(sale.locked.stream))
-    bias = [unit.name for unit in sale.locked.stream].index("conv.bias")
+    units = samples.split(bytes(sale.locked.trial))
+    bias = [unit.name for unit in sale.locked.trial].index("conv.bias")
     units[bias] = units[bias][:-2] + bytes([units[bias][-2] ^ 1]) + units[bias][-1:]
     trial = nnguard.Stream.from_bytes(b"".join(units))
-    with pytest.raises(nnguard.VerificationError, match="changed since the license was issued"):
+    with pytest.raises(
+        nnguard.errors.VerificationError, match="changed since the license was issued"
+    ):
         nnguard.unlock(trial, sale.license(), sale.customer, sale.trust)
 
 
@@ -219,7 +225,7 @@ def test_trial_that_was_trained_further(sale: Sale) -> None:
 def test_wrong_tier(sale: Sale) -> None:
     license_ = sale.license()
     assert license_.terms.tier == "full"
-    with pytest.raises(nnguard.LicenseError, match="professional") as caught:
+    with pytest.raises(nnguard.errors.LicenseError, match="professional") as caught:
         sale.unlock(license_, tier="professional")
     assert caught.value.reason is Reason.OTHER_TIER
     assert bytes(sale.unlock(license_, tier="full")) == bytes(sale.release)

@@ -39,7 +39,7 @@ def whole_bytes(numbers: npt.NDArray[np.uint16], width: int) -> bytes:
     return bytes(joiner.data)
 
 
-def mark(tensor: QuantizedTensor, bits: Bits, width: int = 1) -> QuantizedTensor:
+def embed_in(tensor: QuantizedTensor, bits: Bits, width: int = 1) -> QuantizedTensor:
     """Return a tensor with a part of the step and bits in it."""
     qp = tensor.qp - (width << tensor.header.qp_density)
     if qp < qp_range(tensor.header.qp_density)[0]:
