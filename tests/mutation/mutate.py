@@ -42,7 +42,7 @@ RESULTS = ROOT / "out" / "mutation.json"
 SCOPE = {
     "_operations/sign": "operations/sign records/records",
     "_operations/verify": "operations/sign records/records operations/shards",
-    "_operations/expect": "operations/sign",
+    "_operations/expect": "operations/expect",
     "_operations/unlock": "operations/unlock operations/unlock_refusals operations/locked_sets",
     "_records/layers": "operations/sign operations/unlock",
     "_records/signature": "records/records operations/sign",
