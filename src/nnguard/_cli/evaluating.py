@@ -33,7 +33,7 @@ def load_function(text: str) -> Callable[[Any], float]:
     path, colon, name = text.rpartition(":")
     if not colon:
         raise click.UsageError(f"--evaluate {text}: give a file and a function, FILE.py:FUNCTION")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    spec = importlib.util.spec_from_file_location(f"nnguard_evaluates_{Path(path).stem}", path)
     if spec is None or spec.loader is None:
         raise click.UsageError(f"--evaluate {text}: {path} is not a Python file, which ends in .py")
     if not Path(path).is_file():
