@@ -17,15 +17,11 @@ from nnguard._cli.inputs import open_model
 from nnguard._cli.keys import PASSPHRASE_FILE, load_private
 from nnguard._cli.options import argument, option, output, read_number, read_share, under
 from nnguard._cli.output import Outcome, warn
-from nnguard.errors import LockError
 
 __all__ = ["run_lock"]
 
 _LARGE = 1.5
 """Times as large as the release, a trial is more likely the release itself."""
-
-_ROUNDED = 2
-"""Weights by which a number of pairs may be off."""
 
 _SOFT = (
     "--fraction and --target replace a few weights, and anybody can repair that with a few inputs: "
@@ -130,7 +126,6 @@ def run_lock(options: Options) -> Outcome:
         spool=Path(options.output).parent,
         progress=Search([tier.soft.target for tier in tiers if tier.soft]),
     )
-    _check_fractions(locks)
     _save(options, locks)
     whole = release.size + sum(trial.size for trial in trials.values())
     values = {
@@ -202,19 +197,6 @@ def _check_usage(options: Options, tiers: Sequence[nnguard.Tier]) -> None:
         for path, name in paths.items():
             if Path(network).resolve() in (path, *path.parents):
                 raise click.UsageError(f"the trial is made of {network}: write {name} elsewhere")
-
-
-def _check_fractions(locks: Sequence[nnguard.Locked]) -> None:
-    """Refuse locks that replace fewer weights than were asked for."""
-    for locked in locks:
-        fraction = locked.soft.fraction if locked.soft is not None else None
-        if fraction is not None and locked.replaced < 0.99 * fraction * locked.weights - _ROUNDED:
-            most = locked.replaced / locked.weights
-            raise LockError(
-                f"tier {locked.tier}: {fraction:g} of the weights cannot be replaced, as too few "
-                "are of use",
-                hint=f"give a fraction of {most:.4g} or less",
-            )
 
 
 def _save(options: Options, locks: Sequence[nnguard.Locked]) -> None:

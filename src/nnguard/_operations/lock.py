@@ -49,6 +49,9 @@ __all__ = ["lock", "lock_tiers"]
 _BYTES_PER_WEIGHT = 1.8
 """What a weight of a trial holds, of two bytes: some are zeros."""
 
+_ROUNDED = 2
+"""Weights that rounding may take from a fraction."""
+
 _WHOLE_FILE = "model.nnc"
 """Name of a trial's file in a set, where it is a single stream."""
 
@@ -269,7 +272,7 @@ def _change(
             "the network has no weights that a lock could change",
             hint="it changes quantized tensors of two dimensions or more, not coded in blocks",
         )
-    return Locked(
+    locked = Locked(
         trial=_like(release, made),
         content_key=key,
         tier=tier.name,
@@ -278,6 +281,19 @@ def _change(
         replaced=replaced,
         soft=tier.soft,
     )
+    _check_fraction(locked)
+    return locked
+
+
+def _check_fraction(locked: Locked) -> None:
+    """Refuse a lock that replaces fewer weights than were asked for."""
+    fraction = None if locked.soft is None else locked.soft.fraction
+    if fraction is not None and locked.replaced < 0.99 * fraction * locked.weights - _ROUNDED:
+        raise LockError(
+            f"tier {locked.tier}: {fraction:g} of the weights cannot be replaced, as too few are "
+            "of use",
+            hint=f"give a fraction of {locked.replaced / locked.weights:.4g} or less",
+        )
 
 
 def _carry(
