@@ -90,6 +90,7 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker knows the names above, and reports all others
     from nnguard._base.lazy import loader
 
+    _modules = ("errors", "licensing", "plotting", "torch")
     _homes = {
         "_compression.compress": "compress",
         "_compression.decompress": "decompress decompress_to_file iter_tensors",
@@ -114,8 +115,7 @@ if not TYPE_CHECKING:  # a type checker knows the names above, and reports all o
         "_stream": "Stream",
         "errors": "NnguardError",
     }
-    _modules = ("errors", "licensing", "plotting", "torch")
-    _load = loader(__name__, {name: home for home in _homes for name in _homes[home].split()})
+    _load = loader(__name__, _homes)
 
     def __getattr__(name: str) -> Any:
         """Load a public name, or a public module."""

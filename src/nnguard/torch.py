@@ -26,6 +26,7 @@ from nnguard._base.times import TimeLike
 from nnguard._compression.compress import compress
 from nnguard._compression.decompress import decompress as decompress_to_arrays
 from nnguard._compression.settings import Settings
+from nnguard._crypto.identity import IdentityLike
 from nnguard._crypto.keys import SignerLike
 from nnguard._crypto.trust import Trust, load_trust
 from nnguard._licensing.policy import LicenseLike, Policy
@@ -34,7 +35,7 @@ from nnguard._models.stream_set import ModelLike, as_model
 from nnguard._operations.expect import Expect
 from nnguard._operations.report import Report
 from nnguard._operations.sign import sign
-from nnguard._operations.unlock import IdentityLike, unlock
+from nnguard._operations.unlock import unlock
 from nnguard._operations.verify import check_report, verified
 from nnguard.errors import ArgumentError, NoRecordError
 

@@ -15,13 +15,14 @@ def loader(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         module: Its name.
-        homes: Public name, and the module of this package that defines it.
+        homes: Modules of this package, and the public names that each defines.
     """
+    home_of = {name: home for home, names in homes.items() for name in names.split()}
 
     def load(name: str) -> Any:
-        if name not in homes:
+        if name not in home_of:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f"nnguard.{homes[name]}"), name)
+        value = getattr(importlib.import_module(f"nnguard.{home_of[name]}"), name)
         setattr(sys.modules[module], name, value)  # the next time, it is simply there
         return value
 

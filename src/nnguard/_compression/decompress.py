@@ -40,19 +40,16 @@ from nnguard._stream.source import MemorySource, check_memory
 from nnguard.errors import FormatError, LimitError, LockedTrialError, NnguardError
 
 __all__ = [
-    "ALWAYS_DECODED",
-    "DECODED_PER_BYTE",
     "as_array",
-    "check_size",
     "decompress",
     "decompress_to_file",
     "iter_tensors",
 ]
 
-ALWAYS_DECODED = 1 << 27
+_ALWAYS_DECODED = 1 << 27
 """Bytes that a stream may decode to, however small it is."""
 
-DECODED_PER_BYTE = 128
+_DECODED_PER_BYTE = 128
 """Bytes that a larger one may decode to for each of its own, unless the caller says so: 32 weights
 of float32. Streams of networks have 1 to 10."""
 
@@ -231,10 +228,10 @@ def _to_decode(
             if not verified:
                 raise
             return {"": (stream, None)}
-        check_size(tensors, stream.size, max_size, verified=verified)
+        _check_size(tensors, stream.size, max_size, verified=verified)
         return {"": (stream, tensors)}
     found = check_index(model, FormatError)
-    check_size(chain(*found.values()), model.size, max_size, verified=verified)
+    _check_size(chain(*found.values()), model.size, max_size, verified=verified)
     return {
         name: (stream.in_memory() if stream.is_pinned else stream, found[name])
         for name, stream in model.streams.items()
@@ -300,7 +297,7 @@ def _write_arrays(arrays: dict[str, Array], path: Path, *, overwrite: bool) -> N
     write_atomically(path, write, overwrite=overwrite)
 
 
-def check_size(
+def _check_size(
     tensors: Iterable[CodedTensor], stream_size: int, max_size: int | None, *, verified: bool
 ) -> None:
     """Refuse to decode too much; see `decompress`.
@@ -322,7 +319,7 @@ def check_size(
         size = sum(tensor.nbytes for tensor in tensors)
     elif not verified:
         size = sum(max(tensor.nbytes, tensor.cost) for tensor in tensors)
-        limit = max(ALWAYS_DECODED, DECODED_PER_BYTE * stream_size)
+        limit = max(_ALWAYS_DECODED, _DECODED_PER_BYTE * stream_size)
     if limit is not None and size > limit:
         raise LimitError(
             f"{stream_size} bytes that decode to {size}, or take as long; limit {limit}",

@@ -55,8 +55,8 @@ class SignedFile:
         """Sign claims.
 
         Raises:
-            ArgumentError: They are not ones that `parse` reads.
-            ArgumentError: The signature does not verify with the signer's own public key.
+            ArgumentError: They are not ones that `parse` reads; or the signature does
+                not verify with the signer's own public key.
         """
         header = {Label.KID: signer.public_key.id}
         encoded = sign1(signer, header, encode_cbor(dict(claims)), cls._DOMAIN)

@@ -31,7 +31,7 @@ from nnguard.errors import (
     WrongKeyError,
 )
 
-__all__ = ["Opened", "check_places", "lock_id", "open_files", "peek_lock"]
+__all__ = ["Opened", "check_places", "lock_id", "open_files"]
 
 _LOOKED_AT = 256
 """Files of a set that was changed, to say what is wrong with it."""
@@ -118,7 +118,7 @@ class _Counter:
     """Counts the bytes of a file, each once: records that nest may lie in the same carriers.
 
     Args:
-        progress: Called with the number of bytes whenever so many more were counted.
+        progress: Called with the number of bytes each time that many more were counted.
         total: How many the file has.
     """
 
@@ -195,17 +195,16 @@ def _check_place(record: LockRecord, first: LockRecord, position: int, count: in
         VerificationError: It is not what the place is.
     """
     shard = record.shard
-    if not count or shard is None:
-        if count or shard is not None:
-            if count:
-                raise VerificationError("the stream is not one of a locked set")
+    if not count:
+        if shard is not None:
             raise VerificationError(
                 "the stream is one of a locked set", hint="give the whole folder"
             )
         return
+    if shard is None or first.shard is None:
+        raise VerificationError("the stream is not one of a locked set")
     if shard.count != count:
         raise VerificationError(f"it is one of {shard.count} files, and there are {count}")
-    assert first.shard is not None
     same = shard.set_id == first.shard.set_id and record.tier == first.tier
     if not same or record.envelope.key_id != first.envelope.key_id:
         raise VerificationError("it is of another locked set than the first")
@@ -219,7 +218,7 @@ def lock_id(trial: Model) -> str:
     Raises:
         NoRecordError: The stream is not locked; of a set, the first one.
     """
-    return peek_lock(next(iter(streams_of(trial).values()))).envelope.key_id.hex()
+    return _peek_lock(next(iter(streams_of(trial).values()))).envelope.key_id.hex()
 
 
 def check_places(trial: Model) -> None:
@@ -233,19 +232,19 @@ def check_places(trial: Model) -> None:
         NoRecordError: A stream is not locked.
     """
     if isinstance(trial, Stream):
-        record = peek_lock(trial)
+        record = _peek_lock(trial)
         _check_place(record, record, 0, 0)
         return
     records = {}
     for name, stream in itertools.islice(trial.streams.items(), _LOOKED_AT):
         with naming(name):
-            records[name] = peek_lock(stream)
+            records[name] = _peek_lock(stream)
     for position, (name, record) in enumerate(records.items()):
         with naming(name):
             _check_place(record, next(iter(records.values())), position, len(trial.streams))
 
 
-def peek_lock(stream: Stream) -> LockRecord:
+def _peek_lock(stream: Stream) -> LockRecord:
     """Return what the outermost lock says of itself, even under a signature; nothing is verified.
 
     Raises:

@@ -12,12 +12,12 @@ from nnguard._locking.search import CurvePoint
 from nnguard._models.stream_set import Model, ModelLike
 from nnguard.errors import ArgumentError
 
-__all__ = ["DEFAULT_SCRAMBLE", "MAX_TIERS", "LockScores", "Locked", "Soft", "Tier"]
+__all__ = ["MAX_TIERS", "LockScores", "Locked", "Soft", "Tier"]
 
 MAX_TIERS = 8
 """Locks on one release, at most."""
 
-DEFAULT_SCRAMBLE = 0.05
+_DEFAULT_SCRAMBLE = 0.05
 """Of all weights, how many are in tensors that are scrambled, where nothing else is asked for."""
 
 _FRACTION, _ENOUGH = 1e-4, 4096
@@ -121,7 +121,7 @@ class Tier:
         """What is scrambled in fact, `scramble` or its default: a fraction, or names of tensors."""
         if self.scramble is not None:
             return self.scramble
-        return 0.0 if self.soft is not None else DEFAULT_SCRAMBLE
+        return 0.0 if self.soft is not None else _DEFAULT_SCRAMBLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +183,11 @@ class Locked:
                 "without a license one has the network that is the trial, and nothing of the "
                 "release but what both share"
             )
-        if self.scrambled >= DEFAULT_SCRAMBLE * self.weights:
+        if self.scrambled >= _DEFAULT_SCRAMBLE * self.weights:
             return "without a license one has to train what is scrambled anew"
         if self.scrambled:
             return (
-                f"less than {DEFAULT_SCRAMBLE:.0%} of the weights are scrambled: training that "
+                f"less than {_DEFAULT_SCRAMBLE:.0%} of the weights are scrambled: training that "
                 "anew may be easy"
             )
         return "a demonstration: anybody can repair it with a few labeled inputs"

@@ -38,7 +38,7 @@ __all__ = [
 
 _INSPECTED = 1 << 21
 """What `inspect` decodes, in weights, before it stops looking for more records; a unit counts as a
-weight for each record, and a carrier as so many more as it costs at the least."""
+weight for each record, and a carrier as the least that one costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,12 @@ class RecordInfo:
     """A hidden record, as it describes itself.
 
     Attributes:
-        kind: `signature`, `attachment`, or `record of kind N` for kinds of later versions.
+        kind: `signature`, `attachment`, `lock`, `license`, or `record of kind N` for kinds of later
+            versions.
         layer: 1 for the innermost.
         size: Bytes of the record.
         carriers: Names of the tensors that hold it.
-        unverified: What the record says: key and claims, or the media type.
+        unverified: What the record says: key and claims, media type, tier, or terms of the license.
     """
 
     kind: str

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nnguard._base.arguments import loaded
-from nnguard._crypto.content_key import ContentKey
+from nnguard._crypto.content_key import ContentKey, ContentKeyLike
 from nnguard._crypto.keys import Signer, SignerLike, as_signer
 from nnguard._hiding import candidates
 from nnguard._hiding.carriers import weights_in
@@ -55,7 +55,6 @@ _ROUNDED = 2
 _WHOLE_FILE = "model.nnc"
 """Name of a trial's file in a set, where it is a single stream."""
 
-ContentKeyLike = ContentKey | str | os.PathLike[str]
 Progress = Callable[[CurvePoint], object]
 """Called with each point of the search for a target."""
 
@@ -211,8 +210,7 @@ class _Options:
 
 def _lock(release: Model, tier: Tier, key: ContentKey, options: _Options) -> Locked:
     if tier.soft is not None and tier.soft.target is not None:
-        assert isinstance(release, Stream)
-        return _lock_to_target(release, tier, tier.soft.target, key, options)
+        return _lock_to_target(streams_of(release)[""], tier, tier.soft.target, key, options)
     trial = None if tier.trial is None else _as_trial(tier.trial, release)
     files = hash_files(release)
     if trial is None:
@@ -222,8 +220,7 @@ def _lock(release: Model, tier: Tier, key: ContentKey, options: _Options) -> Loc
     locked = replace(locked, trial=options.sign(locked.trial, release, tier.name))
     if options.evaluate is None:
         return locked
-    assert isinstance(release, Stream)
-    return _scored(locked, release, options.evaluate)
+    return _scored(locked, streams_of(release)[""], options.evaluate)
 
 
 def _lock_to_target(
@@ -236,9 +233,7 @@ def _lock_to_target(
     scores = Scores(options.evaluate, release, builder.weights, options.progress)
 
     def sign(trial: Stream) -> Stream:
-        signed = options.sign(trial, release, tier.name)
-        assert isinstance(signed, Stream)
-        return signed
+        return streams_of(options.sign(trial, release, tier.name))[""]
 
     trial, replaced = reach_target(builder, scores, target, tier.soft.tolerance, sign)
     return Locked(

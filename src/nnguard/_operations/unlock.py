@@ -15,13 +15,13 @@ from dataclasses import replace
 from typing import TypeVar, overload
 
 from nnguard._base.arguments import loaded
-from nnguard._crypto.identity import Identity
+from nnguard._crypto.identity import Identity, IdentityLike
 from nnguard._crypto.trust import Trust, load_trust
 from nnguard._hiding import embed
 from nnguard._licensing.license import License
 from nnguard._licensing.policy import LicenseLike, Policy, as_license, check
 from nnguard._locking.opening import Opened, check_places, lock_id, open_files
-from nnguard._models.stream_set import Model, ModelLike, StreamSet, as_model
+from nnguard._models.stream_set import Model, ModelLike, StreamSet, as_model, streams_of
 from nnguard._operations.report import Report
 from nnguard._operations.signatures import signed_by
 from nnguard._operations.verify import Progress
@@ -39,10 +39,9 @@ from nnguard.errors import (
     VerificationError,
 )
 
-__all__ = ["IdentityLike", "unlock"]
+__all__ = ["unlock"]
 
 _LOG = logging.getLogger("nnguard")
-IdentityLike = Identity | str | os.PathLike[str]
 _Model = TypeVar("_Model", Stream, StreamSet)
 
 
@@ -180,7 +179,6 @@ def _of_another(license: License, trial: Model) -> NnguardError:  # noqa: A002
 
 def _with_watermark(model: Model, license: License, signature: Report | None) -> Stream:  # noqa: A002
     """Hide the license in what it opened."""
-    assert isinstance(model, Stream)
     if signature is None or signature.key_id != license.key_id:
         what = "not signed" if signature is None else f"signed with key {signature.key_id}"
         raise UnlockError(
@@ -188,4 +186,4 @@ def _with_watermark(model: Model, license: License, signature: Report | None) ->
             f"of the license, {license.key_id}",
             hint="unlock it without a watermark; the vendor signs a release before locking it",
         )
-    return embed(model, license.encoded, kind=RecordKind.LICENSE)
+    return embed(streams_of(model)[""], license.encoded, kind=RecordKind.LICENSE)

@@ -29,7 +29,7 @@ from nnguard._models.stream_set import (
 )
 from nnguard._operations.expect import Expect
 from nnguard._operations.report import NestedRecord, Report
-from nnguard._records.claims import Claims, Shard
+from nnguard._records.claims import Claims
 from nnguard._records.digest import model_digest, set_digest
 from nnguard._records.kinds import RecordKind, kind_name
 from nnguard._records.layers import Layer, layers
@@ -141,7 +141,7 @@ def verified(
             found = _verify_stream(stream, keys, progress, digests.get(name))
             reports[name], originals[name] = found
     report = _check_set(reports, model)
-    check_index(model, VerificationError)
+    check_index(model, VerificationError)  # steps 7 and 8 of SPEC 6.3
     return report, replace(model, streams=originals)
 
 
@@ -305,6 +305,7 @@ def _describe(layer: Layer, digests: Sequence[bytes], keys: Sequence[PublicKey])
 
 def _check_set(reports: Mapping[str, Report], model: StreamSet) -> Report:
     """Check that verified shards are one whole set, with its files (SPEC 6.3, steps 4 to 6)."""
+    named: dict[str, str] = {}
     for position, (name, report) in enumerate(reports.items()):
         shard = report.claims.shard
         if shard is None:
@@ -315,11 +316,10 @@ def _check_set(reports: Mapping[str, Report], model: StreamSet) -> Report:
             )
         if shard.position != position:
             raise VerificationError(f"{name} is in the place of another shard of its set")
+        named[name] = shard.set_digest
     digests = {name: bytes.fromhex(report.digest) for name, report in reports.items()}
     digest = set_digest(digests, model.file_digests).hex()
-    _check_one_release(
-        {name: _shard(report).set_digest for name, report in reports.items()}, digest
-    )
+    _check_one_release(named, digest)
     first = next(iter(reports.values()))
     claims = _claims_of_set(first)
     for name, report in reports.items():
@@ -358,8 +358,3 @@ def _check_one_release(found: Mapping[str, str], digest: str) -> None:
 
 def _claims_of_set(report: Report) -> Claims:
     return replace(report.claims, shard=None)
-
-
-def _shard(report: Report) -> Shard:
-    assert report.claims.shard is not None
-    return report.claims.shard

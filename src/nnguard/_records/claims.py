@@ -23,8 +23,7 @@ class Shard:
     """Which part of a larger model a stream is.
 
     Attributes:
-        set_digest: Stands for all shards and their order, in hexadecimal; see
-            `nnguard._operations.sharded.set_digest`.
+        set_digest: SHA-256 that stands for all shards and their order, in hexadecimal (SPEC 6.3).
         position: Of this shard in the set, from 0.
         count: Shards of the set.
     """

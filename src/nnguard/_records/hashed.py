@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nnguard._models.stream_set import StreamSet
+from nnguard._models.stream_set import Model, streams_of
 from nnguard._records.digest import model_digest, set_digest
 from nnguard._stream import Stream
 
@@ -36,18 +36,15 @@ class Hashed:
 Files = Mapping[str, Hashed]
 
 
-def hash_files(
-    model: Stream | StreamSet, progress: Callable[[int], object] | None = None
-) -> dict[str, Hashed]:
+def hash_files(model: Model, progress: Callable[[int], object] | None = None) -> dict[str, Hashed]:
     """Hash a stream, or all of a set.
 
     Args:
         model: What to hash.
-        progress: Called with the number of bytes whenever so many more were hashed.
+        progress: Called with the number of bytes each time that many more were hashed.
     """
-    streams = {"": model} if isinstance(model, Stream) else model.streams
     found = {}
-    for name, stream in streams.items():
+    for name, stream in streams_of(model).items():
         with stream.start_hashing(progress) as hashing:
             found[name] = Hashed(stream, hashing.result())
     return found

@@ -230,7 +230,7 @@ class LockRecord:
         """Make a record; its size does not depend on `header`, the frame's.
 
         Raises:
-            ValueError: The name of the tier is too long.
+            ArgumentError: The name of the tier is too long.
         """
         if len(tier.encode()) > _MAX_TIER:
             raise ArgumentError(f"the name of a tier has at most {_MAX_TIER} bytes")

@@ -200,12 +200,8 @@ def decode_payload(
         The indices, int32 of the header's shape, and the parameters.
     """
     indices = np.empty(header.size, np.int32)
-    decoder = None
     parts = iter([payload])
-    pieces = decode_pieces(header, parts, len(payload), into=indices, offset=offset)
-    for _, _, decoder in pieces:  # noqa: B007
-        pass
-    assert decoder is not None
+    *_, (_, _, decoder) = decode_pieces(header, parts, len(payload), into=indices, offset=offset)
     return indices.reshape(header.shape), parameters_of(decoder)
 
 

@@ -233,7 +233,7 @@ class Stream:
         """Start to hash every unit, in parallel and in the background.
 
         Args:
-            progress: Called with the number of bytes whenever so many more were hashed.
+            progress: Called with the number of bytes each time that many more were hashed.
         """
         return UnitDigests(self._units, progress)
 
