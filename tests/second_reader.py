@@ -607,9 +607,18 @@ def verify(
         raise Outcome("NoRecordError", f"kind {taken[0].kind}")
     header = check_signature(taken[0], trust)
     with contextlib.suppress(Outcome):
-        while taken[-1].layer > 1 and taken[-1].kind != 3:
+        while taken[-1].kind != 3 and (taken[-1].layer > 1 or has_header(taken[-1].original)):
             taken.append(take_out(taken[-1].original, vouched=True))
     return header, taken
+
+
+def has_header(units: list[bytes]) -> bool:
+    """Whatever the layer above says."""
+    try:
+        find_header(eligible(units))
+    except Outcome:
+        return False
+    return True
 
 
 def detach(data: bytes) -> tuple[str, bytes, list[bytes]]:

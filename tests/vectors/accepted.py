@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import cbor2
 import numpy as np
 
 import stock
 from nnguard._hiding import extract, plan_record
+from nnguard._hiding.frame import frame_record
 from nnguard._stream import Stream
 from nnguard._stream.coding import encode
 from vectors.toolbox import (
@@ -17,9 +19,12 @@ from vectors.toolbox import (
     attach,
     carrier_of,
     describe,
+    digest_of,
     envelope,
     far_away,
     hide,
+    place,
+    plan,
     position,
     several,
     sign,
@@ -325,6 +330,20 @@ def signed_attachment() -> Made:
     """A signature on top of an attachment."""
     inner = attach(small(), b"# Model card\n")
     return signed(inner, {"layers": 2, "nested": [{"kind": "attachment", "kid": ""}]})
+
+
+@vector("7", "ok")
+def signed_attachment_that_denies_what_is_below() -> Made:
+    """The layer of the attachment says that it is the last; there is a signature below it."""
+    inner = sign(small(), OTHER, issuer="other.example")
+    record = bytes(cbor2.dumps(["text/markdown", digest_of(inner), b"# Model card\n"]))
+    header = replace(plan(inner, 2, len(record)), layer=1)
+    denying = place(inner, header.carriers, frame_record(header, record), bits=header.widths)
+    nested = [
+        {"kind": "attachment", "kid": ""},
+        {"kind": "signature", "kid": OTHER.public_key.id.hex()},
+    ]
+    return signed(denying, {"layers": 3, "nested": nested})
 
 
 @vector("6.2", "ok", operation="detach")

@@ -28,7 +28,7 @@ from nnguard._models.stream_set import (
     some_of,
 )
 from nnguard._operations.expect import Expect
-from nnguard._operations.report import NestedRecord, Report
+from nnguard._operations.report import UNREADABLE, NestedRecord, Report
 from nnguard._records.claims import Claims
 from nnguard._records.digest import model_digest, set_digest
 from nnguard._records.kinds import RecordKind, kind_name
@@ -284,7 +284,7 @@ def _nested(
             digests = layer.digests_below(digests)
             yield _describe(layer, digests, keys)
         except NnguardError:  # damaged or malformed before the outer vendor signed it
-            yield NestedRecord("unreadable")
+            yield NestedRecord(UNREADABLE)
             return
 
 

@@ -14,8 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from nnguard._hiding import Extraction, FrameHeader, extract, locate, peek
 from nnguard._records.kinds import RecordKind
 from nnguard._stream import Stream
+from nnguard.errors import FormatError, NoRecordError
 
 __all__ = ["Layer", "layers"]
+
+_MOST = 255
+"""Layers of a stream, at most (SPEC 8)."""
 
 
 class Layer:
@@ -85,16 +89,29 @@ def layers(
     """Walk down the layers of a stream, the outermost first.
 
     The first layer comes even where the stream holds no record: asking it for anything raises
-    `NoRecordError`. What lies under a lock only a content key restores, so a lock is the last.
+    `NoRecordError`. What lies under a lock only a content key restores, so a lock is the last. A
+    layer whose number says that it is the last is believed only where no header is found below:
+    otherwise, whoever signs what others prepared could sign a lock unseen.
 
     Args:
         stream: The stream.
         vouched: See `nnguard._hiding.extract`.
         progress: See `nnguard._hiding.extract`.
     """
-    while True:
+    for _ in range(_MOST):
         layer = Layer(stream, vouched=vouched, progress=progress)
         yield layer
-        if layer.header.layer <= 1 or layer.kind == RecordKind.LOCK:
+        if layer.kind == RecordKind.LOCK:
+            return
+        if layer.header.layer <= 1 and not _has_header(layer.below):
             return
         stream = layer.below
+
+
+def _has_header(stream: Stream) -> bool:
+    """Tell whether there is one more record, whatever the number of the layer above says."""
+    try:
+        locate(stream)
+    except (FormatError, NoRecordError):
+        return False
+    return True

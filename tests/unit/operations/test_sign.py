@@ -3,7 +3,7 @@
 import copy
 import pickle
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -13,7 +13,9 @@ import pytest
 import nnguard
 import samples
 import stock
-from nnguard._hiding import embed, extract
+from nnguard._hiding import embed, extract, plan_record
+from nnguard._records.attachment import Attachment
+from nnguard._records.kinds import RecordKind
 
 Signed = Callable[[str], nnguard.Stream]
 
@@ -554,3 +556,26 @@ def test_tensors_that_are_missing_are_not_named(
         "the stream was changed after it was signed: units were added or taken away"
     )
     assert caught.value.hint == ""
+
+
+def test_lock_that_a_layer_denies_is_seen(model: nnguard.Stream, key: nnguard.SigningKey) -> None:
+    """A vendor signs what others prepared: an attachment says that nothing is below it."""
+    trial = nnguard.lock(model).trial
+    record = Attachment(b"card").to_record(bytes(32))
+    plan = plan_record(trial, RecordKind.ATTACHMENT, len(record))
+    denying = replace(plan, header=replace(plan.header, layer=1)).embed(record)
+    release = nnguard.sign(denying, key)
+    for refuse in (nnguard.decompress, lambda model: nnguard.verify(model, key.public_key)):
+        with pytest.raises(nnguard.errors.LockedTrialError):
+            refuse(release)
+    report = nnguard.verify(release, key.public_key, allow_trial=True)
+    assert [record.kind for record in report.nested] == ["attachment", "lock"]
+
+
+def test_nested_record_that_cannot_be_read_counts_as_a_lock(
+    model: nnguard.Stream, key: nnguard.SigningKey
+) -> None:
+    release = nnguard.sign(embed(model, b"not a signature", kind=RecordKind.SIGNATURE), key)
+    with pytest.raises(nnguard.errors.LockedTrialError):
+        nnguard.verify(release, key.public_key)
+    assert nnguard.verify(release, key.public_key, allow_trial=True).nested[0].kind == "unreadable"
