@@ -12,10 +12,7 @@ from nnguard._licensing.license import LicenseTerms
 from nnguard._records.claims import Claims
 from nnguard._records.kinds import RecordKind, kind_name
 
-__all__ = ["UNREADABLE", "NestedRecord", "Report"]
-
-UNREADABLE = "unreadable"
-"""Kind of a nested record that does not come out."""
+__all__ = ["NestedRecord", "Report"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +75,9 @@ class Report:
 
     @property
     def locked(self) -> bool:
-        """Whether this is a trial, which a license unlocks, and not the product.
-
-        A nested record that cannot be read might be a lock, so it counts as one.
-        """
-        locks = {kind_name(RecordKind.LOCK), UNREADABLE}
-        return any(record.kind in locks for record in self.nested) or any(
+        """Whether this is a trial, which a license unlocks, and not the product."""
+        lock = kind_name(RecordKind.LOCK)
+        return any(record.kind == lock for record in self.nested) or any(
             shard.locked for shard in self.shards.values()
         )
 

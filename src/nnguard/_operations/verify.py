@@ -28,7 +28,7 @@ from nnguard._models.stream_set import (
     some_of,
 )
 from nnguard._operations.expect import Expect
-from nnguard._operations.report import UNREADABLE, NestedRecord, Report
+from nnguard._operations.report import NestedRecord, Report
 from nnguard._records.claims import Claims
 from nnguard._records.digest import model_digest, set_digest
 from nnguard._records.kinds import RecordKind, kind_name
@@ -48,6 +48,9 @@ __all__ = ["Progress", "check_report", "verified", "verify"]
 
 Progress = Callable[[int], object]
 """Called with a number of bytes each time that many more were hashed."""
+
+_UNREADABLE = "unreadable"
+"""Kind of a nested record that does not come out, or is malformed."""
 
 _LOG = logging.getLogger("nnguard")
 
@@ -284,14 +287,17 @@ def _nested(
             digests = layer.digests_below(digests)
             yield _describe(layer, digests, keys)
         except NnguardError:  # damaged or malformed before the outer vendor signed it
-            yield NestedRecord(UNREADABLE)
+            yield NestedRecord(_UNREADABLE)
             return
 
 
 def _describe(layer: Layer, digests: Sequence[bytes], keys: Sequence[PublicKey]) -> NestedRecord:
     if layer.kind != RecordKind.SIGNATURE:
         return NestedRecord(kind_name(layer.kind))
-    record = SignatureRecord.parse(layer.record)
+    try:
+        record = SignatureRecord.parse(layer.record)
+    except VerificationError:
+        return NestedRecord(_UNREADABLE)  # there may be more below it
     try:
         key = find_key(keys, record.key_id)
     except WrongKeyError:

@@ -572,10 +572,10 @@ def test_lock_that_a_layer_denies_is_seen(model: nnguard.Stream, key: nnguard.Si
     assert [record.kind for record in report.nested] == ["attachment", "lock"]
 
 
-def test_nested_record_that_cannot_be_read_counts_as_a_lock(
-    model: nnguard.Stream, key: nnguard.SigningKey
-) -> None:
-    release = nnguard.sign(embed(model, b"not a signature", kind=RecordKind.SIGNATURE), key)
+def test_lock_under_junk_is_seen(model: nnguard.Stream, key: nnguard.SigningKey) -> None:
+    junk = embed(nnguard.lock(model).trial, b"not a signature", kind=RecordKind.SIGNATURE)
+    release = nnguard.sign(junk, key)
     with pytest.raises(nnguard.errors.LockedTrialError):
         nnguard.verify(release, key.public_key)
-    assert nnguard.verify(release, key.public_key, allow_trial=True).nested[0].kind == "unreadable"
+    report = nnguard.verify(release, key.public_key, allow_trial=True)
+    assert [record.kind for record in report.nested] == ["unreadable", "lock"]
