@@ -66,6 +66,12 @@ def test_verify_says_what_was_expected(run: Run, expected: str, code: int) -> No
         assert json.loads(run(*VERIFY, *expected.split(), "--json").out)["error"] == "ClaimsError"
 
 
+@pytest.mark.parametrize("option", ["--name", "--issuer", "--version", "--issued-after"])
+def test_verify_does_not_take_nothing_for_no_expectation(run: Run, option: str) -> None:
+    result = run(*VERIFY, option, "")
+    assert (result.code, is_one_line(result.err)) == (2, True)
+
+
 def test_verify_takes_several_files(run: Run, folder: Path) -> None:
     shutil.copy("release.nnc", "copy.nnc")
     verify = ("verify", "release.nnc", "model.nnc", "copy.nnc", "--trust", "vendor.pub")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import nnguard
+from nnguard._stream import as_stream
 
 if TYPE_CHECKING:
     from nnguard import Stream, StreamSet
@@ -29,7 +30,7 @@ def open_model(path: str, *, in_memory: bool = False) -> Stream | StreamSet:
         in_memory: Read files whole, so that what is verified is what is used.
     """
     if path == _STDIN:
-        return nnguard.Stream.from_bytes(sys.stdin.buffer.read())
+        return as_stream(sys.stdin.buffer)
     kind = nnguard.StreamSet if Path(path).is_dir() else nnguard.Stream
     model: Stream | StreamSet = kind.open(path)
     return model.in_memory() if in_memory else model

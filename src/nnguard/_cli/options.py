@@ -23,6 +23,7 @@ __all__ = [
     "option",
     "output",
     "read_duration",
+    "read_expected",
     "read_number",
     "read_share",
     "read_time",
@@ -108,6 +109,13 @@ def read_time(text: str) -> datetime:
         return datetime.now(timezone.utc).replace(microsecond=0) + read_duration(text)
     except OverflowError:
         raise ValueError(f"{text!r} from now is too far out; give a date") from None
+
+
+def read_expected(text: str) -> str:
+    """Read what a release has to claim: of a shell variable that is not set, nothing is left."""
+    if not text:
+        raise ValueError("there is nothing to expect; leave the option out, or give it a value")
+    return text
 
 
 _KINDS: dict[str, Any] = {

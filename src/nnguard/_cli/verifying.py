@@ -9,7 +9,7 @@ from nnguard import errors
 from nnguard._cli.commands import Options, command
 from nnguard._cli.failures import as_values, describe, exit_code_of
 from nnguard._cli.inputs import name_of, open_model
-from nnguard._cli.options import TRUST, argument, option, output, under
+from nnguard._cli.options import TRUST, argument, option, output, read_expected, under
 from nnguard._cli.output import Outcome, progress_bar
 
 __all__ = ["run_strip", "run_verify"]
@@ -23,9 +23,13 @@ _NAMED = 5
     TRUST,
     under(
         "Expect",
-        option("--name TEXT", "The release has this name."),
-        option("--issuer TEXT", "This issuer signed it."),
-        option("--version VERSION", 'It has this version, or one such as ">=1.2" or ">=1.2,<2".'),
+        option("--name TEXT", "The release has this name.", read=read_expected),
+        option("--issuer TEXT", "This issuer signed it.", read=read_expected),
+        option(
+            "--version VERSION",
+            'It has this version, or one such as ">=1.2" or ">=1.2,<2".',
+            read=read_expected,
+        ),
         option("--issued-after DATE", "It was signed after that, such as 2027-12-31."),
     ),
     option("--allow-trial", "Accept a locked trial, too, which is not the product."),
@@ -43,9 +47,9 @@ def run_verify(options: Options) -> Outcome:
       curl -s https://acme.ai/release.nnc | nnguard verify - --trust vendor.pub --json
     """
     expect = nnguard.Expect(
-        name=options.name,
-        issuer=options.issuer,
-        version=options.version,
+        name=options.name or "",
+        issuer=options.issuer or "",
+        version=options.version or "",
         issued_after=options.issued_after,
     )
     if len(options.files) > 1:

@@ -35,7 +35,7 @@ from nnguard._records.kinds import RecordKind
 from nnguard._records.layers import layers
 from nnguard._stream import Stream
 from nnguard._stream.coding import piece_ranges
-from nnguard._stream.headers import TensorHeader
+from nnguard._stream.headers import LEAST_COST, TensorHeader
 from nnguard._stream.source import MemorySource, check_memory
 from nnguard.errors import FormatError, LimitError, LockedTrialError, NnguardError
 
@@ -52,6 +52,13 @@ _ALWAYS_DECODED = 1 << 27
 _DECODED_PER_BYTE = 128
 """Bytes that a larger one may decode to for each of its own, unless the caller says so: 32 weights
 of float32. Streams of networks have 1 to 10."""
+
+_SEARCHED = 1 << 21
+_SEARCHED_PER_BYTE = 2
+"""Weights that are decoded, at most, before the last record, to see whether the stream is a trial:
+so many, or so many for each of its bytes. A carrier counts as some at the least."""
+
+_ANYWAY = "with allow_trial it is decoded, whatever it is"
 
 _SHARE = 1 << 20
 """Weights of a tensor in blocks that are decoded in one go, at least."""
@@ -97,7 +104,7 @@ def decompress(
         FormatError: The stream is damaged, or uses tools of the standard that are not decoded; or
             the index of a folder does not fit its streams.
         LockedTrialError: It is a locked trial.
-        LimitError: It decodes to too much.
+        LimitError: It decodes to too much, or it takes too long to see whether it is a trial.
         WorkerError: A worker died.
 
     Examples:
@@ -215,7 +222,8 @@ def _to_decode(
     What was verified is in memory, so that what is decoded is what was verified.
     """
     model = as_model(model)
-    if not allow_trial and any(map(_is_trial, streams_of(model).values())):
+    trials = (_is_trial(each, verified=verified) for each in streams_of(model).values())
+    if not allow_trial and any(trials):
         raise LockedTrialError(
             "this is a locked trial, not the product",
             hint="a license unlocks it: nnguard unlock; to decode the trial, say allow_trial",
@@ -238,11 +246,27 @@ def _to_decode(
     }
 
 
-def _is_trial(stream: Stream) -> bool:
+def _is_trial(stream: Stream, *, verified: bool) -> bool:
+    """Tell whether there is a lock in a stream, perhaps below other records.
+
+    Raises:
+        LimitError: Looking for it takes too long.
+    """
+    limit = max(_SEARCHED, _SEARCHED_PER_BYTE * stream.size)
+    cost = 0
     try:
-        return any(layer.kind == RecordKind.LOCK for layer in layers(stream))
+        for layer in layers(stream, vouched=verified):
+            if layer.kind == RecordKind.LOCK:
+                return True
+            if cost > limit and not verified:
+                raise LimitError("the records in the stream take too long to read", hint=_ANYWAY)
+            cost += layer.extraction.cost + LEAST_COST * len(layer.header.carriers)
+    except LimitError as error:
+        error.hint = _ANYWAY
+        raise
     except NnguardError:  # no record, or none that comes out
-        return False
+        pass
+    return False
 
 
 def _iterate(

@@ -29,18 +29,18 @@ class SideFile:
     """A file beside the streams of a set.
 
     Attributes:
-        source: Its bytes.
-        digest: Their SHA-256, as listed; they may have changed since.
+        path: Where it lies. It is opened when it is read, since there may be more than a process
+            may have open.
+        digest: SHA-256 of its bytes, as listed; they may have changed since.
     """
 
-    source: Source
+    path: Path
     digest: bytes
 
     @classmethod
     def open(cls, path: Path) -> SideFile:
         """Open a file, and hash it."""
-        source = FileSource(path)
-        return cls(source, _sha256(source))
+        return cls(path, _sha256(FileSource(path)))
 
     def check(self, name: str) -> None:
         """Compare the file with what is listed.
@@ -48,7 +48,7 @@ class SideFile:
         Raises:
             VerificationError: It was changed.
         """
-        if not hmac.compare_digest(_sha256(self.source), self.digest):
+        if not hmac.compare_digest(_sha256(FileSource(self.path)), self.digest):
             raise _changed(name)
 
     def save(self, path: Path) -> None:
@@ -57,14 +57,13 @@ class SideFile:
         Raises:
             VerificationError: The file was changed.
         """
+        source = FileSource(self.path)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            write_atomically(
-                path, lambda file: self.source.copy(0, self.source.size, file), overwrite=False
-            )
+            write_atomically(path, lambda file: source.copy(0, source.size, file), overwrite=False)
         except FormatError:  # it became shorter
             raise _changed(path.name) from None
-        SideFile(FileSource(path), self.digest).check(path.name)
+        SideFile(path, self.digest).check(path.name)
 
 
 def _changed(name: str) -> VerificationError:
@@ -79,23 +78,32 @@ def list_files(folder: Path) -> list[str]:
         OSError: The folder cannot be read.
     """
     found: list[str] = []
-    for name in _walk(folder, ""):
-        found.append(name)
-        if len(found) > _MOST:
-            raise LimitError(f"{folder} has more than {_MOST} files")
+    for count, name in enumerate(_walk(folder)):
+        if count == _MOST:
+            raise LimitError(f"{folder} has more than {_MOST} files and folders")
+        if not name.endswith("/") or _is_hidden(name):
+            found.append(name)
     return sorted(found)
 
 
-def _walk(folder: Path, prefix: str) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            name = prefix + entry.name
-            if not entry.is_dir(follow_symlinks=False):
-                yield name
-            elif entry.name.startswith("."):
+def _walk(folder: Path) -> Iterator[str]:
+    """Yield the names of all files, and of all folders with a slash; not what is in hidden ones."""
+    folders = [""]
+    while folders:
+        prefix = folders.pop()
+        with os.scandir(folder / prefix) as entries:
+            for entry in entries:
+                name = prefix + entry.name
+                if not entry.is_dir(follow_symlinks=False):
+                    yield name
+                    continue
                 yield f"{name}/"
-            else:
-                yield from _walk(Path(entry.path), f"{name}/")
+                if not entry.name.startswith("."):
+                    folders.append(f"{name}/")
+
+
+def _is_hidden(folder: str) -> bool:
+    return folder.split("/")[-2].startswith(".")
 
 
 def find_files(folder: Path, names: Iterable[str]) -> dict[str, SideFile]:

@@ -18,7 +18,6 @@ from nnguard._models.coded import CodedTensor, coded_tensors
 from nnguard._models.index import is_set, read_index, write_index
 from nnguard._models.side_files import SideFile, find_files, list_files
 from nnguard._stream import Stream, StreamLike, as_stream
-from nnguard._stream.source import FileSource
 from nnguard.errors import FormatError, NnguardError, VerificationError
 
 __all__ = [
@@ -93,10 +92,7 @@ class StreamSet:
         for name in names:
             with naming(name):
                 streams[name] = Stream.open(folder / name)
-        files = {
-            name: SideFile(FileSource(folder / name), digest)
-            for name, digest in index.files.items()
-        }
+        files = {name: SideFile(folder / name, digest) for name, digest in index.files.items()}
         return cls(index.weight_map, streams, files, tuple(sorted(others)), folder)
 
     def with_all_files(self) -> StreamSet:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from nnguard._base.arguments import check_text
 from nnguard._base.times import TimeLike, to_utc
 from nnguard._records.claims import Claims
 from nnguard.errors import ArgumentError, ClaimsError
@@ -29,6 +30,7 @@ class Expect:
 
     Raises:
         ArgumentError: The range or the time cannot be read.
+        TypeError: What is expected is not text.
 
     Examples:
         >>> expected = nnguard.Expect(name="digits", version=">=1.0,<2", issued_after="2026-01-01")
@@ -42,6 +44,8 @@ class Expect:
     issued_after: TimeLike | None = None
 
     def __post_init__(self) -> None:
+        for argument in ("name", "issuer", "version"):
+            check_text(getattr(self, argument), argument)
         _specifiers(self.version)
         if self.issued_after is not None:
             object.__setattr__(self, "issued_after", to_utc(self.issued_after, "issued_after"))
@@ -79,8 +83,10 @@ def _specifiers(version: str) -> SpecifierSet | None:
     from packaging.specifiers import InvalidSpecifier, SpecifierSet  # only who asks waits for it
 
     try:
-        return SpecifierSet(version, prereleases=True)
-    except InvalidSpecifier:
+        specifiers = SpecifierSet(version, prereleases=True)
+        "0" in specifiers  # noqa: B015  # numbers are read when they are compared
+        return specifiers
+    except (InvalidSpecifier, ValueError):
         raise ArgumentError(
             f"version: {version!r} is not a range of versions",
             hint='a range looks like ">=1.2" or ">=1.2,<2"',
@@ -91,9 +97,9 @@ def _allows(expected: str, version: str) -> bool:
     specifiers = _specifiers(expected)
     if specifiers is None:
         return version == expected
-    from packaging.version import InvalidVersion, Version
+    from packaging.version import Version
 
     try:
         return Version(version) in specifiers
-    except InvalidVersion:
+    except ValueError:  # not a version, or of more digits than Python reads
         return False

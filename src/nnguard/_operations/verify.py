@@ -172,7 +172,7 @@ def _verify_stream(
         claims=record.claims,
         key_id=record.key_id.hex(),
         digest=record.digest.hex(),
-        nested=tuple(_nested(walk, originals, keys)),
+        nested=tuple(_nested(layer, originals, keys)),
         licensed_to=None if watermark is None else watermark.terms,
     )
     return report, layer.below.pinned(originals)
@@ -273,9 +273,18 @@ def _check_digest(record: SignatureRecord, original: Stream, digests: Sequence[b
 
 
 def _nested(
-    walk: Iterator[Layer], digests: Sequence[bytes], keys: Sequence[PublicKey]
+    outer: Layer, digests: Sequence[bytes], keys: Sequence[PublicKey]
 ) -> Iterator[NestedRecord]:
-    """List the records inside a stream whose digest was verified."""
+    """List the records inside a stream whose digest was verified: its vendor vouches for it.
+
+    Args:
+        outer: The verified signature.
+        digests: SHA-256 of the units of the stream below it.
+        keys: Those that are trusted.
+    """
+    if outer.header.layer <= 1:
+        return
+    walk = layers(outer.below, vouched=True)
     while True:
         try:
             layer = next(walk, None)

@@ -28,7 +28,7 @@ from nnguard._stream.source import FileSource, MemorySource, Source, check_memor
 from nnguard._stream.units import Place, Unit, read_unit, replaced
 from nnguard.errors import FormatError, LimitError
 
-__all__ = ["MAX_UNITS", "Stream"]
+__all__ = ["MAX_UNITS", "Stream", "begins_a_stream"]
 
 _ALWAYS_UNITS = 1 << 15
 _BYTES_PER_UNIT = 32
@@ -107,7 +107,7 @@ class Stream:
         profile = 0
         most = min(MAX_UNITS, max(_ALWAYS_UNITS, size // _BYTES_PER_UNIT))
         for source, offset in places:
-            if not units and not _begins_a_stream(source, offset):
+            if not units and not begins_a_stream(source, offset):
                 raise FormatError("not an NNCodec stream: no start unit", offset=offset)
             unit, fields_at, head = read_unit(source, offset, len(units))
             if len(units) == most:
@@ -284,7 +284,7 @@ def _in_a_row(source: Source, units: Sequence[Unit]) -> Iterator[Place]:
         yield source, offset
 
 
-def _begins_a_stream(source: Source, offset: int) -> bool:
+def begins_a_stream(source: Source, offset: int) -> bool:
     """Tell whether a whole start unit stands first: size, kind, profile."""
     left = source.size - offset
     head = source.read(offset, min(4, left))

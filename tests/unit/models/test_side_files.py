@@ -13,6 +13,7 @@ import nnguard
 from nnguard._models.index import SAFETENSORS_INDEX
 from nnguard._models.side_files import is_side_name
 from nnguard._models.stream_set import STREAM_INDEX
+from nnguard.errors import LimitError
 
 SETTINGS = nnguard.Settings(qp=-20)
 BESIDE = {
@@ -208,3 +209,29 @@ def test_unlocked_folder_has_the_files_of_the_release(
     assert beside(folder / "full") == BESIDE
     if signed:
         assert nnguard.verify(folder / "full", key.public_key).not_covered == ()
+
+
+def test_deep_folders_and_countless_ones_are_walked(
+    release: Path, key: nnguard.SigningKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [release / "/".join("d" * depth) for depth in range(1, 1201)]
+    for folder in folders:
+        folder.mkdir()
+    assert nnguard.verify(release, key.public_key).not_covered == ()
+    monkeypatch.setattr("nnguard._models.side_files._MOST", 1000)
+    with pytest.raises(LimitError, match="more than 1000 files and folders"):
+        nnguard.verify(release, key.public_key)
+    for folder in reversed(folders):  # deeper than what clears up after tests can go
+        folder.rmdir()
+
+
+def test_side_files_are_not_all_open_at_once(tmp_path: Path, key: nnguard.SigningKey) -> None:
+    folder = write_model(tmp_path / "model")
+    put(folder, {f"many/{at}.txt": b"" for at in range(200)})
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    model = nnguard.compress(folder, SETTINGS)
+    nnguard.sign(model, key).save(tmp_path / "signed")
+    opened = nnguard.StreamSet.open(tmp_path / "signed")
+    assert len(list(Path("/proc/self/fd").iterdir())) < before + 100
+    assert len(opened.files) == len(BESIDE) + 200
+    nnguard.verify(opened, key.public_key)

@@ -112,3 +112,22 @@ def test_ranges_that_cannot_be_read(version: str) -> None:
 def test_times_that_cannot_be_read(time: datetime | str) -> None:
     with pytest.raises(ArgumentError, match="issued_after"):
         nnguard.Expect(issued_after=time)
+
+
+@pytest.mark.parametrize("version", ["9" * 5000, "1." + "9" * 5000, " ", "1.0 or so"])
+def test_versions_that_cannot_be_compared_are_refused(version: str) -> None:
+    with pytest.raises(ClaimsError):
+        nnguard.Expect(version=">=0").check(nnguard.Claims(version=version))
+
+
+@pytest.mark.parametrize("version", [">=" + "9" * 5000, "==" + "9" * 5000 + ".*"])
+def test_ranges_that_cannot_be_compared_are_refused(version: str) -> None:
+    with pytest.raises(ArgumentError, match="not a range of versions"):
+        nnguard.Expect(version=version)
+
+
+@pytest.mark.parametrize("wrong", [None, 0, 1.2, b"small"], ids=repr)
+@pytest.mark.parametrize("argument", ["name", "issuer", "version"])
+def test_what_is_expected_is_text(argument: str, wrong: object) -> None:
+    with pytest.raises(TypeError, match=f"{argument}: expected text"):
+        nnguard.Expect(**{argument: wrong})  # type: ignore[arg-type]
