@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import nnguard
+from nnguard.errors import ArgumentError
 
 if TYPE_CHECKING:
     from nnguard import Stream, StreamSet
@@ -29,6 +30,8 @@ def open_model(path: str, *, in_memory: bool = False) -> Stream | StreamSet:
         in_memory: Read files whole, so that what is verified is what is used.
     """
     if path == _STDIN:
+        if sys.stdin is None:  # closed by whoever started the process
+            raise ArgumentError("standard input is closed", hint="pipe a stream in, or name a file")
         return nnguard.Stream.from_bytes(sys.stdin.buffer.read())
     kind = nnguard.StreamSet if Path(path).is_dir() else nnguard.Stream
     model: Stream | StreamSet = kind.open(path)

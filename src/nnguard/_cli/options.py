@@ -111,8 +111,8 @@ def read_time(text: str) -> datetime:
 
 
 _KINDS: dict[str, Any] = {
-    "FILE": click.Path(),
-    "PATH": click.Path(),
+    "FILE": click.Path(readable=False),
+    "PATH": click.Path(readable=False),
     "OUTPUT": _OutputPath(),
     "N": int,
     "SCORE": _Read(read_number),
@@ -150,7 +150,7 @@ def option(declaration: str, help: str, **attributes: Any) -> click.Option:  # n
 def argument(declaration: str, help: str, **attributes: Any) -> click.Argument:  # noqa: A002
     """Make an argument that names a file, or several: `FILE...`."""
     name, many = declaration.removesuffix("..."), declaration.endswith("...")
-    common: dict[str, Any] = {"required": True, "type": click.Path(), "nargs": -1 if many else 1}
+    common: dict[str, Any] = {"required": True, "type": click.Path(readable=False), "nargs": -1 if many else 1}
     names = [name.lower() + "s" * many]
     return click.Argument(names, metavar=declaration, help=help, **(common | attributes))
 
