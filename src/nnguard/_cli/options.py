@@ -150,7 +150,11 @@ def option(declaration: str, help: str, **attributes: Any) -> click.Option:  # n
 def argument(declaration: str, help: str, **attributes: Any) -> click.Argument:  # noqa: A002
     """Make an argument that names a file, or several: `FILE...`."""
     name, many = declaration.removesuffix("..."), declaration.endswith("...")
-    common: dict[str, Any] = {"required": True, "type": click.Path(readable=False), "nargs": -1 if many else 1}
+    common: dict[str, Any] = {
+        "required": True,
+        "type": click.Path(readable=False),
+        "nargs": -1 if many else 1,
+    }
     names = [name.lower() + "s" * many]
     return click.Argument(names, metavar=declaration, help=help, **(common | attributes))
 
