@@ -103,7 +103,10 @@ def read_date(text: str) -> datetime:
 def read_time(text: str) -> datetime:
     """Read a date or a time, or a length of time from now: `30d`."""
     if not re.fullmatch(r"[\d.]+[hdw]", text, re.ASCII):
-        return read_date(text)
+        try:
+            return read_date(text)
+        except ValueError as error:
+            raise ValueError(f"{error}, or 30d, from now") from None
     try:
         return datetime.now(timezone.utc).replace(microsecond=0) + read_duration(text)
     except OverflowError:
