@@ -149,6 +149,18 @@ MISTAKES = [
             "--now 2091-01-01", "expired", 9),
     Mistake("A release that is unlocked", "unlock release.nnc -o full.nnc --trust vendor.pub "
             "--license ada.license --identity ada.key", "unlock takes the trial", 9),
+    Mistake("A key that would be overwritten",
+            "sign model.nnc -o vendor.key --key vendor.key --force", "write elsewhere", 2),
+    Mistake("A license that would be overwritten", f"{UNLOCK.replace('full.nnc', 'ada.license')} "
+            "--license ada.license --identity ada.key --force", "write elsewhere", 2),
+    Mistake("A customer's key as trusted", "verify release.nnc --trust ada.pub", "--identity", 6),
+    Mistake("A folder without keys as trusted", "verify release.nnc --trust empty", ".pub", 6),
+    Mistake("A date in the order of another country", f"{ISSUE} --to ada.pub --expires 31.12.2027",
+            "30d", 2),
+    Mistake("A list of revocations that is not there", f"{UNLOCK} --license ada.license "
+            "--identity ada.key --max-age 7d", "of the last 7 days is", 9),
+    Mistake("A closed standard input", "verify - --trust vendor.pub", "pipe a stream in", 2,
+            shell="{} <&-"),
     Mistake("A full disk", "keygen new", "free some space", 1, shell="{} > /dev/full"),
 ]  # fmt: skip
 

@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:
-        if not is_expected(error) or {"-v", "--verbose"} & {*arguments}:
+        verbose = {"-v", "--verbose"} & {*arguments} and not isinstance(error, click.UsageError)
+        if verbose or not is_expected(error):
             traceback.print_exc()
         describe(error, as_json="--json" in arguments)
         return exit_code_of(error) if is_expected(error) else BUG

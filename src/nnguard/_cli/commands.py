@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import click
 
 import nnguard
-from nnguard._cli.failures import EXIT_CODES, swapped
+from nnguard._cli.failures import EXIT_CODES, check_credentials, swapped
 from nnguard._cli.options import option
 from nnguard._cli.output import Outcome, show, warn
 from nnguard.errors import ArgumentError, KeyFormatError, LedgerError, LicenseError
@@ -95,6 +95,7 @@ class Command(_Helpful):
         for parameter in self.params:
             if callable(check := getattr(parameter.type, "check", None)):
                 check(ctx.params[parameter.name or ""], overwrite=options.force)
+        check_credentials(self, ctx.params)
         assert self.callback is not None
         try:
             outcome = self.callback(options)

@@ -16,7 +16,7 @@ _SHELLS = ("bash", "zsh", "fish")
 
 
 @command(
-    click.Argument(["shell"], type=click.Choice(_SHELLS), help="Your shell."),
+    click.Argument(["shell"], type=click.Choice(_SHELLS), help="Shell."),
 )
 def run_completion(options: Options) -> Outcome:
     """Print a script that completes commands, options and files.

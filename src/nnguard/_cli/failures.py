@@ -20,6 +20,7 @@ from nnguard._cli.output import print_json, say
 __all__ = [
     "BUG",
     "EXIT_CODES",
+    "check_credentials",
     "describe",
     "exit_code_of",
     "hint_of",
@@ -236,6 +237,26 @@ def _hint_for_missing(path: Path) -> str:
         near = get_close_matches(path.name, [beside.name for beside in folder.iterdir()], n=1)
         return f"did you mean {folder / near[0]}?" if near else "is the name right?"
     return ""
+
+
+def check_credentials(command: click.Command, values: dict[str, Any]) -> None:
+    """Make sure that a command writes nothing over a key or license that it reads.
+
+    Raises:
+        UsageError: Not even with `--force`: nobody has a key a second time.
+    """
+    paths = {
+        param: Path(value).resolve()
+        for param in command.params
+        if isinstance(param.type, click.Path) and isinstance(value := values[param.name or ""], str)
+    }
+    outputs = {path for param, path in paths.items() if hasattr(param.type, "check")}
+    for param, path in paths.items():
+        if param.name in _EXPECTED and not hasattr(param.type, "check") and path in outputs:
+            raise click.UsageError(
+                f"{values[param.name]} is what {_name_of(param)} names, and would be overwritten: "
+                "write elsewhere"
+            )
 
 
 def swapped(command: click.Command, values: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import nnguard
 from nnguard._stream import as_stream
+from nnguard.errors import ArgumentError
 
 if TYPE_CHECKING:
     from nnguard import Stream, StreamSet
@@ -30,6 +31,8 @@ def open_model(path: str, *, in_memory: bool = False) -> Stream | StreamSet:
         in_memory: Read files whole, so that what is verified is what is used.
     """
     if path == _STDIN:
+        if sys.stdin is None:  # closed by whoever started the process
+            raise ArgumentError("standard input is closed", hint="pipe a stream in, or name a file")
         return as_stream(sys.stdin.buffer)
     kind = nnguard.StreamSet if Path(path).is_dir() else nnguard.Stream
     model: Stream | StreamSet = kind.open(path)

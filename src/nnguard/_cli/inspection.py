@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from math import prod
 from pathlib import Path
@@ -77,6 +77,8 @@ def _summary(path: str, found: nnguard.Inspection) -> Iterator[str]:
         yield f"  record {record.layer}    {record.kind} of {record.size:,} bytes"
         yield f"    in        {names}{f' and {more:,} more' if more > 0 else ''}"
         for key, value in record.unverified.items():
+            if isinstance(value, Mapping):
+                value = ", ".join(f"{name}={text}" for name, text in value.items())
             if value:
                 yield f"    {key.replace('_', ' '):<9} {value}"
     if not found.records:

@@ -104,7 +104,10 @@ def read_date(text: str) -> datetime:
 def read_time(text: str) -> datetime:
     """Read a date or a time, or a length of time from now: `30d`."""
     if not re.fullmatch(r"[\d.]+[hdw]", text, re.ASCII):
-        return read_date(text)
+        try:
+            return read_date(text)
+        except ValueError as error:
+            raise ValueError(f"{error}, or 30d, from now") from None
     try:
         return datetime.now(timezone.utc).replace(microsecond=0) + read_duration(text)
     except OverflowError:
@@ -119,8 +122,8 @@ def read_expected(text: str) -> str:
 
 
 _KINDS: dict[str, Any] = {
-    "FILE": click.Path(),
-    "PATH": click.Path(),
+    "FILE": click.Path(readable=False),
+    "PATH": click.Path(readable=False),
     "OUTPUT": _OutputPath(),
     "N": int,
     "SCORE": _Read(read_number),
@@ -158,7 +161,11 @@ def option(declaration: str, help: str, **attributes: Any) -> click.Option:  # n
 def argument(declaration: str, help: str, **attributes: Any) -> click.Argument:  # noqa: A002
     """Make an argument that names a file, or several: `FILE...`."""
     name, many = declaration.removesuffix("..."), declaration.endswith("...")
-    common: dict[str, Any] = {"required": True, "type": click.Path(), "nargs": -1 if many else 1}
+    common: dict[str, Any] = {
+        "required": True,
+        "type": click.Path(readable=False),
+        "nargs": -1 if many else 1,
+    }
     names = [name.lower() + "s" * many]
     return click.Argument(names, metavar=declaration, help=help, **(common | attributes))
 

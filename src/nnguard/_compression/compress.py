@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, overload
 
+from nnguard._base.arguments import check_type
 from nnguard._base.files import write_all
 from nnguard._compression.encoding import EncodeJob, encode_jobs, leading_units
 from nnguard._compression.settings import Settings
@@ -103,7 +104,8 @@ def compress(
         >>> model = nnguard.compress("model.safetensors", nnguard.Settings(qp=-32))
         >>> model.save("finer.nnc")
     """
-    settings = settings or Settings()
+    settings = Settings() if settings is None else settings
+    check_type(settings, Settings, "settings")
     if isinstance(model, str | os.PathLike) and Path(model).is_dir():
         return _compress_folder(Path(model), settings, workers, executor, spool, progress)
     return _compress(model, settings, workers, executor, spool, progress)

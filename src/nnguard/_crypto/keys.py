@@ -28,6 +28,8 @@ from nnguard.errors import KeyFormatError
 
 __all__ = ["PublicKey", "Signer", "SignerLike", "SigningKey", "as_signer"]
 
+_HINT = "nnguard keygen makes one; with --identity it makes a customer's, which signs nothing"
+
 _PRIME = 2**255 - 19
 _EIGHTH = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
 _SMALL_ORDER = {0, 1, _EIGHTH, _PRIME - _EIGHTH, _PRIME - 1}
@@ -84,7 +86,7 @@ class PublicKey:
         """
         key = load_public_pem(data)
         if not isinstance(key, Ed25519PublicKey):
-            raise KeyFormatError("not an Ed25519 key", hint="nnguard keygen makes one")
+            raise KeyFormatError("not an Ed25519 key", hint=_HINT)
         return cls(key)
 
     @classmethod
@@ -189,7 +191,7 @@ class SigningKey:
         """
         key = load_private_pem(data, passphrase)
         if not isinstance(key, Ed25519PrivateKey):
-            raise KeyFormatError("not an Ed25519 key", hint="nnguard keygen makes one")
+            raise KeyFormatError("not an Ed25519 key", hint=_HINT)
         return cls(key)
 
     @classmethod

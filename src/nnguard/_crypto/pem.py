@@ -82,6 +82,8 @@ def load_private_pem(data: bytes, passphrase: str | None) -> Any:
     except TypeError:
         if secret is None:
             raise KeyFormatError("the key is protected: its passphrase is needed") from None
+        if not secret:
+            raise KeyFormatError("the passphrase is empty") from None
         raise KeyFormatError("the key is not protected: no passphrase belongs to it") from None
     except (ValueError, UnsupportedAlgorithm):
         what = "not a private key in PEM" if secret is None else "wrong passphrase or not a key"

@@ -35,7 +35,10 @@ def load_trust(trust: Trust) -> tuple[PublicKey, ...]:
     for entry in trust:
         keys.update(dict.fromkeys(_keys_of(entry)))
     if not keys:
-        raise KeyFormatError("there is no trusted key", hint="give at least one public key")
+        raise KeyFormatError(
+            "there is no trusted key",
+            hint="give at least one public key; in a folder, only names in .pub and .pem count",
+        )
     return tuple(keys)
 
 

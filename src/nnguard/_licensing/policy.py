@@ -64,7 +64,10 @@ class Policy:
     def __post_init__(self) -> None:
         if self.now is not None:
             object.__setattr__(self, "now", to_utc(self.now, "now"))
-        if self.max_age is not None and self.max_age < timedelta(0):
+        if self.max_age is None:
+            return
+        check_type(self.max_age, timedelta, "max_age")
+        if self.max_age < timedelta(0):
             raise ArgumentError("max_age: an age is not negative")
 
 
@@ -194,7 +197,7 @@ def _check_revocation(
         if revocations is not None:
             found = f"this one is of {revocations.issued_at.isoformat()}"
         raise LicenseError(
-            f"a revocation list of the last {max_age} is required: {found}",
+            f"a revocation list of the last {_in_words(max_age)} is required: {found}",
             reason=Refusal.STALE_REVOCATIONS,
             hint="get the vendor's newest list",
         )
@@ -247,3 +250,8 @@ def _read_state(path: Path) -> datetime | None:
 def _write_state(path: Path, time: datetime) -> None:
     text = json.dumps({"newest": seconds_of(time)})
     write_bytes(path, text.encode(), overwrite=True)
+
+
+def _in_words(length: timedelta) -> str:
+    """Return a length of time without the zeros that Python prints."""
+    return str(length).removesuffix(", 0:00:00")

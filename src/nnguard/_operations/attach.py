@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hmac
 
+from nnguard._base.arguments import wrong_type
 from nnguard._hiding import embed
 from nnguard._records.attachment import Attachment
 from nnguard._records.digest import model_digest
@@ -42,6 +43,8 @@ def attach(
         >>> attachment.media_type
         'text/markdown'
     """
+    if not isinstance(payload, bytes | bytearray | memoryview):
+        raise wrong_type("payload", "bytes", payload)
     stream = as_stream(model)
     digest = model_digest(stream.sha256_of_units())
     record = Attachment(bytes(payload), media_type).to_record(digest)

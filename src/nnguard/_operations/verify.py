@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from nnguard._base.arguments import check_type
 from nnguard._base.mappings import FrozenMapping
 from nnguard._crypto.keys import PublicKey
 from nnguard._crypto.trust import Trust, find_key, load_trust
@@ -112,6 +113,7 @@ def verify(
 def check_report(report: Report, expect: Expect | None, *, allow_trial: bool) -> None:
     """Refuse what a vendor signed, but is not what was asked for; see `verify`."""
     if expect is not None:
+        check_type(expect, Expect, "expect")
         expect.check(report.claims)
     if report.locked and not allow_trial:
         raise LockedTrialError(
