@@ -6,7 +6,6 @@ import textwrap
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -600,39 +599,6 @@ def test_all_traits_of_a_device_but_one_have_to_match(
     )
     assert license_.terms.device is not None
     assert license_.terms.device.required == required
-
-
-NOON = datetime(2027, 1, 1, 12, tzinfo=timezone.utc)
-
-
-@pytest.mark.parametrize(
-    ("terms", "message"),
-    [
-        ({"issued_at": NOON, "expires_at": NOON}, "would never hold"),
-        ({"issued_at": NOON, "expires_at": NOON - HOUR}, "would never hold"),
-        (
-            {"not_before": NOON, "expires_at": NOON - HOUR, "issued_at": NOON - 2 * HOUR},
-            "never hold",
-        ),
-        ({"grace": HOUR / 7000}, "whole seconds"),
-        ({"grace": HOUR + timedelta(microseconds=1)}, "whole seconds"),
-    ],
-)
-def test_license_that_makes_no_sense_is_not_issued(
-    locked: nnguard.Locked,
-    customer: nnguard.Identity,
-    key: nnguard.SigningKey,
-    terms: dict[str, Any],
-    message: str,
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        nnguard.licensing.issue(
-            locked.trial,
-            locked.content_key,
-            to=customer.recipient,
-            signer=key,
-            terms=nnguard.licensing.Terms(**terms),
-        )
 
 
 def test_lock_of_nothing_is_refused(release: nnguard.Stream) -> None:
