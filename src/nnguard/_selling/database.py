@@ -126,10 +126,10 @@ def _make_engine(url: URL) -> Engine:
     try:
         engine = create_engine(url, connect_args=options, hide_parameters=True, pool_pre_ping=True)
     except ImportError:
-        advice = ""
+        advice = f"pip install the SQLAlchemy driver for {url.get_backend_name()}"
         if url.drivername == "postgresql+psycopg":
-            advice = ': pip install "nnguard[postgresql]"; without libpq "psycopg[binary]", too'
-        raise ImportError(f"the driver for {url.drivername} cannot be loaded{advice}") from None
+            advice = 'pip install "nnguard[postgresql]"; without libpq "psycopg[binary]", too'
+        raise ImportError(f"the driver for {url.drivername} cannot be loaded: {advice}") from None
     except SQLAlchemyError as error:
         raise _translated(error, url) from None
     if url.get_backend_name() == "sqlite":
