@@ -175,8 +175,6 @@ def lock_tiers(
     model = as_model(release, "release")
     if evaluate is not None and isinstance(model, StreamSet):
         raise ArgumentError("evaluate scores a network in one stream, not a folder")
-    if aims and isinstance(model, StreamSet):
-        raise ArgumentError("a target takes a network in one stream, not a folder")
     key = (
         ContentKey.generate()
         if content_key is None
