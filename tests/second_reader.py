@@ -607,7 +607,9 @@ def verify(
         raise Outcome("NoRecordError", f"kind {taken[0].kind}")
     header = check_signature(taken[0], trust)
     with contextlib.suppress(Outcome):
-        while taken[-1].kind != 3 and (taken[-1].layer > 1 or has_header(taken[-1].original)):
+        while taken[-1].kind != 3 and (
+            taken[-1].layer > 1 or (taken[1:] and has_header(taken[-1].original))
+        ):
             taken.append(take_out(taken[-1].original, vouched=True))
     return header, taken
 

@@ -35,7 +35,7 @@ from nnguard._records.kinds import RecordKind
 from nnguard._records.layers import layers
 from nnguard._stream import Stream
 from nnguard._stream.coding import piece_ranges
-from nnguard._stream.headers import LEAST_COST, TensorHeader
+from nnguard._stream.headers import TensorHeader
 from nnguard._stream.source import MemorySource, check_memory
 from nnguard.errors import FormatError, LimitError, LockedTrialError, NnguardError
 
@@ -260,7 +260,7 @@ def _is_trial(stream: Stream, *, verified: bool) -> bool:
                 return True
             if cost > limit and not verified:
                 raise LimitError("the records in the stream take too long to read", hint=_ANYWAY)
-            cost += layer.extraction.cost + LEAST_COST * len(layer.header.carriers)
+            cost += layer.cost
     except LimitError as error:
         error.hint = _ANYWAY
         raise

@@ -131,11 +131,10 @@ class StreamSet:
             FormatError: A stream has a tensor that is not decoded here, or two have one of a name.
         """
         ordered = dict(sorted(streams.items()))
-        found = _tensors_of(ordered)
-        places = [(each.header.name, name) for name, tensors in found.items() for each in tensors]
-        if len(dict(places)) < len(places):
+        weight_map = _map_of(_tensors_of(ordered))
+        if weight_map is None:
             raise FormatError("two shards have a tensor of one name")
-        return cls(dict(places), ordered)
+        return cls(weight_map, ordered)
 
     def __repr__(self) -> str:
         return f"<nnguard.StreamSet of {len(self.streams)} files, {self.size} bytes>"
@@ -224,8 +223,7 @@ def check_index(
         The tensors of each shard, by the names of files.
     """
     tensors = _tensors_of(streams.streams)
-    places = [(each.header.name, file) for file, found in tensors.items() for each in found]
-    if len(dict(places)) != len(places) or dict(places) != dict(streams.weight_map):
+    if _map_of(tensors) != dict(streams.weight_map):
         raise error("the index does not say where the tensors are")
     return tensors
 
@@ -253,6 +251,12 @@ def some_of(names: Iterable[str]) -> str:
 
 def _is_index(name: str) -> bool:
     return "/" not in name and name.endswith(".nnc.index.json")
+
+
+def _map_of(tensors: Mapping[str, list[CodedTensor]]) -> dict[str, str] | None:
+    """Return which file holds each tensor; None where two have one of a name."""
+    places = [(each.header.name, file) for file, found in tensors.items() for each in found]
+    return dict(places) if len(dict(places)) == len(places) else None
 
 
 def _tensors_of(streams: Mapping[str, Stream]) -> dict[str, list[CodedTensor]]:

@@ -19,7 +19,6 @@ from nnguard._records.layers import Layer, layers
 from nnguard._records.lock import PEEK_SIZE, LockRecord
 from nnguard._records.signature import SignatureRecord
 from nnguard._stream import Stream
-from nnguard._stream.headers import LEAST_COST
 from nnguard.errors import (
     FormatError,
     LicenseError,
@@ -141,13 +140,13 @@ def _inspect(stream: Stream) -> Inspection:
     cost = 0
     try:
         for layer in layers(stream):
+            if cost > _INSPECTED:
+                note = f"more records are below; not read after {len(records)}"
+                break
             records.append(_describe(layer))
             if layer.kind == RecordKind.LOCK:
                 break
-            cost += layer.extraction.cost + len(stream) + LEAST_COST * len(layer.header.carriers)
-            if cost > _INSPECTED and layer.header.layer > 1:
-                note = f"more records are below; not read after {len(records)}"
-                break
+            cost += layer.cost + len(stream)
     except NoRecordError:
         pass
     except NnguardError as error:

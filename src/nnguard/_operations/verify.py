@@ -156,13 +156,12 @@ def _verify_stream(
     progress: Progress | None,
     digests: Sequence[bytes] | None,
 ) -> tuple[Report, Stream]:
-    walk = layers(stream, vouched=digests is not None)
+    vouched = digests is not None
     with _hashing(stream, progress, digests) as found:
-        layer = outer = next(walk)
+        layer = outer = Layer(stream, vouched=vouched)
         watermark = _read_watermark(outer, keys)
         if watermark is not None:
-            walk = layers(outer.below, vouched=digests is not None)
-            layer = next(walk)
+            layer = Layer(outer.below, vouched=vouched)
         record = _check_signature(layer, keys)
         digests = found()
     below = digests if watermark is None else outer.digests_below(digests)
@@ -284,7 +283,7 @@ def _nested(
         digests: SHA-256 of the units of the stream below it.
         keys: Those that are trusted.
     """
-    if outer.header.layer <= 1:
+    if outer.header.layer <= 1:  # which is signed, unlike those below
         return
     walk = layers(outer.below, vouched=True)
     while True:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from nnguard._hiding import Extraction, FrameHeader, extract, locate, peek
 from nnguard._records.kinds import RecordKind
 from nnguard._stream import Stream
+from nnguard._stream.headers import LEAST_COST
 from nnguard.errors import FormatError, NoRecordError
 
 __all__ = ["Layer", "layers"]
@@ -64,6 +65,11 @@ class Layer:
         found = extract(self.stream, vouched=self._vouched, progress=self._progress)
         self.header = found.header
         return found
+
+    @property
+    def cost(self) -> int:
+        """What taking the record out took, in weights; a carrier counts as some at the least."""
+        return self.extraction.cost + LEAST_COST * len(self.header.carriers)
 
     @property
     def record(self) -> bytes:

@@ -558,6 +558,18 @@ def test_tensors_that_are_missing_are_not_named(
     assert caught.value.hint == ""
 
 
+def test_layers_that_deny_what_is_below_do_not_lift_the_limit(
+    release: nnguard.Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_record(release, RecordKind.ATTACHMENT, 4)
+    denying = replace(plan, header=replace(plan.header, layer=1)).embed(b"card")
+    assert len(nnguard.inspect(denying).records) == 2
+    monkeypatch.setattr("nnguard._operations.inspect._INSPECTED", 0)
+    found = nnguard.inspect(denying)
+    assert len(found.records) == 1
+    assert "not read after 1" in found.note
+
+
 def test_lock_that_a_layer_denies_is_seen(model: nnguard.Stream, key: nnguard.SigningKey) -> None:
     """A vendor signs what others prepared: an attachment says that nothing is below it."""
     trial = nnguard.lock(model).trial

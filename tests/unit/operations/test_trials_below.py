@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 import nnguard
 import samples
 from nnguard._compression import decompress
-from nnguard._records.layers import Layer, layers
+from nnguard._records.layers import Layer
 from nnguard.errors import LimitError, LockedTrialError
 
 
@@ -43,9 +41,9 @@ def test_record_that_costs_too_much_does_not_hide_the_lock_below_it(
     with pytest.raises(LimitError):
         nnguard.decompress(covered)
 
-    def as_if_small(stream: nnguard.Stream, *, vouched: bool = False) -> Iterator[Layer]:
-        return layers(stream, vouched=vouched or stream is signed)
+    def as_if_small(stream: nnguard.Stream, *, vouched: bool = False) -> Layer:
+        return Layer(stream, vouched=vouched or stream is signed)
 
-    monkeypatch.setattr("nnguard._operations.verify.layers", as_if_small)
+    monkeypatch.setattr("nnguard._operations.verify.Layer", as_if_small)
     with pytest.raises(LockedTrialError):
         nnguard.verify(signed, key.public_key)
