@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 import nnguard
 import samples
 import stock
-from nnguard._base.files import make_folder_atomically
+from nnguard._base.atomic import make_folder_atomically
 from nnguard._models.index import is_set
 from transcripts import Run
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 import nnguard
-from nnguard._base.files import named_together
+from nnguard._base.atomic import named_together
 from nnguard._cli.commands import Options, command
 from nnguard._cli.evaluating import Search, load_function
 from nnguard._cli.inputs import open_model

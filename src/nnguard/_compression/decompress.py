@@ -22,7 +22,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from nnguard._base.files import make_folder_atomically, reserve, write_at, write_atomically
+from nnguard._base.atomic import make_folder_atomically
+from nnguard._base.files import reserve, write_at, write_atomically
 from nnguard._compression.decoding import DecodeJob, decode_job, decode_values
 from nnguard._compression.foreign import decode_with_nncodec
 from nnguard._compression.workers import Batch, largest_first, make_batches, run, worker_pool

@@ -20,7 +20,8 @@ from nnguard._crypto.content_key import Keystream
 from nnguard._locking.choice import can_lock, count_weights
 from nnguard._locking.twins import Place, find_twins_in_set
 from nnguard._stream import Stream, Unit
-from nnguard._stream.coding import Indices, QuantizedTensor
+from nnguard._stream.coding import Indices
+from nnguard._stream.quantized import QuantizedTensor
 from nnguard._stream.trellis import odd_states
 from nnguard.errors import ArgumentError
 

@@ -13,7 +13,7 @@ import os
 from collections.abc import Sequence
 
 from nnguard._base.arguments import check_type, loaded
-from nnguard._base.files import named_together
+from nnguard._base.atomic import named_together
 from nnguard._base.times import TimeLike, now, to_utc
 from nnguard._crypto.content_key import ContentKey, ContentKeyLike
 from nnguard._crypto.identity import Identity, IdentityLike, RecipientLike

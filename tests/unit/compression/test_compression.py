@@ -15,7 +15,7 @@ import nnguard
 import samples
 import stock
 from nnguard._models.formats import FORMATS
-from nnguard._stream.coding import decode
+from nnguard._stream.quantized import decode
 
 SOURCE = dict(np.load(samples.FOLDER / "source.npz"))
 """The arrays that most streams in tests/streams were made from."""
