@@ -12,26 +12,28 @@ from nnguard._cli.inputs import name_of, open_model
 from nnguard._cli.options import TRUST, argument, option, output, read_expected, under
 from nnguard._cli.output import Outcome, progress_bar
 
-__all__ = ["run_strip", "run_verify"]
+__all__ = ["EXPECT", "expect_of", "run_strip", "run_verify"]
 
 _NAMED = 5
 """Files that are not covered which are named; JSON has all."""
+
+EXPECT = under(
+    "Expect",
+    option("--name TEXT", "The release has this name.", read=read_expected),
+    option("--issuer TEXT", "This issuer signed it.", read=read_expected),
+    option(
+        "--version VERSION",
+        'It has this version, or one such as ">=1.2" or ">=1.2,<2".',
+        read=read_expected,
+    ),
+    option("--issued-after DATE", "It was signed after that, such as 2027-12-31."),
+)
 
 
 @command(
     argument("FILE...", "Signed streams, or folders of them; - is standard input."),
     TRUST,
-    under(
-        "Expect",
-        option("--name TEXT", "The release has this name.", read=read_expected),
-        option("--issuer TEXT", "This issuer signed it.", read=read_expected),
-        option(
-            "--version VERSION",
-            'It has this version, or one such as ">=1.2" or ">=1.2,<2".',
-            read=read_expected,
-        ),
-        option("--issued-after DATE", "It was signed after that, such as 2027-12-31."),
-    ),
+    EXPECT,
     option("--allow-trial", "Accept a locked trial, too, which is not the product."),
 )
 def run_verify(options: Options) -> Outcome:
@@ -46,16 +48,21 @@ def run_verify(options: Options) -> Outcome:
       nnguard verify models/*.nnc --trust /etc/nnguard/trust --quiet
       curl -s https://acme.ai/release.nnc | nnguard verify - --trust vendor.pub --json
     """
-    expect = nnguard.Expect(
+    expect = expect_of(options)
+    if len(options.files) > 1:
+        return _verify_many(options, expect)
+    report = _verify(options.files[0], options, expect)
+    return Outcome(report.to_json(), _lines(options.files[0], report))
+
+
+def expect_of(options: Options) -> nnguard.Expect:
+    """Return what the options expect of a release."""
+    return nnguard.Expect(
         name=options.name or "",
         issuer=options.issuer or "",
         version=options.version or "",
         issued_after=options.issued_after,
     )
-    if len(options.files) > 1:
-        return _verify_many(options, expect)
-    report = _verify(options.files[0], options, expect)
-    return Outcome(report.to_json(), _lines(options.files[0], report))
 
 
 def _verify(file: str, options: Options, expect: nnguard.Expect) -> nnguard.Report:
