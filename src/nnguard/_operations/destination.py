@@ -84,16 +84,18 @@ class Destination:
             OSError: It cannot be made.
         """
         place = self.path if self.in_place else self.path.parent
-        for name in os.listdir(place):
-            if name.startswith(self._hidden):
-                _sweep(place / name)
+        for left in place.iterdir():
+            if left.name.startswith(self._hidden):
+                _sweep(left)
         folder = place / f"{self._hidden}{secrets.token_hex(8)}"
         folder.mkdir(mode=0o700)
         try:
             with _locked(folder):
                 yield folder
-        finally:
+                shutil.rmtree(folder)
+        except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     def put(self, made: Path, about: Mapping[str, Any], *, overwrite: bool) -> None:
         """Put a folder there that was made while staging, and list what it holds.
@@ -111,7 +113,7 @@ class Destination:
         self.check(overwrite=overwrite)  # again: it may be there since
         if self.in_place:
             self._empty()
-            for name in _in_order(os.listdir(made)):
+            for name in _in_order(path.name for path in made.iterdir()):
                 (made / name).replace(self.path / name)
             sync_folder(self.path)
             return
@@ -182,7 +184,7 @@ def _in_order(names: Iterable[str]) -> list[str]:
 def _sweep(folder: Path) -> None:
     """Take away what a killed process has left, unless it is in use or there is nothing in it."""
     with contextlib.suppress(OSError), _locked(folder) as is_free:
-        if is_free and os.listdir(folder):
+        if is_free and any(folder.iterdir()):
             shutil.rmtree(folder)
 
 
