@@ -31,7 +31,7 @@ SPECIAL = {
 
 @pytest.fixture(params=SPECIAL)
 def special(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """What is no regular file, though its name says so."""
+    """What is not a regular file, though its name says so."""
     path = tmp_path / "model.nnc"
     SPECIAL[request.param](path)
     return path
@@ -96,7 +96,7 @@ def test_links_are_replaced_not_followed(tmp_path: Path) -> None:
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no/x\.nnc: there is no folder"):
+    with pytest.raises(FileNotFoundError, match=r"no/x\.nnc: there is not a folder"):
         files.write_bytes(tmp_path / "no" / "x.nnc", b"", overwrite=False)
 
 

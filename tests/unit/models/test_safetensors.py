@@ -169,7 +169,7 @@ LIES: dict[str, tuple[bytes, str]] = {
     "one offset": (raw({"w": entry(offsets=(0,))}, DATA), "malformed"),
     "three offsets": (raw({"w": entry(offsets=(0, 8, 8))}, DATA), "malformed"),
     "offsets are null": (raw({"w": entry(offsets=None)}, DATA), "malformed"),
-    "dtype is no text": (raw({"w": entry(5)}, DATA), "malformed"),
+    "dtype is not text": (raw({"w": entry(5)}, DATA), "malformed"),
     "no dtype": (raw({"w": {"shape": [2], "data_offsets": [0, 8]}}, DATA), "malformed"),
     "no shape": (raw({"w": {"dtype": "F32", "data_offsets": [0, 8]}}, DATA), "malformed"),
     "no offsets": (raw({"w": {"dtype": "F32", "shape": [2]}}, DATA), "malformed"),
