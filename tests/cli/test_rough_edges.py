@@ -152,7 +152,7 @@ def test_missing_folder_is_named(run: Run, command: str) -> None:
     result = run(*command.split())
     assert result.code == 1
     assert result.err.startswith("nnguard: no/")
-    assert result.err.endswith(": there is not a folder no; make it first\n")
+    assert result.err.endswith(": there is no folder no; make it first\n")
 
 
 @pytest.mark.parametrize(

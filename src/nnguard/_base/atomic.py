@@ -131,7 +131,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     if not overwrite and path.exists():
         raise FileExistsError(f"{path} exists already")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: there is not a folder {path.parent}")
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
 
 
 def _temporary_name(path: Path) -> Path:

@@ -103,7 +103,7 @@ def check_target(path: Path, *, overwrite: bool) -> None:
 
     Raises:
         FileExistsError: There is something that it may not replace.
-        FileNotFoundError: There is not a folder for it.
+        FileNotFoundError: There is no folder for it.
     """
     check_free(path, overwrite=overwrite)
     if path.exists() and not path.is_file():

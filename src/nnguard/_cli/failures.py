@@ -232,7 +232,7 @@ def _hint_for_missing(path: Path) -> str:
     """Return the name of a file beside one that does not exist, or that its folder does not."""
     folder = next((parent for parent in path.parents if parent.is_dir()), Path())
     if folder != path.parent:
-        return f"there is not a folder {path.parent}"
+        return f"there is no folder {path.parent}"
     with contextlib.suppress(OSError):
         near = get_close_matches(path.name, [beside.name for beside in folder.iterdir()], n=1)
         return f"did you mean {folder / near[0]}?" if near else "is the name right?"

@@ -191,7 +191,7 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists already; --force overwrites it")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: there is not a folder {path.parent}; make it first")
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}; make it first")
     if path.exists() and not path.is_dir() and not path.is_file():
         raise FileExistsError(f"{path} exists already, and is not a regular file; write elsewhere")
 

@@ -41,7 +41,7 @@ class Ledger:
     Raises:
         LedgerError: The database cannot be opened, or holds a ledger of another version.
         ImportError: SQLAlchemy, or the database's driver, is not installed.
-        OSError: The file cannot be opened, or there is not a folder for it.
+        OSError: The file cannot be opened, or there is no folder for it.
 
     Examples:
         >>> with licensing.Ledger("licenses.db") as ledger:

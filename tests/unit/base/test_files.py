@@ -96,7 +96,7 @@ def test_links_are_replaced_not_followed(tmp_path: Path) -> None:
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no/x\.nnc: there is not a folder"):
+    with pytest.raises(FileNotFoundError, match=r"no/x\.nnc: there is no folder"):
         files.write_bytes(tmp_path / "no" / "x.nnc", b"", overwrite=False)
 
 

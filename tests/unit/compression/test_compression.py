@@ -153,7 +153,7 @@ def test_what_is_no_model_is_refused(model: Any) -> None:
 
 @pytest.mark.parametrize("value", [[1, 2], 5, None, "text"])
 def test_tensors_are_arrays(value: Any) -> None:
-    with pytest.raises(TypeError, match="tensor w is a .*, not an array"):
+    with pytest.raises(TypeError, match=r"tensor w is a .*, not an array"):
         nnguard.compress({"w": value})
 
 
