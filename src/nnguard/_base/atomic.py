@@ -78,7 +78,7 @@ def make_folder_atomically(
         is_ours: Tells whether all that is in a folder may be deleted.
 
     Raises:
-        FileExistsError: `path` exists and `overwrite` is false, or it is no folder, or holds
+        FileExistsError: `path` exists and `overwrite` is false, or it is not a folder, or holds
             something else than what may be deleted.
         OSError: The folder cannot be made; the temporary one is removed.
     """
@@ -86,7 +86,7 @@ def make_folder_atomically(
     def check(folder: Path) -> None:
         check_free(path, overwrite=overwrite)
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-            raise FileExistsError(f"{path} exists already, and is no folder")
+            raise FileExistsError(f"{path} exists already, and is not a folder")
         if folder.exists() and not is_ours(folder):
             raise FileExistsError(f"{path} holds more than a model's shards and their index")
 

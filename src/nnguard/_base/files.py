@@ -45,7 +45,7 @@ def open_file(path: str | os.PathLike[str], flags: int = 0) -> int:
         flags: More flags of `os.open`; what it makes is for its owner's eyes only.
 
     Raises:
-        OSError: It cannot be opened, or is no regular file.
+        OSError: It cannot be opened, or is not a regular file.
     """
     descriptor = os.open(path, _READ | flags, 0o600)
     try:
@@ -107,7 +107,7 @@ def check_target(path: Path, *, overwrite: bool) -> None:
     """
     check_free(path, overwrite=overwrite)
     if path.exists() and not path.is_file():
-        raise FileExistsError(f"{path} exists already, and is no regular file")
+        raise FileExistsError(f"{path} exists already, and is not a regular file")
 
 
 def write_atomically(
@@ -125,7 +125,7 @@ def write_atomically(
         mode: Permissions, less the process's umask.
 
     Raises:
-        FileExistsError: `path` exists and `overwrite` is false, or it is no regular file.
+        FileExistsError: `path` exists and `overwrite` is false, or it is not a regular file.
         OSError: The file cannot be written; the temporary file is removed.
     """
     check_target(path, overwrite=overwrite)

@@ -19,6 +19,7 @@ from nnguard._cli.licensing import POLICY, policy_of
 from nnguard._cli.options import FORCE, TRUST, argument, option, read_number, under
 from nnguard._cli.output import Outcome
 from nnguard._cli.verifying import EXPECT, expect_of
+from nnguard._crypto.ecdsa import EcdsaSigner
 from nnguard._operations.destination import Destination
 from nnguard._operations.gate import REFUSALS, Gate
 
@@ -52,6 +53,7 @@ def read_seconds(text: str) -> float:
         FORCE,
         option("--watch SECONDS", "Check again and again, until it fails.", read=read_seconds),
         option("--remove", "Take away what is there when a check refuses the model."),
+        option("--oms-key FILE", "Sign it as OMS model.sig, too, with this private ECDSA key."),
     ),
     WORKERS,
     option("--log-json", "Log each step as a line of JSON on standard error, failures included."),
@@ -108,6 +110,7 @@ def _gate_of(options: Options, log: _Log) -> Gate:
         policy=None if conditions == nnguard.licensing.Policy() else conditions,
         expect=expect_of(options),
         allow_trial=options.allow_trial,
+        oms_key=options.oms_key and load_private(EcdsaSigner, options.oms_key, None),
         workers=options.workers,
         tell=log.step,
     )

@@ -169,7 +169,7 @@ def _field(text: str, part: str) -> tuple[str, Any]:
     field, equals, value = part.partition("=")
     field = field.replace("-", "_")
     if field not in _FIELDS:
-        raise click.UsageError(f"--tier {text}: {field} is none of {', '.join(_FIELDS)}")
+        raise click.UsageError(f"--tier {text}: {field} is not one of {', '.join(_FIELDS)}")
     if field == "soft" and not equals:
         return field, True
     if field == "soft" or not value:

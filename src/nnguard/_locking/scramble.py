@@ -89,7 +89,7 @@ def _first(streams: Mapping[str, Stream], usable: Sequence[Place], fraction: flo
         chosen.append(at)
         needed -= math.prod(shapes[at])
     vectors = [at for at, shape in shapes.items() if len(shape) == 1]
-    return chosen + vectors if chosen else []  # vectors alone are no lock
+    return chosen + vectors if chosen else []  # vectors alone do not make a lock
 
 
 def _shape_of(unit: Unit) -> tuple[int, ...]:

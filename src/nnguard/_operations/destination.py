@@ -29,7 +29,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["MANIFEST", "Destination"]
+__all__ = ["MANIFEST", "Destination", "write_list"]
 
 MANIFEST = "nnguard-gate.json"
 
@@ -97,19 +97,16 @@ class Destination:
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
-    def put(self, made: Path, about: Mapping[str, Any], *, overwrite: bool) -> None:
-        """Put a folder there that was made while staging, and list what it holds.
+    def put(self, made: Path, *, overwrite: bool) -> None:
+        """Put a folder there that was made while staging.
 
         Args:
-            made: The folder; what it holds is on the disk.
-            about: What else the list says.
+            made: The folder; all that it holds is on the disk and in its list, see `write_list`.
             overwrite: See `check`.
 
         Raises:
             OSError: See `check`.
         """
-        listed = json.dumps({**about, "files": list_files(made)}, indent=2)
-        write_bytes(made / MANIFEST, listed.encode() + b"\n", overwrite=False)
         self.check(overwrite=overwrite)  # again: it may be there since
         if self.in_place:
             self._empty()
@@ -161,6 +158,18 @@ class Destination:
     def _hidden(self) -> str:
         """What the names of folders begin with that are made while staging."""
         return f".{self.path.name}.gate-"
+
+
+def write_list(made: Path, about: Mapping[str, Any], *more: str) -> None:
+    """List what a folder holds.
+
+    Args:
+        made: The folder.
+        about: What else the list says.
+        more: Names of files that it is still to get.
+    """
+    listed = json.dumps({**about, "files": sorted([*list_files(made), *more])}, indent=2)
+    write_bytes(made / MANIFEST, listed.encode() + b"\n", overwrite=False)
 
 
 def _listed(folder: Path) -> set[str]:

@@ -20,7 +20,8 @@ from nnguard._crypto.identity import IdentityLike
 from nnguard._crypto.trust import Trust
 from nnguard._licensing.policy import LicenseLike, Policy
 from nnguard._models.stream_set import Model, ModelLike, as_model
-from nnguard._operations.destination import Destination
+from nnguard._oms import signing as oms
+from nnguard._operations.destination import Destination, write_list
 from nnguard._operations.expect import Expect
 from nnguard._operations.report import Report
 from nnguard._operations.unlock import unlock
@@ -52,7 +53,7 @@ REFUSALS = (
 """Errors that say that the model may not pass; all others say that it could not be checked."""
 
 _WEIGHTS = "model.safetensors"
-_MADE = "model"
+_BUNDLE = "model.sig"
 
 Tell = Callable[[str, float, Report | None], object]
 """Called after each step with its name, the seconds that it took, and what is known by then."""
@@ -73,6 +74,7 @@ class Gate:
     policy: Policy | None = None
     expect: Expect | None = None
     allow_trial: bool = False
+    oms_key: oms.KeyLike | None = None
     workers: int | None = None
     tell: Tell = lambda *_: None
 
@@ -89,10 +91,15 @@ class Gate:
             with self._step("copied"):
                 model = as_model(self.source, "source").spooled(folder)
             report, model = self._admit(model, folder)
+            made = folder / self.destination.path.name
             with self._step("decoded", report):
-                made = self._decode(model, folder / _MADE)
+                self._decode(model, made)
+            write_list(made, {"report": report.to_json()}, *[_BUNDLE] * (self.oms_key is not None))
+            if self.oms_key is not None:
+                with self._step("signed", report):
+                    oms.sign(made, made / _BUNDLE, self.oms_key)
             with self._step("placed", report):
-                self.destination.put(made, {"report": report.to_json()}, overwrite=overwrite)
+                self.destination.put(made, overwrite=overwrite)
         return report
 
     def check(self) -> Report:
@@ -131,14 +138,13 @@ class Gate:
         self.tell("verified", time.monotonic() - start, report)
         return report, model
 
-    def _decode(self, model: Model, made: Path) -> Path:
+    def _decode(self, model: Model, made: Path) -> None:
         """Write a model that was verified to a folder."""
         target = made
         if isinstance(model, Stream):
             made.mkdir()
             target = made / _WEIGHTS
         decompress_to_file(model, target, allow_trial=True, workers=self.workers, verified=True)
-        return made
 
     @contextlib.contextmanager
     def _step(self, name: str, report: Report | None = None) -> Iterator[None]:
@@ -161,6 +167,7 @@ def gate(
     policy: Policy | None = None,
     expect: Expect | None = None,
     allow_trial: bool = False,
+    oms_key: oms.KeyLike | None = None,
     in_place: bool = False,
     overwrite: bool = False,
     workers: int | None = None,
@@ -182,12 +189,14 @@ def gate(
         policy: What else to ask of the license.
         expect: Claims that the release has to make; see `nnguard.verify`.
         allow_trial: Let a trial pass as it is, without a license.
+        oms_key: Sign the folder, too: a bundle of OpenSSF Model Signing, `model.sig`, by this ECDSA
+            key; see `nnguard.oms.sign`.
         in_place: The destination is there and stays, as the mount point of a volume does; files are
             put into it one by one, the index last.
         overwrite: Replace what a gate has put there before.
         workers: See `nnguard.decompress`.
         tell: Called after each step with its name, the seconds that it took, and the report, once
-            there is one: `copied`, `unlocked`, `verified`, `decoded`, `placed`.
+            there is one: `copied`, `unlocked`, `verified`, `decoded`, `signed`, `placed`.
 
     Returns:
         What was verified.
@@ -213,6 +222,7 @@ def gate(
         policy=policy,
         expect=expect,
         allow_trial=allow_trial,
+        oms_key=oms_key,
         workers=workers,
         tell=tell,
     ).let_pass(overwrite=overwrite)

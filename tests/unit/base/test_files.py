@@ -31,7 +31,7 @@ SPECIAL = {
 
 @pytest.fixture(params=SPECIAL)
 def special(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """What is no regular file, though its name says so."""
+    """What is not a regular file, though its name says so."""
     path = tmp_path / "model.nnc"
     SPECIAL[request.param](path)
     return path

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nnguard._models.index import SAFETENSORS_INDEX
-from nnguard._operations.destination import MANIFEST, Destination
+from nnguard._operations.destination import MANIFEST, Destination, write_list
 
 
 @pytest.fixture
@@ -26,7 +26,8 @@ def put(destination: Destination, content: str, *more: str, overwrite: bool = Fa
         (made / "tokenizer").mkdir(parents=True)
         for name in ("config.json", SAFETENSORS_INDEX, "tokenizer/vocab.txt", *more):
             (made / name).write_text(content)
-        destination.put(made, {"content": content}, overwrite=overwrite)
+        write_list(made, {"content": content})
+        destination.put(made, overwrite=overwrite)
 
 
 def content_of(path: Path) -> dict[str, str]:

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from safetensors.numpy import load_file, save_file
 
 import nnguard
@@ -143,6 +145,32 @@ def test_one_stream(
     found = load_file(room / "net" / "model.safetensors")
     for name, array in nnguard.decompress(release).items():
         np.testing.assert_array_equal(found[name], array)
+
+
+def test_signed_by_the_deployment(source: Path, room: Path, trust: list[nnguard.PublicKey]) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = serialization.Encoding.PEM
+    (room.parent / "oms.key").write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    (room.parent / "oms.pub").write_bytes(
+        key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    steps: list[str] = []
+    nnguard.gate(
+        source,
+        room / "net",
+        trust,
+        oms_key=room.parent / "oms.key",
+        tell=lambda name, *_: steps.append(name),
+    )
+    assert steps == ["copied", "verified", "decoded", "signed", "placed"]
+    bundle = nnguard.oms.Bundle.open(room / "net" / "model.sig", room.parent / "oms.pub")
+    assert bundle.name == "net"
+    assert bundle.check(room / "net") == ()
+    assert {*bundle.files, "model.sig"} == names_in(room / "net")
+    nnguard.gate(source, room / "net", trust, overwrite=True)
+    assert not (room / "net" / "model.sig").exists()
 
 
 # What does not
