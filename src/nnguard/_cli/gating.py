@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -81,6 +83,7 @@ def run_gate(options: Options) -> Outcome:
     try:
         report = model.let_pass(overwrite=options.force)
         if options.watch is not None:
+            _tell_systemd("READY=1")
             model.watch(options.watch, report)
     except (errors.NnguardError, OSError) as error:
         refused = isinstance(error, REFUSALS)
@@ -138,6 +141,15 @@ class _Log:
             now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
             line = {"time": now, "event": event, **self._where, **known}
             print(json.dumps(line), file=sys.stderr, flush=True)
+
+
+def _tell_systemd(state: str) -> None:
+    """Say how it goes to the service manager that asked to be told, as sd_notify(3) has it."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address.startswith(("/", "@")):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.connect("\0" + address[1:] if address[0] == "@" else address)
+            manager.sendall(state.encode())
 
 
 def _failure(error: Exception) -> dict[str, Any]:
