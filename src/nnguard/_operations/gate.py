@@ -210,6 +210,7 @@ def gate(
     Examples:
         >>> nnguard.gate("release.nnc", "served", "vendor.pub").claims.name
         'digits'
+        >>> from pathlib import Path
         >>> sorted(path.name for path in Path("served").iterdir())
         ['model.safetensors', 'nnguard-gate.json']
     """

@@ -182,24 +182,24 @@ def test_take_away(path: Path, *, in_place: bool) -> None:
 def test_what_killed_gates_have_left_goes(path: Path, *, in_place: bool) -> None:
     path.mkdir()
     place = path if in_place else path.parent
-    killed, at_work, begun, anothers = (
+    killed, at_work, begun, others = (
         place / name for name in (".net.gate-1", ".net.gate-2", ".net.gate-3", ".other.gate-1")
     )
-    for each in (killed, at_work, begun, anothers):
+    for each in (killed, at_work, begun, others):
         each.mkdir()
         (each / "weights").write_text("some")
     (begun / "weights").unlink()  # it is locked before there is anything in it
     descriptor = os.open(at_work, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     if in_place:
-        (anothers / "weights").unlink()
-        anothers.rmdir()
+        (others / "weights").unlink()
+        others.rmdir()
     put(Destination(path, in_place=in_place), "first")
     os.close(descriptor)
     assert not killed.exists()
     assert (at_work / "weights").exists()
     assert begun.exists()
-    assert in_place or anothers.exists()
+    assert in_place or others.exists()
 
 
 def test_staging_is_for_the_owner_alone(path: Path) -> None:
