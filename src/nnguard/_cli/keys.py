@@ -67,7 +67,7 @@ def load_private(kind: _Kind[_Private], path: str, passphrase_file: str | None) 
 
 
 @command(
-    argument("NAME", "Path of the files, without suffix."),
+    argument("NAME", "Path of the files; .key and .pub are added."),
     option("--identity", "Make a customer's pair."),
     option(
         "--post-quantum", "With --identity: ML-KEM-768 besides X25519; licenses are 1.1 kB larger."
@@ -87,11 +87,12 @@ def run_keygen(options: Options) -> Outcome:
       nnguard keygen vendor --protect
       nnguard keygen customer --identity
     """
-    if options.name.rpartition("/")[2] in ("", ".", ".."):
+    name = options.name.removesuffix(".key").removesuffix(".pub")
+    if name.rpartition("/")[2] in ("", ".", "..", "-"):
         raise click.UsageError(f"{options.name!r} is not a name for files of keys")
     if options.post_quantum and not options.identity:
         raise click.UsageError("--post-quantum is for customers' pairs: add --identity")
-    private, public = Path(f"{options.name}.key"), Path(f"{options.name}.pub")
+    private, public = Path(f"{name}.key"), Path(f"{name}.pub")
     for path in (private, public):
         check_output(path, overwrite=options.force)
     passphrase = _new_passphrase(options)
