@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 
 from nnguard._base.arguments import loaded
@@ -11,14 +10,11 @@ from nnguard._crypto.keys import PublicKey
 from nnguard._crypto.trust import Trust, load_trust
 from nnguard._licensing.license import License
 from nnguard._operations.report import Report
-from nnguard._policy.document import TrustPolicy
 from nnguard._policy.evaluation import Signed, check_key, evaluate
+from nnguard._policy.policy import PolicyLike, TrustPolicy
 from nnguard.errors import ArgumentError, PolicyError, PolicyReason
 
-__all__ = ["Authority", "PolicyLike", "authority_of"]
-
-PolicyLike = TrustPolicy | str | os.PathLike[str]
-"""What functions take for a trust policy: a `TrustPolicy` or the path of one."""
+__all__ = ["Authority", "authority_of"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,10 @@ from nnguard._models.stream_set import (
     naming,
     some_of,
 )
-from nnguard._operations.authority import PolicyLike, authority_of
+from nnguard._operations.authority import authority_of
 from nnguard._operations.expect import Expect
 from nnguard._operations.report import NestedRecord, Report
+from nnguard._policy.policy import PolicyLike
 from nnguard._records.claims import Claims
 from nnguard._records.digest import model_digest, set_digest
 from nnguard._records.kinds import RecordKind, kind_name

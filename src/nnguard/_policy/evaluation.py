@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from nnguard._policy.document import PolicyKey, Rule, TrustPolicy
+from nnguard._policy.document import PolicyKey, Rule
 from nnguard._policy.finding import Finding
+from nnguard._policy.policy import TrustPolicy
 from nnguard._records.claims import Claims
 from nnguard.errors import PolicyReason
 
