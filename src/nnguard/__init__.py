@@ -7,8 +7,8 @@
     original = nnguard.strip(release, trust=[key.public_key])
 
 Every verb takes a stream or a folder of shards: an object, a path, bytes, or a binary file.
-Licenses are in `nnguard.licensing`, errors in `nnguard.errors`, PyTorch in `nnguard.torch`,
-pictures in `nnguard.plotting`.
+Licenses are in `nnguard.licensing`, OpenSSF Model Signing in `nnguard.oms`, errors in
+`nnguard.errors`, PyTorch in `nnguard.torch`, pictures in `nnguard.plotting`.
 
 Importing nnguard loads next to nothing: NumPy and the entropy coder come with the first name that
 is used.
@@ -20,7 +20,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nnguard import errors, licensing, plotting
+    from nnguard import errors, licensing, oms, plotting
     from nnguard import torch as torch
     from nnguard._compression.compress import compress
     from nnguard._compression.decompress import decompress, decompress_to_file, iter_tensors
@@ -82,6 +82,7 @@ __all__ = [
     "licensing",
     "lock",
     "lock_tiers",
+    "oms",
     "plotting",
     "sign",
     "strip",
@@ -92,7 +93,7 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker knows the names above, and reports all others
     from nnguard._base.lazy import loader
 
-    _modules = ("errors", "licensing", "plotting", "torch")
+    _modules = ("errors", "licensing", "oms", "plotting", "torch")
     _homes = {
         "_compression.compress": "compress",
         "_compression.decompress": "decompress decompress_to_file iter_tensors",

@@ -12,7 +12,7 @@ from nnguard._crypto.keys import PublicKey
 from nnguard._crypto.pem import load_key, pem_blocks
 from nnguard.errors import KeyFormatError, WrongKeyError
 
-__all__ = ["Trust", "find_key", "load_trust"]
+__all__ = ["Trust", "find_key", "key_files", "load_trust"]
 
 Trust = PublicKey | str | os.PathLike[str] | Iterable[PublicKey | str | os.PathLike[str]]
 """Trusted keys: keys, PEM files with one or more, folders of `.pub` and `.pem` files."""
@@ -70,10 +70,11 @@ def _keys_of(entry: Any) -> list[PublicKey]:
         raise _wrong_type(entry)
     if not os.fspath(entry):
         raise KeyFormatError("the path of a trusted key is empty")
-    return [key for path in _key_files(Path(entry)) for key in load_key(path, _parse_bundle)]
+    return [key for path in key_files(Path(entry)) for key in load_key(path, _parse_bundle)]
 
 
-def _key_files(path: Path) -> list[Path]:
+def key_files(path: Path) -> list[Path]:
+    """Return the files that a path of trusted keys stands for: itself, or those of a folder."""
     if not path.is_dir():
         return [path]
     return sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES and file.is_file())

@@ -9,6 +9,7 @@ from typing import Any
 from nnguard._base.html import html_table
 from nnguard._base.mappings import EMPTY
 from nnguard._licensing.license import LicenseTerms
+from nnguard._oms.bundle import Bundle
 from nnguard._policy.finding import Finding
 from nnguard._records.claims import Claims
 from nnguard._records.kinds import RecordKind, kind_name
@@ -58,7 +59,8 @@ class Report:
         licensed_to: License that the stream was unlocked with, where it carries that as a
             watermark.
         shards: Of a set, the names of the files and the reports of their streams, in order.
-        not_covered: Of a folder, the names of files that the signature does not cover.
+        not_covered: Of a folder, the names of files that no signature covers.
+        oms: The bundle of OpenSSF Model Signing that says the same, if one was given.
         warnings: What the trust policy finds against the release, and does not enforce.
 
     Examples:
@@ -74,6 +76,7 @@ class Report:
     licensed_to: LicenseTerms | None = None
     shards: Mapping[str, Report] = field(default=EMPTY, repr=False)
     not_covered: tuple[str, ...] = field(default=(), repr=False)
+    oms: Bundle | None = field(default=None, repr=False)
     warnings: tuple[Finding, ...] = ()
 
     @property
@@ -97,6 +100,8 @@ class Report:
             found["not_covered"] = list(self.not_covered)
         else:
             found["nested"] = [record.to_json() for record in self.nested]
+        if self.oms is not None:
+            found["oms"] = self.oms.to_json()
         if self.licensed_to is not None:
             found["licensed_to"] = self.licensed_to.to_json()
         if self.warnings:
@@ -117,6 +122,7 @@ class Report:
             "locked trial": "yes" if self.locked else "",
             "licensed to": "" if self.licensed_to is None else self.licensed_to.customer,
             "shards": ", ".join(self.shards),
+            "OMS bundle": "" if self.oms is None else f"{self.oms.path}, key {self.oms.key_id}",
             "not covered": ", ".join(self.not_covered),
         }
         return html_table("Verified", rows)

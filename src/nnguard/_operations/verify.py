@@ -29,12 +29,14 @@ from nnguard._models.stream_set import (
     naming,
     some_of,
 )
+from nnguard._oms.bundle import Bundle
 from nnguard._operations.authority import authority_of
 from nnguard._operations.expect import Expect
 from nnguard._operations.report import NestedRecord, Report
 from nnguard._policy.policy import PolicyLike
 from nnguard._records.claims import Claims
 from nnguard._records.digest import model_digest, set_digest
+from nnguard._records.hashed import hash_files
 from nnguard._records.kinds import RecordKind, kind_name
 from nnguard._records.layers import Layer, layers
 from nnguard._records.signature import SignatureRecord
@@ -68,6 +70,7 @@ def verify(
     policy: PolicyLike | None = None,
     expect: Expect | None = None,
     allow_trial: bool = False,
+    oms: Bundle | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Check that a model is what a trusted vendor signed, every bit of it.
@@ -85,6 +88,8 @@ def verify(
         policy: Trust policy, or its path, in place of trusted keys.
         expect: Claims that the release has to make.
         allow_trial: Accept a trial that is locked, too.
+        oms: A bundle of OpenSSF Model Signing that has to say the same of the files. They are read
+            once for both.
         progress: Called with the number of bytes each time that many more were hashed.
 
     Returns:
@@ -108,11 +113,27 @@ def verify(
         '1.0'
     """
     authority = authority_of(trust, policy)
-    report, _ = verified(as_model(model), authority.keys, progress)
+    model, keys = as_model(model), authority.keys
+    if oms is None:
+        report, _ = verified(model, keys, progress)
+    else:
+        report = _verify_bundled(model, keys, oms, progress)
     check_report(report, expect, allow_trial=allow_trial)
     report = authority.judge(report)
     _LOG.info("verified %r, signed with key %s", report.claims.name, report.key_id)
     return report
+
+
+def _verify_bundled(
+    model: Model, keys: Sequence[PublicKey], oms: Bundle, progress: Progress | None
+) -> Report:
+    """Check the signature in a model, and the bundle beside it, on the same bytes."""
+    check_type(oms, Bundle, "oms")
+    files = hash_files(model, progress, whole=True)
+    digests = {name: file.digests for name, file in files.items()}
+    report, _ = verified(model, keys, digests=digests)
+    whole = {name: file.whole for name, file in files.items()}
+    return replace(report, oms=oms, not_covered=oms.check_model(model, whole))
 
 
 def check_report(report: Report, expect: Expect | None, *, allow_trial: bool) -> None:
@@ -129,6 +150,8 @@ def verified(
     keys: Sequence[PublicKey],
     progress: Progress | None = None,
     digests: Mapping[str, Sequence[bytes]] = {},
+    *,
+    vouched: bool = False,
 ) -> tuple[Report, Model]:
     """Verify a model; return the report, and the original that was signed, byte for byte.
 
@@ -138,14 +161,15 @@ def verified(
         progress: See `verify`.
         digests: SHA-256 of the units of each stream, by the names of their files, where they are
             known; `""` for a stream by itself. Others are hashed.
+        vouched: See `nnguard._hiding.extract`.
     """
     if isinstance(model, Stream):
-        return _verify_stream(model, keys, progress, digests.get(""))
+        return _verify_stream(model, keys, progress, digests.get(""), vouched=vouched)
     reports: dict[str, Report] = {}
     originals: dict[str, Stream] = {}
     for name, stream in model.streams.items():
         with naming(name):
-            found = _verify_stream(stream, keys, progress, digests.get(name))
+            found = _verify_stream(stream, keys, progress, digests.get(name), vouched=vouched)
             reports[name], originals[name] = found
     report = _check_set(reports, model)
     check_index(model, VerificationError)  # steps 7 and 8 of SPEC 6.3
@@ -157,8 +181,9 @@ def _verify_stream(
     keys: Sequence[PublicKey],
     progress: Progress | None,
     digests: Sequence[bytes] | None,
+    *,
+    vouched: bool,
 ) -> tuple[Report, Stream]:
-    vouched = digests is not None
     with _hashing(stream, progress, digests) as found:
         layer = outer = Layer(stream, vouched=vouched)
         watermark = _read_watermark(outer, keys)
