@@ -40,6 +40,7 @@ _NAMED = 5
             'It has this version, or one such as ">=1.2" or ">=1.2,<2".',
             read=read_expected,
         ),
+        option("--release N", "It has this release number, or a higher one."),
         option("--issued-after DATE", "It was signed after that, such as 2027-12-31."),
     ),
     option("--allow-trial", "Accept a locked trial, too, which is not the product."),
@@ -71,6 +72,7 @@ def run_verify(options: Options) -> Outcome:
         issuer=options.issuer or "",
         version=options.version or "",
         issued_after=options.issued_after,
+        release=options.release,
     )
     if len(options.files) > 1:
         if options.oms is not None:
@@ -149,10 +151,13 @@ def _facts(report: nnguard.Report) -> Iterator[tuple[str, str]]:
     yield "issuer", claims.issuer
     yield "name", claims.name
     yield "version", claims.version
+    yield "release", "" if claims.release is None else str(claims.release)
     yield "issued at", "" if claims.issued_at is None else claims.issued_at.isoformat()
     for key, value in claims.metadata.items():
         yield "meta", f"{key}={value}"
     yield "key", report.key_id
+    for below in report.signatures[1:]:
+        yield "and by", f"{below.key_id}{'' if below.counts else ', does not count'}"
     yield "digest", report.digest
     if claims.shard is not None and not report.shards:
         yield "shard", f"{claims.shard.position + 1} of {claims.shard.count}"

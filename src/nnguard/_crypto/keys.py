@@ -68,6 +68,11 @@ class PublicKey:
         return self._id
 
     @property
+    def algorithm(self) -> str:
+        """What the key signs with."""
+        return "Ed25519"
+
+    @property
     def pem(self) -> bytes:
         """SubjectPublicKeyInfo as PEM."""
         return public_pem(self._key)

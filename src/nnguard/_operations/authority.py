@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from nnguard._base.arguments import loaded
+from nnguard._base.mappings import FrozenMapping
 from nnguard._base.times import now
 from nnguard._crypto.keys import PublicKey
 from nnguard._crypto.trust import Trust, load_trust
 from nnguard._licensing.license import License
 from nnguard._operations.report import Report
-from nnguard._policy.evaluation import Signed, check_key, evaluate
+from nnguard._policy.evaluation import allows, check_key, evaluate
 from nnguard._policy.policy import PolicyLike, TrustPolicy
 from nnguard.errors import ArgumentError, PolicyError, PolicyReason
 
@@ -37,8 +39,12 @@ class Authority:
         """
         if self.policy is None:
             return report
-        ruling = evaluate(self.policy, _signatures(report), now())
-        return replace(report, warnings=ruling.warnings)
+        time = now()
+        warnings = evaluate(self.policy, report.signatures, time).warnings
+        if report.license_key_id:
+            key_id, claims = report.license_key_id, report.claims
+            warnings += check_key(self.policy, key_id, "the watermark", claims, time)
+        return replace(_with_what_counts(report, self.policy, time), warnings=warnings)
 
     def judge_licensed(self, report: Report, license: License) -> None:  # noqa: A002
         """Judge a trial, or what it opens to, and the key that signed the license for it.
@@ -76,7 +82,19 @@ def authority_of(trust: Trust | None, policy: PolicyLike | None) -> Authority:
     return Authority(tuple(dict.fromkeys(k.key for rule in found.rules for k in rule.keys)), found)
 
 
-def _signatures(report: Report) -> list[Signed]:
-    """Return the signatures that were verified, the outermost first."""
-    nested = [each for each in report.nested if each.verified and each.claims is not None]
-    return [report, *nested]  # type: ignore[list-item]
+def _with_what_counts(report: Report, policy: TrustPolicy, time: datetime) -> Report:
+    """Return a report in which signatures below the outermost are right only by the policy, too."""
+    outermost, *others = report.signatures
+    below = [each for each in others if allows(policy, each, time)]
+    by = {(each.key_id, each.digest) for each in below}
+    nested = [
+        replace(each, verified=each.verified and (each.key_id, each.digest) in by)
+        for each in report.nested
+    ]
+    shards = {name: _with_what_counts(shard, policy, time) for name, shard in report.shards.items()}
+    return replace(
+        report,
+        signatures=(outermost, *below),
+        nested=tuple(nested),
+        shards=FrozenMapping(shards),
+    )

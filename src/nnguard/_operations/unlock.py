@@ -194,8 +194,9 @@ def _of_another(license: License, trial: Model) -> NnguardError:  # noqa: A002
 
 def _with_watermark(model: Model, license: License, signature: Report | None) -> Stream:  # noqa: A002
     """Hide the license in what it opened."""
-    if signature is None or signature.key_id != license.key_id:
-        what = "not signed" if signature is None else f"signed with key {signature.key_id}"
+    signers = [] if signature is None else [by.key_id for by in signature.signatures if by.counts]
+    if license.key_id not in signers:
+        what = f"signed with key {' and '.join(signers)}" if signers else "not signed"
         raise UnlockError(
             f"what was restored is {what}, and a watermark needs a signature under it by the key "
             f"of the license, {license.key_id}",
