@@ -155,7 +155,7 @@ def _facts(report: nnguard.Report) -> Iterator[tuple[str, str]]:
     yield "issued at", "" if claims.issued_at is None else claims.issued_at.isoformat()
     for key, value in claims.metadata.items():
         yield "meta", f"{key}={value}"
-    yield "key", report.key_id
+    yield "key", f"{report.key_id} ({report.algorithm})"
     for below in report.signatures[1:]:
         yield "and by", f"{below.key_id}{'' if below.counts else ', does not count'}"
     yield "digest", report.digest

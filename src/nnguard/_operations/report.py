@@ -85,6 +85,7 @@ class Report:
     Attributes:
         claims: What the vendor says of the release.
         key_id: The key that signed, in hexadecimal.
+        algorithm: Its algorithm, such as "Ed25519" or "Ed25519+ML-DSA-65".
         digest: Digest of the original model, in hexadecimal (SPEC 6.1, of a set 6.3).
         signatures: All that are right, by trusted keys, outermost first: the last is of who signed
             first. Those of a set are on all of its files.
@@ -106,6 +107,7 @@ class Report:
 
     claims: Claims
     key_id: str
+    algorithm: str
     digest: str
     signatures: tuple[Signature, ...] = field(default=(), repr=False)
     nested: tuple[NestedRecord, ...] = field(default=(), repr=False)
@@ -129,6 +131,7 @@ class Report:
         found: dict[str, Any] = {
             "claims": self.claims.to_json(),
             "key_id": self.key_id,
+            "algorithm": self.algorithm,
             "digest": self.digest,
             "locked": self.locked,
             "signatures": [signature.to_json() for signature in self.signatures],
@@ -156,7 +159,7 @@ class Report:
             "release": "" if claims.release is None else str(claims.release),
             "issued at": "" if claims.issued_at is None else claims.issued_at.isoformat(),
             **claims.metadata,
-            "key": self.key_id,
+            "key": f"{self.key_id} ({self.algorithm})",
             "also signed by": ", ".join(below.key_id for below in self.signatures[1:]),
             "digest": self.digest,
             "locked trial": "yes" if self.locked else "",

@@ -201,6 +201,7 @@ def _verify_stream(
     report = Report(
         claims=record.claims,
         key_id=record.key_id.hex(),
+        algorithm=record.algorithm,
         digest=record.digest.hex(),
         signatures=signatures,
         nested=nested,
@@ -392,6 +393,7 @@ def _check_set(reports: Mapping[str, Report], model: StreamSet) -> Report:
     return Report(
         outermost.claims,
         outermost.key_id,
+        outermost.algorithm,
         outermost.digest,
         signatures=tuple(found),
         shards=FrozenMapping(reports),

@@ -100,7 +100,7 @@ class Rule:
         signed = f"{what} is signed with key {key.name} ({key.id}), which"
         if key.revoked:
             return revoked(key, what)
-        if self.post_quantum and not getattr(key.key, "post_quantum", False):
+        if self.post_quantum and not key.key.post_quantum:
             hint = "its vendor signs it again, with a hybrid key"
             return Finding(PolicyReason.POST_QUANTUM, f"{signed} is not post-quantum", hint)
         if key.not_after is not None and time > key.not_after:

@@ -53,9 +53,9 @@ def _check_different(keys: Mapping[str, PolicyKey], node: Node) -> None:
     """Make sure that no key, nor half of one, has two names: it would count twice."""
     owners: dict[bytes, str] = {}
     for name, key in keys.items():
-        for part in {key.key.id}:
+        for part in (key.key.id, *(part.der for part in key.key.parts)):
             if part in owners:
-                raise node.error(f"{owners[part]} and {name} are the same key")
+                raise node.error(f"{owners[part]} and {name} are the same key, or share a half")
             owners[part] = name
 
 
