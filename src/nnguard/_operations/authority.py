@@ -79,6 +79,7 @@ def authority_of(trust: Trust | None, policy: PolicyLike | None) -> Authority:
     if trust is not None:
         return Authority(load_trust(trust))
     found = loaded(policy, TrustPolicy, "policy")
+    found.authenticate()
     return Authority(tuple(dict.fromkeys(k.key for rule in found.rules for k in rule.keys)), found)
 
 
