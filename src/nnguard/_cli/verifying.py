@@ -11,7 +11,15 @@ from nnguard import errors
 from nnguard._cli.commands import Options, command
 from nnguard._cli.failures import as_values, describe, exit_code_of
 from nnguard._cli.inputs import name_of, open_model
-from nnguard._cli.options import TRUST, argument, option, output, read_expected, under
+from nnguard._cli.options import (
+    AUTHORITY,
+    argument,
+    authority,
+    option,
+    output,
+    read_expected,
+    under,
+)
 from nnguard._cli.output import Outcome, progress_bar
 
 __all__ = ["run_strip", "run_verify"]
@@ -23,7 +31,7 @@ _NAMED = 5
 
 @command(
     argument("FILE...", "Signed streams, or folders of them; - is standard input."),
-    TRUST,
+    AUTHORITY,
     under(
         "Expect",
         option("--name TEXT", "The release has this name.", read=read_expected),
@@ -33,6 +41,7 @@ _NAMED = 5
             'It has this version, or one such as ">=1.2" or ">=1.2,<2".',
             read=read_expected,
         ),
+        option("--release N", "It has this release number, or a higher one."),
         option("--issued-after DATE", "It was signed after that, such as 2027-12-31."),
     ),
     ALLOW_TRIAL,
@@ -54,6 +63,7 @@ def run_verify(options: Options) -> Outcome:
 
     Examples:
       nnguard verify release.nnc --trust vendor.pub --name resnet56 --version ">=1.2"
+      nnguard verify release.nnc --policy acme.policy
       nnguard verify models/*.nnc --trust /etc/nnguard/trust --quiet
       curl -s https://acme.ai/release.nnc | nnguard verify - --trust vendor.pub --json
       nnguard verify release --trust vendor.pub --oms release/model.sig --oms-trust oms.pub
@@ -63,6 +73,7 @@ def run_verify(options: Options) -> Outcome:
         issuer=options.issuer or "",
         version=options.version or "",
         issued_after=options.issued_after,
+        release=options.release,
     )
     if len(options.files) > 1:
         if options.oms is not None:
@@ -91,7 +102,7 @@ def _verify(
     with progress_bar(model.size, "Verifying") as progress:
         return nnguard.verify(
             model,
-            options.trust,
+            **authority(options),
             expect=expect,
             allow_trial=options.allow_trial,
             oms=bundle,
@@ -127,6 +138,8 @@ def _lines(file: str, report: nnguard.Report) -> Iterator[str]:
     for label, value in _facts(report):
         if value:
             yield f"  {label:<11} {value}"
+    for warning in report.warnings:
+        yield f"  WARNING     {warning.message}"
     if others := report.not_covered:
         more = len(others) - _NAMED
         names = ", ".join(others[:_NAMED]) + (f" and {more} more" if more > 0 else "")
@@ -139,10 +152,13 @@ def _facts(report: nnguard.Report) -> Iterator[tuple[str, str]]:
     yield "issuer", claims.issuer
     yield "name", claims.name
     yield "version", claims.version
+    yield "release", "" if claims.release is None else str(claims.release)
     yield "issued at", "" if claims.issued_at is None else claims.issued_at.isoformat()
     for key, value in claims.metadata.items():
         yield "meta", f"{key}={value}"
     yield "key", f"{report.key_id} ({report.algorithm})"
+    for below in report.signatures[1:]:
+        yield "and by", f"{below.key_id}{'' if below.counts else ', does not count'}"
     yield "digest", report.digest
     if claims.shard is not None and not report.shards:
         yield "shard", f"{claims.shard.position + 1} of {claims.shard.count}"
@@ -161,7 +177,7 @@ def _facts(report: nnguard.Report) -> Iterator[tuple[str, str]]:
 @command(
     argument("FILE", "Signed stream, or a folder of them."),
     output("Original stream, or folder of streams,"),
-    TRUST,
+    AUTHORITY,
     ALLOW_TRIAL,
 )
 def run_strip(options: Options) -> Outcome:
@@ -175,7 +191,7 @@ def run_strip(options: Options) -> Outcome:
     model = open_model(options.file)
     with progress_bar(model.size, "Verifying") as progress:
         original = nnguard.strip(
-            model, options.trust, allow_trial=options.allow_trial, progress=progress
+            model, **authority(options), allow_trial=options.allow_trial, progress=progress
         )
     original.save(options.output, overwrite=options.force)
     return Outcome(
