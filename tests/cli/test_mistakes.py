@@ -67,7 +67,7 @@ UNLOCK = "unlock trial.nnc -o full.nnc --trust vendor.pub"
 MISTAKES = [
     Mistake("A command with a typo", "verfy release.nnc", "did you mean verify?", 2),
     Mistake("A command of `license` with a typo", "license isue", "did you mean issue?", 2),
-    Mistake("An option with a typo", "verify release.nnc --trst vendor.pub", "did you mean --trust", 2),
+    Mistake("An option with a typo", "verify release.nnc --trst vendor.pub", "mean --trust", 2),
     Mistake("No argument", "verify --trust vendor.pub", "give the signed streams", 2),
     Mistake("No trusted key", "verify release.nnc", "give the trusted public keys", 2),
     Mistake("No output", "compress model.safetensors", "give the stream", 2),
