@@ -56,7 +56,7 @@ def sign(
     files = list_files(folder, enter=lambda name: not rules.ignores(name))
     names = [name for name in files if not rules.ignores(name.rstrip("/"))]
     if links := [name for name in names if (folder / name).is_symlink()]:
-        raise ArgumentError(f"a symbolic link is not signed: {ascii(links[0])}")
+        raise ArgumentError(f"a symbolic link is not signed: {links[0]!a}")
     digests = dict(
         zip(names, in_order(lambda name: SideFile.open(folder / name).digest, names), strict=True)
     )

@@ -28,9 +28,9 @@ from nnguard._models.stream_set import (
     naming,
     some_of,
 )
+from nnguard._oms.bundle import Bundle
 from nnguard._operations.expect import Expect
 from nnguard._operations.report import NestedRecord, Report
-from nnguard._oms.bundle import Bundle
 from nnguard._records.claims import Claims
 from nnguard._records.digest import model_digest, set_digest
 from nnguard._records.hashed import hash_files
