@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import nnguard
 import samples
-from nnguard._base import files
+from nnguard._base import atomic
 from nnguard._cli import main
 from nnguard._crypto.trust import load_trust
 from nnguard._hiding import extract
@@ -524,13 +524,13 @@ def test_logs_and_output(
 def test_temporary_files(shop: Shop, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unlocking to memory and to a file leaves nothing behind, and puts nothing elsewhere."""
     made: list[Path] = []
-    make = files._open_temporary
+    make = atomic._open_temporary
 
     def watched(path: Path, mode: int) -> BinaryIO:
         made.append(path)
         return make(path, mode)
 
-    monkeypatch.setattr(files, "_open_temporary", watched)
+    monkeypatch.setattr(atomic, "_open_temporary", watched)
     shop.trial.save(shop.folder / "trial.nnc")
     full = nnguard.unlock(
         shop.folder / "trial.nnc",

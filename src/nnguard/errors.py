@@ -117,6 +117,14 @@ class ClaimsError(VerificationError):
 class LockedTrialError(NnguardError):
     """The stream is a trial, locked by its vendor, and not the product."""
 
+    def __init__(
+        self,
+        message: str = "this is a locked trial, not the product",
+        *,
+        hint: str = "a license unlocks it: nnguard unlock; to take the trial, say allow_trial",
+    ) -> None:
+        super().__init__(message, hint=hint)
+
 
 class Refusal(enum.Enum):
     """Why a license does not permit what was asked for.

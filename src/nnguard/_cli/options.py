@@ -193,7 +193,7 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}; make it first")
     if path.exists() and not path.is_dir() and not path.is_file():
-        raise FileExistsError(f"{path} exists already, and is no regular file; write elsewhere")
+        raise FileExistsError(f"{path} exists already, and is not a regular file; write elsewhere")
 
 
 FORCE = option("-f --force", "Overwrite files that exist.")

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from nnguard._base.files import make_folder_atomically, named_together, write_bytes
+from nnguard._base.atomic import make_folder_atomically, named_together
+from nnguard._base.files import write_bytes
 from nnguard._base.threads import in_order
 from nnguard._crypto.ecdsa import EcdsaSigner
 from nnguard._models.index import is_set

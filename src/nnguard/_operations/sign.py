@@ -14,11 +14,11 @@ from typing import TypeVar, overload
 
 from nnguard._base.arguments import check_text
 from nnguard._base.mappings import FrozenMapping
+from nnguard._base.threads import Progress
 from nnguard._base.times import TimeLike, now, to_utc
 from nnguard._crypto.keys import Signer, SignerLike, as_signer
 from nnguard._hiding import plan_record
 from nnguard._models.stream_set import Model, ModelLike, StreamSet, as_model, check_index
-from nnguard._operations.verify import Progress
 from nnguard._records.claims import Claims, Shard
 from nnguard._records.digest import model_digest, set_digest
 from nnguard._records.kinds import RecordKind

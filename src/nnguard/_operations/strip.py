@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import overload
 
+from nnguard._base.threads import Progress
 from nnguard._crypto.trust import Trust, load_trust
 from nnguard._models.stream_set import Model, ModelLike, StreamSet, as_model
-from nnguard._operations.verify import Progress, verified
+from nnguard._operations.verify import verified
 from nnguard._stream import Stream
 
 __all__ = ["strip"]

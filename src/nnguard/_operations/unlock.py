@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TypeVar, overload
 
 from nnguard._base.arguments import loaded
+from nnguard._base.threads import Progress
 from nnguard._crypto.identity import Identity, IdentityLike
 from nnguard._crypto.trust import Trust, load_trust
 from nnguard._hiding import embed
@@ -24,7 +25,6 @@ from nnguard._locking.opening import Opened, check_places, lock_id, open_files
 from nnguard._models.stream_set import Model, ModelLike, StreamSet, as_model, streams_of
 from nnguard._operations.report import Report
 from nnguard._operations.signatures import signed_by
-from nnguard._operations.verify import Progress
 from nnguard._records.hashed import digest_of, hash_files
 from nnguard._records.kinds import RecordKind
 from nnguard._stream import Stream

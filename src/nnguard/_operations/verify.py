@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from nnguard._base.arguments import check_type
 from nnguard._base.mappings import FrozenMapping
+from nnguard._base.threads import Progress
 from nnguard._crypto.keys import PublicKey
 from nnguard._crypto.trust import Trust, find_key, load_trust
 from nnguard._hiding import lies_as_planned
@@ -47,10 +48,7 @@ from nnguard.errors import (
     WrongKeyError,
 )
 
-__all__ = ["Progress", "check_report", "verified", "verify"]
-
-Progress = Callable[[int], object]
-"""Called with a number of bytes each time that many more were hashed."""
+__all__ = ["check_report", "verified", "verify"]
 
 _UNREADABLE = "unreadable"
 """Kind of a nested record that does not come out, or is malformed."""
@@ -137,10 +135,7 @@ def check_report(report: Report, expect: Expect | None, *, allow_trial: bool) ->
         check_type(expect, Expect, "expect")
         expect.check(report.claims)
     if report.locked and not allow_trial:
-        raise LockedTrialError(
-            "this is a locked trial, not the product",
-            hint="a license unlocks it: nnguard unlock; to accept the trial, say allow_trial",
-        )
+        raise LockedTrialError
 
 
 def verified(

@@ -6,10 +6,10 @@ A model in one stream has one file, whose name is empty.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nnguard._base.threads import in_order
+from nnguard._base.threads import Progress, in_order
 from nnguard._models.stream_set import Model, streams_of
 from nnguard._records.digest import model_digest, set_digest
 from nnguard._stream import Stream
@@ -43,7 +43,7 @@ Files = Mapping[str, Hashed]
 
 
 def hash_files(
-    model: Model, progress: Callable[[int], object] | None = None, *, whole: bool = False
+    model: Model, progress: Progress | None = None, *, whole: bool = False
 ) -> dict[str, Hashed]:
     """Hash a stream, or all of a set.
 

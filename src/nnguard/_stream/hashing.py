@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from nnguard._base.files import write_at
+from nnguard._base.threads import Progress
 from nnguard._stream.source import Source
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class UnitDigests:
     def __init__(
         self,
         units: tuple[Unit, ...],
-        progress: Callable[[int], object] | None = None,
+        progress: Progress | None = None,
         copy_to: int | None = None,
         *,
         whole: bool = False,
