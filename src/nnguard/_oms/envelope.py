@@ -107,7 +107,10 @@ def _decode(text: Any) -> bytes:
     Raises:
         ValueError: It is not.
     """
-    data = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
+    try:
+        data = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
+    except ValueError:
+        data = b""
     if base64.b64encode(data).decode() != text:
         raise ValueError("its base64 is malformed")
     return data
