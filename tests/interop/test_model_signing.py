@@ -67,11 +67,13 @@ def test_they_verify_ours_and_we_theirs(
     private, public = tmp_path / "oms.key", tmp_path / "oms.pub"
     folder = tmp_path / "release"
     ours = folder / "model.sig" if inside else tmp_path / "ours.sig"
-    nnguard.oms.save(release, folder, ours, private)
-    assert peer_verifies(folder, ours, public)
-    theirs = folder / "theirs.sig" if inside else tmp_path / "theirs.sig"
-    if inside:
+    if curve == "P-521":  # which we verify, and do not sign with
+        release.save(folder)
+    else:
+        nnguard.oms.save(release, folder, ours, private)
+        assert peer_verifies(folder, ours, public)
         ours.unlink()
+    theirs = folder / "theirs.sig" if inside else tmp_path / "theirs.sig"
     peer_signs(folder, theirs, private)
     bundle = Bundle.open(theirs, public)
     assert nnguard.verify(folder, key.public_key, oms=bundle).oms is bundle

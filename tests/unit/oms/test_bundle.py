@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 )
 
 import nnguard
-from ecdsa_keys import CURVES, write_key
-from nnguard._crypto.ecdsa import EcdsaSigner
+from ecdsa_keys import write_key
+from nnguard._crypto.ecdsa import EcdsaKey
 from nnguard._oms.envelope import seal
 from nnguard._oms.statement import Statement
 from nnguard.errors import KeyFormatError, LimitError, VerificationError, WrongKeyError
@@ -29,7 +29,7 @@ ORDER_OF_P256 = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC6325
 
 def signed(keys: Path, statement: Statement, at: Path) -> Bundle:
     """Write a bundle of a statement, and open it."""
-    at.write_bytes(seal(statement.encode(), EcdsaSigner.load(keys / "oms.key")))
+    at.write_bytes(seal(statement.encode(), nnguard.SigningKey.load(keys / "oms.key")))
     return Bundle.open(at, keys / "oms.pub")
 
 
@@ -41,7 +41,7 @@ def test_folder_is_what_was_signed(plain: Path, keys: Path) -> None:
     assert bundle.to_json() == {"key_id": bundle.key_id, "name": "plain", "files": 3}
 
 
-@pytest.mark.parametrize("curve", CURVES)
+@pytest.mark.parametrize("curve", ["P-256", "P-384"])
 def test_curves(plain: Path, tmp_path: Path, curve: str) -> None:
     write_key(tmp_path, "own", curve)
     nnguard.oms.sign(plain, tmp_path / "a.sig", tmp_path / "own.key")
@@ -72,7 +72,7 @@ def test_other_keys(plain: Path, keys: Path, tmp_path: Path, key: nnguard.Signin
 def test_hint_of_another_key_does_not_help(plain: Path, keys: Path) -> None:
     sig = plain.with_suffix(".sig")
     value = json.loads(sig.read_text())
-    other = EcdsaSigner.load(keys / "other.key").public_key.hint
+    other = EcdsaKey.from_pem((keys / "other.pub").read_bytes()).hint
     value["verificationMaterial"]["publicKey"]["hint"] = other
     sig.write_text(json.dumps(value))
     with pytest.raises(VerificationError, match="not right"):
@@ -263,7 +263,7 @@ def test_links_where_the_signer_allows_them(plain: Path, keys: Path, tmp_path: P
 def test_folder_of_the_tool_for_one_file_is_none(plain: Path, keys: Path, tmp_path: Path) -> None:
     value = json.loads(Statement("m", {"a": bytes(32)}).encode())
     value["predicate"]["resources"][0]["name"] = "."
-    sealed = seal(json.dumps(value).encode(), EcdsaSigner.load(keys / "oms.key"))
+    sealed = seal(json.dumps(value).encode(), nnguard.SigningKey.load(keys / "oms.key"))
     (tmp_path / "b.sig").write_bytes(sealed)
     bundle = Bundle.open(tmp_path / "b.sig", keys / "oms.pub")
     shutil.rmtree(plain)

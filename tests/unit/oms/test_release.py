@@ -10,7 +10,6 @@ import pytest
 
 import nnguard
 import stock
-from nnguard._crypto.ecdsa import EcdsaSigner
 from nnguard._models import side_files
 from nnguard._models.stream_set import STREAM_INDEX
 from nnguard._oms.envelope import seal
@@ -121,7 +120,7 @@ def test_bundle_that_leaves_files_of_the_release_out(
             if not Statement("", {}, (left_out,)).ignores(name)
         }
         statement = Statement("two", files, (left_out,))
-        sealed = seal(statement.encode(), EcdsaSigner.load(keys / "oms.key"))
+        sealed = seal(statement.encode(), nnguard.SigningKey.load(keys / "oms.key"))
         (folder / "model.sig").write_bytes(sealed)
         own = Bundle.open(folder / "model.sig", keys / "oms.pub")
         assert own.check(folder)
