@@ -94,7 +94,7 @@ def _bundle_key(options: Options) -> nnguard.SigningKey | None:
 def _compressed(options: Options) -> nnguard.Stream | nnguard.StreamSet:
     """Open what is to be signed, or compress it where it is not a stream yet."""
     path = Path(options.model)
-    if path.suffix.lower() == ".safetensors" or any(path.glob("*.safetensors.index.json")):
+    if path.suffix.lower() == ".safetensors" or any(path.glob("*.safetensors")):
         return compress_model(options)
     try:
         model = open_model(options.model)

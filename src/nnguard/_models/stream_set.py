@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+from nnguard._base.arguments import as_path, is_folder
 from nnguard._base.atomic import make_folder_atomically
 from nnguard._base.mappings import EMPTY
 from nnguard._base.threads import in_order
@@ -176,7 +178,7 @@ class StreamSet:
             OSError: It cannot be written; nothing is left behind.
         """
         with make_folder_atomically(
-            Path(folder), overwrite=overwrite, is_ours=is_ours
+            as_path(folder, "folder"), overwrite=overwrite, is_ours=is_ours
         ) as temporary:
             for name, stream in self.streams.items():
                 stream.save(temporary / name)
@@ -221,7 +223,7 @@ def as_model(model: ModelLike, name: str = "model") -> Model:
     """
     if isinstance(model, StreamSet):
         return model
-    if isinstance(model, str | os.PathLike) and Path(model).is_dir():
+    if is_folder(model):
         return StreamSet.open(model)
     return as_stream(model, name)
 
@@ -246,6 +248,9 @@ def check_index(
 
 
 Model = Stream | StreamSet
+AnyModel = TypeVar("AnyModel", Stream, StreamSet)
+"""A stream where a stream is given, a set where a set is."""
+
 ModelLike = StreamLike | StreamSet
 """What verbs take for a model: besides what stands for a stream, a set, or the path of a folder."""
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from nnguard._base.arguments import as_path
 from nnguard._base.atomic import make_folder_atomically, named_together
 from nnguard._base.files import write_bytes
 from nnguard._base.threads import in_order
@@ -49,7 +50,8 @@ def sign(
         >>> nnguard.oms.Bundle.open("release.sig", "oms.pub").check("digits-release")
         ()
     """
-    folder, bundle, signer = Path(folder), Path(bundle), _ecdsa_signer(key)
+    folder, bundle = as_path(folder, "folder"), as_path(bundle, "bundle")
+    signer = _ecdsa_signer(key)
     ignored = _ignored(folder, bundle)
     rules = Statement("", {}, ignored)
     files = list_files(folder, enter=lambda name: not rules.ignores(name))
@@ -95,7 +97,8 @@ def save(
         >>> release = nnguard.sign("digits-streams", "vendor.key", name="digits")
         >>> nnguard.oms.save(release, "digits-release", "model.sig", "oms.key")
     """
-    path, bundle, signer = Path(path), Path(bundle), _ecdsa_signer(key)
+    path, bundle = as_path(path), as_path(bundle, "bundle")
+    signer = _ecdsa_signer(key)
     ignored = _ignored(path, bundle)
     if isinstance(model, StreamSet):
         _save_set(model, path, bundle, ignored, signer, overwrite=overwrite)
