@@ -35,7 +35,7 @@ _MANY_WEIGHTS = 1 << 22
     CODING,
     under(
         "OpenSSF Model Signing",
-        option("--oms FILE", "Write a bundle for the release, too: beside it, or in its folder."),
+        option("--oms INNER", "Write a bundle for the release, too: beside it, or in its folder."),
         option("--oms-key FILE", "Private ECDSA key (PEM) that signs the bundle."),
     ),
 )

@@ -30,7 +30,7 @@ _HASHES: dict[str, hashes.HashAlgorithm] = {
     "secp384r1": hashes.SHA384(),
     "secp521r1": hashes.SHA512(),
 }
-_HINT = "OpenSSF Model Signing takes ECDSA keys: nnguard keygen --algorithm ESP256 makes one"
+_HINT = "OpenSSF Model Signing takes ECDSA keys: nnguard keygen --algorithm p256 makes one"
 
 EcdsaTrust = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 """Trusted keys: PEM files with one or more, folders of `.pub` and `.pem` files."""
