@@ -46,8 +46,8 @@ def sign(
         OSError: A file cannot be read or written.
 
     Examples:
-        >>> nnguard.oms.sign("digits-release", "release.sig", "oms.key")
-        >>> nnguard.oms.Bundle.open("release.sig", "oms.pub").check("digits-release")
+        >>> nnguard.oms.sign("digits-hf", "digits-hf.sig", "oms.key")
+        >>> nnguard.oms.Bundle.open("digits-hf.sig", "oms.pub").check("digits-hf")
         ()
     """
     folder, bundle = as_path(folder, "folder"), as_path(bundle, "bundle")
@@ -94,8 +94,10 @@ def save(
         OSError: A file cannot be written; nothing is left behind.
 
     Examples:
-        >>> release = nnguard.sign("digits-streams", "vendor.key", name="digits")
-        >>> nnguard.oms.save(release, "digits-release", "model.sig", "oms.key")
+        >>> release = nnguard.sign("model.nnc", "vendor.key", name="digits")
+        >>> nnguard.oms.save(release, "bundled.nnc", "bundled.sig", "oms.key")
+        >>> [*nnguard.oms.Bundle.open("bundled.sig", "oms.pub").files]
+        ['bundled.nnc']
     """
     path, bundle = as_path(path), as_path(bundle, "bundle")
     signer = _ecdsa_signer(key)
