@@ -63,6 +63,13 @@ class _OutputPath(_Path):
             check_output(Path(value), overwrite=overwrite)
 
 
+class _InnerPath(_OutputPath):
+    """The name of a file to write, perhaps into a folder that the command makes first."""
+
+    def check(self, value: str | None, *, overwrite: bool) -> None:
+        """Leave it to the command."""
+
+
 class _Read(click.ParamType[Any]):
     """A value that a function reads; it raises ValueError."""
 
@@ -145,6 +152,7 @@ _KINDS: dict[str, Any] = {
     "FILE": _Path(readable=False),
     "PATH": _Path(readable=False),
     "OUTPUT": _OutputPath(),
+    "INNER": _InnerPath(),
     "N": int,
     "SCORE": _Read(read_number),
     "SHARE": _Read(read_share),
@@ -174,7 +182,7 @@ def option(declaration: str, help: str, **attributes: Any) -> click.Option:  # n
         kind = _Read(attributes.pop("read"))
     if kind is str and not many and not attributes.get("required"):
         attributes.setdefault("default", "")
-    metavar = "FILE" if metavar == "OUTPUT" else metavar
+    metavar = "FILE" if isinstance(kind, _OutputPath) else metavar
     return click.Option(names, metavar=metavar, type=kind, help=help, multiple=many, **attributes)
 
 

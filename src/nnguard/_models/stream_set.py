@@ -16,6 +16,7 @@ from typing import TypeVar
 from nnguard._base.arguments import as_path, is_folder
 from nnguard._base.atomic import make_folder_atomically
 from nnguard._base.mappings import EMPTY
+from nnguard._base.threads import in_order
 from nnguard._models.coded import CodedTensor, coded_tensors
 from nnguard._models.index import is_set, read_index, write_index
 from nnguard._models.side_files import SideFile, find_files, list_files
@@ -186,8 +187,13 @@ class StreamSet:
 
     def write_hashed(self, folder: Path) -> dict[str, bytes]:
         """Write all files into a folder that is there; return the SHA-256 of each. See `save`."""
-        found = {name: stream.save_hashed(folder / name) for name, stream in self.streams.items()}
-        return {**found, **self.file_digests, STREAM_INDEX: self._write_others(folder)}
+
+        def save_hashed(name: str) -> bytes:
+            return self.streams[name].save_hashed(folder / name)
+
+        names = [*self.streams]
+        digests = dict(zip(names, in_order(save_hashed, names), strict=True))
+        return {**digests, **self.file_digests, STREAM_INDEX: self._write_others(folder)}
 
     def _write_others(self, folder: Path) -> bytes:
         """Write the files beside the streams, and the index; return the SHA-256 of the latter."""

@@ -7,6 +7,7 @@ for byte.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,9 +15,9 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from nnguard._base.arguments import as_path
-from nnguard._base.files import write_atomically
+from nnguard._base.files import write_all, write_atomically
 from nnguard._base.threads import Progress
-from nnguard._stream.hashing import UnitDigests, runs
+from nnguard._stream.hashing import UnitDigests, pieces, runs
 from nnguard._stream.headers import (
     ModelParameters,
     TensorHeader,
@@ -288,6 +289,12 @@ class Stream:
             self._check(written)
 
     def _write_hashed(self, file: BinaryIO) -> bytes:
+        if not self.is_pinned:
+            digest = hashlib.sha256()
+            for data in pieces(self._units):
+                digest.update(data)
+                write_all(file, data)
+            return digest.digest()
         with UnitDigests(self._units, copy_to=file.fileno(), whole=True) as written:
             self._check(written)
             return written.of_file()
