@@ -38,6 +38,7 @@ _SECTIONS = {
         "decompress": "compression",
         "detach": "attachment",
         "inspect": "inspection",
+        "gate": "gating",
     },
     "Sellers, who lock them": {"lock": "locking", "license": "licensing"},
     "Customers, who unlock them": {"unlock": "unlocking"},
