@@ -206,7 +206,7 @@ def test_wrong_usage_as_json(run: Run) -> None:
     assert (result.code, result.err) == (2, "")
     failure = json.loads(result.out)
     assert (failure["ok"], failure["error"]) == (False, "NoSuchOption")
-    assert failure["hint"] .startswith("did you mean --trust")
+    assert failure["hint"].startswith("did you mean --trust")
 
 
 def test_bug_shows_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
