@@ -142,7 +142,7 @@ def _facts(report: nnguard.Report) -> Iterator[tuple[str, str]]:
     yield "issued at", "" if claims.issued_at is None else claims.issued_at.isoformat()
     for key, value in claims.metadata.items():
         yield "meta", f"{key}={value}"
-    yield "key", report.key_id
+    yield "key", f"{report.key_id} ({report.algorithm})"
     yield "digest", report.digest
     if claims.shard is not None and not report.shards:
         yield "shard", f"{claims.shard.position + 1} of {claims.shard.count}"

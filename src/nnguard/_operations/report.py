@@ -52,6 +52,7 @@ class Report:
     Attributes:
         claims: What the vendor says of the release.
         key_id: The key that signed, in hexadecimal.
+        algorithm: Its algorithm, such as "Ed25519" or "Ed25519+ML-DSA-65".
         digest: Digest of the original model, in hexadecimal (SPEC 6.1, of a set 6.3).
         nested: Records inside the signed stream, outermost first; what is under a lock is not
             looked at.
@@ -69,6 +70,7 @@ class Report:
 
     claims: Claims
     key_id: str
+    algorithm: str
     digest: str
     nested: tuple[NestedRecord, ...] = field(default=(), repr=False)
     licensed_to: LicenseTerms | None = None
@@ -89,6 +91,7 @@ class Report:
         found: dict[str, Any] = {
             "claims": self.claims.to_json(),
             "key_id": self.key_id,
+            "algorithm": self.algorithm,
             "digest": self.digest,
             "locked": self.locked,
         }
@@ -112,7 +115,7 @@ class Report:
             "version": claims.version,
             "issued at": "" if claims.issued_at is None else claims.issued_at.isoformat(),
             **claims.metadata,
-            "key": self.key_id,
+            "key": f"{self.key_id} ({self.algorithm})",
             "digest": self.digest,
             "locked trial": "yes" if self.locked else "",
             "licensed to": "" if self.licensed_to is None else self.licensed_to.customer,

@@ -192,6 +192,7 @@ def _verify_stream(
     report = Report(
         claims=record.claims,
         key_id=record.key_id.hex(),
+        algorithm=record.algorithm,
         digest=record.digest.hex(),
         nested=tuple(_nested(layer, originals, keys)),
         licensed_to=None if watermark is None else watermark.terms,
@@ -366,6 +367,7 @@ def _check_set(reports: Mapping[str, Report], model: StreamSet) -> Report:
     return Report(
         claims,
         first.key_id,
+        first.algorithm,
         digest,
         shards=FrozenMapping(reports),
         not_covered=model.others,
