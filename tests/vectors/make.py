@@ -39,7 +39,7 @@ from vectors.toolbox import KEYS, TRUSTED, VECTORS, Made, Vector
 
 FOLDER = Path(__file__).parent
 SPEC = FOLDER.parents[1] / "docs" / "SPEC.md"
-SPEC_VERSION = "4.0"
+SPEC_VERSION = "5.0"
 MODULES = (
     *(accepted, algorithms, refused_streams, refused_changes, refused_records),
     *(locks, carried, refused_locks, refused_contents),
