@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from cifar10 import TEST_SET
 from nnguard._compression.quantizing import dequantize
 from nnguard._stream import Stream
-from nnguard._stream.coding import decode
 from nnguard._stream.headers import PayloadType
+from nnguard._stream.quantized import decode
 
 __all__ = ["NETWORKS", "accuracy", "add_data_argument", "load_weights"]
 

@@ -1,12 +1,15 @@
 """Bits into tensors and out again, whole: what tests and vectors make streams with, or check."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
 from nnguard._hiding.frame import MAX_BITS
 from nnguard._hiding.hqim import Indices, Walk, largest, max_value
 from nnguard._hiding.packing import Joiner, split
-from nnguard._stream.coding import QuantizedTensor, qp_range
+from nnguard._stream.coding import qp_range
+from nnguard._stream.quantized import QuantizedTensor
 
 Bits = npt.NDArray[np.uint8]
 
@@ -39,13 +42,18 @@ def whole_bytes(numbers: npt.NDArray[np.uint16], width: int) -> bytes:
     return bytes(joiner.data)
 
 
+def with_qp(tensor: QuantizedTensor, qp: int) -> QuantizedTensor:
+    """Return a tensor with another quantization parameter."""
+    return replace(tensor, parameters=replace(tensor.parameters, qp=qp))
+
+
 def embed_in(tensor: QuantizedTensor, bits: Bits, width: int = 1) -> QuantizedTensor:
     """Return a tensor with a part of the step and bits in it."""
     qp = tensor.qp - (width << tensor.header.qp_density)
     if qp < qp_range(tensor.header.qp_density)[0]:
         raise ValueError("the step cannot be divided so far")
     indices = embed(tensor.indices, bits, dependent=tensor.header.dependent, width=width)
-    return tensor.with_indices(indices).with_qp(qp)
+    return with_qp(tensor.with_indices(indices), qp)
 
 
 def restore_unit(tensor: QuantizedTensor, width: int = 1) -> tuple[Bits, QuantizedTensor]:
@@ -54,4 +62,4 @@ def restore_unit(tensor: QuantizedTensor, width: int = 1) -> tuple[Bits, Quantiz
     if qp > qp_range(tensor.header.qp_density)[1]:
         raise ValueError("no step is so many times that of the tensor")
     bits, indices = extract(tensor.indices, dependent=tensor.header.dependent, width=width)
-    return bits, tensor.with_indices(indices).with_qp(qp)
+    return bits, with_qp(tensor.with_indices(indices), qp)

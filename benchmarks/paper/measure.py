@@ -26,7 +26,7 @@ import torch
 
 import nnguard
 from nnguard._hiding import candidates, embed, extract, room_of
-from nnguard._stream.coding import decode
+from nnguard._stream.quantized import decode
 from paper.paper_form import PaperForm
 from paper.subjects import NAMES, Subject, load_subject
 from results import SEED, Results

@@ -23,15 +23,13 @@ import numpy.typing as npt
 from nnguard._stream import Stream
 from nnguard._stream.coding import (
     Indices,
-    QuantizedTensor,
-    decode,
-    encode,
     find_zero_rows,
     piece_ranges,
     search_start_states,
     usual_start_states,
 )
 from nnguard._stream.headers import PayloadType
+from nnguard._stream.quantized import QuantizedTensor, decode, encode
 from nnguard.errors import CapacityError
 
 __all__ = ["PaperForm"]

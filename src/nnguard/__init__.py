@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from nnguard._operations.strip import strip
     from nnguard._operations.unlock import unlock
     from nnguard._operations.verify import verify
+    from nnguard._policy.document import TrustPolicy
     from nnguard._records.attachment import Attachment
     from nnguard._records.claims import Claims
     from nnguard._stream import Stream
@@ -67,6 +68,7 @@ __all__ = [
     "Stream",
     "StreamSet",
     "Tier",
+    "TrustPolicy",
     "__version__",
     "attach",
     "capacity",
@@ -110,6 +112,7 @@ if not TYPE_CHECKING:  # a type checker knows the names above, and reports all o
         "_operations.strip": "strip",
         "_operations.unlock": "unlock",
         "_operations.verify": "verify",
+        "_policy.document": "TrustPolicy",
         "_records.attachment": "Attachment",
         "_records.claims": "Claims",
         "_stream": "Stream",

@@ -22,7 +22,7 @@ from nnguard._hiding import extract, plan_record
 from nnguard._locking.search import CurvePoint
 from nnguard._locking.tiers import Locked
 from nnguard._stream import StreamLike, as_stream
-from nnguard._stream.coding import QuantizedTensor, decode
+from nnguard._stream.quantized import QuantizedTensor, decode
 from nnguard.errors import ArgumentError, NoRecordError
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 import nnguard
 import samples
 import stock
-from nnguard._stream.coding import decode
 from nnguard._stream.headers import PayloadType
+from nnguard._stream.quantized import decode
 from paper.paper_form import PaperForm
 
 URQ = ("urq", "urq_nopopt", "qp50_urq", "resnet20.urq38")

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 import nnguard
 import samples
 import stock
-from nnguard._base.files import make_folder_atomically
+from nnguard._base.atomic import make_folder_atomically
 from nnguard._models.index import is_set
 from transcripts import Run
 
@@ -246,7 +246,7 @@ def test_link_that_takes_a_folders_place_meanwhile_is_put_back(
         with make_folder_atomically(tmp_path / "out", overwrite=True, is_ours=is_ours) as new:
             (new / "model.nnc").touch()
 
-    with pytest.raises(FileExistsError, match="is no folder"):
+    with pytest.raises(FileExistsError, match="is not a folder"):
         make()
     assert (tmp_path / "out").is_symlink()
     assert content(tmp_path / "other") == before

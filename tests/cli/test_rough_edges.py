@@ -194,7 +194,7 @@ def test_device_is_not_replaced(run: Run, folder: Path) -> None:
     except PermissionError:
         pytest.skip("not even root makes devices here")
     result = run("strip", "release.nnc", "-o", "null", "--trust", "vendor.pub", "--force")
-    assert (result.code, "is no regular file" in result.err) == (1, True)
+    assert (result.code, "is not a regular file" in result.err) == (1, True)
     assert stat.S_ISCHR((folder / "null").stat().st_mode)
 
 

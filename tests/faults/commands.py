@@ -63,7 +63,7 @@ def make_template(folder: Path) -> None:
             locked.trial, locked.content_key, to=customer.recipient, output=folder / "license"
         )
     state = nnguard.licensing.Policy(state=folder / "seen")
-    nnguard.licensing.check(folder / "license", [key.public_key], policy=state)
+    nnguard.licensing.check(folder / "license", [key.public_key], license_policy=state)
 
 
 def cases(folder: Path) -> Iterator[Case]:

@@ -54,7 +54,7 @@ def read_license(data: bytes) -> None:
     read = read or License.parse(data)
     assert License.from_text(str(read)).encoded == read.encoded
     read.terms.to_json()
-    nnguard.licensing.check(read, toolbox.VENDOR.public_key, policy=POLICY)
+    nnguard.licensing.check(read, toolbox.VENDOR.public_key, license_policy=POLICY)
     assert read.encoded[-64:] == toolbox.VENDOR.sign(signed_bytes(read.encoded, LICENSE_DOMAIN))
 
 

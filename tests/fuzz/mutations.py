@@ -18,9 +18,10 @@ import nnguard
 import samples
 from nnguard._hiding import Extraction, embed, extract
 from nnguard._hiding.frame import frame_record
-from nnguard._stream import coding
+from nnguard._stream import coding, quantized
 from nnguard._stream.headers import EntryPoint, PayloadType, write_tensor_header
 from nnguard._stream.units import frame_unit
+from one_tensor import with_qp
 from vectors import selling, toolbox
 
 Mutation = Callable[[random.Random, bytes, list[bytes]], bytes]
@@ -248,7 +249,7 @@ def deep_tensor(rng: random.Random, data: bytes, corpus: list[bytes]) -> bytes:
     """Other indices or parameters, well coded."""
     stream = nnguard.Stream.from_bytes(data)
     at = rng.choice([at for at, unit in enumerate(stream) if coded(unit)])
-    tensor = coding.decode(stream[at])
+    tensor = quantized.decode(stream[at])
     indices = tensor.indices.copy()
     flat, states = indices.reshape(-1), bytearray(tensor.parameters.start_states)
     match rng.randrange(5):
@@ -259,7 +260,7 @@ def deep_tensor(rng: random.Random, data: bytes, corpus: list[bytes]) -> bytes:
         case 2:
             states[rng.randrange(len(states))] = rng.randrange(9)
         case 3:
-            tensor = tensor.with_qp(rng.randrange(*coding.qp_range(tensor.header.qp_density)))
+            tensor = with_qp(tensor, rng.randrange(*coding.qp_range(tensor.header.qp_density)))
         case 4 if tensor.parameters.skipped_rows:
             rows = indices.reshape(tensor.header.shape[0], -1)
             skipped = bytes(rng.randrange(2) for _ in rows)
@@ -267,7 +268,7 @@ def deep_tensor(rng: random.Random, data: bytes, corpus: list[bytes]) -> bytes:
             tensor = replace(tensor, parameters=replace(tensor.parameters, skipped_rows=skipped))
     parameters = replace(tensor.parameters, start_states=bytes(states))
     changed = replace(tensor.with_indices(indices), parameters=parameters)
-    return bytes(stream.replace({at: coding.encode(changed)}))
+    return bytes(stream.replace({at: quantized.encode(changed)}))
 
 
 def deep_header(rng: random.Random, data: bytes, corpus: list[bytes]) -> bytes:

@@ -25,7 +25,7 @@ from nnguard._crypto.cose import sign1
 from nnguard._hiding.frame import FrameHeader, frame_record
 from nnguard._hiding.tensor import find_header
 from nnguard._models.formats import FORMATS, TensorType, write_topology
-from nnguard._stream import Stream, coding
+from nnguard._stream import Stream, coding, quantized
 from nnguard._stream.coding import Parameters
 from nnguard._stream.headers import EntryPoint, PayloadType, TensorHeader, write_tensor_header
 from nnguard._stream.units import frame_unit
@@ -518,12 +518,12 @@ def _listing(further: bytes, count: int, record: bytes, bits: int = 1) -> File:
     frame = np.unpackbits(np.frombuffer(frame_record(top, record), np.uint8))
     units, cached = {}, {}
     for at, width in zip(top.carriers, top.widths, strict=True):
-        tensor = coding.decode(model[at], max_weights=1 << 28)
+        tensor = quantized.decode(model[at], max_weights=1 << 28)
         room = one_tensor.capacity(tensor.indices, width)
         here, frame = frame[:room], frame[room:]
         key = (at == 2, here.tobytes())
         if key not in cached:
-            cached[key] = coding.encode(one_tensor.embed_in(tensor, here, width))
+            cached[key] = quantized.encode(one_tensor.embed_in(tensor, here, width))
         units[at] = cached[key]
     return File("stream", bytes(model.replace(units)))
 
@@ -540,8 +540,8 @@ def wide_lists() -> Iterator[File]:
         carriers = tuple(range(2, 3 + count))
         frame = frame_record(FrameHeader(kind, 2, 100, carriers, (16,) + count * (1,)), bytes(100))
         bits = np.unpackbits(np.frombuffer(frame, np.uint8))
-        first = coding.encode(one_tensor.embed_in(coding.decode(model[2]), bits, 16))
-        others = coding.encode(one_tensor.embed_in(coding.decode(model[3]), bits[:0]))
+        first = quantized.encode(one_tensor.embed_in(quantized.decode(model[2]), bits, 16))
+        others = quantized.encode(one_tensor.embed_in(quantized.decode(model[3]), bits[:0]))
         units = {at: first if at == 2 else others for at in carriers}
         yield File("stream", bytes(model.replace(units)))
 

@@ -11,7 +11,7 @@ import samples
 import stock
 from nnguard._compression.quantizing import dequantize
 from nnguard._hiding import candidates, embed, extract
-from nnguard._stream.coding import decode
+from nnguard._stream.quantized import decode
 
 Signed = Callable[[str], nnguard.Stream]
 

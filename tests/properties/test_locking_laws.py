@@ -19,8 +19,9 @@ import stock
 from nnguard._hiding import extract, plan_record
 from nnguard._locking import sealing
 from nnguard._locking.scramble import scramble, unscramble
-from nnguard._stream.coding import Parameters, QuantizedTensor, usual_start_states
+from nnguard._stream.coding import Parameters, usual_start_states
 from nnguard._stream.headers import PayloadType, TensorHeader
+from nnguard._stream.quantized import QuantizedTensor
 from nnguard._stream.trellis import is_path, odd_states
 from nnguard.errors import CapacityError, LockError
 from opening import Opened, open_locks

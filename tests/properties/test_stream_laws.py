@@ -12,7 +12,7 @@ import nnguard
 import stock
 from nnguard._compression.quantizing import dequantize
 from nnguard._hiding import candidates, embed, extract
-from nnguard._stream.coding import decode, encode
+from nnguard._stream.quantized import decode, encode
 
 
 @dataclass

@@ -15,7 +15,7 @@ import nnguard
 import samples
 from nnguard import plotting
 from nnguard._hiding import extract
-from nnguard._stream.coding import decode
+from nnguard._stream.quantized import decode
 from nnguard.errors import ArgumentError, CapacityError
 
 Signed = Callable[[str], nnguard.Stream]

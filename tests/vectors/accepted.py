@@ -12,7 +12,7 @@ import stock
 from nnguard._hiding import extract, plan_record
 from nnguard._hiding.frame import frame_record
 from nnguard._stream import Stream
-from nnguard._stream.coding import encode
+from nnguard._stream.quantized import encode
 from vectors.toolbox import (
     OTHER,
     Made,

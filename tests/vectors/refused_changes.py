@@ -10,8 +10,8 @@ import numpy as np
 from nnguard._hiding import extract
 from nnguard._hiding.frame import FrameHeader, frame_record
 from nnguard._stream import Stream
-from nnguard._stream.coding import QuantizedTensor, encode
-from one_tensor import capacity, embed_in
+from nnguard._stream.quantized import QuantizedTensor, encode
+from one_tensor import capacity, embed_in, with_qp
 from vectors.toolbox import (
     DOMAIN,
     Made,
@@ -219,7 +219,7 @@ def with_second(change: Callable[[QuantizedTensor], QuantizedTensor], bits: int)
 @vector("4", "VerificationError: a second carrier's step is too large", message="layer1.weight was")
 def second_step_too_large() -> Made:
     """No quantization parameter is larger by sixteen octaves than that of the second carrier."""
-    return with_second(lambda tensor: tensor.with_qp(127 - 4 * 16 + 1), 16)
+    return with_second(lambda tensor: with_qp(tensor, 127 - 4 * 16 + 1), 16)
 
 
 @vector("4", "VerificationError: an index is too large for sixteen bits", message="layer1.weight")

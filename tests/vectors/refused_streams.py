@@ -13,8 +13,8 @@ import stock
 from nnguard._hiding import extract
 from nnguard._hiding.frame import FrameHeader
 from nnguard._stream import Stream
-from nnguard._stream.coding import encode
-from one_tensor import embed_in
+from nnguard._stream.quantized import encode
+from one_tensor import embed_in, with_qp
 from vectors.toolbox import (
     OTHER,
     Made,
@@ -423,7 +423,7 @@ def largest_step() -> Made:
     data = frame_of(stream, header)
     (carrier,) = header.carriers
     bits = np.unpackbits(np.frombuffer(data, np.uint8))
-    changed = embed_in(tensor_of(stream, carrier), bits).with_qp(124)
+    changed = with_qp(embed_in(tensor_of(stream, carrier), bits), 124)
     return Made(bytes(stream.replace({carrier: encode(changed)})))
 
 

@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 import nnguard
 from nnguard._stream import Stream
-from nnguard._stream.coding import Indices, QuantizedTensor, encode
+from nnguard._stream.coding import Indices
+from nnguard._stream.quantized import QuantizedTensor, encode
 from second_hpke import hybrid_secret, key_schedule, x25519_secret
 from second_reader import NEXT
 from vectors.toolbox import ISSUED, VENDOR, Made, digest_of, hide, tensor_of, ue

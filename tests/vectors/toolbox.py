@@ -22,7 +22,7 @@ from nnguard._hiding.frame import FrameHeader, frame_record
 from nnguard._hiding.tensor import find_header
 from nnguard._records.digest import model_digest
 from nnguard._stream import Stream
-from nnguard._stream.coding import QuantizedTensor, decode, encode
+from nnguard._stream.quantized import QuantizedTensor, decode, encode
 from nnguard._stream.units import frame_unit, size_field
 from nnguard.errors import FormatError
 from one_tensor import capacity, embed_in

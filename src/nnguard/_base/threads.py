@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-__all__ = ["in_order", "processors"]
+__all__ = ["Progress", "in_order", "processors"]
+
+Progress = Callable[[int], object]
+"""Called with a number of bytes each time that many more were done."""
 
 _Result = TypeVar("_Result")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 import nnguard
-from nnguard._base.files import named_together, read_file, write_bytes
+from nnguard._base.atomic import named_together
+from nnguard._base.files import read_file, write_bytes
 from nnguard._cli.commands import Options, command
 from nnguard._cli.options import argument, option, output
 from nnguard._cli.output import Outcome

@@ -51,11 +51,13 @@ EXIT_CODES = {
     15: "locking failed",
     16: "signed, but not with the name, issuer, version or date that was expected",
     17: "a locked trial, not the product (see --allow-trial)",
+    18: "the trust policy does not allow this release",
     BUG: "a bug in nnguard",
 }
 
 _FAMILIES: dict[type[Exception], int] = {
-    errors.ClaimsError: 16,  # before the error that it is a kind of
+    errors.ClaimsError: 16,  # before the error that it is a kind of, as the next
+    errors.PolicyError: 18,
     errors.LockedTrialError: 17,
     errors.FormatError: 3,
     errors.CapacityError: 4,
@@ -148,7 +150,7 @@ def describe(error: Exception, *, as_json: bool, about: str = "") -> None:
 def as_values(error: Exception) -> dict[str, Any]:
     """Return an error as JSON values."""
     values = {"ok": False, "error": type(error).__name__, "message": message_of(error)}
-    if isinstance(error, errors.LicenseError):
+    if isinstance(error, (errors.LicenseError, errors.PolicyError)):
         values["reason"] = error.reason.value
     return values | {"hint": hint_of(error), "tensors": list(getattr(error, "tensors", ()))}
 

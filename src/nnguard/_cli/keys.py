@@ -15,7 +15,8 @@ from typing import Protocol, TypeVar
 import click
 
 import nnguard
-from nnguard._base.files import named_together, read_file
+from nnguard._base.atomic import named_together
+from nnguard._base.files import read_file
 from nnguard._cli.commands import Options, command
 from nnguard._cli.options import FORCE, argument, check_output, option
 from nnguard._cli.output import Outcome

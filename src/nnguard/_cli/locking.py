@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 import nnguard
-from nnguard._base.files import named_together
+from nnguard._base.atomic import named_together
 from nnguard._cli.commands import Options, command
 from nnguard._cli.evaluating import Search, load_function
 from nnguard._cli.inputs import open_model
@@ -169,7 +169,7 @@ def _field(text: str, part: str) -> tuple[str, Any]:
     field, equals, value = part.partition("=")
     field = field.replace("-", "_")
     if field not in _FIELDS:
-        raise click.UsageError(f"--tier {text}: {field} is none of {', '.join(_FIELDS)}")
+        raise click.UsageError(f"--tier {text}: {field} is not one of {', '.join(_FIELDS)}")
     if field == "soft" and not equals:
         return field, True
     if field == "soft" or not value:

@@ -11,14 +11,16 @@ import re
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
 
 __all__ = [
+    "AUTHORITY",
     "FORCE",
-    "TRUST",
     "argument",
+    "authority",
     "check_output",
     "option",
     "output",
@@ -182,6 +184,13 @@ def output(what: str) -> list[click.Parameter]:
     return [option("-o --output OUTPUT", f"{what} to write.", required=True), FORCE]
 
 
+def authority(options: SimpleNamespace) -> dict[str, Any]:
+    """Return the arguments that say whom to believe: trusted keys or a trust policy."""
+    if not options.trust and options.policy is None:
+        raise click.UsageError("--trust is missing; give the trusted public keys, or a --policy")
+    return {"trust": options.trust or None, "policy": options.policy}
+
+
 def check_output(path: Path, *, overwrite: bool) -> None:
     """Stop before any work is done for one file or folder.
 
@@ -193,12 +202,14 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}; make it first")
     if path.exists() and not path.is_dir() and not path.is_file():
-        raise FileExistsError(f"{path} exists already, and is no regular file; write elsewhere")
+        raise FileExistsError(f"{path} exists already, and is not a regular file; write elsewhere")
 
 
 FORCE = option("-f --force", "Overwrite files that exist.")
-TRUST = option(
-    "--trust PATH...",
-    "Trusted public keys: a PEM file with one or more, or a folder of them; may be repeated.",
-    required=True,
-)
+AUTHORITY = [
+    option(
+        "--trust PATH...",
+        "Trusted public keys: a PEM file with one or more, or a folder of them; may be repeated.",
+    ),
+    option("--policy FILE", "Trust policy, in place of --trust (nnguard policy)."),
+]

@@ -75,7 +75,7 @@ def run_sign(options: Options) -> Outcome:
 
 
 def _compressed(options: Options) -> nnguard.Stream | nnguard.StreamSet:
-    """Open what is to be signed, or compress it where it is no stream yet."""
+    """Open what is to be signed, or compress it where it is not a stream yet."""
     path = Path(options.model)
     if path.suffix.lower() == ".safetensors" or any(path.glob("*.safetensors.index.json")):
         return compress_model(options)

@@ -9,7 +9,15 @@ from nnguard import errors
 from nnguard._cli.commands import Options, command
 from nnguard._cli.failures import as_values, describe, exit_code_of
 from nnguard._cli.inputs import name_of, open_model
-from nnguard._cli.options import TRUST, argument, option, output, read_expected, under
+from nnguard._cli.options import (
+    AUTHORITY,
+    argument,
+    authority,
+    option,
+    output,
+    read_expected,
+    under,
+)
 from nnguard._cli.output import Outcome, progress_bar
 
 __all__ = ["run_strip", "run_verify"]
@@ -20,7 +28,7 @@ _NAMED = 5
 
 @command(
     argument("FILE...", "Signed streams, or folders of them; - is standard input."),
-    TRUST,
+    AUTHORITY,
     under(
         "Expect",
         option("--name TEXT", "The release has this name.", read=read_expected),
@@ -44,6 +52,7 @@ def run_verify(options: Options) -> Outcome:
 
     Examples:
       nnguard verify release.nnc --trust vendor.pub --name resnet56 --version ">=1.2"
+      nnguard verify release.nnc --policy acme.policy
       nnguard verify models/*.nnc --trust /etc/nnguard/trust --quiet
       curl -s https://acme.ai/release.nnc | nnguard verify - --trust vendor.pub --json
     """
@@ -64,7 +73,11 @@ def _verify(file: str, options: Options, expect: nnguard.Expect) -> nnguard.Repo
     model = open_model(file)
     with progress_bar(model.size, "Verifying") as progress:
         return nnguard.verify(
-            model, options.trust, expect=expect, allow_trial=options.allow_trial, progress=progress
+            model,
+            **authority(options),
+            expect=expect,
+            allow_trial=options.allow_trial,
+            progress=progress,
         )
 
 
@@ -96,6 +109,8 @@ def _lines(file: str, report: nnguard.Report) -> Iterator[str]:
     for label, value in _facts(report):
         if value:
             yield f"  {label:<11} {value}"
+    for warning in report.warnings:
+        yield f"  WARNING     {warning.message}"
     if others := report.not_covered:
         more = len(others) - _NAMED
         names = ", ".join(others[:_NAMED]) + (f" and {more} more" if more > 0 else "")
@@ -131,7 +146,7 @@ def _facts(report: nnguard.Report) -> Iterator[tuple[str, str]]:
 @command(
     argument("FILE", "Signed stream, or a folder of them."),
     output("Original stream, or folder of streams,"),
-    TRUST,
+    AUTHORITY,
 )
 def run_strip(options: Options) -> Outcome:
     """Verify, and get the original back.
@@ -143,7 +158,7 @@ def run_strip(options: Options) -> Outcome:
     """
     model = open_model(options.file)
     with progress_bar(model.size, "Verifying") as progress:
-        original = nnguard.strip(model, options.trust, progress=progress)
+        original = nnguard.strip(model, **authority(options), progress=progress)
     original.save(options.output, overwrite=options.force)
     return Outcome(
         {"file": options.output, "size": original.size},

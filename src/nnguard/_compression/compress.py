@@ -16,9 +16,10 @@ from typing import Any, BinaryIO, overload
 
 from nnguard._base.arguments import check_type
 from nnguard._base.files import write_all
+from nnguard._base.threads import Progress
 from nnguard._compression.encoding import EncodeJob, encode_jobs, leading_units
 from nnguard._compression.settings import Settings
-from nnguard._compression.workers import Batch, largest_first, make_batches, run, worker_pool
+from nnguard._compression.workers import Batch, Execution, largest_first, make_batches, run
 from nnguard._models.formats import write_topology
 from nnguard._models.index import read_index
 from nnguard._models.side_files import find_files, list_files
@@ -30,8 +31,6 @@ from nnguard._stream.source import FileSource, MemorySource, Source
 from nnguard.errors import ModelError
 
 __all__ = ["compress"]
-
-Progress = Callable[[int], object]
 
 _OTHER_FORMS = (
     *(".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".gguf", ".h5", ".msgpack"),
@@ -106,18 +105,17 @@ def compress(
     """
     settings = Settings() if settings is None else settings
     check_type(settings, Settings, "settings")
+    execution = Execution(workers, executor, progress)
     if isinstance(model, str | os.PathLike) and Path(model).is_dir():
-        return _compress_folder(Path(model), settings, workers, executor, spool, progress)
-    return _compress(model, settings, workers, executor, spool, progress)
+        return _compress_folder(Path(model), settings, spool, execution)
+    return _compress(model, settings, spool, execution)
 
 
 def _compress_folder(
     folder: Path,
     settings: Settings,
-    workers: int | None,
-    executor: Executor | None,
     spool: str | os.PathLike[str] | None,
-    progress: Progress | None,
+    execution: Execution,
 ) -> StreamSet:
     """Compress the shards of a folder one after the other."""
     weight_map = read_index(folder, ".safetensors", ModelError).weight_map
@@ -129,7 +127,7 @@ def _compress_folder(
             raise ModelError(f"the index of {folder} does not list the tensors of {file}")
         own = {name: qp for name, qp in settings.qp_per_tensor.items() if name in names}
         streams[Path(file).stem + ".nnc"] = _compress(
-            folder / file, replace(settings, qp_per_tensor=own), workers, executor, spool, progress
+            folder / file, replace(settings, qp_per_tensor=own), spool, execution
         )
     beside = [name for name in list_files(folder) if name not in weight_map.values()]
     kept = [name for name in beside if not name.lower().endswith(_OTHER_FORMS)]
@@ -141,16 +139,14 @@ def _compress_folder(
 def _compress(
     model: WeightsLike,
     settings: Settings,
-    workers: int | None,
-    executor: Executor | None,
     spool: str | os.PathLike[str] | None,
-    progress: Progress | None,
+    execution: Execution,
 ) -> Stream:
     tensors = open_weights(model)
     settings.check_names({tensor.name for tensor in tensors})
     leading = leading_units(settings, write_topology([tensor.type for tensor in tensors]))
     batches = largest_first(make_batches([tensor.size for tensor in tensors]))
-    with worker_pool(batches, workers, executor) as team, _Spool(leading, spool) as units:
+    with execution.pool(batches) as team, _Spool(leading, spool) as units:
 
         def job(position: int) -> EncodeJob:
             tensor = tensors[position]
@@ -165,8 +161,7 @@ def _compress(
 
         for batch, coded in run(team, batches, call):
             units.add(batch.positions[0], coded)
-            if progress is not None:
-                progress(sum(tensors[position].nbytes for position in batch.positions))
+            execution.report(sum(tensors[position].nbytes for position in batch.positions))
         return units.gather()
 
 

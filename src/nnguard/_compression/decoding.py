@@ -1,27 +1,47 @@
-"""Decoding one tensor, or some of its rows of blocks, in a thread or in whatever process."""
+"""Decoding tensors side by side, in threads or in whatever processes; large ones in parts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from nnguard._compression.quantizing import dequantize_into
+from nnguard._compression.workers import Batch, Execution, largest_first, make_batches, run
+from nnguard._models.coded import CodedTensor
 from nnguard._models.formats import WORD, Array, Format, TensorType
+from nnguard._stream import Stream
 from nnguard._stream.coding import Indices, decode_pieces, step_size
 from nnguard._stream.headers import PayloadType, TensorHeader
+from nnguard._stream.source import MemorySource
 from nnguard._stream.units import Unit
 from nnguard.errors import FormatError
 
-__all__ = ["DecodeJob", "decode_job", "decode_values"]
+__all__ = ["DecodeJob", "decode_in_order", "decode_side_by_side", "decode_values"]
 
 _LARGEST_EXPONENT = 127
 """Of float32."""
 
-
 _PART = 1 << 20
 """Bytes of a payload that are read at once."""
+
+_SHARE = 1 << 20
+"""Weights of a tensor in blocks that are decoded in one go, at least."""
+
+_SHARES = 32
+"""Parts of a tensor in blocks, at most: each reads the whole unit."""
+
+_MANY_ROWS = 1 << 20
+"""Tensors of more rows are decoded in one go: each part would read the flags of all rows."""
+
+Check = Callable[[], object]
+"""Called between pieces; raises to stop the work."""
+
+Deliver = Callable[[int, int, Array], object]
+"""Takes values: of which tensor, from which position on, and what they are."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,11 +71,82 @@ class DecodeJob:
         stop = min(self.block_rows.stop * row, self.header.size)
         return range(self.block_rows.start * row, stop)
 
+    @property
+    def is_raw(self) -> bool:
+        """Whether the payload holds words as they lie in memory, rather than indices."""
+        return self.header.payload_type == PayloadType.RAW_FLOAT
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values that are decoded."""
+        return len(self.span) * (WORD if self.is_raw else self.type.format.dtype.itemsize)
+
+    def by_value(self) -> DecodeJob:
+        """Return the job with its unit in memory, for another process."""
+        return replace(
+            self, unit=replace(self.unit, source=MemorySource(self.unit.read()), offset=0)
+        )
+
+
+def decode_side_by_side(
+    stream: Stream,
+    tensors: Sequence[CodedTensor],
+    deliver: Deliver,
+    execution: Execution,
+) -> None:
+    """Decode tensors in any order; large ones in blocks in several parts.
+
+    Args:
+        stream: Their stream.
+        tensors: Which.
+        deliver: Takes their values.
+        execution: Who does it.
+
+    Raises:
+        FormatError: A payload is damaged.
+        WorkerError: A worker died.
+    """
+    jobs = [
+        (at, replace(_job(stream, tensor), block_rows=rows))
+        for at, tensor in enumerate(tensors)
+        for rows in _shares(tensor.header)
+    ]
+    batches = largest_first(make_batches([len(job.span) for _, job in jobs]))
+    with execution.pool(batches) as team:
+
+        def call(batch: Batch) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+            chosen = [jobs[position] for position in batch.positions]
+            if team.remote:
+                return _decode_all, ([job.by_value() for _, job in chosen],)
+            return _decode_here, (chosen, deliver, team.check)
+
+        for batch, found in run(team, batches, call):
+            if team.remote:
+                for position, (start, values) in zip(batch.positions, found, strict=True):
+                    deliver(jobs[position][0], start, values)
+            execution.report(sum(jobs[position][1].nbytes for position in batch.positions))
+
+
+def decode_in_order(
+    stream: Stream, tensors: Sequence[CodedTensor], execution: Execution
+) -> Iterator[tuple[str, Array]]:
+    """Decode tensors, and yield their names and arrays; errors as in `decode_side_by_side`."""
+    batches = make_batches([tensor.header.size for tensor in tensors])
+    with execution.pool(batches) as team:
+
+        def call(batch: Batch) -> tuple[Callable[..., list[tuple[int, Array]]], tuple[Any, ...]]:
+            jobs = [_job(stream, tensors[position]) for position in batch.positions]
+            if team.remote:
+                return _decode_all, ([job.by_value() for job in jobs],)
+            return _decode_all, (jobs, team.check)
+
+        for batch, found in run(team, batches, call, in_order=True):
+            for position, (_, values) in zip(batch.positions, found, strict=True):
+                yield tensors[position].header.name, tensors[position].as_array(values)
+
 
 def decode_job(
-    job: DecodeJob,
-    deliver: Callable[[int, Array], object],
-    check: Callable[[], object] = lambda: None,
+    job: DecodeJob, deliver: Callable[[int, Array], object], check: Check = lambda: None
 ) -> None:
     """Decode a tensor piece by piece.
 
@@ -63,13 +154,13 @@ def decode_job(
         job: The tensor.
         deliver: Takes the values from a position on, in the memory form of their format; what it
             was given is to be believed only when this function has returned.
-        check: Called between pieces; raises to stop the work.
+        check: Raises to stop the work.
 
     Raises:
         FormatError: The payload is damaged.
     """
     header, form = job.header, job.type.format
-    if header.payload_type == PayloadType.RAW_FLOAT:
+    if job.is_raw:
         deliver(0, _raw(header, form, job.unit.read()[header.payload_offset :]))
         return
     size = job.unit.size - header.payload_offset
@@ -90,21 +181,43 @@ def decode_job(
         deliver(piece.start, form.from_float32(part))
 
 
-def decode_values(job: DecodeJob, check: Callable[[], object] = lambda: None) -> tuple[int, Array]:
+def decode_values(job: DecodeJob, check: Check = lambda: None) -> tuple[int, Array]:
     """Decode a tensor, or rows of blocks, to a flat array; see `decode_job`.
 
     Returns:
         Where the values begin in the tensor, and the values.
     """
-    span, form = job.span, job.type.format
-    raw = job.header.payload_type == PayloadType.RAW_FLOAT
-    found = np.empty(len(span) * WORD // form.dtype.itemsize if raw else len(span), form.dtype)
+    first, dtype = job.span.start, job.type.format.dtype
+    found = np.empty(job.nbytes // dtype.itemsize, dtype)
 
     def deliver(start: int, values: Array) -> None:
-        found[start - span.start :][: values.size] = values
+        found[start - first :][: values.size] = values
 
     decode_job(job, deliver, check)
-    return span.start, found
+    return first, found
+
+
+def _job(stream: Stream, tensor: CodedTensor) -> DecodeJob:
+    unit = stream[tensor.unit]
+    return DecodeJob(tensor.header, tensor.type, unit, unit.offset)
+
+
+def _shares(header: TensorHeader) -> list[range | None]:
+    """Split a tensor in blocks for several threads; all others are decoded in one go."""
+    count = header.block_rows
+    if count == 1 or header.shape[0] > _MANY_ROWS:
+        return [None]
+    step = max(1, _SHARE // (header.size // count), -(-count // _SHARES))
+    return [range(start, min(start + step, count)) for start in range(0, count, step)]
+
+
+def _decode_here(jobs: Sequence[tuple[int, DecodeJob]], deliver: Deliver, check: Check) -> None:
+    for tensor, job in jobs:
+        decode_job(job, partial(deliver, tensor), check)
+
+
+def _decode_all(jobs: Sequence[DecodeJob], check: Check = lambda: None) -> list[tuple[int, Array]]:
+    return [decode_values(job, check) for job in jobs]
 
 
 def _parts(unit: Unit, start: int, size: int) -> Iterator[bytes]:

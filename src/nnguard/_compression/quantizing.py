@@ -15,15 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nnguard._stream import _coder
-from nnguard._stream.coding import (
-    Indices,
-    Pieces,
-    QuantizedTensor,
-    piece_ranges,
-    qp_range,
-    step_size,
-)
+from nnguard._stream.coding import Indices, Pieces, piece_ranges, qp_range, step_size
 from nnguard._stream.headers import TensorHeader
+from nnguard._stream.quantized import QuantizedTensor
 
 __all__ = [
     "Weights",

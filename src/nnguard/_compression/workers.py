@@ -23,10 +23,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from nnguard._base.threads import processors
+from nnguard._base.threads import Progress, processors
 from nnguard.errors import ArgumentError, WorkerError
 
-__all__ = ["Batch", "WorkerPool", "largest_first", "make_batches", "run", "worker_pool"]
+__all__ = ["Batch", "Execution", "WorkerPool", "largest_first", "make_batches", "run"]
 
 _Result = TypeVar("_Result")
 
@@ -93,44 +93,56 @@ class WorkerPool:
     check: Callable[[], object]
 
 
-@contextmanager
-def worker_pool(
-    batches: Sequence[Batch], workers: int | None, executor: Executor | None
-) -> Iterator[WorkerPool]:
-    """Give the workers that were asked for, and see to it that none is left behind.
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How the caller wants the work done.
 
-    Args:
-        batches: What there is to do.
+    Attributes:
         workers: Threads, at most; with an executor, batches to hand out at a time. As many as there
             are processors, if None.
         executor: Does the work instead of threads.
+        progress: Is told of it.
 
     Raises:
         ArgumentError: There are to be fewer than one worker.
     """
-    if workers is not None and workers < 1:
-        raise ArgumentError(f"workers is {workers}; there has to be one at least")
-    stop = threading.Event()
 
-    def check() -> None:
-        if stop.is_set():
-            raise _StoppedError
+    workers: int | None = None
+    executor: Executor | None = None
+    progress: Progress | None = None
 
-    if executor is not None:
-        yield WorkerPool(executor, workers or 2 * processors(), remote=True, check=check)
-        return
-    wanted = min(workers or processors(), len(batches))
-    if wanted <= 1:
-        yield WorkerPool(None, 1, remote=False, check=check)
-        return
-    pool = ThreadPoolExecutor(wanted, thread_name_prefix="nnguard")
-    try:
-        yield WorkerPool(pool, wanted + 1, remote=False, check=check)
-    except BaseException:
-        stop.set()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+    def report(self, size: int) -> None:
+        """Tell that so many more bytes are done."""
+        if self.progress is not None:
+            self.progress(size)
+
+    @contextmanager
+    def pool(self, batches: Sequence[Batch]) -> Iterator[WorkerPool]:
+        """Give the workers for some batches, and see to it that none is left behind."""
+        if self.workers is not None and self.workers < 1:
+            raise ArgumentError(f"workers is {self.workers}; there has to be one at least")
+        stop = threading.Event()
+
+        def check() -> None:
+            if stop.is_set():
+                raise _StoppedError
+
+        if self.executor is not None:
+            in_flight = self.workers or 2 * processors()
+            yield WorkerPool(self.executor, in_flight, remote=True, check=check)
+            return
+        wanted = min(self.workers or processors(), len(batches))
+        if wanted <= 1:
+            yield WorkerPool(None, 1, remote=False, check=check)
+            return
+        pool = ThreadPoolExecutor(wanted, thread_name_prefix="nnguard")
+        try:
+            yield WorkerPool(pool, wanted + 1, remote=False, check=check)
+        except BaseException:
+            stop.set()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def run(

@@ -160,7 +160,7 @@ def lies_as_planned(extraction: Extraction) -> bool:
 
 
 def room_of(stream: Stream, index: int) -> Room:
-    """Return what the unit at a position can hold; nothing, where it is no carrier."""
+    """Return what the unit at a position can hold; nothing, where it is not a carrier."""
     try:
         return room_in(stream[index]) if can_carry(stream[index]) else NO_ROOM
     except FormatError:

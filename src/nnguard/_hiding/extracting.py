@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nnguard._base.threads import in_order
+from nnguard._base.threads import Progress, in_order
 from nnguard._hiding.carriers import (
     can_carry,
     carriers_cost,
@@ -80,7 +80,7 @@ def extract(
     stream: Stream,
     *,
     vouched: bool = False,
-    progress: Callable[[int], object] = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> Extraction:
     """Take the outermost record out of a stream.
 

@@ -22,8 +22,9 @@ from nnguard._hiding.frame import (
 from nnguard._hiding.hqim import Indices
 from nnguard._hiding.packing import Joiner, split
 from nnguard._stream import Unit
-from nnguard._stream.coding import pieces_of, qp_range, recode
+from nnguard._stream.coding import qp_range
 from nnguard._stream.headers import TensorHeader
+from nnguard._stream.quantized import pieces_of, recode
 from nnguard.errors import VerificationError
 
 __all__ = ["NO_ROOM", "Room", "embed_bits", "find_header", "numbers_in", "restore_unit", "room_in"]

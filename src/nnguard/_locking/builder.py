@@ -26,7 +26,7 @@ from nnguard._locking.twins import find_twins
 from nnguard._records.hashed import Hashed
 from nnguard._records.lock import LockContent, LockedFile, LockShard, Replaced
 from nnguard._stream import Stream
-from nnguard._stream.coding import QuantizedTensor
+from nnguard._stream.quantized import QuantizedTensor
 
 __all__ = ["LockBuilder"]
 

@@ -23,7 +23,7 @@ from nnguard._records.kinds import RecordKind
 from nnguard._records.layers import layers
 from nnguard._records.lock import LockContent, LockedFile, LockShard
 from nnguard._stream import Stream, Unit
-from nnguard._stream.coding import decode
+from nnguard._stream.quantized import decode
 from nnguard.errors import CapacityError, FormatError, LockError, NoRecordError
 
 __all__ = ["carry", "check_trial"]

@@ -26,7 +26,7 @@ from nnguard._crypto.content_key import Keystream
 from nnguard._hiding.carriers import can_carry, can_code, weights_in
 from nnguard._locking.twins import NO_TWINS, Twins
 from nnguard._stream import Stream, Unit
-from nnguard._stream.coding import QuantizedTensor
+from nnguard._stream.quantized import QuantizedTensor
 from nnguard.errors import ArgumentError
 
 __all__ = [

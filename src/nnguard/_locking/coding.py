@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from nnguard._base.threads import in_order
 from nnguard._stream import Stream
-from nnguard._stream.coding import QuantizedTensor, decode, encode
+from nnguard._stream.quantized import QuantizedTensor, decode, encode
 from nnguard.errors import FormatError
 
 __all__ = ["encode_all", "read_all"]

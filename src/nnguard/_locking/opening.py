@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
+from nnguard._base.threads import Progress
 from nnguard._crypto.content_key import ContentKey
 from nnguard._hiding import Extraction
 from nnguard._locking.restoring import restore
@@ -58,7 +59,7 @@ def open_files(
     key: ContentKey,
     *,
     spool: str | os.PathLike[str] | None = None,
-    progress: Callable[[int], object] | None = None,
+    progress: Progress | None = None,
 ) -> Opened:
     """Open all locks that a key opens, of one file after the other, and the signatures between.
 
@@ -122,7 +123,7 @@ class _Counter:
         total: How many the file has.
     """
 
-    def __init__(self, progress: Callable[[int], object] | None, total: int) -> None:
+    def __init__(self, progress: Progress | None, total: int) -> None:
         self._progress, self._left = progress or (lambda _: None), total
 
     def add(self, count: int) -> None:
@@ -142,7 +143,7 @@ def _open(
     first: LockRecord | None,
     position: int,
     count: int,
-    progress: Callable[[int], object],
+    progress: Progress,
 ) -> _Lock:
     """Open the outermost lock of one stream.
 
@@ -177,7 +178,7 @@ def _open(
     return _Lock(record, carries, files)
 
 
-def _take_out(hashed: Hashed, progress: Callable[[int], object]) -> tuple[Hashed, Extraction]:
+def _take_out(hashed: Hashed, progress: Progress) -> tuple[Hashed, Extraction]:
     """Return the stream with the lock in it, below signatures, and the lock that was taken out."""
     with _not_locked():
         for layer in layers(hashed.stream, vouched=True, progress=progress):

@@ -20,8 +20,8 @@ from nnguard._records.digest import model_digest
 from nnguard._records.hashed import Hashed
 from nnguard._records.lock import LockContent, LockedFile, Replaced
 from nnguard._stream import Stream
-from nnguard._stream.coding import QuantizedTensor, decode
 from nnguard._stream.hashing import UnitDigests
+from nnguard._stream.quantized import QuantizedTensor, decode
 from nnguard._stream.source import MemorySource
 from nnguard._stream.stream import MAX_UNITS
 from nnguard._stream.trellis import is_path

@@ -20,7 +20,8 @@ from nnguard._crypto.content_key import Keystream
 from nnguard._locking.choice import can_lock, count_weights
 from nnguard._locking.twins import Place, find_twins_in_set
 from nnguard._stream import Stream, Unit
-from nnguard._stream.coding import Indices, QuantizedTensor
+from nnguard._stream.coding import Indices
+from nnguard._stream.quantized import QuantizedTensor
 from nnguard._stream.trellis import odd_states
 from nnguard.errors import ArgumentError
 
@@ -88,7 +89,7 @@ def _first(streams: Mapping[str, Stream], usable: Sequence[Place], fraction: flo
         chosen.append(at)
         needed -= math.prod(shapes[at])
     vectors = [at for at, shape in shapes.items() if len(shape) == 1]
-    return chosen + vectors if chosen else []  # vectors alone are no lock
+    return chosen + vectors if chosen else []  # vectors alone do not make a lock
 
 
 def _shape_of(unit: Unit) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from nnguard._compression.decompress import decompress
 from nnguard._compression.quantizing import dequantize
 from nnguard._locking.choice import Choice
 from nnguard._stream import Stream
-from nnguard._stream.coding import QuantizedTensor
+from nnguard._stream.quantized import QuantizedTensor
 from nnguard.errors import ArgumentError, LockError
 
 __all__ = ["CurvePoint", "Evaluate", "Scores", "narrow", "score_of"]

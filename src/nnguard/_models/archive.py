@@ -52,7 +52,7 @@ def read_members(file: FileSource) -> dict[bytes, Member]:
     Names are in small letters: PyTorch looks them up without regard to case.
 
     Raises:
-        ModelError: It is no archive, is malformed, or a member is compressed or encrypted.
+        ModelError: It is not an archive, is malformed, or a member is compressed or encrypted.
         LimitError: Its directory is too large.
     """
     count, start, size = _find_directory(file)

@@ -83,11 +83,11 @@ def _read_archive(file: FileSource) -> tuple[Any, Place, str]:
         return file.read(member.offset, member.size)
 
     if folder + b"/data.pkl" not in members:
-        raise ModelError("it is no PyTorch checkpoint: it has no data.pkl")
+        raise ModelError("it is not a PyTorch checkpoint: it has no data.pkl")
     held = Pickle(read(b"/data.pkl", _MAX_PICKLE)).load()
     order = read(b"/byteorder", 16) if folder + b"/byteorder" in members else b"little"
     if order not in (b"little", b"big"):
-        raise ModelError("it is no PyTorch checkpoint: its byte order is unknown")
+        raise ModelError("it is not a PyTorch checkpoint: its byte order is unknown")
 
     def place(storage: Storage) -> int:
         name = folder + b"/data/" + storage.key.encode("utf-8", "surrogatepass").lower()
@@ -107,7 +107,7 @@ def _read_legacy(file: FileSource) -> tuple[Any, Place, str]:
     except ModelError:
         begins = False
     if not begins:
-        raise ModelError("it is no PyTorch checkpoint")
+        raise ModelError("it is not a PyTorch checkpoint")
     pickle.load()  # about the machine that wrote it
     held, keys = pickle.load(), pickle.load()
     at, offsets = pickle.end, dict[str, int]()

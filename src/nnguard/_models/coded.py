@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from nnguard._models.formats import TensorType, read_topology
+from nnguard._models.formats import Array, TensorType, read_topology
 from nnguard._models.tensors import MAX_SIZE
 from nnguard._stream import Stream
 from nnguard._stream.headers import LEAST_COST, PayloadType, TensorHeader, UnitKind
@@ -50,6 +50,14 @@ class CodedTensor:
         """What decoding it takes, in bytes of usual tensors."""
         raw = self.header.payload_type == PayloadType.RAW_FLOAT
         return _DECODED * max(LEAST_COST, 0 if raw else self.header.cost)
+
+    def as_array(self, values: Array) -> Array:
+        """Return values, flat, as an array of the tensor's shape and dtype."""
+        if self.type.format.name == "bfloat16":
+            import ml_dtypes
+
+            values = values.view(ml_dtypes.bfloat16)
+        return values.reshape(self.shape)
 
 
 def coded_tensors(stream: Stream) -> list[CodedTensor]:

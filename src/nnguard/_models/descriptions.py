@@ -188,7 +188,7 @@ def name_of(name: str) -> Name:
     """
     if name not in _KNOWN:
         raise ModelError(
-            f"it is no checkpoint of weights alone: it asks for {ascii(name)[1:-1][:100]}",
+            f"it is not a checkpoint of weights alone: it asks for {ascii(name)[1:-1][:100]}",
             hint="it may hold code, which nnguard never runs; save a state dict",
         )
     return Name(name)

@@ -164,7 +164,7 @@ def read_topology(stream: Stream, headers: Sequence[TensorHeader]) -> list[Tenso
     for index, header in enumerate(headers):
         if scalars[index]:
             if types[index].shape_of(header) != (1,):
-                raise FormatError(f"tensor {header.name} is no scalar")
+                raise FormatError(f"tensor {header.name} is not a scalar")
             types[index] = TensorType(types[index].format, scalar=True)
     return types
 

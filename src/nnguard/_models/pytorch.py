@@ -20,11 +20,11 @@ def from_torch(name: Any, tensor: Any) -> Tensor:
 
     Raises:
         ModelError: Its number format or its kind is not coded.
-        TypeError: It is no tensor.
+        TypeError: It is not a tensor.
     """
     check_tensor(name, ())
     if not isinstance(tensor, torch.Tensor):
-        raise TypeError(f"{name} is no tensor but {type(tensor).__name__}")
+        raise TypeError(f"{name} is a {type(tensor).__name__}, not a tensor")
     form = FORMATS.get(str(tensor.dtype).removeprefix("torch."))
     if form is None or tensor.layout != torch.strided or tensor.is_nested:
         what = str(tensor.dtype if form is None else tensor.layout).removeprefix("torch.")

@@ -57,7 +57,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> list[Tensor]:
     prefix = file.read(0, min(8, file.size))
     length = int.from_bytes(prefix, "little")
     if len(prefix) < 8 or length > file.size - 8:
-        raise ModelError(f"{name} is no safetensors file: its header does not fit into it")
+        raise ModelError(f"{name} is not a safetensors file: its header does not fit into it")
     if length > MAX_HEADER:
         raise LimitError(f"the header of {name} has {length} bytes; limit {MAX_HEADER}")
     tensors = [_tensor(file, 8 + length, *entry) for entry in _entries(file.read(8, length), name)]
@@ -128,12 +128,12 @@ def _entries(text: bytes, name: str) -> list[tuple[str, Any]]:
     try:
         header = json.loads(text.decode(), object_pairs_hook=pairs)
     except (ValueError, RecursionError):
-        raise ModelError(f"{name} is no safetensors file: its header is no JSON") from None
+        raise ModelError(f"{name} is not a safetensors file: its header is not JSON") from None
     if not isinstance(header, dict) or not text.startswith(b"{"):
-        raise ModelError(f"{name} is no safetensors file: its header is no JSON object")
+        raise ModelError(f"{name} is not a safetensors file: its header is not a JSON object")
     metadata = header.pop(_METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise ModelError(f"{name} is no safetensors file: its metadata are no texts")
+        raise ModelError(f"{name} is not a safetensors file: its metadata hold more than text")
     return list(header.items())
 
 

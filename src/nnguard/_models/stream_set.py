@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from nnguard._base.files import make_folder_atomically
+from nnguard._base.atomic import make_folder_atomically
 from nnguard._base.mappings import EMPTY
 from nnguard._models.coded import CodedTensor, coded_tensors
 from nnguard._models.index import is_set, read_index, write_index

@@ -156,7 +156,7 @@ def from_arrays(arrays: Mapping[str, Any]) -> list[Tensor]:
 
     Raises:
         ModelError: A name, a shape or a number format cannot be coded, or an array is masked.
-        TypeError: A value is no array.
+        TypeError: A value is not an array.
     """
     return [_from_array(name, array) for name, array in arrays.items()]
 
@@ -166,7 +166,7 @@ def check_tensor(name: Any, shape: tuple[int, ...]) -> None:
 
     Raises:
         ModelError: It cannot.
-        TypeError: The name is no text.
+        TypeError: The name is not text.
     """
     if not isinstance(name, str):
         raise TypeError(f"the name of a tensor is text, not {type(name).__name__}")
@@ -189,7 +189,7 @@ def shown(text: str) -> str:
 
 def _from_array(name: str, array: Any) -> Tensor:
     if not isinstance(array, (np.ndarray, np.generic)):
-        raise TypeError(f"tensor {name} is no array but {type(array).__name__}")
+        raise TypeError(f"tensor {name} is a {type(array).__name__}, not an array")
     check_tensor(name, array.shape)
     if isinstance(array, np.ma.MaskedArray):
         raise ModelError(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nnguard._base.mappings import EMPTY, FrozenMapping
+from nnguard._base.threads import Progress
 from nnguard._hiding import candidates, carriers_cost, max_cost, room_of
 from nnguard._hiding.carriers import cost_of
 from nnguard._hiding.frame import MAX_BITS
@@ -65,7 +66,7 @@ class Capacity:
     shards: Mapping[str, Capacity] = field(default=EMPTY, repr=False)
 
 
-def capacity(model: ModelLike, *, progress: Callable[[int], object] | None = None) -> Capacity:
+def capacity(model: ModelLike, *, progress: Progress | None = None) -> Capacity:
     """Count the bits that a model can hold. Decodes every tensor that can carry.
 
     Args:
@@ -93,7 +94,7 @@ def capacity(model: ModelLike, *, progress: Callable[[int], object] | None = Non
     return Capacity(places, bits, shards=FrozenMapping(shards))
 
 
-def _capacity(stream: Stream, progress: Callable[[int], object] | None) -> Capacity:
+def _capacity(stream: Stream, progress: Progress | None) -> Capacity:
     tensors: list[TensorInfo] = []
     rooms: list[Room] = []
     order = candidates(stream)

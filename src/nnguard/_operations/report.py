@@ -9,6 +9,7 @@ from typing import Any
 from nnguard._base.html import html_table
 from nnguard._base.mappings import EMPTY
 from nnguard._licensing.license import LicenseTerms
+from nnguard._policy.finding import Finding
 from nnguard._records.claims import Claims
 from nnguard._records.kinds import RecordKind, kind_name
 
@@ -92,6 +93,7 @@ class Report:
             watermark.
         shards: Of a set, the names of the files and the reports of their streams, in order.
         not_covered: Of a folder, the names of files that the signature does not cover.
+        warnings: What the trust policy finds against the release, and does not enforce.
 
     Examples:
         >>> report = nnguard.verify("release.nnc", "vendor.pub")
@@ -107,6 +109,12 @@ class Report:
     licensed_to: LicenseTerms | None = None
     shards: Mapping[str, Report] = field(default=EMPTY, repr=False)
     not_covered: tuple[str, ...] = field(default=(), repr=False)
+    warnings: tuple[Finding, ...] = ()
+
+    @property
+    def counted(self) -> tuple[Signature, ...]:
+        """The signatures of the release that the outermost one names, outermost first."""
+        return tuple(signature for signature in self.signatures if signature.counts)
 
     @property
     def locked(self) -> bool:
@@ -132,6 +140,8 @@ class Report:
             found["nested"] = [record.to_json() for record in self.nested]
         if self.licensed_to is not None:
             found["licensed_to"] = self.licensed_to.to_json()
+        if self.warnings:
+            found["warnings"] = [warning.to_json() for warning in self.warnings]
         return found
 
     def _repr_html_(self) -> str:

@@ -14,12 +14,13 @@ from typing import TypeVar, overload
 
 from nnguard._base.arguments import check_text
 from nnguard._base.mappings import FrozenMapping
+from nnguard._base.threads import Progress
 from nnguard._base.times import TimeLike, now, to_utc
 from nnguard._crypto.keys import PublicKey, Signer, SignerLike, as_signer
 from nnguard._crypto.trust import Trust, load_trust
 from nnguard._hiding import plan_record
 from nnguard._models.stream_set import Model, ModelLike, StreamSet, as_model, check_index
-from nnguard._operations.verify import Progress, hashing, verified
+from nnguard._operations.verify import hashing, verified
 from nnguard._records.claims import Claims, Shard, check_release
 from nnguard._records.digest import model_digest, set_digest
 from nnguard._records.hashed import hash_files

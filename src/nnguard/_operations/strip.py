@@ -7,23 +7,49 @@ from __future__ import annotations
 
 from typing import overload
 
-from nnguard._crypto.trust import Trust, load_trust
+from nnguard._base.threads import Progress
+from nnguard._crypto.trust import Trust
 from nnguard._models.stream_set import Model, ModelLike, StreamSet, as_model
-from nnguard._operations.verify import Progress, verified
+from nnguard._operations.authority import PolicyLike, authority_of
+from nnguard._operations.verify import verified
 from nnguard._stream import Stream
 
 __all__ = ["strip"]
 
 
 @overload
-def strip(model: Stream, trust: Trust, *, progress: Progress | None = ...) -> Stream: ...
+def strip(
+    model: Stream,
+    trust: Trust | None = ...,
+    *,
+    policy: PolicyLike | None = ...,
+    progress: Progress | None = ...,
+) -> Stream: ...
 @overload
-def strip(model: StreamSet, trust: Trust, *, progress: Progress | None = ...) -> StreamSet: ...
+def strip(
+    model: StreamSet,
+    trust: Trust | None = ...,
+    *,
+    policy: PolicyLike | None = ...,
+    progress: Progress | None = ...,
+) -> StreamSet: ...
 @overload
-def strip(model: ModelLike, trust: Trust, *, progress: Progress | None = ...) -> Model: ...
+def strip(
+    model: ModelLike,
+    trust: Trust | None = ...,
+    *,
+    policy: PolicyLike | None = ...,
+    progress: Progress | None = ...,
+) -> Model: ...
 
 
-def strip(model: ModelLike, trust: Trust, *, progress: Progress | None = None) -> Model:
+def strip(
+    model: ModelLike,
+    trust: Trust | None = None,
+    *,
+    policy: PolicyLike | None = None,
+    progress: Progress | None = None,
+) -> Model:
     """Verify a model and return the original that was signed, byte for byte.
 
     Args and errors are those of `verify`.
@@ -32,4 +58,7 @@ def strip(model: ModelLike, trust: Trust, *, progress: Progress | None = None) -
         >>> original = nnguard.strip("release.nnc", "vendor.pub")
         >>> original.save("stripped.nnc")
     """
-    return verified(as_model(model), load_trust(trust), progress)[1]
+    authority = authority_of(trust, policy)
+    report, original = verified(as_model(model), authority.keys, progress)
+    authority.judge(report)
+    return original

@@ -15,8 +15,9 @@ from dataclasses import replace
 
 from nnguard._base.arguments import check_type
 from nnguard._base.mappings import FrozenMapping
+from nnguard._base.threads import Progress
 from nnguard._crypto.keys import PublicKey
-from nnguard._crypto.trust import Trust, find_key, load_trust
+from nnguard._crypto.trust import Trust, find_key
 from nnguard._hiding import lies_as_planned
 from nnguard._licensing.license import License
 from nnguard._models.stream_set import (
@@ -28,6 +29,7 @@ from nnguard._models.stream_set import (
     naming,
     some_of,
 )
+from nnguard._operations.authority import PolicyLike, authority_of
 from nnguard._operations.expect import Expect
 from nnguard._operations.report import NestedRecord, Report, Signature
 from nnguard._records.claims import Claims
@@ -45,10 +47,7 @@ from nnguard.errors import (
     WrongKeyError,
 )
 
-__all__ = ["Progress", "check_report", "hashing", "verified", "verify"]
-
-Progress = Callable[[int], object]
-"""Called with a number of bytes each time that many more were hashed."""
+__all__ = ["check_report", "hashing", "verified", "verify"]
 
 _UNREADABLE = "unreadable"
 """Kind of a nested record that does not come out, or is malformed."""
@@ -63,8 +62,9 @@ _HINTS = {
 
 def verify(
     model: ModelLike,
-    trust: Trust,
+    trust: Trust | None = None,
     *,
+    policy: PolicyLike | None = None,
     expect: Expect | None = None,
     allow_trial: bool = False,
     progress: Progress | None = None,
@@ -81,6 +81,7 @@ def verify(
     Args:
         model: A signed stream, or a folder of shards.
         trust: Trusted keys: keys, PEM files with one or more, directories of them.
+        policy: Trust policy, or its path, in place of trusted keys.
         expect: Claims that the release has to make.
         allow_trial: Accept a trial that is locked, too.
         progress: Called with the number of bytes each time that many more were hashed.
@@ -94,6 +95,7 @@ def verify(
         WrongKeyError: It is signed, by a key that is not among those trusted.
         VerificationError: It was changed after it was signed; or a shard is missing, stray, or of
             another release.
+        PolicyError: The trust policy does not allow it, or is malformed; `reason` says why.
         ClaimsError: It is what the vendor signed, but not what you expect.
         LockedTrialError: It is what the vendor signed, but a trial.
         KeyFormatError: A trusted key cannot be read.
@@ -104,8 +106,10 @@ def verify(
         >>> nnguard.verify("release.nnc", "vendor.pub", expect=expected).claims.version
         '1.0'
     """
-    report, _ = verified(as_model(model), load_trust(trust), progress)
+    authority = authority_of(trust, policy)
+    report, _ = verified(as_model(model), authority.keys, progress)
     check_report(report, expect, allow_trial=allow_trial)
+    report = authority.judge(report)
     _LOG.info("verified %r, signed with key %s", report.claims.name, report.key_id)
     return report
 
@@ -116,10 +120,7 @@ def check_report(report: Report, expect: Expect | None, *, allow_trial: bool) ->
         check_type(expect, Expect, "expect")
         expect.check(report.claims)
     if report.locked and not allow_trial:
-        raise LockedTrialError(
-            "this is a locked trial, not the product",
-            hint="a license unlocks it: nnguard unlock; to accept the trial, say allow_trial",
-        )
+        raise LockedTrialError
 
 
 def verified(

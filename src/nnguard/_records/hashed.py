@@ -6,9 +6,10 @@ A model in one stream has one file, whose name is empty.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from nnguard._base.threads import Progress
 from nnguard._models.stream_set import Model, streams_of
 from nnguard._records.digest import model_digest, set_digest
 from nnguard._stream import Stream
@@ -36,7 +37,7 @@ class Hashed:
 Files = Mapping[str, Hashed]
 
 
-def hash_files(model: Model, progress: Callable[[int], object] | None = None) -> dict[str, Hashed]:
+def hash_files(model: Model, progress: Progress | None = None) -> dict[str, Hashed]:
     """Hash a stream, or all of a set.
 
     Args:

@@ -9,8 +9,9 @@ The walk is lazy: a layer is taken out when somebody asks what is in it, or belo
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
+from nnguard._base.threads import Progress
 from nnguard._hiding import Extraction, FrameHeader, extract, locate, peek
 from nnguard._records.kinds import RecordKind
 from nnguard._stream import Stream
@@ -40,7 +41,7 @@ class Layer:
         stream: Stream,
         *,
         vouched: bool = False,
-        progress: Callable[[int], object] = lambda _: None,
+        progress: Progress = lambda _: None,
     ) -> None:
         self.stream = stream
         self._vouched, self._progress = vouched, progress
@@ -90,7 +91,7 @@ def layers(
     stream: Stream,
     *,
     vouched: bool = False,
-    progress: Callable[[int], object] = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> Iterator[Layer]:
     """Walk down the layers of a stream, the outermost first.
 

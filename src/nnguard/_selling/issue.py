@@ -13,6 +13,7 @@ from datetime import datetime
 
 from nnguard._base.arguments import check_type, loaded
 from nnguard._base.mappings import FrozenMapping
+from nnguard._base.threads import Progress
 from nnguard._base.times import now, to_utc
 from nnguard._crypto.content_key import ContentKey, ContentKeyLike
 from nnguard._crypto.identity import Recipient, RecipientLike
@@ -22,7 +23,6 @@ from nnguard._licensing.license import License, LicenseTerms
 from nnguard._locking.opening import lock_id, open_files
 from nnguard._models.stream_set import StreamSet, as_model
 from nnguard._operations.signatures import signed_by, signer_of
-from nnguard._operations.verify import Progress
 from nnguard._records.claims import Claims
 from nnguard._records.hashed import Files, digest_of, hash_files
 from nnguard._selling.terms import Terms

@@ -13,7 +13,8 @@ import os
 from collections.abc import Sequence
 
 from nnguard._base.arguments import check_type, loaded
-from nnguard._base.files import named_together
+from nnguard._base.atomic import named_together
+from nnguard._base.threads import Progress
 from nnguard._base.times import TimeLike, now, to_utc
 from nnguard._crypto.content_key import ContentKey, ContentKeyLike
 from nnguard._crypto.identity import Identity, IdentityLike, RecipientLike
@@ -23,7 +24,6 @@ from nnguard._licensing.revocation import RevocationList
 from nnguard._locking.opening import lock_id
 from nnguard._locking.tiers import MAX_TIERS
 from nnguard._models.stream_set import StreamSet, as_model
-from nnguard._operations.verify import Progress
 from nnguard._selling.entry import LedgerEntry
 from nnguard._selling.issue import issue
 from nnguard._selling.ledger import Ledger

@@ -1,4 +1,4 @@
-"""Entropy coding of one tensor (DeepCABAC), a piece at a time, so that memory does not follow it.
+"""Entropy coding of payloads (DeepCABAC), a piece at a time, so that memory does not follow them.
 
 A payload states all that its encoder chose: quantization parameter, start states of contexts, rows
 that are skipped. Law: what was decoded encodes to the same bytes. So nothing has to be searched or
@@ -10,33 +10,27 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from nnguard._stream import _coder
-from nnguard._stream.headers import EntryPoint, PayloadType, TensorHeader
-from nnguard._stream.units import Unit, frame_unit, size_field, usual_size_field
-from nnguard.errors import FormatError, LimitError
+from nnguard._stream.headers import EntryPoint, TensorHeader
+from nnguard.errors import FormatError
 
 __all__ = [
     "Indices",
     "Parameters",
     "Pieces",
-    "QuantizedTensor",
-    "decode",
     "decode_payload",
     "decode_pieces",
-    "encode",
     "encode_payload",
     "find_zero_rows",
     "parameters_of",
     "piece_ranges",
-    "pieces_of",
     "qp_range",
-    "recode",
     "search_start_states",
     "step_size",
     "usual_start_states",
@@ -46,9 +40,6 @@ Indices = npt.NDArray[np.int32]
 
 Pieces = Callable[[], Iterable[Indices]]
 """Goes through the indices of a tensor from the start, in the pieces of `piece_ranges`."""
-
-MAX_WEIGHTS = 1 << 24
-"""Tensors of more weights are not decoded whole unless the caller says so: 64 MiB of indices."""
 
 _PIECE = 1 << 15
 """Indices that are coded at once, as far as the order of coding lets them be split."""
@@ -68,41 +59,6 @@ class Parameters:
     qp: int
     start_states: bytes
     skipped_rows: bytes
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class QuantizedTensor:
-    """A tensor as the entropy coder sees it.
-
-    Attributes:
-        header: Its unit's header.
-        prefix: The unit's bytes between size field and payload; they stay as they are.
-        parameters: What the payload states.
-        indices: int32 array of `header.shape`; the weights are these times `step`.
-    """
-
-    header: TensorHeader
-    prefix: bytes
-    parameters: Parameters
-    indices: Indices
-
-    @property
-    def qp(self) -> int:
-        """Quantization parameter, without `header.base_qp`."""
-        return self.parameters.qp
-
-    @property
-    def step(self) -> float:
-        """Quantization step size, in units of the weights."""
-        return step_size(self.qp + self.header.base_qp, self.header.qp_density)
-
-    def with_indices(self, indices: Indices) -> QuantizedTensor:
-        """Return the tensor with other indices of the same shape."""
-        return replace(self, indices=indices.reshape(self.header.shape))
-
-    def with_qp(self, qp: int) -> QuantizedTensor:
-        """Return the tensor with another quantization parameter."""
-        return replace(self, parameters=replace(self.parameters, qp=qp))
 
 
 def piece_ranges(header: TensorHeader, block_rows: range | None = None) -> Iterator[range]:
@@ -275,80 +231,6 @@ def find_zero_rows(header: TensorHeader, pieces: Iterable[Indices]) -> bytes:
     return (~used).astype(np.uint8).tobytes()
 
 
-def decode(unit: Unit, *, max_weights: int = MAX_WEIGHTS) -> QuantizedTensor:
-    """Decode a quantized tensor whole. Law: `encode` gives the unit's bytes again.
-
-    Args:
-        unit: A unit with a FLOAT payload.
-        max_weights: Larger tensors are refused.
-
-    Raises:
-        LimitError: The tensor has more than `max_weights` weights.
-        FormatError: The payload is damaged, or the unit has a size field of another form than
-            encoders write.
-    """
-    header = _quantized(unit)
-    if header.size > max_weights:
-        raise LimitError(f"tensor {header.name} has {header.size} weights; limit {max_weights}")
-    prefix, payload, at = _parts_of(unit, header)
-    indices, parameters = decode_payload(header, payload, offset=at)
-    return QuantizedTensor(header, prefix, parameters, indices)
-
-
-def pieces_of(unit: Unit) -> Iterator[tuple[Indices, _coder.Decoder]]:
-    """Decode a quantized tensor piece by piece, in the order of the array.
-
-    Args:
-        unit: A unit with a FLOAT payload, not coded in blocks.
-
-    Yields:
-        Indices, flat, whose memory is used again; and the decoder, which has the parameters. What
-        was yielded is to be believed once the last piece was.
-
-    Raises:
-        FormatError: See `decode`.
-    """
-    header = _quantized(unit)
-    _, payload, at = _parts_of(unit, header)
-    pieces = decode_pieces(header, iter([payload]), len(payload), offset=at)
-    return ((indices, decoder) for _, indices, decoder in pieces)
-
-
-def recode(unit: Unit, change: Callable[[Indices], Indices], *, by: int) -> bytes:
-    """Decode a quantized tensor, change it piece by piece, and encode it.
-
-    Args:
-        unit: A unit with a FLOAT payload, not coded in blocks.
-        change: Makes a piece of another; zeros stay.
-        by: Added to the quantization parameter.
-
-    Raises:
-        FormatError: See `decode`.
-    """
-    header = _quantized(unit)
-    prefix, payload, at = _parts_of(unit, header)
-    pieces = decode_pieces(header, iter([payload]), len(payload), offset=at)
-    first = next(pieces)
-    parameters = parameters_of(first[2])
-    changed = (change(indices) for _, indices, _ in itertools.chain([first], pieces))
-    recoded, _ = encode_payload(header, changed, replace(parameters, qp=parameters.qp + by))
-    return frame_unit(prefix + recoded)
-
-
-def encode(tensor: QuantizedTensor) -> bytes:
-    """Encode a tensor to the bytes of its unit.
-
-    Raises:
-        ValueError: A row that is to be skipped is not all zeros.
-    """
-    header, flags = tensor.header, tensor.parameters.skipped_rows
-    if flags and tensor.indices.reshape(header.shape[0], -1)[np.frombuffer(flags, bool)].any():
-        raise ValueError(f"tensor {header.name} skips rows that are not zero")
-    flat = np.ascontiguousarray(tensor.indices).reshape(-1)
-    payload, _ = encode_payload(header, [flat], tensor.parameters)
-    return frame_unit(tensor.prefix + payload)
-
-
 def step_size(qp: int, qp_density: int) -> float:
     """Return the step size that a quantization parameter stands for."""
     mantissa = (1 << qp_density) + (qp & ((1 << qp_density) - 1))
@@ -359,21 +241,6 @@ def qp_range(qp_density: int) -> tuple[int, int]:
     """Return the least and the largest quantization parameter that a payload can hold."""
     limit = 1 << (5 + qp_density)
     return -limit, limit - 1
-
-
-def _quantized(unit: Unit) -> TensorHeader:
-    if unit.tensor is None or unit.tensor.payload_type != PayloadType.FLOAT:
-        raise ValueError(f"unit {unit.name} is not a quantized tensor")
-    return unit.tensor
-
-
-def _parts_of(unit: Unit, header: TensorHeader) -> tuple[bytes, bytes, int]:
-    """Return what stands between size field and payload, the payload, and where that lies."""
-    data = unit.read()
-    start, at = size_field(data), header.payload_offset
-    if usual_size_field(len(data) - start) != data[:start]:
-        raise FormatError(f"unit {unit.name} has an unusual size field", offset=unit.offset)
-    return data[start:at], data[at:], unit.offset + at
 
 
 def _entry_points(

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from nnguard._base.files import write_at
+from nnguard._base.threads import Progress
 from nnguard._stream.source import Source
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class UnitDigests:
     def __init__(
         self,
         units: tuple[Unit, ...],
-        progress: Callable[[int], object] | None = None,
+        progress: Progress | None = None,
         copy_to: int | None = None,
     ) -> None:
         places = [0, *itertools.accumulate(unit.size for unit in units)]

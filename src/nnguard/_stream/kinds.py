@@ -95,7 +95,7 @@ def recognize(source: Source) -> FileKind | None:
 
 @contextlib.contextmanager
 def naming_kind(source: Source) -> Iterator[None]:
-    """Say in a `FormatError` that this is no stream but a file of another kind, where it is one."""
+    """Say in a `FormatError` that this is another kind of file than a stream, where it is one."""
     try:
         yield
     except FormatError:

@@ -82,7 +82,7 @@ class FileSource:
         descriptor: Of the open file.
 
     Raises:
-        OSError: It cannot be opened, or is no regular file.
+        OSError: It cannot be opened, or is not a regular file.
     """
 
     def __init__(self, path: str | os.PathLike[str] | int) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from nnguard._base.files import write_atomically
+from nnguard._base.threads import Progress
 from nnguard._stream.hashing import UnitDigests, runs
 from nnguard._stream.headers import (
     ModelParameters,
@@ -229,7 +230,7 @@ class Stream:
                     raise
         return None
 
-    def start_hashing(self, progress: Callable[[int], object] | None = None) -> UnitDigests:
+    def start_hashing(self, progress: Progress | None = None) -> UnitDigests:
         """Start to hash every unit, in parallel and in the background.
 
         Args:

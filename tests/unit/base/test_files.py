@@ -7,7 +7,6 @@ import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 
@@ -32,7 +31,7 @@ SPECIAL = {
 
 @pytest.fixture(params=SPECIAL)
 def special(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """What is no regular file, though its name says so."""
+    """What is not a regular file, though its name says so."""
     path = tmp_path / "model.nnc"
     SPECIAL[request.param](path)
     return path
@@ -122,67 +121,6 @@ def test_full_disk_shows_before_the_work(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(OSError, match="No space"):
         nnguard.decompress_to_file(samples.path_of("urq"), tmp_path / "a.safetensors")
     assert not list(tmp_path.iterdir())
-
-
-def contents_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def fail(_: object) -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-@pytest.mark.parametrize("old", [None, b"old"])
-def test_files_get_their_names_together_or_not_at_all(tmp_path: Path, old: bytes | None) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    if old is not None:
-        first.write_bytes(old)
-        second.write_bytes(old)
-    before = contents_of(tmp_path)
-
-    def write_both(write_second: Callable[[BinaryIO], object], then: Callable[[], object]) -> None:
-        with files.named_together():
-            files.write_bytes(first, b"new", overwrite=True)
-            files.write_atomically(second, write_second, overwrite=True)
-            assert contents_of(tmp_path) == before, "none has its name yet"
-            then()
-
-    with pytest.raises(OSError, match="No space"):
-        write_both(fail, list)
-    assert contents_of(tmp_path) == before
-
-    def take_second_name() -> None:
-        second.unlink(missing_ok=True)
-        second.mkdir()
-
-    with pytest.raises(IsADirectoryError):
-        write_both(lambda file: file.write(b"new"), take_second_name)
-    second.rmdir()
-    before.pop("second", None)
-    assert contents_of(tmp_path) == before
-
-    write_both(lambda file: file.write(b"new"), list)
-    assert contents_of(tmp_path) == {"first": b"new", "second": b"new"}
-
-
-def test_name_given_twice_is_given_back(tmp_path: Path) -> None:
-    def write_all() -> None:
-        with files.named_together():
-            for name, overwrite in (("a", False), ("a", True), ("b", False)):
-                files.write_bytes(tmp_path / name, b"new", overwrite=overwrite)
-            (tmp_path / "b").write_bytes(b"of another process")
-
-    with pytest.raises(FileExistsError):
-        write_all()
-    assert contents_of(tmp_path) == {"b": b"of another process"}
-
-
-def test_file_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
-    with pytest.raises(FileExistsError, match="a exists already"):
-        files.write_atomically(
-            tmp_path / "a", lambda _: (tmp_path / "a").write_bytes(b"other"), overwrite=False
-        )
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"other"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")

@@ -15,7 +15,7 @@ import nnguard
 import samples
 import stock
 from nnguard._models.formats import FORMATS
-from nnguard._stream.coding import decode
+from nnguard._stream.quantized import decode
 
 SOURCE = dict(np.load(samples.FOLDER / "source.npz"))
 """The arrays that most streams in tests/streams were made from."""
@@ -153,7 +153,7 @@ def test_what_is_no_model_is_refused(model: Any) -> None:
 
 @pytest.mark.parametrize("value", [[1, 2], 5, None, "text"])
 def test_tensors_are_arrays(value: Any) -> None:
-    with pytest.raises(TypeError, match="tensor w is no array"):
+    with pytest.raises(TypeError, match=r"tensor w is a .*, not an array"):
         nnguard.compress({"w": value})
 
 
@@ -434,7 +434,7 @@ def test_scalar_of_several_numbers_is_refused(index: int, tmp_path: Path) -> Non
         nnguard.decompress,
         lambda stream: nnguard.decompress_to_file(stream, tmp_path / "m.safetensors"),
     ):
-        with pytest.raises(nnguard.errors.FormatError, match="is no scalar"):
+        with pytest.raises(nnguard.errors.FormatError, match="is not a scalar"):
             read(stream)
     assert not list(tmp_path.iterdir())
 

@@ -12,8 +12,9 @@ import stock
 from nnguard._compression import quantizing
 from nnguard._compression.quantizing import dequantize_into, fit_qp, quantize
 from nnguard._stream import coding
-from nnguard._stream.coding import Indices, decode, piece_ranges, step_size
+from nnguard._stream.coding import Indices, piece_ranges, step_size
 from nnguard._stream.headers import PayloadType, TensorHeader
+from nnguard._stream.quantized import decode
 
 QP, DENSITY = -24, 2
 STEP = step_size(QP, DENSITY)

@@ -224,7 +224,7 @@ def test_rows_of_blocks_are_decoded_side_by_side(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(workers, "_BATCH", 1 << 10)
-    monkeypatch.setattr(decompressing, "_SHARE", 1 << 12)
+    monkeypatch.setattr(decoding, "_SHARE", 1 << 12)
     settings = nnguard.Settings(qp=-20, scan_order=scan_order, dependent=dependent)
     stream = nnguard.compress(blocks, settings)
     expected = stock.decode(bytes(stream))
@@ -253,7 +253,7 @@ def test_damage_in_any_row_of_blocks_is_found(
 ) -> None:
     """Also in entry points, of which each thread sees a few only."""
     monkeypatch.setattr(workers, "_BATCH", 1 << 10)
-    monkeypatch.setattr(decompressing, "_SHARE", 1 << 12)
+    monkeypatch.setattr(decoding, "_SHARE", 1 << 12)
     settings = nnguard.Settings(qp=-20, scan_order=2, dependent=dependent)
     stream = nnguard.compress({"large": blocks["large"]}, settings)
     header = stream.coded_tensor(3)
@@ -535,7 +535,7 @@ def test_rows_of_blocks_are_decoded_elsewhere(
 ) -> None:
     """Each part is sent the whole unit, so that there are not too many."""
     monkeypatch.setattr(workers, "_BATCH", 1 << 10)
-    monkeypatch.setattr(decompressing, "_SHARE", 1)
+    monkeypatch.setattr(decoding, "_SHARE", 1)
     stream = nnguard.compress({"w": blocks["large"]}, nnguard.Settings(qp=-20, scan_order=1))
     header = stream.coded_tensor(3)
     assert header is not None

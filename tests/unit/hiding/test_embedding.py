@@ -12,8 +12,9 @@ from nnguard._hiding import candidates, embed, extract, peek, plan_record, room_
 from nnguard._hiding.carriers import can_carry, primary_candidates
 from nnguard._hiding.frame import MAX_BITS, FrameHeader, frame_record
 from nnguard._hiding.hqim import max_value
-from nnguard._stream.coding import QuantizedTensor, decode, encode, qp_range
-from one_tensor import embed_in, restore_unit
+from nnguard._stream.coding import qp_range
+from nnguard._stream.quantized import QuantizedTensor, decode, encode
+from one_tensor import embed_in, restore_unit, with_qp
 
 
 def tensor_of(stream: nnguard.Stream, unit: int) -> QuantizedTensor:
@@ -470,7 +471,7 @@ def test_step_that_cannot_be_halved_carries_nothing(wide: nnguard.Stream) -> Non
     first = candidates(wide)[0]
 
     def room(qp: int) -> int:
-        return room_of(wide.replace({first: encode(tensor.with_qp(qp))}), first).bits(1)
+        return room_of(wide.replace({first: encode(with_qp(tensor, qp))}), first).bits(1)
 
     assert room(least + 4) == np.count_nonzero(tensor.indices)
     assert room(least + 3) == 0

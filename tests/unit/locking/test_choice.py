@@ -9,7 +9,7 @@ import nnguard
 import stock
 from nnguard._locking.choice import Choice, apply, choose, count_weights, tensors_to_touch
 from nnguard._locking.coding import read_all
-from nnguard._stream.coding import QuantizedTensor
+from nnguard._stream.quantized import QuantizedTensor
 
 Tensors = dict[int, QuantizedTensor]
 

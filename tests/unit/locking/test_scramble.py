@@ -9,7 +9,7 @@ import nnguard
 import stock
 from nnguard._compression.quantizing import dequantize
 from nnguard._locking.scramble import scramble, tensors_to_scramble, unscramble
-from nnguard._stream.coding import QuantizedTensor, decode, encode
+from nnguard._stream.quantized import QuantizedTensor, decode, encode
 
 KEY = nnguard.ContentKey(bytes(32))
 SIZES = {"large": (100, 60), "small": (20, 20), "medium": (50, 30)}

@@ -100,7 +100,7 @@ def test_code_in_a_checkpoint_never_runs(
     checkpoint = {"state_dict": state, "extra": Payload(marker)}
     torch.save(checkpoint, tmp_path / "evil.pt", _use_new_zipfile_serialization=zipped)
     with pytest.raises(
-        nnguard.errors.ModelError, match=r"evil\.pt: it is no checkpoint of weights"
+        nnguard.errors.ModelError, match=r"evil\.pt: it is not a checkpoint of weights"
     ) as caught:
         nnguard.compress(tmp_path / "evil.pt")
     assert not marker.exists()
@@ -127,7 +127,7 @@ def write_cut(path: Path, *, zipped: bool) -> None:
 
 
 def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
-    (tmp_path / "text.pt").write_bytes(b"hello, this is no checkpoint" * 10)
+    (tmp_path / "text.pt").write_bytes(b"hello, this is not a checkpoint" * 10)
     (tmp_path / "noise.pt").write_bytes(np.random.default_rng(0).bytes(1000))
     (tmp_path / "empty.pt").write_bytes(b"")
     write_cut(tmp_path / "cut.pt", zipped=True)

@@ -9,7 +9,7 @@ import pytest
 import nnguard
 import stock
 from nnguard._models.formats import FORMATS
-from nnguard._stream.coding import decode
+from nnguard._stream.quantized import decode
 
 DTYPES = {name: np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name) for name in FORMATS}
 FLOATS = [name for name, form in FORMATS.items() if form.is_float]

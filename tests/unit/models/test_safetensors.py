@@ -117,15 +117,15 @@ LIES: dict[str, tuple[bytes, str]] = {
     "too short": (bytes(7), "does not fit"),
     "header beyond the file": (raw({}, length=3), "does not fit"),
     "huge header": (raw({}, length=(1 << 64) - 1), "does not fit"),
-    "no header": (bytes(8), "no JSON"),
-    "no JSON": (raw(b"{nonsense}"), "no JSON"),
-    "cut JSON": (raw(b'{"w":'), "no JSON"),
-    "rest behind the JSON": (raw(b"{} {}"), "no JSON"),
-    "no UTF-8": (raw(b'{"\xff":1}'), "no JSON"),
-    "list": (raw([]), "no JSON object"),
-    "number": (raw(b"12"), "no JSON object"),
-    "deep nesting": (raw(b"[" * 200_000), "no JSON"),
-    "deep nesting in an entry": (raw(b'{"w":' + b"[" * 200_000), "no JSON"),
+    "no header": (bytes(8), "not JSON"),
+    "not JSON": (raw(b"{nonsense}"), "no JSON"),
+    "cut JSON": (raw(b'{"w":'), "not JSON"),
+    "rest behind the JSON": (raw(b"{} {}"), "not JSON"),
+    "no UTF-8": (raw(b'{"\xff":1}'), "not JSON"),
+    "list": (raw([]), "not a JSON object"),
+    "number": (raw(b"12"), "not a JSON object"),
+    "deep nesting": (raw(b"[" * 200_000), "not JSON"),
+    "deep nesting in an entry": (raw(b'{"w":' + b"[" * 200_000), "not JSON"),
     "field twice": (
         raw(b'{"w":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}}', DATA),
         "something twice",
@@ -156,7 +156,7 @@ LIES: dict[str, tuple[bytes, str]] = {
     "huge offset": (raw({"w": entry(offsets=(0, 1 << 64))}, DATA), "out of range"),
     "very long number": (
         raw(b'{"w":{"dtype":"F32","shape":[%s],"data_offsets":[0,8]}}' % (b"9" * 9000), DATA),
-        "no JSON",
+        "not JSON",
     ),
     "float dimension": (raw({"w": entry(shape=(2.0,))}, DATA), "out of range"),
     "bool dimension": (raw({"w": entry("F64", shape=(True,))}, DATA), "out of range"),
@@ -169,7 +169,7 @@ LIES: dict[str, tuple[bytes, str]] = {
     "one offset": (raw({"w": entry(offsets=(0,))}, DATA), "malformed"),
     "three offsets": (raw({"w": entry(offsets=(0, 8, 8))}, DATA), "malformed"),
     "offsets are null": (raw({"w": entry(offsets=None)}, DATA), "malformed"),
-    "dtype is no text": (raw({"w": entry(5)}, DATA), "malformed"),
+    "dtype is not text": (raw({"w": entry(5)}, DATA), "malformed"),
     "no dtype": (raw({"w": {"shape": [2], "data_offsets": [0, 8]}}, DATA), "malformed"),
     "no shape": (raw({"w": {"dtype": "F32", "data_offsets": [0, 8]}}, DATA), "malformed"),
     "no offsets": (raw({"w": {"dtype": "F32", "shape": [2]}}, DATA), "malformed"),
@@ -180,7 +180,7 @@ LIES: dict[str, tuple[bytes, str]] = {
 }
 
 OUR_LIMITS: dict[str, tuple[bytes, str]] = {
-    "spaces first": (raw(b" " + json.dumps({"w": entry()}).encode(), DATA), "no JSON object"),
+    "spaces first": (raw(b" " + json.dumps({"w": entry()}).encode(), DATA), "not a JSON object"),
     "name twice": (
         raw(b'{"w":%s,"w":%s}' % ((json.dumps(entry()).encode(),) * 2), DATA),
         "something twice",
@@ -293,5 +293,5 @@ def test_name_of_the_metadata_is_no_name_of_a_tensor(path: Path) -> None:
         nnguard.decompress_to_file(stream, path)
     assert not list(path.parent.iterdir())
     path.write_bytes(raw({"__metadata__": entry()}, DATA))
-    with pytest.raises(nnguard.errors.ModelError, match="metadata are no texts"):
+    with pytest.raises(nnguard.errors.ModelError, match="metadata hold more than text"):
         nnguard.compress(path)

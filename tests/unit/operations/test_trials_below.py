@@ -6,7 +6,7 @@ import pytest
 
 import nnguard
 import samples
-from nnguard._compression import decompress
+from nnguard._compression import admission
 from nnguard._records.layers import Layer
 from nnguard.errors import LimitError, LockedTrialError
 
@@ -24,8 +24,8 @@ def test_trial_that_takes_long_to_find_is_refused(
 ) -> None:
     with pytest.raises(LockedTrialError):
         nnguard.decompress(covered)
-    monkeypatch.setattr(decompress, "_SEARCHED", 0)
-    monkeypatch.setattr(decompress, "_SEARCHED_PER_BYTE", 0)
+    monkeypatch.setattr(admission, "_SEARCHED", 0)
+    monkeypatch.setattr(admission, "_SEARCHED_PER_BYTE", 0)
     with pytest.raises(LimitError, match="take too long"):
         nnguard.decompress(covered)
     with pytest.raises(LockedTrialError):

@@ -15,13 +15,10 @@ import stock
 from nnguard._compression.quantizing import dequantize
 from nnguard._stream import _coder, coding
 from nnguard._stream.coding import (
-    MAX_WEIGHTS,
     Indices,
     Parameters,
-    decode,
     decode_payload,
     decode_pieces,
-    encode,
     encode_payload,
     find_zero_rows,
     parameters_of,
@@ -30,6 +27,7 @@ from nnguard._stream.coding import (
     usual_start_states,
 )
 from nnguard._stream.headers import PayloadType, TensorHeader
+from nnguard._stream.quantized import MAX_WEIGHTS, decode, encode
 from nnguard._stream.units import Unit
 
 LARGEST = (1 << 31) - 1
