@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from nnguard._operations.unlock import unlock
     from nnguard._operations.verify import verify
     from nnguard._policy.document import TrustPolicy
+    from nnguard._policy.latest import LatestStatement
     from nnguard._records.attachment import Attachment
     from nnguard._records.claims import Claims
     from nnguard._stream import Stream
@@ -56,6 +57,7 @@ __all__ = [
     "Expect",
     "Identity",
     "Inspection",
+    "LatestStatement",
     "Locked",
     "NnguardError",
     "PublicKey",
@@ -113,6 +115,7 @@ if not TYPE_CHECKING:  # a type checker knows the names above, and reports all o
         "_operations.unlock": "unlock",
         "_operations.verify": "verify",
         "_policy.document": "TrustPolicy",
+        "_policy.latest": "LatestStatement",
         "_records.attachment": "Attachment",
         "_records.claims": "Claims",
         "_stream": "Stream",
