@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from nnguard._base.arguments import loaded
+from nnguard._base.arguments import loaded, wrong_type
 from nnguard._base.times import now
 from nnguard._crypto.keys import PublicKey
 from nnguard._crypto.trust import Trust, load_trust
@@ -148,6 +148,8 @@ def authority_of(
         raise ArgumentError("give either trusted keys or a trust policy")
     statement = None if latest is None else loaded(latest, LatestStatement, "latest")
     if state is not None:
+        if not isinstance(state, (str, os.PathLike)):
+            raise wrong_type("state", "a path", state)
         with State(state):  # now, rather than after a large model was hashed
             pass
     if trust is not None:
