@@ -72,7 +72,7 @@ def cases(folder: Path) -> Iterator[Case]:
     issue = ("license", "issue", "trial.nnc", "-o", "out.license", *KEY, "--to", "customer.pub")
     issue += ("--content-key", "content.key", "--ledger-key", "issuer.key", "--ledger")
     unlock = ("unlock", "trial.nnc", "-o", "out.nnc", "--license", "license", *TRUST)
-    unlock += ("--identity", "customer.key", "--state", "seen")
+    unlock += ("--identity", "customer.key", "--clock", "seen")
     lock = ("lock", "release.nnc", "-o", "out.nnc", "--content-key", "out.key", *KEY)
     revoke = ("license", "revoke", right.license_id, "-o", "out.revoked", *KEY, "--ledger", LEDGER)
     new = [

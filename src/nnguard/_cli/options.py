@@ -19,6 +19,7 @@ import click
 __all__ = [
     "AUTHORITY",
     "FORCE",
+    "REMEMBERED",
     "argument",
     "authority",
     "check_output",
@@ -206,6 +207,10 @@ def check_output(path: Path, *, overwrite: bool) -> None:
 
 
 FORCE = option("-f --force", "Overwrite files that exist.")
+REMEMBERED = [
+    option("--state FILE", "Remember release numbers here, and refuse older releases."),
+    option("--latest FILE", "The vendor's statement on which release is the newest."),
+]
 AUTHORITY = [
     option(
         "--trust PATH...",
