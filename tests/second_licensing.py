@@ -16,14 +16,13 @@ from datetime import datetime, timezone
 from typing import Any
 
 import cbor2
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 import second_reader
 import second_sets
 from second_hpke import Customer
-from second_reader import Outcome, Taken, key_id, model_digest, read_cbor, split
+from second_reader import Outcome, Taken, model_digest, read_cbor, split
 from second_sets import Folder, set_digest
+from second_signatures import Message, VendorKey, read_message
 from second_unlocker import ALONE, Files, Opened, ascends, open_locks, peek_kid
 
 __all__ = ["Deployment", "Refused", "unlock", "verify"]
@@ -58,24 +57,20 @@ def unarmor(label: str, text: str) -> bytes:
     return data
 
 
-def read_signed(encoded: bytes) -> tuple[list[bytes], dict[Any, Any]]:
-    """The fields of a COSE_Sign1 with `alg` and `kid`, and its claims; the form only."""
+def read_signed(encoded: bytes) -> tuple[Message, dict[Any, Any]]:
+    """A signed message with nothing else in its header, and its claims; the form only."""
     try:
-        protected, _, payload, signature = read_cbor(encoded).value
-        kid, claims = read_cbor(protected)[4], read_cbor(payload)
-        header = cbor2.dumps({1: -8, 4: kid}, canonical=True)
-        again = cbor2.dumps(cbor2.CBORTag(18, [header, {}, payload, signature]))
-    except (Outcome, AttributeError, TypeError, ValueError, LookupError):
+        message = read_message(encoded)
+        claims = read_cbor(message.payload)
+    except (Outcome, ValueError):
         raise Refused("malformed") from None
-    fields = [protected, payload, signature, kid]
-    typed = all(type(field) is bytes for field in fields) and type(claims) is dict
-    if not typed or len(signature) != 64 or again != encoded:
+    if message.rest or len(message.kids) > 1 or type(claims) is not dict:
         raise Refused("malformed")
-    return fields, claims
+    return message, claims
 
 
-def read_license(encoded: bytes) -> tuple[list[bytes], dict[Any, Any]]:
-    fields, claims = read_signed(encoded)
+def read_license(encoded: bytes) -> tuple[Message, dict[Any, Any]]:
+    message, claims = read_signed(encoded)
     kinds = REQUIRED | {key: kind for key, kind in OPTIONAL.items() if key in claims}
     if claims.keys() != kinds.keys() or not all(
         (type(claims[key]) is bytes and len(claims[key]) == kind)
@@ -91,7 +86,7 @@ def read_license(encoded: bytes) -> tuple[list[bytes], dict[Any, Any]]:
     well_formed = all(type(text) is str for text in texts) and claims["grace"] >= 0
     if not well_formed or not all(map(is_time, times)) or not is_binding(claims.get("device")):
         raise Refused("malformed")
-    return fields, claims
+    return message, claims
 
 
 def is_time(seconds: int) -> bool:
@@ -114,28 +109,26 @@ def chunks(data: bytes, size: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
-def authenticate(fields: list[bytes], label: bytes, trust: list[Ed25519PublicKey]) -> None:
-    protected, payload, signature, kid = fields
-    key = next((key for key in trust if key_id(key) == kid), None)
+def authenticate(message: Message, label: bytes, trust: list[VendorKey]) -> None:
+    (kid,) = message.kids
+    key = next((key for key in trust if key.kid == kid), None)
     if key is None:
         raise Outcome("WrongKeyError", kid.hex())
-    try:
-        key.verify(signature, cbor2.dumps(["Signature1", protected, label + b"\0", payload]))
-    except InvalidSignature:
-        raise Refused("malformed") from None
+    if not message.is_by(key, label + b"\0"):
+        raise Refused("malformed")
 
 
-def read_list(text: str, kid: bytes, trust: list[Ed25519PublicKey]) -> tuple[int, list[bytes]]:
+def read_list(text: str, kid: bytes, trust: list[VendorKey]) -> tuple[int, list[bytes]]:
     """11.2: when, and the hashes; the list of one vendor's key."""
-    fields, claims = read_signed(unarmor("NNGUARD REVOCATION LIST", text))
+    message, claims = read_signed(unarmor("NNGUARD REVOCATION LIST", text))
     kinds = {key: type(value) for key, value in claims.items()}
     hashes = claims.get("revoked", b"")
     if kinds != {1: str, 6: int, "revoked": bytes} or len(hashes) % 32 or not is_time(claims[6]):
         raise Refused("malformed")
     if not ascends(chunks(hashes, 32)):
         raise Refused("malformed")
-    own = [key for key in trust if key_id(key) == kid]
-    authenticate(fields, b"nnguard revocation list v1", own)
+    own = [key for key in trust if key.kid == kid]
+    authenticate(message, b"nnguard revocation list v1", own)
     return claims[6], chunks(hashes, 32)
 
 
@@ -155,7 +148,7 @@ class Deployment:
 
 
 def check_license(
-    kid: bytes, claims: dict[Any, Any], here: Deployment, trust: list[Ed25519PublicKey]
+    kid: bytes, claims: dict[Any, Any], here: Deployment, trust: list[VendorKey]
 ) -> bool:
     """Steps 2 to 7, from the list on; whether it is in grace."""
     listed = None if here.revocations is None else read_list(here.revocations, kid, trust)
@@ -190,7 +183,7 @@ def unlock(
     files: dict[str, bytes],
     license_text: str,
     customer: Customer,
-    trust: list[Ed25519PublicKey],
+    trust: list[VendorKey],
     here: Deployment,
     folder: Folder | None = None,
 ) -> tuple[Opened, bool]:
@@ -204,9 +197,9 @@ def unlock(
     trial = {name: split(data) for name, data in files.items()}
     for units in trial.values():
         second_reader.eligible(units)
-    fields, claims = read_license(unarmor("NNGUARD LICENSE", license_text))
-    authenticate(fields, b"nnguard license v1", trust)
-    in_grace = check_license(fields[3], claims, here, trust)
+    message, claims = read_license(unarmor("NNGUARD LICENSE", license_text))
+    authenticate(message, b"nnguard license v1", trust)
+    in_grace = check_license(message.kids[0], claims, here, trust)
     rest = {label: value for label, value in claims.items() if label != "key"}
     info = b"nnguard license content key v1\0" + cbor2.dumps(rest, canonical=True)
     content_key = customer.unwrap(claims["key"], info) if claims["to"] == customer.id else None
@@ -271,7 +264,7 @@ def lock_of(units: list[bytes]) -> bytes | None:
     return None
 
 
-def check_signatures(files: Files, trust: list[Ed25519PublicKey], folder: Folder | None) -> None:
+def check_signatures(files: Files, trust: list[VendorKey], folder: Folder | None) -> None:
     """Steps 10 and 12: a stream's signature; those of a set, if one has any."""
     records = map(outermost, files.values())
     signed = [record for record in records if record and record.kind == 1]
@@ -282,7 +275,7 @@ def check_signatures(files: Files, trust: list[Ed25519PublicKey], folder: Folder
 
 
 def verify(
-    data: bytes, trust: list[Ed25519PublicKey]
+    data: bytes, trust: list[VendorKey]
 ) -> tuple[dict[Any, Any], list[Taken], dict[Any, Any] | None]:
     """7 and 6.5: what `second_reader.verify` gives, and the claims of a mark, if there is one.
 
@@ -293,12 +286,12 @@ def verify(
     if taken.kind != 4:
         return (*second_reader.verify(data, trust), None)
     try:
-        fields, claims = read_license(taken.record)
-        authenticate(fields, b"nnguard license v1", trust)
+        message, claims = read_license(taken.record)
+        authenticate(message, b"nnguard license v1", trust)
     except Refused:
         raise Outcome("VerificationError", "the mark was changed") from None
     header, below = second_reader.verify(b"".join(taken.original), trust)
-    if fields[3] != header[4]:
+    if message.kids[0] != header[4]:
         raise Outcome("VerificationError", "the mark is another vendor's")
     if claims["opens"] != model_digest(taken.original):
         raise Outcome("VerificationError", "the mark is that of another stream")

@@ -19,11 +19,10 @@ from typing import Any
 import cbor2
 import numpy as np
 import numpy.typing as npt
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import second_coder
+import second_signatures
+from second_signatures import VendorKey, read_message
 
 __all__ = ["Outcome", "Taken", "detach", "verify"]
 
@@ -525,13 +524,9 @@ def model_digest(units: list[bytes]) -> bytes:
 def read_cbor(data: bytes) -> Any:
     """6: deterministic CBOR."""
     try:
-        value = cbor2.loads(data)
-        same = cbor2.dumps(value, canonical=True) == data
-    except Exception:
-        same = False
-    if not same:
-        raise Outcome("VerificationError", "not deterministic CBOR")
-    return value
+        return second_signatures.read_cbor(data)
+    except ValueError:
+        raise Outcome("VerificationError", "not deterministic CBOR") from None
 
 
 def well_formed_claims(claims: Any) -> bool:
@@ -556,46 +551,36 @@ def well_formed_claims(claims: Any) -> bool:
     return all(type(text) is str for text in (*texts, *meta, *meta.values()))
 
 
-def check_signature(taken: Taken, trust: list[Ed25519PublicKey]) -> dict[Any, Any]:
+def check_signature(taken: Taken, trust: list[VendorKey]) -> dict[Any, Any]:
     """7, steps 7 to 10: the protected header."""
-    message = read_cbor(taken.record)
-    parts = message.value if isinstance(message, cbor2.CBORTag) and message.tag == 18 else []
-    if type(parts) is not list or [type(part) for part in parts] != [bytes, dict, bytes, bytes]:
-        raise Outcome("VerificationError", "not a COSE_Sign1")
-    protected, unprotected, payload, signature = parts
-    header = read_cbor(protected)
-    if unprotected or len(payload) != 32 or len(signature) != 64 or type(header) is not dict:
-        raise Outcome("VerificationError", "not our COSE_Sign1")
-    kid, claims, short = header.get(4), header.get(15), header.get("units", b"")
-    right: dict[Any, Any] = {1: -8, 4: kid, 15: claims, 258: -16, 259: 42}
-    right |= {"units": short} if "units" in header else {}
-    if cbor2.dumps(right, canonical=True) != protected or not well_formed_claims(claims):
-        raise Outcome("VerificationError", "protected header")
-    if type(kid) is not bytes or type(short) is not bytes or len(short) % 4:
-        raise Outcome("VerificationError", "protected header")
-    key = next((key for key in trust if key_id(key) == kid), None)
-    if key is None:
-        raise Outcome("WrongKeyError", kid.hex())
-    aad = b"nnguard signature v1\0" + taken.header
     try:
-        key.verify(signature, cbor2.dumps(["Signature1", protected, aad, payload]))
-    except InvalidSignature:
-        raise Outcome("VerificationError", "signature") from None
+        message = read_message(taken.record)
+    except ValueError:
+        raise Outcome("VerificationError", "not a signed message") from None
+    header, payload = message.rest, message.payload
+    claims, short = header.get(15), header.get("units", b"")
+    right: dict[Any, Any] = {15: claims, 258: -16, 259: 42}
+    right |= {"units": short} if "units" in header else {}
+    same = cbor2.dumps(right, canonical=True) == cbor2.dumps(header, canonical=True)
+    if not same or not well_formed_claims(claims) or len(payload) != 32:
+        raise Outcome("VerificationError", "protected header")
+    if type(short) is not bytes or len(short) % 4 or len(message.kids) > 1:
+        raise Outcome("VerificationError", "protected header")
+    key = next((key for key in trust if key.kid == message.kids[0]), None)
+    if key is None:
+        raise Outcome("WrongKeyError", message.kids[0].hex())
+    if not message.is_by(key, b"nnguard signature v1\0" + taken.header):
+        raise Outcome("VerificationError", "signature")
     if model_digest(taken.original) != payload:
         known = [short[at : at + 4] for at in range(0, len(short), 4)]
         now = [hashlib.sha256(unit).digest()[:4] for unit in taken.original]
         changed = [at for at in range(len(now)) if len(known) == len(now) and known[at] != now[at]]
         raise Outcome("VerificationError", "digest", tuple(changed))
-    return right
-
-
-def key_id(key: Ed25519PublicKey) -> bytes:
-    der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(der).digest()[:8]
+    return right | {4: key.kid}
 
 
 def verify(
-    data: bytes, trust: list[Ed25519PublicKey], *, vouched: bool = False
+    data: bytes, trust: list[VendorKey], *, vouched: bool = False
 ) -> tuple[dict[Any, Any], list[Taken]]:
     """7: the outermost protected header, and all records down to a lock, the outermost first.
 

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 import second_reader
 from second_reader import Outcome, Taken, model_digest
+from second_signatures import VendorKey
 
 __all__ = [
     "Folder",
@@ -94,7 +93,7 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def verify(folder: Path, trust: list[Ed25519PublicKey]) -> Shards:
+def verify(folder: Path, trust: list[VendorKey]) -> Shards:
     """6.3.
 
     Raises:
@@ -117,7 +116,7 @@ def read(folder: Path) -> Folder:
     return Folder(weight_map, streams, listed, beside)
 
 
-def check(folder: Folder, trust: list[Ed25519PublicKey], *, vouched: bool = False) -> Shards:
+def check(folder: Folder, trust: list[VendorKey], *, vouched: bool = False) -> Shards:
     """Steps 3 to 8."""
     names = sorted(folder.streams)
     headers, taken, places = [], {}, []

@@ -18,6 +18,7 @@ import second_hpke
 import second_licensing
 import second_reader
 import second_sets
+import second_signatures
 import second_unlocker
 import stock
 from conformance import second
@@ -29,7 +30,7 @@ ALLOWED = {"cbor2", "cryptography", "numpy"}
 
 MODULES = [
     *(second, second_coder, second_hpke, second_licensing),
-    *(second_reader, second_sets, second_unlocker),
+    *(second_reader, second_sets, second_signatures, second_unlocker),
 ]
 
 

@@ -7,8 +7,8 @@
     original = nnguard.strip(release, trust=[key.public_key])
 
 Every verb takes a stream or a folder of shards: an object, a path, bytes, or a binary file.
-Licenses are in `nnguard.licensing`, errors in `nnguard.errors`, PyTorch in `nnguard.torch`,
-pictures in `nnguard.plotting`.
+Licenses are in `nnguard.licensing`, OpenSSF Model Signing in `nnguard.oms`, errors in
+`nnguard.errors`, PyTorch in `nnguard.torch`, pictures in `nnguard.plotting`.
 
 Importing nnguard loads next to nothing: NumPy and the entropy coder come with the first name that
 is used.
@@ -20,7 +20,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nnguard import errors, licensing, plotting
+    from nnguard import errors, licensing, oms, plotting
     from nnguard import torch as torch
     from nnguard._compression.compress import compress
     from nnguard._compression.decompress import decompress, decompress_to_file, iter_tensors
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from nnguard._operations.strip import strip
     from nnguard._operations.unlock import unlock
     from nnguard._operations.verify import verify
-    from nnguard._policy.document import TrustPolicy
     from nnguard._policy.latest import LatestStatement
+    from nnguard._policy.policy import TrustPolicy
     from nnguard._records.attachment import Attachment
     from nnguard._records.claims import Claims
     from nnguard._stream import Stream
@@ -84,6 +84,7 @@ __all__ = [
     "licensing",
     "lock",
     "lock_tiers",
+    "oms",
     "plotting",
     "sign",
     "strip",
@@ -94,7 +95,7 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker knows the names above, and reports all others
     from nnguard._base.lazy import loader
 
-    _modules = ("errors", "licensing", "plotting", "torch")
+    _modules = ("errors", "licensing", "oms", "plotting", "torch")
     _homes = {
         "_compression.compress": "compress",
         "_compression.decompress": "decompress decompress_to_file iter_tensors",
@@ -114,8 +115,8 @@ if not TYPE_CHECKING:  # a type checker knows the names above, and reports all o
         "_operations.strip": "strip",
         "_operations.unlock": "unlock",
         "_operations.verify": "verify",
-        "_policy.document": "TrustPolicy",
         "_policy.latest": "LatestStatement",
+        "_policy.policy": "TrustPolicy",
         "_records.attachment": "Attachment",
         "_records.claims": "Claims",
         "_stream": "Stream",

@@ -93,7 +93,7 @@ class NoRecordError(NnguardError):
 
 
 class KeyFormatError(NnguardError):
-    """A key file cannot be read: not PEM, not Ed25519, or the passphrase does not fit."""
+    """A key file cannot be read: not PEM, of another kind, or the passphrase does not fit."""
 
 
 class WrongKeyError(NnguardError):

@@ -32,12 +32,13 @@ from nnguard._crypto.trust import Trust
 from nnguard._licensing.policy import LicenseLike, Policy
 from nnguard._models.pytorch import as_tensor
 from nnguard._models.stream_set import ModelLike, as_model
-from nnguard._operations.authority import LatestLike, PathLike, PolicyLike, authority_of
+from nnguard._operations.authority import LatestLike, PathLike, authority_of
 from nnguard._operations.expect import Expect
 from nnguard._operations.report import Report
 from nnguard._operations.sign import sign
 from nnguard._operations.unlock import unlock
 from nnguard._operations.verify import check_report, verified
+from nnguard._policy.policy import PolicyLike
 from nnguard.errors import ArgumentError, FormatError, NoRecordError
 
 __all__ = ["decompress", "evaluator", "importance", "load", "load_into", "save"]

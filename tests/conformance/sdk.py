@@ -14,7 +14,6 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
@@ -148,8 +147,7 @@ def claims_of(claims: nnguard.Claims) -> Json:
 
 
 def trusted(request: Json) -> list[nnguard.PublicKey]:
-    raw = map(bytes.fromhex, request["trust"])
-    return [nnguard.PublicKey(Ed25519PublicKey.from_public_bytes(key)) for key in raw]
+    return [nnguard.PublicKey.from_pem(pem.encode()) for pem in request["trust"]]
 
 
 def identity(keys: Json) -> nnguard.Identity:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
@@ -22,6 +21,7 @@ import second_reader
 import second_sets
 import second_unlocker
 from second_reader import split
+from second_signatures import VendorKey
 from second_unlocker import ALONE
 
 Json = dict[str, Any]
@@ -145,8 +145,8 @@ def text(path: str) -> str:
     return Path(path).read_bytes().decode()
 
 
-def trusted(request: Json) -> list[Ed25519PublicKey]:
-    return [Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)) for key in request["trust"]]
+def trusted(request: Json) -> list[VendorKey]:
+    return list(map(VendorKey, request["trust"]))
 
 
 def customer(keys: Json) -> second_hpke.Customer:

@@ -26,7 +26,7 @@ import nnguard._licensing.policy  # names of nnguard load with their first use
 from fuzz.mutations import edit, mutate
 from fuzz.running import fuzz
 from nnguard._crypto import armor, cose, identity
-from nnguard._crypto.cose import encode_cbor, parse_cbor
+from nnguard._crypto.cbor import encode_cbor, parse_cbor
 from nnguard._hiding import extract, frame
 from nnguard._licensing.license import License
 from nnguard._licensing.revocation import RevocationList
@@ -124,7 +124,7 @@ def change_envelope(domain: bytes) -> Callable[[random.Random, bytes], bytes]:
 
     def change(rng: random.Random, data: bytes) -> bytes:
         try:
-            payload = cose.parse_sign1(data).payload
+            payload = cose.parse_signed(data).payload
             claims = encode_cbor(edit(rng, parse_cbor(payload)))
         except Exception:  # no envelope
             return mutate(rng, data or b"x")

@@ -21,7 +21,7 @@ import numpy as np
 import nnguard
 import one_tensor
 import samples
-from nnguard._crypto.cose import sign1
+from nnguard._crypto.cose import sign
 from nnguard._hiding.frame import FrameHeader, frame_record
 from nnguard._hiding.tensor import find_header
 from nnguard._models.formats import FORMATS, TensorType, write_topology
@@ -613,8 +613,7 @@ def license_file(
     claims: dict[Any, Any], label: bytes = LICENSE_LABEL, key: nnguard.SigningKey = TRUSTED
 ) -> bytes:
     """Claims, signed by the trusted key."""
-    kid = {4: key.public_key.id}
-    return sign1(key, kid, cbor2.dumps(claims, canonical=True), label)
+    return sign(key, {}, cbor2.dumps(claims, canonical=True), label)
 
 
 def armored(kind: str, data: bytes) -> bytes:

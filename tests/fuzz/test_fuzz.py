@@ -19,7 +19,7 @@ import nnguard
 import samples
 import stock
 from fuzz.mutations import MUTATIONS
-from nnguard._crypto.cose import parse_sign1
+from nnguard._crypto.cose import parse_signed
 from nnguard._hiding import embed, extract
 from nnguard._records.attachment import Attachment
 from nnguard._records.signature import SignatureRecord
@@ -100,7 +100,7 @@ def test_hostile_records(corpus: list[bytes], key: nnguard.SigningKey) -> None:
         rng = random.Random(f"{SEED}/{case}")
         record = rng.choice(MUTATIONS[:3])(rng, rng.choice([signature, attachment]), [signature])
         try:
-            for parse in (parse_sign1, SignatureRecord.parse, Attachment.parse):
+            for parse in (parse_signed, SignatureRecord.parse, Attachment.parse):
                 try:
                     parse(record)
                 except nnguard.errors.VerificationError:

@@ -90,6 +90,7 @@ def signature_example(stream: Stream) -> str:
     aad = DOMAIN + bytes(header)
     to_be_signed = cbor2.dumps(["Signature1", message.value[0], aad, message.value[2]])
     message.value[0] = Embedded(message.value[0])
+    public = VENDOR.public_key.parts[0].key.public_bytes_raw()
     digests = [d.hex() for d in taken.original.sha256_of_units()]
     lines = [
         f"`tests/vectors/{EXAMPLE}.nnc`: {stream.size} bytes, in units of (position, name, bytes)",
@@ -105,7 +106,7 @@ def signature_example(stream: Stream) -> str:
         *[f"    {line}" for line in diagnostic(message).splitlines()],
         "",
         f"Its checksum is `{with_checksum(record)[-4:].hex(' ')}`. The public key is",
-        f"`{VENDOR.public_key.raw.hex()}`. SHA-256 of the original's units:",
+        f"`{public.hex()}`. SHA-256 of the original's units:",
         "",
         *[f"    {digest}" for digest in digests],
         "",

@@ -34,7 +34,7 @@ from vectors import (
 )
 from vectors.example import example, with_example
 from vectors.selling import CONTENT_KEYS, CUSTOMER_SEEDS, CUSTOMERS
-from vectors.toolbox import KEYS, SEEDS, TRUSTED, VECTORS, Made, Vector
+from vectors.toolbox import KEYS, TRUSTED, VECTORS, Made, Vector
 
 FOLDER = Path(__file__).parent
 SPEC = FOLDER.parents[1] / "docs" / "SPEC.md"
@@ -108,11 +108,12 @@ def main(folder: Path) -> None:
         entries.append(entry(item, made))
     keys = {
         name: {
-            "private_seed": seed.hex(),
-            "public": KEYS[name].public_key.raw.hex(),
-            "kid": KEYS[name].public_key.id.hex(),
+            "algorithm": key.public_key.algorithm,
+            "private": key.pem().decode(),
+            "public": key.public_key.pem.decode(),
+            "kid": key.public_key.id.hex(),
         }
-        for name, seed in SEEDS.items()
+        for name, key in KEYS.items()
     }
     listing = {
         "spec": SPEC_VERSION,

@@ -117,10 +117,10 @@ def untagged() -> Made:
 @vector(
     "6.1",
     "VerificationError: COSE message with another tag",
-    message="definite lengths and plain types",
+    message="not a COSE_Sign1",
 )
 def other_tag() -> Made:
-    """Tag 98: COSE_Sign."""
+    """Tag 98, COSE_Sign, where one signature is."""
     return malformed(tag=98)
 
 
@@ -230,7 +230,7 @@ def shard_beyond_set() -> Made:
 def unsorted_header() -> Made:
     """The protected header with its first entries swapped; the signature is right."""
     kid = VENDOR.public_key.id
-    return malformed(protected=cbor2.dumps({4: kid, 1: -8, 15: {}, 258: -16, 259: 42}))
+    return malformed(protected=cbor2.dumps({4: kid, 1: -19, 15: {}, 258: -16, 259: 42}))
 
 
 @vector("6", "VerificationError: indefinite length", message="definite lengths and plain types")

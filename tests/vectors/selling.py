@@ -290,7 +290,7 @@ def revocation_list(ids: Sequence[bytes], issued_at: int = NOW, **changes: Any) 
 
 
 def sign1(payload: bytes, domain: bytes, key: nnguard.SigningKey) -> bytes:
-    protected = cbor2.dumps({1: -8, 4: key.public_key.id}, canonical=True)
+    protected = cbor2.dumps({1: -19, 4: key.public_key.id}, canonical=True)
     signature = key.sign(cbor2.dumps(["Signature1", protected, domain, payload]))
     return bytes(cbor2.dumps(cbor2.CBORTag(18, [protected, {}, payload, signature])))
 

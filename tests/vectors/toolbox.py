@@ -249,7 +249,7 @@ def envelope(stream: Stream, aad: bytes, **changes: Any) -> bytes:
     """
     key = changes.get("key", VENDOR)
     header = {
-        1: -8,
+        1: -19,
         4: key.public_key.id,
         15: {1: CLAIMS["issuer"], 2: CLAIMS["name"], 6: int(ISSUED.timestamp())},
         258: -16,

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import nnguard
-from nnguard._crypto.cose import Encrypt0, parse_encrypt0, parse_sign1, sign1
+from nnguard._crypto.cose import Encrypt0, parse_encrypt0, parse_signed, sign
 from nnguard._crypto.pem import public_pem
 from nnguard._crypto.trust import load_trust
 from second_hpke import hybrid_secret, key_schedule, x25519_secret
@@ -55,12 +55,12 @@ def test_signatures(vector: Vector, tmp_path: Path) -> None:
     public, message, signature = raw(vector, "key", "msg", "sig")
     (tmp_path / "vendor.pub").write_bytes(public_pem(Ed25519PublicKey.from_public_bytes(public)))
     (key,) = load_trust(tmp_path)
-    assert key.raw == public
+    assert key == nnguard.PublicKey(Ed25519PublicKey.from_public_bytes(public))
     assert key.verifies(signature, message) is (vector["result"] == "valid")
 
 
 def test_signatures_of_other_sizes_are_no_cose(key: nnguard.SigningKey) -> None:
-    message = sign1(key, {4: key.public_key.id}, b"payload", AAD)
+    message = sign(key, {}, b"payload", AAD)
     head, size = message[:-66], 66
     assert message[-size:-64] == b"\x58\x40"
     lengths: Counter[bool] = Counter()
@@ -69,21 +69,23 @@ def test_signatures_of_other_sizes_are_no_cose(key: nnguard.SigningKey) -> None:
         lengths[len(signature) == 64] += 1
         changed = head + b"\x58" + bytes([len(signature)]) + signature
         if len(signature) == 64:
-            assert not parse_sign1(changed).verified_by(key.public_key, AAD)
+            assert not parse_signed(changed).verified_by(key.public_key, AAD)
         else:
             with pytest.raises(nnguard.errors.VerificationError):
-                parse_sign1(changed)
+                parse_signed(changed)
     assert lengths[True] > 100
     assert lengths[False] > 10
 
 
 def test_signatures_are_not_malleable(key: nnguard.SigningKey) -> None:
     """As `SignatureMalleability` has it: S plus a multiple of the order."""
-    message = parse_sign1(sign1(key, {4: key.public_key.id}, b"payload", AAD))
+    message = parse_signed(sign(key, {}, b"payload", AAD))
     assert message.verified_by(key.public_key, AAD)
-    point, scalar = message.signature[:32], int.from_bytes(message.signature[32:], "little")
+    (signature,) = message.signatures
+    point, scalar = signature.value[:32], int.from_bytes(signature.value[32:], "little")
     for more in (scalar + n * ORDER for n in range(1, 16)):
-        changed = replace(message, signature=point + more.to_bytes(32, "little"))
+        value = point + more.to_bytes(32, "little")
+        changed = replace(message, signatures=(replace(signature, value=value),))
         assert not changed.verified_by(key.public_key, AAD)
 
 

@@ -34,6 +34,7 @@ _SECTIONS = {
     },
     "Deployments, which verify them": {
         "verify": "verifying",
+        "policy": "policies",
         "strip": "verifying",
         "decompress": "compression",
         "detach": "attachment",

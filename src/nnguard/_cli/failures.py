@@ -96,6 +96,7 @@ _SYSTEM = {
 
 _EXPECTED = {
     "key": "a private key",
+    "oms_key": "a private key",
     "identity": "a private key",
     "ledger_key": "a private key",
     "to": "a public key",

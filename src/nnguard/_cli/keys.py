@@ -10,7 +10,7 @@ import getpass
 import os
 import sys
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import click
 
@@ -22,9 +22,19 @@ from nnguard._cli.options import FORCE, argument, check_output, option
 from nnguard._cli.output import Outcome
 from nnguard.errors import KeyFormatError, LimitError
 
+if TYPE_CHECKING:
+    from nnguard._crypto.keys import AlgorithmName
+
 __all__ = ["PASSPHRASE_FILE", "SIGNING_KEY", "load_private", "run_keygen"]
 
 _VARIABLE = "NNGUARD_PASSPHRASE"
+_ALGORITHMS: dict[str, AlgorithmName] = {
+    "ed25519": "Ed25519",
+    "p256": "ESP256",
+    "p384": "ESP384",
+    "ml-dsa-65": "Ed25519+ML-DSA-65",
+    "ml-dsa-87": "Ed25519+ML-DSA-87",
+}
 _WAYS = f"give --passphrase-file, or set {_VARIABLE}"
 
 _Private = TypeVar("_Private", covariant=True)
@@ -66,8 +76,22 @@ def load_private(kind: _Kind[_Private], path: str, passphrase_file: str | None) 
         raise
 
 
+def _read_algorithm(text: str) -> AlgorithmName:
+    """Read the short name of an algorithm."""
+    if text not in _ALGORITHMS:
+        raise ValueError(f"{text!r} is none of {', '.join(_ALGORITHMS)}")
+    return _ALGORITHMS[text]
+
+
 @command(
     argument("NAME", "Path of the files, without suffix."),
+    option(
+        "--algorithm NAME",
+        "ed25519, the default; p256 or p384, for tokens that have no Ed25519; ml-dsa-65 or "
+        "ml-dsa-87, hybrids with Ed25519 that hold against quantum computers: 3 and 5 kB more.",
+        read=_read_algorithm,
+        default="ed25519",
+    ),
     option("--identity", "Make a customer's pair."),
     option(
         "--post-quantum", "With --identity: ML-KEM-768 besides X25519; licenses are 1.1 kB larger."
@@ -79,18 +103,21 @@ def load_private(kind: _Kind[_Private], path: str, passphrase_file: str | None) 
 def run_keygen(options: Options) -> Outcome:
     """Make a vendor's or a customer's pair of keys.
 
-    Make an Ed25519 pair: NAME.key signs and stays with you, NAME.pub verifies. With --identity,
+    Make a vendor's pair: NAME.key signs and stays with you, NAME.pub verifies. With --identity,
     make a customer's pair: licenses are made out to NAME.pub, and open with NAME.key.
 
     Examples:
       nnguard keygen vendor
       nnguard keygen vendor --protect
+      nnguard keygen vendor --algorithm ml-dsa-65
       nnguard keygen customer --identity
     """
     if options.name.rpartition("/")[2] in ("", ".", ".."):
         raise click.UsageError(f"{options.name!r} is not a name for files of keys")
     if options.post_quantum and not options.identity:
         raise click.UsageError("--post-quantum is for customers' pairs: add --identity")
+    if options.identity and options.algorithm != "Ed25519":
+        raise click.UsageError("--algorithm is for vendors' pairs: leave out --identity")
     private, public = Path(f"{options.name}.key"), Path(f"{options.name}.pub")
     for path in (private, public):
         check_output(path, overwrite=options.force)
@@ -114,7 +141,7 @@ def _generate(
     if options.identity:
         identity = nnguard.Identity.generate(post_quantum=options.post_quantum)
         return identity, identity.recipient
-    key = nnguard.SigningKey.generate()
+    key = nnguard.SigningKey.generate(options.algorithm)
     return key, key.public_key
 
 

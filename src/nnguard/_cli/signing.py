@@ -11,8 +11,10 @@ from nnguard._cli.commands import Options, command
 from nnguard._cli.compression import CODING, compress_model, has_settings
 from nnguard._cli.inputs import open_model
 from nnguard._cli.keys import SIGNING_KEY, load_private
-from nnguard._cli.options import argument, option, output
+from nnguard._cli.options import argument, check_output, option, output, under
 from nnguard._cli.output import Outcome, progress_bar, warn
+from nnguard._crypto.ecdsa import EcdsaSigner
+from nnguard._oms.bundle import place_in
 from nnguard.errors import FormatError
 
 __all__ = ["run_sign"]
@@ -36,6 +38,11 @@ _MANY_WEIGHTS = 1 << 22
         "Verify the signature that is there with these trusted keys, and sign its claims.",
     ),
     CODING,
+    under(
+        "OpenSSF Model Signing",
+        option("--oms FILE", "Write a bundle for the release, too: beside it, or in its folder."),
+        option("--oms-key FILE", "Private ECDSA key (PEM) that signs the bundle."),
+    ),
 )
 def run_sign(options: Options) -> Outcome:
     r"""Sign a model inside its own weights.
@@ -47,8 +54,10 @@ def run_sign(options: Options) -> Outcome:
           --issuer acme.ai --name resnet56 --version 1.0 --meta git=4f2a91c
       nnguard sign model.safetensors -o release.nnc --key vendor.key --qp -32
       nnguard sign streams -o release --key vendor.key
+      nnguard sign streams -o release --key vendor.key --oms release/model.sig --oms-key oms.key
       nnguard sign release.nnc -o both.nnc --key auditor.key --countersign vendor.pub
     """
+    bundle_key = _bundle_key(options)
     key = load_private(nnguard.SigningKey, options.key, options.passphrase_file)
     model = _compressed(options)
     with progress_bar(model.size, "Signing") as progress:
@@ -65,13 +74,29 @@ def run_sign(options: Options) -> Outcome:
             progress=progress,
             planned=_warn_of_many,
         )
-    signed.save(options.output, overwrite=options.force)
     before, after, key_id = model.size, signed.size, key.public_key.id.hex()
     growth = 100 * (after - before) / before
-    return Outcome(
-        {"file": options.output, "key_id": key_id, "size_before": before, "size": after},
-        [f"Signed with key {key_id}: {options.output}, {after:,} bytes ({growth:+.3f} %)"],
-    )
+    values = {"file": options.output, "key_id": key_id, "size_before": before, "size": after}
+    lines = [f"Signed with key {key_id}: {options.output}, {after:,} bytes ({growth:+.3f} %)"]
+    if bundle_key is None:
+        signed.save(options.output, overwrite=options.force)
+    else:
+        nnguard.oms.save(signed, options.output, options.oms, bundle_key, overwrite=options.force)
+        hint = bundle_key.public_key.hint
+        values["oms"] = {"file": options.oms, "key_id": hint}
+        lines.append(f"OMS bundle: {options.oms}, signed with key {hint}")
+    return Outcome(values, lines)
+
+
+def _bundle_key(options: Options) -> EcdsaSigner | None:
+    """Return what signs a bundle, if there is to be one."""
+    if options.oms is None and options.oms_key is None:
+        return None
+    if options.oms is None or options.oms_key is None:
+        raise click.UsageError("--oms and --oms-key belong together: give both")
+    if not place_in(Path(options.output), Path(options.oms)):
+        check_output(Path(options.oms), overwrite=options.force)
+    return load_private(EcdsaSigner, options.oms_key, None)
 
 
 def _compressed(options: Options) -> nnguard.Stream | nnguard.StreamSet:

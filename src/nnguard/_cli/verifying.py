@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import click
+
 import nnguard
 from nnguard import errors
 from nnguard._cli.commands import Options, command
@@ -44,6 +46,14 @@ _NAMED = 5
         option("--issued-after DATE", "It was signed after that, such as 2027-12-31."),
     ),
     option("--allow-trial", "Accept a locked trial, too, which is not the product."),
+    under(
+        "OpenSSF Model Signing",
+        option("--oms FILE", "A bundle, which has to have signed the same files."),
+        option(
+            "--oms-trust PATH...",
+            "ECDSA keys that may sign the bundle: PEM files, or folders of them; may be repeated.",
+        ),
+    ),
 )
 def run_verify(options: Options) -> Outcome:
     """Check that a file is what a trusted vendor signed.
@@ -57,6 +67,7 @@ def run_verify(options: Options) -> Outcome:
       nnguard verify release.nnc --policy acme.policy --state /var/lib/nnguard/state
       nnguard verify models/*.nnc --trust /etc/nnguard/trust --quiet
       curl -s https://acme.ai/release.nnc | nnguard verify - --trust vendor.pub --json
+      nnguard verify release --trust vendor.pub --oms release/model.sig --oms-trust oms.pub
     """
     expect = nnguard.Expect(
         name=options.name or "",
@@ -66,12 +77,28 @@ def run_verify(options: Options) -> Outcome:
         release=options.release,
     )
     if len(options.files) > 1:
+        if options.oms is not None:
+            raise click.UsageError("a bundle is of one model: verify one after the other")
         return _verify_many(options, expect)
-    report = _verify(options.files[0], options, expect)
+    report = _verify(options.files[0], options, expect, _bundle(options))
     return Outcome(report.to_json(), _lines(options.files[0], report))
 
 
-def _verify(file: str, options: Options, expect: nnguard.Expect) -> nnguard.Report:
+def _bundle(options: Options) -> nnguard.oms.Bundle | None:
+    """Return the bundle that was named, its signature checked."""
+    if options.oms is None and not options.oms_trust:
+        return None
+    if options.oms is None or not options.oms_trust:
+        raise click.UsageError("--oms and --oms-trust belong together: give both")
+    return nnguard.oms.Bundle.open(options.oms, options.oms_trust)
+
+
+def _verify(
+    file: str,
+    options: Options,
+    expect: nnguard.Expect,
+    bundle: nnguard.oms.Bundle | None = None,
+) -> nnguard.Report:
     model = open_model(file)
     with progress_bar(model.size, "Verifying") as progress:
         return nnguard.verify(
@@ -81,6 +108,7 @@ def _verify(file: str, options: Options, expect: nnguard.Expect) -> nnguard.Repo
             latest=options.latest,
             expect=expect,
             allow_trial=options.allow_trial,
+            oms=bundle,
             progress=progress,
         )
 
@@ -131,7 +159,7 @@ def _facts(report: nnguard.Report) -> Iterator[tuple[str, str]]:
     yield "issued at", "" if claims.issued_at is None else claims.issued_at.isoformat()
     for key, value in claims.metadata.items():
         yield "meta", f"{key}={value}"
-    yield "key", report.key_id
+    yield "key", f"{report.key_id} ({report.algorithm})"
     for below in report.signatures[1:]:
         yield "and by", f"{below.key_id}{'' if below.counts else ', does not count'}"
     yield "digest", report.digest
@@ -139,6 +167,8 @@ def _facts(report: nnguard.Report) -> Iterator[tuple[str, str]]:
         yield "shard", f"{claims.shard.position + 1} of {claims.shard.count}"
     for name in report.shards:
         yield "shard", name
+    if report.oms is not None:
+        yield "OMS bundle", f"{report.oms.path}, signed with key {report.oms.key_id}"
     if (license_ := report.licensed_to) is not None:
         yield "licensed to", f"{license_.customer} (license {license_.id})".strip()
     for record in report.nested:

@@ -31,10 +31,10 @@ from cryptography.hazmat.primitives.hpke import (
 
 from nnguard._base.files import write_bytes
 from nnguard._crypto.pem import (
+    key_blocks,
     load_key,
     load_private_pem,
     load_public_pem,
-    pem_blocks,
     private_pem,
     public_pem,
 )
@@ -43,7 +43,6 @@ from nnguard.errors import KeyFormatError
 __all__ = ["Identity", "IdentityLike", "Recipient", "RecipientLike"]
 
 _HINT = "nnguard keygen --identity makes a pair"
-_MOST_BLOCKS = 2
 
 
 class Recipient:
@@ -90,7 +89,7 @@ class Recipient:
         Raises:
             KeyFormatError: These are not a customer's public keys.
         """
-        keys = [load_public_pem(block) for block in _blocks(data)]
+        keys = [load_public_pem(block) for block in key_blocks(data)]
         match keys:
             case [X25519PublicKey() as x25519]:
                 return cls(x25519)
@@ -172,7 +171,7 @@ class Identity:
             KeyFormatError: These are not a customer's private keys, or the passphrase is missing or
                 wrong.
         """
-        keys = [load_private_pem(block, passphrase) for block in _blocks(data)]
+        keys = [load_private_pem(block, passphrase) for block in key_blocks(data)]
         match keys:
             case [X25519PrivateKey() as x25519]:
                 return cls(x25519)
@@ -226,14 +225,6 @@ IdentityLike = Identity | str | os.PathLike[str]
 
 def _suite(kem: KEM) -> Suite:
     return Suite(kem, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
-
-
-def _blocks(data: bytes) -> list[bytes]:
-    """Return the blocks of a file, once it is known to have no more than a pair has."""
-    blocks = pem_blocks(data)
-    if len(blocks) > _MOST_BLOCKS:
-        raise KeyFormatError(f"{len(blocks)} keys, where a customer has {_MOST_BLOCKS} at most")
-    return blocks
 
 
 def _present(*keys: Any) -> list[Any]:

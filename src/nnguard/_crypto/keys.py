@@ -1,6 +1,8 @@
-"""Ed25519 keys as PEM files, and what signs.
+"""A vendor's keys as PEM files, and what signs.
 
-Private keys are PKCS#8, public keys SubjectPublicKeyInfo (RFC 8410), so `openssl pkey` reads both.
+A key is single, or a hybrid of Ed25519 and ML-DSA, both of which sign. Private keys are PKCS#8,
+public keys SubjectPublicKeyInfo (RFC 8410, RFC 5480, RFC 9881), one block of PEM for each single
+key, so `openssl pkey` reads them.
 """
 
 from __future__ import annotations
@@ -9,90 +11,113 @@ import hashlib
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, runtime_checkable
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from typing import Any, Literal, NoReturn, Protocol, runtime_checkable
 
 from nnguard._base.arguments import wrong_type
 from nnguard._base.files import write_bytes
+from nnguard._crypto.algorithms import (
+    KEY_ALGORITHMS,
+    ML_DSA_65,
+    ML_DSA_87,
+    Algorithm,
+    Part,
+    SigningPart,
+    algorithm_of,
+)
 from nnguard._crypto.pem import (
+    key_blocks,
     load_key,
     load_private_pem,
     load_public_pem,
+    pem_blocks,
     private_pem,
     public_pem,
 )
-from nnguard.errors import KeyFormatError
+from nnguard.errors import ArgumentError, KeyFormatError
 
-__all__ = ["PublicKey", "Signer", "SignerLike", "SigningKey", "as_signer"]
+__all__ = [
+    "AlgorithmName",
+    "PublicKey",
+    "Signer",
+    "SignerLike",
+    "SigningKey",
+    "as_signer",
+    "parse_public_keys",
+]
 
+AlgorithmName = Literal["Ed25519", "ESP256", "ESP384", "Ed25519+ML-DSA-65", "Ed25519+ML-DSA-87"]
+"""What a vendor's key may be: Ed25519, ECDSA on P-256 or P-384, or a hybrid."""
+
+_ALGORITHMS = {name: algorithms for algorithms, name in KEY_ALGORITHMS.items()}
 _HINT = "nnguard keygen makes one; with --identity it makes a customer's, which signs nothing"
-
-_PRIME = 2**255 - 19
-_EIGHTH = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
-_SMALL_ORDER = {0, 1, _EIGHTH, _PRIME - _EIGHTH, _PRIME - 1}
-"""The y of the eight points whose order divides 8: anybody can sign with them as keys."""
 
 
 class PublicKey:
-    """An Ed25519 public key.
+    """A vendor's public key: Ed25519, P-256, P-384, or Ed25519 with ML-DSA.
+
+    Args:
+        keys: One public key of `cryptography`; of a hybrid, Ed25519 and ML-DSA.
 
     Raises:
-        KeyFormatError: It is a point of small order, with which anybody can sign, or is encoded in
-            another way than RFC 8032 has it.
+        KeyFormatError: These are other keys, or one that anybody can sign with.
 
     Examples:
         >>> key = nnguard.PublicKey.load("vendor.pub")
         >>> key.id.hex() == nnguard.verify("release.nnc", key).key_id
         True
+        >>> key.algorithm
+        'Ed25519'
     """
 
-    __slots__ = ("_id", "_key")
+    __slots__ = ("_algorithm", "_id", "_parts")
 
-    def __init__(self, key: Ed25519PublicKey) -> None:
-        if not isinstance(key, Ed25519PublicKey):
-            raise TypeError("PublicKey wraps an Ed25519PublicKey")
-        y = int.from_bytes(key.public_bytes_raw(), "little") % 2**255
-        if y >= _PRIME or y in _SMALL_ORDER:
-            raise KeyFormatError(
-                "no Ed25519 key that anybody has made: of small order, or not reduced"
-            )
-        self._key = key
-        self._id = hashlib.sha256(self._der()).digest()[:8]
+    def __init__(self, *keys: Any) -> None:
+        algorithms: Any = tuple(map(algorithm_of, keys))
+        if algorithms not in KEY_ALGORITHMS:
+            raise KeyFormatError(_what_is_wrong(algorithms), hint=_HINT)
+        self._algorithm = KEY_ALGORITHMS[algorithms]
+        self._parts = tuple(map(Part, algorithms, keys))
+        self._id = hashlib.sha256(self._der).digest()[:8]
 
     @property
     def id(self) -> bytes:
-        """Key identifier: the first 8 bytes of the SHA-256 of the SubjectPublicKeyInfo in DER."""
+        """Key identifier: the first 8 bytes of the SHA-256 of the SubjectPublicKeyInfo in DER.
+
+        Of a hybrid key: of the two, joined.
+        """
         return self._id
 
     @property
     def algorithm(self) -> str:
-        """What the key signs with."""
-        return "Ed25519"
+        """What it verifies: an `AlgorithmName`."""
+        return self._algorithm
+
+    @property
+    def post_quantum(self) -> bool:
+        """Whether nobody can sign in its name with a quantum computer either."""
+        return len(self._parts) > 1
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Its single keys; all of them have to sign."""
+        return self._parts
 
     @property
     def pem(self) -> bytes:
-        """SubjectPublicKeyInfo as PEM."""
-        return public_pem(self._key)
-
-    @property
-    def raw(self) -> bytes:
-        """The 32 bytes of RFC 8032."""
-        return self._key.public_bytes_raw()
+        """SubjectPublicKeyInfo as PEM, a block for each part."""
+        return b"".join(public_pem(part.key) for part in self._parts)
 
     @classmethod
     def from_pem(cls, data: bytes) -> PublicKey:
         """Read a public key.
 
         Raises:
-            KeyFormatError: It is not a public Ed25519 key.
+            KeyFormatError: It is not one public key of a vendor.
         """
-        key = load_public_pem(data)
-        if not isinstance(key, Ed25519PublicKey):
-            raise KeyFormatError("not an Ed25519 key", hint=_HINT)
-        return cls(key)
+        keys = parse_public_keys(data)
+        if len(keys) > 1:
+            raise KeyFormatError(f"{len(keys)} public keys, where one is expected")
+        return keys[0]
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PublicKey:
@@ -104,29 +129,54 @@ class PublicKey:
         write_bytes(Path(path), self.pem, overwrite=overwrite)
 
     def verifies(self, signature: bytes, data: bytes) -> bool:
-        """Tell whether a signature over data was made with the private half of this key."""
-        try:
-            self._key.verify(signature, data)
-        except InvalidSignature:
-            return False
-        return True
+        """Tell whether a signature over data was made with the private half of this key.
 
+        Args:
+            signature: What `Signer.sign` returned.
+            data: The data.
+        """
+        right, at = True, 0
+        for part in self._parts:
+            end = at + part.algorithm.signature_size
+            right &= part.verifies(signature[at:end], data)
+            at = end
+        return right and at == len(signature)
+
+    @property
     def _der(self) -> bytes:
-        return self._key.public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+        return b"".join(part.der for part in self._parts)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, PublicKey) and self.raw == other.raw
+        return isinstance(other, PublicKey) and self._der == other._der
 
     def __hash__(self) -> int:
-        return hash(self.raw)
+        return hash(self._id)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PublicKey.from_pem, (self.pem,)
 
     def __repr__(self) -> str:
-        return f"<nnguard.PublicKey {self._id.hex()}>"
+        return f"<nnguard.PublicKey {self._id.hex()} {self._algorithm}>"
+
+
+def parse_public_keys(data: bytes) -> list[PublicKey]:
+    """Read the public keys in PEM; a block of ML-DSA belongs to that of Ed25519 right before it.
+
+    Raises:
+        KeyFormatError: There are none, or others.
+    """
+    if b"PRIVATE KEY-----" in data:
+        raise KeyFormatError("this is a private key", hint="trust its public half")
+    blocks = pem_blocks(data)
+    if not blocks:
+        raise KeyFormatError("no public key in PEM")
+    groups: list[list[Any]] = []
+    for key in map(load_public_pem, blocks):
+        if groups and algorithm_of(key) in (ML_DSA_65, ML_DSA_87):
+            groups[-1].append(key)
+        else:
+            groups.append([key])
+    return [PublicKey(*group) for group in groups]
 
 
 @runtime_checkable
@@ -155,11 +205,23 @@ class Signer(Protocol):
         """The key that signatures verify with."""
 
     def sign(self, data: bytes) -> bytes:
-        """Return the Ed25519 signature over data (RFC 8032), 64 bytes."""
+        """Return the signature over data.
+
+        64 bytes for Ed25519 (RFC 8032). For ECDSA r and s, 32 bytes each on P-256 and 48 on P-384,
+        as a PKCS#11 token has it; the data are yet to be hashed, by SHA-256 and SHA-384. The signer
+        of a hybrid key has `parts` besides, two objects that sign, Ed25519 and ML-DSA, and returns
+        their signatures joined.
+        """
 
 
 class SigningKey:
-    """An Ed25519 private key; a `Signer`.
+    """A vendor's private key; a `Signer`.
+
+    Args:
+        keys: One private key of `cryptography`; of a hybrid, Ed25519 and ML-DSA.
+
+    Raises:
+        KeyFormatError: These are other keys.
 
     Examples:
         >>> key = nnguard.SigningKey.generate()
@@ -167,37 +229,46 @@ class SigningKey:
         >>> key.public_key.save("new-vendor.pub")
     """
 
-    __slots__ = ("_key", "_public")
+    __slots__ = ("_parts", "_public")
 
-    def __init__(self, key: Ed25519PrivateKey) -> None:
-        if not isinstance(key, Ed25519PrivateKey):
-            raise TypeError("SigningKey wraps an Ed25519PrivateKey")
-        self._key = key
-        self._public = PublicKey(key.public_key())
+    def __init__(self, *keys: Any) -> None:
+        if not all(hasattr(key, "private_bytes") for key in keys):
+            raise TypeError("SigningKey wraps private keys of `cryptography`")
+        self._public = PublicKey(*(key.public_key() for key in keys))
+        self._parts = tuple(map(SigningPart, _ALGORITHMS[self._public.algorithm], keys))
 
     @classmethod
-    def generate(cls) -> SigningKey:
-        """Make a new key from the system's randomness."""
-        return cls(Ed25519PrivateKey.generate())
+    def generate(cls, algorithm: AlgorithmName = "Ed25519") -> SigningKey:
+        """Make a new key from the system's randomness.
+
+        Args:
+            algorithm: Of its signatures. Of a hybrid, such as "Ed25519+ML-DSA-65", a signature
+                takes 3 kB more, and holds as long as one of the two does.
+        """
+        if algorithm not in _ALGORITHMS:
+            raise ArgumentError(f"algorithm is one of {', '.join(_ALGORITHMS)}, not {algorithm!r}")
+        return cls(*(single.generate() for single in _ALGORITHMS[algorithm]))
 
     @property
     def public_key(self) -> PublicKey:
         return self._public
 
+    @property
+    def parts(self) -> tuple[SigningPart, ...]:
+        """Its single keys."""
+        return self._parts
+
     def sign(self, data: bytes) -> bytes:
-        return self._key.sign(data)
+        return b"".join(part.sign(data) for part in self._parts)
 
     @classmethod
     def from_pem(cls, data: bytes, *, passphrase: str | None = None) -> SigningKey:
         """Read a private key.
 
         Raises:
-            KeyFormatError: It is not a private Ed25519 key, or the passphrase is missing or wrong.
+            KeyFormatError: It is not a vendor's private key, or the passphrase is missing or wrong.
         """
-        key = load_private_pem(data, passphrase)
-        if not isinstance(key, Ed25519PrivateKey):
-            raise KeyFormatError("not an Ed25519 key", hint=_HINT)
-        return cls(key)
+        return cls(*(load_private_pem(block, passphrase) for block in key_blocks(data)))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, passphrase: str | None = None) -> SigningKey:
@@ -206,7 +277,7 @@ class SigningKey:
 
     def pem(self, *, passphrase: str | None = None) -> bytes:
         """Return the key as PKCS#8 in PEM, encrypted where a passphrase is given."""
-        return private_pem(self._key, passphrase)
+        return b"".join(private_pem(part.key, passphrase) for part in self._parts)
 
     def save(
         self,
@@ -219,7 +290,7 @@ class SigningKey:
         write_bytes(Path(path), self.pem(passphrase=passphrase), overwrite=overwrite, mode=0o600)
 
     def __repr__(self) -> str:
-        return f"<nnguard.SigningKey {self._public.id.hex()}>"
+        return f"<nnguard.SigningKey {self._public.id.hex()} {self._public.algorithm}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("private keys are not pickled: save them with a passphrase")
@@ -233,7 +304,7 @@ def as_signer(signer: SignerLike, argument: str = "signer") -> Signer:
     """Return what signs: the argument itself, or the unprotected private key in its file.
 
     Raises:
-        KeyFormatError: The file holds no private Ed25519 key, or a protected one.
+        KeyFormatError: The file holds no private key of a vendor, or a protected one.
         TypeError: The argument is neither a path nor a `Signer`.
     """
     if isinstance(signer, (str, os.PathLike)):
@@ -241,3 +312,12 @@ def as_signer(signer: SignerLike, argument: str = "signer") -> Signer:
     if isinstance(signer, Signer):
         return signer
     raise wrong_type(argument, "a path, a SigningKey or a Signer", signer)
+
+
+def _what_is_wrong(found: tuple[Algorithm | None, ...]) -> str:
+    """Say what is wrong with keys that make no vendor's key."""
+    if None in found:
+        return "not a vendor's key: Ed25519, P-256 or P-384"
+    if found[0] in (ML_DSA_65, ML_DSA_87):
+        return "an ML-DSA key by itself: it belongs right after its Ed25519 key"
+    return "not one key of a vendor: only ML-DSA goes with another, and that is Ed25519"

@@ -13,6 +13,7 @@ from nnguard._base.files import read_file
 from nnguard.errors import ArgumentError, KeyFormatError, LimitError
 
 __all__ = [
+    "key_blocks",
     "load_key",
     "load_private_pem",
     "load_public_pem",
@@ -23,6 +24,7 @@ __all__ = [
 
 _BEGIN, _END, _DASHES = b"-----BEGIN ", b"-----END ", b"-----"
 _MAX_PASSPHRASE = 1023
+_MOST_BLOCKS = 2
 
 _Key = TypeVar("_Key")
 
@@ -58,16 +60,34 @@ def pem_blocks(data: bytes) -> list[bytes]:
     return blocks
 
 
+def key_blocks(data: bytes) -> list[bytes]:
+    """Return the blocks of one key, single or of two, before anybody works on them.
+
+    Raises:
+        KeyFormatError: There are none, or more.
+    """
+    blocks = pem_blocks(data)
+    if not blocks:
+        raise KeyFormatError("not a key in PEM")
+    if len(blocks) > _MOST_BLOCKS:
+        raise KeyFormatError(f"{len(blocks)} blocks of PEM, where a key has {_MOST_BLOCKS} at most")
+    return blocks
+
+
 def load_public_pem(data: bytes) -> Any:
     """Read a public key of any kind.
 
     Raises:
-        KeyFormatError: It is none.
+        KeyFormatError: It is none, or is encoded in another way than `public_pem` does, such as a
+            compressed point: it would be a second key file of the same key.
     """
     try:
-        return serialization.load_pem_public_key(data)
+        key = serialization.load_pem_public_key(data)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise KeyFormatError("not a public key in PEM") from None
+    if b"".join(data.split()) != b"".join(public_pem(key).split()):
+        raise KeyFormatError("a public key in another encoding than the usual one")
+    return key
 
 
 def load_private_pem(data: bytes, passphrase: str | None) -> Any:

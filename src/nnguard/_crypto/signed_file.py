@@ -1,4 +1,4 @@
-"""Signed files: claims in a COSE_Sign1 with EdDSA, kept as text in armor.
+"""Signed files: claims in a COSE message that one key signed, kept as text in armor.
 
 A kind of file is a subclass with a label, a domain and claims of its own. Whoever signs with the
 same key for something else signs under another domain, so no file passes for another kind.
@@ -16,7 +16,8 @@ from typing import Any, ClassVar, TypeVar
 
 from nnguard._base.files import read_file, write_bytes
 from nnguard._crypto.armor import read_armor, write_armor
-from nnguard._crypto.cose import EDDSA, Label, Sign1, encode_cbor, parse_cbor, parse_sign1, sign1
+from nnguard._crypto.cbor import encode_cbor, parse_cbor
+from nnguard._crypto.cose import Signed, parse_signed, sign
 from nnguard._crypto.keys import PublicKey, Signer
 from nnguard._crypto.trust import find_key
 from nnguard.errors import (
@@ -45,7 +46,7 @@ class SignedFile:
     """
 
     encoded: bytes
-    _envelope: Sign1
+    _envelope: Signed
 
     _WHAT: ClassVar[str]  # in errors, such as "license"
     _ARMOR: ClassVar[str]  # label of the armor
@@ -70,8 +71,7 @@ class SignedFile:
             ArgumentError: They are not ones that `parse` reads; or the signature does
                 not verify with the signer's own public key.
         """
-        header = {Label.KID: signer.public_key.id}
-        encoded = sign1(signer, header, encode_cbor(dict(claims)), cls._DOMAIN)
+        encoded = sign(signer, {}, encode_cbor(dict(claims)), cls._DOMAIN)
         try:
             return cls.parse(encoded)
         except (LicenseError, PolicyError):
@@ -87,8 +87,8 @@ class SignedFile:
             LicenseError: They are malformed.
         """
         try:
-            envelope = parse_sign1(encoded)
-            if envelope.protected != {Label.ALG: EDDSA, Label.KID: envelope.key_id}:
+            envelope = parse_signed(encoded)
+            if envelope.protected or len(envelope.key_ids) > 1:
                 raise ValueError("header")
             fields = cls._fields(parse_cbor(envelope.payload))
         except _MALFORMED:

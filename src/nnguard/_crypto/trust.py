@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from nnguard._base.arguments import wrong_type
-from nnguard._crypto.keys import PublicKey
-from nnguard._crypto.pem import load_key, pem_blocks
+from nnguard._crypto.keys import PublicKey, parse_public_keys
+from nnguard._crypto.pem import load_key
 from nnguard.errors import KeyFormatError, WrongKeyError
 
-__all__ = ["Trust", "find_key", "load_trust"]
+__all__ = ["Trust", "find_key", "key_files", "load_trust"]
 
 Trust = PublicKey | str | os.PathLike[str] | Iterable[PublicKey | str | os.PathLike[str]]
 """Trusted keys: keys, PEM files with one or more, folders of `.pub` and `.pem` files."""
@@ -24,7 +24,7 @@ def load_trust(trust: Trust) -> tuple[PublicKey, ...]:
     """Collect trusted keys.
 
     Raises:
-        KeyFormatError: A file holds something else than public Ed25519 keys, or there are no keys.
+        KeyFormatError: A file holds something else than vendors' public keys, or there are no keys.
         TypeError: `trust` holds something else than keys and paths.
     """
     if isinstance(trust, (PublicKey, str, os.PathLike)):
@@ -70,22 +70,14 @@ def _keys_of(entry: Any) -> list[PublicKey]:
         raise _wrong_type(entry)
     if not os.fspath(entry):
         raise KeyFormatError("the path of a trusted key is empty")
-    return [key for path in _key_files(Path(entry)) for key in load_key(path, _parse_bundle)]
+    return [key for path in key_files(Path(entry)) for key in load_key(path, parse_public_keys)]
 
 
-def _key_files(path: Path) -> list[Path]:
+def key_files(path: Path) -> list[Path]:
+    """Return the files that a path of trusted keys stands for: itself, or those of a folder."""
     if not path.is_dir():
         return [path]
     return sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES and file.is_file())
-
-
-def _parse_bundle(data: bytes) -> list[PublicKey]:
-    if b"PRIVATE KEY-----" in data:
-        raise KeyFormatError("this is a private key", hint="trust its public half")
-    keys = [PublicKey.from_pem(block) for block in pem_blocks(data)]
-    if not keys:
-        raise KeyFormatError("no public key in PEM")
-    return keys
 
 
 def _wrong_type(value: object) -> TypeError:

@@ -18,8 +18,8 @@ from typing import Any
 
 from nnguard._base.mappings import EMPTY, FrozenMapping
 from nnguard._base.times import seconds_of, time_of
+from nnguard._crypto.cbor import encode_cbor
 from nnguard._crypto.content_key import ContentKey
-from nnguard._crypto.cose import encode_cbor
 from nnguard._crypto.identity import Identity, Recipient
 from nnguard._crypto.keys import Signer
 from nnguard._crypto.signed_file import SignedFile

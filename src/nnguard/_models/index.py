@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from nnguard._base.files import read_file, write_bytes
-from nnguard._models.side_files import is_side_name, list_files
+from nnguard._base.strict_json import parse_json
+from nnguard._models.side_files import SideFile, is_side_name, list_files
 from nnguard.errors import FormatError, ModelError, NnguardError
 
 __all__ = ["SAFETENSORS_INDEX", "Index", "is_plain_name", "is_set", "read_index", "write_index"]
@@ -31,10 +33,12 @@ class Index:
     Attributes:
         weight_map: Name of the file that holds each tensor.
         files: Of a set of streams, files beside them, and the SHA-256 of each.
+        file: The index itself, as it was read.
     """
 
     weight_map: dict[str, str]
     files: dict[str, bytes]
+    file: SideFile
 
 
 def read_index(folder: Path, suffix: str, error: type[FormatError] | type[ModelError]) -> Index:
@@ -58,14 +62,15 @@ def read_index(folder: Path, suffix: str, error: type[FormatError] | type[ModelE
             hint=_hint(folder, suffix),
         )
     try:
-        index = json.loads(read_file(found[0], _MAX_SIZE), object_pairs_hook=_unique)
-        return _parse(index, suffix)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        data = read_file(found[0], _MAX_SIZE)
+        weight_map, files = _parse(parse_json(data), suffix)
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise error(f"{found[0]} is not an index of files *{suffix}") from None
+    return Index(weight_map, files, SideFile(found[0], hashlib.sha256(data).digest()))
 
 
-def _parse(index: dict[str, Any], suffix: str) -> Index:
-    """Read an index.
+def _parse(index: dict[str, Any], suffix: str) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Return the weight map and the files of an index.
 
     Raises:
         ValueError: It is malformed, as are KeyError, TypeError and AttributeError.
@@ -77,12 +82,11 @@ def _parse(index: dict[str, Any], suffix: str) -> Index:
         files = {name: _digest(text) for name, text in index.pop("files", {}).items()}
         if metadata != {} or not all(map(is_side_name, files)):
             raise ValueError("more than a set has")
-    "".join([*weight_map, *weight_map.values(), *files]).encode()  # no half surrogate pairs
     if index or not weight_map:
         raise ValueError("nothing, or more than an index has")
     if not all(is_plain_name(file, suffix) for file in weight_map.values()):
         raise ValueError("a name is not that of a file")
-    return Index(dict(weight_map), files)
+    return dict(weight_map), files
 
 
 def _digest(text: str) -> bytes:
@@ -116,20 +120,16 @@ def is_set(folder: Path, suffix: str, more: Collection[str] = ()) -> bool:
     return not present
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of JSON; a ValueError where a name is there twice."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name is there twice")
-    return found
-
-
-def write_index(path: Path, weight_map: Mapping[str, str], files: Mapping[str, bytes] = {}) -> None:
-    """Write an index; see `Index`."""
+def write_index(
+    path: Path, weight_map: Mapping[str, str], files: Mapping[str, bytes] = {}
+) -> bytes:
+    """Write an index, and return its SHA-256; see `Index`."""
     index: dict[str, Any] = {"metadata": {}, "weight_map": dict(weight_map)}
     if files:
         index["files"] = {name: files[name].hex() for name in sorted(files)}
-    write_bytes(path, json.dumps(index, indent=2).encode() + b"\n", overwrite=False)
+    data = json.dumps(index, indent=2).encode() + b"\n"
+    write_bytes(path, data, overwrite=False)
+    return hashlib.sha256(data).digest()
 
 
 def is_plain_name(file: Any, suffix: str) -> bool:

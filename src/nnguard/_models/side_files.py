@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from nnguard._base.files import write_atomically
 from nnguard._stream.source import FileSource, Source
 from nnguard.errors import FormatError, LimitError, VerificationError
 
-__all__ = ["SideFile", "find_files", "is_side_name", "list_files"]
+__all__ = ["SideFile", "find_files", "is_side_name", "is_visible", "list_files"]
 
 _CHUNK = 1 << 20
 _MOST = 10_000
@@ -70,24 +70,34 @@ def _changed(name: str) -> VerificationError:
     return VerificationError(f"changed after signing: {name}")
 
 
-def list_files(folder: Path) -> list[str]:
-    """Return the names of all files in a folder and below it, hidden folders as one each.
+def is_visible(folder: str) -> bool:
+    """Tell whether the last part of a folder's name begins with no dot."""
+    return not folder.rpartition("/")[2].startswith(".")
+
+
+def list_files(folder: Path, *, enter: Callable[[str], bool] = is_visible) -> list[str]:
+    """Return the names of all files in a folder and below it.
+
+    Args:
+        folder: The folder.
+        enter: Tells by its name whether to look into a folder below. Others are in the list
+            themselves, with a slash behind the name.
 
     Raises:
         LimitError: They are too many.
         OSError: The folder cannot be read.
     """
     found: list[str] = []
-    for count, name in enumerate(_walk(folder)):
+    for count, name in enumerate(_walk(folder, enter)):
         if count == _MOST:
             raise LimitError(f"{folder} has more than {_MOST} files and folders")
-        if not name.endswith("/") or _is_hidden(name):
+        if not name.endswith("/") or not enter(name[:-1]):
             found.append(name)
     return sorted(found)
 
 
-def _walk(folder: Path) -> Iterator[str]:
-    """Yield the names of all files, and of all folders with a slash; not what is in hidden ones."""
+def _walk(folder: Path, enter: Callable[[str], bool]) -> Iterator[str]:
+    """Yield the names of all files, and of all folders with a slash."""
     folders = [""]
     while folders:
         prefix = folders.pop()
@@ -98,12 +108,8 @@ def _walk(folder: Path) -> Iterator[str]:
                     yield name
                     continue
                 yield f"{name}/"
-                if not entry.name.startswith("."):
+                if enter(name):
                     folders.append(f"{name}/")
-
-
-def _is_hidden(folder: str) -> bool:
-    return folder.split("/")[-2].startswith(".")
 
 
 def find_files(folder: Path, names: Iterable[str]) -> dict[str, SideFile]:

@@ -55,6 +55,7 @@ class StreamSet:
             A signature covers them, and `save` writes them.
         others: Names of files in the folder that are not part of the set.
         folder: Where these are.
+        index: The index itself, as it was read.
 
     Examples:
         >>> shards = nnguard.compress("digits-hf")
@@ -68,6 +69,7 @@ class StreamSet:
     files: Mapping[str, SideFile] = EMPTY
     others: tuple[str, ...] = ()
     folder: Path | None = None
+    index: SideFile | None = None
 
     @classmethod
     def open(cls, folder: Folder) -> StreamSet:
@@ -93,7 +95,7 @@ class StreamSet:
             with naming(name):
                 streams[name] = Stream.open(folder / name)
         files = {name: SideFile(folder / name, digest) for name, digest in index.files.items()}
-        return cls(index.weight_map, streams, files, tuple(sorted(others)), folder)
+        return cls(index.weight_map, streams, files, tuple(sorted(others)), folder, index.file)
 
     def with_all_files(self) -> StreamSet:
         """Return the set with all files of its folder in it that may be; see `files`."""
@@ -177,12 +179,21 @@ class StreamSet:
         ) as temporary:
             for name, stream in self.streams.items():
                 stream.save(temporary / name)
-            if any(stream.is_pinned for stream in self.streams.values()):
-                self._check_map(temporary)
-            for name, file in self.files.items():
-                file.save(temporary / name)
-            write_index(temporary / STREAM_INDEX, self.weight_map, self.file_digests)
+            self._write_others(temporary)
             before()
+
+    def write_hashed(self, folder: Path) -> dict[str, bytes]:
+        """Write all files into a folder that is there; return the SHA-256 of each. See `save`."""
+        found = {name: stream.save_hashed(folder / name) for name, stream in self.streams.items()}
+        return {**found, **self.file_digests, STREAM_INDEX: self._write_others(folder)}
+
+    def _write_others(self, folder: Path) -> bytes:
+        """Write the files beside the streams, and the index; return the SHA-256 of the latter."""
+        if any(stream.is_pinned for stream in self.streams.values()):
+            self._check_map(folder)
+        for name, file in self.files.items():
+            file.save(folder / name)
+        return write_index(folder / STREAM_INDEX, self.weight_map, self.file_digests)
 
     def _check_map(self, folder: Path) -> None:
         """Compare the map, made of headers when files were opened, with what was written since."""

@@ -11,24 +11,23 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from nnguard._base.arguments import loaded, wrong_type
+from nnguard._base.mappings import FrozenMapping
 from nnguard._base.times import now
 from nnguard._crypto.keys import PublicKey
 from nnguard._crypto.trust import Trust, load_trust
 from nnguard._licensing.license import License
 from nnguard._operations.report import Report
-from nnguard._policy.document import Rule, TrustPolicy
-from nnguard._policy.evaluation import check_key, evaluate
+from nnguard._policy.document import Rule
+from nnguard._policy.evaluation import allows, check_key, evaluate
 from nnguard._policy.finding import Finding, Level
 from nnguard._policy.latest import LatestStatement
+from nnguard._policy.policy import PolicyLike, TrustPolicy
 from nnguard._policy.state import State
 from nnguard.errors import ArgumentError, PolicyError, PolicyReason
 
-__all__ = ["Authority", "LatestLike", "PathLike", "PolicyLike", "authority_of"]
+__all__ = ["Authority", "LatestLike", "PathLike", "authority_of"]
 
 PathLike = str | os.PathLike[str]
-
-PolicyLike = TrustPolicy | PathLike
-"""What functions take for a trust policy: a `TrustPolicy` or the path of one."""
 
 LatestLike = LatestStatement | PathLike
 """What functions take for a latest statement: a `LatestStatement` or the path of one."""
@@ -68,10 +67,15 @@ class Authority:
         if self.policy is not None:
             ruling = evaluate(self.policy, report.counted, time)
             rule, warnings = ruling.rule, ruling.warnings
+            if report.license_key_id:
+                key_id, claims = report.license_key_id, report.claims
+                warnings += check_key(self.policy, key_id, "the watermark", claims, time)
+            report = _with_what_counts(report, self.policy, time)
         level = Level.STRICT if rule is None else rule.level
         warnings += level.weigh(self._against_latest(report, rule, time))
         if self.state is not None:
             with State(self.state) as state:
+                _pin(state, self.policy)  # others may have seen a newer one in the meantime
                 signers = _signers(report, rule, time)
                 warnings += level.weigh(_against_state(state, report, signers, time))
                 warnings += level.weigh(self._against_replay(state, report))
@@ -146,17 +150,44 @@ def authority_of(
     """
     if (trust is None) == (policy is None):
         raise ArgumentError("give either trusted keys or a trust policy")
+    found = None if policy is None else loaded(policy, TrustPolicy, "policy")
     statement = None if latest is None else loaded(latest, LatestStatement, "latest")
+    if found is not None:
+        found.authenticate()
     if state is not None:
         if not isinstance(state, (str, os.PathLike)):
             raise wrong_type("state", "a path", state)
-        with State(state):  # now, rather than after a large model was hashed
-            pass
+        with State(state) as opened:  # now, rather than after a large model was hashed
+            _pin(opened, found)
     if trust is not None:
         return Authority(load_trust(trust), None, state, statement)
-    found = loaded(policy, TrustPolicy, "policy")
-    keys = tuple(dict.fromkeys(k.key for rule in found.rules for k in rule.keys))
+    assert found is not None
+    keys = tuple(dict.fromkeys(key.key for rule in found.rules for key in rule.keys))
     return Authority(keys, found, state, statement)
+
+
+def _pin(state: State, policy: TrustPolicy | None) -> None:
+    """Hold a policy against the one that the state file remembers, whatever the policy's levels."""
+    if policy is not None:
+        state.pin(policy)
+
+
+def _with_what_counts(report: Report, policy: TrustPolicy, time: datetime) -> Report:
+    """Return a report in which signatures below the outermost are right only by the policy, too."""
+    outermost, *others = report.signatures
+    below = [each for each in others if allows(policy, each, time)]
+    by = {(each.key_id, each.digest) for each in below}
+    nested = [
+        replace(each, verified=each.verified and (each.key_id, each.digest) in by)
+        for each in report.nested
+    ]
+    shards = {name: _with_what_counts(shard, policy, time) for name, shard in report.shards.items()}
+    return replace(
+        report,
+        signatures=(outermost, *below),
+        nested=tuple(nested),
+        shards=FrozenMapping(shards),
+    )
 
 
 def _against_state(

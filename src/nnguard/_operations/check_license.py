@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from nnguard._crypto.trust import Trust
 from nnguard._licensing.policy import LicenseLike, Policy, Status, as_license, check_license
-from nnguard._operations.authority import PolicyLike, authority_of
+from nnguard._operations.authority import authority_of
+from nnguard._policy.policy import PolicyLike
 
 __all__ = ["check"]
 

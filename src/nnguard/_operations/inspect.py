@@ -189,7 +189,11 @@ def _read(kind: int, record: bytes) -> dict[str, Any]:
     """Return what a record says of itself."""
     if kind == RecordKind.SIGNATURE:
         signature = SignatureRecord.parse(record)
-        return {"key_id": signature.key_id.hex(), **signature.claims.to_json()}
+        return {
+            "key_id": signature.key_id.hex(),
+            "algorithm": signature.algorithm,
+            **signature.claims.to_json(),
+        }
     if kind == RecordKind.ATTACHMENT:
         attachment, _ = Attachment.parse(record)
         return {"media_type": attachment.media_type, "bytes": len(attachment.payload)}

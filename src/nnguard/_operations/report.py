@@ -9,6 +9,7 @@ from typing import Any
 from nnguard._base.html import html_table
 from nnguard._base.mappings import EMPTY
 from nnguard._licensing.license import LicenseTerms
+from nnguard._oms.bundle import Bundle
 from nnguard._policy.finding import Finding
 from nnguard._records.claims import Claims
 from nnguard._records.kinds import RecordKind, kind_name
@@ -84,6 +85,7 @@ class Report:
     Attributes:
         claims: What the vendor says of the release.
         key_id: The key that signed, in hexadecimal.
+        algorithm: Its algorithm, such as "Ed25519" or "Ed25519+ML-DSA-65".
         digest: Digest of the original model, in hexadecimal (SPEC 6.1, of a set 6.3).
         signatures: All that are right, by trusted keys, outermost first: the last is of who signed
             first. Those of a set are on all of its files.
@@ -91,8 +93,10 @@ class Report:
             looked at.
         licensed_to: License that the stream was unlocked with, where it carries that as a
             watermark.
+        license_key_id: Key that signed this license, in hexadecimal.
         shards: Of a set, the names of the files and the reports of their streams, in order.
-        not_covered: Of a folder, the names of files that the signature does not cover.
+        not_covered: Of a folder, the names of files that no signature covers.
+        oms: The bundle of OpenSSF Model Signing that says the same, if one was given.
         warnings: What the trust policy finds against the release, and does not enforce.
 
     Examples:
@@ -103,12 +107,15 @@ class Report:
 
     claims: Claims
     key_id: str
+    algorithm: str
     digest: str
     signatures: tuple[Signature, ...] = field(default=(), repr=False)
     nested: tuple[NestedRecord, ...] = field(default=(), repr=False)
     licensed_to: LicenseTerms | None = None
+    license_key_id: str = ""
     shards: Mapping[str, Report] = field(default=EMPTY, repr=False)
     not_covered: tuple[str, ...] = field(default=(), repr=False)
+    oms: Bundle | None = field(default=None, repr=False)
     warnings: tuple[Finding, ...] = ()
 
     @property
@@ -129,6 +136,7 @@ class Report:
         found: dict[str, Any] = {
             "claims": self.claims.to_json(),
             "key_id": self.key_id,
+            "algorithm": self.algorithm,
             "digest": self.digest,
             "locked": self.locked,
             "signatures": [signature.to_json() for signature in self.signatures],
@@ -138,6 +146,8 @@ class Report:
             found["not_covered"] = list(self.not_covered)
         else:
             found["nested"] = [record.to_json() for record in self.nested]
+        if self.oms is not None:
+            found["oms"] = self.oms.to_json()
         if self.licensed_to is not None:
             found["licensed_to"] = self.licensed_to.to_json()
         if self.warnings:
@@ -154,12 +164,13 @@ class Report:
             "release": "" if claims.release is None else str(claims.release),
             "issued at": "" if claims.issued_at is None else claims.issued_at.isoformat(),
             **claims.metadata,
-            "key": self.key_id,
+            "key": f"{self.key_id} ({self.algorithm})",
             "also signed by": ", ".join(below.key_id for below in self.signatures[1:]),
             "digest": self.digest,
             "locked trial": "yes" if self.locked else "",
             "licensed to": "" if self.licensed_to is None else self.licensed_to.customer,
             "shards": ", ".join(self.shards),
+            "OMS bundle": "" if self.oms is None else f"{self.oms.path}, key {self.oms.key_id}",
             "not covered": ", ".join(self.not_covered),
         }
         return html_table("Verified", rows)

@@ -192,18 +192,14 @@ def _sign_stream(
     planned: Planned | None,
     digests: Sequence[bytes] | None,
 ) -> Stream:
-    key_id = key.public_key.id
-
-    def record_of(signer: Signer | None, digests: Sequence[bytes], header: bytes) -> bytes:
-        return SignatureRecord.make(signer, key_id, claims, digests, header, localize=localize)
-
+    public = key.public_key
     with hashing(stream, progress, digests) as found:
-        size = len(record_of(None, [bytes(32)] * len(stream), b""))
+        size = SignatureRecord.size(public, claims, len(stream), localize=localize)
         plan = plan_record(stream, RecordKind.SIGNATURE, size)
         if planned is not None:
             planned(plan.weights)
-        record = record_of(key, found(), bytes(plan.header))
-    _LOG.info("signed with key %s: %d bytes in %d weights", key_id.hex(), len(record), plan.weights)
+        record = SignatureRecord.make(key, claims, found(), bytes(plan.header), localize=localize)
+    _LOG.info("signed with key %s: %d bytes in %d weights", public.id.hex(), size, plan.weights)
     return plan.embed(record)
 
 

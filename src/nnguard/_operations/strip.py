@@ -10,8 +10,9 @@ from typing import overload
 from nnguard._base.threads import Progress
 from nnguard._crypto.trust import Trust
 from nnguard._models.stream_set import Model, ModelLike, StreamSet, as_model
-from nnguard._operations.authority import PolicyLike, authority_of
+from nnguard._operations.authority import authority_of
 from nnguard._operations.verify import verified
+from nnguard._policy.policy import PolicyLike
 from nnguard._stream import Stream
 
 __all__ = ["strip"]

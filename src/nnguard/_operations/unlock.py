@@ -23,9 +23,10 @@ from nnguard._licensing.license import License
 from nnguard._licensing.policy import LicenseLike, Policy, as_license, check_license
 from nnguard._locking.opening import Opened, check_places, lock_id, open_files
 from nnguard._models.stream_set import Model, ModelLike, StreamSet, as_model, streams_of
-from nnguard._operations.authority import LatestLike, PathLike, PolicyLike, authority_of
+from nnguard._operations.authority import LatestLike, PathLike, authority_of
 from nnguard._operations.report import Report
 from nnguard._operations.signatures import signed_by
+from nnguard._policy.policy import PolicyLike
 from nnguard._records.hashed import digest_of, hash_files
 from nnguard._records.kinds import RecordKind
 from nnguard._stream import Stream

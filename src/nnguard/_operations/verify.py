@@ -29,11 +29,14 @@ from nnguard._models.stream_set import (
     naming,
     some_of,
 )
-from nnguard._operations.authority import LatestLike, PathLike, PolicyLike, authority_of
+from nnguard._oms.bundle import Bundle
+from nnguard._operations.authority import LatestLike, PathLike, authority_of
 from nnguard._operations.expect import Expect
 from nnguard._operations.report import NestedRecord, Report, Signature
+from nnguard._policy.policy import PolicyLike
 from nnguard._records.claims import Claims
 from nnguard._records.digest import model_digest, set_digest
+from nnguard._records.hashed import hash_files
 from nnguard._records.kinds import RecordKind, kind_name
 from nnguard._records.layers import Layer, layers
 from nnguard._records.signature import SignatureRecord
@@ -69,6 +72,7 @@ def verify(
     latest: LatestLike | None = None,
     expect: Expect | None = None,
     allow_trial: bool = False,
+    oms: Bundle | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Check that a model is what a trusted vendor signed, every bit of it.
@@ -90,6 +94,8 @@ def verify(
             refused.
         expect: Claims that the release has to make.
         allow_trial: Accept a trial that is locked, too.
+        oms: A bundle of OpenSSF Model Signing that has to say the same of the files. They are read
+            once for both.
         progress: Called with the number of bytes each time that many more were hashed.
 
     Returns:
@@ -114,11 +120,27 @@ def verify(
         '1.0'
     """
     authority = authority_of(trust, policy, state, latest)
-    report, _ = verified(as_model(model), authority.keys, progress)
+    model, keys = as_model(model), authority.keys
+    if oms is None:
+        report, _ = verified(model, keys, progress)
+    else:
+        report = _verify_bundled(model, keys, oms, progress)
     check_report(report, expect, allow_trial=allow_trial)
     report = authority.judge(report, remember=True)
     _LOG.info("verified %r, signed with key %s", report.claims.name, report.key_id)
     return report
+
+
+def _verify_bundled(
+    model: Model, keys: Sequence[PublicKey], oms: Bundle, progress: Progress | None
+) -> Report:
+    """Check the signature in a model, and the bundle beside it, on the same bytes."""
+    check_type(oms, Bundle, "oms")
+    files = hash_files(model, progress, whole=True)
+    digests = {name: file.digests for name, file in files.items()}
+    report, _ = verified(model, keys, digests=digests)
+    whole = {name: file.whole for name, file in files.items()}
+    return replace(report, oms=oms, not_covered=oms.check_model(model, whole))
 
 
 def check_report(report: Report, expect: Expect | None, *, allow_trial: bool) -> None:
@@ -149,12 +171,12 @@ def verified(
         vouched: These are the digests that a license names; see `nnguard._hiding.extract`.
     """
     if isinstance(model, Stream):
-        return _verify_stream(model, keys, progress, digests.get(""), vouched)
+        return _verify_stream(model, keys, progress, digests.get(""), vouched=vouched)
     reports: dict[str, Report] = {}
     originals: dict[str, Stream] = {}
     for name, stream in model.streams.items():
         with naming(name):
-            found = _verify_stream(stream, keys, progress, digests.get(name), vouched)
+            found = _verify_stream(stream, keys, progress, digests.get(name), vouched=vouched)
             reports[name], originals[name] = found
     report = _check_set(reports, model)
     check_index(model, VerificationError)  # steps 7 and 8 of SPEC 6.3
@@ -166,6 +188,7 @@ def _verify_stream(
     keys: Sequence[PublicKey],
     progress: Progress | None,
     digests: Sequence[bytes] | None,
+    *,
     vouched: bool,
 ) -> tuple[Report, Stream]:
     with hashing(stream, progress, digests) as found:
@@ -185,10 +208,12 @@ def _verify_stream(
     report = Report(
         claims=record.claims,
         key_id=record.key_id.hex(),
+        algorithm=record.algorithm,
         digest=record.digest.hex(),
         signatures=signatures,
         nested=nested,
         licensed_to=None if watermark is None else watermark.terms,
+        license_key_id="" if watermark is None else watermark.key_id,
     )
     return report, layer.below.pinned(originals)
 
@@ -375,6 +400,7 @@ def _check_set(reports: Mapping[str, Report], model: StreamSet) -> Report:
     return Report(
         outermost.claims,
         outermost.key_id,
+        outermost.algorithm,
         outermost.digest,
         signatures=tuple(found),
         shards=FrozenMapping(reports),

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from nnguard._policy.document import PolicyKey, Rule, TrustPolicy
+from nnguard._policy.document import PolicyKey, Rule
 from nnguard._policy.finding import Finding
+from nnguard._policy.policy import TrustPolicy
 from nnguard._records.claims import Claims
-from nnguard.errors import PolicyReason
+from nnguard.errors import PolicyError, PolicyReason
 
-__all__ = ["Ruling", "Signed", "check_key", "evaluate"]
+__all__ = ["Ruling", "Signed", "allows", "check_key", "evaluate"]
 
 
 class Signed(Protocol):
@@ -28,6 +29,10 @@ class Signed(Protocol):
     @property
     def claims(self) -> Claims:
         """What it says."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is about the release that the outermost one names (SPEC 6.6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +83,24 @@ def check_key(
         PolicyError: It may not.
     """
     rule = policy.rule_for(claims.issuer, claims.name)
-    key = rule.key(key_id)
-    finding = (
-        _other_key(rule, key_id, what, claims) if key is None else rule.against(key, what, time)
-    )
+    finding = _of_key(rule, key_id, what, claims, time)
     return rule.level.weigh([] if finding is None else [finding])
+
+
+def allows(policy: TrustPolicy, signed: Signed, time: datetime) -> bool:
+    """Tell whether a nested signature is by a key that may sign what that signature names."""
+    try:
+        rule = policy.rule_for(signed.claims.issuer, signed.claims.name)
+    except PolicyError:
+        return False
+    finding = _of_key(rule, signed.key_id, "it", signed.claims, time)
+    return finding is None or not rule.level.refuses(finding.reason)
+
+
+def _of_key(rule: Rule, key_id: str, what: str, claims: Claims, time: datetime) -> Finding | None:
+    """Say what speaks against a key that signed something for a release."""
+    key = rule.key(key_id)
+    return _other_key(rule, key_id, what, claims) if key is None else rule.against(key, what, time)
 
 
 def _other_key(rule: Rule, key_id: str, what: str, claims: Claims) -> Finding:
@@ -107,11 +125,11 @@ def _findings(
 
 
 def _of_keys(rule: Rule, signatures: Sequence[Signed], time: datetime) -> Iterator[Finding]:
-    """Judge the key of the outermost signature, then count keys whose signatures agree with it."""
+    """Judge the key of the outermost signature, then count the keys of all that count."""
     claims, first = signatures[0].claims, rule.key(signatures[0].key_id)
     if first is None:
         yield _other_key(rule, signatures[0].key_id, "the release", claims)
-    agreeing = [each.key_id for each in signatures if _agree(each.claims, claims)]
+    agreeing = [each.key_id for each in signatures if each.counts]
     signers = [key for key in rule.keys if key.id in agreeing]
     against = {key: rule.against(key, "the release", time) for key in signers}
     expired = [key for key in signers if _is_expired(against[key])]
@@ -144,7 +162,7 @@ def _of_claims(rule: Rule, claims: Claims) -> Iterator[Finding]:
             f"the version is {claims.version or 'not stated'}, and {rule.min_version} is the least",
             "get a newer release",
         )
-    release = getattr(claims, "release", None)
+    release = claims.release
     if rule.min_release is not None and (release is None or release < rule.min_release):
         yield Finding(
             PolicyReason.RELEASE,
@@ -152,11 +170,6 @@ def _of_claims(rule: Rule, claims: Claims) -> Iterator[Finding]:
             f"and {rule.min_release} is the least",
             "get a newer release",
         )
-
-
-def _agree(one: Claims, other: Claims) -> bool:
-    """Tell whether two signatures are about the same release."""
-    return (one.issuer, one.name, one.version) == (other.issuer, other.name, other.version)
 
 
 def _reaches(version: str, least: str) -> bool:

@@ -23,14 +23,16 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["MOST", "Node", "malformed", "read_text"]
+__all__ = ["UNITS", "Node", "malformed", "read_text"]
 
-MOST = (1 << 63) - 1
+_MOST = (1 << 63) - 1
 """The largest number in a policy."""
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d))?", re.ASCII)
 _AGE = re.compile(r"([1-9][0-9]{0,4})([hdw])", re.ASCII)
-_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+UNITS = {"w": timedelta(weeks=1), "d": timedelta(days=1), "h": timedelta(hours=1)}
+"""Units of ages, the largest first."""
+
 _Choice = TypeVar("_Choice", bound=enum.Enum)
 
 
@@ -39,14 +41,14 @@ def malformed(message: str, hint: str = "") -> PolicyError:
     return PolicyError(message, reason=PolicyReason.MALFORMED, hint=hint)
 
 
-def read_text(text: str) -> Node:
+def read_text(text: str, *, json_only: bool = False) -> Node:
     """Read JSON, which begins with `{`, or TOML.
 
     Raises:
         PolicyError: It is neither, or has a member twice.
     """
     try:
-        if text.lstrip().startswith("{"):
+        if json_only or text.lstrip().startswith("{"):
             value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
         else:
             value = tomllib.loads(text)
@@ -110,7 +112,7 @@ class Node:
 
     def number(self, least: int) -> int:
         """Return a whole number that is not below `least`."""
-        if type(self.value) is not int or not least <= self.value <= MOST:
+        if type(self.value) is not int or not least <= self.value <= _MOST:
             raise self.error(f"expected a whole number, {least} or more")
         return self.value
 
@@ -146,7 +148,7 @@ class Node:
         found = _AGE.fullmatch(self.value) if isinstance(self.value, str) else None
         if found is None:
             raise self.error("expected a length of time, such as 12h, 7d or 2w")
-        return int(found[1]) * _UNITS[found[2]]
+        return int(found[1]) * UNITS[found[2]]
 
 
 _NO_TIME = "expected a date or a time, such as 2027-12-31 or 2027-12-31T18:00:00Z"

@@ -29,6 +29,7 @@ from nnguard._base.files import read_file, write_bytes
 from nnguard._base.locks import locked
 from nnguard._base.times import seconds_of, time_of
 from nnguard._policy.finding import Finding
+from nnguard._policy.policy import TrustPolicy
 from nnguard.errors import LimitError, PolicyError, PolicyReason
 
 __all__ = ["CLOCKS_DIFFER", "Memory", "PinnedPolicy", "State"]
@@ -134,7 +135,6 @@ class State:
 
     path: str | os.PathLike[str]
     memory: Memory = field(default_factory=Memory, init=False)
-    is_new: bool = field(default=False, init=False)
     _next: Memory = field(default_factory=Memory, init=False, repr=False)
 
     def __enter__(self) -> State:
@@ -156,7 +156,7 @@ class State:
             data = read_file(self._file, _LARGEST)
             self.memory = Memory.parse(data)
         except FileNotFoundError:
-            self.is_new = True
+            pass
         except LimitError:
             raise _of_state(f"{self._file} is too large for a state file") from None
         except ValueError:
@@ -164,6 +164,11 @@ class State:
             what = "is of a later version of nnguard" if later else "was damaged or edited"
             raise _of_state(f"the state file {self._file} {what}") from None
         self._next = self.memory
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no release was ever accepted with it."""
+        return self.memory.newest is None
 
     def against_clock(self, time: datetime) -> Finding | None:
         """Say that the clock was set back since something was accepted, if it was."""
@@ -213,21 +218,26 @@ class State:
         self._next = replace(self._next, latest=latest)
         return None
 
-    def against_policy(self, policy: PinnedPolicy) -> Finding | None:
-        """Say that a newer trust policy was accepted, or another one of this version, if one was.
+    def pin(self, policy: TrustPolicy) -> None:
+        """Make sure that a policy is not older than one that was seen, and remember it at once.
 
-        Whether a newer one follows from the one that is remembered, its signatures tell.
+        It is remembered whatever becomes of the release that it is to judge: otherwise, refusing
+        a release by a new policy would leave the old one good enough to accept it.
+
+        Args:
+            policy: The policy, authenticated. One that is not signed is not remembered.
+
+        Raises:
+            PolicyError: It is older, changed, not signed, or a version before it is missing.
+            OSError: The file cannot be written.
         """
         pinned = self.memory.policy
-        if pinned is not None and policy.version < pinned.version:
-            said = f"of version {policy.version}, and version {pinned.version} was accepted before"
-        elif pinned is not None and policy.version == pinned.version and policy != pinned:
-            said = f"another one than the version {pinned.version} that was accepted before"
-        else:
-            self._next = replace(self._next, policy=policy)
-            return None
-        hint = "get the newest policy"
-        return Finding(PolicyReason.POLICY_VERSION, f"the trust policy is {said}", hint)
+        if pinned is not None:
+            policy.check_succeeds(TrustPolicy.parse(pinned.text))
+        if policy.message is None or (pinned is not None and pinned.version >= policy.version):
+            return
+        newest = PinnedPolicy(policy.version, policy.digest, str(replace(policy, older=())))
+        self._write(replace(self.memory, policy=newest))
 
     def commit(self, time: datetime) -> None:
         """Remember what passed, once every other check has passed, too.
@@ -242,7 +252,9 @@ class State:
         newest = self.memory.newest
         if self._next == self.memory and newest is not None and time - newest < _TICK:
             return
-        memory = replace(self._next, newest=time if newest is None else max(time, newest))
+        self._write(replace(self._next, newest=time if newest is None else max(time, newest)))
+
+    def _write(self, memory: Memory) -> None:
         data = memory.encode()
         if len(data) > _LARGEST:
             raise _of_state(f"{self._file} would be too large for a state file")

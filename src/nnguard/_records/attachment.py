@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nnguard._crypto.cose import encode_cbor, parse_cbor
+from nnguard._crypto.cbor import encode_cbor, parse_cbor
 from nnguard.errors import VerificationError
 
 __all__ = ["Attachment"]

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nnguard._base.threads import Progress
+from nnguard._base.threads import Progress, in_order
 from nnguard._models.stream_set import Model, streams_of
 from nnguard._records.digest import model_digest, set_digest
 from nnguard._stream import Stream
@@ -19,10 +19,15 @@ __all__ = ["Files", "Hashed", "digest_of", "hash_files"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hashed:
-    """A stream, and the SHA-256 of its units."""
+    """A stream, and the SHA-256 of its units.
+
+    Attributes:
+        whole: SHA-256 of the file, where that was asked for.
+    """
 
     stream: Stream
     digests: Sequence[bytes]
+    whole: bytes = b""
 
     @property
     def digest(self) -> bytes:
@@ -37,18 +42,25 @@ class Hashed:
 Files = Mapping[str, Hashed]
 
 
-def hash_files(model: Model, progress: Progress | None = None) -> dict[str, Hashed]:
+def hash_files(
+    model: Model, progress: Progress | None = None, *, whole: bool = False
+) -> dict[str, Hashed]:
     """Hash a stream, or all of a set.
 
     Args:
         model: What to hash.
         progress: Called with the number of bytes each time that many more were hashed.
+        whole: Hash the files, too, in the same pass, and several side by side.
     """
-    found = {}
-    for name, stream in streams_of(model).items():
-        with stream.start_hashing(progress) as hashing:
-            found[name] = Hashed(stream, hashing.result())
-    return found
+
+    def hash_stream(stream: Stream) -> Hashed:
+        with stream.start_hashing(progress, whole=whole) as hashing:
+            digests = hashing.result()
+            return Hashed(stream, digests, hashing.of_file() if whole else b"")
+
+    streams = streams_of(model)
+    each = in_order if whole else map
+    return dict(zip(streams, each(hash_stream, [*streams.values()]), strict=True))
 
 
 def digest_of(files: Files) -> bytes:

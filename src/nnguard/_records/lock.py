@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nnguard._crypto.cbor import encode_cbor, parse_cbor
 from nnguard._crypto.content_key import ContentKey
 from nnguard._crypto.cose import (
     A256GCM,
     TAG_SIZE,
     Encrypt0,
     Label,
-    encode_cbor,
-    parse_cbor,
     parse_encrypt0,
     peek_encrypt0,
 )

@@ -1,4 +1,4 @@
-"""The record of a signature: a COSE_Sign1 around the digest of a model."""
+"""The record of a signature: a COSE message around the digest of a model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nnguard._crypto.cose import EDDSA, Label, Sign1, encode_cbor, parse_sign1, sign1
+from nnguard._crypto.cbor import encode_cbor
+from nnguard._crypto.cose import Label, Signed, parse_signed, sign, signed_size
 from nnguard._crypto.keys import PublicKey, Signer
 from nnguard._hiding import FrameHeader
 from nnguard._records.claims import Claims
@@ -20,13 +21,14 @@ _SHA_256 = -16  # COSE algorithm, RFC 9054
 _OCTET_STREAM = 42  # CoAP content format of the digest's preimage
 _DOMAIN = b"nnguard signature v1\0"
 _UNIT_DIGESTS = "units"
+_DIGEST_SIZE = hashlib.sha256().digest_size
 _SHORT = 4
 """Bytes of a unit's digest in a record that localizes changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignatureRecord:
-    """A signature over a model, as it is hidden: COSE_Sign1 around the model's digest.
+    """A signature over a model, as it is hidden: a COSE message around the model's digest.
 
     Attributes:
         key_id: Which key signed, as the record says.
@@ -40,13 +42,12 @@ class SignatureRecord:
     digest: bytes
     claims: Claims
     short_digests: tuple[bytes, ...] | None
-    envelope: Sign1
+    envelope: Signed
 
     @classmethod
     def make(
         cls,
-        signer: Signer | None,
-        key_id: bytes,
+        signer: Signer,
         claims: Claims,
         unit_digests: Sequence[bytes],
         header: bytes,
@@ -56,15 +57,25 @@ class SignatureRecord:
         """Sign a model, and return the record.
 
         Args:
-            signer: Signs; None for a record of the same size without a signature.
-            key_id: Of the signer's public key.
+            signer: Signs.
             claims: What else is signed.
             unit_digests: SHA-256 of every unit.
             header: Of the frame that the record goes into; it is signed, too.
             localize: Put in what tells which units were changed.
         """
-        protected = protected_header(key_id, claims, unit_digests if localize else None)
-        return sign1(signer, protected, model_digest(unit_digests), _DOMAIN + header)
+        protected = protected_header(claims, unit_digests if localize else None)
+        return sign(signer, protected, model_digest(unit_digests), _DOMAIN + header)
+
+    @classmethod
+    def size(cls, key: PublicKey, claims: Claims, units: int, *, localize: bool) -> int:
+        """Return how many bytes `make` will return for a model of so many units."""
+        digests = [bytes(_DIGEST_SIZE)] * units if localize else None
+        return signed_size(key, protected_header(claims, digests), bytes(_DIGEST_SIZE))
+
+    @property
+    def algorithm(self) -> str:
+        """Algorithm of the key that signed, as the record says; see `PublicKey`."""
+        return self.envelope.algorithm
 
     def verified_by(self, key: PublicKey, header: FrameHeader) -> bool:
         """Tell whether the signature is right; what it says of the model is yet to be checked."""
@@ -77,16 +88,15 @@ class SignatureRecord:
         Raises:
             VerificationError: It is malformed.
         """
-        envelope = parse_sign1(record)
+        envelope = parse_signed(record)
         claims = Claims.from_cwt(envelope.protected.get(Label.CWT_CLAIMS))
         short = envelope.protected.get(_UNIT_DIGESTS)
-        expected = protected_header(envelope.key_id, claims, None)
+        expected = protected_header(claims, None)
         if isinstance(short, bytes) and len(short) % _SHORT == 0:
             expected[_UNIT_DIGESTS] = short
-        expected[Label.ALG] = EDDSA
         if encode_cbor(expected) != encode_cbor(envelope.protected):  # 1 == 1.0 == True
             raise VerificationError("the protected header of the record is malformed")
-        if len(envelope.payload) != hashlib.sha256().digest_size:
+        if len(envelope.payload) != _DIGEST_SIZE:
             raise VerificationError("the payload of the record is not a SHA-256")
         parts = None if short is None else _split(short)
         return cls(envelope.key_id, envelope.payload, claims, parts, envelope)
@@ -99,12 +109,9 @@ class SignatureRecord:
         return [index for index, (short, full) in enumerate(pairs) if full[:_SHORT] != short]
 
 
-def protected_header(
-    key_id: bytes, claims: Claims, unit_digests: Sequence[bytes] | None
-) -> dict[Any, Any]:
+def protected_header(claims: Claims, unit_digests: Sequence[bytes] | None) -> dict[Any, Any]:
     """Return the protected header to sign; `unit_digests` given, changes can be localized."""
     header: dict[Any, Any] = {
-        Label.KID: key_id,
         Label.CWT_CLAIMS: claims.to_cwt(),
         Label.PAYLOAD_HASH_ALG: _SHA_256,
         Label.PREIMAGE_CONTENT_TYPE: _OCTET_STREAM,

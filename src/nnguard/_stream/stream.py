@@ -230,13 +230,16 @@ class Stream:
                     raise
         return None
 
-    def start_hashing(self, progress: Progress | None = None) -> UnitDigests:
+    def start_hashing(
+        self, progress: Progress | None = None, *, whole: bool = False
+    ) -> UnitDigests:
         """Start to hash every unit, in parallel and in the background.
 
         Args:
             progress: Called with the number of bytes each time that many more were hashed.
+            whole: Hash the file, too.
         """
-        return UnitDigests(self._units, progress)
+        return UnitDigests(self._units, progress, whole=whole)
 
     def sha256_of_units(self) -> list[bytes]:
         """Return the SHA-256 of every unit, hashed in parallel."""
@@ -257,6 +260,14 @@ class Stream:
         """
         write_atomically(Path(path), self._write, overwrite=overwrite)
 
+    def save_hashed(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> bytes:
+        """Write the stream to a file; return the SHA-256 of what was written. See `save`."""
+        found: list[bytes] = []
+        write_atomically(
+            Path(path), lambda file: found.append(self._write_hashed(file)), overwrite=overwrite
+        )
+        return found[0]
+
     def spooled(self, folder: str | os.PathLike[str]) -> Stream:
         """Return the stream with its bytes in a temporary file, which has no name.
 
@@ -274,8 +285,17 @@ class Stream:
                 source.copy(offset, size, file)
             return
         with UnitDigests(self._units, copy_to=file.fileno()) as written:
-            for unit, digest in zip(self._units, written.result(), strict=True):
-                unit.check(digest)
+            self._check(written)
+
+    def _write_hashed(self, file: BinaryIO) -> bytes:
+        with UnitDigests(self._units, copy_to=file.fileno(), whole=True) as written:
+            self._check(written)
+            return written.of_file()
+
+    def _check(self, written: UnitDigests) -> None:
+        """Compare what was written with what was verified."""
+        for unit, digest in zip(self._units, written.result(), strict=True):
+            unit.check(digest)
 
 
 def _in_a_row(source: Source, units: Sequence[Unit]) -> Iterator[Place]:

@@ -4,14 +4,15 @@ import cbor2
 import pytest
 
 import nnguard
-from nnguard._crypto.cose import encode_cbor, parse_cbor, parse_sign1, sign1
+from nnguard._crypto.cbor import encode_cbor, parse_cbor
+from nnguard._crypto.cose import parse_signed, sign, signed_size
 
 AAD = b"where it is hidden"
 
 
 @pytest.fixture
 def message(key: nnguard.SigningKey) -> bytes:
-    return sign1(key, {4: key.public_key.id, 15: {1: "acme.ai"}}, b"digest", AAD)
+    return sign(key, {15: {1: "acme.ai"}}, b"digest", AAD)
 
 
 def parts(message: bytes) -> list[object]:
@@ -25,19 +26,18 @@ def tagged(*values: object, tag: int = 18) -> bytes:
 def test_message_verifies(
     message: bytes, key: nnguard.SigningKey, other_key: nnguard.SigningKey
 ) -> None:
-    parsed = parse_sign1(message)
+    parsed = parse_signed(message)
     assert parsed.key_id == key.public_key.id
     assert parsed.payload == b"digest"
-    assert parsed.protected == {1: -8, 4: key.public_key.id, 15: {1: "acme.ai"}}
+    assert parsed.protected == {15: {1: "acme.ai"}}
+    assert cbor2.loads(cbor2.loads(message).value[0])[1] == -19
     assert parsed.verified_by(key.public_key, AAD)
     assert not parsed.verified_by(other_key.public_key, AAD)
     assert not parsed.verified_by(key.public_key, b"elsewhere")
 
 
 def test_size_is_known_before_signing(message: bytes, key: nnguard.SigningKey) -> None:
-    unsigned = sign1(None, {4: key.public_key.id, 15: {1: "acme.ai"}}, b"digest", AAD)
-    assert len(unsigned) == len(message)
-    assert not parse_sign1(unsigned).verified_by(key.public_key, AAD)
+    assert signed_size(key.public_key, {15: {1: "acme.ai"}}, b"digest") == len(message)
 
 
 def test_every_bit_counts(message: bytes, key: nnguard.SigningKey) -> None:
@@ -45,7 +45,7 @@ def test_every_bit_counts(message: bytes, key: nnguard.SigningKey) -> None:
         changed = bytearray(message)
         changed[at // 8] ^= 1 << at % 8
         try:
-            parsed = parse_sign1(bytes(changed))
+            parsed = parse_signed(bytes(changed))
         except nnguard.errors.VerificationError:
             continue
         assert not parsed.verified_by(key.public_key, AAD), at
@@ -54,9 +54,9 @@ def test_every_bit_counts(message: bytes, key: nnguard.SigningKey) -> None:
 def test_every_truncation_is_refused(message: bytes) -> None:
     for length in range(len(message)):
         with pytest.raises(nnguard.errors.VerificationError):
-            parse_sign1(message[:length])
+            parse_signed(message[:length])
     with pytest.raises(nnguard.errors.VerificationError):
-        parse_sign1(message + b"\0")
+        parse_signed(message + b"\0")
 
 
 def test_other_messages_are_refused(message: bytes) -> None:
@@ -64,7 +64,7 @@ def test_other_messages_are_refused(message: bytes) -> None:
     hostile = {
         "no tag": encode_cbor([header, {}, payload, signature]),
         "other tag": tagged(header, {}, payload, signature, tag=98),
-        "unprotected header": tagged(header, {1: -8}, payload, signature),
+        "unprotected header": tagged(header, {1: -19}, payload, signature),
         "detached payload": tagged(header, {}, None, signature),
         "short signature": tagged(header, {}, payload, b"short"),
         "five parts": tagged(header, {}, payload, signature, b""),
@@ -72,12 +72,12 @@ def test_other_messages_are_refused(message: bytes) -> None:
         "header that is no CBOR": tagged(b"\xff", {}, payload, signature),
         "empty header": tagged(b"", {}, payload, signature),
         "other algorithm": tagged(encode_cbor({1: -7, 4: b"kid"}), {}, payload, signature),
-        "no key": tagged(encode_cbor({1: -8}), {}, payload, signature),
-        "key that is text": tagged(encode_cbor({1: -8, 4: "kid"}), {}, payload, signature),
+        "no key": tagged(encode_cbor({1: -19}), {}, payload, signature),
+        "key that is text": tagged(encode_cbor({1: -19, 4: "kid"}), {}, payload, signature),
     }
     for name, encoded in hostile.items():
         with pytest.raises(nnguard.errors.VerificationError):
-            pytest.fail(f"{name}: {parse_sign1(encoded)}")
+            pytest.fail(f"{name}: {parse_signed(encoded)}")
 
 
 @pytest.mark.parametrize(

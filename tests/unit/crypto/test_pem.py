@@ -25,7 +25,11 @@ def test_pem_is_read_in_one_pass(block: bytes) -> None:
 
 
 def test_many_blocks_are_no_customers_key(key: nnguard.SigningKey) -> None:
-    with pytest.raises(
-        nnguard.errors.KeyFormatError, match="3 keys, where a customer has 2 at most"
+    for read, pem in (
+        (nnguard.Recipient.from_pem, nnguard.Identity.generate().recipient.pem),
+        (nnguard.SigningKey.from_pem, key.pem()),
     ):
-        nnguard.Recipient.from_pem(nnguard.Identity.generate().recipient.pem * 3)
+        with pytest.raises(
+            nnguard.errors.KeyFormatError, match="3 blocks of PEM, where a key has 2 at most"
+        ):
+            read(pem * 3)

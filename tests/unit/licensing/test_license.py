@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nnguard
-from nnguard._crypto.cose import Label, encode_cbor, parse_cbor, parse_sign1, sign1
+from nnguard._crypto.cbor import encode_cbor, parse_cbor
+from nnguard._crypto.cose import parse_signed, sign
 from nnguard._licensing.device import DeviceBinding
 from nnguard._licensing.license import License, LicenseTerms
 
@@ -195,7 +196,7 @@ def test_wrapped_key_is_of_no_use_in_another_license(
 def test_signature_of_another_domain_is_refused(license_: License, key: nnguard.SigningKey) -> None:
     envelope = license_._envelope
     for domain in (b"", b"nnguard signature v1\0", b"nnguard revocation list v1\0"):
-        encoded = sign1(key, {Label.KID: key.public_key.id}, envelope.payload, domain)
+        encoded = sign(key, {}, envelope.payload, domain)
         with pytest.raises(nnguard.errors.LicenseError, match="changed"):
             License.parse(encoded).authenticate([key.public_key])
 
@@ -231,7 +232,7 @@ def test_vendor_is_told_that_a_claim_cannot_be(
 
 def sign_claims(claims: Any, key: nnguard.SigningKey, **header: Any) -> License:
     payload = claims if isinstance(claims, bytes) else encode_cbor(claims)
-    return License.parse(sign1(key, {Label.KID: key.public_key.id, **header}, payload, DOMAIN))
+    return License.parse(sign(key, header, payload, DOMAIN))
 
 
 def without(label: Any) -> Callable[[dict[Any, Any]], Any]:
@@ -298,9 +299,7 @@ def test_malformed_license_is_refused(how: str, license_: License, key: nnguard.
 def test_more_in_the_header_is_refused(license_: License, key: nnguard.SigningKey) -> None:
     claims = parse_cbor(license_._envelope.payload)
     with pytest.raises(nnguard.errors.LicenseError):
-        License.parse(
-            sign1(key, {Label.KID: key.public_key.id, "a": 1}, encode_cbor(claims), DOMAIN)
-        )
+        License.parse(sign(key, {"a": 1}, encode_cbor(claims), DOMAIN))
 
 
 def test_license_in_other_cbor_is_refused(license_: License) -> None:
@@ -325,6 +324,6 @@ def test_license_without_a_wrapped_key_opens_nothing(
 
 
 def test_signature_covers_the_bytes_as_they_are(license_: License, key: nnguard.SigningKey) -> None:
-    envelope = parse_sign1(license_.encoded)
+    envelope = parse_signed(license_.encoded)
     assert envelope.verified_by(key.public_key, DOMAIN)
     assert not envelope.verified_by(key.public_key, b"")

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import nnguard
-from nnguard._crypto.cose import Label, encode_cbor, sign1
+from nnguard._crypto.cbor import encode_cbor
+from nnguard._crypto.cose import sign
 from nnguard._licensing.revocation import RevocationList
 
 START = datetime(2026, 3, 1, tzinfo=timezone.utc)
@@ -89,11 +90,10 @@ HASHES = [bytes([number]) * 32 for number in (1, 2)]
     ],
 )
 def test_malformed_list_is_refused(claims: Any, key: nnguard.SigningKey) -> None:
-    header = {Label.KID: key.public_key.id}
     good = {1: "", 6: 1, "revoked": HASHES[0] + HASHES[1]}
-    assert RevocationList.parse(sign1(key, header, encode_cbor(good), DOMAIN)).hashes
+    assert RevocationList.parse(sign(key, {}, encode_cbor(good), DOMAIN)).hashes
     with pytest.raises(nnguard.errors.LicenseError, match="not a revocation list") as caught:
-        RevocationList.parse(sign1(key, header, encode_cbor(claims), DOMAIN))
+        RevocationList.parse(sign(key, {}, encode_cbor(claims), DOMAIN))
     assert caught.value.reason is nnguard.licensing.Refusal.MALFORMED
 
 
@@ -121,10 +121,9 @@ def test_list_is_of_nobody_unless_it_is_said(key: nnguard.SigningKey) -> None:
 
 def test_more_in_the_header_of_a_list_is_refused(key: nnguard.SigningKey) -> None:
     claims = encode_cbor({1: "acme.ai", 6: 0, "revoked": b""})
-    kid = {Label.KID: key.public_key.id}
-    RevocationList.parse(sign1(key, kid, claims, DOMAIN)).authenticate([key.public_key])
+    RevocationList.parse(sign(key, {}, claims, DOMAIN)).authenticate([key.public_key])
     with pytest.raises(nnguard.errors.LicenseError, match="not a revocation list"):
-        RevocationList.parse(sign1(key, {**kid, "more": 1}, claims, DOMAIN))
+        RevocationList.parse(sign(key, {"more": 1}, claims, DOMAIN))
 
 
 def test_time_that_there_is_not(key: nnguard.SigningKey) -> None:

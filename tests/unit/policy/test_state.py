@@ -268,22 +268,6 @@ def test_nothing_is_written_where_nothing_is_new(file: Path) -> None:
     assert file.stat().st_ino != before
 
 
-def test_policies(file: Path) -> None:
-    with State(file) as state:
-        assert state.against_policy(PinnedPolicy(2, "aa", "signed")) is None
-        state.commit(NOW)
-    for found in (PinnedPolicy(1, "bb", "older"), PinnedPolicy(2, "cc", "another")):
-        with State(file) as state:
-            finding = state.against_policy(found)
-            assert finding is not None
-            assert finding.reason is PolicyReason.POLICY_VERSION
-    with State(file) as state:
-        assert state.against_policy(PinnedPolicy(2, "aa", "signed")) is None
-        assert state.against_policy(PinnedPolicy(3, "dd", "next")) is None
-        state.commit(NOW)
-        assert state.memory.policy == PinnedPolicy(3, "dd", "next")
-
-
 # Verifying
 
 

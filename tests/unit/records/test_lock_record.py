@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import nnguard
 import samples
-from nnguard._crypto.cose import encode_cbor, parse_cbor
+from nnguard._crypto.cbor import encode_cbor, parse_cbor
 from nnguard._hiding import embed, extract, plan_record
 from nnguard._records.kinds import RecordKind
 from nnguard._records.lock import LockContent, LockedFile, LockRecord, LockShard, Replaced

@@ -6,7 +6,8 @@ from datetime import datetime, timezone
 import pytest
 
 import nnguard
-from nnguard._crypto.cose import encode_cbor, sign1
+from nnguard._crypto.cbor import encode_cbor
+from nnguard._crypto.cose import sign
 from nnguard._records.attachment import Attachment
 from nnguard._records.claims import Claims, Shard
 from nnguard._records.digest import model_digest
@@ -95,10 +96,10 @@ def test_model_digest_depends_on_every_unit_and_their_order() -> None:
 
 
 def record_of(key: nnguard.SigningKey, *, payload: bytes | None = None, **header: object) -> bytes:
-    protected = protected_header(key.public_key.id, Claims(), DIGESTS)
+    protected = protected_header(Claims(), DIGESTS)
     names = {"hash_alg": 258, "content_type": 259, "units": "units", "extra": "extra", "cwt": 15}
     protected |= {names[name]: value for name, value in header.items()}
-    return sign1(key, protected, model_digest(DIGESTS) if payload is None else payload, b"")
+    return sign(key, protected, model_digest(DIGESTS) if payload is None else payload, b"")
 
 
 def test_signature_record_is_read_as_written(key: nnguard.SigningKey) -> None:
@@ -154,9 +155,8 @@ def test_nothing_is_claimed_unless_it_is_said() -> None:
     assert Attachment(b"card").media_type == "application/octet-stream"
 
 
-def test_units_that_were_changed_can_be_told_of_as_many_only() -> None:
-    header = protected_header(b"k" * 8, Claims(), DIGESTS)
-    record = SignatureRecord.parse(sign1(None, header, bytes(32), b""))
+def test_units_that_were_changed_can_be_told_of_as_many_only(key: nnguard.SigningKey) -> None:
+    record = SignatureRecord.parse(record_of(key, payload=bytes(32)))
     assert record.changed_units(DIGESTS) == []
     assert record.changed_units([DIGESTS[0], bytes(32), DIGESTS[2]]) == [1]
     assert record.changed_units(DIGESTS[:2]) is None

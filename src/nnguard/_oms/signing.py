@@ -1,0 +1,155 @@
+"""Bundles for a folder that is there, and for a release while it is written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from nnguard._base.atomic import make_folder_atomically, named_together
+from nnguard._base.files import write_bytes
+from nnguard._base.threads import in_order
+from nnguard._crypto.ecdsa import EcdsaSigner
+from nnguard._models.index import is_set
+from nnguard._models.side_files import SideFile, is_side_name, list_files
+from nnguard._models.stream_set import Model, StreamSet
+from nnguard._oms.bundle import place_in
+from nnguard._oms.envelope import seal
+from nnguard._oms.statement import GIT, Statement
+from nnguard.errors import ArgumentError
+
+__all__ = ["KeyLike", "save", "sign"]
+
+KeyLike = EcdsaSigner | str | os.PathLike[str]
+"""What signs a bundle: the path of an unprotected private ECDSA key, or the key."""
+
+
+def sign(
+    folder: str | os.PathLike[str],
+    bundle: str | os.PathLike[str],
+    key: KeyLike,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Sign all files of a folder, whatever they are, but those of Git.
+
+    Args:
+        folder: The folder.
+        bundle: File to write, in the folder or elsewhere.
+        key: ECDSA key over P-256, P-384 or P-521.
+        overwrite: Replace a bundle that is there already.
+
+    Raises:
+        ArgumentError: There is nothing to sign, or a file's name is none that a bundle may hold.
+        KeyFormatError: The key cannot be read.
+        LimitError: There are too many files.
+        OSError: A file cannot be read or written.
+
+    Examples:
+        >>> nnguard.oms.sign("digits-release", "release.sig", "oms.key")
+        >>> nnguard.oms.Bundle.open("release.sig", "oms.pub").check("digits-release")
+        ()
+    """
+    folder, bundle, signer = Path(folder), Path(bundle), as_signer(key)
+    ignored = _ignored(folder, bundle)
+    rules = Statement("", {}, ignored)
+    files = list_files(folder, enter=lambda name: not rules.ignores(name))
+    names = [name for name in files if not rules.ignores(name.rstrip("/"))]
+    if links := [name for name in names if (folder / name).is_symlink()]:
+        raise ArgumentError(f"a symbolic link is not signed: {links[0]!a}")
+    digests = dict(
+        zip(names, in_order(lambda name: SideFile.open(folder / name).digest, names), strict=True)
+    )
+    sealed = _seal(folder.resolve().name, digests, ignored, signer)
+    write_bytes(bundle, sealed, overwrite=overwrite)
+
+
+def save(
+    model: Model,
+    path: str | os.PathLike[str],
+    bundle: str | os.PathLike[str],
+    key: KeyLike,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write a release and its bundle; files are hashed while they are written.
+
+    The bundle of a single stream lists it by the name of its file, as if that lay in a folder by
+    itself: so `model_signing` verifies the folder. Neither appears without the other, but where the
+    process is killed between the two names.
+
+    Args:
+        model: A signed stream or set.
+        path: File or folder to make.
+        bundle: File to write: beside them, or in the folder.
+        key: ECDSA key over P-256, P-384 or P-521.
+        overwrite: Replace what is there already.
+
+    Raises:
+        ArgumentError: The bundle would take the place of a file of the release.
+        FileExistsError: A file or the folder exists and `overwrite` is false.
+        KeyFormatError: The key cannot be read.
+        VerificationError: What was written is not what was verified; nothing is left behind.
+        OSError: A file cannot be written; nothing is left behind.
+
+    Examples:
+        >>> release = nnguard.sign("digits-streams", "vendor.key", name="digits")
+        >>> nnguard.oms.save(release, "digits-release", "model.sig", "oms.key")
+    """
+    path, bundle, signer = Path(path), Path(bundle), as_signer(key)
+    ignored = _ignored(path, bundle)
+    if isinstance(model, StreamSet):
+        _save_set(model, path, bundle, ignored, signer, overwrite=overwrite)
+        return
+    if path.resolve() == bundle.resolve():
+        raise ArgumentError("the bundle is a file of its own: name another one")
+    with named_together():
+        digest = model.save_hashed(path, overwrite=overwrite)
+        sealed = _seal(path.name, {path.name: digest}, ignored, signer)
+        write_bytes(bundle, sealed, overwrite=overwrite)
+
+
+def as_signer(key: KeyLike) -> EcdsaSigner:
+    """Return what signs bundles."""
+    return key if isinstance(key, EcdsaSigner) else EcdsaSigner.load(key)
+
+
+def _save_set(
+    model: StreamSet,
+    folder: Path,
+    bundle: Path,
+    ignored: tuple[str, ...],
+    signer: EcdsaSigner,
+    *,
+    overwrite: bool,
+) -> None:
+    inside = place_in(folder, bundle)
+    if inside and (inside in model.files or not is_side_name(inside)):
+        raise ArgumentError(
+            f"{inside} is a file of the release",
+            hint="give the bundle another name; if it is one of before, delete that first",
+        )
+    is_ours = partial(is_set, suffix=".nnc", more=(inside,))
+    with make_folder_atomically(folder, overwrite=overwrite, is_ours=is_ours) as temporary:
+        digests = model.write_hashed(temporary)
+        sealed = _seal(folder.resolve().name, digests, ignored, signer)
+        place = temporary / inside if inside else bundle
+        write_bytes(place, sealed, overwrite=overwrite)
+
+
+def _ignored(folder: Path, bundle: Path) -> tuple[str, ...]:
+    """Return what a bundle leaves out of a folder: itself, and what belongs to Git."""
+    inside = place_in(folder, bundle)
+    return (inside, *GIT) if inside else GIT
+
+
+def _seal(
+    name: str, digests: Mapping[str, bytes], ignored: tuple[str, ...], signer: EcdsaSigner
+) -> bytes:
+    if not digests:
+        raise ArgumentError("there are no files to sign")
+    try:
+        return seal(Statement(name, digests, ignored).encode(), signer)
+    except ValueError as error:
+        raise ArgumentError(f"a bundle cannot hold this: {error}") from None
