@@ -40,7 +40,7 @@ CLOCKS_DIFFER = timedelta(minutes=5)
 _FORMAT = "nnguard state 1"
 _LATER = re.compile(rb'\{\s*"format": "nnguard state ([2-9]|[1-9][0-9]+)"')
 _LARGEST = 1 << 22
-_LONGEST_SCOPE = 1000
+_LONGEST_SCOPE = 4096
 _PATIENCE = 30.0
 _TICK = timedelta(minutes=1)
 """The time alone is written down only so often."""
