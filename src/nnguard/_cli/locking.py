@@ -17,6 +17,8 @@ from nnguard._cli.inputs import open_model
 from nnguard._cli.keys import PASSPHRASE_FILE, load_private
 from nnguard._cli.options import argument, option, output, read_number, read_share, under
 from nnguard._cli.output import Outcome, warn
+from nnguard._compression.admission import is_trial
+from nnguard._models.stream_set import streams_of
 
 __all__ = ["run_lock"]
 
@@ -114,6 +116,8 @@ def run_lock(options: Options) -> Outcome:
     if options.key is not None:
         signer = load_private(nnguard.SigningKey, options.key, options.passphrase_file)
     release = open_model(options.release)
+    if any(is_trial(stream, verified=False) for stream in streams_of(release).values()):
+        warn(f"{options.release} is a locked trial: what a license opens will be that trial")
     trials = {str(tier.trial): open_model(str(tier.trial)) for tier in tiers if tier.trial}
     for name, trial in trials.items():
         if trial.size > _LARGE * release.size:

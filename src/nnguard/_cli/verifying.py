@@ -25,6 +25,7 @@ from nnguard._cli.output import Outcome, progress_bar
 
 __all__ = ["run_strip", "run_verify"]
 
+ALLOW_TRIAL = option("--allow-trial", "Accept a locked trial, too, which is not the product.")
 _NAMED = 5
 """Files that are not covered which are named; JSON has all."""
 
@@ -45,7 +46,7 @@ _NAMED = 5
         option("--release N", "It has this release number, or a higher one."),
         option("--issued-after DATE", "It was signed after that, such as 2027-12-31."),
     ),
-    option("--allow-trial", "Accept a locked trial, too, which is not the product."),
+    ALLOW_TRIAL,
     under(
         "OpenSSF Model Signing",
         option("--oms FILE", "A bundle, which has to have signed the same files."),
@@ -181,6 +182,7 @@ def _facts(report: nnguard.Report) -> Iterator[tuple[str, str]]:
     argument("FILE", "Signed stream, or a folder of them."),
     output("Original stream, or folder of streams,"),
     AUTHORITY,
+    ALLOW_TRIAL,
 )
 def run_strip(options: Options) -> Outcome:
     """Verify, and get the original back.
@@ -192,7 +194,9 @@ def run_strip(options: Options) -> Outcome:
     """
     model = open_model(options.file)
     with progress_bar(model.size, "Verifying") as progress:
-        original = nnguard.strip(model, **authority(options), progress=progress)
+        original = nnguard.strip(
+            model, **authority(options), allow_trial=options.allow_trial, progress=progress
+        )
     original.save(options.output, overwrite=options.force)
     return Outcome(
         {"file": options.output, "size": original.size},
