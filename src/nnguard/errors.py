@@ -134,6 +134,7 @@ class PolicyReason(enum.Enum):
     RELEASE = "release"
     STALE = "stale"
     ROLLBACK = "rollback"
+    CLOCK_SET_BACK = "clock-set-back"
     STATE = "state"
 
 

@@ -33,7 +33,7 @@ from nnguard._crypto.trust import Trust
 from nnguard._licensing.policy import LicenseLike, Policy
 from nnguard._models.pytorch import as_tensor
 from nnguard._models.stream_set import ModelLike, as_model
-from nnguard._operations.authority import authority_of
+from nnguard._operations.authority import LatestLike, PathLike, authority_of
 from nnguard._operations.expect import Expect
 from nnguard._operations.report import Report
 from nnguard._operations.sign import sign
@@ -61,6 +61,8 @@ class LoadOptions(TypedDict, total=False):
     license: LicenseLike | None
     identity: IdentityLike | None
     policy: PolicyLike | None
+    state: PathLike | None
+    latest: LatestLike | None
     license_policy: Policy | None
     expect: Expect | None
     allow_trial: bool
@@ -77,6 +79,7 @@ class SignOptions(TypedDict, total=False):
     issuer: str
     name: str
     version: str
+    release: int | None
     metadata: Mapping[str, str] | None
     issued_at: TimeLike | None
     localize: bool
@@ -87,6 +90,8 @@ def load(
     trust: Trust | None = None,
     *,
     policy: PolicyLike | None = None,
+    state: PathLike | None = None,
+    latest: LatestLike | None = None,
     license: LicenseLike | None = None,  # noqa: A002
     identity: IdentityLike | None = None,
     license_policy: Policy | None = None,
@@ -107,6 +112,8 @@ def load(
         path: A signed model, or, with a license, a trial; see `nnguard.verify`.
         trust: Trusted keys; see `nnguard.verify`.
         policy: Trust policy, in place of trusted keys; see `nnguard.verify`.
+        state: State file, against older releases; see `nnguard.verify`.
+        latest: Statement on which release is the newest; see `nnguard.verify`.
         license: Unlocks a trial; see `nnguard.unlock`.
         identity: The customer's private key, which goes with the license.
         license_policy: What else to ask of the license.
@@ -147,10 +154,17 @@ def load(
         raise ArgumentError("a license and an identity belong together")
     if license is None and license_policy is not None:
         raise ArgumentError("there is no license that a policy could be asked of")
-    model, authority = as_model(path, "path").in_memory(), authority_of(trust, policy)
+    model = as_model(path, "path").in_memory()
+    authority = authority_of(trust, policy, state, latest)
     if license is not None and identity is not None:
         model = unlock(
-            model, license, identity, trust, policy=policy, license_policy=license_policy
+            model,
+            license,
+            identity,
+            trust,
+            policy=policy,
+            latest=latest,
+            license_policy=license_policy,
         )
         allow_trial = True  # of a higher tier
     report: Report | None = None
@@ -162,6 +176,8 @@ def load(
     if report is not None:
         check_report(report, expect, allow_trial=allow_trial)
         report = authority.judge(report)
+    elif state is not None:
+        authority.refuse_unsigned()
     arrays = decompress_to_arrays(
         stripped if original else model,
         allow_trial=True,
@@ -170,9 +186,11 @@ def load(
         max_size=max_size,
         verified=True,
     )
-    state = StateDict((name, as_tensor(array).to(map_location)) for name, array in arrays.items())
-    state.report = report
-    return state
+    tensors = StateDict((name, as_tensor(array).to(map_location)) for name, array in arrays.items())
+    if report is not None and state is not None:
+        report = authority.judge(report, remember=True)
+    tensors.report = report
+    return tensors
 
 
 def load_into(

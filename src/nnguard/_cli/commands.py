@@ -28,6 +28,7 @@ _SECTIONS = {
         "keygen": "keys",
         "compress": "compression",
         "sign": "signing",
+        "latest": "latest",
         "attach": "attachment",
         "capacity": "inspection",
     },

@@ -103,6 +103,7 @@ _EXPECTED = {
     "license": "a license",
     "revocations": "a revocation list",
     "content_key": "a content key",
+    "latest": "a latest statement",
     "ledger": "a ledger",
 }
 """Options and the kinds of files that they name, as `recognize` calls them."""

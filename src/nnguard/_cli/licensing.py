@@ -24,7 +24,7 @@ POLICY = under(
     "License",
     option("--revocations FILE", "The vendor's revocation list."),
     option("--max-age DURATION", "Require a revocation list no older than this, such as 7d."),
-    option("--state FILE", "Remember the newest time: notices clocks that are set back."),
+    option("--clock FILE", "Remember the newest time: notices clocks that are set back."),
     option("--device FILE", "Device instead of this machine (nnguard license device)."),
     option("--now TIME", "Time instead of the clock's."),
 )
@@ -123,7 +123,7 @@ def policy_of(options: Options) -> nnguard.licensing.Policy:
         device=load_device(options.device),
         revocations=options.revocations,
         max_age=options.max_age,
-        state=options.state,
+        state=options.clock,
     )
 
 

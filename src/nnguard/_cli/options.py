@@ -22,6 +22,7 @@ from nnguard.errors import ArgumentError
 __all__ = [
     "AUTHORITY",
     "FORCE",
+    "REMEMBERED",
     "argument",
     "authority",
     "check_output",
@@ -232,6 +233,10 @@ def check_output(path: Path, *, overwrite: bool) -> None:
 
 
 FORCE = option("-f --force", "Overwrite files that exist.")
+REMEMBERED = [
+    option("--state FILE", "Remember release numbers here, and refuse older releases."),
+    option("--latest FILE", "The vendor's statement on which release is the newest."),
+]
 AUTHORITY = [
     option(
         "--trust PATH...",

@@ -10,7 +10,7 @@ from nnguard._cli.commands import Options, command
 from nnguard._cli.inputs import open_model
 from nnguard._cli.keys import PASSPHRASE_FILE, load_private
 from nnguard._cli.licensing import POLICY, policy_of
-from nnguard._cli.options import AUTHORITY, argument, authority, option, output
+from nnguard._cli.options import AUTHORITY, REMEMBERED, argument, authority, option, output
 from nnguard._cli.output import Outcome, progress_bar
 
 __all__ = ["run_unlock"]
@@ -23,6 +23,7 @@ __all__ = ["run_unlock"]
     option("--identity FILE", "Customer's private key.", required=True),
     PASSPHRASE_FILE,
     AUTHORITY,
+    REMEMBERED,
     option("--tier NAME", "Refuse licenses of other tiers."),
     option("--watermark", 'Hide the license in the full model: verify says "licensed to".'),
     POLICY,
@@ -49,6 +50,8 @@ def run_unlock(options: Options) -> Outcome:
             found,
             identity,
             **believed,
+            state=options.state,
+            latest=options.latest,
             tier=options.tier,
             license_policy=policy,
             watermark=options.watermark,

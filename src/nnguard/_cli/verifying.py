@@ -13,6 +13,7 @@ from nnguard._cli.failures import as_values, describe, exit_code_of
 from nnguard._cli.inputs import name_of, open_model
 from nnguard._cli.options import (
     AUTHORITY,
+    REMEMBERED,
     argument,
     authority,
     option,
@@ -45,6 +46,7 @@ EXPECT = under(
 @command(
     argument("FILE...", "Signed streams, or folders of them; - is standard input."),
     AUTHORITY,
+    REMEMBERED,
     EXPECT,
     ALLOW_TRIAL,
     under(
@@ -65,7 +67,7 @@ def run_verify(options: Options) -> Outcome:
 
     Examples:
       nnguard verify release.nnc --trust vendor.pub --name resnet56 --version ">=1.2"
-      nnguard verify release.nnc --policy acme.policy
+      nnguard verify release.nnc --policy acme.policy --state /var/lib/nnguard/state
       nnguard verify models/*.nnc --trust /etc/nnguard/trust --quiet
       curl -s https://acme.ai/release.nnc | nnguard verify - --trust vendor.pub --json
       nnguard verify release --trust vendor.pub --oms release/model.sig --oms-trust oms.pub
@@ -110,6 +112,8 @@ def _verify(
         return nnguard.verify(
             model,
             **authority(options),
+            state=options.state,
+            latest=options.latest,
             expect=expect,
             allow_trial=options.allow_trial,
             oms=bundle,

@@ -119,6 +119,11 @@ class Report:
     warnings: tuple[Finding, ...] = ()
 
     @property
+    def counted(self) -> tuple[Signature, ...]:
+        """The signatures of the release that the outermost one names, outermost first."""
+        return tuple(signature for signature in self.signatures if signature.counts)
+
+    @property
     def locked(self) -> bool:
         """Whether this is a trial, which a license unlocks, and not the product."""
         lock = kind_name(RecordKind.LOCK)

@@ -23,7 +23,7 @@ from nnguard._licensing.license import License
 from nnguard._licensing.policy import LicenseLike, Policy, as_license, check_license
 from nnguard._locking.opening import Opened, check_places, lock_id, open_files
 from nnguard._models.stream_set import AnyModel, Model, ModelLike, StreamSet, as_model, streams_of
-from nnguard._operations.authority import authority_of
+from nnguard._operations.authority import LatestLike, PathLike, authority_of
 from nnguard._operations.report import Report
 from nnguard._operations.signatures import signed_by
 from nnguard._policy.policy import PolicyLike
@@ -54,6 +54,8 @@ def unlock(
     trust: Trust | None = ...,
     *,
     policy: PolicyLike | None = ...,
+    state: PathLike | None = ...,
+    latest: LatestLike | None = ...,
     tier: str = ...,
     license_policy: Policy | None = ...,
     watermark: bool = ...,
@@ -68,6 +70,8 @@ def unlock(
     trust: Trust | None = ...,
     *,
     policy: PolicyLike | None = ...,
+    state: PathLike | None = ...,
+    latest: LatestLike | None = ...,
     tier: str = ...,
     license_policy: Policy | None = ...,
     watermark: bool = ...,
@@ -83,6 +87,8 @@ def unlock(
     trust: Trust | None = None,
     *,
     policy: PolicyLike | None = None,
+    state: PathLike | None = None,
+    latest: LatestLike | None = None,
     tier: str = "",
     license_policy: Policy | None = None,
     watermark: bool = False,
@@ -104,6 +110,8 @@ def unlock(
         policy: Trust policy, in place of trusted keys. It has to allow the trial and what it opens
             to, one of which is signed, and the license: by a key that may sign them.
         tier: Refuse a license of another tier.
+        state: State file, against older releases; see `nnguard.verify`.
+        latest: Statement on which release is the newest; see `nnguard.verify`.
         license_policy: What else to ask of the license.
         watermark: Hide the license in the result: `verify` then says whom it is licensed to, and
             `strip` takes it out with the signature. What is restored has to be a single stream,
@@ -137,7 +145,7 @@ def unlock(
     model = as_model(trial, "trial")
     if watermark and isinstance(model, StreamSet):
         raise ArgumentError("watermark: a license is hidden in a single stream, not in a set")
-    authority = authority_of(trust, policy)
+    authority = authority_of(trust, policy, state, latest)
     keys = authority.keys
     license = as_license(license)  # noqa: A001
     mine = loaded(identity, Identity, "identity")
@@ -167,7 +175,11 @@ def unlock(
         authority.judge_licensed(signature, license)
     elif of_trial is None:
         authority.refuse_unsigned()
-    return _with_watermark(result, license, signature) if watermark else result
+    if watermark:
+        result = _with_watermark(result, license, signature)
+    if state is not None and (judged := signature or of_trial) is not None:
+        authority.judge(judged, remember=True)
+    return result
 
 
 def _model_of(opened: Opened, trial: Model) -> Model:
@@ -193,7 +205,7 @@ def _of_another(license: License, trial: Model) -> NnguardError:  # noqa: A002
 
 def _with_watermark(model: Model, license: License, signature: Report | None) -> Stream:  # noqa: A002
     """Hide the license in what it opened."""
-    signers = [] if signature is None else [by.key_id for by in signature.signatures if by.counts]
+    signers = [] if signature is None else [by.key_id for by in signature.counted]
     if license.key_id not in signers:
         what = f"signed with key {' and '.join(signers)}" if signers else "not signed"
         raise UnlockError(

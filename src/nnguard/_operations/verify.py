@@ -30,7 +30,7 @@ from nnguard._models.stream_set import (
     some_of,
 )
 from nnguard._oms.bundle import Bundle
-from nnguard._operations.authority import authority_of
+from nnguard._operations.authority import LatestLike, PathLike, authority_of
 from nnguard._operations.expect import Expect
 from nnguard._operations.report import NestedRecord, Report, Signature
 from nnguard._policy.policy import PolicyLike
@@ -68,6 +68,8 @@ def verify(
     trust: Trust | None = None,
     *,
     policy: PolicyLike | None = None,
+    state: PathLike | None = None,
+    latest: LatestLike | None = None,
     expect: Expect | None = None,
     allow_trial: bool = False,
     oms: Bundle | None = None,
@@ -86,6 +88,10 @@ def verify(
         model: A signed stream, or a folder of shards.
         trust: Trusted keys: keys, PEM files with one or more, directories of them.
         policy: Trust policy, or its path, in place of trusted keys.
+        state: State file, made where there is none. It remembers the highest release number of
+            each release and key, and older releases are refused from then on.
+        latest: The vendor's statement on which release is the newest, or its path; others are
+            refused.
         expect: Claims that the release has to make.
         allow_trial: Accept a trial that is locked, too.
         oms: A bundle of OpenSSF Model Signing that has to say the same of the files. They are read
@@ -101,7 +107,8 @@ def verify(
         WrongKeyError: It is signed, by a key that is not among those trusted.
         VerificationError: It was changed after it was signed; or a shard is missing, stray, or of
             another release.
-        PolicyError: The trust policy does not allow it, or is malformed; `reason` says why.
+        PolicyError: The trust policy, the state or the latest statement does not allow it, or is
+            malformed; `reason` says why.
         ClaimsError: It is what the vendor signed, but not what you expect.
         LockedTrialError: It is what the vendor signed, but a trial.
         KeyFormatError: A trusted key cannot be read.
@@ -112,14 +119,14 @@ def verify(
         >>> nnguard.verify("release.nnc", "vendor.pub", expect=expected).claims.version
         '1.0'
     """
-    authority = authority_of(trust, policy)
+    authority = authority_of(trust, policy, state, latest)
     model, keys = as_model(model), authority.keys
     if oms is None:
         report, _ = verified(model, keys, progress)
     else:
         report = _verify_bundled(model, keys, oms, progress)
     check_report(report, expect, allow_trial=allow_trial)
-    report = authority.judge(report)
+    report = authority.judge(report, remember=True)
     _LOG.info("verified %r, signed with key %s", report.claims.name, report.key_id)
     return report
 

@@ -21,6 +21,7 @@ _OF_TIME = {
     PolicyReason.RELEASE,
     PolicyReason.STALE,
     PolicyReason.ROLLBACK,
+    PolicyReason.CLOCK_SET_BACK,
 }
 """What speaks of how old a release is, not of who made it."""
 
