@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from nnguard._operations.strip import strip
     from nnguard._operations.unlock import unlock
     from nnguard._operations.verify import verify
+    from nnguard._policy.latest import LatestStatement
+    from nnguard._policy.policy import TrustPolicy
     from nnguard._records.attachment import Attachment
     from nnguard._records.claims import Claims
     from nnguard._stream import Stream
@@ -56,6 +58,7 @@ __all__ = [
     "Expect",
     "Identity",
     "Inspection",
+    "LatestStatement",
     "Locked",
     "NnguardError",
     "PublicKey",
@@ -68,6 +71,7 @@ __all__ = [
     "Stream",
     "StreamSet",
     "Tier",
+    "TrustPolicy",
     "__version__",
     "attach",
     "capacity",
@@ -114,6 +118,8 @@ if not TYPE_CHECKING:  # a type checker knows the names above, and reports all o
         "_operations.strip": "strip",
         "_operations.unlock": "unlock",
         "_operations.verify": "verify",
+        "_policy.latest": "LatestStatement",
+        "_policy.policy": "TrustPolicy",
         "_records.attachment": "Attachment",
         "_records.claims": "Claims",
         "_stream": "Stream",

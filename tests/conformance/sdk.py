@@ -54,7 +54,7 @@ def verify(request: Json) -> Json:
     report = nnguard.verify(request["file"], trust, allow_trial=True)
     licensed = {"licensed_to": report.licensed_to.id} if report.licensed_to else {}
     return {
-        **original(nnguard.strip(request["file"], trust)),
+        **original(nnguard.strip(request["file"], trust, allow_trial=True)),
         **licensed,
         "kid": report.key_id,
         "digest": report.digest,
@@ -71,7 +71,7 @@ def verify_set(request: Json) -> Json:
         "kid": report.key_id,
         "digest": report.digest,
         "claims": claims_of(report.claims),
-        "shards": shards(nnguard.strip(request["folder"], trust)),
+        "shards": shards(nnguard.strip(request["folder"], trust, allow_trial=True)),
     }
 
 
@@ -111,8 +111,8 @@ def unlocked(trial: str, request: Json) -> tuple[Any, Json]:
     license_ = request["license"]
     with tempfile.TemporaryDirectory() as folder:
         policy = policy_of(request, Path(folder))
-        result = nnguard.unlock(trial, license_, buyer, trust, tier=tier, policy=policy)
-        status = nnguard.licensing.check(license_, trust, policy=policy)
+        result = nnguard.unlock(trial, license_, buyer, trust, tier=tier, license_policy=policy)
+        status = nnguard.licensing.check(license_, trust, license_policy=policy)
     return result, {"in_grace": status.in_grace}
 
 

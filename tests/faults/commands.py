@@ -14,6 +14,8 @@ from safetensors.numpy import save_file
 
 import nnguard
 from machine import Case, contents, require
+from nnguard._base.times import now
+from nnguard._policy.state import State
 
 SEED = 1
 LEDGER = "licenses.db"
@@ -56,7 +58,10 @@ def make_template(folder: Path) -> None:
 
     save_file(weights("layer"), folder / "model.safetensors")
     nnguard.compress(folder / "model.safetensors").save(folder / "model.nnc")
-    nnguard.sign(folder / "model.nnc", key, name="net").save(folder / "release.nnc")
+    nnguard.sign(folder / "model.nnc", key, name="net", release=2).save(folder / "release.nnc")
+    with State(folder / "kept") as kept:
+        kept.against_release("/net", key.public_key.id.hex(), 1)
+        kept.commit(now())
     nnguard.decompress_to_file(folder / "release.nnc", folder / "decoded.safetensors")
     locked = nnguard.lock(folder / "release.nnc", signer=key, soft=nnguard.Soft(fraction=1e-2))
     locked.trial.save(folder / "trial.nnc")
@@ -66,7 +71,7 @@ def make_template(folder: Path) -> None:
             locked.trial, locked.content_key, to=customer.recipient, output=folder / "license"
         )
     state = nnguard.licensing.Policy(state=folder / "seen")
-    nnguard.licensing.check(folder / "license", [key.public_key], policy=state)
+    nnguard.licensing.check(folder / "license", [key.public_key], license_policy=state)
 
 
 def cases(folder: Path) -> Iterator[Case]:
@@ -75,7 +80,7 @@ def cases(folder: Path) -> Iterator[Case]:
     issue = ("license", "issue", "trial.nnc", "-o", "out.license", *KEY, "--to", "customer.pub")
     issue += ("--content-key", "content.key", "--ledger-key", "issuer.key", "--ledger")
     unlock = ("unlock", "trial.nnc", "-o", "out.nnc", "--license", "license", *TRUST)
-    unlock += ("--identity", "customer.key", "--state", "seen")
+    unlock += ("--identity", "customer.key")
     lock = ("lock", "release.nnc", "-o", "out.nnc", "--content-key", "out.key", *KEY)
     revoke = ("license", "revoke", right.license_id, "-o", "out.revoked", *KEY, "--ledger", LEDGER)
     new = [
@@ -94,7 +99,10 @@ def cases(folder: Path) -> Iterator[Case]:
              right.same_as("decoded")),
         Case("gate", ("gate", "releases", "out", *TRUST), ("out",), right.same_as("passed")),
         Case("lock", (*lock, "--soft", "--fraction", "0.01"), ("out.key", "out.nnc"), right.trial),
-        Case("unlock", unlock, ("out.nnc",), right.same_as("release.nnc"), ("seen",), right.state),
+        Case("unlock --clock", (*unlock, "--clock", "seen"), ("out.nnc",),
+             right.same_as("release.nnc"), ("seen",), right.clock),
+        Case("unlock --state", (*unlock, "--state", "kept"), ("out.nnc",),
+             right.same_as("release.nnc"), ("kept",), right.state, kept_first=True),
         Case("license issue", (*issue, LEDGER), ("out.license",), right.license_in(LEDGER),
              (LEDGER,), right.ledger),
         Case("license revoke", revoke, ("out.revoked",), right.revocations, (LEDGER,),
@@ -193,6 +201,13 @@ class _Right:
             require(bytes(full) == Path("release.nnc").read_bytes(), "another release")
 
     def state(self, new: set[str]) -> bool:
+        """Return whether the state file is ahead of what is there: it is written first."""
+        with State("kept") as kept:
+            (number,) = kept.memory.releases.values()
+        require(number == 2 or (number == 1 and not new), f"{number} is remembered")
+        return number == 2 and not new
+
+    def clock(self, new: set[str]) -> bool:
         """The newest time is neither forgotten nor in the future."""
         newest = json.loads(Path("seen").read_text())["newest"]
         require(self._seen <= newest <= time.time(), f"{newest} was never seen")

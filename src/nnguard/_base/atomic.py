@@ -136,7 +136,7 @@ def _flushing(descriptor: int) -> Iterator[None]:
 
 def check_free(path: Path, *, overwrite: bool) -> None:
     if not overwrite and path.exists():
-        raise FileExistsError(f"{path} exists already")
+        raise FileExistsError(f"{path} exists already; overwrite=True replaces it")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
 

@@ -28,11 +28,13 @@ _SECTIONS = {
         "keygen": "keys",
         "compress": "compression",
         "sign": "signing",
+        "latest": "latest",
         "attach": "attachment",
         "capacity": "inspection",
     },
     "Deployments, which verify them": {
         "verify": "verifying",
+        "policy": "policies",
         "strip": "verifying",
         "decompress": "compression",
         "detach": "attachment",

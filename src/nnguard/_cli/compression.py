@@ -9,10 +9,9 @@ from pathlib import Path
 import nnguard
 from nnguard._cli.commands import Options, command
 from nnguard._cli.inputs import open_model
-from nnguard._cli.options import argument, option, output, under
+from nnguard._cli.options import argument, authority, option, output, under
 from nnguard._cli.output import Outcome, progress_bar
-from nnguard._models.index import read_index
-from nnguard.errors import ModelError
+from nnguard._models.index import map_weights
 
 __all__ = ["CODING", "compress_model", "has_settings", "run_compress", "run_decompress"]
 
@@ -87,19 +86,20 @@ def _size_of(model: Path) -> int:
 
 
 def _shards(folder: Path) -> set[str]:
-    return set(read_index(folder, ".safetensors", ModelError).weight_map.values())
+    return set(map_weights(folder).values())
 
 
 @command(
-    argument("MODEL", ".safetensors, .pt, .pth, .bin, .ckpt, or a folder of shards."),
+    argument("MODEL", ".safetensors, .pt, .pth, .bin, .ckpt, or a folder of safetensors."),
     output("Stream, or folder of streams,"),
     CODING,
 )
 def run_compress(options: Options) -> Outcome:
     """Compress a model to an NNCodec stream.
 
-    Compress a safetensors file, a PyTorch checkpoint, or a folder of safetensors shards with its
-    index. Integers are kept as they are, all else is quantized.
+    Compress a safetensors file, a PyTorch checkpoint, or a folder with one safetensors file, or
+    several and their index; the files beside them are kept. Integers stay as they are, all else is
+    quantized.
 
     Examples:
       nnguard compress model.safetensors -o model.nnc
@@ -122,6 +122,7 @@ def run_compress(options: Options) -> Outcome:
     argument("FILE", "Stream, or a folder of streams."),
     output("Safetensors file, or folder of shards,"),
     option("--trust PATH...", "Verify first: trusted public keys, as for verify."),
+    option("--policy FILE", "Verify first, by a trust policy, in place of --trust."),
     option("--allow-trial", "Decode a locked trial, too, which is not the product."),
     option(
         "--max-size N",
@@ -143,10 +144,13 @@ def run_decompress(options: Options) -> Outcome:
     """
     start = time.monotonic()
     _keep_input(Path(options.file), options.output, "the stream, with all that is hidden in it")
-    model = open_model(options.file, in_memory=bool(options.trust))
-    if options.trust:  # the same bytes are verified and decoded, whatever becomes of the file
+    verify = bool(options.trust or options.policy)
+    model = open_model(options.file, in_memory=verify)
+    if verify:  # the same bytes are verified and decoded, whatever becomes of the file
         with progress_bar(model.size, "Verifying") as progress:
-            nnguard.verify(model, options.trust, allow_trial=options.allow_trial, progress=progress)
+            nnguard.verify(
+                model, **authority(options), allow_trial=options.allow_trial, progress=progress
+            )
     with progress_bar(None, "Decompressing") as progress:
         nnguard.decompress_to_file(
             model,
@@ -154,7 +158,7 @@ def run_decompress(options: Options) -> Outcome:
             allow_trial=options.allow_trial,
             workers=options.workers,
             max_size=options.max_size,
-            verified=bool(options.trust),
+            verified=verify,
             overwrite=options.force,
             progress=progress,
         )

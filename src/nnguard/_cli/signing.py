@@ -13,7 +13,7 @@ from nnguard._cli.inputs import open_model
 from nnguard._cli.keys import SIGNING_KEY, load_private
 from nnguard._cli.options import argument, check_output, option, output, under
 from nnguard._cli.output import Outcome, progress_bar, warn
-from nnguard._crypto.ecdsa import EcdsaSigner
+from nnguard._crypto.ecdsa import EcdsaKey
 from nnguard._oms.bundle import place_in
 from nnguard.errors import FormatError
 
@@ -30,12 +30,17 @@ _MANY_WEIGHTS = 1 << 22
     option("--issuer TEXT", "Who signs, such as a domain."),
     option("--name TEXT", "What is signed."),
     option("--version TEXT", "Version of the release."),
+    option("--release N", "Release number, which only grows; against rollback."),
     option("--meta KEY=VALUE...", "Anything else to sign; may be repeated."),
     option("--localize", "Let verify name tensors that were changed; takes 4 bytes a unit."),
+    option(
+        "--countersign PATH...",
+        "Verify the signature that is there with these trusted keys, and sign its claims.",
+    ),
     CODING,
     under(
         "OpenSSF Model Signing",
-        option("--oms FILE", "Write a bundle for the release, too: beside it, or in its folder."),
+        option("--oms INNER", "Write a bundle for the release, too: beside it, or in its folder."),
         option("--oms-key FILE", "Private ECDSA key (PEM) that signs the bundle."),
     ),
 )
@@ -50,6 +55,7 @@ def run_sign(options: Options) -> Outcome:
       nnguard sign model.safetensors -o release.nnc --key vendor.key --qp -32
       nnguard sign streams -o release --key vendor.key
       nnguard sign streams -o release --key vendor.key --oms release/model.sig --oms-key oms.key
+      nnguard sign release.nnc -o both.nnc --key auditor.key --countersign vendor.pub
     """
     bundle_key = _bundle_key(options)
     key = load_private(nnguard.SigningKey, options.key, options.passphrase_file)
@@ -61,7 +67,9 @@ def run_sign(options: Options) -> Outcome:
             issuer=options.issuer,
             name=options.name,
             version=options.version,
+            release=options.release,
             metadata=dict(options.meta),
+            countersign=options.countersign or None,
             localize=options.localize,
             progress=progress,
             planned=_warn_of_many,
@@ -74,13 +82,13 @@ def run_sign(options: Options) -> Outcome:
         signed.save(options.output, overwrite=options.force)
     else:
         nnguard.oms.save(signed, options.output, options.oms, bundle_key, overwrite=options.force)
-        hint = bundle_key.public_key.hint
+        hint = EcdsaKey.from_pem(bundle_key.public_key.pem).hint
         values["oms"] = {"file": options.oms, "key_id": hint}
         lines.append(f"OMS bundle: {options.oms}, signed with key {hint}")
     return Outcome(values, lines)
 
 
-def _bundle_key(options: Options) -> EcdsaSigner | None:
+def _bundle_key(options: Options) -> nnguard.SigningKey | None:
     """Return what signs a bundle, if there is to be one."""
     if options.oms is None and options.oms_key is None:
         return None
@@ -88,13 +96,13 @@ def _bundle_key(options: Options) -> EcdsaSigner | None:
         raise click.UsageError("--oms and --oms-key belong together: give both")
     if not place_in(Path(options.output), Path(options.oms)):
         check_output(Path(options.oms), overwrite=options.force)
-    return load_private(EcdsaSigner, options.oms_key, None)
+    return load_private(nnguard.SigningKey, options.oms_key, None)
 
 
 def _compressed(options: Options) -> nnguard.Stream | nnguard.StreamSet:
     """Open what is to be signed, or compress it where it is not a stream yet."""
     path = Path(options.model)
-    if path.suffix.lower() == ".safetensors" or any(path.glob("*.safetensors.index.json")):
+    if path.suffix.lower() == ".safetensors" or any(path.glob("*.safetensors")):
         return compress_model(options)
     try:
         model = open_model(options.model)

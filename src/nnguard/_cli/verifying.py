@@ -11,10 +11,21 @@ from nnguard import errors
 from nnguard._cli.commands import Options, command
 from nnguard._cli.failures import as_values, describe, exit_code_of
 from nnguard._cli.inputs import name_of, open_model
-from nnguard._cli.options import TRUST, argument, option, output, read_expected, under
+from nnguard._cli.options import (
+    AUTHORITY,
+    REMEMBERED,
+    argument,
+    authority,
+    option,
+    output,
+    read_expected,
+    under,
+)
 from nnguard._cli.output import Outcome, progress_bar
 
-__all__ = ["EXPECT", "expect_of", "run_strip", "run_verify"]
+__all__ = ["ALLOW_TRIAL", "EXPECT", "expect_of", "run_strip", "run_verify"]
+
+ALLOW_TRIAL = option("--allow-trial", "Accept a locked trial, too, which is not the product.")
 
 _NAMED = 5
 """Files that are not covered which are named; JSON has all."""
@@ -28,15 +39,17 @@ EXPECT = under(
         'It has this version, or one such as ">=1.2" or ">=1.2,<2".',
         read=read_expected,
     ),
+    option("--release N", "It has this release number, or a higher one."),
     option("--issued-after DATE", "It was signed after that, such as 2027-12-31."),
 )
 
 
 @command(
     argument("FILE...", "Signed streams, or folders of them; - is standard input."),
-    TRUST,
+    AUTHORITY,
+    REMEMBERED,
     EXPECT,
-    option("--allow-trial", "Accept a locked trial, too, which is not the product."),
+    ALLOW_TRIAL,
     under(
         "OpenSSF Model Signing",
         option("--oms FILE", "A bundle, which has to have signed the same files."),
@@ -55,6 +68,7 @@ def run_verify(options: Options) -> Outcome:
 
     Examples:
       nnguard verify release.nnc --trust vendor.pub --name resnet56 --version ">=1.2"
+      nnguard verify release.nnc --policy acme.policy --state /var/lib/nnguard/state
       nnguard verify models/*.nnc --trust /etc/nnguard/trust --quiet
       curl -s https://acme.ai/release.nnc | nnguard verify - --trust vendor.pub --json
       nnguard verify release --trust vendor.pub --oms release/model.sig --oms-trust oms.pub
@@ -75,6 +89,7 @@ def expect_of(options: Options) -> nnguard.Expect:
         issuer=options.issuer or "",
         version=options.version or "",
         issued_after=options.issued_after,
+        release=options.release,
     )
 
 
@@ -97,7 +112,9 @@ def _verify(
     with progress_bar(model.size, "Verifying") as progress:
         return nnguard.verify(
             model,
-            options.trust,
+            **authority(options),
+            state=options.state,
+            latest=options.latest,
             expect=expect,
             allow_trial=options.allow_trial,
             oms=bundle,
@@ -133,6 +150,8 @@ def _lines(file: str, report: nnguard.Report) -> Iterator[str]:
     for label, value in _facts(report):
         if value:
             yield f"  {label:<11} {value}"
+    for warning in report.warnings:
+        yield f"  WARNING     {warning.message}"
     if others := report.not_covered:
         more = len(others) - _NAMED
         names = ", ".join(others[:_NAMED]) + (f" and {more} more" if more > 0 else "")
@@ -145,10 +164,13 @@ def _facts(report: nnguard.Report) -> Iterator[tuple[str, str]]:
     yield "issuer", claims.issuer
     yield "name", claims.name
     yield "version", claims.version
+    yield "release", "" if claims.release is None else str(claims.release)
     yield "issued at", "" if claims.issued_at is None else claims.issued_at.isoformat()
     for key, value in claims.metadata.items():
         yield "meta", f"{key}={value}"
     yield "key", f"{report.key_id} ({report.algorithm})"
+    for below in report.signatures[1:]:
+        yield "and by", f"{below.key_id}{'' if below.counts else ', does not count'}"
     yield "digest", report.digest
     if claims.shard is not None and not report.shards:
         yield "shard", f"{claims.shard.position + 1} of {claims.shard.count}"
@@ -167,7 +189,8 @@ def _facts(report: nnguard.Report) -> Iterator[tuple[str, str]]:
 @command(
     argument("FILE", "Signed stream, or a folder of them."),
     output("Original stream, or folder of streams,"),
-    TRUST,
+    AUTHORITY,
+    ALLOW_TRIAL,
 )
 def run_strip(options: Options) -> Outcome:
     """Verify, and get the original back.
@@ -179,7 +202,9 @@ def run_strip(options: Options) -> Outcome:
     """
     model = open_model(options.file)
     with progress_bar(model.size, "Verifying") as progress:
-        original = nnguard.strip(model, options.trust, progress=progress)
+        original = nnguard.strip(
+            model, **authority(options), allow_trial=options.allow_trial, progress=progress
+        )
     original.save(options.output, overwrite=options.force)
     return Outcome(
         {"file": options.output, "size": original.size},

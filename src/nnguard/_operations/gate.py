@@ -17,15 +17,18 @@ from pathlib import Path
 
 from nnguard._compression.decompress import decompress_to_file
 from nnguard._crypto.identity import IdentityLike
+from nnguard._crypto.keys import SignerLike
 from nnguard._crypto.trust import Trust
 from nnguard._licensing.policy import LicenseLike, Policy
 from nnguard._models.stream_set import Model, ModelLike, as_model
 from nnguard._oms import signing as oms
+from nnguard._operations.authority import LatestLike, PathLike
 from nnguard._operations.destination import Destination, write_list
 from nnguard._operations.expect import Expect
 from nnguard._operations.report import Report
 from nnguard._operations.unlock import unlock
 from nnguard._operations.verify import verify
+from nnguard._policy.policy import PolicyLike
 from nnguard._records.claims import Claims
 from nnguard._stream import Stream
 from nnguard.errors import (
@@ -68,20 +71,23 @@ class Gate:
 
     source: ModelLike
     destination: Destination
-    trust: Trust
+    trust: Trust | None = None
+    policy: PolicyLike | None = None
+    state: PathLike | None = None
+    latest: LatestLike | None = None
     license: LicenseLike | None = None
     identity: IdentityLike | None = None
-    policy: Policy | None = None
+    license_policy: Policy | None = None
     expect: Expect | None = None
     allow_trial: bool = False
-    oms_key: oms.KeyLike | None = None
+    oms_key: SignerLike | None = None
     workers: int | None = None
     tell: Tell = lambda *_: None
 
     def __post_init__(self) -> None:
         if (self.license is None) != (self.identity is None):
             raise ArgumentError("a license and an identity belong together")
-        if self.license is None and self.policy is not None:
+        if self.license is None and self.license_policy is not None:
             raise ArgumentError("there is no license that a policy could be asked of")
 
     def let_pass(self, *, overwrite: bool) -> Report:
@@ -130,11 +136,26 @@ class Gate:
         if self.license is not None and self.identity is not None:
             with self._step("unlocked"):
                 model = unlock(
-                    model, self.license, self.identity, self.trust, policy=self.policy, spool=spool
+                    model,
+                    self.license,
+                    self.identity,
+                    self.trust,
+                    policy=self.policy,
+                    latest=self.latest,
+                    license_policy=self.license_policy,
+                    spool=spool,
                 )
         allow_trial = self.allow_trial or self.license is not None  # of a higher tier
         start = time.monotonic()
-        report = verify(model, self.trust, expect=self.expect, allow_trial=allow_trial)
+        report = verify(
+            model,
+            self.trust,
+            policy=self.policy,
+            state=self.state,
+            latest=self.latest,
+            expect=self.expect,
+            allow_trial=allow_trial,
+        )
         self.tell("verified", time.monotonic() - start, report)
         return report, model
 
@@ -160,14 +181,17 @@ def _release(report: Report) -> tuple[str, str, Claims]:
 def gate(
     source: ModelLike,
     destination: str | os.PathLike[str],
-    trust: Trust,
+    trust: Trust | None = None,
     *,
+    policy: PolicyLike | None = None,
+    state: PathLike | None = None,
+    latest: LatestLike | None = None,
     license: LicenseLike | None = None,  # noqa: A002
     identity: IdentityLike | None = None,
-    policy: Policy | None = None,
+    license_policy: Policy | None = None,
     expect: Expect | None = None,
     allow_trial: bool = False,
-    oms_key: oms.KeyLike | None = None,
+    oms_key: SignerLike | None = None,
     in_place: bool = False,
     overwrite: bool = False,
     workers: int | None = None,
@@ -184,9 +208,13 @@ def gate(
         source: A signed model, or, with a license, a trial; see `nnguard.verify`.
         destination: The folder to make.
         trust: Trusted keys; see `nnguard.verify`.
+        policy: Trust policy, in place of trusted keys; see `nnguard.verify`.
+        state: State file, against older releases; see `nnguard.verify`. It remembers a release just
+            before it is decoded.
+        latest: Statement on which release is the newest; see `nnguard.verify`.
         license: Unlocks a trial; see `nnguard.unlock`. What it opens has to be signed, too.
         identity: The customer's private key, which goes with the license.
-        policy: What else to ask of the license.
+        license_policy: What else to ask of the license.
         expect: Claims that the release has to make; see `nnguard.verify`.
         allow_trial: Let a trial pass as it is, without a license.
         oms_key: Sign the folder, too: a bundle of OpenSSF Model Signing, `model.sig`, by this ECDSA
@@ -218,9 +246,12 @@ def gate(
         source=source,
         destination=Destination(Path(destination), in_place=in_place),
         trust=trust,
+        policy=policy,
+        state=state,
+        latest=latest,
         license=license,
         identity=identity,
-        policy=policy,
+        license_policy=license_policy,
         expect=expect,
         allow_trial=allow_trial,
         oms_key=oms_key,

@@ -8,29 +8,53 @@ from __future__ import annotations
 from typing import overload
 
 from nnguard._base.threads import Progress
-from nnguard._crypto.trust import Trust, load_trust
-from nnguard._models.stream_set import Model, ModelLike, StreamSet, as_model
-from nnguard._operations.verify import verified
-from nnguard._stream import Stream
+from nnguard._crypto.trust import Trust
+from nnguard._models.stream_set import AnyModel, Model, ModelLike, as_model
+from nnguard._operations.authority import authority_of
+from nnguard._operations.verify import check_report, verified
+from nnguard._policy.policy import PolicyLike
 
 __all__ = ["strip"]
 
 
 @overload
-def strip(model: Stream, trust: Trust, *, progress: Progress | None = ...) -> Stream: ...
+def strip(
+    model: AnyModel,
+    trust: Trust | None = ...,
+    *,
+    policy: PolicyLike | None = ...,
+    allow_trial: bool = ...,
+    progress: Progress | None = ...,
+) -> AnyModel: ...
 @overload
-def strip(model: StreamSet, trust: Trust, *, progress: Progress | None = ...) -> StreamSet: ...
-@overload
-def strip(model: ModelLike, trust: Trust, *, progress: Progress | None = ...) -> Model: ...
+def strip(
+    model: ModelLike,
+    trust: Trust | None = ...,
+    *,
+    policy: PolicyLike | None = ...,
+    allow_trial: bool = ...,
+    progress: Progress | None = ...,
+) -> Model: ...
 
 
-def strip(model: ModelLike, trust: Trust, *, progress: Progress | None = None) -> Model:
+def strip(
+    model: ModelLike,
+    trust: Trust | None = None,
+    *,
+    policy: PolicyLike | None = None,
+    allow_trial: bool = False,
+    progress: Progress | None = None,
+) -> Model:
     """Verify a model and return the original that was signed, byte for byte.
 
-    Args and errors are those of `verify`.
+    Args and errors are those of `verify`: a locked trial is refused unless `allow_trial`.
 
     Examples:
         >>> original = nnguard.strip("release.nnc", "vendor.pub")
         >>> original.save("stripped.nnc")
     """
-    return verified(as_model(model), load_trust(trust), progress)[1]
+    authority = authority_of(trust, policy)
+    report, original = verified(as_model(model), authority.keys, progress)
+    authority.judge(report)
+    check_report(report, None, allow_trial=allow_trial)
+    return original

@@ -338,7 +338,7 @@ def test_a_license_that_does_not_hold(
             room / "net",
             trust,
             **sale,
-            policy=nnguard.licensing.Policy(now="2026-06-02"),
+            license_policy=nnguard.licensing.Policy(now="2026-06-02"),
         )
     assert caught.value.reason is errors.Refusal.EXPIRED
     assert not [*room.iterdir()]
@@ -360,14 +360,14 @@ def test_what_a_license_opens_has_to_be_signed(
     assert not [*room.iterdir()]
 
 
-@pytest.mark.parametrize("given", ["license", "identity", "policy"])
+@pytest.mark.parametrize("given", ["license", "identity", "license_policy"])
 def test_arguments_that_belong_together(
     given: str, release: nnguard.Stream, customer: nnguard.Identity, room: Path
 ) -> None:
     values: dict[str, Any] = {
         "license": "some.license",
         "identity": customer,
-        "policy": nnguard.licensing.Policy(),
+        "license_policy": nnguard.licensing.Policy(),
     }
     with pytest.raises(errors.ArgumentError):
         nnguard.gate(release, room / "net", [], **{given: values[given]})
@@ -451,7 +451,7 @@ def test_watching_a_license(
         trust=trust,
         license=license_,
         identity=customer,
-        policy=nnguard.licensing.Policy(revocations=revocations),
+        license_policy=nnguard.licensing.Policy(revocations=revocations),
     )
 
     def revoke(*ids: str) -> None:
