@@ -111,8 +111,8 @@ def test_what_is_refused(path: str, value: Any, message: str) -> None:
 
 def test_a_typo_is_answered_by_the_name() -> None:
     with pytest.raises(PolicyError) as caught:
-        parsed(changed("rules.0.treshold", 1))
-    assert str(caught.value) == "rules[0].treshold: unknown member"
+        parsed(changed("rules.0.thresholds", 1))
+    assert str(caught.value) == "rules[0].thresholds: unknown member"
     assert caught.value.hint == "did you mean threshold?"
 
 
