@@ -88,7 +88,15 @@ first-hour:
 	$(PYTHON) -m venv out/first-hour/venv
 	out/first-hour/venv/bin/python tests/first_hour.py out/first-hour/*.whl
 
-test: $(ENVIRONMENT)
+# What writes and verifies bundles of OpenSSF Model Signing besides nnguard.
+PEER := .venv/.model_signing
+$(PEER): requirements/model_signing.txt $(LOCKED:%=requirements/model_signing-lock.txt)
+	$(PYTHON) -m venv .venv/model_signing
+	.venv/model_signing/bin/python -m pip install --quiet --disable-pip-version-check \
+		$(if $(LOCKED),--require-hashes -r requirements/model_signing-lock.txt,-r $<)
+	touch $@
+
+test: $(ENVIRONMENT) $(PEER)
 	$(BIN)/python -m pytest
 
 check: $(ENVIRONMENT)
@@ -152,6 +160,9 @@ lock: $(ENVIRONMENT)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		pyproject.toml requirements/dev.txt requirements/docs.txt requirements/tools.txt --output-file requirements/lock.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		requirements/model_signing.txt --output-file requirements/model_signing-lock.txt
 	$(BIN)/python supply/licenses.py
 
 TOOLS := .venv/.tools

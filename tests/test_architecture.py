@@ -51,6 +51,7 @@ ROOMS = {
     "_licensing": "LIC",
     "_records": "REC",
     "_models": "MOD",
+    "_oms": "OMS",
     "_hiding": "HID",
     "_crypto": "CRY",
     "_stream": "STR",

@@ -29,7 +29,7 @@ TYPED = [ROOT / "README.md", *TUTORIALS, *HOW_TO, DOCS / "faq.md"]
 
 PUBLIC = [
     (module.__name__, name)
-    for module in (nnguard, nnguard.licensing, nnguard.plotting)
+    for module in (nnguard, nnguard.licensing, nnguard.oms, nnguard.plotting)
     for name in module.__all__
     if callable(getattr(module, name))
 ] + [("nnguard.torch", name) for name in TORCH]
@@ -88,7 +88,13 @@ def test_how_to_pages_run(
 def examples(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for the examples in docstrings, which they share."""
     folder = tmp_path_factory.mktemp("examples") / "folder"
-    return Path(shutil.copytree(finished, folder))
+    shutil.copytree(finished, folder)
+    key = nnguard.SigningKey.generate("ESP256")
+    key.save(folder / "oms.key")
+    key.public_key.save(folder / "oms.pub")
+    release = nnguard.sign(nnguard.compress(folder / "digits-hf"), folder / "vendor.key")
+    nnguard.oms.save(release, folder / "digits-release", folder / "model.sig", key)
+    return folder
 
 
 @pytest.mark.parametrize(("module", "name"), PUBLIC, ids=lambda name: name)

@@ -157,7 +157,7 @@ class LockedTrialError(NnguardError):
         self,
         message: str = "this is a locked trial, not the product",
         *,
-        hint: str = "a license unlocks it: nnguard unlock; to take the trial, say allow_trial",
+        hint: str = "unlock it with a license; to accept a trial, say allow_trial=True",
     ) -> None:
         super().__init__(message, hint=hint)
 

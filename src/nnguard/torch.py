@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
-from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
@@ -22,6 +21,8 @@ import torch
 from torch.nn.parameter import is_lazy
 from typing_extensions import Unpack  # PyTorch requires it
 
+from nnguard._base.arguments import as_path
+from nnguard._base.files import check_target
 from nnguard._base.times import TimeLike
 from nnguard._compression.compress import compress
 from nnguard._compression.decompress import decompress as decompress_to_arrays
@@ -277,8 +278,7 @@ def save(
     """
     if claims and signer is None:
         raise ArgumentError(f"claims without a signer: {', '.join(claims)}")
-    if Path(path).exists() and not overwrite:
-        raise FileExistsError(f"{os.fspath(path)} exists already")
+    check_target(as_path(path), overwrite=overwrite)
     stream = compress(model, settings, workers=workers, executor=executor)
     if signer is not None:
         stream = sign(stream, signer, **claims)

@@ -206,7 +206,7 @@ def test_wrong_usage_as_json(run: Run) -> None:
     assert (result.code, result.err) == (2, "")
     failure = json.loads(result.out)
     assert (failure["ok"], failure["error"]) == (False, "NoSuchOption")
-    assert failure["hint"] == "did you mean --trust?"
+    assert failure["hint"].startswith("did you mean --trust")
 
 
 def test_bug_shows_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,7 +306,9 @@ def test_capacity_counts_bits(run: Run) -> None:
     assert [tensor["name"] for tensor in printed["tensors"]] == ["conv.weight"]
     assert 1000 < printed["places"] < 3000
     assert printed["bits"] == 16 * printed["places"]
-    assert f"{printed['bits']:,} at most" in run("capacity", "model.nnc").out
+    said = run("capacity", "model.nnc").out
+    assert f"{printed['places'] // 8:,} bytes at one bit in each" in said
+    assert f"{printed['bits'] // 8:,} bytes at most" in said
 
 
 def test_hostile_names_are_printed_harmlessly(run: Run, folder: Path) -> None:

@@ -370,3 +370,41 @@ def test_help_groups_commands_by_who_uses_them(run: Run) -> None:
     assert shown.index("Deployments") < shown.index("  verify ") < shown.index("Sellers")
     for option in ("-h", "--help"):
         assert run("verify", option).out.startswith("Usage: nnguard verify ")
+
+
+def test_help_is_a_word_too(run: Run) -> None:
+    for words in ("verify", "license issue", ""):
+        asked = run(*f"help {words}".split())
+        assert (asked.code, asked.out) == (0, run(*f"{words} --help".split()).out)
+
+
+@pytest.mark.parametrize("name", ["third.key", "third.pub", "third"])
+def test_suffix_of_a_key_is_not_doubled(run: Run, folder: Path, name: str) -> None:
+    before = set(folder.iterdir())
+    assert run("keygen", name).code == 0
+    assert {path.name for path in set(folder.iterdir()) - before} == {"third.key", "third.pub"}
+
+
+def test_lock_of_a_trial_says_so(run: Run, folder: Path) -> None:
+    lock = "lock {} -o {} --content-key {} --scramble conv.bias"
+    first = run(*lock.format("release.nnc", "first.nnc", "first.key").split())
+    assert (first.code, first.err) == (0, "")
+    second = run(*lock.format("first.nnc", "second.nnc", "second.key").split())
+    assert second.code == 0
+    assert "first.nnc is a locked trial: what a license opens will be that trial" in second.err
+
+
+def test_folder_with_one_file_needs_no_index(run: Run, folder: Path) -> None:
+    """As most models of the Hub are."""
+    (folder / "hub").mkdir()
+    save_file(samples.small_network(2_000), folder / "hub" / "model.safetensors")
+    (folder / "hub" / "config.json").write_text("{}")
+    assert run("sign", "hub", "-o", "release", "--key", "vendor.key").code == 0
+    assert run("verify", "release", "--trust", "vendor.pub").code == 0
+    assert run("decompress", "release", "-o", "back").code == 0
+    assert (folder / "back" / "config.json").read_text() == "{}"
+    (folder / "release" / "config.json").write_text("{ }")
+    assert run("verify", "release", "--trust", "vendor.pub").code == 8
+    shutil.copy(folder / "hub" / "model.safetensors", folder / "hub" / "more.safetensors")
+    refused = run("compress", "hub", "-o", "streams")
+    assert (refused.code, "needs one" in refused.err) == (12, True)

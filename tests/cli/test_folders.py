@@ -422,7 +422,7 @@ def test_force_replaces_no_file_by_a_folder(run: Run, folder: Path) -> None:
     before = (folder / "vendor.pub").read_bytes()
     result = run("compress model -o vendor.pub --force")
     assert result.code == 1
-    assert "no folder" in result.err
+    assert "not a folder" in result.err
     assert (folder / "vendor.pub").read_bytes() == before
 
 

@@ -149,8 +149,8 @@ def test_file_that_may_not_grow() -> None:
 @pytest.mark.parametrize(
     ("command", "hint"),
     [
-        ("compress one -o out", "name the file: one/weights.safetensors"),
-        ("verify one --trust vendor.pub", "name the file: one/weights.safetensors"),
+        ("verify one --trust vendor.pub", "compress it first: nnguard compress one -o streams"),
+        ("compress none -o out", "name the file"),
         ("verify set --trust vendor.pub", "compress it first: nnguard compress set -o streams"),
         ("decompress set -o out", "compress it first: nnguard compress set -o streams"),
         ("verify none --trust vendor.pub", "name the file"),
@@ -234,7 +234,7 @@ def test_signals_end_a_command_with_one_line(folder: Path, number: signal.Signal
     assert sorted(folder.iterdir()) == before
 
 
-@pytest.mark.parametrize("name", ["", "keys/", "."])
+@pytest.mark.parametrize("name", ["keys/", ".", ".key", "-"])
 def test_keys_need_a_name(run: Run, folder: Path, name: str) -> None:
     (folder / "keys").mkdir()
     before = sorted(folder.rglob("*"))

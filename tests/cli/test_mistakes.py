@@ -67,7 +67,7 @@ UNLOCK = "unlock trial.nnc -o full.nnc --trust vendor.pub"
 MISTAKES = [
     Mistake("A command with a typo", "verfy release.nnc", "did you mean verify?", 2),
     Mistake("A command of `license` with a typo", "license isue", "did you mean issue?", 2),
-    Mistake("An option with a typo", "verify release.nnc --trst vendor.pub", "--trust?", 2),
+    Mistake("An option with a typo", "verify release.nnc --trst vendor.pub", "--trust", 2),
     Mistake("No argument", "verify --trust vendor.pub", "give the signed streams", 2),
     Mistake("No trusted key", "verify release.nnc", "give the trusted public keys", 2),
     Mistake("No output", "compress model.safetensors", "give the stream", 2),
@@ -159,6 +159,19 @@ MISTAKES = [
             "30d", 2),
     Mistake("A list of revocations that is not there", f"{UNLOCK} --license ada.license "
             "--identity ada.key --max-age 7d", "of the last 7 days is", 9),
+    Mistake("A shell variable that is not set", 'verify "" --trust vendor.pub', "is empty", 2),
+    Mistake("Standard output as the output", "strip release.nnc -o - --trust vendor.pub",
+            "name a file", 2),
+    Mistake("Help for a command with a typo", "help verfy", "did you mean verify?", 2),
+    Mistake("A trial that is stripped", "strip trial.nnc -o out.nnc --trust vendor.pub",
+            "--allow-trial", 17),
+    Mistake("A name with the name of the file", "keygen vendor.key", "vendor.key exists", 1),
+    Mistake("A folder of the Hub that is not compressed", "verify hub --trust vendor.pub",
+            "nnguard compress hub", 3),
+    Mistake("A file that is attached to a folder", "attach hub -o out --payload score.py",
+            "put the file there", 2),
+    Mistake("A small stream that decodes to much", "decompress model.nnc -o out.safetensors "
+            "--max-size 1000", "--max-size", 11),
     Mistake("A closed standard input", "verify - --trust vendor.pub", "pipe a stream in", 2,
             shell="{} <&-"),
     Mistake("A full disk", "keygen new", "free some space", 1, shell="{} > /dev/full"),
@@ -205,6 +218,8 @@ def _make_odd_files(folder: Path, release: bytes) -> None:
     nnguard.compress({"w": np.ones((2, 2), np.float32)}).save(folder / "tiny.nnc")
     save_file({"w": np.array([[np.nan, 1]], np.float32)}, folder / "nan.safetensors")
     (folder / "empty").mkdir()
+    (folder / "hub").mkdir()
+    shutil.copy(folder / "model.safetensors", folder / "hub")
     (folder / "nothing.nnc").touch()
     (folder / "wrong.txt").write_text("guess\n")
     (folder / "model.onnx").write_bytes(b"\x08\x08\x12\x07pytorch" + bytes(80))

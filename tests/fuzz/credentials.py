@@ -130,8 +130,10 @@ def change_envelope(domain: bytes) -> Callable[[random.Random, bytes], bytes]:
             return mutate(rng, data or b"x")
         if rng.random() < 0.2:
             claims = mutate(rng, payload)
-        key = rng.choice([toolbox.VENDOR, toolbox.VENDOR, toolbox.OTHER])
-        return selling.sign1(claims, domain, key)
+        key = rng.choice(
+            [toolbox.VENDOR, toolbox.VENDOR, toolbox.OTHER, toolbox.P256, toolbox.HYBRID_65]
+        )
+        return toolbox.signed_message(key, {}, claims, domain)
 
     return change
 

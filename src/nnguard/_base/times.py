@@ -11,14 +11,14 @@ from typing import Any
 from nnguard._base.arguments import wrong_type
 from nnguard.errors import ArgumentError
 
-__all__ = ["TimeLike", "now", "seconds_of", "time_of", "to_utc"]
+__all__ = ["EXAMPLES", "TimeLike", "now", "seconds_of", "time_of", "to_utc"]
 
 TimeLike = datetime | str
 """A datetime with a time zone, or ISO 8601 text, which is UTC unless it says otherwise."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SECOND = timedelta(seconds=1)
-_HINT = "such as 2027-12-31 or 2027-12-31T18:00+01:00"
+EXAMPLES = "such as 2027-12-31 or 2027-12-31T18:00+01:00"
 
 
 def now() -> datetime:
@@ -76,4 +76,4 @@ def _parse(text: str, argument: str) -> datetime:
         time = datetime.fromisoformat(text[:-1] + "+00:00" if text[-1:] in ("Z", "z") else text)
         return time if time.utcoffset() is not None else time.replace(tzinfo=timezone.utc)
     except ValueError:
-        raise ArgumentError(f"{argument}: {text!r} is not a date or time", hint=_HINT) from None
+        raise ArgumentError(f"{argument}: {text!r} is not a date or time", hint=EXAMPLES) from None

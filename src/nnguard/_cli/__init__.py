@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return shell_complete(NNGUARD, {}, "nnguard", _COMPLETE, os.environ[_COMPLETE])
     arguments = [*(sys.argv[1:] if arguments is None else arguments)]
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
     try:
         with NNGUARD.make_context("nnguard", [*arguments]) as context:
             code: int = NNGUARD.invoke(context)

@@ -11,8 +11,7 @@ from nnguard._cli.commands import Options, command
 from nnguard._cli.inputs import open_model
 from nnguard._cli.options import argument, authority, option, output, under
 from nnguard._cli.output import Outcome, progress_bar
-from nnguard._models.index import read_index
-from nnguard.errors import ModelError
+from nnguard._models.index import map_weights
 
 __all__ = ["CODING", "compress_model", "has_settings", "run_compress", "run_decompress"]
 
@@ -87,19 +86,20 @@ def _size_of(model: Path) -> int:
 
 
 def _shards(folder: Path) -> set[str]:
-    return set(read_index(folder, ".safetensors", ModelError).weight_map.values())
+    return set(map_weights(folder).values())
 
 
 @command(
-    argument("MODEL", ".safetensors, .pt, .pth, .bin, .ckpt, or a folder of shards."),
+    argument("MODEL", ".safetensors, .pt, .pth, .bin, .ckpt, or a folder of safetensors."),
     output("Stream, or folder of streams,"),
     CODING,
 )
 def run_compress(options: Options) -> Outcome:
     """Compress a model to an NNCodec stream.
 
-    Compress a safetensors file, a PyTorch checkpoint, or a folder of safetensors shards with its
-    index. Integers are kept as they are, all else is quantized.
+    Compress a safetensors file, a PyTorch checkpoint, or a folder with one safetensors file, or
+    several and their index; the files beside them are kept. Integers stay as they are, all else is
+    quantized.
 
     Examples:
       nnguard compress model.safetensors -o model.nnc

@@ -118,6 +118,10 @@ _ADVICE: dict[type[Exception], str] = {
 """What to do where an error does not say it."""
 
 
+_ARGUMENT = re.compile(r"\b(allow_trial|localize|max_fraction|max_size|scan_order)\b(?:=True)?")
+"""Arguments of functions in hints, which are options here."""
+
+
 def is_expected(error: Exception) -> bool:
     """Return whether an error is something that a user can do something about, not a bug."""
     if isinstance(error, ImportError):
@@ -167,6 +171,8 @@ def message_of(error: Exception) -> str:
         return "LOCKED TRIAL, not the product"
     if isinstance(error, click.ClickException):
         return _message_of_usage(error)
+    if isinstance(error, FileExistsError):
+        return str(error).replace("overwrite=True replaces", "--force overwrites")
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     usual = error.strerror[:1].lower() + error.strerror[1:]
@@ -186,9 +192,9 @@ def hint_of(error: Exception) -> str:
         return _SYSTEM.get(error.errno or 0, ("", ""))[1]
     if isinstance(error, MemoryError):
         return "use a machine with more, or fewer --workers"
-    if isinstance(error, errors.LockedTrialError):
-        return "unlock it with a license; to accept a trial, say --allow-trial"
-    hint = str(getattr(error, "hint", ""))
+    hint = _ARGUMENT.sub(
+        lambda found: "--" + found[1].replace("_", "-"), str(getattr(error, "hint", ""))
+    )
     return hint or next((what for kind, what in _ADVICE.items() if isinstance(error, kind)), "")
 
 

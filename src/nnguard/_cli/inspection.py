@@ -105,7 +105,7 @@ def _tensors(found: nnguard.Inspection) -> Iterator[str]:
     argument("FILE", "NNCodec stream, or a folder of shards."),
 )
 def run_capacity(options: Options) -> Outcome:
-    """Show how many bits a model can hold.
+    """Show how much a model can hold.
 
     Count the bits that each tensor can hold at the most. The last of them cost accuracy; a
     signature takes some 2,000 bits.
@@ -128,8 +128,10 @@ def run_capacity(options: Options) -> Outcome:
         ]
         headings = ("tensor", "weights that can hold bits", "share")
         yield from table(headings, rows, right="|".join(headings[1:]))
-        places = room.places
-        yield f"{places:,} weights can hold bits: {places:,} at one in each, {room.bits:,} at most"
+        yield (
+            f"{room.places:,} weights can hold bits: {room.places // 8:,} bytes at one bit in "
+            f"each, {room.bits // 8:,} bytes at most"
+        )
 
     return Outcome(_values(room), lines())
 

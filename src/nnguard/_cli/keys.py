@@ -79,12 +79,12 @@ def load_private(kind: _Kind[_Private], path: str, passphrase_file: str | None) 
 def _read_algorithm(text: str) -> AlgorithmName:
     """Read the short name of an algorithm."""
     if text not in _ALGORITHMS:
-        raise ValueError(f"{text!r} is none of {', '.join(_ALGORITHMS)}")
+        raise ValueError(f"{text!r} is not one of {', '.join(_ALGORITHMS)}")
     return _ALGORITHMS[text]
 
 
 @command(
-    argument("NAME", "Path of the files, without suffix."),
+    argument("NAME", "Path of the files; .key and .pub are added."),
     option(
         "--algorithm NAME",
         "ed25519, the default; p256 or p384, for tokens that have no Ed25519; ml-dsa-65 or "
@@ -112,13 +112,14 @@ def run_keygen(options: Options) -> Outcome:
       nnguard keygen vendor --algorithm ml-dsa-65
       nnguard keygen customer --identity
     """
-    if options.name.rpartition("/")[2] in ("", ".", ".."):
+    name = options.name.removesuffix(".key").removesuffix(".pub")
+    if name.rpartition("/")[2] in ("", ".", "..", "-"):
         raise click.UsageError(f"{options.name!r} is not a name for files of keys")
     if options.post_quantum and not options.identity:
         raise click.UsageError("--post-quantum is for customers' pairs: add --identity")
     if options.identity and options.algorithm != "Ed25519":
         raise click.UsageError("--algorithm is for vendors' pairs: leave out --identity")
-    private, public = Path(f"{options.name}.key"), Path(f"{options.name}.pub")
+    private, public = Path(f"{name}.key"), Path(f"{name}.pub")
     for path in (private, public):
         check_output(path, overwrite=options.force)
     passphrase = _new_passphrase(options)

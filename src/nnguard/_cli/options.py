@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import click
+
+from nnguard._base.times import EXAMPLES, now, to_utc
+from nnguard.errors import ArgumentError
 
 __all__ = [
     "AUTHORITY",
@@ -34,13 +37,38 @@ __all__ = [
 ]
 
 
-class _OutputPath(click.Path):
+class _Path(click.Path):
+    """The name of a file or folder to read."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Refuse what is left of a shell variable that is not set; it would be this folder."""
+        if not value:
+            self.fail("the name is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class _OutputPath(_Path):
     """The name of a file or folder to write."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Refuse standard output, which would have a file before all of it is checked."""
+        if value == "-":
+            self.fail(
+                "standard output would have parts before all is checked: name a file", param, ctx
+            )
+        return super().convert(value, param, ctx)
 
     def check(self, value: str | None, *, overwrite: bool) -> None:
         """Stop before any work is done for what could not be written in the end."""
         if value is not None:
             check_output(Path(value), overwrite=overwrite)
+
+
+class _InnerPath(_OutputPath):
+    """The name of a file to write, perhaps into a folder that the command makes first."""
+
+    def check(self, value: str | None, *, overwrite: bool) -> None:
+        """Leave it to the command."""
 
 
 class _Read(click.ParamType[Any]):
@@ -96,12 +124,9 @@ def read_duration(text: str) -> timedelta:
 def read_date(text: str) -> datetime:
     """Read a date or a time in ISO 8601, UTC where it does not say."""
     try:
-        time = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
-        time = time if time.tzinfo is not None else time.replace(tzinfo=timezone.utc)
-        return time.astimezone(timezone.utc)
-    except (ValueError, OverflowError):
-        example = "such as 2027-12-31 or 2027-12-31T18:00+01:00"
-        raise ValueError(f"{text!r} is not a date or time, {example}") from None
+        return to_utc(text)
+    except ArgumentError:
+        raise ValueError(f"{text!r} is not a date or time, {EXAMPLES}") from None
 
 
 def read_time(text: str) -> datetime:
@@ -112,7 +137,7 @@ def read_time(text: str) -> datetime:
         except ValueError as error:
             raise ValueError(f"{error}, or 30d, from now") from None
     try:
-        return datetime.now(timezone.utc).replace(microsecond=0) + read_duration(text)
+        return now() + read_duration(text)
     except OverflowError:
         raise ValueError(f"{text!r} from now is too far out; give a date") from None
 
@@ -125,9 +150,10 @@ def read_expected(text: str) -> str:
 
 
 _KINDS: dict[str, Any] = {
-    "FILE": click.Path(readable=False),
-    "PATH": click.Path(readable=False),
+    "FILE": _Path(readable=False),
+    "PATH": _Path(readable=False),
     "OUTPUT": _OutputPath(),
+    "INNER": _InnerPath(),
     "N": int,
     "SCORE": _Read(read_number),
     "SHARE": _Read(read_share),
@@ -157,7 +183,7 @@ def option(declaration: str, help: str, **attributes: Any) -> click.Option:  # n
         kind = _Read(attributes.pop("read"))
     if kind is str and not many and not attributes.get("required"):
         attributes.setdefault("default", "")
-    metavar = "FILE" if metavar == "OUTPUT" else metavar
+    metavar = "FILE" if isinstance(kind, _OutputPath) else metavar
     return click.Option(names, metavar=metavar, type=kind, help=help, multiple=many, **attributes)
 
 
@@ -166,7 +192,7 @@ def argument(declaration: str, help: str, **attributes: Any) -> click.Argument: 
     name, many = declaration.removesuffix("..."), declaration.endswith("...")
     common: dict[str, Any] = {
         "required": True,
-        "type": click.Path(readable=False),
+        "type": _Path(readable=False),
         "nargs": -1 if many else 1,
     }
     names = [name.lower() + "s" * many]

@@ -104,7 +104,7 @@ def run_issue(options: Options) -> Outcome:
 def _check_usage(options: Options) -> None:
     """Stop before a license is made out that would be of no use."""
     if options.device_matches is not None and options.device is None:
-        raise click.UsageError("--device-matches is of no use without --device: name the device")
+        raise click.UsageError("--device-matches needs --device: name the device")
     if options.ledger_key is not None and not options.ledger:
         raise click.UsageError("--ledger-key opens content keys in a ledger: name it with --ledger")
     if options.content_key is None and options.ledger_key is None:

@@ -13,7 +13,7 @@ from nnguard._cli.inputs import open_model
 from nnguard._cli.keys import SIGNING_KEY, load_private
 from nnguard._cli.options import argument, check_output, option, output, under
 from nnguard._cli.output import Outcome, progress_bar, warn
-from nnguard._crypto.ecdsa import EcdsaSigner
+from nnguard._crypto.ecdsa import EcdsaKey
 from nnguard._oms.bundle import place_in
 from nnguard.errors import FormatError
 
@@ -40,7 +40,7 @@ _MANY_WEIGHTS = 1 << 22
     CODING,
     under(
         "OpenSSF Model Signing",
-        option("--oms FILE", "Write a bundle for the release, too: beside it, or in its folder."),
+        option("--oms INNER", "Write a bundle for the release, too: beside it, or in its folder."),
         option("--oms-key FILE", "Private ECDSA key (PEM) that signs the bundle."),
     ),
 )
@@ -82,13 +82,13 @@ def run_sign(options: Options) -> Outcome:
         signed.save(options.output, overwrite=options.force)
     else:
         nnguard.oms.save(signed, options.output, options.oms, bundle_key, overwrite=options.force)
-        hint = bundle_key.public_key.hint
+        hint = EcdsaKey.from_pem(bundle_key.public_key.pem).hint
         values["oms"] = {"file": options.oms, "key_id": hint}
         lines.append(f"OMS bundle: {options.oms}, signed with key {hint}")
     return Outcome(values, lines)
 
 
-def _bundle_key(options: Options) -> EcdsaSigner | None:
+def _bundle_key(options: Options) -> nnguard.SigningKey | None:
     """Return what signs a bundle, if there is to be one."""
     if options.oms is None and options.oms_key is None:
         return None
@@ -96,13 +96,13 @@ def _bundle_key(options: Options) -> EcdsaSigner | None:
         raise click.UsageError("--oms and --oms-key belong together: give both")
     if not place_in(Path(options.output), Path(options.oms)):
         check_output(Path(options.oms), overwrite=options.force)
-    return load_private(EcdsaSigner, options.oms_key, None)
+    return load_private(nnguard.SigningKey, options.oms_key, None)
 
 
 def _compressed(options: Options) -> nnguard.Stream | nnguard.StreamSet:
     """Open what is to be signed, or compress it where it is not a stream yet."""
     path = Path(options.model)
-    if path.suffix.lower() == ".safetensors" or any(path.glob("*.safetensors.index.json")):
+    if path.suffix.lower() == ".safetensors" or any(path.glob("*.safetensors")):
         return compress_model(options)
     try:
         model = open_model(options.model)

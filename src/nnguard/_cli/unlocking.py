@@ -38,17 +38,18 @@ def run_unlock(options: Options) -> Outcome:
       nnguard unlock trial.nnc -o full.nnc --license ada.license --identity ada.key \
           --trust vendor.pub
     """
+    believed = authority(options)
     identity = load_private(nnguard.Identity, options.identity, options.passphrase_file)
     found = nnguard.licensing.License.load(options.license)
     policy = policy_of(options)
-    status = nnguard.licensing.check(found, **authority(options), license_policy=policy)
+    status = nnguard.licensing.check(found, **believed, license_policy=policy)
     trial = open_model(options.trial)
     with progress_bar(2 * trial.size, "Unlocking") as progress:  # hashed, and opened
         full = nnguard.unlock(
             trial,
             found,
             identity,
-            **authority(options),
+            **believed,
             state=options.state,
             latest=options.latest,
             tier=options.tier,

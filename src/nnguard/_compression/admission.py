@@ -12,7 +12,7 @@ from nnguard._records.layers import layers
 from nnguard._stream import Stream
 from nnguard.errors import FormatError, LimitError, LockedTrialError, NnguardError
 
-__all__ = ["Tensors", "admit"]
+__all__ = ["Tensors", "admit", "is_trial"]
 
 _ALWAYS_DECODED = 1 << 27
 """Bytes that a stream may decode to, however small it is."""
@@ -26,7 +26,7 @@ _SEARCHED_PER_BYTE = 2
 """Weights that are decoded, at most, before the last record, to see whether the stream is a trial:
 so many, or so many for each of its bytes. A carrier counts as some at the least."""
 
-_ANYWAY = "with allow_trial it is decoded, whatever it is"
+_ANYWAY = "allow_trial=True decodes it, whatever it is"
 
 Tensors = Sequence[CodedTensor] | None
 """What is decoded of a stream; None where that is left to the nncodec package."""
@@ -40,7 +40,7 @@ def admit(
     What was verified is in memory, so that what is decoded is what was verified.
     """
     model = as_model(model)
-    trials = (_is_trial(each, verified=verified) for each in streams_of(model).values())
+    trials = (is_trial(each, verified=verified) for each in streams_of(model).values())
     if not allow_trial and any(trials):
         raise LockedTrialError
     if isinstance(model, Stream):
@@ -61,7 +61,7 @@ def admit(
     }
 
 
-def _is_trial(stream: Stream, *, verified: bool) -> bool:
+def is_trial(stream: Stream, *, verified: bool) -> bool:
     """Tell whether there is a lock in a stream, perhaps below other records.
 
     Raises:
@@ -110,5 +110,5 @@ def _check_size(
     if limit is not None and size > limit:
         raise LimitError(
             f"{stream_size} bytes that decode to {size}, or take as long; limit {limit}",
-            hint="max_size, or --max-size, is another limit; what verifies has none",
+            hint="max_size is another limit; what verifies has none",
         )

@@ -14,14 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, overload
 
-from nnguard._base.arguments import check_type
+from nnguard._base.arguments import check_type, is_folder
 from nnguard._base.files import write_all
 from nnguard._base.threads import Progress
 from nnguard._compression.encoding import EncodeJob, encode_jobs, leading_units
 from nnguard._compression.settings import Settings
 from nnguard._compression.workers import Batch, Execution, largest_first, make_batches, run
 from nnguard._models.formats import write_topology
-from nnguard._models.index import read_index
+from nnguard._models.index import map_weights
 from nnguard._models.side_files import find_files, list_files
 from nnguard._models.sources import HasStateDict, WeightsLike, open_weights
 from nnguard._models.stream_set import Model, StreamSet
@@ -78,8 +78,8 @@ def compress(
 
     Args:
         model: Names to NumPy arrays or PyTorch tensors, a PyTorch module, or the path of a
-            safetensors file, of a PyTorch checkpoint, or of a folder of safetensors shards with
-            their index. A checkpoint with code in it is refused.
+            safetensors file, of a PyTorch checkpoint, or of a folder with one safetensors file, or
+            with several and their index. A checkpoint with code in it is refused.
         settings: How tensors are quantized and coded.
         workers: Threads that code side by side; as many as there are processors, if None.
         executor: Codes tensors instead, here or on other machines, from `concurrent.futures`, Dask
@@ -106,7 +106,7 @@ def compress(
     settings = Settings() if settings is None else settings
     check_type(settings, Settings, "settings")
     execution = Execution(workers, executor, progress)
-    if isinstance(model, str | os.PathLike) and Path(model).is_dir():
+    if is_folder(model):
         return _compress_folder(Path(model), settings, spool, execution)
     return _compress(model, settings, spool, execution)
 
@@ -118,7 +118,7 @@ def _compress_folder(
     execution: Execution,
 ) -> StreamSet:
     """Compress the shards of a folder one after the other."""
-    weight_map = read_index(folder, ".safetensors", ModelError).weight_map
+    weight_map = map_weights(folder)
     settings.check_names(weight_map)
     streams: dict[str, Stream] = {}
     for file in sorted(set(weight_map.values())):

@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from nnguard._base.arguments import as_path
 from nnguard._base.atomic import make_folder_atomically
 from nnguard._base.files import reserve, write_at, write_atomically
 from nnguard._base.threads import Progress
@@ -156,7 +157,7 @@ def decompress_to_file(
     Examples:
         >>> nnguard.decompress_to_file("model.nnc", "restored.safetensors")
     """
-    model, path = as_model(model), Path(path)
+    model, path = as_model(model), as_path(path)
     streams = admit(model, max_size, allow_trial=allow_trial, verified=verified)
 
     execution = Execution(workers, executor, progress)

@@ -1,7 +1,7 @@
-"""ECDSA keys and signatures as OpenSSF Model Signing has them: P-256, P-384, P-521, in DER.
+"""ECDSA signatures as OpenSSF Model Signing has them: in DER, by keys on P-256, P-384 or P-521.
 
-They sign nothing inside weights: for that, `keys` has one valid signature for each message, and an
-ECDSA signature in DER has two.
+They sign nothing inside weights. There a signature has one valid form (`algorithms`); in DER,
+(r, s) and (r, n - s) are both right, and standard tools make either.
 """
 
 from __future__ import annotations
@@ -9,33 +9,28 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from nnguard._base.arguments import wrong_type
-from nnguard._crypto.pem import (
-    load_key,
-    load_private_pem,
-    load_public_pem,
-    pem_blocks,
-    public_pem,
-)
+from nnguard._crypto.keys import Signer
+from nnguard._crypto.pem import load_key, load_public_pem, pem_blocks, public_pem
 from nnguard._crypto.trust import key_files
-from nnguard.errors import KeyFormatError
+from nnguard.errors import ArgumentError, KeyFormatError
 
-__all__ = ["EcdsaKey", "EcdsaSigner", "EcdsaTrust", "load_ecdsa_trust"]
+__all__ = ["EcdsaKey", "EcdsaTrust", "load_ecdsa_trust", "sign_in_der"]
 
 _HASHES: dict[str, hashes.HashAlgorithm] = {
     "secp256r1": hashes.SHA256(),
     "secp384r1": hashes.SHA384(),
     "secp521r1": hashes.SHA512(),
 }
-_HINT = "OpenSSF Model Signing takes ECDSA keys over P-256, P-384 or P-521"
+_HINT = "OpenSSF Model Signing takes ECDSA keys: nnguard keygen --algorithm p256 makes one"
 
 EcdsaTrust = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 """Trusted keys: PEM files with one or more, folders of `.pub` and `.pem` files."""
@@ -44,66 +39,55 @@ EcdsaTrust = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 class EcdsaKey:
     """A public key.
 
+    Attributes:
+        pem: SubjectPublicKeyInfo as PEM.
+        hint: SHA-256 of that text in hexadecimal, by which bundles name the key.
+
     Raises:
-        KeyFormatError: It is over another curve.
+        KeyFormatError: It is another kind of key.
     """
 
-    __slots__ = ("_hash", "_key", "hint", "pem")
+    __slots__ = ("_key", "hint", "pem")
 
-    def __init__(self, key: ec.EllipticCurvePublicKey) -> None:
-        self._key, self._hash = key, _hash_of(key)
+    def __init__(self, key: Any) -> None:
+        if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _HASHES:
+            raise KeyFormatError("not an ECDSA key on P-256, P-384 or P-521", hint=_HINT)
+        self._key = key
         self.pem = public_pem(key)
         self.hint = hashlib.sha256(self.pem).hexdigest()
-        """SHA-256 of the PEM text in hexadecimal, by which bundles name the key."""
 
     @classmethod
     def from_pem(cls, data: bytes) -> EcdsaKey:
         """Read a public key.
 
         Raises:
-            KeyFormatError: It is none of these.
+            KeyFormatError: It is not one of these.
         """
         return cls(load_public_pem(data))
 
     def verifies(self, signature: bytes, data: bytes) -> bool:
         """Tell whether a signature over data was made with the private half of this key."""
         try:
-            self._key.verify(signature, data, ec.ECDSA(self._hash))
+            self._key.verify(signature, data, ec.ECDSA(_HASHES[self._key.curve.name]))
         except InvalidSignature:
             return False
         return True
 
 
-class EcdsaSigner:
-    """A private key."""
+def sign_in_der(signer: Signer, data: bytes) -> bytes:
+    """Return a signature over data in DER.
 
-    __slots__ = ("_key", "public_key")
-
-    def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
-        _hash_of(key)
-        self._key = key
-        self.public_key = EcdsaKey(key.public_key())
-
-    @classmethod
-    def from_pem(cls, data: bytes, *, passphrase: str | None = None) -> EcdsaSigner:
-        """Read a private key.
-
-        Raises:
-            KeyFormatError: It is none of these, or the passphrase is missing or wrong.
-        """
-        return cls(load_private_pem(data, passphrase))
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], *, passphrase: str | None = None) -> EcdsaSigner:
-        """Read a private key from a file; see `from_pem`."""
-        return load_key(path, partial(cls.from_pem, passphrase=passphrase))
-
-    def sign(self, data: bytes) -> bytes:
-        """Return the signature over data, in DER."""
-        return self._key.sign(data, ec.ECDSA(_hash_of(self._key)))
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("private keys are not pickled: save them with a passphrase")
+    Raises:
+        KeyFormatError: The signer's key is not ECDSA.
+        ArgumentError: What it returns does not verify with its public key.
+    """
+    key, signature = EcdsaKey.from_pem(signer.public_key.pem), signer.sign(data)
+    half = len(signature) // 2
+    r, s = (int.from_bytes(part, "big") for part in (signature[:half], signature[half:]))
+    encoded = encode_dss_signature(r, s)
+    if not key.verifies(encoded, data):
+        raise ArgumentError("the signer's signature does not verify with its own public key")
+    return encoded
 
 
 def load_ecdsa_trust(trust: EcdsaTrust) -> dict[str, EcdsaKey]:
@@ -129,18 +113,5 @@ def _parse(data: bytes) -> list[EcdsaKey]:
         raise KeyFormatError("this is a private key", hint="trust its public half")
     keys = [EcdsaKey.from_pem(block) for block in pem_blocks(data)]
     if not keys:
-        raise KeyFormatError("no public key in PEM in it", hint=_HINT)
+        raise KeyFormatError("no public key in PEM", hint=_HINT)
     return keys
-
-
-def _hash_of(key: object) -> hashes.HashAlgorithm:
-    """Return the hash that belongs to a key's curve.
-
-    Raises:
-        KeyFormatError: It is no such key.
-    """
-    if isinstance(key, (ec.EllipticCurvePublicKey, ec.EllipticCurvePrivateKey)):
-        found = _HASHES.get(key.curve.name)
-        if found is not None:
-            return found
-    raise KeyFormatError("not an ECDSA key over P-256, P-384 or P-521", hint=_HINT)

@@ -88,7 +88,7 @@ def _aim(
         raise LockError(
             f"with {builder.choice.weights} weights replaced the network still scores "
             f"{score_of(builder.choice):g}",
-            hint="allow a larger max_fraction, give importance, or scramble",
+            hint="allow a larger max_fraction, or scramble",
         )
     aim = target
     for _ in range(_ROUNDS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
+from nnguard._base.arguments import check_text, check_type
 from nnguard._base.html import html_table
 from nnguard._crypto.content_key import ContentKey
 from nnguard._locking.choice import Importance
@@ -100,6 +101,9 @@ class Tier:
     soft: Soft | None = None
 
     def __post_init__(self) -> None:
+        check_text(self.name, "tier")
+        if self.soft is not None:
+            check_type(self.soft, Soft, "soft")
         if self.trial is not None and (self.soft is not None or self.scramble is not None):
             raise ArgumentError(
                 "either a trial, or scramble or soft: where another network is the trial, it has "

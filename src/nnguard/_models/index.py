@@ -12,10 +12,19 @@ from typing import Any
 
 from nnguard._base.files import read_file, write_bytes
 from nnguard._base.strict_json import parse_json
+from nnguard._models.safetensors import read_safetensors
 from nnguard._models.side_files import SideFile, is_side_name, list_files
 from nnguard.errors import FormatError, ModelError, NnguardError
 
-__all__ = ["SAFETENSORS_INDEX", "Index", "is_plain_name", "is_set", "read_index", "write_index"]
+__all__ = [
+    "SAFETENSORS_INDEX",
+    "Index",
+    "is_plain_name",
+    "is_set",
+    "map_weights",
+    "read_index",
+    "write_index",
+]
 
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 _SUFFIX = ".index.json"
@@ -69,6 +78,21 @@ def read_index(folder: Path, suffix: str, error: type[FormatError] | type[ModelE
     return Index(weight_map, files, SideFile(found[0], hashlib.sha256(data).digest()))
 
 
+def map_weights(folder: Path) -> dict[str, str]:
+    """Return which safetensors file of a folder holds each tensor.
+
+    One file needs no index.
+
+    Raises:
+        ModelError: There is neither one file nor one index; or it cannot be read.
+        OSError: See `read_index`.
+    """
+    files = [name for name in list_files(folder) if is_plain_name(name, _SAFETENSORS)]
+    if len(files) != 1 or any(folder.glob(f"*{_SAFETENSORS}{_SUFFIX}")):
+        return read_index(folder, _SAFETENSORS, ModelError).weight_map
+    return {tensor.name: files[0] for tensor in read_safetensors(folder / files[0])}
+
+
 def _parse(index: dict[str, Any], suffix: str) -> tuple[dict[str, str], dict[str, bytes]]:
     """Return the weight map and the files of an index.
 
@@ -98,9 +122,9 @@ def _digest(text: str) -> bytes:
 
 def _hint(folder: Path, suffix: str) -> str:
     """Return what to do about a folder that has not one index of files with a suffix."""
-    if suffix == _STREAMS and any(folder.glob(f"*{_SAFETENSORS}{_SUFFIX}")):
+    if suffix == _STREAMS and any(folder.glob(f"*{_SAFETENSORS}")):
         return f"compress it first: nnguard compress {folder} -o streams"
-    files = [*folder.glob(f"*{suffix}"), *folder.glob(f"*{_SAFETENSORS}")]
+    files = [*folder.glob(f"*{suffix}")]
     return f"of a model in one file, name the file{f': {files[0]}' if files else ''}"
 
 

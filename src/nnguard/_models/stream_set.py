@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+from nnguard._base.arguments import as_path, is_folder
 from nnguard._base.atomic import make_folder_atomically
 from nnguard._base.mappings import EMPTY
+from nnguard._base.threads import in_order
 from nnguard._models.coded import CodedTensor, coded_tensors
 from nnguard._models.index import is_set, read_index, write_index
 from nnguard._models.side_files import SideFile, find_files, list_files
@@ -148,10 +151,17 @@ class StreamSet:
 
     def in_memory(self) -> StreamSet:
         """Return the set with its bytes in memory; see `Stream.in_memory`."""
+        return self._with_each(Stream.in_memory)
+
+    def spooled(self, folder: Folder) -> StreamSet:
+        """Return the set with its bytes in temporary files; see `Stream.spooled`."""
+        return self._with_each(lambda stream: stream.spooled(folder))
+
+    def _with_each(self, change: Callable[[Stream], Stream]) -> StreamSet:
         found: dict[str, Stream] = {}
         for name, stream in self.streams.items():
             with naming(name):
-                found[name] = stream.in_memory()
+                found[name] = change(stream)
         return replace(self, streams=found)
 
     def save(
@@ -175,7 +185,7 @@ class StreamSet:
             OSError: It cannot be written; nothing is left behind.
         """
         with make_folder_atomically(
-            Path(folder), overwrite=overwrite, is_ours=is_ours
+            as_path(folder, "folder"), overwrite=overwrite, is_ours=is_ours
         ) as temporary:
             for name, stream in self.streams.items():
                 stream.save(temporary / name)
@@ -184,8 +194,13 @@ class StreamSet:
 
     def write_hashed(self, folder: Path) -> dict[str, bytes]:
         """Write all files into a folder that is there; return the SHA-256 of each. See `save`."""
-        found = {name: stream.save_hashed(folder / name) for name, stream in self.streams.items()}
-        return {**found, **self.file_digests, STREAM_INDEX: self._write_others(folder)}
+
+        def save_hashed(name: str) -> bytes:
+            return self.streams[name].save_hashed(folder / name)
+
+        names = [*self.streams]
+        digests = dict(zip(names, in_order(save_hashed, names), strict=True))
+        return {**digests, **self.file_digests, STREAM_INDEX: self._write_others(folder)}
 
     def _write_others(self, folder: Path) -> bytes:
         """Write the files beside the streams, and the index; return the SHA-256 of the latter."""
@@ -215,7 +230,7 @@ def as_model(model: ModelLike, name: str = "model") -> Model:
     """
     if isinstance(model, StreamSet):
         return model
-    if isinstance(model, str | os.PathLike) and Path(model).is_dir():
+    if is_folder(model):
         return StreamSet.open(model)
     return as_stream(model, name)
 
@@ -240,6 +255,9 @@ def check_index(
 
 
 Model = Stream | StreamSet
+AnyModel = TypeVar("AnyModel", Stream, StreamSet)
+"""A stream where a stream is given, a set where a set is."""
+
 ModelLike = StreamLike | StreamSet
 """What verbs take for a model: besides what stands for a stream, a set, or the path of a folder."""
 

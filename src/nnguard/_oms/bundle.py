@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnguard._base.arguments import as_path
 from nnguard._base.files import read_file
 from nnguard._base.threads import in_order
 from nnguard._crypto.ecdsa import EcdsaKey, EcdsaTrust, load_ecdsa_trust
@@ -60,7 +61,8 @@ class Bundle:
             OSError: The bundle cannot be read.
         """
         keys = load_ecdsa_trust(trust)
-        return cls._parse(read_file(path, _MAX_SIZE), keys, Path(path))
+        path = as_path(path)
+        return cls._parse(read_file(path, _MAX_SIZE), keys, path)
 
     @classmethod
     def _parse(cls, data: bytes, keys: Mapping[str, EcdsaKey], path: Path) -> Bundle:
@@ -94,7 +96,7 @@ class Bundle:
             LimitError: There are too many files.
             OSError: A file cannot be read.
         """
-        return self._check_folder(Path(folder), {})
+        return self._check_folder(as_path(folder, "folder"), {})
 
     def check_model(self, model: Model, digests: Mapping[str, bytes]) -> tuple[str, ...]:
         """Check a model that was verified; see `check`.

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from nnguard._base.strict_json import parse_json
-from nnguard._crypto.ecdsa import EcdsaKey, EcdsaSigner
+from nnguard._crypto.ecdsa import EcdsaKey, sign_in_der
+from nnguard._crypto.keys import Signer
 from nnguard._oms.statement import members
 from nnguard.errors import VerificationError, WrongKeyError
 
@@ -22,15 +23,18 @@ _BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _PAYLOAD = "application/vnd.in-toto+json"
 
 
-def seal(payload: bytes, signer: EcdsaSigner) -> bytes:
-    """Return the bundle of a statement."""
-    signature = signer.sign(_to_be_signed(payload))
+def seal(payload: bytes, signer: Signer) -> bytes:
+    """Return the bundle of a statement.
+
+    Raises:
+        KeyFormatError: The signer's key is not ECDSA.
+        ArgumentError: What the signer returns does not verify.
+    """
+    hint = EcdsaKey.from_pem(signer.public_key.pem).hint
+    signature = sign_in_der(signer, _to_be_signed(payload))
     bundle = {
         "mediaType": _BUNDLE,
-        "verificationMaterial": {
-            "publicKey": {"hint": signer.public_key.hint},
-            "tlogEntries": [],
-        },
+        "verificationMaterial": {"publicKey": {"hint": hint}, "tlogEntries": []},
         "dsseEnvelope": {
             "payload": base64.b64encode(payload).decode(),
             "payloadType": _PAYLOAD,
@@ -107,7 +111,10 @@ def _decode(text: Any) -> bytes:
     Raises:
         ValueError: It is not.
     """
-    data = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
+    try:
+        data = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
+    except ValueError:
+        data = b""
     if base64.b64encode(data).decode() != text:
         raise ValueError("its base64 is malformed")
     return data

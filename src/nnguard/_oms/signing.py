@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from nnguard._base.arguments import as_path
 from nnguard._base.atomic import make_folder_atomically, named_together
 from nnguard._base.files import write_bytes
 from nnguard._base.threads import in_order
-from nnguard._crypto.ecdsa import EcdsaSigner
+from nnguard._crypto.ecdsa import EcdsaKey
+from nnguard._crypto.keys import Signer, SignerLike, as_signer
 from nnguard._models.index import is_set
 from nnguard._models.side_files import SideFile, is_side_name, list_files
 from nnguard._models.stream_set import Model, StreamSet
@@ -19,16 +21,13 @@ from nnguard._oms.envelope import seal
 from nnguard._oms.statement import GIT, Statement
 from nnguard.errors import ArgumentError
 
-__all__ = ["KeyLike", "save", "sign"]
-
-KeyLike = EcdsaSigner | str | os.PathLike[str]
-"""What signs a bundle: the path of an unprotected private ECDSA key, or the key."""
+__all__ = ["save", "sign"]
 
 
 def sign(
     folder: str | os.PathLike[str],
     bundle: str | os.PathLike[str],
-    key: KeyLike,
+    key: SignerLike,
     *,
     overwrite: bool = False,
 ) -> None:
@@ -37,7 +36,7 @@ def sign(
     Args:
         folder: The folder.
         bundle: File to write, in the folder or elsewhere.
-        key: ECDSA key over P-256, P-384 or P-521.
+        key: Signs: an ECDSA `SigningKey` (ESP256, ESP384), the path of one, or your own `Signer`.
         overwrite: Replace a bundle that is there already.
 
     Raises:
@@ -47,11 +46,12 @@ def sign(
         OSError: A file cannot be read or written.
 
     Examples:
-        >>> nnguard.oms.sign("digits-release", "release.sig", "oms.key")
-        >>> nnguard.oms.Bundle.open("release.sig", "oms.pub").check("digits-release")
+        >>> nnguard.oms.sign("digits-hf", "digits-hf.sig", "oms.key")
+        >>> nnguard.oms.Bundle.open("digits-hf.sig", "oms.pub").check("digits-hf")
         ()
     """
-    folder, bundle, signer = Path(folder), Path(bundle), as_signer(key)
+    folder, bundle = as_path(folder, "folder"), as_path(bundle, "bundle")
+    signer = _ecdsa_signer(key)
     ignored = _ignored(folder, bundle)
     rules = Statement("", {}, ignored)
     files = list_files(folder, enter=lambda name: not rules.ignores(name))
@@ -69,7 +69,7 @@ def save(
     model: Model,
     path: str | os.PathLike[str],
     bundle: str | os.PathLike[str],
-    key: KeyLike,
+    key: SignerLike,
     *,
     overwrite: bool = False,
 ) -> None:
@@ -83,7 +83,7 @@ def save(
         model: A signed stream or set.
         path: File or folder to make.
         bundle: File to write: beside them, or in the folder.
-        key: ECDSA key over P-256, P-384 or P-521.
+        key: Signs: an ECDSA `SigningKey` (ESP256, ESP384), the path of one, or your own `Signer`.
         overwrite: Replace what is there already.
 
     Raises:
@@ -94,10 +94,13 @@ def save(
         OSError: A file cannot be written; nothing is left behind.
 
     Examples:
-        >>> release = nnguard.sign("digits-streams", "vendor.key", name="digits")
-        >>> nnguard.oms.save(release, "digits-release", "model.sig", "oms.key")
+        >>> release = nnguard.sign("model.nnc", "vendor.key", name="digits")
+        >>> nnguard.oms.save(release, "bundled.nnc", "bundled.sig", "oms.key")
+        >>> [*nnguard.oms.Bundle.open("bundled.sig", "oms.pub").files]
+        ['bundled.nnc']
     """
-    path, bundle, signer = Path(path), Path(bundle), as_signer(key)
+    path, bundle = as_path(path), as_path(bundle, "bundle")
+    signer = _ecdsa_signer(key)
     ignored = _ignored(path, bundle)
     if isinstance(model, StreamSet):
         _save_set(model, path, bundle, ignored, signer, overwrite=overwrite)
@@ -110,9 +113,11 @@ def save(
         write_bytes(bundle, sealed, overwrite=overwrite)
 
 
-def as_signer(key: KeyLike) -> EcdsaSigner:
-    """Return what signs bundles."""
-    return key if isinstance(key, EcdsaSigner) else EcdsaSigner.load(key)
+def _ecdsa_signer(key: SignerLike) -> Signer:
+    """Return what signs bundles; another key is refused before any work is done."""
+    signer = as_signer(key, "key")
+    EcdsaKey.from_pem(signer.public_key.pem)
+    return signer
 
 
 def _save_set(
@@ -120,7 +125,7 @@ def _save_set(
     folder: Path,
     bundle: Path,
     ignored: tuple[str, ...],
-    signer: EcdsaSigner,
+    signer: Signer,
     *,
     overwrite: bool,
 ) -> None:
@@ -145,7 +150,7 @@ def _ignored(folder: Path, bundle: Path) -> tuple[str, ...]:
 
 
 def _seal(
-    name: str, digests: Mapping[str, bytes], ignored: tuple[str, ...], signer: EcdsaSigner
+    name: str, digests: Mapping[str, bytes], ignored: tuple[str, ...], signer: Signer
 ) -> bytes:
     if not digests:
         raise ArgumentError("there are no files to sign")

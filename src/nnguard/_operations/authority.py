@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from nnguard._base.arguments import loaded
+from nnguard._base.arguments import loaded, wrong_type
 from nnguard._base.mappings import FrozenMapping
 from nnguard._base.times import now
 from nnguard._crypto.keys import PublicKey
@@ -155,6 +155,8 @@ def authority_of(
     if found is not None:
         found.authenticate()
     if state is not None:
+        if not isinstance(state, (str, os.PathLike)):
+            raise wrong_type("state", "a path", state)
         with State(state) as opened:  # now, rather than after a large model was hashed
             _pin(opened, found)
     if trust is not None:

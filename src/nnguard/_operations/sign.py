@@ -10,16 +10,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar, overload
+from typing import overload
 
-from nnguard._base.arguments import check_text
-from nnguard._base.mappings import FrozenMapping
+from nnguard._base.arguments import check_text, check_texts
 from nnguard._base.threads import Progress
 from nnguard._base.times import TimeLike, now, to_utc
 from nnguard._crypto.keys import PublicKey, Signer, SignerLike, as_signer
 from nnguard._crypto.trust import Trust, load_trust
 from nnguard._hiding import plan_record
-from nnguard._models.stream_set import Model, ModelLike, StreamSet, as_model, check_index
+from nnguard._models.stream_set import AnyModel, Model, ModelLike, StreamSet, as_model, check_index
 from nnguard._operations.verify import hashing, verified
 from nnguard._records.claims import Claims, Shard, check_release
 from nnguard._records.digest import model_digest, set_digest
@@ -34,13 +33,15 @@ __all__ = ["Planned", "sign", "sign_model"]
 Planned = Callable[[int], object]
 """Called with the number of weights in the tensors that a signature goes into."""
 
+_LONGEST = 1 << 10
+"""Bytes of a text in the claims, at most: they go into the weights."""
+
 _LOG = logging.getLogger("nnguard")
-_Model = TypeVar("_Model", Stream, StreamSet)
 
 
 @overload
 def sign(
-    model: _Model,
+    model: AnyModel,
     key: SignerLike,
     *,
     issuer: str = ...,
@@ -53,7 +54,7 @@ def sign(
     localize: bool = ...,
     progress: Progress | None = ...,
     planned: Planned | None = ...,
-) -> _Model: ...
+) -> AnyModel: ...
 @overload
 def sign(
     model: ModelLike,
@@ -122,9 +123,10 @@ def sign(
         CapacityError: The signature does not fit into the network.
         FormatError: The input is not a well-formed stream.
         LimitError: The stream holds too many records already.
-        ArgumentError: `issued_at` has no time zone or lies too far out, a claim cannot be encoded,
-            or the signer's signature does not verify with its own public key; claims are given
-            for a countersignature, or it is that of a licensee's copy.
+        ArgumentError: `issued_at` has no time zone or lies too far out, a claim cannot be
+            encoded or has more than 1,024 bytes, or the signer's signature does not verify with its
+            own public key; claims are given for a countersignature, or it is that of a licensee's
+            copy.
         WrongKeyError: What is to be countersigned is signed by another key.
         NoRecordError: It is not signed.
         VerificationError: It was changed.
@@ -212,15 +214,12 @@ def _make_claims(
     issued_at: TimeLike | None,
 ) -> Claims:
     """Check what the caller claims."""
-    metadata = FrozenMapping(metadata or {})
-    for text in (*metadata, *metadata.values()):
-        check_text(text, "metadata")
     return Claims(
-        check_text(issuer, "issuer"),
-        check_text(name, "name"),
-        check_text(version, "version"),
+        check_text(issuer, "issuer", _LONGEST),
+        check_text(name, "name", _LONGEST),
+        check_text(version, "version", _LONGEST),
         now() if issued_at is None else to_utc(issued_at, "issued_at"),
-        metadata,
+        check_texts({} if metadata is None else metadata, "metadata", _LONGEST),
         release=check_release(release),
     )
 

@@ -9,37 +9,30 @@ from typing import overload
 
 from nnguard._base.threads import Progress
 from nnguard._crypto.trust import Trust
-from nnguard._models.stream_set import Model, ModelLike, StreamSet, as_model
+from nnguard._models.stream_set import AnyModel, Model, ModelLike, as_model
 from nnguard._operations.authority import authority_of
-from nnguard._operations.verify import verified
+from nnguard._operations.verify import check_report, verified
 from nnguard._policy.policy import PolicyLike
-from nnguard._stream import Stream
 
 __all__ = ["strip"]
 
 
 @overload
 def strip(
-    model: Stream,
+    model: AnyModel,
     trust: Trust | None = ...,
     *,
     policy: PolicyLike | None = ...,
+    allow_trial: bool = ...,
     progress: Progress | None = ...,
-) -> Stream: ...
-@overload
-def strip(
-    model: StreamSet,
-    trust: Trust | None = ...,
-    *,
-    policy: PolicyLike | None = ...,
-    progress: Progress | None = ...,
-) -> StreamSet: ...
+) -> AnyModel: ...
 @overload
 def strip(
     model: ModelLike,
     trust: Trust | None = ...,
     *,
     policy: PolicyLike | None = ...,
+    allow_trial: bool = ...,
     progress: Progress | None = ...,
 ) -> Model: ...
 
@@ -49,11 +42,12 @@ def strip(
     trust: Trust | None = None,
     *,
     policy: PolicyLike | None = None,
+    allow_trial: bool = False,
     progress: Progress | None = None,
 ) -> Model:
     """Verify a model and return the original that was signed, byte for byte.
 
-    Args and errors are those of `verify`.
+    Args and errors are those of `verify`: a locked trial is refused unless `allow_trial`.
 
     Examples:
         >>> original = nnguard.strip("release.nnc", "vendor.pub")
@@ -62,4 +56,5 @@ def strip(
     authority = authority_of(trust, policy)
     report, original = verified(as_model(model), authority.keys, progress)
     authority.judge(report)
+    check_report(report, None, allow_trial=allow_trial)
     return original

@@ -12,7 +12,7 @@ import hmac
 import logging
 import os
 from dataclasses import replace
-from typing import TypeVar, overload
+from typing import overload
 
 from nnguard._base.arguments import loaded
 from nnguard._base.threads import Progress
@@ -22,7 +22,7 @@ from nnguard._hiding import embed
 from nnguard._licensing.license import License
 from nnguard._licensing.policy import LicenseLike, Policy, as_license, check_license
 from nnguard._locking.opening import Opened, check_places, lock_id, open_files
-from nnguard._models.stream_set import Model, ModelLike, StreamSet, as_model, streams_of
+from nnguard._models.stream_set import AnyModel, Model, ModelLike, StreamSet, as_model, streams_of
 from nnguard._operations.authority import LatestLike, PathLike, authority_of
 from nnguard._operations.report import Report
 from nnguard._operations.signatures import signed_by
@@ -44,12 +44,11 @@ from nnguard.errors import (
 __all__ = ["unlock"]
 
 _LOG = logging.getLogger("nnguard")
-_Model = TypeVar("_Model", Stream, StreamSet)
 
 
 @overload
 def unlock(
-    trial: _Model,
+    trial: AnyModel,
     license: LicenseLike,
     identity: IdentityLike,
     trust: Trust | None = ...,
@@ -62,7 +61,7 @@ def unlock(
     watermark: bool = ...,
     spool: str | os.PathLike[str] | None = ...,
     progress: Progress | None = ...,
-) -> _Model: ...
+) -> AnyModel: ...
 @overload
 def unlock(
     trial: ModelLike,

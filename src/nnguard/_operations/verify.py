@@ -306,7 +306,7 @@ def _check_digest(record: SignatureRecord, original: Stream, digests: Sequence[b
         detail = "" if record.short_digests is None else ": units were added or taken away"
         raise VerificationError(
             f"the stream was changed after it was signed{detail}",
-            hint="" if detail else "signed with localize, nnguard would name the tensors",
+            hint="" if detail else "signed with localize=True, nnguard would name the tensors",
         )
     names = [original[index].name for index in changed]
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

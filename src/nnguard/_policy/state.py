@@ -38,8 +38,9 @@ CLOCKS_DIFFER = timedelta(minutes=5)
 """How far a clock may be behind those of others before it counts as set back."""
 
 _FORMAT = "nnguard state 1"
+_LATER = re.compile(rb'\{\s*"format": "nnguard state ([2-9]|[1-9][0-9]+)"')
 _LARGEST = 1 << 22
-_LONGEST_SCOPE = 1000
+_LONGEST_SCOPE = 4096
 _PATIENCE = 30.0
 _TICK = timedelta(minutes=1)
 """The time alone is written down only so often."""
@@ -138,6 +139,8 @@ class State:
 
     def __enter__(self) -> State:
         self._file = Path(self.path)
+        if not self._file.name:
+            raise _of_state("the state file has no name", "name a file")
         with contextlib.ExitStack() as stack:
             stack.enter_context(locked(self._file.with_name(f"{self._file.name}.lock"), _PATIENCE))
             self._read()
@@ -157,9 +160,7 @@ class State:
         except LimitError:
             raise _of_state(f"{self._file} is too large for a state file") from None
         except ValueError:
-            later = data.startswith(b'{\n "format": "nnguard state ') and (
-                _FORMAT.encode() not in data[:64]
-            )
+            later = _LATER.match(data)
             what = "is of a later version of nnguard" if later else "was damaged or edited"
             raise _of_state(f"the state file {self._file} {what}") from None
         self._next = self.memory
@@ -211,7 +212,7 @@ class State:
                 PolicyReason.STALE,
                 f"the latest statement about {scope} is of {issued_at.isoformat()}, and one of "
                 f"{newest.isoformat()} was accepted before",
-                "get the vendor's newest one",
+                "get the vendor's newest statement",
             )
         latest = {**self._next.latest, (scope, key_id): issued_at}
         self._next = replace(self._next, latest=latest)

@@ -105,8 +105,8 @@ def issue(
 
 def _period(terms: Terms) -> tuple[datetime, datetime, datetime | None]:
     """Return when the license is issued, begins and ends."""
-    issued = now() if terms.issued_at is None else to_utc(terms.issued_at)
-    begins = issued if terms.not_before is None else to_utc(terms.not_before)
+    issued = to_utc(terms.issued_at or now())
+    begins = to_utc(terms.not_before or issued)
     if terms.expires_at is None:
         return issued, begins, None
     ends = to_utc(terms.expires_at)

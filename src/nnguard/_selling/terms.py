@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from nnguard._base.arguments import check_text, wrong_type
-from nnguard._base.mappings import EMPTY, FrozenMapping
+from nnguard._base.arguments import check_text, check_texts, wrong_type
+from nnguard._base.mappings import EMPTY
 from nnguard._base.times import TimeLike, to_utc
 from nnguard._licensing.device import Device
 from nnguard.errors import ArgumentError
@@ -75,24 +75,16 @@ class Terms:
             if (time := getattr(self, name)) is not None:
                 object.__setattr__(self, name, to_utc(time, name))
         object.__setattr__(self, "features", _features(self.features))
-        object.__setattr__(self, "metadata", _metadata(self.metadata))
+        object.__setattr__(self, "metadata", check_texts(self.metadata, "metadata"))
         if not isinstance(self.grace, timedelta):
             raise wrong_type("grace", "a timedelta", self.grace)
         if self.grace < timedelta(0) or self.grace % timedelta(seconds=1):
             raise ArgumentError("grace: expected whole seconds, 0 or more")
         if self.device is None and self.device_matches is not None:
-            raise ArgumentError("device_matches is of no use without a device")
+            raise ArgumentError("device_matches needs a device")
 
 
 def _features(names: Sequence[str]) -> tuple[str, ...]:
     if isinstance(names, str) or not isinstance(names, Sequence):
         raise wrong_type("features", "a sequence of names", names)
     return tuple(check_text(name, "features") for name in names)
-
-
-def _metadata(given: Mapping[str, str]) -> FrozenMapping[str]:
-    if not isinstance(given, Mapping):
-        raise wrong_type("metadata", "a mapping of text to text", given)
-    for text in (*given, *given.values()):
-        check_text(text, "metadata")
-    return FrozenMapping(given)

@@ -5,6 +5,7 @@ Knows nothing of what is hidden in a stream, nor of keys.
 
 from __future__ import annotations
 
+import io
 import os
 from typing import Any, BinaryIO
 
@@ -40,6 +41,8 @@ def as_stream(model: StreamLike, name: str = "model") -> Stream:
         return model
     if isinstance(model, str | os.PathLike):
         return Stream.open(model)
+    if isinstance(model, io.TextIOBase):
+        raise TypeError(f'{name}: a file of text; open it in binary mode, "rb"')
     data = _read_whole(model) if callable(getattr(model, "read", None)) else model
     if isinstance(data, bytes | bytearray | memoryview):
         return Stream.from_bytes(data)

@@ -17,7 +17,7 @@ from nnguard._stream.source import Source
 if TYPE_CHECKING:
     from nnguard._stream.units import Unit
 
-__all__ = ["UnitDigests", "runs"]
+__all__ = ["UnitDigests", "pieces", "runs"]
 
 _CHUNK_SIZE = 1 << 21
 """Bytes that are read at once while hashing."""
@@ -148,6 +148,13 @@ def runs(units: tuple[Unit, ...]) -> Iterator[tuple[Source, int, int]]:
     yield source, start, end - start
 
 
+def pieces(units: tuple[Unit, ...]) -> Iterator[bytes]:
+    """Yield the bytes of units in a row, a chunk at a time at the most."""
+    for source, start, size in runs(units):
+        for at in range(start, start + size, _CHUNK_SIZE):
+            yield source.read(at, min(_CHUNK_SIZE, start + size - at))
+
+
 def _batches(units: tuple[Unit, ...]) -> Iterator[range]:
     """Split units into ranges of no more than a chunk, or of one unit that is larger."""
     start = size = 0
@@ -179,9 +186,9 @@ def _hash_units(units: tuple[Unit, ...], deliver: Callable[[bytes, int], object]
 
 
 def _hash_in_chunks(unit: Unit, deliver: Callable[[bytes, int], object]) -> bytes:
-    digest = hashlib.sha256()
-    for start in range(0, unit.size, _CHUNK_SIZE):
-        chunk = unit.source.read(unit.offset + start, min(_CHUNK_SIZE, unit.size - start))
+    digest, done = hashlib.sha256(), 0
+    for chunk in pieces((unit,)):
         digest.update(chunk)
-        deliver(chunk, start)
+        deliver(chunk, done)
+        done += len(chunk)
     return digest.digest()

@@ -7,16 +7,17 @@ for byte.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import BinaryIO
 
-from nnguard._base.files import write_atomically
+from nnguard._base.arguments import as_path
+from nnguard._base.files import write_all, write_atomically
 from nnguard._base.threads import Progress
-from nnguard._stream.hashing import UnitDigests, runs
+from nnguard._stream.hashing import UnitDigests, pieces, runs
 from nnguard._stream.headers import (
     ModelParameters,
     TensorHeader,
@@ -258,13 +259,13 @@ class Stream:
             VerificationError: What was written is not what was verified; nothing is left behind.
             OSError: The file cannot be written; nothing is left behind.
         """
-        write_atomically(Path(path), self._write, overwrite=overwrite)
+        write_atomically(as_path(path), self._write, overwrite=overwrite)
 
     def save_hashed(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> bytes:
         """Write the stream to a file; return the SHA-256 of what was written. See `save`."""
         found: list[bytes] = []
         write_atomically(
-            Path(path), lambda file: found.append(self._write_hashed(file)), overwrite=overwrite
+            as_path(path), lambda file: found.append(self._write_hashed(file)), overwrite=overwrite
         )
         return found[0]
 
@@ -288,6 +289,12 @@ class Stream:
             self._check(written)
 
     def _write_hashed(self, file: BinaryIO) -> bytes:
+        if not self.is_pinned:
+            digest = hashlib.sha256()
+            for data in pieces(self._units):
+                digest.update(data)
+                write_all(file, data)
+            return digest.digest()
         with UnitDigests(self._units, copy_to=file.fileno(), whole=True) as written:
             self._check(written)
             return written.of_file()

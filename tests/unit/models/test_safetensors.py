@@ -118,7 +118,7 @@ LIES: dict[str, tuple[bytes, str]] = {
     "header beyond the file": (raw({}, length=3), "does not fit"),
     "huge header": (raw({}, length=(1 << 64) - 1), "does not fit"),
     "no header": (bytes(8), "not JSON"),
-    "not JSON": (raw(b"{nonsense}"), "no JSON"),
+    "not JSON": (raw(b"{nonsense}"), "not JSON"),
     "cut JSON": (raw(b'{"w":'), "not JSON"),
     "rest behind the JSON": (raw(b"{} {}"), "not JSON"),
     "no UTF-8": (raw(b'{"\xff":1}'), "not JSON"),

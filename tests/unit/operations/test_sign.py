@@ -543,7 +543,7 @@ def several_changed(key: nnguard.SigningKey, count: int, *, localize: bool) -> s
         nnguard.verify(signed, key.public_key)
     assert caught.value.tensors == tuple(f"n{number}" for number in range(count * localize))
     assert caught.value.hint == (
-        "" if localize else "signed with localize, nnguard would name the tensors"
+        "" if localize else "signed with localize=True, nnguard would name the tensors"
     )
     return str(caught.value)
 

@@ -58,7 +58,7 @@ def test_terms_of_wrong_types_are_named(choices: dict[str, Any]) -> None:
         ({"not_before": datetime(2026, 1, 1)}, "not_before: .* has no time zone"),
         ({"grace": timedelta(-1)}, "grace: expected whole seconds"),
         ({"grace": timedelta(microseconds=1)}, "grace: expected whole seconds"),
-        ({"device_matches": 2}, "device_matches is of no use without a device"),
+        ({"device_matches": 2}, "device_matches needs a device"),
         ({"customer": "\ud800"}, "customer: text that UTF-8 cannot hold"),
         ({"features": ["\udfff"]}, "features: text that UTF-8 cannot hold"),
     ],

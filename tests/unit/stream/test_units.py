@@ -49,6 +49,64 @@ def test_digests_of_large_units() -> None:
     assert stream.sha256_of_units()[2:] == [hashlib.sha256(unit).digest() for unit in units]
 
 
+SHAPES = {
+    "many small units": [samples.unit(9, bytes([at % 256]) * 999) for at in range(9000)],
+    "one large unit": [samples.unit(9, bytes(20 << 20))],
+    "large ones between small ones": [
+        samples.unit(9, bytes([at]) * (size << 10))
+        for at, size in enumerate([1, 9000, 3, 5000, 2, 2, 2, 13000, 1])
+    ],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_file_is_hashed_in_the_pass_that_hashes_its_units(tmp_path: Path, shape: str) -> None:
+    data = samples.stream_of(*SHAPES[shape])
+    (tmp_path / "a.nnc").write_bytes(data)
+    stream = nnguard.Stream.open(tmp_path / "a.nnc")
+    reads = []
+    source = stream[0].source
+    with pytest.MonkeyPatch.context() as patch:
+        read = FileSource.read
+        patch.setattr(
+            FileSource, "read", lambda self, at, size: reads.append(size) or read(self, at, size)
+        )
+        with stream.start_hashing(whole=True) as hashing:
+            assert hashing.of_file() == hashlib.sha256(data).digest()
+            digests = hashing.result()
+    assert sum(reads) == source.size
+    assert digests == stream.sha256_of_units()
+
+
+def test_file_that_shrinks_while_it_is_hashed(tmp_path: Path) -> None:
+    (tmp_path / "a.nnc").write_bytes(samples.stream_of(*SHAPES["large ones between small ones"]))
+    stream = nnguard.Stream.open(tmp_path / "a.nnc")
+    os.truncate(tmp_path / "a.nnc", 6 << 20)
+    with (
+        pytest.raises(nnguard.errors.FormatError, match="shorter"),
+        stream.start_hashing(whole=True) as hashing,
+    ):
+        hashing.of_file()
+
+
+def test_hashing_that_nobody_waits_for_ends() -> None:
+    stream = nnguard.Stream.from_bytes(samples.stream_of(*SHAPES["many small units"]))
+    for whole in (False, True):
+        with stream.start_hashing(whole=whole):
+            pass
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_file_is_hashed_while_it_is_written(tmp_path: Path, pinned: bool) -> None:
+    data = samples.stream_of(*SHAPES["large ones between small ones"])
+    (tmp_path / "a.nnc").write_bytes(data)
+    stream = nnguard.Stream.open(tmp_path / "a.nnc")
+    if pinned:
+        stream = stream.pinned(stream.sha256_of_units())
+    assert stream.save_hashed(tmp_path / "b.nnc") == hashlib.sha256(data).digest()
+    assert (tmp_path / "b.nnc").read_bytes() == data
+
+
 @pytest.fixture
 def stream() -> nnguard.Stream:
     units = (samples.data_unit("a"), samples.unit(9, b"opaque"), samples.data_unit("b"))
