@@ -20,6 +20,7 @@ from vectors import (
     accepted,
     algorithms,
     carried,
+    countersigned,
     licenses,
     locked_sets,
     locks,
@@ -45,6 +46,7 @@ MODULES = (
     *(locks, carried, refused_locks, refused_contents),
     *(licenses, refused_licenses, refused_sales),
     *(sets, locked_sets, refused_locked_sets),
+    countersigned,
 )
 """They register their vectors when they are imported."""
 GIVEN = ("trust", "content_key", "customer", "now", "max_age", "traits", "tier", "seen")
