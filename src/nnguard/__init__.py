@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nnguard._operations.attach import attach, detach
     from nnguard._operations.capacity import Capacity, capacity
     from nnguard._operations.expect import Expect
+    from nnguard._operations.gate import gate
     from nnguard._operations.inspect import Inspection, inspect
     from nnguard._operations.lock import lock, lock_tiers
     from nnguard._operations.report import Report
@@ -79,6 +80,7 @@ __all__ = [
     "decompress_to_file",
     "detach",
     "errors",
+    "gate",
     "inspect",
     "iter_tensors",
     "licensing",
@@ -108,6 +110,7 @@ if not TYPE_CHECKING:  # a type checker knows the names above, and reports all o
         "_operations.attach": "attach detach",
         "_operations.capacity": "Capacity capacity",
         "_operations.expect": "Expect",
+        "_operations.gate": "gate",
         "_operations.inspect": "Inspection inspect",
         "_operations.lock": "lock lock_tiers",
         "_operations.report": "Report",

@@ -52,6 +52,9 @@ def make_template(folder: Path) -> None:
     nnguard.compress(shards).save(folder / "streams")
     nnguard.sign(folder / "streams", key, name="net").save(folder / "releases")
     nnguard.decompress_to_file(folder / "releases", folder / "decoded")
+    older = nnguard.sign(folder / "streams", key, name="older")
+    for model, passed in ((folder / "releases", "passed"), (older, "passed-before")):
+        nnguard.gate(model, folder / passed, [key.public_key])
 
     save_file(weights("layer"), folder / "model.safetensors")
     nnguard.compress(folder / "model.safetensors").save(folder / "model.nnc")
@@ -94,6 +97,7 @@ def cases(folder: Path) -> Iterator[Case]:
              ("out.safetensors",), right.same_as("decoded.safetensors")),
         Case("decompress, folder", _to_folder("decompress", "releases"), ("out",),
              right.same_as("decoded")),
+        Case("gate", ("gate", "releases", "out", *TRUST), ("out",), right.same_as("passed")),
         Case("lock", (*lock, "--soft", "--fraction", "0.01"), ("out.key", "out.nnc"), right.trial),
         Case("unlock --clock", (*unlock, "--clock", "seen"), ("out.nnc",),
              right.same_as("release.nnc"), ("seen",), right.clock),
@@ -109,6 +113,8 @@ def cases(folder: Path) -> Iterator[Case]:
         forced = (*case.arguments, "--force")
         old = _old_file if case.outputs != ("out",) else _old_folder(folder, case)
         yield replace(case, name=f"{case.name} --force", arguments=forced, old=old)
+    yield Case("gate --in-place", ("gate", "releases", "out", *TRUST, "--in-place"), ("out",),
+               right.part_of("passed"), old=Path.mkdir)  # fmt: skip
     yield Case("license issue, first", (*issue, "new.db"), ("out.license",),
                right.license_in("new.db"), ("new.db",))  # fmt: skip
 
@@ -127,7 +133,8 @@ def _old_file(path: Path) -> None:
 
 
 def _old_folder(folder: Path, case: Case) -> Callable[[Path], object]:
-    source = folder / ("shards" if case.arguments[0] == "decompress" else "releases")
+    sources = {"decompress": "shards", "gate": "passed-before"}
+    source = folder / sources.get(case.arguments[0], "releases")
     return lambda path: shutil.copytree(source, path)
 
 
@@ -146,6 +153,16 @@ class _Right:
         def check(new: set[str]) -> None:
             for output in new:
                 require(contents(Path(output)) == expected, f"{output} is not {name}")
+
+        return check
+
+    def part_of(self, name: str) -> Callable[[set[str]], object]:
+        expected = contents(self._template / name)
+        assert isinstance(expected, dict)
+
+        def check(new: set[str]) -> None:
+            for path in Path("out").glob("[!.]*"):
+                require(contents(path) == expected[path.name], f"{path} is not in {name}")
 
         return check
 

@@ -39,6 +39,7 @@ _SECTIONS = {
         "decompress": "compression",
         "detach": "attachment",
         "inspect": "inspection",
+        "gate": "gating",
     },
     "Sellers, who lock them": {"lock": "locking", "license": "licensing"},
     "Customers, who unlock them": {"unlock": "unlocking"},

@@ -118,8 +118,8 @@ _ADVICE: dict[type[Exception], str] = {
 """What to do where an error does not say it."""
 
 
-_ARGUMENT = re.compile(r"\b([a-z]+(?:_[a-z]+)*)=True\b|\b([a-z]+(?:_[a-z]+)+)\b")
-"""An argument of Python's in a hint."""
+_ARGUMENT = re.compile(r"\b(allow_trial|localize|max_fraction|max_size|scan_order)\b(?:=True)?")
+"""Arguments of functions in hints, which are options here."""
 
 
 def is_expected(error: Exception) -> bool:
@@ -192,12 +192,10 @@ def hint_of(error: Exception) -> str:
         return _SYSTEM.get(error.errno or 0, ("", ""))[1]
     if isinstance(error, MemoryError):
         return "use a machine with more, or fewer --workers"
-    hint = _ARGUMENT.sub(_as_option, str(getattr(error, "hint", "")))
+    hint = _ARGUMENT.sub(
+        lambda found: "--" + found[1].replace("_", "-"), str(getattr(error, "hint", ""))
+    )
     return hint or next((what for kind, what in _ADVICE.items() if isinstance(error, kind)), "")
-
-
-def _as_option(argument: re.Match[str]) -> str:
-    return "--" + (argument[1] or argument[2]).replace("_", "-")
 
 
 def _message_of_usage(error: click.ClickException) -> str:

@@ -23,29 +23,31 @@ from nnguard._cli.options import (
 )
 from nnguard._cli.output import Outcome, progress_bar
 
-__all__ = ["run_strip", "run_verify"]
+__all__ = ["EXPECT", "expect_of", "run_strip", "run_verify"]
 
 ALLOW_TRIAL = option("--allow-trial", "Accept a locked trial, too, which is not the product.")
 _NAMED = 5
 """Files that are not covered which are named; JSON has all."""
+
+EXPECT = under(
+    "Expect",
+    option("--name TEXT", "The release has this name.", read=read_expected),
+    option("--issuer TEXT", "This issuer signed it.", read=read_expected),
+    option(
+        "--version VERSION",
+        'It has this version, or one such as ">=1.2" or ">=1.2,<2".',
+        read=read_expected,
+    ),
+    option("--release N", "It has this release number, or a higher one."),
+    option("--issued-after DATE", "It was signed after that, such as 2027-12-31."),
+)
 
 
 @command(
     argument("FILE...", "Signed streams, or folders of them; - is standard input."),
     AUTHORITY,
     REMEMBERED,
-    under(
-        "Expect",
-        option("--name TEXT", "The release has this name.", read=read_expected),
-        option("--issuer TEXT", "This issuer signed it.", read=read_expected),
-        option(
-            "--version VERSION",
-            'It has this version, or one such as ">=1.2" or ">=1.2,<2".',
-            read=read_expected,
-        ),
-        option("--release N", "It has this release number, or a higher one."),
-        option("--issued-after DATE", "It was signed after that, such as 2027-12-31."),
-    ),
+    EXPECT,
     ALLOW_TRIAL,
     under(
         "OpenSSF Model Signing",
@@ -70,19 +72,24 @@ def run_verify(options: Options) -> Outcome:
       curl -s https://acme.ai/release.nnc | nnguard verify - --trust vendor.pub --json
       nnguard verify release --trust vendor.pub --oms release/model.sig --oms-trust oms.pub
     """
-    expect = nnguard.Expect(
-        name=options.name or "",
-        issuer=options.issuer or "",
-        version=options.version or "",
-        issued_after=options.issued_after,
-        release=options.release,
-    )
+    expect = expect_of(options)
     if len(options.files) > 1:
         if options.oms is not None:
             raise click.UsageError("a bundle is of one model: verify one after the other")
         return _verify_many(options, expect)
     report = _verify(options.files[0], options, expect, _bundle(options))
     return Outcome(report.to_json(), _lines(options.files[0], report))
+
+
+def expect_of(options: Options) -> nnguard.Expect:
+    """Return what the options expect of a release."""
+    return nnguard.Expect(
+        name=options.name or "",
+        issuer=options.issuer or "",
+        version=options.version or "",
+        issued_after=options.issued_after,
+        release=options.release,
+    )
 
 
 def _bundle(options: Options) -> nnguard.oms.Bundle | None:

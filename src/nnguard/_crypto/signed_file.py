@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from nnguard._base.arguments import as_path
 from nnguard._base.files import read_file, write_bytes
 from nnguard._crypto.armor import read_armor, write_armor
 from nnguard._crypto.cbor import encode_cbor, parse_cbor
@@ -121,7 +121,7 @@ class SignedFile:
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the file, in armor."""
-        write_bytes(Path(path), str(self).encode(), overwrite=overwrite)
+        write_bytes(as_path(path), str(self).encode(), overwrite=overwrite)
 
     @property
     def key_id(self) -> str:
