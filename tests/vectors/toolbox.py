@@ -88,10 +88,11 @@ class Vector:
     Attributes:
         name: That of its files.
         section: Of the specification, where the rule is.
-        expect: The outcome; after a colon, what is wrong, which for a LicenseError is the reason.
+        expect: The outcome; after a colon, what is wrong, which for a LicenseError and a
+            PolicyError is the reason.
         about: What is in the file.
         message: Part of what nnguard says; no other implementation has to.
-        operation: `verify`, `detach`, `open` or `unlock`; with `-set` one of a folder.
+        operation: `verify`, `detach`, `open` or `unlock`; with `-set` one of a folder; or `judge`.
         make: Makes it.
     """
 
