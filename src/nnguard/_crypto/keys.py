@@ -316,7 +316,7 @@ def as_signer(signer: SignerLike, argument: str = "signer") -> Signer:
 
 def _what_is_wrong(found: tuple[Algorithm | None, ...]) -> str:
     """Say what is wrong with keys that make no vendor's key."""
-    if None in found:
+    if not found or None in found:
         return "not a vendor's key: Ed25519, P-256 or P-384"
     if found[0] in (ML_DSA_65, ML_DSA_87):
         return "an ML-DSA key by itself: it belongs right after its Ed25519 key"
