@@ -24,7 +24,7 @@ from nnguard.errors import KeyFormatError, LimitError
 if TYPE_CHECKING:
     from nnguard._crypto.keys import AlgorithmName
 
-__all__ = ["PASSPHRASE_FILE", "SIGNING_KEY", "load_private", "run_keygen"]
+__all__ = ["PASSPHRASE_FILE", "SIGNING_KEY", "load_private", "load_signer", "run_keygen"]
 
 _VARIABLE = "NNGUARD_PASSPHRASE"
 _ALGORITHMS: dict[str, AlgorithmName] = {
@@ -42,7 +42,33 @@ PASSPHRASE_FILE = option(
     "--passphrase-file FILE",
     f"Its first line is the private key's passphrase (or {_VARIABLE}, or you are asked).",
 )
-SIGNING_KEY = [option("--key FILE", "Private key (PEM).", required=True), PASSPHRASE_FILE]
+SIGNING_KEY = [
+    option("--key FILE", "Private key: a PEM file, or pkcs11:... in a token.", required=True),
+    PASSPHRASE_FILE,
+]
+
+
+def load_signer(name: str, passphrase_file: str | None) -> nnguard.Signer:
+    """Load the private key that `--key` names: a file, with its passphrase, or one in a token.
+
+    Raises:
+        KeyFormatError: It cannot be read, or there is no passphrase or PIN to be had.
+    """
+    from nnguard._crypto.token_uri import is_token_uri
+
+    if not is_token_uri(name):
+        return load_private(nnguard.SigningKey, name, passphrase_file)
+    if passphrase_file is not None:
+        raise click.UsageError("a token has no passphrase: its PIN is NNGUARD_PIN, or asked for")
+    from nnguard._crypto.token import open_token
+
+    return open_token(name, ask=_ask_pin)
+
+
+def _ask_pin(token: str) -> str:
+    """Ask for the PIN of a token."""
+    ways = "set NNGUARD_PIN, or add pin-source=FILE to the URI"
+    return _ask(f"PIN of the token {token}: ", f"the token {token!r} needs a PIN", ways)
 
 
 class _Kind(Protocol[_Private]):
@@ -158,14 +184,14 @@ def _new_passphrase(options: Options) -> str | None:
     return given
 
 
-def _ask(prompt: str, otherwise: str) -> str:
+def _ask(prompt: str, otherwise: str, ways: str = _WAYS) -> str:
     """Ask on the terminal."""
     if not _has_terminal():
-        raise KeyFormatError(otherwise, hint=_WAYS)
+        raise KeyFormatError(otherwise, hint=ways)
     try:
         return getpass.getpass(prompt)
     except EOFError:
-        raise KeyFormatError("no passphrase was typed", hint=_WAYS) from None
+        raise KeyFormatError("nothing was typed", hint=ways) from None
 
 
 def _has_terminal() -> bool:

@@ -10,7 +10,7 @@ import nnguard
 from nnguard._cli.commands import Options, command
 from nnguard._cli.compression import CODING, compress_model, has_settings
 from nnguard._cli.inputs import open_model
-from nnguard._cli.keys import SIGNING_KEY, load_private
+from nnguard._cli.keys import SIGNING_KEY, load_signer
 from nnguard._cli.options import argument, option, output
 from nnguard._cli.output import Outcome, progress_bar, warn
 from nnguard.errors import FormatError
@@ -43,7 +43,7 @@ def run_sign(options: Options) -> Outcome:
       nnguard sign model.safetensors -o release.nnc --key vendor.key --qp -32
       nnguard sign streams -o release --key vendor.key
     """
-    key = load_private(nnguard.SigningKey, options.key, options.passphrase_file)
+    key = load_signer(options.key, options.passphrase_file)
     model = _compressed(options)
     with progress_bar(model.size, "Signing") as progress:
         signed = nnguard.sign(
