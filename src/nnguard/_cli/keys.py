@@ -121,6 +121,10 @@ def _read_algorithm(text: str) -> AlgorithmName:
     option(
         "--post-quantum", "With --identity: ML-KEM-768 besides X25519; licenses are 1.1 kB larger."
     ),
+    option(
+        "--public-of KEY",
+        "Make no pair: write the public half of this vendor's key, such as one in a token.",
+    ),
     option("--protect", "Ask for a passphrase for the private key."),
     PASSPHRASE_FILE,
     FORCE,
@@ -136,6 +140,7 @@ def run_keygen(options: Options) -> Outcome:
       nnguard keygen vendor --protect
       nnguard keygen vendor --algorithm ml-dsa-65
       nnguard keygen customer --identity
+      nnguard keygen vendor --public-of 'pkcs11:token=vendor;object=release'
     """
     if options.name.rpartition("/")[2] in ("", ".", ".."):
         raise click.UsageError(f"{options.name!r} is not a name for files of keys")
@@ -144,6 +149,8 @@ def run_keygen(options: Options) -> Outcome:
     if options.identity and options.algorithm != "Ed25519":
         raise click.UsageError("--algorithm is for vendors' pairs: leave out --identity")
     private, public = Path(f"{options.name}.key"), Path(f"{options.name}.pub")
+    if options.public_of:
+        return _write_public_half(options, public)
     for path in (private, public):
         check_output(path, overwrite=options.force)
     passphrase = _new_passphrase(options)
@@ -157,6 +164,17 @@ def run_keygen(options: Options) -> Outcome:
     return Outcome(
         {"key_id": key_id, "private_key": str(private), "public_key": str(public)},
         [f"Key {key_id}: {private} ({secret}), {public} ({use})"],
+    )
+
+
+def _write_public_half(options: Options, public: Path) -> Outcome:
+    if options.identity or options.protect or options.algorithm != "Ed25519":
+        raise click.UsageError("--public-of makes no key: give no options of one")
+    key = load_signer(options.public_of, options.passphrase_file).public_key
+    key.save(public, overwrite=options.force)
+    return Outcome(
+        {"key_id": key.id.hex(), "public_key": str(public)},
+        [f"Key {key.id.hex()} ({key.algorithm}): {public} (publish it)"],
     )
 
 
