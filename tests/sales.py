@@ -45,14 +45,14 @@ class Sale:
         )
 
     def unlock(self, license_: nnguard.licensing.License, **options: object) -> nnguard.Stream:
-        """Unlock a day after the license was issued, unless `policy` say otherwise."""
+        """Unlock a day after the license was issued, unless `license_policy` says otherwise."""
         policy = nnguard.licensing.Policy(now=START + DAY)
         return nnguard.unlock(
             self.locked.trial,
             license_,
             self.customer,
             self.trust,
-            **{"policy": policy, **options},
+            **{"license_policy": policy, **options},
         )
 
     def refusal(
@@ -60,7 +60,9 @@ class Sale:
     ) -> nnguard.licensing.Refusal:
         """Return why the license does not unlock a day after it was issued, or at `now`."""
         with pytest.raises(nnguard.errors.LicenseError) as caught:
-            self.unlock(license_, policy=nnguard.licensing.Policy(**{"now": START + DAY, **policy}))
+            self.unlock(
+                license_, license_policy=nnguard.licensing.Policy(**{"now": START + DAY, **policy})
+            )
         return caught.value.reason
 
 

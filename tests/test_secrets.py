@@ -111,7 +111,9 @@ class Shop:
     def unlock(self, license_: nnguard.licensing.License, **changes: Any) -> nnguard.Stream:
         given = {"identity": self.customer, "trust": [self.vendor.public_key]}
         policy = nnguard.licensing.Policy(now=START)
-        return nnguard.unlock(self.trial, license_, **{**given, "policy": policy, **changes})
+        return nnguard.unlock(
+            self.trial, license_, **{**given, "license_policy": policy, **changes}
+        )
 
     def make(
         self, signer: nnguard.Signer | None = None, **choices: Any
@@ -275,7 +277,9 @@ def objects(shop: Shop) -> list[object]:
             lock_of(extract(outer.original)),
             open_locks(trial, key),
             nnguard.licensing.check(
-                shop.license, shop.vendor.public_key, policy=nnguard.licensing.Policy(now=START)
+                shop.license,
+                shop.vendor.public_key,
+                license_policy=nnguard.licensing.Policy(now=START),
             ),
             issuer,
             ledger,
@@ -378,15 +382,15 @@ REFUSALS: dict[str, Callable[[Shop], object]] = {
         )
     ),
     "expired": lambda shop: shop.unlock(
-        shop.make(expires_at=START + DAY), policy=nnguard.licensing.Policy(now=START + DAY)
+        shop.make(expires_at=START + DAY), license_policy=nnguard.licensing.Policy(now=START + DAY)
     ),
     "not yet valid": lambda shop: shop.unlock(shop.make(not_before=START + DAY)),
     "other tier": lambda shop: shop.unlock(shop.license, tier="platinum"),
     "clock": lambda shop: shop.unlock(
-        shop.license, policy=nnguard.licensing.Policy(now=START - DAY)
+        shop.license, license_policy=nnguard.licensing.Policy(now=START - DAY)
     ),
     "no list": lambda shop: shop.unlock(
-        shop.license, policy=nnguard.licensing.Policy(now=START, max_age=DAY)
+        shop.license, license_policy=nnguard.licensing.Policy(now=START, max_age=DAY)
     ),
     "other device": lambda shop: shop.unlock(
         shop.make(device=nnguard.licensing.Device.of_values([("a", "b")]))
@@ -537,7 +541,7 @@ def test_temporary_files(shop: Shop, temporary: Path, monkeypatch: pytest.Monkey
         shop.license,
         shop.customer,
         shop.vendor.public_key,
-        policy=nnguard.licensing.Policy(now=START),
+        license_policy=nnguard.licensing.Policy(now=START),
     )
     assert [path.parent for path in made] == [shop.folder], "only the trial itself was written"
     full.save(shop.folder / "full.nnc")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nnguard._operations.attach import attach, detach
     from nnguard._operations.capacity import Capacity, capacity
     from nnguard._operations.expect import Expect
+    from nnguard._operations.gate import gate
     from nnguard._operations.inspect import Inspection, inspect
     from nnguard._operations.lock import lock, lock_tiers
     from nnguard._operations.report import Report
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from nnguard._operations.strip import strip
     from nnguard._operations.unlock import unlock
     from nnguard._operations.verify import verify
+    from nnguard._policy.latest import LatestStatement
+    from nnguard._policy.policy import TrustPolicy
     from nnguard._records.attachment import Attachment
     from nnguard._records.claims import Claims
     from nnguard._stream import Stream
@@ -55,6 +58,7 @@ __all__ = [
     "Expect",
     "Identity",
     "Inspection",
+    "LatestStatement",
     "Locked",
     "NnguardError",
     "PublicKey",
@@ -67,6 +71,7 @@ __all__ = [
     "Stream",
     "StreamSet",
     "Tier",
+    "TrustPolicy",
     "__version__",
     "attach",
     "capacity",
@@ -75,6 +80,7 @@ __all__ = [
     "decompress_to_file",
     "detach",
     "errors",
+    "gate",
     "inspect",
     "iter_tensors",
     "licensing",
@@ -104,6 +110,7 @@ if not TYPE_CHECKING:  # a type checker knows the names above, and reports all o
         "_operations.attach": "attach detach",
         "_operations.capacity": "Capacity capacity",
         "_operations.expect": "Expect",
+        "_operations.gate": "gate",
         "_operations.inspect": "Inspection inspect",
         "_operations.lock": "lock lock_tiers",
         "_operations.report": "Report",
@@ -111,6 +118,8 @@ if not TYPE_CHECKING:  # a type checker knows the names above, and reports all o
         "_operations.strip": "strip",
         "_operations.unlock": "unlock",
         "_operations.verify": "verify",
+        "_policy.latest": "LatestStatement",
+        "_policy.policy": "TrustPolicy",
         "_records.attachment": "Attachment",
         "_records.claims": "Claims",
         "_stream": "Stream",

@@ -25,6 +25,8 @@ __all__ = [
     "ModelError",
     "NnguardError",
     "NoRecordError",
+    "PolicyError",
+    "PolicyReason",
     "Refusal",
     "UnlockError",
     "VerificationError",
@@ -114,6 +116,40 @@ class ClaimsError(VerificationError):
     """The signature is right, but the release is not the one that was expected."""
 
 
+class PolicyReason(enum.Enum):
+    """Why a trust policy does not allow a release."""
+
+    MALFORMED = "malformed"
+    UNSIGNED = "unsigned"
+    POLICY_SIGNATURES = "policy-signatures"
+    POLICY_VERSION = "policy-version"
+    POLICY_EXPIRED = "policy-expired"
+    NO_SCOPE = "no-scope"
+    OTHER_KEY = "other-key"
+    KEY_REVOKED = "key-revoked"
+    KEY_EXPIRED = "key-expired"
+    POST_QUANTUM = "post-quantum"
+    THRESHOLD = "threshold"
+    VERSION = "version"
+    RELEASE = "release"
+    STALE = "stale"
+    ROLLBACK = "rollback"
+    CLOCK_SET_BACK = "clock-set-back"
+    STATE = "state"
+
+
+class PolicyError(VerificationError):
+    """The trust policy does not allow this release, or cannot itself be trusted.
+
+    Attributes:
+        reason: Why.
+    """
+
+    def __init__(self, message: str, *, reason: PolicyReason, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+
 class LockedTrialError(NnguardError):
     """The stream is a trial, locked by its vendor, and not the product."""
 
@@ -132,7 +168,7 @@ class Refusal(enum.Enum):
     Examples:
         >>> later = licensing.Policy(now="2036-01-01")
         >>> try:
-        ...     licensing.check("me.license", "vendor.pub", policy=later)
+        ...     licensing.check("me.license", "vendor.pub", license_policy=later)
         ... except nnguard.errors.LicenseError as error:
         ...     error.reason
         <Refusal.EXPIRED: 'expired'>

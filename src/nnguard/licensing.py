@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nnguard._licensing.device import Device
     from nnguard._licensing.license import License, LicenseTerms
-    from nnguard._licensing.policy import Policy, Status, check
+    from nnguard._licensing.policy import Policy, Status
     from nnguard._licensing.revocation import RevocationList
+    from nnguard._operations.check_license import check
     from nnguard._selling.entry import LedgerEntry
     from nnguard._selling.issue import issue
     from nnguard._selling.issuer import Issuer
@@ -55,8 +56,9 @@ if not TYPE_CHECKING:  # a type checker knows the names above, and reports all o
         {
             "_licensing.device": "Device",
             "_licensing.license": "License LicenseTerms",
-            "_licensing.policy": "Policy Status check",
+            "_licensing.policy": "Policy Status",
             "_licensing.revocation": "RevocationList",
+            "_operations.check_license": "check",
             "_selling.entry": "LedgerEntry",
             "_selling.issue": "issue",
             "_selling.issuer": "Issuer",

@@ -29,15 +29,17 @@ from nnguard._compression.decompress import decompress as decompress_to_arrays
 from nnguard._compression.settings import Settings
 from nnguard._crypto.identity import IdentityLike
 from nnguard._crypto.keys import SignerLike
-from nnguard._crypto.trust import Trust, load_trust
+from nnguard._crypto.trust import Trust
 from nnguard._licensing.policy import LicenseLike, Policy
 from nnguard._models.pytorch import as_tensor
 from nnguard._models.stream_set import ModelLike, as_model
+from nnguard._operations.authority import LatestLike, PathLike, authority_of
 from nnguard._operations.expect import Expect
 from nnguard._operations.report import Report
 from nnguard._operations.sign import sign
 from nnguard._operations.unlock import unlock
 from nnguard._operations.verify import check_report, verified
+from nnguard._policy.policy import PolicyLike
 from nnguard.errors import ArgumentError, FormatError, NoRecordError
 
 __all__ = ["decompress", "evaluator", "importance", "load", "load_into", "save"]
@@ -58,7 +60,10 @@ class LoadOptions(TypedDict, total=False):
 
     license: LicenseLike | None
     identity: IdentityLike | None
-    policy: Policy | None
+    policy: PolicyLike | None
+    state: PathLike | None
+    latest: LatestLike | None
+    license_policy: Policy | None
     expect: Expect | None
     allow_trial: bool
     original: bool
@@ -74,6 +79,7 @@ class SignOptions(TypedDict, total=False):
     issuer: str
     name: str
     version: str
+    release: int | None
     metadata: Mapping[str, str] | None
     issued_at: TimeLike | None
     localize: bool
@@ -81,11 +87,14 @@ class SignOptions(TypedDict, total=False):
 
 def load(
     path: ModelLike,
-    trust: Trust,
+    trust: Trust | None = None,
     *,
+    policy: PolicyLike | None = None,
+    state: PathLike | None = None,
+    latest: LatestLike | None = None,
     license: LicenseLike | None = None,  # noqa: A002
     identity: IdentityLike | None = None,
-    policy: Policy | None = None,
+    license_policy: Policy | None = None,
     expect: Expect | None = None,
     allow_trial: bool = False,
     original: bool = False,
@@ -102,9 +111,12 @@ def load(
     Args:
         path: A signed model, or, with a license, a trial; see `nnguard.verify`.
         trust: Trusted keys; see `nnguard.verify`.
+        policy: Trust policy, in place of trusted keys; see `nnguard.verify`.
+        state: State file, against older releases; see `nnguard.verify`.
+        latest: Statement on which release is the newest; see `nnguard.verify`.
         license: Unlocks a trial; see `nnguard.unlock`.
         identity: The customer's private key, which goes with the license.
-        policy: What else to ask of the license.
+        license_policy: What else to ask of the license.
         expect: Claims that the release has to make; see `nnguard.verify`.
         allow_trial: Load a trial as it is, without a license.
         original: Decode the original that was signed, without the signature in its weights, rather
@@ -122,14 +134,15 @@ def load(
         NoRecordError: The file is not signed.
         WrongKeyError: It is signed by a key that is not trusted.
         VerificationError: It was changed after it was signed.
+        PolicyError: The trust policy does not allow it.
         ClaimsError: It is another release than you expect.
         LockedTrialError: It is a trial, and there is no license.
         LicenseError: The license does not hold, or is of another stream.
         UnlockError: What was restored is not what was locked.
         FormatError: It is not a stream, or damaged.
         LimitError: A tensor is too large.
-        ArgumentError: A license without an identity, or the other way round, or a policy without a
-            license.
+        ArgumentError: A license without an identity, or the other way round, or a
+            `license_policy` without a license.
         OSError: It cannot be read.
 
     Examples:
@@ -139,20 +152,32 @@ def load(
     """
     if (license is None) != (identity is None):
         raise ArgumentError("a license and an identity belong together")
-    if license is None and policy is not None:
+    if license is None and license_policy is not None:
         raise ArgumentError("there is no license that a policy could be asked of")
-    model, keys = as_model(path, "path").in_memory(), load_trust(trust)
+    model = as_model(path, "path").in_memory()
+    authority = authority_of(trust, policy, state, latest)
     if license is not None and identity is not None:
-        model = unlock(model, license, identity, keys, policy=policy)
+        model = unlock(
+            model,
+            license,
+            identity,
+            trust,
+            policy=policy,
+            latest=latest,
+            license_policy=license_policy,
+        )
         allow_trial = True  # of a higher tier
     report: Report | None = None
     try:
-        report, stripped = verified(model, keys)
+        report, stripped = verified(model, authority.keys)
     except (FormatError, NoRecordError):  # `unlock` returns what is not signed, too
         if license is None or expect is not None or original:
             raise
     if report is not None:
         check_report(report, expect, allow_trial=allow_trial)
+        report = authority.judge(report)
+    elif state is not None:
+        authority.refuse_unsigned()
     arrays = decompress_to_arrays(
         stripped if original else model,
         allow_trial=True,
@@ -161,15 +186,17 @@ def load(
         max_size=max_size,
         verified=True,
     )
-    state = StateDict((name, as_tensor(array).to(map_location)) for name, array in arrays.items())
-    state.report = report
-    return state
+    tensors = StateDict((name, as_tensor(array).to(map_location)) for name, array in arrays.items())
+    if report is not None and state is not None:
+        report = authority.judge(report, remember=True)
+    tensors.report = report
+    return tensors
 
 
 def load_into(
     module: torch.nn.Module,
     path: ModelLike,
-    trust: Trust,
+    trust: Trust | None = None,
     *,
     strict: bool = True,
     **options: Unpack[LoadOptions],

@@ -67,7 +67,7 @@ UNLOCK = "unlock trial.nnc -o full.nnc --trust vendor.pub"
 MISTAKES = [
     Mistake("A command with a typo", "verfy release.nnc", "did you mean verify?", 2),
     Mistake("A command of `license` with a typo", "license isue", "did you mean issue?", 2),
-    Mistake("An option with a typo", "verify release.nnc --trst vendor.pub", "--trust?", 2),
+    Mistake("An option with a typo", "verify release.nnc --trst vendor.pub", "--trust", 2),
     Mistake("No argument", "verify --trust vendor.pub", "give the signed streams", 2),
     Mistake("No trusted key", "verify release.nnc", "give the trusted public keys", 2),
     Mistake("No output", "compress model.safetensors", "give the stream", 2),
@@ -168,6 +168,8 @@ MISTAKES = [
     Mistake("A name with the name of the file", "keygen vendor.key", "vendor.key exists", 1),
     Mistake("A folder of the Hub that is not compressed", "verify hub --trust vendor.pub",
             "nnguard compress hub", 3),
+    Mistake("A file that is attached to a folder", "attach hub -o out --payload score.py",
+            "put the file there", 2),
     Mistake("A small stream that decodes to much", "decompress model.nnc -o out.safetensors "
             "--max-size 1000", "--max-size", 11),
     Mistake("A closed standard input", "verify - --trust vendor.pub", "pipe a stream in", 2,

@@ -111,8 +111,8 @@ def unlocked(trial: str, request: Json) -> tuple[Any, Json]:
     license_ = request["license"]
     with tempfile.TemporaryDirectory() as folder:
         policy = policy_of(request, Path(folder))
-        result = nnguard.unlock(trial, license_, buyer, trust, tier=tier, policy=policy)
-        status = nnguard.licensing.check(license_, trust, policy=policy)
+        result = nnguard.unlock(trial, license_, buyer, trust, tier=tier, license_policy=policy)
+        status = nnguard.licensing.check(license_, trust, license_policy=policy)
     return result, {"in_grace": status.in_grace}
 
 

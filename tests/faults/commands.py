@@ -14,6 +14,8 @@ from safetensors.numpy import save_file
 
 import nnguard
 from machine import Case, contents, require
+from nnguard._base.times import now
+from nnguard._policy.state import State
 
 SEED = 1
 LEDGER = "licenses.db"
@@ -50,10 +52,16 @@ def make_template(folder: Path) -> None:
     nnguard.compress(shards).save(folder / "streams")
     nnguard.sign(folder / "streams", key, name="net").save(folder / "releases")
     nnguard.decompress_to_file(folder / "releases", folder / "decoded")
+    older = nnguard.sign(folder / "streams", key, name="older")
+    for model, passed in ((folder / "releases", "passed"), (older, "passed-before")):
+        nnguard.gate(model, folder / passed, [key.public_key])
 
     save_file(weights("layer"), folder / "model.safetensors")
     nnguard.compress(folder / "model.safetensors").save(folder / "model.nnc")
-    nnguard.sign(folder / "model.nnc", key, name="net").save(folder / "release.nnc")
+    nnguard.sign(folder / "model.nnc", key, name="net", release=2).save(folder / "release.nnc")
+    with State(folder / "kept") as kept:
+        kept.against_release("/net", key.public_key.id.hex(), 1)
+        kept.commit(now())
     nnguard.decompress_to_file(folder / "release.nnc", folder / "decoded.safetensors")
     locked = nnguard.lock(folder / "release.nnc", signer=key, soft=nnguard.Soft(fraction=1e-2))
     locked.trial.save(folder / "trial.nnc")
@@ -63,7 +71,7 @@ def make_template(folder: Path) -> None:
             locked.trial, locked.content_key, to=customer.recipient, output=folder / "license"
         )
     state = nnguard.licensing.Policy(state=folder / "seen")
-    nnguard.licensing.check(folder / "license", [key.public_key], policy=state)
+    nnguard.licensing.check(folder / "license", [key.public_key], license_policy=state)
 
 
 def cases(folder: Path) -> Iterator[Case]:
@@ -72,7 +80,7 @@ def cases(folder: Path) -> Iterator[Case]:
     issue = ("license", "issue", "trial.nnc", "-o", "out.license", *KEY, "--to", "customer.pub")
     issue += ("--content-key", "content.key", "--ledger-key", "issuer.key", "--ledger")
     unlock = ("unlock", "trial.nnc", "-o", "out.nnc", "--license", "license", *TRUST)
-    unlock += ("--identity", "customer.key", "--state", "seen")
+    unlock += ("--identity", "customer.key")
     lock = ("lock", "release.nnc", "-o", "out.nnc", "--content-key", "out.key", *KEY)
     revoke = ("license", "revoke", right.license_id, "-o", "out.revoked", *KEY, "--ledger", LEDGER)
     new = [
@@ -89,8 +97,12 @@ def cases(folder: Path) -> Iterator[Case]:
              ("out.safetensors",), right.same_as("decoded.safetensors")),
         Case("decompress, folder", _to_folder("decompress", "releases"), ("out",),
              right.same_as("decoded")),
+        Case("gate", ("gate", "releases", "out", *TRUST), ("out",), right.same_as("passed")),
         Case("lock", (*lock, "--soft", "--fraction", "0.01"), ("out.key", "out.nnc"), right.trial),
-        Case("unlock", unlock, ("out.nnc",), right.same_as("release.nnc"), ("seen",), right.state),
+        Case("unlock --clock", (*unlock, "--clock", "seen"), ("out.nnc",),
+             right.same_as("release.nnc"), ("seen",), right.clock),
+        Case("unlock --state", (*unlock, "--state", "kept"), ("out.nnc",),
+             right.same_as("release.nnc"), ("kept",), right.state, kept_first=True),
         Case("license issue", (*issue, LEDGER), ("out.license",), right.license_in(LEDGER),
              (LEDGER,), right.ledger),
         Case("license revoke", revoke, ("out.revoked",), right.revocations, (LEDGER,),
@@ -101,6 +113,8 @@ def cases(folder: Path) -> Iterator[Case]:
         forced = (*case.arguments, "--force")
         old = _old_file if case.outputs != ("out",) else _old_folder(folder, case)
         yield replace(case, name=f"{case.name} --force", arguments=forced, old=old)
+    yield Case("gate --in-place", ("gate", "releases", "out", *TRUST, "--in-place"), ("out",),
+               right.part_of("passed"), old=Path.mkdir)  # fmt: skip
     yield Case("license issue, first", (*issue, "new.db"), ("out.license",),
                right.license_in("new.db"), ("new.db",))  # fmt: skip
 
@@ -119,7 +133,8 @@ def _old_file(path: Path) -> None:
 
 
 def _old_folder(folder: Path, case: Case) -> Callable[[Path], object]:
-    source = folder / ("shards" if case.arguments[0] == "decompress" else "releases")
+    sources = {"decompress": "shards", "gate": "passed-before"}
+    source = folder / sources.get(case.arguments[0], "releases")
     return lambda path: shutil.copytree(source, path)
 
 
@@ -138,6 +153,16 @@ class _Right:
         def check(new: set[str]) -> None:
             for output in new:
                 require(contents(Path(output)) == expected, f"{output} is not {name}")
+
+        return check
+
+    def part_of(self, name: str) -> Callable[[set[str]], object]:
+        expected = contents(self._template / name)
+        assert isinstance(expected, dict)
+
+        def check(new: set[str]) -> None:
+            for path in Path("out").glob("[!.]*"):
+                require(contents(path) == expected[path.name], f"{path} is not in {name}")
 
         return check
 
@@ -176,6 +201,13 @@ class _Right:
             require(bytes(full) == Path("release.nnc").read_bytes(), "another release")
 
     def state(self, new: set[str]) -> bool:
+        """Return whether the state file is ahead of what is there: it is written first."""
+        with State("kept") as kept:
+            (number,) = kept.memory.releases.values()
+        require(number == 2 or (number == 1 and not new), f"{number} is remembered")
+        return number == 2 and not new
+
+    def clock(self, new: set[str]) -> bool:
         """The newest time is neither forgotten nor in the future."""
         newest = json.loads(Path("seen").read_text())["newest"]
         require(self._seen <= newest <= time.time(), f"{newest} was never seen")

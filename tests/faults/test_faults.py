@@ -21,3 +21,11 @@ def test_nothing_is_lost_when_the_machine_fails() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "| license issue --force | 3 |" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes start with what is loaded")
+def test_state_is_right_whenever_a_process_is_killed() -> None:
+    command = [sys.executable, str(RUN.with_name("states.py")), "30"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert '"kills": 30' in done.stdout

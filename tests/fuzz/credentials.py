@@ -54,7 +54,7 @@ def read_license(data: bytes) -> None:
     read = read or License.parse(data)
     assert License.from_text(str(read)).encoded == read.encoded
     read.terms.to_json()
-    nnguard.licensing.check(read, toolbox.VENDOR.public_key, policy=POLICY)
+    nnguard.licensing.check(read, toolbox.VENDOR.public_key, license_policy=POLICY)
     assert read.encoded[-64:] == toolbox.VENDOR.sign(signed_bytes(read.encoded, LICENSE_DOMAIN))
 
 
@@ -130,8 +130,10 @@ def change_envelope(domain: bytes) -> Callable[[random.Random, bytes], bytes]:
             return mutate(rng, data or b"x")
         if rng.random() < 0.2:
             claims = mutate(rng, payload)
-        key = rng.choice([toolbox.VENDOR, toolbox.VENDOR, toolbox.OTHER])
-        return selling.sign1(claims, domain, key)
+        key = rng.choice(
+            [toolbox.VENDOR, toolbox.VENDOR, toolbox.OTHER, toolbox.P256, toolbox.HYBRID_65]
+        )
+        return toolbox.signed_message(key, {}, claims, domain)
 
     return change
 

@@ -67,7 +67,7 @@ Command = Callable[[Path], object]
 
 def _with_list(path: Path) -> object:
     policy = nnguard.licensing.Policy(now=POLICY.now, device=POLICY.device, revocations=path)
-    return nnguard.licensing.check(LICENSE, TRUSTED.public_key, policy=policy)
+    return nnguard.licensing.check(LICENSE, TRUSTED.public_key, license_policy=policy)
 
 
 def _open(path: Path) -> object:
@@ -108,17 +108,19 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "decompress": lambda path: nnguard.decompress(path, allow_trial=True),
         "decompress_to_file": _to_file,
         "iter_tensors": _iterate,
-        "unlock": lambda p: nnguard.unlock(p, LICENSE, CUSTOMER, TRUSTED.public_key, policy=POLICY),
+        "unlock": lambda p: nnguard.unlock(
+            p, LICENSE, CUSTOMER, TRUSTED.public_key, license_policy=POLICY
+        ),
         "license issue": _issue,
         "open": _open,
     },
     "license": {
         "license check": lambda path: nnguard.licensing.check(
-            path, TRUSTED.public_key, policy=POLICY
+            path, TRUSTED.public_key, license_policy=POLICY
         ),
         "license show": lambda path: nnguard.licensing.License.load(path).terms.to_json(),
         "unlock": lambda path: nnguard.unlock(
-            TRIAL, path, CUSTOMER, TRUSTED.public_key, policy=POLICY
+            TRIAL, path, CUSTOMER, TRUSTED.public_key, license_policy=POLICY
         ),
     },
     "list": {"license check": _with_list},
@@ -126,7 +128,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
     "identity": {
         "license issue --to": lambda path: _issue(TRIAL, path),
         "unlock --identity": lambda path: nnguard.unlock(
-            TRIAL, LICENSE, path, TRUSTED.public_key, policy=POLICY
+            TRIAL, LICENSE, path, TRUSTED.public_key, license_policy=POLICY
         ),
     },
     "device": {"license issue --device": _device},
@@ -134,7 +136,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "verify (set)": lambda path: nnguard.verify(path, TRUSTED.public_key),
         "decompress (set)": _set_to_files,
         "unlock (set)": lambda path: nnguard.unlock(
-            path, LICENSE, CUSTOMER, TRUSTED.public_key, policy=POLICY
+            path, LICENSE, CUSTOMER, TRUSTED.public_key, license_policy=POLICY
         ),
         "license issue (set)": _issue,
     },

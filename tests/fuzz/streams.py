@@ -45,7 +45,7 @@ def use(data: bytes) -> None:
         nnguard.detach,
         lambda stream: nnguard.verify(stream, trust=[KEY]),
         lambda stream: nnguard.unlock(
-            stream, LICENSE, selling.CUSTOMERS["ada"], [KEY], policy=POLICY
+            stream, LICENSE, selling.CUSTOMERS["ada"], [KEY], license_policy=POLICY
         ),
         lambda stream: nnguard.decompress(stream, allow_trial=True, max_size=LARGEST, workers=1),
     ):

@@ -128,7 +128,7 @@ def test_claims_of_a_hostile_vendor(
         policy = nnguard.licensing.Policy(
             now=START, device=nnguard.licensing.Device.of_values([("a", "b")])
         )
-        nnguard.unlock(locked.trial, read, customer, [key.public_key], policy=policy)
+        nnguard.unlock(locked.trial, read, customer, [key.public_key], license_policy=policy)
 
     run(case, nnguard.NnguardError)
 

@@ -151,9 +151,9 @@ def sale(folder: Path, key: nnguard.SigningKey) -> dict[str, Any]:
         entries = [entry.to_json() for entry in ledger.entries()]
     policy = Policy(now=TODAY, state=folder / "state.json", device=device)
     trust = [key.public_key]
-    check(folder / "ada.license", trust, policy=policy)
+    check(folder / "ada.license", trust, license_policy=policy)
     marked = nnguard.unlock(
-        trial, folder / "ada.license", ada, trust, policy=policy, watermark=True
+        trial, folder / "ada.license", ada, trust, license_policy=policy, watermark=True
     )
     marked.save(folder / "marked.nnc")
     return {

@@ -90,16 +90,23 @@ def test_set(folder: Path, expected: dict[str, Any]) -> None:
 def test_sale(folder: Path, expected: dict[str, Any], policy: Policy) -> None:
     trust, trial = folder / "vendor.pub", folder / "trial.nnc"
     ada = nnguard.Identity.load(folder / "ada.key", passphrase=expected["passphrase"])
-    assert check(folder / "ada.license", trust, policy=policy).in_grace
-    release = nnguard.unlock(trial, folder / "ada.license", ada, trust, policy=policy)
+    assert check(folder / "ada.license", trust, license_policy=policy).in_grace
+    release = nnguard.unlock(trial, folder / "ada.license", ada, trust, license_policy=policy)
     assert make.sha256(release) == expected["release"]
     assert make.sha256(nnguard.strip(release, trust)) == expected["original"]
     standard = nnguard.unlock(
-        trial, folder / "eve.license", folder / "eve.key", trust, tier="standard", policy=policy
+        trial,
+        folder / "eve.license",
+        folder / "eve.key",
+        trust,
+        tier="standard",
+        license_policy=policy,
     )
     assert make.sha256(standard) == expected["standard"]
     with pytest.raises(nnguard.errors.LicenseError) as caught:
-        nnguard.unlock(trial, folder / "revoked.license", folder / "eve.key", trust, policy=policy)
+        nnguard.unlock(
+            trial, folder / "revoked.license", folder / "eve.key", trust, license_policy=policy
+        )
     assert caught.value.reason is Refusal.REVOKED
 
 
@@ -114,7 +121,7 @@ def test_locked_set(folder: Path, expected: dict[str, Any], policy: Policy) -> N
     trust, trial = folder / "vendor.pub", folder / "locked-set"
     assert nnguard.verify(trial, trust, allow_trial=True).key_id == expected["vendor"]
     released = nnguard.unlock(
-        trial, folder / "set.license", folder / "eve.key", trust, policy=policy
+        trial, folder / "set.license", folder / "eve.key", trust, license_policy=policy
     )
     shards = {name: make.sha256(stream) for name, stream in released.streams.items()}
     assert shards == expected["locked_set"]
@@ -127,7 +134,7 @@ def test_watermark(folder: Path, expected: dict[str, Any], policy: Policy) -> No
     assert make.sha256(nnguard.strip(folder / "marked.nnc", trust)) == expected["original"]
     ada = nnguard.Identity.load(folder / "ada.key", passphrase=expected["passphrase"])
     files = folder / "trial.nnc", folder / "ada.license"
-    again = nnguard.unlock(*files, ada, trust, policy=policy, watermark=True)
+    again = nnguard.unlock(*files, ada, trust, license_policy=policy, watermark=True)
     assert bytes(again) == (folder / "marked.nnc").read_bytes()
 
 
@@ -135,7 +142,7 @@ def test_state(folder: Path, expected: dict[str, Any]) -> None:
     earlier = datetime.fromisoformat(expected["now"]) - timedelta(days=1)
     policy = Policy(now=earlier, state=folder / "state.json")
     with pytest.raises(nnguard.errors.LicenseError) as caught:
-        check(folder / "eve.license", folder / "vendor.pub", policy=policy)
+        check(folder / "eve.license", folder / "vendor.pub", license_policy=policy)
     assert caught.value.reason is Refusal.CLOCK_SET_BACK
 
 

@@ -288,7 +288,7 @@ def unlock(trial: nnguard.Stream) -> licensing.LicenseTerms | None:
         max_age=timedelta(days=7),
         state=Path("newest"),
     )
-    status: licensing.Status = licensing.check("ada.license", "vendor.pub", policy=policy)
+    status: licensing.Status = licensing.check("ada.license", "vendor.pub", license_policy=policy)
     agreed: licensing.LicenseTerms = status.terms
     until: datetime | None = agreed.expires_at
     wanted: bool = "export" in agreed.features and agreed.metadata.get("order") == "7"
@@ -298,7 +298,7 @@ def unlock(trial: nnguard.Stream) -> licensing.LicenseTerms | None:
         nnguard.Identity.load("ada.key"),
         ["vendor.pub"],
         tier="standard",
-        policy=policy,
+        license_policy=policy,
         watermark=wanted and until is not None and not status.in_grace,
         spool=Path(),
         progress=lambda count: None,
@@ -320,7 +320,11 @@ def torch(path: Path, module: Any) -> list[str]:
         workers=2,
     )
     unlocked = nnguard.torch.load(
-        "trial.nnc", "vendor.pub", license="ada.license", identity=Path("ada.key"), policy=Policy()
+        "trial.nnc",
+        "vendor.pub",
+        license="ada.license",
+        identity=Path("ada.key"),
+        license_policy=Policy(),
     )
     report: nnguard.Report | None = nnguard.torch.load_into(
         module, "trial.nnc", ["vendor.pub"], allow_trial=True

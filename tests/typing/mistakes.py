@@ -24,7 +24,7 @@ def wrong_types(stream: nnguard.Stream, key: nnguard.SigningKey, at: Path) -> No
     nnguard.sign(stream, key.public_key)  # type: ignore[call-overload]  # pyright: ignore
     nnguard.Settings(qp="fine")  # type: ignore[arg-type]  # pyright: ignore
     nnguard.torch.load_into({}, at, "vendor.pub")  # type: ignore[arg-type]  # pyright: ignore
-    nnguard.torch.load(at)  # type: ignore[call-arg]  # pyright: ignore
+    nnguard.torch.load(at, policy=3)  # type: ignore[arg-type]  # pyright: ignore
 
 
 def unpacked(release: nnguard.Stream) -> None:

@@ -19,6 +19,7 @@ KINDS = [
 MORE = {
     errors.CapacityError: {"needed": 9, "available": 8},
     errors.LicenseError: {"reason": errors.Refusal.EXPIRED},
+    errors.PolicyError: {"reason": errors.PolicyReason.THRESHOLD},
     errors.VerificationError: {"tensors": ["a", "b"]},
     errors.FormatError: {"offset": 7},
 }

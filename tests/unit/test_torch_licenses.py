@@ -139,7 +139,7 @@ def test_license_and_identity_belong_together(sale: Sale, left_out: str) -> None
 
 def test_checks_without_a_license_are_not_passed_over(sale: Sale) -> None:
     with pytest.raises(nnguard.errors.ArgumentError, match="no license that"):
-        sale.load(license=None, identity=None, policy=nnguard.licensing.Policy())
+        sale.load(license=None, identity=None, license_policy=nnguard.licensing.Policy())
 
 
 def test_license_opens_no_folder_of_streams_without_an_index(sale: Sale) -> None:
@@ -156,9 +156,13 @@ def test_refusals_of_a_license_get_through(sale: Sale, other_key: nnguard.Signin
     now = datetime(2090, 1, 1, tzinfo=timezone.utc)
     expired = sale.issue(expires_at=now + timedelta(days=1))
     with pytest.raises(nnguard.errors.LicenseError) as caught:
-        sale.load(license=expired, policy=nnguard.licensing.Policy(now=now + timedelta(days=2)))
+        sale.load(
+            license=expired, license_policy=nnguard.licensing.Policy(now=now + timedelta(days=2))
+        )
     assert caught.value.reason is nnguard.licensing.Refusal.EXPIRED
-    assert same(sale.load(license=expired, policy=nnguard.licensing.Policy(now=now)), sale.release)
+    assert same(
+        sale.load(license=expired, license_policy=nnguard.licensing.Policy(now=now)), sale.release
+    )
 
 
 def test_load_into_a_module(sale: Sale) -> None:

@@ -20,7 +20,7 @@ from vectors.selling import (
     revocation_list,
     spread,
 )
-from vectors.toolbox import Made, carrier_of, several, sign, small, vector
+from vectors.toolbox import HYBRID_65, P256, Made, carrier_of, several, sign, small, vector
 
 TRIAL = "license"
 """Vector with the trial that most licenses are for."""
@@ -145,6 +145,23 @@ def license_hybrid() -> Made:
     """Wrapped by ML-KEM-768 and X25519."""
     trial, release = sale()
     return unlocks(license_of(trial, release, to="hybrid"), customer="hybrid")
+
+
+@vector("11.1", "ok", operation="unlock")
+def license_by_p256() -> Made:
+    """Signed by ECDSA on P-256, as is the list; the trial by the vendor's other key."""
+    trial, release = sale()
+    encoded = license_of(trial, release, key=P256)
+    revoked = revocation_list([], key=P256)
+    return unlocks(encoded, revocations=revoked, trust=["vendor", "p256"])
+
+
+@vector("11.1", "ok", operation="unlock")
+def license_by_hybrid() -> Made:
+    """Signed by Ed25519 and ML-DSA-65."""
+    trial, release = sale()
+    encoded = license_of(trial, release, key=HYBRID_65)
+    return unlocks(encoded, trust=["vendor", "hybrid_65"])
 
 
 @vector("11.3", "ok", operation="unlock")

@@ -18,6 +18,7 @@ from typing import Any
 
 from vectors import (
     accepted,
+    algorithms,
     carried,
     licenses,
     locked_sets,
@@ -38,15 +39,15 @@ from vectors.toolbox import KEYS, TRUSTED, VECTORS, Made, Vector
 
 FOLDER = Path(__file__).parent
 SPEC = FOLDER.parents[1] / "docs" / "SPEC.md"
-SPEC_VERSION = "4.0"
+SPEC_VERSION = "5.0"
 MODULES = (
-    *(accepted, refused_streams, refused_changes, refused_records),
+    *(accepted, algorithms, refused_streams, refused_changes, refused_records),
     *(locks, carried, refused_locks, refused_contents),
     *(licenses, refused_licenses, refused_sales),
     *(sets, locked_sets, refused_locked_sets),
 )
 """They register their vectors when they are imported."""
-GIVEN = ("content_key", "customer", "now", "max_age", "traits", "tier", "seen")
+GIVEN = ("trust", "content_key", "customer", "now", "max_age", "traits", "tier", "seen")
 """Details that an operation is given; it answers with all others."""
 
 

@@ -8,7 +8,7 @@ import cbor2
 
 from vectors.licenses import DEVICE, TRAITS, sale, sold
 from vectors.selling import DAY, LICENSE_ID, NOW, SALT, armor, license_of, revocation_list
-from vectors.toolbox import OTHER, PARTNER, Made, vector
+from vectors.toolbox import HYBRID_65, OTHER, PARTNER, Made, vector
 
 ENDED = {4: NOW + DAY}
 
@@ -237,6 +237,14 @@ def license_stolen_kid() -> Made:
 def license_of_other_vendor() -> Made:
     """Signed by the other test key."""
     return sold(issued(key=OTHER))
+
+
+@vector("11.3", "LicenseError: malformed", message="not a license", operation="unlock")
+def license_of_half_a_hybrid() -> Made:
+    """The signature of ML-DSA was taken away."""
+    fields = cbor2.loads(issued(key=HYBRID_65)).value
+    half = cbor2.dumps(cbor2.CBORTag(98, [*fields[:3], fields[3][:1]]))
+    return sold(half, trust=["vendor", "hybrid_65"])
 
 
 @vector("11.2", "LicenseError: malformed", message="not a revocation list", operation="unlock")

@@ -28,7 +28,7 @@ from nnguard._stream.coding import Indices
 from nnguard._stream.quantized import QuantizedTensor, encode
 from second_hpke import hybrid_secret, key_schedule, x25519_secret
 from second_reader import NEXT
-from vectors.toolbox import ISSUED, VENDOR, Made, digest_of, hide, tensor_of, ue
+from vectors.toolbox import ISSUED, VENDOR, Made, digest_of, hide, signed_message, tensor_of, ue
 
 LOCK_DOMAIN = b"nnguard lock v1\0"
 NONCE = bytes(range(0xA0, 0xAC))
@@ -275,9 +275,8 @@ def license_of(trial: Model, result: Model, **changes: Any) -> bytes:
     claims["key"] = wrap(content_key.secret, CUSTOMERS[wrapped_to], info, wrapped_to)
     payload = cbor2.dumps(claims, canonical=True)
     payload = changes.get("payload", lambda data: data)(payload)
-    return sign1(
-        payload, changes.get("domain", b"nnguard license v1\0"), changes.get("key", VENDOR)
-    )
+    domain = changes.get("domain", b"nnguard license v1\0")
+    return signed_message(changes.get("key", VENDOR), {}, payload, domain)
 
 
 def revocation_list(ids: Sequence[bytes], issued_at: int = NOW, **changes: Any) -> bytes:
@@ -286,13 +285,8 @@ def revocation_list(ids: Sequence[bytes], issued_at: int = NOW, **changes: Any) 
     hashes = sorted(hashes) if changes.get("sort", True) else sorted(hashes, reverse=True)
     claims = {1: "vendor.example", 6: issued_at, "revoked": b"".join(hashes)}
     domain = changes.get("domain", b"nnguard revocation list v1\0")
-    return sign1(cbor2.dumps(claims, canonical=True), domain, changes.get("key", VENDOR))
-
-
-def sign1(payload: bytes, domain: bytes, key: nnguard.SigningKey) -> bytes:
-    protected = cbor2.dumps({1: -19, 4: key.public_key.id}, canonical=True)
-    signature = key.sign(cbor2.dumps(["Signature1", protected, domain, payload]))
-    return bytes(cbor2.dumps(cbor2.CBORTag(18, [protected, {}, payload, signature])))
+    payload = cbor2.dumps(claims, canonical=True)
+    return signed_message(changes.get("key", VENDOR), {}, payload, domain)
 
 
 def print_of(kind: str, value: str) -> bytes:

@@ -13,7 +13,10 @@ from typing import Any
 
 import cbor2
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, MLDSA87PrivateKey
+from dilithium_py.ml_dsa import ML_DSA_65, ML_DSA_87
 
 import nnguard
 import stock
@@ -32,11 +35,21 @@ SEEDS = {
     "other": bytes(range(32, 64)),
     "partner": bytes(range(224, 256)),
 }
+_ED25519 = {name: Ed25519PrivateKey.from_private_bytes(seed) for name, seed in SEEDS.items()}
 KEYS = {
-    name: nnguard.SigningKey(Ed25519PrivateKey.from_private_bytes(seed))
-    for name, seed in SEEDS.items()
+    **{name: nnguard.SigningKey(key) for name, key in _ED25519.items()},
+    "p256": nnguard.SigningKey(ec.derive_private_key(0x256, ec.SECP256R1())),
+    "p384": nnguard.SigningKey(ec.derive_private_key(0x384, ec.SECP384R1())),
+    "hybrid_65": nnguard.SigningKey(
+        _ED25519["vendor"], MLDSA65PrivateKey.from_seed_bytes(SEEDS["vendor"])
+    ),
+    "hybrid_87": nnguard.SigningKey(
+        _ED25519["vendor"], MLDSA87PrivateKey.from_seed_bytes(SEEDS["vendor"])
+    ),
 }
 VENDOR, OTHER, PARTNER = KEYS["vendor"], KEYS["other"], KEYS["partner"]
+P256, P384 = KEYS["p256"], KEYS["p384"]
+HYBRID_65, HYBRID_87 = KEYS["hybrid_65"], KEYS["hybrid_87"]
 TRUSTED = ("vendor", "partner")
 ISSUED = datetime(2026, 11, 1, 12, 0, tzinfo=timezone.utc)
 CLAIMS = {"issuer": "vendor.example", "name": "small", "version": "1.0"}
@@ -235,6 +248,45 @@ def digest_of(
 def sha256_of(model: Mapping[str, Stream]) -> dict[str, str]:
     """SHA-256 of all bytes of the streams of a set."""
     return {name: hashlib.sha256(bytes(stream)).hexdigest() for name, stream in model.items()}
+
+
+def payload_header() -> dict[Any, Any]:
+    """The protected header of a signature, without `alg` and `kid`."""
+    claims = {1: CLAIMS["issuer"], 2: CLAIMS["name"], 6: int(ISSUED.timestamp())}
+    return {15: claims, 258: -16, 259: 42}
+
+
+def signed_message(
+    key: nnguard.SigningKey, header: dict[Any, Any], payload: bytes, aad: bytes
+) -> bytes:
+    """A COSE_Sign1, or of a hybrid a COSE_Sign, made by hand."""
+    own = [cose_header(key, part) for part in range(len(key.parts))]
+    if len(own) == 1:
+        protected = cbor2.dumps({**header, **cbor2.loads(own[0])}, canonical=True)
+        value = key.sign(cbor2.dumps(["Signature1", protected, aad, payload]))
+        return bytes(cbor2.dumps(cbor2.CBORTag(18, [protected, {}, payload, value])))
+    protected = cbor2.dumps(header, canonical=True)
+    signatures = [
+        [mine, {}, sign_part(part, cbor2.dumps(["Signature", protected, mine, aad, payload]))]
+        for part, mine in zip(key.parts, own, strict=True)
+    ]
+    return bytes(cbor2.dumps(cbor2.CBORTag(98, [protected, {}, payload, signatures])))
+
+
+def cose_header(key: nnguard.SigningKey, part: int) -> bytes:
+    """The protected header of one of a key's signatures in a COSE_Sign."""
+    header = {1: key.parts[part].algorithm.number, 4: key.public_key.id}
+    return bytes(cbor2.dumps(header, canonical=True))
+
+
+def sign_part(part: Any, data: bytes) -> bytes:
+    """Sign with a single key, the same each time: ML-DSA is random in `cryptography`."""
+    schemes = {MLDSA65PrivateKey: ML_DSA_65, MLDSA87PrivateKey: ML_DSA_87}
+    scheme = next((s for kind, s in schemes.items() if isinstance(part.key, kind)), None)
+    if scheme is None:
+        return bytes(part.sign(data))
+    _, private = scheme.key_derive(part.key.private_bytes_raw())
+    return bytes(scheme.sign(private, data, deterministic=True))
 
 
 def envelope(stream: Stream, aad: bytes, **changes: Any) -> bytes:

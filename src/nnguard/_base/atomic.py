@@ -20,7 +20,14 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["TemporaryFile", "check_free", "make_folder_atomically", "named_together"]
+__all__ = [
+    "TemporaryFile",
+    "check_free",
+    "exchange",
+    "make_folder_atomically",
+    "named_together",
+    "sync_folder",
+]
 
 _FLUSH_INTERVAL = 0.02
 """Seconds."""
@@ -56,7 +63,7 @@ def named_together() -> Iterator[list[TemporaryFile]]:
     for file in files:
         file.forget_old()
     for folder in {file.path.parent for file in files}:
-        _sync_directory(folder)
+        sync_folder(folder)
 
 
 @contextlib.contextmanager
@@ -91,11 +98,11 @@ def make_folder_atomically(
         temporary.chmod(0o777 & ~_umask())
         check(path)  # again: it may be there since
         if path.exists():
-            _exchange(temporary, path)
+            exchange(temporary, path)
             try:
                 check(temporary)  # and again: nobody puts anything into it now
             except BaseException:
-                _exchange(temporary, path)
+                exchange(temporary, path)
                 raise
             shutil.rmtree(temporary)
         else:
@@ -103,7 +110,7 @@ def make_folder_atomically(
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _sync_directory(path.parent)
+    sync_folder(path.parent)
 
 
 @contextlib.contextmanager
@@ -236,7 +243,7 @@ def _open_temporary(path: Path, mode: int) -> BinaryIO:
     return os.fdopen(descriptor, "wb", buffering=0)
 
 
-def _exchange(one: Path, other: Path) -> None:
+def exchange(one: Path, other: Path) -> None:
     """Exchange what two names stand for: in one step, where the system can."""
     if sys.platform == "linux":
         here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
@@ -259,7 +266,8 @@ def _umask() -> int:
     return mask
 
 
-def _sync_directory(path: Path) -> None:
+def sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
     if os.name != "posix":
         return
     descriptor = os.open(path, os.O_RDONLY)

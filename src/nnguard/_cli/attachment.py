@@ -35,10 +35,10 @@ def run_attach(options: Options) -> Outcome:
     payload = read_file(options.payload, MAX_RECORD_SIZE)
     guessed = mimetypes.guess_type(options.payload)[0] or "application/octet-stream"
     media_type = options.media_type or guessed
-    stream = nnguard.Stream.open(options.model)
-    attached = nnguard.attach(stream, payload, media_type=media_type)
+    before = Path(options.model).stat().st_size
+    attached = nnguard.attach(options.model, payload, media_type=media_type)
     attached.save(options.output, overwrite=options.force)
-    growth = 100 * (attached.size - stream.size) / stream.size
+    growth = 100 * (attached.size - before) / before
     said = f"Attached {len(payload):,} bytes of {media_type}: {options.output} ({growth:+.3f} %)"
     return Outcome({"file": options.output, "size": attached.size}, [said])
 

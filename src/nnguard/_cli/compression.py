@@ -9,7 +9,7 @@ from pathlib import Path
 import nnguard
 from nnguard._cli.commands import Options, command
 from nnguard._cli.inputs import open_model
-from nnguard._cli.options import argument, option, output, under
+from nnguard._cli.options import argument, authority, option, output, under
 from nnguard._cli.output import Outcome, progress_bar
 from nnguard._models.index import map_weights
 
@@ -122,6 +122,7 @@ def run_compress(options: Options) -> Outcome:
     argument("FILE", "Stream, or a folder of streams."),
     output("Safetensors file, or folder of shards,"),
     option("--trust PATH...", "Verify first: trusted public keys, as for verify."),
+    option("--policy FILE", "Verify first, by a trust policy, in place of --trust."),
     option("--allow-trial", "Decode a locked trial, too, which is not the product."),
     option(
         "--max-size N",
@@ -143,10 +144,13 @@ def run_decompress(options: Options) -> Outcome:
     """
     start = time.monotonic()
     _keep_input(Path(options.file), options.output, "the stream, with all that is hidden in it")
-    model = open_model(options.file, in_memory=bool(options.trust))
-    if options.trust:  # the same bytes are verified and decoded, whatever becomes of the file
+    verify = bool(options.trust or options.policy)
+    model = open_model(options.file, in_memory=verify)
+    if verify:  # the same bytes are verified and decoded, whatever becomes of the file
         with progress_bar(model.size, "Verifying") as progress:
-            nnguard.verify(model, options.trust, allow_trial=options.allow_trial, progress=progress)
+            nnguard.verify(
+                model, **authority(options), allow_trial=options.allow_trial, progress=progress
+            )
     with progress_bar(None, "Decompressing") as progress:
         nnguard.decompress_to_file(
             model,
@@ -154,7 +158,7 @@ def run_decompress(options: Options) -> Outcome:
             allow_trial=options.allow_trial,
             workers=options.workers,
             max_size=options.max_size,
-            verified=bool(options.trust),
+            verified=verify,
             overwrite=options.force,
             progress=progress,
         )

@@ -51,11 +51,13 @@ EXIT_CODES = {
     15: "locking failed",
     16: "signed, but not with the name, issuer, version or date that was expected",
     17: "a locked trial, not the product (see --allow-trial)",
+    18: "the trust policy does not allow this release",
     BUG: "a bug in nnguard",
 }
 
 _FAMILIES: dict[type[Exception], int] = {
-    errors.ClaimsError: 16,  # before the error that it is a kind of
+    errors.ClaimsError: 16,  # before the error that it is a kind of, as the next
+    errors.PolicyError: 18,
     errors.LockedTrialError: 17,
     errors.FormatError: 3,
     errors.CapacityError: 4,
@@ -101,6 +103,7 @@ _EXPECTED = {
     "license": "a license",
     "revocations": "a revocation list",
     "content_key": "a content key",
+    "latest": "a latest statement",
     "ledger": "a ledger",
 }
 """Options and the kinds of files that they name, as `recognize` calls them."""
@@ -115,8 +118,8 @@ _ADVICE: dict[type[Exception], str] = {
 """What to do where an error does not say it."""
 
 
-_ARGUMENT = re.compile(r"\b([a-z]+(?:_[a-z]+)*)=True\b|\b([a-z]+(?:_[a-z]+)+)\b")
-"""An argument of Python's in a hint."""
+_ARGUMENT = re.compile(r"\b(allow_trial|localize|max_fraction|max_size|scan_order)\b(?:=True)?")
+"""Arguments of functions in hints, which are options here."""
 
 
 def is_expected(error: Exception) -> bool:
@@ -153,7 +156,7 @@ def describe(error: Exception, *, as_json: bool, about: str = "") -> None:
 def as_values(error: Exception) -> dict[str, Any]:
     """Return an error as JSON values."""
     values = {"ok": False, "error": type(error).__name__, "message": message_of(error)}
-    if isinstance(error, errors.LicenseError):
+    if isinstance(error, (errors.LicenseError, errors.PolicyError)):
         values["reason"] = error.reason.value
     return values | {"hint": hint_of(error), "tensors": list(getattr(error, "tensors", ()))}
 
@@ -189,12 +192,10 @@ def hint_of(error: Exception) -> str:
         return _SYSTEM.get(error.errno or 0, ("", ""))[1]
     if isinstance(error, MemoryError):
         return "use a machine with more, or fewer --workers"
-    hint = _ARGUMENT.sub(_as_option, str(getattr(error, "hint", "")))
+    hint = _ARGUMENT.sub(
+        lambda found: "--" + found[1].replace("_", "-"), str(getattr(error, "hint", ""))
+    )
     return hint or next((what for kind, what in _ADVICE.items() if isinstance(error, kind)), "")
-
-
-def _as_option(argument: re.Match[str]) -> str:
-    return "--" + (argument[1] or argument[2]).replace("_", "-")
 
 
 def _message_of_usage(error: click.ClickException) -> str:

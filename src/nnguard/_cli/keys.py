@@ -79,7 +79,7 @@ def load_private(kind: _Kind[_Private], path: str, passphrase_file: str | None) 
 def _read_algorithm(text: str) -> AlgorithmName:
     """Read the short name of an algorithm."""
     if text not in _ALGORITHMS:
-        raise ValueError(f"{text!r} is none of {', '.join(_ALGORITHMS)}")
+        raise ValueError(f"{text!r} is not one of {', '.join(_ALGORITHMS)}")
     return _ALGORITHMS[text]
 
 

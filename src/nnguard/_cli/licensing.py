@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import nnguard
 from nnguard._cli.commands import Group, Options, command
-from nnguard._cli.options import TRUST, argument, option, output, under
+from nnguard._cli.options import AUTHORITY, argument, authority, option, output, under
 from nnguard._cli.output import Outcome
 
 __all__ = [
@@ -21,10 +21,10 @@ __all__ = [
 ]
 
 POLICY = under(
-    "Policy",
+    "License",
     option("--revocations FILE", "The vendor's revocation list."),
     option("--max-age DURATION", "Require a revocation list no older than this, such as 7d."),
-    option("--state FILE", "Remember the newest time: notices clocks that are set back."),
+    option("--clock FILE", "Remember the newest time: notices clocks that are set back."),
     option("--device FILE", "Device instead of this machine (nnguard license device)."),
     option("--now TIME", "Time instead of the clock's."),
 )
@@ -70,7 +70,7 @@ def run_show(options: Options) -> Outcome:
 
 @command(
     argument("LICENSE", "License file."),
-    TRUST,
+    AUTHORITY,
     POLICY,
 )
 def run_check(options: Options) -> Outcome:
@@ -83,7 +83,9 @@ def run_check(options: Options) -> Outcome:
       nnguard license check ada.license --trust vendor.pub
       nnguard license check ada.license --trust vendor.pub --revocations acme.revoked --max-age 7d
     """
-    status = nnguard.licensing.check(options.license, options.trust, policy=policy_of(options))
+    status = nnguard.licensing.check(
+        options.license, **authority(options), license_policy=policy_of(options)
+    )
 
     def lines() -> Iterator[str]:
         yield f"License {status.terms.id} holds{' in its grace period' if status.in_grace else ''}"
@@ -121,7 +123,7 @@ def policy_of(options: Options) -> nnguard.licensing.Policy:
         device=load_device(options.device),
         revocations=options.revocations,
         max_age=options.max_age,
-        state=options.state,
+        state=options.clock,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,7 @@ from nnguard._cli.options import argument, option, output, read_number, read_sha
 from nnguard._cli.output import Outcome, warn
 from nnguard._compression.admission import is_trial
 from nnguard._models.stream_set import streams_of
+from nnguard.errors import LimitError
 
 __all__ = ["run_lock"]
 
@@ -116,8 +118,9 @@ def run_lock(options: Options) -> Outcome:
     if options.key is not None:
         signer = load_private(nnguard.SigningKey, options.key, options.passphrase_file)
     release = open_model(options.release)
-    if any(is_trial(stream, verified=False) for stream in streams_of(release).values()):
-        warn(f"{options.release} is a locked trial: what a license opens will be that trial")
+    with contextlib.suppress(LimitError):  # what takes too long to tell, nobody is told
+        if any(is_trial(stream, verified=False) for stream in streams_of(release).values()):
+            warn(f"{options.release} is a locked trial: what a license opens will be that trial")
     trials = {str(tier.trial): open_model(str(tier.trial)) for tier in tiers if tier.trial}
     for name, trial in trials.items():
         if trial.size > _LARGE * release.size:

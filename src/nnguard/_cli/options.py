@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -19,9 +20,11 @@ from nnguard._base.times import EXAMPLES, now, to_utc
 from nnguard.errors import ArgumentError
 
 __all__ = [
+    "AUTHORITY",
     "FORCE",
-    "TRUST",
+    "REMEMBERED",
     "argument",
+    "authority",
     "check_output",
     "option",
     "output",
@@ -208,6 +211,13 @@ def output(what: str) -> list[click.Parameter]:
     return [option("-o --output OUTPUT", f"{what} to write.", required=True), FORCE]
 
 
+def authority(options: SimpleNamespace) -> dict[str, Any]:
+    """Return the arguments that say whom to believe: trusted keys or a trust policy."""
+    if not options.trust and options.policy is None:
+        raise click.UsageError("--trust is missing; give the trusted public keys, or a --policy")
+    return {"trust": options.trust or None, "policy": options.policy}
+
+
 def check_output(path: Path, *, overwrite: bool) -> None:
     """Stop before any work is done for one file or folder.
 
@@ -223,8 +233,14 @@ def check_output(path: Path, *, overwrite: bool) -> None:
 
 
 FORCE = option("-f --force", "Overwrite files that exist.")
-TRUST = option(
-    "--trust PATH...",
-    "Trusted public keys: a PEM file with one or more, or a folder of them; may be repeated.",
-    required=True,
-)
+REMEMBERED = [
+    option("--state FILE", "Remember release numbers here, and refuse older releases."),
+    option("--latest FILE", "The vendor's statement on which release is the newest."),
+]
+AUTHORITY = [
+    option(
+        "--trust PATH...",
+        "Trusted public keys: a PEM file with one or more, or a folder of them; may be repeated.",
+    ),
+    option("--policy FILE", "Trust policy, in place of --trust (nnguard policy)."),
+]

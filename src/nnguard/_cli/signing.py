@@ -30,8 +30,13 @@ _MANY_WEIGHTS = 1 << 22
     option("--issuer TEXT", "Who signs, such as a domain."),
     option("--name TEXT", "What is signed."),
     option("--version TEXT", "Version of the release."),
+    option("--release N", "Release number, which only grows; against rollback."),
     option("--meta KEY=VALUE...", "Anything else to sign; may be repeated."),
     option("--localize", "Let verify name tensors that were changed; takes 4 bytes a unit."),
+    option(
+        "--countersign PATH...",
+        "Verify the signature that is there with these trusted keys, and sign its claims.",
+    ),
     CODING,
     under(
         "OpenSSF Model Signing",
@@ -50,6 +55,7 @@ def run_sign(options: Options) -> Outcome:
       nnguard sign model.safetensors -o release.nnc --key vendor.key --qp -32
       nnguard sign streams -o release --key vendor.key
       nnguard sign streams -o release --key vendor.key --oms release/model.sig --oms-key oms.key
+      nnguard sign release.nnc -o both.nnc --key auditor.key --countersign vendor.pub
     """
     bundle_key = _bundle_key(options)
     key = load_private(nnguard.SigningKey, options.key, options.passphrase_file)
@@ -61,7 +67,9 @@ def run_sign(options: Options) -> Outcome:
             issuer=options.issuer,
             name=options.name,
             version=options.version,
+            release=options.release,
             metadata=dict(options.meta),
+            countersign=options.countersign or None,
             localize=options.localize,
             progress=progress,
             planned=_warn_of_many,

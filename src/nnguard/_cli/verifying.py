@@ -11,30 +11,43 @@ from nnguard import errors
 from nnguard._cli.commands import Options, command
 from nnguard._cli.failures import as_values, describe, exit_code_of
 from nnguard._cli.inputs import name_of, open_model
-from nnguard._cli.options import TRUST, argument, option, output, read_expected, under
+from nnguard._cli.options import (
+    AUTHORITY,
+    REMEMBERED,
+    argument,
+    authority,
+    option,
+    output,
+    read_expected,
+    under,
+)
 from nnguard._cli.output import Outcome, progress_bar
 
-__all__ = ["run_strip", "run_verify"]
+__all__ = ["EXPECT", "expect_of", "run_strip", "run_verify"]
 
 ALLOW_TRIAL = option("--allow-trial", "Accept a locked trial, too, which is not the product.")
 _NAMED = 5
 """Files that are not covered which are named; JSON has all."""
 
+EXPECT = under(
+    "Expect",
+    option("--name TEXT", "The release has this name.", read=read_expected),
+    option("--issuer TEXT", "This issuer signed it.", read=read_expected),
+    option(
+        "--version VERSION",
+        'It has this version, or one such as ">=1.2" or ">=1.2,<2".',
+        read=read_expected,
+    ),
+    option("--release N", "It has this release number, or a higher one."),
+    option("--issued-after DATE", "It was signed after that, such as 2027-12-31."),
+)
+
 
 @command(
     argument("FILE...", "Signed streams, or folders of them; - is standard input."),
-    TRUST,
-    under(
-        "Expect",
-        option("--name TEXT", "The release has this name.", read=read_expected),
-        option("--issuer TEXT", "This issuer signed it.", read=read_expected),
-        option(
-            "--version VERSION",
-            'It has this version, or one such as ">=1.2" or ">=1.2,<2".',
-            read=read_expected,
-        ),
-        option("--issued-after DATE", "It was signed after that, such as 2027-12-31."),
-    ),
+    AUTHORITY,
+    REMEMBERED,
+    EXPECT,
     ALLOW_TRIAL,
     under(
         "OpenSSF Model Signing",
@@ -54,22 +67,29 @@ def run_verify(options: Options) -> Outcome:
 
     Examples:
       nnguard verify release.nnc --trust vendor.pub --name resnet56 --version ">=1.2"
+      nnguard verify release.nnc --policy acme.policy --state /var/lib/nnguard/state
       nnguard verify models/*.nnc --trust /etc/nnguard/trust --quiet
       curl -s https://acme.ai/release.nnc | nnguard verify - --trust vendor.pub --json
       nnguard verify release --trust vendor.pub --oms release/model.sig --oms-trust oms.pub
     """
-    expect = nnguard.Expect(
-        name=options.name or "",
-        issuer=options.issuer or "",
-        version=options.version or "",
-        issued_after=options.issued_after,
-    )
+    expect = expect_of(options)
     if len(options.files) > 1:
         if options.oms is not None:
             raise click.UsageError("a bundle is of one model: verify one after the other")
         return _verify_many(options, expect)
     report = _verify(options.files[0], options, expect, _bundle(options))
     return Outcome(report.to_json(), _lines(options.files[0], report))
+
+
+def expect_of(options: Options) -> nnguard.Expect:
+    """Return what the options expect of a release."""
+    return nnguard.Expect(
+        name=options.name or "",
+        issuer=options.issuer or "",
+        version=options.version or "",
+        issued_after=options.issued_after,
+        release=options.release,
+    )
 
 
 def _bundle(options: Options) -> nnguard.oms.Bundle | None:
@@ -91,7 +111,9 @@ def _verify(
     with progress_bar(model.size, "Verifying") as progress:
         return nnguard.verify(
             model,
-            options.trust,
+            **authority(options),
+            state=options.state,
+            latest=options.latest,
             expect=expect,
             allow_trial=options.allow_trial,
             oms=bundle,
@@ -127,6 +149,8 @@ def _lines(file: str, report: nnguard.Report) -> Iterator[str]:
     for label, value in _facts(report):
         if value:
             yield f"  {label:<11} {value}"
+    for warning in report.warnings:
+        yield f"  WARNING     {warning.message}"
     if others := report.not_covered:
         more = len(others) - _NAMED
         names = ", ".join(others[:_NAMED]) + (f" and {more} more" if more > 0 else "")
@@ -139,10 +163,13 @@ def _facts(report: nnguard.Report) -> Iterator[tuple[str, str]]:
     yield "issuer", claims.issuer
     yield "name", claims.name
     yield "version", claims.version
+    yield "release", "" if claims.release is None else str(claims.release)
     yield "issued at", "" if claims.issued_at is None else claims.issued_at.isoformat()
     for key, value in claims.metadata.items():
         yield "meta", f"{key}={value}"
     yield "key", f"{report.key_id} ({report.algorithm})"
+    for below in report.signatures[1:]:
+        yield "and by", f"{below.key_id}{'' if below.counts else ', does not count'}"
     yield "digest", report.digest
     if claims.shard is not None and not report.shards:
         yield "shard", f"{claims.shard.position + 1} of {claims.shard.count}"
@@ -161,7 +188,7 @@ def _facts(report: nnguard.Report) -> Iterator[tuple[str, str]]:
 @command(
     argument("FILE", "Signed stream, or a folder of them."),
     output("Original stream, or folder of streams,"),
-    TRUST,
+    AUTHORITY,
     ALLOW_TRIAL,
 )
 def run_strip(options: Options) -> Outcome:
@@ -175,7 +202,7 @@ def run_strip(options: Options) -> Outcome:
     model = open_model(options.file)
     with progress_bar(model.size, "Verifying") as progress:
         original = nnguard.strip(
-            model, options.trust, allow_trial=options.allow_trial, progress=progress
+            model, **authority(options), allow_trial=options.allow_trial, progress=progress
         )
     original.save(options.output, overwrite=options.force)
     return Outcome(

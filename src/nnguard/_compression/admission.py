@@ -26,7 +26,7 @@ _SEARCHED_PER_BYTE = 2
 """Weights that are decoded, at most, before the last record, to see whether the stream is a trial:
 so many, or so many for each of its bytes. A carrier counts as some at the least."""
 
-_ANYWAY = "with allow_trial=True it is decoded, whatever it is"
+_ANYWAY = "allow_trial=True decodes it, whatever it is"
 
 Tensors = Sequence[CodedTensor] | None
 """What is decoded of a stream; None where that is left to the nncodec package."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
-from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from nnguard._base.arguments import as_path
 from nnguard._base.files import write_bytes
 from nnguard._crypto.armor import read_armor, write_armor
 from nnguard._crypto.cose import A256GCM, NONCE_SIZE, Encrypt0, Label
@@ -140,7 +140,7 @@ class ContentKey:
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the key to a file that only its owner can read."""
         data = write_armor(_ARMOR, self._secret).encode()
-        write_bytes(Path(path), data, overwrite=overwrite, mode=0o600)
+        write_bytes(as_path(path), data, overwrite=overwrite, mode=0o600)
 
     def _derive(self, use: bytes, salt: bytes) -> bytes:
         kdf = HKDF(SHA256(), _KEY_SIZE, salt=salt or None, info=_LABEL + use)

@@ -81,18 +81,21 @@ class Signature:
 class Signed:
     """A signed message that was parsed, but not verified.
 
-    With one signature it is a COSE_Sign1, with several a COSE_Sign. They are sorted by the
-    identifiers of their keys; the two of a hybrid stand together, that of Ed25519 first.
+    With one signature it is a COSE_Sign1, unless others may join it; with several a COSE_Sign.
+    They are sorted by the identifiers of their keys; the two of a hybrid stand together, that of
+    Ed25519 first.
 
     Attributes:
         protected: The protected header of the content, without `alg` and `kid`.
         payload: The signed bytes.
         signatures: At least one.
+        open: A COSE_Sign even with one signature, which others may join.
     """
 
     protected: dict[Any, Any]
     payload: bytes
     signatures: tuple[Signature, ...]
+    open: bool = False
 
     @property
     def key_ids(self) -> tuple[bytes, ...]:
@@ -127,7 +130,7 @@ class Signed:
 
     def to_be_signed(self, signature: Signature, external_aad: bytes) -> bytes:
         """Return the `Sig_structure` of a signature (RFC 9052, section 4.4)."""
-        if len(self.signatures) == 1:
+        if self._is_sign1:
             header = self._sign1_header(signature)
             return encode_cbor(["Signature1", header, external_aad, self.payload])
         headers = encode_cbor(self.protected), encode_cbor(signature.protected)
@@ -135,13 +138,22 @@ class Signed:
 
     def __bytes__(self) -> bytes:
         """Encode the message, tagged."""
-        if len(self.signatures) == 1:
+        if self._is_sign1:
             (only,) = self.signatures
             fields = [self._sign1_header(only), {}, self.payload, only.value]
             return encode_cbor(cbor2.CBORTag(SIGN1_TAG, fields))
         signatures = [[encode_cbor(each.protected), {}, each.value] for each in self.signatures]
         body = encode_cbor(self.protected)
         return encode_cbor(cbor2.CBORTag(SIGN_TAG, [body, {}, self.payload, signatures]))
+
+    def joined(self, other: Signed) -> Signed:
+        """Return an open message with the signatures of another over the same content, too."""
+        kept = [each for each in self.signatures if each.key_id not in other.key_ids]
+        return replace(self, signatures=tuple(sorted([*kept, *other.signatures], key=_key_id)))
+
+    @property
+    def _is_sign1(self) -> bool:
+        return len(self.signatures) == 1 and not self.open
 
     def _sign1_header(self, only: Signature) -> bytes:
         return encode_cbor({**self.protected, **only.protected})
@@ -169,9 +181,14 @@ def sign(signer: Signer, protected: dict[Any, Any], payload: bytes, external_aad
 
 
 def sign_by_all(
-    signers: Sequence[Signer], protected: dict[Any, Any], payload: bytes, external_aad: bytes
+    signers: Sequence[Signer],
+    protected: dict[Any, Any],
+    payload: bytes,
+    external_aad: bytes,
+    *,
+    open: bool = False,  # noqa: A002
 ) -> bytes:
-    """Sign the same content with several keys; see `sign`.
+    """Sign the same content with several keys; see `sign`, and `Signed` for `open`.
 
     Raises:
         ArgumentError: There are none, or one twice; or a signature does not verify with the
@@ -181,7 +198,7 @@ def sign_by_all(
     keys = [signer.public_key for signer in signers]
     if not keys or len(set(keys)) < len(keys):
         raise ArgumentError("sign with at least one key, and with each key once")
-    message = _unsigned(keys, protected, payload)
+    message = replace(_unsigned(keys, protected, payload), open=open)
     singles = [single for signer in signers for single in _singles(signer)]
     parts = [part for key in keys for part in key.parts]
     signatures = []
@@ -199,13 +216,15 @@ def signed_size(key: PublicKey, protected: dict[Any, Any], payload: bytes) -> in
     return len(bytes(_unsigned([key], protected, payload)))
 
 
-def parse_signed(encoded: bytes) -> Signed:
-    """Parse a COSE_Sign1 or COSE_Sign.
+def parse_signed(encoded: bytes, *, open: bool = False) -> Signed:  # noqa: A002
+    """Parse a COSE_Sign1 or COSE_Sign; an open message is always the latter.
 
     Raises:
         VerificationError: It is neither, or not in the one encoding that is accepted.
     """
     signed = _read_signed(parse_cbor(encoded))
+    if signed is not None:
+        signed = replace(signed, open=open)
     if signed is None or bytes(signed) != encoded:
         raise VerificationError(
             "not a COSE_Sign1 or COSE_Sign by keys of known algorithms, all named"
@@ -320,7 +339,7 @@ def _read_signed(message: Any) -> Signed | None:
         case 18, [bytes() as header, _, bytes() as payload, bytes() as value]:
             protected = parse_cbor(header)
             signatures = [_take_signature(protected, value)]
-        case 98, [bytes() as header, _, bytes() as payload, [_, _, *_] as fields]:
+        case 98, [bytes() as header, _, bytes() as payload, [_, *_] as fields]:
             protected = parse_cbor(header)
             signatures = [_read_signature(each) for each in fields]
         case _:

@@ -13,9 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from functools import partial
-from pathlib import Path
-from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
@@ -29,14 +26,11 @@ from cryptography.hazmat.primitives.hpke import (
     Suite,
 )
 
-from nnguard._base.files import write_bytes
+from nnguard._crypto.pairs import PrivateHalf, PublicHalf
 from nnguard._crypto.pem import (
     key_blocks,
-    load_key,
     load_private_pem,
     load_public_pem,
-    private_pem,
-    public_pem,
 )
 from nnguard.errors import KeyFormatError
 
@@ -45,7 +39,7 @@ __all__ = ["Identity", "IdentityLike", "Recipient", "RecipientLike"]
 _HINT = "nnguard keygen --identity makes a pair"
 
 
-class Recipient:
+class Recipient(PublicHalf):
     """The public half of a customer's pair.
 
     Examples:
@@ -65,6 +59,7 @@ class Recipient:
             ) from None
         self._x25519 = x25519
         self._mlkem = mlkem
+        self._keys = (x25519,) if mlkem is None else (x25519, mlkem)
         self._id = hashlib.sha256(self.pem).digest()[:8]
 
     @property
@@ -76,11 +71,6 @@ class Recipient:
     def suite(self) -> str:
         """Name of the KEM: `X25519`, or `ML-KEM-768+X25519`."""
         return "X25519" if self._mlkem is None else "ML-KEM-768+X25519"
-
-    @property
-    def pem(self) -> bytes:
-        """One block of PEM for each of the keys."""
-        return b"".join(map(public_pem, _present(self._x25519, self._mlkem)))
 
     @classmethod
     def from_pem(cls, data: bytes) -> Recipient:
@@ -97,15 +87,6 @@ class Recipient:
                 return cls(x25519, mlkem)
         raise KeyFormatError("not a customer's public key", hint=_HINT)
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Recipient:
-        """Read a recipient from a file; see `from_pem`."""
-        return load_key(path, cls.from_pem)
-
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the key to a file as PEM."""
-        write_bytes(Path(path), self.pem, overwrite=overwrite)
-
     def wrap(self, secret: bytes, info: bytes) -> bytes:
         """Encrypt a secret so that the identity alone opens it.
 
@@ -118,20 +99,11 @@ class Recipient:
         public = MLKEM768X25519PublicKey(self._mlkem, self._x25519)
         return _suite(KEM.MLKEM768_X25519).encrypt(secret, public, info)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Recipient) and self.pem == other.pem
-
-    def __hash__(self) -> int:
-        return hash(self._id)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Recipient.from_pem, (self.pem,)
-
     def __repr__(self) -> str:
         return f"<nnguard.Recipient {self._id.hex()} {self.suite}>"
 
 
-class Identity:
+class Identity(PrivateHalf):
     """The private half of a customer's pair. Its `repr` shows its identifier only.
 
     Examples:
@@ -145,6 +117,7 @@ class Identity:
     def __init__(self, x25519: X25519PrivateKey, mlkem: MLKEM768PrivateKey | None = None) -> None:
         self._x25519 = x25519
         self._mlkem = mlkem
+        self._keys = (x25519,) if mlkem is None else (x25519, mlkem)
         public = None if mlkem is None else mlkem.public_key()
         self._recipient = Recipient(x25519.public_key(), public)
 
@@ -179,26 +152,6 @@ class Identity:
                 return cls(x25519, mlkem)
         raise KeyFormatError("not a customer's private key", hint=_HINT)
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], *, passphrase: str | None = None) -> Identity:
-        """Read an identity from a file; see `from_pem`."""
-        return load_key(path, partial(cls.from_pem, passphrase=passphrase))
-
-    def pem(self, *, passphrase: str | None = None) -> bytes:
-        """Return the keys as PKCS#8 in PEM, encrypted where a passphrase is given."""
-        keys = _present(self._x25519, self._mlkem)
-        return b"".join(private_pem(key, passphrase) for key in keys)
-
-    def save(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        passphrase: str | None = None,
-        overwrite: bool = False,
-    ) -> None:
-        """Write the keys to a file that only its owner can read."""
-        write_bytes(Path(path), self.pem(passphrase=passphrase), overwrite=overwrite, mode=0o600)
-
     def unwrap(self, wrapped: bytes, info: bytes) -> bytes | None:
         """Decrypt what `Recipient.wrap` encrypted; None where it was changed, or is not for us."""
         try:
@@ -212,9 +165,6 @@ class Identity:
     def __repr__(self) -> str:
         return f"<nnguard.Identity {self._recipient.id.hex()} {self._recipient.suite}>"
 
-    def __reduce__(self) -> Any:
-        raise TypeError("identities are private keys and not pickled")
-
 
 RecipientLike = Recipient | str | os.PathLike[str]
 """What functions take for a recipient: a `Recipient` or the path of one."""
@@ -225,7 +175,3 @@ IdentityLike = Identity | str | os.PathLike[str]
 
 def _suite(kem: KEM) -> Suite:
     return Suite(kem, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
-
-
-def _present(*keys: Any) -> list[Any]:
-    return [key for key in keys if key is not None]

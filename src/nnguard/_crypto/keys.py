@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from functools import partial
-from pathlib import Path
-from typing import Any, Literal, NoReturn, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from nnguard._base.arguments import wrong_type
-from nnguard._base.files import write_bytes
 from nnguard._crypto.algorithms import (
     KEY_ALGORITHMS,
     ML_DSA_65,
@@ -24,14 +21,12 @@ from nnguard._crypto.algorithms import (
     SigningPart,
     algorithm_of,
 )
+from nnguard._crypto.pairs import PrivateHalf, PublicHalf
 from nnguard._crypto.pem import (
     key_blocks,
-    load_key,
     load_private_pem,
     load_public_pem,
     pem_blocks,
-    private_pem,
-    public_pem,
 )
 from nnguard.errors import ArgumentError, KeyFormatError
 
@@ -52,7 +47,7 @@ _ALGORITHMS = {name: algorithms for algorithms, name in KEY_ALGORITHMS.items()}
 _HINT = "nnguard keygen makes one; with --identity it makes a customer's, which signs nothing"
 
 
-class PublicKey:
+class PublicKey(PublicHalf):
     """A vendor's public key: Ed25519, P-256, P-384, or Ed25519 with ML-DSA.
 
     Args:
@@ -77,7 +72,8 @@ class PublicKey:
             raise KeyFormatError(_what_is_wrong(algorithms), hint=_HINT)
         self._algorithm = KEY_ALGORITHMS[algorithms]
         self._parts = tuple(map(Part, algorithms, keys))
-        self._id = hashlib.sha256(self._der).digest()[:8]
+        self._keys = keys
+        self._id = hashlib.sha256(b"".join(part.der for part in self._parts)).digest()[:8]
 
     @property
     def id(self) -> bytes:
@@ -102,11 +98,6 @@ class PublicKey:
         """Its single keys; all of them have to sign."""
         return self._parts
 
-    @property
-    def pem(self) -> bytes:
-        """SubjectPublicKeyInfo as PEM, a block for each part."""
-        return b"".join(public_pem(part.key) for part in self._parts)
-
     @classmethod
     def from_pem(cls, data: bytes) -> PublicKey:
         """Read a public key.
@@ -118,15 +109,6 @@ class PublicKey:
         if len(keys) > 1:
             raise KeyFormatError(f"{len(keys)} public keys, where one is expected")
         return keys[0]
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> PublicKey:
-        """Read a public key from a file; see `from_pem`."""
-        return load_key(path, cls.from_pem)
-
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the key to a file as PEM."""
-        write_bytes(Path(path), self.pem, overwrite=overwrite)
 
     def verifies(self, signature: bytes, data: bytes) -> bool:
         """Tell whether a signature over data was made with the private half of this key.
@@ -141,19 +123,6 @@ class PublicKey:
             right &= part.verifies(signature[at:end], data)
             at = end
         return right and at == len(signature)
-
-    @property
-    def _der(self) -> bytes:
-        return b"".join(part.der for part in self._parts)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, PublicKey) and self._der == other._der
-
-    def __hash__(self) -> int:
-        return hash(self._id)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return PublicKey.from_pem, (self.pem,)
 
     def __repr__(self) -> str:
         return f"<nnguard.PublicKey {self._id.hex()} {self._algorithm}>"
@@ -214,7 +183,7 @@ class Signer(Protocol):
         """
 
 
-class SigningKey:
+class SigningKey(PrivateHalf):
     """A vendor's private key; a `Signer`.
 
     Args:
@@ -234,6 +203,7 @@ class SigningKey:
     def __init__(self, *keys: Any) -> None:
         if not all(hasattr(key, "private_bytes") for key in keys):
             raise TypeError("SigningKey wraps private keys of `cryptography`")
+        self._keys = keys
         self._public = PublicKey(*(key.public_key() for key in keys))
         self._parts = tuple(map(SigningPart, _ALGORITHMS[self._public.algorithm], keys))
 
@@ -270,30 +240,8 @@ class SigningKey:
         """
         return cls(*(load_private_pem(block, passphrase) for block in key_blocks(data)))
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], *, passphrase: str | None = None) -> SigningKey:
-        """Read a private key from a file; see `from_pem`."""
-        return load_key(path, partial(cls.from_pem, passphrase=passphrase))
-
-    def pem(self, *, passphrase: str | None = None) -> bytes:
-        """Return the key as PKCS#8 in PEM, encrypted where a passphrase is given."""
-        return b"".join(private_pem(part.key, passphrase) for part in self._parts)
-
-    def save(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        passphrase: str | None = None,
-        overwrite: bool = False,
-    ) -> None:
-        """Write the key to a file that only its owner can read."""
-        write_bytes(Path(path), self.pem(passphrase=passphrase), overwrite=overwrite, mode=0o600)
-
     def __repr__(self) -> str:
         return f"<nnguard.SigningKey {self._public.id.hex()} {self._public.algorithm}>"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("private keys are not pickled: save them with a passphrase")
 
 
 SignerLike = Signer | str | os.PathLike[str]

@@ -11,16 +11,23 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from nnguard._base.arguments import as_path
 from nnguard._base.files import read_file, write_bytes
 from nnguard._crypto.armor import read_armor, write_armor
 from nnguard._crypto.cbor import encode_cbor, parse_cbor
 from nnguard._crypto.cose import Signed, parse_signed, sign
 from nnguard._crypto.keys import PublicKey, Signer
 from nnguard._crypto.trust import find_key
-from nnguard.errors import ArgumentError, LicenseError, Refusal, VerificationError
+from nnguard.errors import (
+    ArgumentError,
+    LicenseError,
+    NnguardError,
+    PolicyError,
+    Refusal,
+    VerificationError,
+)
 
 __all__ = ["SignedFile"]
 
@@ -52,6 +59,11 @@ class SignedFile:
         raise NotImplementedError
 
     @classmethod
+    def _malformed(cls, message: str) -> NnguardError:
+        """Return the error about a file that is not one of this kind, or was changed."""
+        return LicenseError(message, reason=Refusal.MALFORMED)
+
+    @classmethod
     def _sign(cls: type[_File], claims: Mapping[Any, Any], signer: Signer) -> _File:
         """Sign claims.
 
@@ -62,7 +74,7 @@ class SignedFile:
         encoded = sign(signer, {}, encode_cbor(dict(claims)), cls._DOMAIN)
         try:
             return cls.parse(encoded)
-        except LicenseError:
+        except (LicenseError, PolicyError):
             raise ArgumentError(
                 f"a claim of the {cls._WHAT} has the wrong type, or is out of range"
             ) from None
@@ -80,7 +92,7 @@ class SignedFile:
                 raise ValueError("header")
             fields = cls._fields(parse_cbor(envelope.payload))
         except _MALFORMED:
-            raise _malformed(f"not a {cls._WHAT}, or it was changed") from None
+            raise cls._malformed(f"not a {cls._WHAT}, or it was changed") from None
         return cls(encoded, envelope, **fields)
 
     @classmethod
@@ -89,7 +101,7 @@ class SignedFile:
         try:
             encoded = read_armor(cls._ARMOR, text)
         except ValueError as error:
-            raise _malformed(f"not a {cls._WHAT}: {error}") from None
+            raise cls._malformed(f"not a {cls._WHAT}: {error}") from None
         return cls.parse(encoded)
 
     @classmethod
@@ -104,12 +116,12 @@ class SignedFile:
         data = read_file(path, cls._MAX_SIZE)
         try:
             return cls.from_text(data.decode("utf-8", "replace"))
-        except LicenseError as error:
-            raise LicenseError(f"{path}: {error}", reason=error.reason, hint=error.hint) from None
+        except (LicenseError, PolicyError) as error:
+            raise cls._malformed(f"{path}: {error}") from None
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the file, in armor."""
-        write_bytes(Path(path), str(self).encode(), overwrite=overwrite)
+        write_bytes(as_path(path), str(self).encode(), overwrite=overwrite)
 
     @property
     def key_id(self) -> str:
@@ -125,7 +137,7 @@ class SignedFile:
         """
         key = find_key(keys, self._envelope.key_id, f"the {self._WHAT}")
         if not self._envelope.verified_by(key, self._DOMAIN):
-            raise _malformed(f"the {self._WHAT} was changed")
+            raise self._malformed(f"the {self._WHAT} was changed")
 
     def __str__(self) -> str:
         """Return the file's text: its bytes in armor."""
@@ -139,7 +151,3 @@ class SignedFile:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).parse, (self.encoded,)
-
-
-def _malformed(message: str) -> LicenseError:
-    return LicenseError(message, reason=Refusal.MALFORMED)

@@ -1,7 +1,7 @@
 """Whether a license holds here and now.
 
 policy = nnguard.licensing.Policy(revocations="acme.revoked", max_age=timedelta(days=7))
-status = nnguard.licensing.check("acme.license", trust="vendor.pub", policy=policy)
+status = nnguard.licensing.check("acme.license", trust="vendor.pub", license_policy=policy)
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from nnguard._base.arguments import check_type, loaded
 from nnguard._base.files import read_file, write_bytes
 from nnguard._base.times import TimeLike, now, seconds_of, time_of, to_utc
 from nnguard._crypto.keys import PublicKey
-from nnguard._crypto.trust import Trust, load_trust
 from nnguard._licensing.device import Device
 from nnguard._licensing.license import License, LicenseTerms
 from nnguard._licensing.revocation import RevocationList
 from nnguard.errors import ArgumentError, LicenseError, Refusal, WrongKeyError
 
-__all__ = ["LicenseLike", "Policy", "Status", "as_license", "check"]
+__all__ = ["LicenseLike", "Policy", "Status", "as_license", "check_license"]
 
 LicenseLike = License | str | os.PathLike[str]
 """What functions take for a license: a `License` or the path of one."""
@@ -51,7 +50,7 @@ class Policy:
 
     Examples:
         >>> policy = licensing.Policy(now="2030-06-01", revocations="acme.revoked")
-        >>> licensing.check("me.license", "vendor.pub", policy=policy).in_grace
+        >>> licensing.check("me.license", "vendor.pub", license_policy=policy).in_grace
         False
     """
 
@@ -104,35 +103,21 @@ def as_license(license: LicenseLike) -> License:  # noqa: A002
     return loaded(license, License, "license")
 
 
-def check(
-    license: LicenseLike,  # noqa: A002
-    trust: Trust,
-    *,
-    policy: Policy | None = None,
+def check_license(
+    license: License,  # noqa: A002
+    keys: Sequence[PublicKey],
+    license_policy: Policy | None,
 ) -> Status:
-    """Check that a trusted vendor signed a license and that it holds here and now.
-
-    Whether it fits a model and a customer's key, `nnguard.unlock` checks.
-
-    Args:
-        license: A license or the path of one.
-        trust: Trusted keys; see `nnguard.verify`.
-        policy: What else to ask.
+    """Check that one of these keys signed a license, and that it holds here and now.
 
     Raises:
-        WrongKeyError: It is signed by a key that is not trusted, or the revocation list by another
-            than the license.
+        WrongKeyError: It is signed by another key, or the revocation list by another than the
+            license.
         LicenseError: It was changed, or does not hold; `reason` says why.
-
-    Examples:
-        >>> licensing.check("me.license", "vendor.pub").terms.customer
-        'Ada Ltd.'
     """
-    policy = Policy() if policy is None else policy
-    check_type(policy, Policy, "policy")
-    keys = load_trust(trust)
-    license = as_license(license)  # noqa: A001 - steps of SPEC 11.3: step 1
-    license.authenticate(keys)  # step 2
+    policy = Policy() if license_policy is None else license_policy
+    check_type(policy, Policy, "license_policy")
+    license.authenticate(keys)  # step 2 of SPEC 11.3
     revocations = _revocations(policy, license, keys)
     terms = license.terms
     time = now() if policy.now is None else to_utc(policy.now)

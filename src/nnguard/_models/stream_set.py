@@ -151,10 +151,17 @@ class StreamSet:
 
     def in_memory(self) -> StreamSet:
         """Return the set with its bytes in memory; see `Stream.in_memory`."""
+        return self._with_each(Stream.in_memory)
+
+    def spooled(self, folder: Folder) -> StreamSet:
+        """Return the set with its bytes in temporary files; see `Stream.spooled`."""
+        return self._with_each(lambda stream: stream.spooled(folder))
+
+    def _with_each(self, change: Callable[[Stream], Stream]) -> StreamSet:
         found: dict[str, Stream] = {}
         for name, stream in self.streams.items():
             with naming(name):
-                found[name] = stream.in_memory()
+                found[name] = change(stream)
         return replace(self, streams=found)
 
     def save(

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import hmac
 
-from nnguard._base.arguments import wrong_type
+from nnguard._base.arguments import is_folder, wrong_type
 from nnguard._hiding import embed
+from nnguard._models.stream_set import StreamSet
 from nnguard._records.attachment import Attachment
 from nnguard._records.digest import model_digest
 from nnguard._records.kinds import RecordKind, kind_name
 from nnguard._records.layers import Layer
 from nnguard._stream import Stream, StreamLike, as_stream
-from nnguard.errors import NoRecordError, VerificationError
+from nnguard.errors import ArgumentError, NoRecordError, VerificationError
 
 __all__ = ["attach", "detach"]
 
@@ -35,6 +36,7 @@ def attach(
     Raises:
         CapacityError: They do not fit; the error says how many bits do.
         FormatError: The input is not a well-formed stream.
+        ArgumentError: It is a folder.
         LimitError: The stream holds too many records already.
 
     Examples:
@@ -45,7 +47,7 @@ def attach(
     """
     if not isinstance(payload, bytes | bytearray | memoryview):
         raise wrong_type("payload", "bytes", payload)
-    stream = as_stream(model)
+    stream = _single(model)
     digest = model_digest(stream.sha256_of_units())
     record = Attachment(bytes(payload), media_type).to_record(digest)
     return embed(stream, record, kind=RecordKind.ATTACHMENT)
@@ -69,7 +71,7 @@ def detach(model: StreamLike) -> tuple[Attachment, Stream]:
         >>> attachment.payload
         b'# Digits'
     """
-    layer = Layer(as_stream(model))
+    layer = Layer(_single(model))
     try:
         kind = layer.extraction.header.kind
     except NoRecordError:
@@ -84,3 +86,12 @@ def detach(model: StreamLike) -> tuple[Attachment, Stream]:
     if not hmac.compare_digest(model_digest(digests), digest):
         raise VerificationError("the stream was changed after the file was attached")
     return attachment, layer.below.pinned(digests)
+
+
+def _single(model: StreamLike) -> Stream:
+    if is_folder(model) or isinstance(model, StreamSet):
+        raise ArgumentError(
+            "a folder of streams keeps its files beside them, and a signature covers both",
+            hint="put the file there; or name one stream",
+        )
+    return as_stream(model)

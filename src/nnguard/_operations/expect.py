@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nnguard._base.arguments import check_text
 from nnguard._base.times import TimeLike, to_utc
-from nnguard._records.claims import Claims
+from nnguard._records.claims import Claims, check_release
 from nnguard.errors import ArgumentError, ClaimsError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Expect:
         issuer: The very issuer.
         version: A version, `1.2`, or a range as in Python requirements, `>=1.2,<2` (PEP 440).
         issued_after: The release was signed at this time or later: a time, or ISO 8601 text.
+        release: The lowest release number; a release without one is refused.
 
     Raises:
         ArgumentError: The range or the time cannot be read.
@@ -42,11 +43,13 @@ class Expect:
     issuer: str = ""
     version: str = ""
     issued_after: TimeLike | None = None
+    release: int | None = None
 
     def __post_init__(self) -> None:
         for argument in ("name", "issuer", "version"):
             check_text(getattr(self, argument), argument)
         _specifiers(self.version)
+        check_release(self.release)
         if self.issued_after is not None:
             object.__setattr__(self, "issued_after", to_utc(self.issued_after, "issued_after"))
 
@@ -69,6 +72,9 @@ class Expect:
             yield "the issuer", claims.issuer, self.issuer
         if self.version and not _allows(self.version, claims.version):
             yield "the version", claims.version, self.version
+        if self.release is not None and (claims.release is None or claims.release < self.release):
+            found = "" if claims.release is None else str(claims.release)
+            yield "the release number", found, f"{self.release} or higher"
         if isinstance(earliest := self.issued_after, datetime):
             issued = claims.issued_at
             if issued is None or issued < earliest:

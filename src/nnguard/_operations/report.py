@@ -10,10 +10,41 @@ from nnguard._base.html import html_table
 from nnguard._base.mappings import EMPTY
 from nnguard._licensing.license import LicenseTerms
 from nnguard._oms.bundle import Bundle
+from nnguard._policy.finding import Finding
 from nnguard._records.claims import Claims
 from nnguard._records.kinds import RecordKind, kind_name
 
-__all__ = ["NestedRecord", "Report"]
+__all__ = ["NestedRecord", "Report", "Signature"]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A signature of a model that is right, by a trusted key.
+
+    Attributes:
+        key_id: The key, in hexadecimal.
+        algorithm: What it signs with.
+        claims: What is signed besides the model.
+        digest: Digest of the model below it, in hexadecimal (SPEC 6.1, of a set 6.3).
+        counts: It is a signature of the release that the outermost one names: the claims agree, and
+            between the two lie only signatures that count as well (SPEC 6.6).
+    """
+
+    key_id: str
+    algorithm: str
+    claims: Claims
+    digest: str
+    counts: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the signature as JSON values."""
+        return {
+            "key_id": self.key_id,
+            "algorithm": self.algorithm,
+            "claims": self.claims.to_json(),
+            "digest": self.digest,
+            "counts": self.counts,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +58,14 @@ class NestedRecord:
         claims: Claims of a signature.
         verified: The signature is right, by a trusted key. False says only that no trusted key
             fits: the record is still what the outer vendor signed.
+        digest: What a signature says that the digest of the stream below it is, in hexadecimal.
     """
 
     kind: str
     key_id: str = ""
     claims: Claims | None = None
     verified: bool = False
+    digest: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values."""
@@ -54,13 +87,17 @@ class Report:
         key_id: The key that signed, in hexadecimal.
         algorithm: Its algorithm, such as "Ed25519" or "Ed25519+ML-DSA-65".
         digest: Digest of the original model, in hexadecimal (SPEC 6.1, of a set 6.3).
+        signatures: All that are right, by trusted keys, outermost first: the last is of who signed
+            first. Those of a set are on all of its files.
         nested: Records inside the signed stream, outermost first; what is under a lock is not
             looked at.
         licensed_to: License that the stream was unlocked with, where it carries that as a
             watermark.
+        license_key_id: Key that signed this license, in hexadecimal.
         shards: Of a set, the names of the files and the reports of their streams, in order.
         not_covered: Of a folder, the names of files that no signature covers.
         oms: The bundle of OpenSSF Model Signing that says the same, if one was given.
+        warnings: What the trust policy finds against the release, and does not enforce.
 
     Examples:
         >>> report = nnguard.verify("release.nnc", "vendor.pub")
@@ -72,11 +109,19 @@ class Report:
     key_id: str
     algorithm: str
     digest: str
+    signatures: tuple[Signature, ...] = field(default=(), repr=False)
     nested: tuple[NestedRecord, ...] = field(default=(), repr=False)
     licensed_to: LicenseTerms | None = None
+    license_key_id: str = ""
     shards: Mapping[str, Report] = field(default=EMPTY, repr=False)
     not_covered: tuple[str, ...] = field(default=(), repr=False)
     oms: Bundle | None = field(default=None, repr=False)
+    warnings: tuple[Finding, ...] = ()
+
+    @property
+    def counted(self) -> tuple[Signature, ...]:
+        """The signatures of the release that the outermost one names, outermost first."""
+        return tuple(signature for signature in self.signatures if signature.counts)
 
     @property
     def locked(self) -> bool:
@@ -94,6 +139,7 @@ class Report:
             "algorithm": self.algorithm,
             "digest": self.digest,
             "locked": self.locked,
+            "signatures": [signature.to_json() for signature in self.signatures],
         }
         if self.shards:
             found["shards"] = {name: report.to_json() for name, report in self.shards.items()}
@@ -104,6 +150,8 @@ class Report:
             found["oms"] = self.oms.to_json()
         if self.licensed_to is not None:
             found["licensed_to"] = self.licensed_to.to_json()
+        if self.warnings:
+            found["warnings"] = [warning.to_json() for warning in self.warnings]
         return found
 
     def _repr_html_(self) -> str:
@@ -113,9 +161,11 @@ class Report:
             "issuer": claims.issuer,
             "name": claims.name,
             "version": claims.version,
+            "release": "" if claims.release is None else str(claims.release),
             "issued at": "" if claims.issued_at is None else claims.issued_at.isoformat(),
             **claims.metadata,
             "key": f"{self.key_id} ({self.algorithm})",
+            "also signed by": ", ".join(below.key_id for below in self.signatures[1:]),
             "digest": self.digest,
             "locked trial": "yes" if self.locked else "",
             "licensed to": "" if self.licensed_to is None else self.licensed_to.customer,

@@ -8,22 +8,25 @@ release.save("release.nnc")
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import overload
 
 from nnguard._base.arguments import check_text, check_texts
 from nnguard._base.threads import Progress
 from nnguard._base.times import TimeLike, now, to_utc
-from nnguard._crypto.keys import Signer, SignerLike, as_signer
+from nnguard._crypto.keys import PublicKey, Signer, SignerLike, as_signer
+from nnguard._crypto.trust import Trust, load_trust
 from nnguard._hiding import plan_record
-from nnguard._models.stream_set import AnyModel, Model, ModelLike, as_model, check_index
-from nnguard._records.claims import Claims, Shard
+from nnguard._models.stream_set import AnyModel, Model, ModelLike, StreamSet, as_model, check_index
+from nnguard._operations.verify import hashing, verified
+from nnguard._records.claims import Claims, Shard, check_release
 from nnguard._records.digest import model_digest, set_digest
+from nnguard._records.hashed import hash_files
 from nnguard._records.kinds import RecordKind
 from nnguard._records.signature import SignatureRecord
 from nnguard._stream import Stream
-from nnguard.errors import FormatError
+from nnguard.errors import ArgumentError, FormatError
 
 __all__ = ["Planned", "sign", "sign_model"]
 
@@ -44,8 +47,10 @@ def sign(
     issuer: str = ...,
     name: str = ...,
     version: str = ...,
+    release: int | None = ...,
     metadata: Mapping[str, str] | None = ...,
     issued_at: TimeLike | None = ...,
+    countersign: Trust | None = ...,
     localize: bool = ...,
     progress: Progress | None = ...,
     planned: Planned | None = ...,
@@ -58,8 +63,10 @@ def sign(
     issuer: str = ...,
     name: str = ...,
     version: str = ...,
+    release: int | None = ...,
     metadata: Mapping[str, str] | None = ...,
     issued_at: TimeLike | None = ...,
+    countersign: Trust | None = ...,
     localize: bool = ...,
     progress: Progress | None = ...,
     planned: Planned | None = ...,
@@ -73,8 +80,10 @@ def sign(
     issuer: str = "",
     name: str = "",
     version: str = "",
+    release: int | None = None,
     metadata: Mapping[str, str] | None = None,
     issued_at: TimeLike | None = None,
+    countersign: Trust | None = None,
     localize: bool = False,
     progress: Progress | None = None,
     planned: Planned | None = None,
@@ -91,8 +100,13 @@ def sign(
         issuer: Who signs.
         name: What is signed.
         version: Of the release.
+        release: A number that only grows from release to release, 0 to 2^63 - 1: a deployment
+            that keeps a state file refuses a lower one than it has seen.
         metadata: Anything else, text to text.
         issued_at: Time of signing, with a time zone, or ISO 8601 text; now, if not given.
+        countersign: Trusted keys of who signed the release before. It is verified, and signed with
+            the very claims that are there; only the time is another. A policy that asks for
+            several signatures counts both.
         localize: Sign a short digest of each unit too, so that `verify` can name the tensors that
             were changed. Takes 4 bytes a unit.
         progress: Called with the number of bytes each time that many more were hashed. The bytes
@@ -111,14 +125,25 @@ def sign(
         LimitError: The stream holds too many records already.
         ArgumentError: `issued_at` has no time zone or lies too far out, a claim cannot be
             encoded or has more than 1,024 bytes, or the signer's signature does not verify with its
-            own public key.
+            own public key; claims are given for a countersignature, or it is that of a licensee's
+            copy.
+        WrongKeyError: What is to be countersigned is signed by another key.
+        NoRecordError: It is not signed.
+        VerificationError: It was changed.
 
     Examples:
         >>> release = nnguard.sign("model.nnc", "vendor.key", issuer="acme.ai", name="digits")
         >>> release.save("signed.nnc")
     """
-    claims = _make_claims(issuer, name, version, metadata, issued_at)
-    return sign_model(as_model(model), as_signer(key), claims, localize, progress, planned)
+    signer, model = as_signer(key), as_model(model)
+    claims = _make_claims(issuer, name, version, release, metadata, issued_at)
+    if countersign is None:
+        return sign_model(model, signer, claims, localize, progress, planned)
+    digests = {file: hashed.digests for file, hashed in hash_files(model, progress).items()}
+    signed = _signed_before(model, load_trust(countersign), claims, digests)
+    if isinstance(model, Stream):
+        return _sign_stream(model, signer, signed, localize, None, planned, digests[""])
+    return _sign_set(model, signer, signed, localize, None, planned, digests)
 
 
 def sign_model(
@@ -131,18 +156,32 @@ def sign_model(
 ) -> Model:
     """Sign a model with claims that were checked; see `sign`."""
     if isinstance(model, Stream):
-        return _sign_stream(model, key, claims, localize, progress, planned)
+        return _sign_stream(model, key, claims, localize, progress, planned, None)
     model = model.with_all_files()
     check_index(model, FormatError)
-    digests = {}
+    return _sign_set(model, key, claims, localize, progress, planned, {})
+
+
+def _sign_set(
+    model: StreamSet,
+    key: Signer,
+    claims: Claims,
+    localize: bool,
+    progress: Progress | None,
+    planned: Planned | None,
+    digests: Mapping[str, Sequence[bytes]],
+) -> StreamSet:
+    models = {}
     for file, stream in model.streams.items():
-        with stream.start_hashing(progress) as hashing:
-            digests[file] = model_digest(hashing.result())
-    whole = set_digest(digests, model.file_digests).hex()
+        with hashing(stream, progress, digests.get(file)) as found:
+            models[file] = model_digest(found())
+    whole = set_digest(models, model.file_digests).hex()
     signed = {}
     for position, (file, stream) in enumerate(model.streams.items()):
-        own = replace(claims, shard=Shard(whole, position, len(digests)))
-        signed[file] = _sign_stream(stream, key, own, localize, progress, planned)
+        own = replace(claims, shard=Shard(whole, position, len(models)))
+        signed[file] = _sign_stream(
+            stream, key, own, localize, progress, planned, digests.get(file)
+        )
     return replace(model, streams=signed)
 
 
@@ -153,16 +192,15 @@ def _sign_stream(
     localize: bool,
     progress: Progress | None,
     planned: Planned | None,
+    digests: Sequence[bytes] | None,
 ) -> Stream:
     public = key.public_key
-    with stream.start_hashing(progress) as hashing:
+    with hashing(stream, progress, digests) as found:
         size = SignatureRecord.size(public, claims, len(stream), localize=localize)
         plan = plan_record(stream, RecordKind.SIGNATURE, size)
         if planned is not None:
             planned(plan.weights)
-        record = SignatureRecord.make(
-            key, claims, hashing.result(), bytes(plan.header), localize=localize
-        )
+        record = SignatureRecord.make(key, claims, found(), bytes(plan.header), localize=localize)
     _LOG.info("signed with key %s: %d bytes in %d weights", public.id.hex(), size, plan.weights)
     return plan.embed(record)
 
@@ -171,6 +209,7 @@ def _make_claims(
     issuer: str,
     name: str,
     version: str,
+    release: int | None,
     metadata: Mapping[str, str] | None,
     issued_at: TimeLike | None,
 ) -> Claims:
@@ -181,4 +220,26 @@ def _make_claims(
         check_text(version, "version", _LONGEST),
         now() if issued_at is None else to_utc(issued_at, "issued_at"),
         check_texts({} if metadata is None else metadata, "metadata", _LONGEST),
+        release=check_release(release),
     )
+
+
+def _signed_before(
+    model: Model,
+    keys: Sequence[PublicKey],
+    given: Claims,
+    digests: Mapping[str, Sequence[bytes]],
+) -> Claims:
+    """Verify a release that is to be countersigned; return its claims, with the time of `given`."""
+    if replace(given, issued_at=None) != Claims():
+        raise ArgumentError(
+            "countersign: the claims are those of the signature that is there",
+            hint="give none, or sign without countersign",
+        )
+    report, _ = verified(model, keys, digests=digests)
+    if report.licensed_to is not None:
+        raise ArgumentError(
+            "countersign: this is a licensee's copy, with a license hidden in it",
+            hint="countersign the release itself",
+        )
+    return replace(report.claims, issued_at=given.issued_at, shard=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nnguard._base.mappings import FrozenMapping
 from nnguard._base.times import now
@@ -60,13 +61,8 @@ def claims_of(release: Model, *, locked: str) -> Claims:
             claims = SignatureRecord.parse(layer.record).claims
     except (FormatError, NoRecordError):  # not signed, perhaps by a foreign encoder
         pass
-    return Claims(
-        claims.issuer,
-        claims.name,
-        claims.version,
-        now(),
-        FrozenMapping({**claims.metadata, "locked": locked}),
-    )
+    metadata = FrozenMapping({**claims.metadata, "locked": locked})
+    return replace(claims, issued_at=now(), metadata=metadata, shard=None)
 
 
 def _is_signed(stream: Stream) -> bool:

@@ -8,27 +8,40 @@ from __future__ import annotations
 from typing import overload
 
 from nnguard._base.threads import Progress
-from nnguard._crypto.trust import Trust, load_trust
+from nnguard._crypto.trust import Trust
 from nnguard._models.stream_set import AnyModel, Model, ModelLike, as_model
+from nnguard._operations.authority import authority_of
 from nnguard._operations.verify import check_report, verified
+from nnguard._policy.policy import PolicyLike
 
 __all__ = ["strip"]
 
 
 @overload
 def strip(
-    model: AnyModel, trust: Trust, *, allow_trial: bool = ..., progress: Progress | None = ...
+    model: AnyModel,
+    trust: Trust | None = ...,
+    *,
+    policy: PolicyLike | None = ...,
+    allow_trial: bool = ...,
+    progress: Progress | None = ...,
 ) -> AnyModel: ...
 @overload
 def strip(
-    model: ModelLike, trust: Trust, *, allow_trial: bool = ..., progress: Progress | None = ...
+    model: ModelLike,
+    trust: Trust | None = ...,
+    *,
+    policy: PolicyLike | None = ...,
+    allow_trial: bool = ...,
+    progress: Progress | None = ...,
 ) -> Model: ...
 
 
 def strip(
     model: ModelLike,
-    trust: Trust,
+    trust: Trust | None = None,
     *,
+    policy: PolicyLike | None = None,
     allow_trial: bool = False,
     progress: Progress | None = None,
 ) -> Model:
@@ -40,6 +53,8 @@ def strip(
         >>> original = nnguard.strip("release.nnc", "vendor.pub")
         >>> original.save("stripped.nnc")
     """
-    report, original = verified(as_model(model), load_trust(trust), progress)
+    authority = authority_of(trust, policy)
+    report, original = verified(as_model(model), authority.keys, progress)
+    authority.judge(report)
     check_report(report, None, allow_trial=allow_trial)
     return original

@@ -17,14 +17,16 @@ from typing import overload
 from nnguard._base.arguments import loaded
 from nnguard._base.threads import Progress
 from nnguard._crypto.identity import Identity, IdentityLike
-from nnguard._crypto.trust import Trust, load_trust
+from nnguard._crypto.trust import Trust
 from nnguard._hiding import embed
 from nnguard._licensing.license import License
-from nnguard._licensing.policy import LicenseLike, Policy, as_license, check
+from nnguard._licensing.policy import LicenseLike, Policy, as_license, check_license
 from nnguard._locking.opening import Opened, check_places, lock_id, open_files
 from nnguard._models.stream_set import AnyModel, Model, ModelLike, StreamSet, as_model, streams_of
+from nnguard._operations.authority import LatestLike, PathLike, authority_of
 from nnguard._operations.report import Report
 from nnguard._operations.signatures import signed_by
+from nnguard._policy.policy import PolicyLike
 from nnguard._records.hashed import digest_of, hash_files
 from nnguard._records.kinds import RecordKind
 from nnguard._stream import Stream
@@ -49,10 +51,13 @@ def unlock(
     trial: AnyModel,
     license: LicenseLike,
     identity: IdentityLike,
-    trust: Trust,
+    trust: Trust | None = ...,
     *,
+    policy: PolicyLike | None = ...,
+    state: PathLike | None = ...,
+    latest: LatestLike | None = ...,
     tier: str = ...,
-    policy: Policy | None = ...,
+    license_policy: Policy | None = ...,
     watermark: bool = ...,
     spool: str | os.PathLike[str] | None = ...,
     progress: Progress | None = ...,
@@ -62,10 +67,13 @@ def unlock(
     trial: ModelLike,
     license: LicenseLike,
     identity: IdentityLike,
-    trust: Trust,
+    trust: Trust | None = ...,
     *,
+    policy: PolicyLike | None = ...,
+    state: PathLike | None = ...,
+    latest: LatestLike | None = ...,
     tier: str = ...,
-    policy: Policy | None = ...,
+    license_policy: Policy | None = ...,
     watermark: bool = ...,
     spool: str | os.PathLike[str] | None = ...,
     progress: Progress | None = ...,
@@ -76,10 +84,13 @@ def unlock(
     trial: ModelLike,
     license: LicenseLike,  # noqa: A002
     identity: IdentityLike,
-    trust: Trust,
+    trust: Trust | None = None,
     *,
+    policy: PolicyLike | None = None,
+    state: PathLike | None = None,
+    latest: LatestLike | None = None,
     tier: str = "",
-    policy: Policy | None = None,
+    license_policy: Policy | None = None,
     watermark: bool = False,
     spool: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -96,8 +107,12 @@ def unlock(
         license: The license, or its path.
         identity: The customer's private key, or the path of one without a passphrase.
         trust: Trusted keys of the vendor; see `nnguard.verify`.
+        policy: Trust policy, in place of trusted keys. It has to allow the trial and what it opens
+            to, one of which is signed, and the license: by a key that may sign them.
         tier: Refuse a license of another tier.
-        policy: What else to ask of the license.
+        state: State file, against older releases; see `nnguard.verify`.
+        latest: Statement on which release is the newest; see `nnguard.verify`.
+        license_policy: What else to ask of the license.
         watermark: Hide the license in the result: `verify` then says whom it is licensed to, and
             `strip` takes it out with the signature. What is restored has to be a single stream,
             signed by the key that signed the license.
@@ -113,6 +128,7 @@ def unlock(
             by a key that is not trusted.
         LicenseError: The license does not hold, or is of another trial; `reason` says why.
         VerificationError: The trial was changed; of a set, the error names the file.
+        PolicyError: The trust policy does not allow the trial, what it opens to, or the license.
         UnlockError: What was restored is not what was locked; or it is not signed by the key of
             the license, and so cannot have a watermark.
         CapacityError: There is no room for the watermark.
@@ -129,10 +145,11 @@ def unlock(
     model = as_model(trial, "trial")
     if watermark and isinstance(model, StreamSet):
         raise ArgumentError("watermark: a license is hidden in a single stream, not in a set")
-    keys = load_trust(trust)
+    authority = authority_of(trust, policy, state, latest)
+    keys = authority.keys
     license = as_license(license)  # noqa: A001
     mine = loaded(identity, Identity, "identity")
-    check(license, keys, policy=policy)  # steps 2 to 6
+    check_license(license, keys, license_policy)  # steps 2 to 6
     if tier and license.terms.tier != tier:  # step 7
         raise LicenseError(
             f"the license opens tier {license.terms.tier!r}, not {tier!r}",
@@ -142,7 +159,9 @@ def unlock(
     files = hash_files(model, progress)
     if not hmac.compare_digest(digest_of(files).hex(), license.terms.stream):  # step 9
         raise _of_another(license, model)
-    signed_by(model, files, keys)  # step 10
+    of_trial = signed_by(model, files, keys)  # step 10
+    if of_trial is not None:
+        authority.judge_licensed(of_trial, license)
     opened = open_files(files, key, spool=spool, progress=progress)  # step 11
     if not hmac.compare_digest(digest_of(opened.files).hex(), license.terms.opens):
         raise UnlockError("what was restored is not what the license says that it opens")
@@ -152,7 +171,15 @@ def unlock(
         signature = signed_by(result, opened.files, keys)  # step 12
     except FormatError:  # tensors of a foreign encoder, locked as they are
         signature = None
-    return _with_watermark(result, license, signature) if watermark else result
+    if signature is not None:
+        authority.judge_licensed(signature, license)
+    elif of_trial is None:
+        authority.refuse_unsigned()
+    if watermark:
+        result = _with_watermark(result, license, signature)
+    if state is not None and (judged := signature or of_trial) is not None:
+        authority.judge(judged, remember=True)
+    return result
 
 
 def _model_of(opened: Opened, trial: Model) -> Model:
@@ -178,8 +205,9 @@ def _of_another(license: License, trial: Model) -> NnguardError:  # noqa: A002
 
 def _with_watermark(model: Model, license: License, signature: Report | None) -> Stream:  # noqa: A002
     """Hide the license in what it opened."""
-    if signature is None or signature.key_id != license.key_id:
-        what = "not signed" if signature is None else f"signed with key {signature.key_id}"
+    signers = [] if signature is None else [by.key_id for by in signature.counted]
+    if license.key_id not in signers:
+        what = f"signed with key {' and '.join(signers)}" if signers else "not signed"
         raise UnlockError(
             f"what was restored is {what}, and a watermark needs a signature under it by the key "
             f"of the license, {license.key_id}",

@@ -17,7 +17,7 @@ from nnguard._base.arguments import check_type
 from nnguard._base.mappings import FrozenMapping
 from nnguard._base.threads import Progress
 from nnguard._crypto.keys import PublicKey
-from nnguard._crypto.trust import Trust, find_key, load_trust
+from nnguard._crypto.trust import Trust, find_key
 from nnguard._hiding import lies_as_planned
 from nnguard._licensing.license import License
 from nnguard._models.stream_set import (
@@ -30,8 +30,10 @@ from nnguard._models.stream_set import (
     some_of,
 )
 from nnguard._oms.bundle import Bundle
+from nnguard._operations.authority import LatestLike, PathLike, authority_of
 from nnguard._operations.expect import Expect
-from nnguard._operations.report import NestedRecord, Report
+from nnguard._operations.report import NestedRecord, Report, Signature
+from nnguard._policy.policy import PolicyLike
 from nnguard._records.claims import Claims
 from nnguard._records.digest import model_digest, set_digest
 from nnguard._records.hashed import hash_files
@@ -48,7 +50,7 @@ from nnguard.errors import (
     WrongKeyError,
 )
 
-__all__ = ["check_report", "verified", "verify"]
+__all__ = ["check_report", "hashing", "verified", "verify"]
 
 _UNREADABLE = "unreadable"
 """Kind of a nested record that does not come out, or is malformed."""
@@ -63,8 +65,11 @@ _HINTS = {
 
 def verify(
     model: ModelLike,
-    trust: Trust,
+    trust: Trust | None = None,
     *,
+    policy: PolicyLike | None = None,
+    state: PathLike | None = None,
+    latest: LatestLike | None = None,
     expect: Expect | None = None,
     allow_trial: bool = False,
     oms: Bundle | None = None,
@@ -82,6 +87,11 @@ def verify(
     Args:
         model: A signed stream, or a folder of shards.
         trust: Trusted keys: keys, PEM files with one or more, directories of them.
+        policy: Trust policy, or its path, in place of trusted keys.
+        state: State file, made where there is none. It remembers the highest release number of
+            each release and key, and older releases are refused from then on.
+        latest: The vendor's statement on which release is the newest, or its path; others are
+            refused.
         expect: Claims that the release has to make.
         allow_trial: Accept a trial that is locked, too.
         oms: A bundle of OpenSSF Model Signing that has to say the same of the files. They are read
@@ -97,6 +107,8 @@ def verify(
         WrongKeyError: It is signed, by a key that is not among those trusted.
         VerificationError: It was changed after it was signed; or a shard is missing, stray, or of
             another release.
+        PolicyError: The trust policy, the state or the latest statement does not allow it, or is
+            malformed; `reason` says why.
         ClaimsError: It is what the vendor signed, but not what you expect.
         LockedTrialError: It is what the vendor signed, but a trial.
         KeyFormatError: A trusted key cannot be read.
@@ -107,12 +119,14 @@ def verify(
         >>> nnguard.verify("release.nnc", "vendor.pub", expect=expected).claims.version
         '1.0'
     """
-    model, keys = as_model(model), load_trust(trust)
+    authority = authority_of(trust, policy, state, latest)
+    model, keys = as_model(model), authority.keys
     if oms is None:
         report, _ = verified(model, keys, progress)
     else:
         report = _verify_bundled(model, keys, oms, progress)
     check_report(report, expect, allow_trial=allow_trial)
+    report = authority.judge(report, remember=True)
     _LOG.info("verified %r, signed with key %s", report.claims.name, report.key_id)
     return report
 
@@ -154,7 +168,7 @@ def verified(
         progress: See `verify`.
         digests: SHA-256 of the units of each stream, by the names of their files, where they are
             known; `""` for a stream by itself. Others are hashed.
-        vouched: See `nnguard._hiding.extract`.
+        vouched: These are the digests that a license names; see `nnguard._hiding.extract`.
     """
     if isinstance(model, Stream):
         return _verify_stream(model, keys, progress, digests.get(""), vouched=vouched)
@@ -177,7 +191,7 @@ def _verify_stream(
     *,
     vouched: bool,
 ) -> tuple[Report, Stream]:
-    with _hashing(stream, progress, digests) as found:
+    with hashing(stream, progress, digests) as found:
         layer = outer = Layer(stream, vouched=vouched)
         watermark = _read_watermark(outer, keys)
         if watermark is not None:
@@ -187,29 +201,33 @@ def _verify_stream(
     below = digests if watermark is None else outer.digests_below(digests)
     originals = layer.digests_below(below)
     _check_digest(record, layer.below, originals)
+    nested = tuple(_nested(layer, originals, keys))
+    signatures = tuple(_signatures(record, nested, keys))
     if watermark is not None:
-        _check_watermark(watermark, outer, record, below)
+        _check_watermark(watermark, outer, signatures, below)
     report = Report(
         claims=record.claims,
         key_id=record.key_id.hex(),
         algorithm=record.algorithm,
         digest=record.digest.hex(),
-        nested=tuple(_nested(layer, originals, keys)),
+        signatures=signatures,
+        nested=nested,
         licensed_to=None if watermark is None else watermark.terms,
+        license_key_id="" if watermark is None else watermark.key_id,
     )
     return report, layer.below.pinned(originals)
 
 
 @contextlib.contextmanager
-def _hashing(
+def hashing(
     stream: Stream, progress: Progress | None, digests: Sequence[bytes] | None
 ) -> Iterator[Callable[[], Sequence[bytes]]]:
     """Hash a stream in the background, unless its digests are known."""
     if digests is not None:
         yield lambda: digests
         return
-    with stream.start_hashing(progress) as hashing:
-        yield hashing.result
+    with stream.start_hashing(progress) as running:
+        yield running.result
 
 
 def _read_watermark(layer: Layer, keys: Sequence[PublicKey]) -> License | None:
@@ -236,24 +254,25 @@ def _read_watermark(layer: Layer, keys: Sequence[PublicKey]) -> License | None:
 
 
 def _check_watermark(
-    watermark: License, layer: Layer, record: SignatureRecord, digests: Sequence[bytes]
+    watermark: License, layer: Layer, below: Sequence[Signature], digests: Sequence[bytes]
 ) -> None:
     """Make sure that a watermark is the one that `unlock` makes for the stream below it (SPEC 6.5).
 
     Args:
         watermark: The license, authenticated.
         layer: Where it was.
-        record: The signature below it, verified.
+        below: The signatures below it.
         digests: SHA-256 of the units of the stream below it.
 
     Raises:
         VerificationError: It is another vendor's or of another stream, or lies where `unlock` would
             not put it.
     """
-    if watermark.key_id != record.key_id.hex():
+    signers = [signature.key_id for signature in below if signature.counts]
+    if watermark.key_id not in signers:
         raise VerificationError(
             f"the watermark is signed with key {watermark.key_id}, "
-            f"the release with {record.key_id.hex()}"
+            f"the release with {' and '.join(signers)}"
         )
     if not hmac.compare_digest(model_digest(digests).hex(), watermark.terms.opens):
         raise VerificationError("the watermark is that of another stream")
@@ -337,41 +356,95 @@ def _describe(layer: Layer, digests: Sequence[bytes], keys: Sequence[PublicKey])
         trusted = record.verified_by(key, layer.header) and hmac.compare_digest(
             model_digest(digests), record.digest
         )
-    return NestedRecord(kind_name(layer.kind), record.key_id.hex(), record.claims, trusted)
+    return NestedRecord(
+        kind_name(layer.kind), record.key_id.hex(), record.claims, trusted, record.digest.hex()
+    )
+
+
+def _signatures(
+    record: SignatureRecord, nested: Sequence[NestedRecord], keys: Sequence[PublicKey]
+) -> Iterator[Signature]:
+    """Pick the signatures that are right, and tell which of them count (SPEC 6.6).
+
+    Args:
+        record: The outermost one, verified.
+        nested: What is below it.
+        keys: Those that are trusted.
+    """
+    counts = True
+    outermost = NestedRecord(
+        kind_name(RecordKind.SIGNATURE),
+        record.key_id.hex(),
+        record.claims,
+        True,
+        record.digest.hex(),
+    )
+    for found in (outermost, *nested):
+        if not found.verified or found.claims is None:
+            counts = False
+            continue
+        counts = counts and found.claims.same_release(record.claims)
+        algorithm = find_key(keys, bytes.fromhex(found.key_id)).algorithm
+        yield Signature(found.key_id, algorithm, found.claims, found.digest, counts)
 
 
 def _check_set(reports: Mapping[str, Report], model: StreamSet) -> Report:
     """Check that verified shards are one whole set, with its files (SPEC 6.3, steps 4 to 6)."""
+    signatures = _signatures_of_set(reports, model)
+    outermost = next(signatures)
+    for name, file in model.files.items():
+        file.check(name)
+    found = [outermost]
+    with contextlib.suppress(VerificationError):  # those below are of other sets
+        found.extend(signatures)
+    return Report(
+        outermost.claims,
+        outermost.key_id,
+        outermost.algorithm,
+        outermost.digest,
+        signatures=tuple(found),
+        shards=FrozenMapping(reports),
+        not_covered=model.others,
+    )
+
+
+def _signatures_of_set(reports: Mapping[str, Report], model: StreamSet) -> Iterator[Signature]:
+    """Put the signatures of the shards together, outermost first, as far as they are of one set.
+
+    Raises:
+        VerificationError: Those of one depth are not.
+    """
+    for level in zip(*(report.signatures for report in reports.values()), strict=False):
+        found = dict(zip(reports, level, strict=True))
+        digest = _check_level(found, model)
+        counts = all(signature.counts for signature in level)
+        claims = _claims_of_set(level[0])
+        yield replace(level[0], claims=claims, digest=digest, counts=counts)
+
+
+def _check_level(found: Mapping[str, Signature], model: StreamSet) -> str:
+    """Check that the signatures of all shards are those of one set, and return its digest."""
     named: dict[str, str] = {}
-    for position, (name, report) in enumerate(reports.items()):
-        shard = report.claims.shard
+    for position, (name, signature) in enumerate(found.items()):
+        shard = signature.claims.shard
         if shard is None:
             raise VerificationError(f"{name} was signed by itself, not as part of a set")
-        if shard.count != len(reports):
+        if shard.count != len(found):
             raise VerificationError(
-                f"{name} is one of {shard.count} shards, and there are {len(reports)}"
+                f"{name} is one of {shard.count} shards, and there are {len(found)}"
             )
         if shard.position != position:
             raise VerificationError(f"{name} is in the place of another shard of its set")
         named[name] = shard.set_digest
-    digests = {name: bytes.fromhex(report.digest) for name, report in reports.items()}
+    digests = {name: bytes.fromhex(signature.digest) for name, signature in found.items()}
     digest = set_digest(digests, model.file_digests).hex()
     _check_one_release(named, digest)
-    first = next(iter(reports.values()))
+    first = next(iter(found.values()))
     claims = _claims_of_set(first)
-    for name, report in reports.items():
-        if report.key_id != first.key_id or _claims_of_set(report) != claims:
+    for name, signature in found.items():
+        if signature.key_id != first.key_id or _claims_of_set(signature) != claims:
             raise VerificationError(f"{name} has other claims than the rest of its set")
-    for name, file in model.files.items():
-        file.check(name)
-    return Report(
-        claims,
-        first.key_id,
-        first.algorithm,
-        digest,
-        shards=FrozenMapping(reports),
-        not_covered=model.others,
-    )
+    return digest
 
 
 def _check_one_release(found: Mapping[str, str], digest: str) -> None:
@@ -394,5 +467,5 @@ def _check_one_release(found: Mapping[str, str], digest: str) -> None:
     )
 
 
-def _claims_of_set(report: Report) -> Claims:
-    return replace(report.claims, shard=None)
+def _claims_of_set(signature: Signature) -> Claims:
+    return replace(signature.claims, shard=None)

@@ -155,5 +155,5 @@ def test_pairs_tell_apart_and_do_not_show(identity: nnguard.Identity) -> None:
 def test_recipient_can_be_sent_to_another_process(*, post_quantum: bool) -> None:
     identity = nnguard.Identity.generate(post_quantum=post_quantum)
     assert pickle.loads(pickle.dumps(identity.recipient)) == identity.recipient
-    with pytest.raises(TypeError, match="private keys and not pickled"):
+    with pytest.raises(TypeError, match="private keys are not pickled"):
         pickle.dumps(identity)

@@ -103,16 +103,16 @@ def test_expired(sale: Sale) -> None:
     license_ = sale.license(expires_at=START + WEEK)
     assert sale.refusal(license_, now=START + WEEK) is Reason.EXPIRED
     last = nnguard.licensing.Policy(now=START + WEEK - timedelta(seconds=1))
-    assert bytes(sale.unlock(license_, policy=last)) == bytes(sale.release)
+    assert bytes(sale.unlock(license_, license_policy=last)) == bytes(sale.release)
 
 
 def test_in_grace_is_permitted_and_said(sale: Sale) -> None:
     license_ = sale.license(expires_at=START + WEEK, grace=2 * DAY)
     for days, in_grace in ((6, False), (7, True), (8, True)):
         policy = nnguard.licensing.Policy(now=START + days * DAY)
-        status = nnguard.licensing.check(license_, sale.trust, policy=policy)
+        status = nnguard.licensing.check(license_, sale.trust, license_policy=policy)
         assert status.in_grace is in_grace
-        assert bytes(sale.unlock(license_, policy=policy)) == bytes(sale.release)
+        assert bytes(sale.unlock(license_, license_policy=policy)) == bytes(sale.release)
 
 
 def test_after_grace(sale: Sale) -> None:
@@ -123,12 +123,12 @@ def test_after_grace(sale: Sale) -> None:
 def test_not_yet_valid(sale: Sale) -> None:
     license_ = sale.license(not_before=START + WEEK)
     assert sale.refusal(license_) is Reason.NOT_YET_VALID
-    assert sale.unlock(license_, policy=nnguard.licensing.Policy(now=START + WEEK))
+    assert sale.unlock(license_, license_policy=nnguard.licensing.Policy(now=START + WEEK))
 
 
 def test_license_without_end_holds_for_ever(sale: Sale) -> None:
     policy = nnguard.licensing.Policy(now=datetime(9999, 1, 1, tzinfo=timezone.utc))
-    assert sale.unlock(sale.license(), policy=policy)
+    assert sale.unlock(sale.license(), license_policy=policy)
 
 
 def test_time_zones_do_not_matter(sale: Sale) -> None:
@@ -137,7 +137,7 @@ def test_time_zones_do_not_matter(sale: Sale) -> None:
     assert license_.terms.expires_at == START + WEEK
     assert sale.refusal(license_, now=datetime(2026, 3, 8, 9, tzinfo=tokyo)) is Reason.EXPIRED
     with pytest.raises(ValueError, match="time zone"):
-        sale.unlock(license_, policy=nnguard.licensing.Policy(now=datetime(2026, 3, 2)))
+        sale.unlock(license_, license_policy=nnguard.licensing.Policy(now=datetime(2026, 3, 2)))
 
 
 def test_clock_set_back_behind_the_license(sale: Sale) -> None:
@@ -148,7 +148,7 @@ def test_clocks_that_differ_by_little_are_not_set_back(sale: Sale) -> None:
     """A clock may be five minutes behind the vendor's, but the license has to hold already."""
     license_ = sale.license(not_before=START - DAY)
     little = nnguard.licensing.Policy(now=START - timedelta(minutes=5))
-    assert sale.unlock(license_, policy=little)
+    assert sale.unlock(license_, license_policy=little)
     much = START - timedelta(minutes=5, seconds=1)
     assert sale.refusal(license_, now=much) is Reason.CLOCK_SET_BACK
 
@@ -162,13 +162,13 @@ def test_times_at_the_ends_of_the_calendar(sale: Sale, tmp_path: Path) -> None:
     listed = nnguard.licensing.RevocationList.make([], sale.vendor, issued_at=FIRST)
     options = {"revocations": listed, "max_age": timedelta.max, "state": tmp_path / "newest"}
     for now in (FIRST, START, LAST - DAY):
-        assert sale.unlock(old, policy=nnguard.licensing.Policy(now=now, **options))
+        assert sale.unlock(old, license_policy=nnguard.licensing.Policy(now=now, **options))
     assert sale.refusal(old, now=FIRST, **options) is Reason.CLOCK_SET_BACK
     assert sale.refusal(old, now=LAST) is Reason.EXPIRED
     new = sale.license(issued_at=LAST)
     for now in (FIRST, START):
         assert sale.refusal(new, now=now) is Reason.CLOCK_SET_BACK
-    assert sale.unlock(new, policy=nnguard.licensing.Policy(now=LAST))
+    assert sale.unlock(new, license_policy=nnguard.licensing.Policy(now=LAST))
 
 
 def test_clock_set_back_behind_the_revocation_list(sale: Sale) -> None:
@@ -178,7 +178,9 @@ def test_clock_set_back_behind_the_revocation_list(sale: Sale) -> None:
 
 def test_clock_set_back_behind_the_state_file(sale: Sale, tmp_path: Path) -> None:
     license_, state = sale.license(expires_at=START + WEEK), tmp_path / "newest"
-    assert sale.unlock(license_, policy=nnguard.licensing.Policy(now=START + 3 * DAY, state=state))
+    assert sale.unlock(
+        license_, license_policy=nnguard.licensing.Policy(now=START + 3 * DAY, state=state)
+    )
     reason = sale.refusal(license_, now=START + 2 * DAY, state=state)
     assert reason is Reason.CLOCK_SET_BACK
     assert sale.refusal(license_, now=START + 8 * DAY, state=state) is Reason.EXPIRED
@@ -188,7 +190,7 @@ def test_state_file_keeps_the_newest_time(sale: Sale, tmp_path: Path) -> None:
     license_, state = sale.license(), tmp_path / "newest"
     for minutes in (0, 60, 56):
         now = START + timedelta(minutes=minutes)
-        sale.unlock(license_, policy=nnguard.licensing.Policy(now=now, state=state))
+        sale.unlock(license_, license_policy=nnguard.licensing.Policy(now=now, state=state))
     back = START + timedelta(minutes=54)
     assert sale.refusal(license_, now=back, state=state) is Reason.CLOCK_SET_BACK
 
@@ -225,7 +227,7 @@ def test_time_is_not_remembered_for_a_license_that_nobody_signed(
 ) -> None:
     policy = nnguard.licensing.Policy(now=START + DAY, state=tmp_path / "newest")
     with pytest.raises(nnguard.errors.WrongKeyError):
-        sale.unlock(sale.license(signer=other_key), policy=policy)
+        sale.unlock(sale.license(signer=other_key), license_policy=policy)
     assert not (tmp_path / "newest").exists()
 
 
@@ -257,7 +259,7 @@ def test_device_with_enough_traits(sale: Sale) -> None:
     license_ = sale.license(device=device_of("a", "b", "c", "d"), device_matches=3)
     for values in (("a", "b", "c"), ("d", "x", "b", "y", "c", "z"), ("a", "b", "c", "d")):
         policy = nnguard.licensing.Policy(now=START + DAY, device=device_of(*values))
-        assert bytes(sale.unlock(license_, policy=policy)) == bytes(sale.release)
+        assert bytes(sale.unlock(license_, license_policy=policy)) == bytes(sale.release)
 
 
 def test_one_trait_counts_once(sale: Sale) -> None:
@@ -283,7 +285,7 @@ def test_revoked(sale: Sale) -> None:
     )
     assert sale.refusal(license_, revocations=revoked) is Reason.REVOKED
     policy = nnguard.licensing.Policy(now=START + DAY, revocations=revoked)
-    assert bytes(sale.unlock(other, policy=policy)) == bytes(sale.release)
+    assert bytes(sale.unlock(other, license_policy=policy)) == bytes(sale.release)
 
 
 def test_stale_revocation_list(sale: Sale) -> None:
@@ -292,7 +294,9 @@ def test_stale_revocation_list(sale: Sale) -> None:
     options = {"revocations": revoked, "max_age": WEEK}
     late = START + WEEK + timedelta(seconds=1)
     assert sale.refusal(license_, now=late, **options) is Reason.STALE_REVOCATIONS
-    assert sale.unlock(license_, policy=nnguard.licensing.Policy(now=START + WEEK, **options))
+    assert sale.unlock(
+        license_, license_policy=nnguard.licensing.Policy(now=START + WEEK, **options)
+    )
 
 
 def test_no_revocation_list_where_one_is_required(sale: Sale) -> None:
@@ -300,13 +304,15 @@ def test_no_revocation_list_where_one_is_required(sale: Sale) -> None:
     assert sale.refusal(license_, max_age=WEEK) is Reason.STALE_REVOCATIONS
     policy = nnguard.licensing.Policy(now=START, max_age=WEEK)
     with pytest.raises(nnguard.errors.LicenseError, match="required: there is none"):
-        nnguard.licensing.check(license_, sale.trust, policy=policy)
+        nnguard.licensing.check(license_, sale.trust, license_policy=policy)
 
 
 def test_status_as_json(sale: Sale) -> None:
     license_ = sale.license(expires_at=START + DAY, grace=DAY)
     now = START + DAY + timedelta(hours=1)
-    status = nnguard.licensing.check(license_, sale.trust, policy=nnguard.licensing.Policy(now=now))
+    status = nnguard.licensing.check(
+        license_, sale.trust, license_policy=nnguard.licensing.Policy(now=now)
+    )
     assert status.to_json() == {
         "license": license_.terms.to_json(),
         "checked_at": now.isoformat(),
@@ -318,7 +324,8 @@ def test_revocation_list_of_another_vendor(sale: Sale, other_key: nnguard.Signin
     revoked = nnguard.licensing.RevocationList.make([], other_key, issued_at=START)
     with pytest.raises(nnguard.errors.WrongKeyError, match="revocation list"):
         sale.unlock(
-            sale.license(), policy=nnguard.licensing.Policy(now=START + DAY, revocations=revoked)
+            sale.license(),
+            license_policy=nnguard.licensing.Policy(now=START + DAY, revocations=revoked),
         )
 
 
@@ -332,7 +339,7 @@ def test_list_of_another_trusted_vendor_is_of_no_use(
         foreign = nnguard.licensing.RevocationList.make(revoked, other_key, issued_at=START)
         policy = nnguard.licensing.Policy(now=START + DAY, revocations=foreign, max_age=WEEK)
         with pytest.raises(nnguard.errors.WrongKeyError, match="revocation list") as caught:
-            nnguard.licensing.check(license_, trust, policy=policy)
+            nnguard.licensing.check(license_, trust, license_policy=policy)
         assert f"with key {other_key.public_key.id.hex()}" in str(caught.value)
         assert f"the license with key {sale.vendor.public_key.id.hex()}" in str(caught.value)
 
@@ -384,7 +391,7 @@ def test_policy_as_people_write_it(tmp_path: Path, sale: Sale) -> None:
     sale.vendor.public_key.save(tmp_path / "vendor.pub")
     policy = nnguard.licensing.Policy(now="2026-03-31T23:59:59Z", device=tmp_path / "ada.device")
     status = nnguard.licensing.check(
-        str(tmp_path / "ada.license"), tmp_path / "vendor.pub", policy=policy
+        str(tmp_path / "ada.license"), tmp_path / "vendor.pub", license_policy=policy
     )
     assert status.terms == license_.terms
     assert status.checked_at == datetime(2026, 3, 31, 23, 59, 59, tzinfo=timezone.utc)
@@ -412,9 +419,9 @@ def test_an_argument_of_another_type_is_named(argument: str, sale: Sale) -> None
     policy = nnguard.licensing.Policy(now=START, **options)
     license_ = 7 if argument == "license" else sale.license(device=device)
     with pytest.raises(TypeError, match=f"^{argument}: expected a path or a .*, not int$"):
-        nnguard.licensing.check(license_, sale.trust, policy=policy)
+        nnguard.licensing.check(license_, sale.trust, license_policy=policy)
 
 
 def test_policy_of_another_type_is_named(sale: Sale) -> None:
-    with pytest.raises(TypeError, match=r"^policy: expected a Policy, not dict$"):
-        nnguard.licensing.check(sale.license(), sale.trust, policy={"now": START})
+    with pytest.raises(TypeError, match=r"^license_policy: expected a Policy, not dict$"):
+        nnguard.licensing.check(sale.license(), sale.trust, license_policy={"now": START})

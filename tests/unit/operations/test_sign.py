@@ -461,13 +461,21 @@ def test_report_as_json(model: nnguard.Stream, key: nnguard.SigningKey) -> None:
     when = datetime(2027, 1, 1, tzinfo=timezone.utc)
     inner = nnguard.sign(model, key, name="inner", issued_at=when)
     report = nnguard.verify(nnguard.sign(inner, key, issued_at=when), key.public_key)
-    claims = {"issuer": "", "version": "", "issued_at": when.isoformat(), "metadata": {}}
+    claims = {
+        "issuer": "",
+        "version": "",
+        "release": None,
+        "issued_at": when.isoformat(),
+        "metadata": {},
+    }
     kid = key.public_key.id.hex()
     assert report.to_json() == {
         "claims": {"name": "", **claims},
         "key_id": kid,
+        "algorithm": "Ed25519",
         "digest": report.digest,
         "locked": False,
+        "signatures": [signature.to_json() for signature in report.signatures],
         "nested": [
             {
                 "kind": "signature",
@@ -476,6 +484,13 @@ def test_report_as_json(model: nnguard.Stream, key: nnguard.SigningKey) -> None:
                 "verified": True,
             }
         ],
+    }
+    assert report.signatures[1].to_json() == {
+        "key_id": kid,
+        "algorithm": "Ed25519",
+        "claims": {"name": "inner", **claims},
+        "digest": report.signatures[1].digest,
+        "counts": False,
     }
     report = nnguard.verify(nnguard.sign(nnguard.attach(model, b"card"), key), key.public_key)
     (nested,) = report.to_json()["nested"]

@@ -67,7 +67,7 @@ def test_license_of_the_issuer_unlocks_and_is_written_down(
         terms=nnguard.licensing.Terms(customer="Ada", issued_at=START, expires_at=START + DAY),
     )
     checks = nnguard.licensing.Policy(now=START)
-    full = nnguard.unlock(trial, license_, CUSTOMER, key.public_key, policy=checks)
+    full = nnguard.unlock(trial, license_, CUSTOMER, key.public_key, license_policy=checks)
     assert bytes(full) == bytes(release)
     (entry,) = ledger.entries()
     terms = license_.terms
@@ -263,9 +263,9 @@ def test_revoked_license_is_on_the_list_and_no_longer_unlocks(
     assert ledger.get(revoked.terms.id).revoked_at == START + DAY
     listed = issuer.revocation_list(issuer="acme.ai", at=START + DAY)
     checks = nnguard.licensing.Policy(now=START + DAY, revocations=listed, max_age=DAY)
-    assert nnguard.unlock(trial, kept, CUSTOMER, key.public_key, policy=checks)
+    assert nnguard.unlock(trial, kept, CUSTOMER, key.public_key, license_policy=checks)
     with pytest.raises(nnguard.errors.LicenseError) as caught:
-        nnguard.unlock(trial, revoked, CUSTOMER, key.public_key, policy=checks)
+        nnguard.unlock(trial, revoked, CUSTOMER, key.public_key, license_policy=checks)
     assert caught.value.reason is nnguard.licensing.Refusal.REVOKED
 
 

@@ -1,0 +1,8 @@
+#!/bin/sh
+# Fetch a release as KServe does, and let it pass: entrypoint.sh nnguard+ADDRESS DESTINATION
+set -eu
+address=${1#nnguard+}
+incoming=$(mktemp -d)
+trap 'rm -rf "$incoming"' EXIT
+"${STORAGE_INITIALIZER:-/storage-initializer/scripts/initializer-entrypoint}" "$address" "$incoming"
+nnguard gate "$incoming" "$2" --trust "${NNGUARD_TRUST:-/etc/nnguard/trust}" --in-place --force --log-json

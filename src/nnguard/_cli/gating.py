@@ -1,0 +1,164 @@
+"""`gate`, and what it logs."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import nnguard
+from nnguard import errors
+from nnguard._cli.commands import Options, command
+from nnguard._cli.compression import WORKERS
+from nnguard._cli.failures import as_values, exit_code_of
+from nnguard._cli.keys import PASSPHRASE_FILE, load_private
+from nnguard._cli.licensing import POLICY, policy_of
+from nnguard._cli.options import AUTHORITY, FORCE, argument, authority, option, read_number, under
+from nnguard._cli.output import Outcome
+from nnguard._cli.verifying import EXPECT, expect_of
+from nnguard._operations.destination import Destination
+from nnguard._operations.gate import REFUSALS, Gate
+
+__all__ = ["run_gate"]
+
+
+def read_seconds(text: str) -> float:
+    """Read a number of seconds above 0."""
+    seconds = read_number(text)
+    if seconds <= 0:
+        raise ValueError(f"{text!r} is not above 0")
+    return seconds
+
+
+@command(
+    argument("SOURCE", "Signed stream, or folder of them; with a license, a trial."),
+    argument("DESTINATION", "Folder to make."),
+    AUTHORITY,
+    EXPECT,
+    option("--allow-trial", "Let a locked trial pass, too, which is not the product."),
+    under(
+        "License",
+        option("--license FILE", "Unlock a trial with this license."),
+        option("--identity FILE", "Customer's private key."),
+        PASSPHRASE_FILE,
+        *POLICY,
+    ),
+    under(
+        "Destination",
+        option("--in-place", "Fill a folder that is there and stays: the mount point of a volume."),
+        FORCE,
+        option("--watch SECONDS", "Check again and again, until it fails.", read=read_seconds),
+        option("--remove", "Take away what is there when a check refuses the model."),
+        option("--oms-key FILE", "Sign it as OMS model.sig, too, with this private ECDSA key."),
+    ),
+    WORKERS,
+    option("--log-json", "Log each step as a line of JSON on standard error, failures included."),
+)
+def run_gate(options: Options) -> Outcome:
+    r"""Let a model pass to a server, if all is right.
+
+    Verify a model, unlock it if there is a license, decode it, and write a folder that any server
+    loads: safetensors, their index, and the files beside them that the signature covers. Nothing
+    is there unless every check has passed, and what is there was made of the bytes that were
+    checked. It needs no network, and writes only beside DESTINATION, or into it with --in-place.
+
+    With --watch it goes on: whatever changes at SOURCE is checked and put there, too. It ends with
+    the exit code of the first check that fails; what is there stays, unless --remove says
+    otherwise.
+
+    Examples:
+      nnguard gate incoming/digits models/digits --trust /etc/nnguard/trust
+      nnguard gate release.nnc /mnt/models --trust vendor.pub --in-place --force --log-json
+      nnguard gate trial.nnc models/digits --trust vendor.pub --license ada.license \
+          --identity ada.key --watch 60 --remove
+    """
+    log = _Log(options)
+    model = _gate_of(options, log)
+    try:
+        report = model.let_pass(overwrite=options.force)
+        if options.watch is not None:
+            _tell_systemd("READY=1")
+            model.watch(options.watch, report)
+    except (errors.NnguardError, OSError) as error:
+        refused = isinstance(error, REFUSALS)
+        log.write("refused" if refused else "failed", **_failure(error))
+        if refused and options.remove and model.destination.take_away():
+            log.write("removed")
+        if not options.log_json:
+            raise
+        return Outcome(as_values(error), [], exit_code_of(error))
+    return Outcome(
+        {"folder": options.destination, **report.to_json()},
+        [] if options.log_json else _lines(options.destination, report),
+    )
+
+
+def _gate_of(options: Options, log: _Log) -> Gate:
+    identity = options.identity and load_private(
+        nnguard.Identity, options.identity, options.passphrase_file
+    )
+    conditions = policy_of(options)
+    return Gate(
+        source=options.source,
+        destination=Destination(Path(options.destination), in_place=options.in_place),
+        **authority(options),
+        license=options.license or None,
+        identity=identity or None,
+        license_policy=None if conditions == nnguard.licensing.Policy() else conditions,
+        expect=expect_of(options),
+        allow_trial=options.allow_trial,
+        oms_key=options.oms_key and load_private(nnguard.SigningKey, options.oms_key, None),
+        workers=options.workers,
+        tell=log.step,
+    )
+
+
+class _Log:
+    """Lines of JSON on standard error, each of which stands by itself."""
+
+    def __init__(self, options: Options) -> None:
+        self._wanted = options.log_json
+        self._where = {"source": options.source, "destination": options.destination}
+
+    def step(self, name: str, seconds: float, report: nnguard.Report | None) -> None:
+        """Log a step that was taken; see `nnguard.gate`."""
+        known: dict[str, Any] = {"seconds": round(seconds, 3)}
+        if report is not None:
+            claims = report.claims
+            known |= {"issuer": claims.issuer, "model": claims.name, "version": claims.version}
+            known |= {"key": report.key_id, "digest": report.digest}
+        self.write(name, **known)
+
+    def write(self, event: str, **known: Any) -> None:
+        """Log an event."""
+        if self._wanted:
+            now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+            line = {"time": now, "event": event, **self._where, **known}
+            print(json.dumps(line), file=sys.stderr, flush=True)
+
+
+def _tell_systemd(state: str) -> None:
+    """Say how it goes to the service manager that asked to be told, as sd_notify(3) has it."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address.startswith(("/", "@")):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.connect("\0" + address[1:] if address[0] == "@" else address)
+            manager.sendall(state.encode())
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    values = as_values(error)
+    del values["ok"], values["tensors"]
+    return {"code": exit_code_of(error), **values}
+
+
+def _lines(folder: str, report: nnguard.Report) -> Iterator[str]:
+    claims = report.claims
+    yield f"Passed: {' '.join([claims.issuer, claims.name, claims.version]).strip()}: {folder}"
+    yield f"  key    {report.key_id}"
+    yield f"  digest {report.digest}"

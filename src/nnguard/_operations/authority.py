@@ -1,0 +1,227 @@
+"""Whom a verb believes: keys that are trusted, or a policy that says which of them for what.
+
+A release is remembered in the state file when nothing else can fail any more, and not before.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from nnguard._base.arguments import loaded, wrong_type
+from nnguard._base.mappings import FrozenMapping
+from nnguard._base.times import now
+from nnguard._crypto.keys import PublicKey
+from nnguard._crypto.trust import Trust, load_trust
+from nnguard._licensing.license import License
+from nnguard._operations.report import Report
+from nnguard._policy.document import Rule
+from nnguard._policy.evaluation import allows, check_key, evaluate
+from nnguard._policy.finding import Finding, Level
+from nnguard._policy.latest import LatestStatement
+from nnguard._policy.policy import PolicyLike, TrustPolicy
+from nnguard._policy.state import State
+from nnguard.errors import ArgumentError, PolicyError, PolicyReason
+
+__all__ = ["Authority", "LatestLike", "PathLike", "authority_of"]
+
+PathLike = str | os.PathLike[str]
+
+LatestLike = LatestStatement | PathLike
+"""What functions take for a latest statement: a `LatestStatement` or the path of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """Whom a verb believes.
+
+    Attributes:
+        keys: Those that signatures are verified with.
+        policy: What verified releases are judged by; None where every key counts for everything.
+        state: State file, which remembers what was accepted.
+        latest: Says which release is the newest.
+    """
+
+    keys: tuple[PublicKey, ...]
+    policy: TrustPolicy | None = None
+    state: PathLike | None = None
+    latest: LatestStatement | None = None
+
+    def judge(self, report: Report, *, remember: bool = False) -> Report:
+        """Judge a release that was verified with these keys; return the report with warnings.
+
+        Args:
+            report: The release.
+            remember: It has passed all other checks: the state file remembers it, unless there are
+                warnings, under the lock that it is judged under.
+
+        Raises:
+            PolicyError: The policy, the state or the latest statement does not allow it.
+            WrongKeyError: The latest statement is signed by another key.
+            OSError: The state file cannot be written.
+        """
+        time = now()
+        rule, warnings = None, report.warnings[:0]
+        if self.policy is not None:
+            ruling = evaluate(self.policy, report.counted, time)
+            rule, warnings = ruling.rule, ruling.warnings
+            if report.license_key_id:
+                key_id, claims = report.license_key_id, report.claims
+                warnings += check_key(self.policy, key_id, "the watermark", claims, time)
+            report = _with_what_counts(report, self.policy, time)
+        level = Level.STRICT if rule is None else rule.level
+        warnings += level.weigh(self._against_latest(report, rule, time))
+        if self.state is not None:
+            with State(self.state) as state:
+                _pin(state, self.policy)  # others may have seen a newer one in the meantime
+                signers = _signers(report, rule, time)
+                warnings += level.weigh(_against_state(state, report, signers, time))
+                warnings += level.weigh(self._against_replay(state, report))
+                told = _told(state, report) if remember else ()
+                if remember and not warnings:  # what was only warned of is not remembered
+                    state.commit(time)
+                warnings += told
+        return replace(report, warnings=warnings)
+
+    def _against_latest(
+        self, report: Report, rule: Rule | None, time: datetime
+    ) -> Iterator[Finding]:
+        """Judge by the latest statement, whose key has to be one that may sign the release."""
+        max_age = None if rule is None else rule.max_age
+        statement = self.latest
+        if statement is None:
+            if max_age is not None:
+                yield Finding(
+                    PolicyReason.STALE,
+                    f"a statement not older than {max_age} is required on which release is the "
+                    "latest, and there is none",
+                    "get the vendor's newest statement",
+                )
+            return
+        statement.authenticate(self.keys)
+        if self.policy is not None:
+            yield from check_key(
+                self.policy, statement.key_id, "the latest statement", report.claims, time
+            )
+        digests = None if report.locked else [each.digest for each in report.counted]
+        yield from statement.against(report.claims, digests, time, max_age)
+
+    def _against_replay(self, state: State, report: Report) -> Iterator[Finding]:
+        if self.latest is not None and self.latest.claims.issued_at is not None:
+            scope, issued_at = _scope(report), self.latest.claims.issued_at
+            if finding := state.against_latest(scope, self.latest.key_id, issued_at):
+                yield finding
+
+    def judge_licensed(self, report: Report, license: License) -> None:  # noqa: A002
+        """Judge a trial, or what it opens to, and the key that signed the license for it.
+
+        Raises:
+            PolicyError: The policy does not allow the model, or not that this key signs for it.
+        """
+        self.judge(report)
+        if self.policy is not None:
+            check_key(self.policy, license.key_id, "the license", report.claims, now())
+
+    def refuse_unsigned(self) -> None:
+        """Refuse a model that nobody signed where it is judged by what is signed."""
+        if (self.policy, self.state, self.latest) != (None, None, None):
+            raise PolicyError(
+                "neither the trial nor what it opens to is signed, so no rule is about it",
+                reason=PolicyReason.NO_SCOPE,
+                hint="its vendor signs the trial",
+            )
+
+
+def authority_of(
+    trust: Trust | None,
+    policy: PolicyLike | None,
+    state: PathLike | None = None,
+    latest: LatestLike | None = None,
+) -> Authority:
+    """Return whom a caller believes, who gave trusted keys or a policy.
+
+    Raises:
+        ArgumentError: There are both, or neither.
+        KeyFormatError: A trusted key cannot be read.
+        PolicyError: The policy, the state file or the latest statement is malformed.
+        OSError: One of them cannot be read, or nothing can be written beside the state file.
+    """
+    if (trust is None) == (policy is None):
+        raise ArgumentError("give either trusted keys or a trust policy")
+    found = None if policy is None else loaded(policy, TrustPolicy, "policy")
+    statement = None if latest is None else loaded(latest, LatestStatement, "latest")
+    if found is not None:
+        found.authenticate()
+    if state is not None:
+        if not isinstance(state, (str, os.PathLike)):
+            raise wrong_type("state", "a path", state)
+        with State(state) as opened:  # now, rather than after a large model was hashed
+            _pin(opened, found)
+    if trust is not None:
+        return Authority(load_trust(trust), None, state, statement)
+    assert found is not None
+    keys = tuple(dict.fromkeys(key.key for rule in found.rules for key in rule.keys))
+    return Authority(keys, found, state, statement)
+
+
+def _pin(state: State, policy: TrustPolicy | None) -> None:
+    """Hold a policy against the one that the state file remembers, whatever the policy's levels."""
+    if policy is not None:
+        state.pin(policy)
+
+
+def _with_what_counts(report: Report, policy: TrustPolicy, time: datetime) -> Report:
+    """Return a report in which signatures below the outermost are right only by the policy, too."""
+    outermost, *others = report.signatures
+    below = [each for each in others if allows(policy, each, time)]
+    by = {(each.key_id, each.digest) for each in below}
+    nested = [
+        replace(each, verified=each.verified and (each.key_id, each.digest) in by)
+        for each in report.nested
+    ]
+    shards = {name: _with_what_counts(shard, policy, time) for name, shard in report.shards.items()}
+    return replace(
+        report,
+        signatures=(outermost, *below),
+        nested=tuple(nested),
+        shards=FrozenMapping(shards),
+    )
+
+
+def _against_state(
+    state: State, report: Report, signers: list[str], time: datetime
+) -> Iterator[Finding]:
+    """Compare a release with what was accepted before, for each key that signed it."""
+    if finding := state.against_clock(time):
+        yield finding
+    for key_id in signers:
+        if finding := state.against_release(_scope(report), key_id, report.claims.release):
+            yield finding
+
+
+def _signers(report: Report, rule: Rule | None, time: datetime) -> list[str]:
+    """Return the keys whose signatures count for the release."""
+    found = [signature.key_id for signature in report.counted]
+    if rule is None:
+        return found
+    keys = [key for key in rule.keys if key.id in found]
+    return [key.id for key in keys if rule.against(key, "the release", time) is None]
+
+
+def _scope(report: Report) -> str:
+    """Return what release numbers are compared within."""
+    return f"{report.claims.issuer}/{report.claims.name}"
+
+
+def _told(state: State, report: Report) -> tuple[Finding, ...]:
+    """Say what speaks for nothing yet: a state file that is new, a release without a number."""
+    found = []
+    if state.is_new:
+        message = f"the state file {state.path} is new: it knows of no release yet"
+        found.append(Finding(PolicyReason.STATE, message, "if there was one, see where it went"))
+    if report.claims.release is None:
+        message = "the release has no number, so that an older one would not be noticed"
+        found.append(Finding(PolicyReason.RELEASE, message, "its vendor signs it with --release"))
+    return tuple(found)
