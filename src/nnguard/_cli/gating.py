@@ -17,7 +17,7 @@ from nnguard import errors
 from nnguard._cli.commands import Options, command
 from nnguard._cli.compression import WORKERS
 from nnguard._cli.failures import as_values, exit_code_of
-from nnguard._cli.keys import PASSPHRASE_FILE, load_private
+from nnguard._cli.keys import PASSPHRASE_FILE, load_private, load_signer
 from nnguard._cli.licensing import POLICY, policy_of
 from nnguard._cli.options import (
     AUTHORITY,
@@ -126,7 +126,7 @@ def _gate_of(options: Options, log: _Log) -> Gate:
         license_policy=None if conditions == nnguard.licensing.Policy() else conditions,
         expect=expect_of(options),
         allow_trial=options.allow_trial,
-        oms_key=options.oms_key and load_private(nnguard.SigningKey, options.oms_key, None),
+        oms_key=options.oms_key and load_signer(options.oms_key, None),
         workers=options.workers,
         tell=log.step,
     )
