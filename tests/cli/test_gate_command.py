@@ -127,6 +127,17 @@ def test_in_place(run: Run) -> None:
     assert made() == MADE
 
 
+def test_in_place_in_the_folder_that_one_is_in(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("models").mkdir()
+    monkeypatch.chdir("models")
+    gate = ("gate", folder / "release.nnc", ".", "--trust", folder / "vendor.pub", "--in-place")
+    assert run(*gate).code == 0
+    monkeypatch.chdir(folder)
+    assert made() == MADE
+
+
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "often"])
 def test_watch_takes_seconds(run: Run, seconds: str) -> None:
     assert run(*GATE, "--watch", seconds).code == 2

@@ -101,7 +101,7 @@ class Gate:
             with self._step("copied"):
                 model = as_model(self.source, "source").spooled(folder)
             report, model = self._admit(model, folder)
-            made = folder / self.destination.path.name
+            made = folder / (self.destination.path.resolve().name or "model")
             with self._step("decoded", report):
                 self._decode(model, made)
             write_list(made, {"report": report.to_json()}, *[_BUNDLE] * (self.oms_key is not None))
