@@ -31,6 +31,9 @@ __all__ = ["Planned", "sign", "sign_model"]
 Planned = Callable[[int], object]
 """Called with the number of weights in the tensors that a signature goes into."""
 
+_USUAL_WEIGHTS = 1700
+"""A record goes into about so many weights, whatever its size: every verification decodes them."""
+
 _LOG = logging.getLogger("nnguard")
 _Model = TypeVar("_Model", Stream, StreamSet)
 
@@ -155,7 +158,7 @@ def _sign_stream(
     public = key.public_key
     with stream.start_hashing(progress) as hashing:
         size = SignatureRecord.size(public, claims, len(stream), localize=localize)
-        plan = plan_record(stream, RecordKind.SIGNATURE, size)
+        plan = plan_record(stream, RecordKind.SIGNATURE, size, weights=_USUAL_WEIGHTS)
         if planned is not None:
             planned(plan.weights)
         record = SignatureRecord.make(

@@ -466,6 +466,7 @@ def test_report_as_json(model: nnguard.Stream, key: nnguard.SigningKey) -> None:
     assert report.to_json() == {
         "claims": {"name": "", **claims},
         "key_id": kid,
+        "algorithm": "Ed25519",
         "digest": report.digest,
         "locked": False,
         "nested": [
