@@ -124,7 +124,7 @@ def verify(path: str, folder: Path) -> nnguard.Claims:
     shards: Mapping[str, nnguard.Report] = report.shards
     uncovered: Sequence[str] = report.not_covered
     trial: bool = report.locked or any(shard.locked for shard in shards.values())
-    texts: list[str] = [report.key_id, report.digest, name, *metadata, *uncovered]
+    texts: list[str] = [report.key_id, report.algorithm, report.digest, name, *metadata, *uncovered]
     if trial or when is None or not (texts and inner):
         raise SystemExit(1)
     return claims

@@ -7,9 +7,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pkcs11
 import pytest
 from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
-from pkcs11.exceptions import PKCS11Error
+from pkcs11.exceptions import PKCS11Error, TokenNotRecognised
 
 import nnguard
 import samples
@@ -17,6 +18,7 @@ from nnguard._crypto import token as token_module
 from nnguard._crypto.cose import parse_signed, sign
 from nnguard._crypto.keys import as_signer
 from nnguard._crypto.token import TokenKey, open_token
+from nnguard._crypto.token_uri import TokenUri
 from nnguard.errors import KeyFormatError
 from nnguard.licensing import RevocationList, Terms, issue
 from softhsm import MODULE, PIN, Token
@@ -216,6 +218,19 @@ def test_public_half_that_is_another_key_s(token: Token) -> None:
     mixed = TokenKey(one._key, two.public_key, one._uri)
     with pytest.raises(nnguard.errors.ArgumentError, match="does not verify"):
         sign(mixed, {}, b"data", b"")
+
+
+def test_card_of_another_kind_is_passed_over(token: Token, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Reader:
+        def get_token(self) -> Any:
+            raise TokenNotRecognised
+
+    class Readers:
+        def get_slots(self, *, token_present: bool) -> list[Any]:
+            return [Reader(), *pkcs11.lib(MODULE).get_slots(token_present)]
+
+    found = token_module._find_token(Readers(), TokenUri.parse(token.uri("Ed25519")))
+    assert found.label == "vendor"
 
 
 def test_package_that_is_missing(token: Token, monkeypatch: pytest.MonkeyPatch) -> None:
