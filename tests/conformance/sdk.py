@@ -62,6 +62,7 @@ def verify(request: Json) -> Json:
         "digest": report.digest,
         "claims": claims_of(report.claims),
         "layers": 1 + len(report.nested),
+        "signatures": signatures(report),
         "nested": [{"kind": record.kind, "kid": record.key_id} for record in report.nested],
     }
 
@@ -73,8 +74,13 @@ def verify_set(request: Json) -> Json:
         "kid": report.key_id,
         "digest": report.digest,
         "claims": claims_of(report.claims),
+        "signatures": signatures(report),
         "shards": shards(nnguard.strip(request["folder"], trust, allow_trial=True)),
     }
+
+
+def signatures(report: nnguard.Report) -> list[Json]:
+    return [{"kid": each.key_id, "counts": each.counts} for each in report.signatures]
 
 
 def detach(request: Json) -> Json:

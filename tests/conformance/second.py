@@ -49,6 +49,10 @@ def verify(request: Json) -> Json:
         "digest": second_reader.model_digest(taken[0].original).hex(),
         "claims": claims_of(header[15]),
         "layers": len(taken),
+        "signatures": [
+            {"kid": header[4].hex(), "counts": counts}
+            for header, _, counts in second_reader.signatures(taken, trusted(request))
+        ],
     }
 
 
@@ -58,6 +62,7 @@ def verify_set(request: Json) -> Json:
         "kid": found.kid.hex(),
         "digest": found.digest.hex(),
         "claims": claims_of(found.claims),
+        "signatures": [{"kid": kid.hex(), "counts": counts} for kid, counts in found.signatures],
         "shards": shards({name: taken.original for name, taken in found.taken.items()}),
     }
 

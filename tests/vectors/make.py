@@ -20,6 +20,7 @@ from vectors import (
     accepted,
     algorithms,
     carried,
+    countersigned,
     licenses,
     locked_sets,
     locks,
@@ -48,6 +49,7 @@ MODULES = (
     *(licenses, refused_licenses, refused_sales),
     *(sets, locked_sets, refused_locked_sets),
     *(policies, refused_policies),
+    countersigned,
 )
 """They register their vectors when they are imported."""
 GIVEN = (

@@ -215,7 +215,13 @@ def signed(stream: Stream, details: dict[str, Any] | None = None, **options: Any
 
 def claims_of(**options: Any) -> dict[str, Any]:
     """The claims of a signature, by the names of section 6.1, as JSON."""
-    names = {"issuer": "iss", "name": "sub", "version": "version", "metadata": "meta"}
+    names = {
+        "issuer": "iss",
+        "name": "sub",
+        "version": "version",
+        "release": "release",
+        "metadata": "meta",
+    }
     claims = {**CLAIMS, **options}
     found = {name: claims[option] for option, name in names.items() if option in claims}
     if "shard" in options:
