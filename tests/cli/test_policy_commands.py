@@ -197,7 +197,7 @@ def test_a_key_that_ends_soon(run: Run, folder: Path) -> None:
 
 def test_a_typo_in_a_policy(run: Run, folder: Path) -> None:
     run(*NEW, "-o", "p.toml")
-    text = (folder / "p.toml").read_text().replace("level", "levle")
+    text = (folder / "p.toml").read_text().replace("level =", "levels =")
     (folder / "p.toml").write_text(text)
     said = refused(run("verify", "release.nnc", "--policy", "p.toml"))
-    assert "p.toml: rules[0].levle: unknown member; did you mean level?" in said
+    assert "p.toml: rules[0].levels: unknown member; did you mean level?" in said
