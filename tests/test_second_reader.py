@@ -19,8 +19,8 @@ import second_licensing
 import second_policies
 import second_reader
 import second_sets
-import second_state
 import second_signatures
+import second_state
 import second_unlocker
 import stock
 from conformance import second
