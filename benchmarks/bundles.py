@@ -11,6 +11,7 @@ page cache, medians. Memory is the peak of resident memory, as the kernel noted 
 from __future__ import annotations
 
 import argparse
+import resource
 import shutil
 import statistics
 import sys
@@ -41,16 +42,25 @@ def main() -> None:
         folder = Path(name)
         build(folder, arguments.megabytes * 10**6 // SHARDS)
         commands = commands_in(folder)
-        found: dict[str, list[tuple[float, float]]] = {what: [] for what in commands}
+        found: dict[str, list[tuple[float, float, float]]] = {what: [] for what in commands}
         for _ in range(arguments.runs):
             for what, command in commands.items():
                 shutil.rmtree(folder / "out", ignore_errors=True)
+                before = processor_seconds()
                 peak = measure(command)
-                found[what].append((peak.seconds, max(peak.processes) / 1e6))
-    print("| command | seconds | peak MB |\n|---|--:|--:|")
+                busy = processor_seconds() - before
+                found[what].append((peak.seconds, busy, max(peak.processes) / 1e6))
+    print("| command | seconds | fastest | processor seconds | peak MB |\n|---|--:|--:|--:|--:|")
     for what, runs in found.items():
-        seconds, memory = (statistics.median(each) for each in zip(*runs, strict=True))
-        print(f"| {what} | {seconds:.2f} | {memory:.0f} |")
+        seconds, busy, memory = (statistics.median(each) for each in zip(*runs, strict=True))
+        fastest = min(run[0] for run in runs)
+        print(f"| {what} | {seconds:.2f} | {fastest:.2f} | {busy:.2f} | {memory:.0f} |")
+
+
+def processor_seconds() -> float:
+    """Return what all commands so far took of processors."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def build(folder: Path, size: int) -> None:

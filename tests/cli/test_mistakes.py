@@ -175,6 +175,9 @@ MISTAKES = [
     Mistake("A closed standard input", "verify - --trust vendor.pub", "pipe a stream in", 2,
             shell="{} <&-"),
     Mistake("A full disk", "keygen new", "free some space", 1, shell="{} > /dev/full"),
+    Mistake("A bundle without its key", f"{VERIFY} --oms model.sig", "give both", 2),
+    Mistake("A bundle signed by the vendor's key", f"{SIGN} --oms model.sig --oms-key vendor.key",
+            "--algorithm p256", 6),
 ]  # fmt: skip
 
 
