@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 import nnguard
 import samples
+import softhsm
 
 settings.register_profile(
     "default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -48,3 +49,22 @@ def signed(key: nnguard.SigningKey) -> Callable[[str], nnguard.Stream]:
         return nnguard.sign(samples.path_of(name), key, issuer="acme.ai", name=name)
 
     return sign
+
+
+@pytest.fixture(scope="session")
+def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[softhsm.Token]:
+    """A token with keys of each algorithm, named as these; another one, "second", needs a login."""
+    if not softhsm.MODULE:
+        pytest.skip(softhsm.WHY_NOT)
+    with softhsm.started(tmp_path_factory.mktemp("softhsm")):
+        for label in ("vendor", "second", "twin", "twin"):
+            softhsm.initialize(label)
+        second = softhsm.log_in("second")
+        second.generate("release")
+        second.session.close()
+        token = softhsm.log_in("vendor")
+        for algorithm in softhsm.CURVES:
+            token.generate(algorithm, algorithm)
+        for key_id in (b"1", b"2"):
+            token.generate("two", "ESP256", key_id)
+        yield token

@@ -291,7 +291,8 @@ def verify(
     except Refused:
         raise Outcome("VerificationError", "the mark was changed") from None
     header, below = second_reader.verify(b"".join(taken.original), trust)
-    if message.kids[0] != header[4]:
+    counting = [h[4] for h, _, counts in second_reader.signatures(below, trust) if counts]
+    if message.kids[0] not in counting:
         raise Outcome("VerificationError", "the mark is another vendor's")
     if claims["opens"] != model_digest(taken.original):
         raise Outcome("VerificationError", "the mark is that of another stream")

@@ -535,7 +535,8 @@ def well_formed_claims(claims: Any) -> bool:
         return False
     meta, issued = claims.get("meta", {"-": "-"}), claims.get(6, 0)
     texts = [claims[key] for key in (1, 2, "version") if key in claims]
-    if set(claims) - {1, 2, 6, "version", "meta", "shard"} or not all(texts) or not meta:
+    known = {1, 2, 6, "version", "meta", "shard", "release"}
+    if set(claims) - known or not all(texts) or not meta:
         return False
     shard = claims.get("shard", [bytes(32), 0, 1])
     if type(shard) is not list or [type(part) for part in shard] != [bytes, int, int]:
@@ -543,6 +544,9 @@ def well_formed_claims(claims: Any) -> bool:
     if len(shard[0]) != 32 or not 0 <= shard[1] < shard[2]:
         return False
     if type(issued) is not int or type(meta) is not dict:
+        return False
+    release = claims.get("release", 0)
+    if type(release) is not int or not 0 <= release < 1 << 63:
         return False
     try:
         datetime.fromtimestamp(issued, timezone.utc)
@@ -597,6 +601,33 @@ def verify(
         ):
             taken.append(take_out(taken[-1].original, vouched=True))
     return header, taken
+
+
+def signatures(
+    taken: list[Taken], trust: list[VendorKey]
+) -> list[tuple[dict[Any, Any], bytes, bool]]:
+    """6.6: header, model digest and whether it counts, of each signature that is right."""
+    found: list[tuple[dict[Any, Any], bytes, bool]] = []
+    counts, outermost = True, None
+    for record in taken:
+        try:
+            if record.kind != 1:
+                raise Outcome("NoRecordError", "another kind")
+            header = check_signature(record, trust)
+        except Outcome:
+            counts = False
+            continue
+        said = what_is_said(header[15])
+        outermost = outermost or said
+        counts = counts and said == outermost
+        found.append((header, model_digest(record.original), counts))
+    return found
+
+
+def what_is_said(claims: dict[Any, Any]) -> dict[Any, Any]:
+    """6.6: the claims that have to agree."""
+    said = {label: value for label, value in claims.items() if label != 6}
+    return said | ({"shard": claims["shard"][1:]} if "shard" in claims else {})
 
 
 def has_header(units: list[bytes]) -> bool:

@@ -37,6 +37,7 @@ class Shards:
     digest: bytes
     claims: dict[Any, Any]
     taken: dict[str, Taken]
+    signatures: list[tuple[bytes, bool]]
 
 
 @dataclass
@@ -119,11 +120,12 @@ def read(folder: Path) -> Folder:
 def check(folder: Folder, trust: list[VendorKey], *, vouched: bool = False) -> Shards:
     """Steps 3 to 8."""
     names = sorted(folder.streams)
-    headers, taken, places = [], {}, []
+    headers, taken, places, levels = [], {}, [], []
     for name in names:
         header, records = second_reader.verify(folder.streams[name], trust, vouched=vouched)
         headers.append(header)
         taken[name] = records[0]
+        levels.append(second_reader.signatures(records, trust))
     digest = set_digest({name: taken[name].original for name in names}, folder.listed)
     shards = [header[15].pop("shard", None) for header in headers]
     if shards != [[digest, position, len(names)] for position in range(len(names))]:
@@ -137,11 +139,33 @@ def check(folder: Folder, trust: list[VendorKey], *, vouched: bool = False) -> S
         places += [(tensor, name) for tensor in tensors_of(taken[name].original)]
     if len(dict(places)) != len(places) or dict(places) != folder.weight_map:
         raise Outcome("VerificationError", "places of tensors")
-    return Shards(headers[0][4], digest, headers[0][15], taken)
+    signed = signatures(names, [*zip(*levels, strict=False)], folder.listed)
+    return Shards(headers[0][4], digest, headers[0][15], taken, signed)
+
+
+def signatures(
+    names: list[str], levels: list[tuple[Any, ...]], listed: dict[str, bytes]
+) -> list[tuple[bytes, bool]]:
+    """6.6: the key of each signature that all shards have, and whether it counts."""
+    found = []
+    for level in levels:
+        digest = digest_of({n: d for n, (_, d, _) in zip(names, level, strict=True)}, listed)
+        claims = [dict(header[15]) for header, _, _ in level]
+        shards = [each.pop("shard", None) for each in claims]
+        kids = [header[4] for header, _, _ in level]
+        if found and shards != [[digest, at, len(names)] for at in range(len(names))]:
+            break
+        if any(kid != kids[0] for kid in kids) or any(each != claims[0] for each in claims):
+            break
+        found.append((kids[0], all(counts for _, _, counts in level)))
+    return found
 
 
 def set_digest(files: dict[str, list[bytes]], listed: dict[str, bytes] | None = None) -> bytes:
-    shards = {name: model_digest(units) for name, units in files.items()}
+    return digest_of({name: model_digest(units) for name, units in files.items()}, listed)
+
+
+def digest_of(shards: dict[str, bytes], listed: dict[str, bytes] | None) -> bytes:
     data = b"nnguard set digest v1\0"
     for part in (shards, listed) if listed else (shards,):
         data += len(part).to_bytes(4, "big")

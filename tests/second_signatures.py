@@ -40,11 +40,11 @@ class VendorKey:
         end = "-----END PUBLIC KEY-----"
         blocks = [block + end for block in pem.split(end)[:-1]]
         self.parts = [load_pem_public_key(block.encode()) for block in blocks]
-        ders = (
+        self.ders = [
             part.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
             for part in self.parts
-        )
-        self.kid = hashlib.sha256(b"".join(ders)).digest()[:8]
+        ]
+        self.kid = hashlib.sha256(b"".join(self.ders)).digest()[:8]
         self.numbers = tuple(map(number_of, self.parts))
 
 
@@ -75,12 +75,14 @@ def is_right(key: Any, number: int, signature: bytes, data: bytes) -> bool:
 
 @dataclass(frozen=True)
 class Message:
-    """A signed message of the right form; `rest` is its header without `alg` and `kid`."""
+    """A signed message of the right form; `rest` is its header without `alg` and `kid`, and
+    `alone` tells that it is a COSE_Sign1."""
 
     protected: bytes
     rest: dict[Any, Any]
     payload: bytes
     signatures: list[Signature]
+    alone: bool
 
     @property
     def kids(self) -> list[bytes]:
@@ -98,7 +100,7 @@ class Message:
                 value,
                 cbor2.dumps(
                     ["Signature1", self.protected, *tail]
-                    if len(self.signatures) == 1
+                    if self.alone
                     else ["Signature", self.protected, header, *tail]
                 ),
             )
@@ -122,8 +124,8 @@ def read_cbor(data: bytes) -> Any:
     return value
 
 
-def read_message(encoded: bytes) -> Message:
-    """6: a COSE_Sign1 or COSE_Sign in the form that is accepted.
+def read_message(encoded: bytes, *, several: bool = False) -> Message:
+    """6: a COSE_Sign1 or COSE_Sign in the form that is accepted; for `several`, the latter alone.
 
     Raises:
         ValueError: It is something else.
@@ -136,11 +138,13 @@ def read_message(encoded: bytes) -> Message:
     rest = read_cbor(protected)
     if unprotected or type(rest) is not dict:
         raise ValueError("headers")
-    if tagged.tag == 18:
+    if tagged.tag == 18 and not several:
         signatures = [signature(rest, protected, value)]
         rest = {label: each for label, each in rest.items() if label not in (1, 4)}
-    elif tagged.tag == 98 and type(value) is list and len(value) > 1 and not {1, 4} & set(rest):
+    elif tagged.tag == 98 and type(value) is list and not {1, 4} & set(rest):
         signatures = [of_several(each) for each in value]
+        if len(signatures) < (1 if several else 2):
+            raise ValueError("number of signatures")
     else:
         raise ValueError("not signed")
     groups = [list(group) for _, group in itertools.groupby(signatures, lambda each: each[1])]
@@ -149,7 +153,7 @@ def read_message(encoded: bytes) -> Message:
         raise ValueError("order of keys")
     if any(tuple(number for number, *_ in group) not in KEYS for group in groups):
         raise ValueError("algorithms of a key")
-    return Message(protected, rest, payload, signatures)
+    return Message(protected, rest, payload, signatures, alone=tagged.tag == 18)
 
 
 def of_several(fields: Any) -> Signature:

@@ -48,6 +48,7 @@ ROOMS = {
     "_operations": "OPS",
     "_locking": "LOCK",
     "_compression": "COMP",
+    "_policy": "POL",
     "_licensing": "LIC",
     "_records": "REC",
     "_models": "MOD",

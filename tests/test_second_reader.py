@@ -16,6 +16,7 @@ import nnguard
 import second_coder
 import second_hpke
 import second_licensing
+import second_policies
 import second_reader
 import second_sets
 import second_signatures
@@ -30,7 +31,7 @@ ALLOWED = {"cbor2", "cryptography", "numpy"}
 
 MODULES = [
     *(second, second_coder, second_hpke, second_licensing),
-    *(second_reader, second_sets, second_signatures, second_unlocker),
+    *(second_policies, second_reader, second_sets, second_signatures, second_unlocker),
 ]
 
 

@@ -93,7 +93,10 @@ class NoRecordError(NnguardError):
 
 
 class KeyFormatError(NnguardError):
-    """A key file cannot be read: not PEM, of another kind, or the passphrase does not fit."""
+    """A key file cannot be read: not PEM, of another kind, or the passphrase does not fit.
+
+    Or a key in a token cannot be used.
+    """
 
 
 class WrongKeyError(NnguardError):

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import nnguard
+from policies import document
 from transcripts import Run
 
 GATE = ("gate", "release.nnc", "models", "--trust", "vendor.pub")
@@ -152,6 +153,27 @@ def test_a_trial(run: Run, key: nnguard.SigningKey) -> None:
     assert result.code == 0
     events = [line["event"] for line in logged(result.err)]
     assert events == ["copied", "unlocked", "verified", "decoded", "placed"]
+
+
+def test_an_older_release(run: Run, model: nnguard.Stream, key: nnguard.SigningKey) -> None:
+    Path("policy.json").write_text(json.dumps(document({"vendor": key.public_key})))
+    gate = ("gate", "release.nnc", "models", "--policy", "policy.json", "--state", "state")
+
+    def deliver(number: int) -> None:
+        release = nnguard.sign(model, key, issuer="acme.ai", name="small", release=number)
+        release.save("release.nnc", overwrite=True)
+
+    deliver(2)
+    result = run(*gate, "--log-json")
+    assert result.code == 0
+    (warning,) = logged(result.err)[1]["warnings"]
+    assert warning["reason"] == "state"
+    deliver(1)
+    result = run(*gate, "--force", "--log-json")
+    assert result.code == 18
+    *_, last = logged(result.err)
+    assert (last["event"], last["code"], last["reason"]) == ("refused", 18, "rollback")
+    assert made() == MADE
 
 
 # Watching

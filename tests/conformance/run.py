@@ -24,7 +24,7 @@ from typing import Any
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 UNSUPPORTED = "unsupported"
-OPTIONAL = {"changed_units", "layers", "nested"}
+OPTIONAL = {"changed_units", "layers", "nested", "signatures"}
 """What a reader SHOULD tell: compared where it does."""
 
 
@@ -37,7 +37,7 @@ def load(folder: Path = VECTORS) -> dict[str, Any]:
 def request_of(vector: dict[str, Any], listing: dict[str, Any], folder: Path) -> dict[str, Any]:
     """What an adapter is asked: the input of a vector, with paths and keys in place of names."""
     given = dict(vector["input"])
-    for name in ("file", "folder", "license", "revocations"):
+    for name in ("file", "folder", "license", "revocations", "policy", "pinned"):
         if name in given:
             given[name] = str(folder / given[name])
     if "trust" in given:

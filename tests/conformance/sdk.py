@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import nnguard
 from nnguard._locking.opening import open_files
+from nnguard._operations.report import Signature
+from nnguard._policy.evaluation import evaluate
 from nnguard._records.hashed import hash_files
 from opening import open_locks
 
@@ -41,7 +43,7 @@ def outcome_of(error: nnguard.NnguardError) -> str:
 
 def details_of(error: nnguard.NnguardError, request: Json) -> Json:
     match error:
-        case nnguard.errors.LicenseError():
+        case nnguard.errors.LicenseError() | nnguard.errors.PolicyError():
             return {"reason": error.reason.value}
         case nnguard.errors.VerificationError() if error.tensors and "file" in request:
             units = enumerate(nnguard.Stream.open(request["file"]))
@@ -60,6 +62,7 @@ def verify(request: Json) -> Json:
         "digest": report.digest,
         "claims": claims_of(report.claims),
         "layers": 1 + len(report.nested),
+        "signatures": signatures(report),
         "nested": [{"kind": record.kind, "kid": record.key_id} for record in report.nested],
     }
 
@@ -71,8 +74,13 @@ def verify_set(request: Json) -> Json:
         "kid": report.key_id,
         "digest": report.digest,
         "claims": claims_of(report.claims),
+        "signatures": signatures(report),
         "shards": shards(nnguard.strip(request["folder"], trust, allow_trial=True)),
     }
+
+
+def signatures(report: nnguard.Report) -> list[Json]:
+    return [{"kid": each.key_id, "counts": each.counts} for each in report.signatures]
 
 
 def detach(request: Json) -> Json:
@@ -116,6 +124,27 @@ def unlocked(trial: str, request: Json) -> tuple[Any, Json]:
     return result, {"in_grace": status.in_grace}
 
 
+def judge(request: Json) -> Json:
+    policy = nnguard.TrustPolicy.load(request["policy"])
+    policy.authenticate()
+    if "pinned" in request:
+        policy.check_succeeds(nnguard.TrustPolicy.load(request["pinned"]))
+    said = request["release"]
+    claims = nnguard.Claims(
+        said.get("iss", ""),
+        said.get("sub", ""),
+        said.get("version", ""),
+        release=said.get("release"),
+    )
+    signatures = [Signature(kid, "Ed25519", claims, "") for kid in request["kids"]]
+    ruling = evaluate(policy, signatures, datetime.fromtimestamp(request["now"], timezone.utc))
+    return {
+        "rule": policy.rules.index(ruling.rule),
+        "warnings": [warning.reason.value for warning in ruling.warnings],
+        "digest": policy.digest,
+    }
+
+
 OPERATIONS: dict[str, Callable[[Json], Json]] = {
     "verify": verify,
     "verify-set": verify_set,
@@ -124,6 +153,7 @@ OPERATIONS: dict[str, Callable[[Json], Json]] = {
     "open-set": open_set,
     "unlock": unlock,
     "unlock-set": unlock_set,
+    "judge": judge,
 }
 
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import second_hpke
 import second_licensing
+import second_policies
 import second_reader
 import second_sets
 import second_unlocker
@@ -33,7 +34,8 @@ def answer(request: Json) -> Json:
     try:
         return {"outcome": "ok", **OPERATIONS[request["operation"]](request)}
     except second_reader.Outcome as outcome:
-        reason = {"reason": outcome.reason} if isinstance(outcome, second_licensing.Refused) else {}
+        told = isinstance(outcome, (second_licensing.Refused, second_policies.PolicyRefused))
+        reason = {"reason": outcome.reason} if told else {}
         found = {"outcome": outcome.name, "message": str(outcome), **reason}
         return {**found, "changed_units": [*outcome.tensors]} if outcome.tensors else found
 
@@ -47,6 +49,10 @@ def verify(request: Json) -> Json:
         "digest": second_reader.model_digest(taken[0].original).hex(),
         "claims": claims_of(header[15]),
         "layers": len(taken),
+        "signatures": [
+            {"kid": header[4].hex(), "counts": counts}
+            for header, _, counts in second_reader.signatures(taken, trusted(request))
+        ],
     }
 
 
@@ -56,6 +62,7 @@ def verify_set(request: Json) -> Json:
         "kid": found.kid.hex(),
         "digest": found.digest.hex(),
         "claims": claims_of(found.claims),
+        "signatures": [{"kid": kid.hex(), "counts": counts} for kid, counts in found.signatures],
         "shards": shards({name: taken.original for name, taken in found.taken.items()}),
     }
 
@@ -107,6 +114,15 @@ def unlocked(
     return second_licensing.unlock(files, license_text, buyer, trust, here, folder)
 
 
+def judge(request: Json) -> Json:
+    pinned = text(request["pinned"]) if "pinned" in request else None
+    kids = [bytes.fromhex(kid) for kid in request["kids"]]
+    found = second_policies.judge(
+        text(request["policy"]), request["release"], kids, request["now"], pinned
+    )
+    return {"rule": found.rule, "warnings": found.warnings, "digest": found.digest}
+
+
 OPERATIONS: dict[str, Callable[[Json], Json]] = {
     "verify": verify,
     "verify-set": verify_set,
@@ -115,6 +131,7 @@ OPERATIONS: dict[str, Callable[[Json], Json]] = {
     "open-set": open_set,
     "unlock": unlock,
     "unlock-set": unlock_set,
+    "judge": judge,
 }
 
 

@@ -20,14 +20,17 @@ from vectors import (
     accepted,
     algorithms,
     carried,
+    countersigned,
     licenses,
     locked_sets,
     locks,
+    policies,
     refused_changes,
     refused_contents,
     refused_licenses,
     refused_locked_sets,
     refused_locks,
+    refused_policies,
     refused_records,
     refused_sales,
     refused_streams,
@@ -45,9 +48,14 @@ MODULES = (
     *(locks, carried, refused_locks, refused_contents),
     *(licenses, refused_licenses, refused_sales),
     *(sets, locked_sets, refused_locked_sets),
+    *(policies, refused_policies),
+    countersigned,
 )
 """They register their vectors when they are imported."""
-GIVEN = ("trust", "content_key", "customer", "now", "max_age", "traits", "tier", "seen")
+GIVEN = (
+    *("trust", "content_key", "customer", "now", "max_age", "traits", "tier", "seen"),
+    *("release", "kids"),
+)
 """Details that an operation is given; it answers with all others."""
 
 
@@ -57,11 +65,13 @@ def entry(item: Vector, made: Made) -> dict[str, Any]:
     details = dict(made.details)
     name, verb = made.file or item.name, item.operation.removesuffix("-set")
     given: dict[str, Any] = {"file": f"{name}.nnc"} if verb == item.operation else {"folder": name}
+    if verb == "judge":
+        given = {}
     if verb in ("verify", "unlock"):
         given["trust"] = [*TRUSTED]
     given |= {suffix: f"{item.name}.{suffix}" for suffix, _ in made.texts}
     given |= {name: details.pop(name) for name in GIVEN if name in details}
-    answer = {"reason": fault} if outcome == "LicenseError" else {}
+    answer = {"reason": fault} if outcome in ("LicenseError", "PolicyError") else {}
     if made.original is not None:
         answer["original_sha256"] = hashlib.sha256(made.original).hexdigest()
     return {
@@ -82,7 +92,7 @@ def write(folder: Path, item: Vector, made: Made) -> None:
         path = folder / item.name / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    if not made.file and not made.files:
+    if item.operation != "judge" and not made.file and not made.files:
         (folder / f"{item.name}.nnc").write_bytes(made.data)
     for suffix, text in made.texts:
         (folder / f"{item.name}.{suffix}").write_bytes(text.encode())

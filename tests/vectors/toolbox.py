@@ -88,10 +88,11 @@ class Vector:
     Attributes:
         name: That of its files.
         section: Of the specification, where the rule is.
-        expect: The outcome; after a colon, what is wrong, which for a LicenseError is the reason.
+        expect: The outcome; after a colon, what is wrong, which for a LicenseError and a
+            PolicyError is the reason.
         about: What is in the file.
         message: Part of what nnguard says; no other implementation has to.
-        operation: `verify`, `detach`, `open` or `unlock`; with `-set` one of a folder.
+        operation: `verify`, `detach`, `open` or `unlock`; with `-set` one of a folder; or `judge`.
         make: Makes it.
     """
 
@@ -214,7 +215,13 @@ def signed(stream: Stream, details: dict[str, Any] | None = None, **options: Any
 
 def claims_of(**options: Any) -> dict[str, Any]:
     """The claims of a signature, by the names of section 6.1, as JSON."""
-    names = {"issuer": "iss", "name": "sub", "version": "version", "metadata": "meta"}
+    names = {
+        "issuer": "iss",
+        "name": "sub",
+        "version": "version",
+        "release": "release",
+        "metadata": "meta",
+    }
     claims = {**CLAIMS, **options}
     found = {name: claims[option] for option, name in names.items() if option in claims}
     if "shard" in options:

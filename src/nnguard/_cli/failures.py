@@ -39,7 +39,7 @@ EXIT_CODES = {
     3: "the input is not an NNCodec stream, or it is damaged",
     4: "the record does not fit into the network",
     5: "no record: the file is not signed, or not locked",
-    6: "a key file cannot be read, or its passphrase is missing",
+    6: "a key cannot be read, or its passphrase or PIN is missing",
     7: "signed by a key that is not trusted",
     8: "the file was changed after it was signed",
     9: "the license does not permit this",

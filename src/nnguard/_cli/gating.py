@@ -16,11 +16,20 @@ from nnguard import errors
 from nnguard._cli.commands import Options, command
 from nnguard._cli.compression import WORKERS
 from nnguard._cli.failures import as_values, exit_code_of
-from nnguard._cli.keys import PASSPHRASE_FILE, load_private
+from nnguard._cli.keys import PASSPHRASE_FILE, load_private, load_signer
 from nnguard._cli.licensing import POLICY, policy_of
-from nnguard._cli.options import AUTHORITY, FORCE, argument, authority, option, read_number, under
+from nnguard._cli.options import (
+    AUTHORITY,
+    FORCE,
+    REMEMBERED,
+    argument,
+    authority,
+    option,
+    read_number,
+    under,
+)
 from nnguard._cli.output import Outcome
-from nnguard._cli.verifying import EXPECT, expect_of
+from nnguard._cli.verifying import ALLOW_TRIAL, EXPECT, expect_of
 from nnguard._operations.destination import Destination
 from nnguard._operations.gate import REFUSALS, Gate
 
@@ -39,8 +48,9 @@ def read_seconds(text: str) -> float:
     argument("SOURCE", "Signed stream, or folder of them; with a license, a trial."),
     argument("DESTINATION", "Folder to make."),
     AUTHORITY,
+    REMEMBERED,
     EXPECT,
-    option("--allow-trial", "Let a locked trial pass, too, which is not the product."),
+    ALLOW_TRIAL,
     under(
         "License",
         option("--license FILE", "Unlock a trial with this license."),
@@ -73,7 +83,8 @@ def run_gate(options: Options) -> Outcome:
 
     Examples:
       nnguard gate incoming/digits models/digits --trust /etc/nnguard/trust
-      nnguard gate release.nnc /mnt/models --trust vendor.pub --in-place --force --log-json
+      nnguard gate release.nnc /mnt/models --policy acme.policy --state /var/lib/nnguard/state \
+          --in-place --force --log-json
       nnguard gate trial.nnc models/digits --trust vendor.pub --license ada.license \
           --identity ada.key --watch 60 --remove
     """
@@ -107,12 +118,14 @@ def _gate_of(options: Options, log: _Log) -> Gate:
         source=options.source,
         destination=Destination(Path(options.destination), in_place=options.in_place),
         **authority(options),
+        state=options.state,
+        latest=options.latest,
         license=options.license or None,
         identity=identity or None,
         license_policy=None if conditions == nnguard.licensing.Policy() else conditions,
         expect=expect_of(options),
         allow_trial=options.allow_trial,
-        oms_key=options.oms_key and load_private(nnguard.SigningKey, options.oms_key, None),
+        oms_key=options.oms_key and load_signer(options.oms_key, None),
         workers=options.workers,
         tell=log.step,
     )
@@ -132,6 +145,8 @@ class _Log:
             claims = report.claims
             known |= {"issuer": claims.issuer, "model": claims.name, "version": claims.version}
             known |= {"key": report.key_id, "digest": report.digest}
+            if report.warnings:
+                known["warnings"] = [warning.to_json() for warning in report.warnings]
         self.write(name, **known)
 
     def write(self, event: str, **known: Any) -> None:
@@ -162,3 +177,5 @@ def _lines(folder: str, report: nnguard.Report) -> Iterator[str]:
     yield f"Passed: {' '.join([claims.issuer, claims.name, claims.version]).strip()}: {folder}"
     yield f"  key    {report.key_id}"
     yield f"  digest {report.digest}"
+    for warning in report.warnings:
+        yield f"  WARNING {warning.message}"

@@ -25,7 +25,7 @@ from nnguard.errors import KeyFormatError, LimitError
 if TYPE_CHECKING:
     from nnguard._crypto.keys import AlgorithmName
 
-__all__ = ["PASSPHRASE_FILE", "SIGNING_KEY", "load_private", "run_keygen"]
+__all__ = ["PASSPHRASE_FILE", "SIGNING_KEY", "load_private", "load_signer", "run_keygen"]
 
 _VARIABLE = "NNGUARD_PASSPHRASE"
 _ALGORITHMS: dict[str, AlgorithmName] = {
@@ -43,7 +43,33 @@ PASSPHRASE_FILE = option(
     "--passphrase-file FILE",
     f"Its first line is the private key's passphrase (or {_VARIABLE}, or you are asked).",
 )
-SIGNING_KEY = [option("--key FILE", "Private key (PEM).", required=True), PASSPHRASE_FILE]
+SIGNING_KEY = [
+    option("--key FILE", "Private key: a PEM file, or pkcs11:... in a token.", required=True),
+    PASSPHRASE_FILE,
+]
+
+
+def load_signer(name: str, passphrase_file: str | None) -> nnguard.Signer:
+    """Load the private key that `--key` names: a file, with its passphrase, or one in a token.
+
+    Raises:
+        KeyFormatError: It cannot be read, or there is no passphrase or PIN to be had.
+    """
+    from nnguard._crypto.token_uri import is_token_uri
+
+    if not is_token_uri(name):
+        return load_private(nnguard.SigningKey, name, passphrase_file)
+    if passphrase_file is not None:
+        raise click.UsageError("a token has no passphrase: its PIN is NNGUARD_PIN, or asked for")
+    from nnguard._crypto.token import open_token
+
+    return open_token(name, ask=_ask_pin)
+
+
+def _ask_pin(token: str) -> str:
+    """Ask for the PIN of a token."""
+    ways = "set NNGUARD_PIN, or add pin-source=FILE to the URI"
+    return _ask(f"PIN of the token {token}: ", f"the token {token!r} needs a PIN", ways)
 
 
 class _Kind(Protocol[_Private]):
@@ -96,6 +122,10 @@ def _read_algorithm(text: str) -> AlgorithmName:
     option(
         "--post-quantum", "With --identity: ML-KEM-768 besides X25519; licenses are 1.1 kB larger."
     ),
+    option(
+        "--public-of KEY",
+        "Make no pair: write the public half of this vendor's key, such as one in a token.",
+    ),
     option("--protect", "Ask for a passphrase for the private key."),
     PASSPHRASE_FILE,
     FORCE,
@@ -111,6 +141,7 @@ def run_keygen(options: Options) -> Outcome:
       nnguard keygen vendor --protect
       nnguard keygen vendor --algorithm ml-dsa-65
       nnguard keygen customer --identity
+      nnguard keygen vendor --public-of 'pkcs11:token=vendor;object=release'
     """
     name = options.name.removesuffix(".key").removesuffix(".pub")
     if name.rpartition("/")[2] in ("", ".", "..", "-"):
@@ -120,6 +151,8 @@ def run_keygen(options: Options) -> Outcome:
     if options.identity and options.algorithm != "Ed25519":
         raise click.UsageError("--algorithm is for vendors' pairs: leave out --identity")
     private, public = Path(f"{name}.key"), Path(f"{name}.pub")
+    if options.public_of:
+        return _write_public_half(options, public)
     for path in (private, public):
         check_output(path, overwrite=options.force)
     passphrase = _new_passphrase(options)
@@ -133,6 +166,17 @@ def run_keygen(options: Options) -> Outcome:
     return Outcome(
         {"key_id": key_id, "private_key": str(private), "public_key": str(public)},
         [f"Key {key_id}: {private} ({secret}), {public} ({use})"],
+    )
+
+
+def _write_public_half(options: Options, public: Path) -> Outcome:
+    if options.identity or options.protect or options.algorithm != "Ed25519":
+        raise click.UsageError("--public-of makes no key: give no options of one")
+    key = load_signer(options.public_of, options.passphrase_file).public_key
+    key.save(public, overwrite=options.force)
+    return Outcome(
+        {"key_id": key.id.hex(), "public_key": str(public)},
+        [f"Key {key.id.hex()} ({key.algorithm}): {public} (publish it)"],
     )
 
 
@@ -160,14 +204,14 @@ def _new_passphrase(options: Options) -> str | None:
     return given
 
 
-def _ask(prompt: str, otherwise: str) -> str:
+def _ask(prompt: str, otherwise: str, ways: str = _WAYS) -> str:
     """Ask on the terminal."""
     if not _has_terminal():
-        raise KeyFormatError(otherwise, hint=_WAYS)
+        raise KeyFormatError(otherwise, hint=ways)
     try:
         return getpass.getpass(prompt)
     except EOFError:
-        raise KeyFormatError("no passphrase was typed", hint=_WAYS) from None
+        raise KeyFormatError("nothing was typed", hint=ways) from None
 
 
 def _has_terminal() -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import nnguard
 from nnguard._cli.commands import Group, Options, command
 from nnguard._cli.inputs import open_model
-from nnguard._cli.keys import SIGNING_KEY, load_private
+from nnguard._cli.keys import SIGNING_KEY, load_signer
 from nnguard._cli.options import argument, option, output
 from nnguard._cli.output import Outcome, progress_bar
 
@@ -44,7 +44,7 @@ def run_new(options: Options) -> Outcome:
     Examples:
       nnguard latest new release.nnc -o resnet56.latest --key vendor.key --expires 30d
     """
-    key = load_private(nnguard.SigningKey, options.key, options.passphrase_file)
+    key = load_signer(options.key, options.passphrase_file)
     model = open_model(options.release)
     with progress_bar(model.size, "Verifying") as progress:
         report = nnguard.verify(model, options.trust or key.public_key, progress=progress)

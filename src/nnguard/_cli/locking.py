@@ -15,7 +15,7 @@ from nnguard._base.atomic import named_together
 from nnguard._cli.commands import Options, command
 from nnguard._cli.evaluating import Search, load_function
 from nnguard._cli.inputs import open_model
-from nnguard._cli.keys import PASSPHRASE_FILE, load_private
+from nnguard._cli.keys import PASSPHRASE_FILE, load_signer
 from nnguard._cli.options import argument, option, output, read_number, read_share, under
 from nnguard._cli.output import Outcome, warn
 from nnguard._compression.admission import is_trial
@@ -116,7 +116,7 @@ def run_lock(options: Options) -> Outcome:
     evaluate = load_function(options.evaluate) if options.evaluate else None
     signer = None
     if options.key is not None:
-        signer = load_private(nnguard.SigningKey, options.key, options.passphrase_file)
+        signer = load_signer(options.key, options.passphrase_file)
     release = open_model(options.release)
     with contextlib.suppress(LimitError):  # what takes too long to tell, nobody is told
         if any(is_trial(stream, verified=False) for stream in streams_of(release).values()):

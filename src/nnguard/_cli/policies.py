@@ -10,7 +10,7 @@ import click
 import nnguard
 from nnguard._base.times import now
 from nnguard._cli.commands import Group, Options, command
-from nnguard._cli.keys import SIGNING_KEY, load_private
+from nnguard._cli.keys import SIGNING_KEY, load_signer
 from nnguard._cli.options import argument, option, output
 from nnguard._cli.output import Outcome
 from nnguard._crypto.trust import key_files
@@ -88,7 +88,7 @@ def run_sign(options: Options) -> Outcome:
       nnguard policy sign acme.policy -o acme.policy --force --key root-b.key
       nnguard policy sign next.toml -o next.policy --key root-a.key --after acme.policy
     """
-    key = load_private(nnguard.SigningKey, options.key, options.passphrase_file)
+    key = load_signer(options.key, options.passphrase_file)
     policy = nnguard.TrustPolicy.load(options.policy)
     after = None if options.after is None else nnguard.TrustPolicy.load(options.after)
     signed = policy.sign(key, after=after)

@@ -11,7 +11,7 @@ import click
 import nnguard
 from nnguard._cli.commands import Options, command
 from nnguard._cli.inputs import open_model
-from nnguard._cli.keys import SIGNING_KEY, load_private
+from nnguard._cli.keys import SIGNING_KEY, load_private, load_signer
 from nnguard._cli.licensing import load_device, terms_lines
 from nnguard._cli.options import argument, option, output, under
 from nnguard._cli.output import Outcome, progress_bar, table
@@ -70,7 +70,7 @@ def run_issue(options: Options) -> Outcome:
           --content-key content.key --to ada.pub --ledger licenses.db
     """
     _check_usage(options)
-    key = load_private(nnguard.SigningKey, options.key, options.passphrase_file)
+    key = load_signer(options.key, options.passphrase_file)
     content_key = (
         None if options.content_key is None else nnguard.ContentKey.load(options.content_key)
     )
@@ -163,7 +163,7 @@ def run_revoke(options: Options) -> Outcome:
           -o acme.revoked
       nnguard license revoke --ledger licenses.db --key vendor.key -o acme.revoked --force
     """
-    key = load_private(nnguard.SigningKey, options.key, options.passphrase_file)
+    key = load_signer(options.key, options.passphrase_file)
     with _open_ledger(options.ledger) as ledger:
         issuer = nnguard.licensing.Issuer(ledger, key)
         revoked = issuer.revoke(options.ids, reason=options.reason)

@@ -10,7 +10,7 @@ import nnguard
 from nnguard._cli.commands import Options, command
 from nnguard._cli.compression import CODING, compress_model, has_settings
 from nnguard._cli.inputs import open_model
-from nnguard._cli.keys import SIGNING_KEY, load_private
+from nnguard._cli.keys import SIGNING_KEY, load_signer
 from nnguard._cli.options import argument, check_output, option, output, under
 from nnguard._cli.output import Outcome, progress_bar, warn
 from nnguard._crypto.ecdsa import EcdsaKey
@@ -58,7 +58,7 @@ def run_sign(options: Options) -> Outcome:
       nnguard sign release.nnc -o both.nnc --key auditor.key --countersign vendor.pub
     """
     bundle_key = _bundle_key(options)
-    key = load_private(nnguard.SigningKey, options.key, options.passphrase_file)
+    key = load_signer(options.key, options.passphrase_file)
     model = _compressed(options)
     with progress_bar(model.size, "Signing") as progress:
         signed = nnguard.sign(
@@ -88,7 +88,7 @@ def run_sign(options: Options) -> Outcome:
     return Outcome(values, lines)
 
 
-def _bundle_key(options: Options) -> nnguard.SigningKey | None:
+def _bundle_key(options: Options) -> nnguard.Signer | None:
     """Return what signs a bundle, if there is to be one."""
     if options.oms is None and options.oms_key is None:
         return None
@@ -96,7 +96,7 @@ def _bundle_key(options: Options) -> nnguard.SigningKey | None:
         raise click.UsageError("--oms and --oms-key belong together: give both")
     if not place_in(Path(options.output), Path(options.oms)):
         check_output(Path(options.oms), overwrite=options.force)
-    return load_private(nnguard.SigningKey, options.oms_key, None)
+    return load_signer(options.oms_key, None)
 
 
 def _compressed(options: Options) -> nnguard.Stream | nnguard.StreamSet:

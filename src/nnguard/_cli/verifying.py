@@ -23,9 +23,10 @@ from nnguard._cli.options import (
 )
 from nnguard._cli.output import Outcome, progress_bar
 
-__all__ = ["EXPECT", "expect_of", "run_strip", "run_verify"]
+__all__ = ["ALLOW_TRIAL", "EXPECT", "expect_of", "run_strip", "run_verify"]
 
 ALLOW_TRIAL = option("--allow-trial", "Accept a locked trial, too, which is not the product.")
+
 _NAMED = 5
 """Files that are not covered which are named; JSON has all."""
 

@@ -28,6 +28,7 @@ from nnguard._crypto.pem import (
     load_public_pem,
     pem_blocks,
 )
+from nnguard._crypto.token_uri import is_token_uri
 from nnguard.errors import ArgumentError, KeyFormatError
 
 __all__ = [
@@ -245,16 +246,22 @@ class SigningKey(PrivateHalf):
 
 
 SignerLike = Signer | str | os.PathLike[str]
-"""What functions take for a signer: a `Signer`, or the path of an unprotected private key."""
+"""What functions take for a signer: a `Signer`, the path of an unprotected private key, or the
+`pkcs11:` URI of a key in a token."""
 
 
 def as_signer(signer: SignerLike, argument: str = "signer") -> Signer:
-    """Return what signs: the argument itself, or the unprotected private key in its file.
+    """Return what signs: the argument itself, or the key that it names; see `SignerLike`.
 
     Raises:
-        KeyFormatError: The file holds no private key of a vendor, or a protected one.
+        KeyFormatError: The file holds no private key of a vendor, or a protected one; or the token
+            cannot be opened.
         TypeError: The argument is neither a path nor a `Signer`.
     """
+    if isinstance(signer, str) and is_token_uri(signer):
+        from nnguard._crypto.token import open_token
+
+        return open_token(signer)
     if isinstance(signer, (str, os.PathLike)):
         return SigningKey.load(signer)
     if isinstance(signer, Signer):
@@ -264,7 +271,7 @@ def as_signer(signer: SignerLike, argument: str = "signer") -> Signer:
 
 def _what_is_wrong(found: tuple[Algorithm | None, ...]) -> str:
     """Say what is wrong with keys that make no vendor's key."""
-    if None in found:
+    if not found or None in found:
         return "not a vendor's key: Ed25519, P-256 or P-384"
     if found[0] in (ML_DSA_65, ML_DSA_87):
         return "an ML-DSA key by itself: it belongs right after its Ed25519 key"

@@ -22,6 +22,7 @@ from nnguard._crypto.trust import Trust
 from nnguard._licensing.policy import LicenseLike, Policy
 from nnguard._models.stream_set import Model, ModelLike, as_model
 from nnguard._oms import signing as oms
+from nnguard._operations.authority import LatestLike, PathLike
 from nnguard._operations.destination import Destination, write_list
 from nnguard._operations.expect import Expect
 from nnguard._operations.report import Report
@@ -72,6 +73,8 @@ class Gate:
     destination: Destination
     trust: Trust | None = None
     policy: PolicyLike | None = None
+    state: PathLike | None = None
+    latest: LatestLike | None = None
     license: LicenseLike | None = None
     identity: IdentityLike | None = None
     license_policy: Policy | None = None
@@ -138,13 +141,20 @@ class Gate:
                     self.identity,
                     self.trust,
                     policy=self.policy,
+                    latest=self.latest,
                     license_policy=self.license_policy,
                     spool=spool,
                 )
         allow_trial = self.allow_trial or self.license is not None  # of a higher tier
         start = time.monotonic()
         report = verify(
-            model, self.trust, policy=self.policy, expect=self.expect, allow_trial=allow_trial
+            model,
+            self.trust,
+            policy=self.policy,
+            state=self.state,
+            latest=self.latest,
+            expect=self.expect,
+            allow_trial=allow_trial,
         )
         self.tell("verified", time.monotonic() - start, report)
         return report, model
@@ -174,6 +184,8 @@ def gate(
     trust: Trust | None = None,
     *,
     policy: PolicyLike | None = None,
+    state: PathLike | None = None,
+    latest: LatestLike | None = None,
     license: LicenseLike | None = None,  # noqa: A002
     identity: IdentityLike | None = None,
     license_policy: Policy | None = None,
@@ -196,7 +208,10 @@ def gate(
         source: A signed model, or, with a license, a trial; see `nnguard.verify`.
         destination: The folder to make.
         trust: Trusted keys; see `nnguard.verify`.
-        policy: A trust policy instead; see `nnguard.verify`.
+        policy: Trust policy, in place of trusted keys; see `nnguard.verify`.
+        state: State file, against older releases; see `nnguard.verify`. It remembers a release just
+            before it is decoded.
+        latest: Statement on which release is the newest; see `nnguard.verify`.
         license: Unlocks a trial; see `nnguard.unlock`. What it opens has to be signed, too.
         identity: The customer's private key, which goes with the license.
         license_policy: What else to ask of the license.
@@ -232,6 +247,8 @@ def gate(
         destination=Destination(Path(destination), in_place=in_place),
         trust=trust,
         policy=policy,
+        state=state,
+        latest=latest,
         license=license,
         identity=identity,
         license_policy=license_policy,

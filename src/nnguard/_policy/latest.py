@@ -39,9 +39,13 @@ class LatestStatement(SignedFile):
         expires_at: When the statement ceases to hold.
 
     Examples:
-        >>> statement = nnguard.LatestStatement.load("digits.latest")
-        >>> statement.claims.name, statement.claims.release
-        ('digits', 3)
+        >>> release = nnguard.sign("model.nnc", "vendor.key", name="digits", release=3)
+        >>> found = nnguard.verify(release, "vendor.pub")
+        >>> statement = nnguard.LatestStatement.make(
+        ...     found.claims, found.digest, "vendor.key", expires_at="2100-01-01"
+        ... )
+        >>> nnguard.verify(release, "vendor.pub", latest=statement).claims.release
+        3
     """
 
     claims: Claims

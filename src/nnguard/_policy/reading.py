@@ -28,7 +28,8 @@ __all__ = ["UNITS", "Node", "malformed", "read_text"]
 _MOST = (1 << 63) - 1
 """The largest number in a policy."""
 
-_TIME = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d))?", re.ASCII)
+_HOUR = "([01][0-9]|2[0-3]):[0-5][0-9]"
+_TIME = re.compile(rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(T{_HOUR}:[0-5][0-9](Z|[+-]{_HOUR}))?")
 _AGE = re.compile(r"([1-9][0-9]{0,4})([hdw])", re.ASCII)
 UNITS = {"w": timedelta(weeks=1), "d": timedelta(days=1), "h": timedelta(hours=1)}
 """Units of ages, the largest first."""

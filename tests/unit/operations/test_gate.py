@@ -360,14 +360,14 @@ def test_what_a_license_opens_has_to_be_signed(
     assert not [*room.iterdir()]
 
 
-@pytest.mark.parametrize("given", ["license", "identity", "policy"])
+@pytest.mark.parametrize("given", ["license", "identity", "license_policy"])
 def test_arguments_that_belong_together(
     given: str, release: nnguard.Stream, customer: nnguard.Identity, room: Path
 ) -> None:
     values: dict[str, Any] = {
         "license": "some.license",
         "identity": customer,
-        "policy": nnguard.licensing.Policy(),
+        "license_policy": nnguard.licensing.Policy(),
     }
     with pytest.raises(errors.ArgumentError):
         nnguard.gate(release, room / "net", [], **{given: values[given]})
