@@ -237,7 +237,7 @@ def test_stream_of_as_many_bytes_as_the_limit_is_decoded() -> None:
         nnguard.errors.LimitError, match="decode to 440, or take as long; limit 439"
     ) as caught:
         nnguard.decompress(stream, max_size=439)
-    assert "--max-size" in caught.value.hint
+    assert "max_size" in caught.value.hint
 
 
 @pytest.mark.parametrize("tensors", [1, 9])
