@@ -1,4 +1,4 @@
-"""Fuzzing by coverage what reads keys, licenses, revocation lists and records, with atheris.
+"""Fuzzing by coverage what reads keys, licenses, lists, bundles and records, with atheris.
 
 python tests/fuzz/credentials.py licenses CORPUS -max_total_time=60    (make fuzz-credentials)
 
@@ -29,9 +29,12 @@ from fuzz.mutations import edit, mutate
 from fuzz.running import fuzz
 from nnguard._crypto import armor, cose, identity
 from nnguard._crypto.cbor import encode_cbor, parse_cbor
+from nnguard._crypto.ecdsa import EcdsaKey
 from nnguard._hiding import extract, frame
 from nnguard._licensing.license import License
 from nnguard._licensing.revocation import RevocationList
+from nnguard._oms.envelope import open_envelope, seal
+from nnguard._oms.statement import GIT, Statement
 from nnguard._policy.latest import LatestStatement
 from nnguard._policy.state import Memory
 from nnguard._records.attachment import Attachment
@@ -129,6 +132,36 @@ def read_record(data: bytes) -> None:
     assert encode_cbor(value) == data
 
 
+def read_bundle(data: bytes) -> None:
+    """Bundles of OpenSSF Model Signing; only the key's word makes a statement."""
+    try:
+        payload, _ = open_envelope(data, {BUNDLE_KEY.hint: BUNDLE_KEY})
+        statement = Statement.parse(payload)
+        assert Statement.parse(statement.encode()) == statement
+    except ValueError:  # documented; "." is read, and not written
+        pass
+
+
+def change_bundle(rng: random.Random, data: bytes) -> bytes:
+    """A value is changed somewhere inside: outside what is signed, or in it, and signed again."""
+    try:
+        if rng.random() < 0.5:
+            return json.dumps(edit(rng, json.loads(data))).encode()
+        payload = base64.b64decode(json.loads(data)["dsseEnvelope"]["payload"])
+        if rng.random() < 0.3:
+            return seal(mutate(rng, payload), toolbox.P256)
+        return seal(json.dumps(edit(rng, json.loads(payload))).encode(), toolbox.P256)
+    except Exception:  # no bundle, or no JSON any longer
+        return mutate(rng, data or b"x")
+
+
+def bundle_seeds() -> list[bytes]:
+    files = {"a.nnc": bytes(32), "sub/b.json": bytes([1]) * 32}
+    statements = [Statement("m", files, GIT), Statement("", files, allow_symlinks=True)]
+    return [seal(statement.encode(), toolbox.P256) for statement in statements]
+
+
+BUNDLE_KEY = EcdsaKey.from_pem(toolbox.P256.public_key.pem)
 POLICY = nnguard.licensing.Policy(now=selling.ISSUED)
 LICENSE_DOMAIN, LIST_DOMAIN = b"nnguard license v1\0", b"nnguard revocation list v1\0"
 LATEST_DOMAIN = b"nnguard latest statement v1\0"
@@ -247,6 +280,7 @@ TARGETS = {
         read_state, change_state, lambda: [path.read_bytes() for path in VECTORS.glob("*.state")]
     ),
     "keys": Target(read_keys, change_pem, key_seeds),
+    "bundles": Target(read_bundle, change_bundle, bundle_seeds),
     "records": Target(read_record, change_cbor, record_seeds),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pkcs11
@@ -45,6 +46,19 @@ def test_token_signs_all_there_is(token: Token, algorithm: str) -> None:
     sold = issue(locked.trial, locked.content_key, to=ada.recipient, signer=uri, terms=terms)
     assert nnguard.verify(nnguard.unlock(locked.trial, sold, ada, public), public)
     RevocationList.make([sold.terms.id], uri).authenticate([public])
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS[1:])
+def test_token_signs_bundles(token: Token, algorithm: str, tmp_path: Path) -> None:
+    """Of OpenSSF Model Signing."""
+    uri = token.uri(algorithm)
+    as_signer(uri).public_key.save(tmp_path / "token.pub")
+    release = nnguard.Stream.from_bytes(samples.small_stream())
+    nnguard.oms.save(release, tmp_path / "a.nnc", tmp_path / "a.sig", uri)
+    bundle = nnguard.oms.Bundle.open(tmp_path / "a.sig", tmp_path / "token.pub")
+    assert list(bundle.files) == ["a.nnc"]
+    with pytest.raises(KeyFormatError, match="not an ECDSA key"):
+        nnguard.oms.sign(tmp_path, tmp_path / "b.sig", token.uri("Ed25519"))
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS[1:])
