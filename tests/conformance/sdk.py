@@ -139,7 +139,7 @@ def judge(request: Json) -> Json:
     return {
         "rule": policy.rules.index(ruling.rule),
         "warnings": [warning.reason.value for warning in ruling.warnings],
-        "digest": policy.digest,
+        "digest": policy.digest if policy.message else "",
     }
 
 

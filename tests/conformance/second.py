@@ -116,11 +116,10 @@ def unlocked(
 
 
 def judge(request: Json) -> Json:
-    pinned = text(request["pinned"]) if "pinned" in request else None
+    pinned = Path(request["pinned"]).read_bytes() if "pinned" in request else None
     kids = [bytes.fromhex(kid) for kid in request["kids"]]
-    found = second_policies.judge(
-        text(request["policy"]), request["release"], kids, request["now"], pinned
-    )
+    file = Path(request["policy"]).read_bytes()
+    found = second_policies.judge(file, request["release"], kids, request["now"], pinned)
     return {"rule": found.rule, "warnings": found.warnings, "digest": found.digest}
 
 

@@ -130,6 +130,23 @@ def verify(path: str, folder: Path) -> nnguard.Claims:
     return claims
 
 
+def judged(release: nnguard.Stream, folder: Path, root: nnguard.SigningKey) -> list[str]:
+    policy: nnguard.TrustPolicy = nnguard.TrustPolicy.new(
+        ["acme.ai/*"],
+        {"acme": "vendor.pub", "auditor": nnguard.PublicKey.load("auditor.pub")},
+        threshold=2,
+        level="audit",
+        root={"root": root.public_key},
+        expires="2090-01-01",
+    )
+    signed: nnguard.TrustPolicy = policy.sign(root, "other-root.key", after=policy)
+    signed.save(folder / "acme.policy", overwrite=True)
+    report = nnguard.verify(release, policy=signed, state=folder / "state")
+    nnguard.verify(release, policy=str(folder / "acme.policy"))
+    reasons: list[nnguard.errors.PolicyReason] = [each.reason for each in report.warnings]
+    return [*map(str, reasons), signed.digest, str(signed.version)]
+
+
 def models(path: Path, stream: nnguard.Stream, streams: nnguard.StreamSet) -> list[str]:
     data: bytes = path.read_bytes()
     with path.open("rb") as file:
