@@ -16,7 +16,13 @@ import nnguard
 from nnguard._cli.failures import EXIT_CODES, check_credentials, swapped
 from nnguard._cli.options import option
 from nnguard._cli.output import Outcome, show, warn
-from nnguard.errors import ArgumentError, KeyFormatError, LedgerError, LicenseError
+from nnguard.errors import (
+    ArgumentError,
+    KeyFormatError,
+    LedgerError,
+    LicenseError,
+    PolicyError,
+)
 
 __all__ = ["NNGUARD", "Command", "Group", "Options", "command"]
 
@@ -102,7 +108,7 @@ class Command(_Helpful):
         assert self.callback is not None
         try:
             outcome = self.callback(options)
-        except (KeyFormatError, LicenseError, LedgerError) as error:
+        except (KeyFormatError, LicenseError, LedgerError, PolicyError) as error:
             error.hint = swapped(self, ctx.params) or error.hint
             raise
         except ArgumentError as error:
