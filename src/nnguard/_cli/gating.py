@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -31,7 +32,7 @@ from nnguard._cli.options import (
 from nnguard._cli.output import Outcome
 from nnguard._cli.verifying import ALLOW_TRIAL, EXPECT, expect_of
 from nnguard._operations.destination import Destination
-from nnguard._operations.gate import REFUSALS, Gate
+from nnguard._operations.gate import Gate, is_refusal
 
 __all__ = ["run_gate"]
 
@@ -96,7 +97,7 @@ def run_gate(options: Options) -> Outcome:
             _tell_systemd("READY=1")
             model.watch(options.watch, report)
     except (errors.NnguardError, OSError) as error:
-        refused = isinstance(error, REFUSALS)
+        refused = is_refusal(error)
         log.write("refused" if refused else "failed", **_failure(error))
         if refused and options.remove and model.destination.take_away():
             log.write("removed")
@@ -161,9 +162,12 @@ def _tell_systemd(state: str) -> None:
     """Say how it goes to the service manager that asked to be told, as sd_notify(3) has it."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address.startswith(("/", "@")):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-            manager.connect("\0" + address[1:] if address[0] == "@" else address)
-            manager.sendall(state.encode())
+        place = "\0" + address[1:] if address[0] == "@" else address
+        with (
+            contextlib.suppress(OSError),  # nobody listens any more
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        ):
+            manager.sendto(state.encode(), place)
 
 
 def _failure(error: Exception) -> dict[str, Any]:
