@@ -93,7 +93,10 @@ def test_warnings_are_shown(run: Run) -> None:
     run(*NEW, "-o", "p.toml", "--level", "audit", "--expires", "2020-01-01")
     done = run("verify", "release.nnc", "--policy", "p.toml")
     assert done.code == 0
-    assert "WARNING     the trust policy held until 2020-01-01" in done.out
+    assert done.err == "nnguard: the trust policy held until 2020-01-01T00:00:00+00:00 (audit)\n"
+    assert run("verify", "release.nnc", "--policy", "p.toml", "--quiet").err == ""
+    stripped = run("strip", "release.nnc", "-o", "bare.nnc", "--policy", "p.toml")
+    assert "held until 2020" in stripped.err
     told = json.loads(run("verify", "release.nnc", "--policy", "p.toml", "--json").out)
     assert [warning["reason"] for warning in told["warnings"]] == ["policy-expired"]
 

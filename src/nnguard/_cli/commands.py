@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import logging
@@ -15,7 +16,7 @@ import click
 import nnguard
 from nnguard._cli.failures import EXIT_CODES, check_credentials, swapped
 from nnguard._cli.options import option
-from nnguard._cli.output import Outcome, show, warn
+from nnguard._cli.output import Outcome, show, warn, warnings_shown
 from nnguard.errors import (
     ArgumentError,
     KeyFormatError,
@@ -107,7 +108,8 @@ class Command(_Helpful):
         check_credentials(self, ctx.params)
         assert self.callback is not None
         try:
-            outcome = self.callback(options)
+            with contextlib.nullcontext() if options.verbose else warnings_shown():
+                outcome = self.callback(options)
         except (KeyFormatError, LicenseError, LedgerError, PolicyError) as error:
             error.hint = swapped(self, ctx.params) or error.hint
             raise

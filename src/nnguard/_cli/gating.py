@@ -181,5 +181,3 @@ def _lines(folder: str, report: nnguard.Report) -> Iterator[str]:
     yield f"Passed: {' '.join([claims.issuer, claims.name, claims.version]).strip()}: {folder}"
     yield f"  key    {report.key_id}"
     yield f"  digest {report.digest}"
-    for warning in report.warnings:
-        yield f"  WARNING {warning.message}"
