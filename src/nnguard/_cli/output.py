@@ -99,7 +99,7 @@ class _Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
-        if message not in self._shown and not _is_set("log_json"):  # its lines have them
+        if message not in self._shown:
             self._shown.add(message)
             warn(message)
 
@@ -157,12 +157,8 @@ def progress_bar(
 
 
 def _is_quiet() -> bool:
-    return _is_set("quiet")
-
-
-def _is_set(option: str) -> bool:
     context = click.get_current_context(silent=True)
-    return context is not None and bool(context.params.get(option))
+    return context is not None and bool(context.params.get("quiet"))
 
 
 def _above_bar() -> contextlib.AbstractContextManager[Any]:
