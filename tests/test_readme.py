@@ -9,6 +9,7 @@ import pytest
 import nnguard
 from nnguard._cli.commands import NNGUARD
 from nnguard._cli.failures import EXIT_CODES
+from nnguard.errors import PolicyReason
 from pages import run_page
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +36,16 @@ def test_exit_codes_are_those_of_help() -> None:
     page = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| (\d+) \| (.+?) \|$", page, flags=re.MULTILINE)
     assert {int(code): meaning for code, meaning in listed} == EXIT_CODES
+
+
+def test_troubleshooting_has_every_exit_code_and_reason() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    headed = re.findall(r"^## .+ \((\d+)\)$", page, flags=re.MULTILINE)
+    assert [*map(int, headed)] == [code for code in EXIT_CODES if code]
+    refused = page.partition("(18)")[2]
+    rows = re.findall(r"^\| ([a-z-]+(?:, [a-z-]+)*) \|", refused, flags=re.MULTILINE)
+    named = {reason for row in rows for reason in row.split(", ")} - {"reason"}
+    assert named == {reason.value for reason in PolicyReason}
 
 
 def test_is_short() -> None:
