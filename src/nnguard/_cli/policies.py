@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +18,17 @@ from nnguard._crypto.trust import key_files
 from nnguard._policy.advice import advise
 from nnguard._policy.document import PolicyKey, Rule, text_of_age
 from nnguard._policy.evaluation import expired
+from nnguard._policy.reading import REPAIR
 
 __all__ = ["run_check", "run_new", "run_policy", "run_show", "run_sign"]
+
+_OPTIONS = {
+    "--scope": "rules[0].scopes",
+    "--threshold": "rules[0].threshold",
+    "--level": "rules[0].level",
+    "--root-threshold": "root.threshold",
+}
+"""Options of `policy new` and the members that they set."""
 
 _AFTER = option("--after FILE", "The version before, signed; the policy then comes with it.")
 
@@ -59,15 +69,16 @@ def run_new(options: Options) -> Outcome:
     for name, given in (("--scope", options.scope), ("--trust", options.trust)):
         if not given:
             raise click.UsageError(f"{name} is missing")
-    policy = nnguard.TrustPolicy.new(
-        options.scope,
-        _keys_in(options.trust),
-        threshold=options.threshold,
-        level=options.level,
-        root=_keys_in(options.root),
-        root_threshold=options.root_threshold,
-        expires=options.expires,
-    )
+    with _about_options():
+        policy = nnguard.TrustPolicy.new(
+            options.scope,
+            _keys_in(options.trust),
+            threshold=options.threshold,
+            level=options.level,
+            root=_keys_in(options.root),
+            root_threshold=options.root_threshold,
+            expires=options.expires,
+        )
     policy.save(options.output, overwrite=options.force)
     return Outcome({"file": options.output}, [f"Wrote {options.output}: read it, and add to it"])
 
@@ -144,6 +155,18 @@ def run_check(options: Options) -> Outcome:
 
     values = {"version": policy.version, "signed": policy.message is not None, "advice": advice}
     return Outcome(values, lines())
+
+
+@contextlib.contextmanager
+def _about_options() -> Iterator[None]:
+    """Name options where a policy of theirs would be malformed."""
+    try:
+        yield
+    except nnguard.errors.PolicyError as error:
+        member, _, said = str(error).partition(": ")
+        name = next((name for name in _OPTIONS if member.startswith(_OPTIONS[name])), member)
+        hint = "" if error.hint == REPAIR else error.hint
+        raise nnguard.errors.ArgumentError(f"{name}: {said}", hint=hint) from None
 
 
 def _keys_in(paths: tuple[str, ...]) -> dict[str, Path]:

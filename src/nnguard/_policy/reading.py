@@ -23,7 +23,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["UNITS", "Node", "malformed", "read_text"]
+__all__ = ["REPAIR", "UNITS", "Node", "malformed", "read_text"]
 
 _MOST = (1 << 63) - 1
 """The largest number in a policy."""
@@ -31,6 +31,10 @@ _MOST = (1 << 63) - 1
 _HOUR = "([01][0-9]|2[0-3]):[0-5][0-9]"
 _TIME = re.compile(rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(T{_HOUR}:[0-5][0-9](Z|[+-]{_HOUR}))?")
 _AGE = re.compile(r"([1-9][0-9]{0,4})([hdw])", re.ASCII)
+REPAIR = "correct the policy, or get it again"
+"""What to do about a policy that cannot be read."""
+
+
 UNITS = {"w": timedelta(weeks=1), "d": timedelta(days=1), "h": timedelta(hours=1)}
 """Units of ages, the largest first."""
 
@@ -39,7 +43,7 @@ _Choice = TypeVar("_Choice", bound=enum.Enum)
 
 def malformed(message: str, hint: str = "") -> PolicyError:
     """Return the error about a policy that cannot be read."""
-    hint = hint or "correct the policy, or get it again"
+    hint = hint or REPAIR
     return PolicyError(message, reason=PolicyReason.MALFORMED, hint=hint)
 
 
