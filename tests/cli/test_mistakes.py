@@ -187,7 +187,7 @@ MISTAKES = [
             "--scope: 'acme.ai' is not ISSUER/NAME; such as acme.ai/resnet*", 2),
     Mistake("A threshold above the number of keys",
             'policy new -o p.toml --scope "acme.ai/*" --trust vendor.pub --threshold 2',
-            "--threshold: expected at most 1", 2),
+            "--threshold: 2 signatures of 1 key can never be", 2),
     Mistake("A level that is none",
             'policy new -o p.toml --scope "acme.ai/*" --trust vendor.pub --level warn',
             "--level: expected one of strict, permissive, audit", 2),

@@ -82,6 +82,24 @@ def test_neither_trust_nor_policy(run: Run) -> None:
     assert "either trusted keys or a trust policy" in refused(both, 2)
 
 
+def test_the_report_names_the_rule(run: Run) -> None:
+    run(*NEW, "-o", "p.toml", "--level", "permissive")
+    verify = ("verify", "release.nnc", "--policy", "p.toml")
+    assert "  policy      version 1, acme.ai/*, permissive\n" in run(*verify).out
+    told = json.loads(run(*verify, "--json").out)["policy"]
+    digest = nnguard.TrustPolicy.load("p.toml").digest
+    assert told == {
+        "version": 1,
+        "digest": digest,
+        "scopes": ["acme.ai/*"],
+        "level": "permissive",
+    }
+    assert digest in run("policy", "show", "p.toml").out
+    assert "policy" not in json.loads(
+        run("verify", "release.nnc", "--trust", "vendor.pub", "--json").out
+    )
+
+
 def test_a_refusal_as_json(run: Run) -> None:
     run("policy", "new", "-o", "p.toml", "--scope", "other/*", "--trust", "vendor.pub")
     done = run("verify", "release.nnc", "--policy", "p.toml", "--json")

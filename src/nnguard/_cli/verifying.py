@@ -169,6 +169,8 @@ def _facts(report: nnguard.Report) -> Iterator[tuple[str, str]]:
     yield "key", f"{report.key_id} ({report.algorithm})"
     for below in report.signatures[1:]:
         yield "and by", f"{below.key_id}{'' if below.counts else ', does not count'}"
+    if (rule := report.policy) is not None:
+        yield "policy", f"version {rule.version}, {', '.join(rule.scopes)}, {rule.level}"
     yield "digest", report.digest
     if claims.shard is not None and not report.shards:
         yield "shard", f"{claims.shard.position + 1} of {claims.shard.count}"

@@ -17,7 +17,7 @@ from nnguard._base.times import now
 from nnguard._crypto.keys import PublicKey
 from nnguard._crypto.trust import Trust, load_trust
 from nnguard._licensing.license import License
-from nnguard._operations.report import Report
+from nnguard._operations.report import AppliedRule, Report
 from nnguard._policy.document import Rule, text_of_age
 from nnguard._policy.evaluation import allows, check_key, evaluate
 from nnguard._policy.finding import Finding, Level
@@ -74,6 +74,7 @@ class Authority:
                 key_id, claims = report.license_key_id, report.claims
                 warnings += check_key(self.policy, key_id, "the watermark", claims, time)
             report = _with_what_counts(report, self.policy, time)
+            report = replace(report, policy=_applied(self.policy, ruling.rule))
         level = Level.STRICT if rule is None else rule.level
         warnings += level.weigh(self._against_latest(report, rule, time))
         if self.state is not None:
@@ -184,6 +185,11 @@ def _pin(state: State, policy: TrustPolicy | None) -> None:
     """Hold a policy against the one that the state file remembers, whatever the policy's levels."""
     if policy is not None:
         state.pin(policy)
+
+
+def _applied(policy: TrustPolicy, rule: Rule) -> AppliedRule:
+    scopes = tuple(scope.text for scope in rule.scopes)
+    return AppliedRule(policy.version, policy.digest, scopes, rule.level.value)
 
 
 def _with_what_counts(report: Report, policy: TrustPolicy, time: datetime) -> Report:

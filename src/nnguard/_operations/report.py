@@ -14,7 +14,7 @@ from nnguard._policy.finding import Finding
 from nnguard._records.claims import Claims
 from nnguard._records.kinds import RecordKind, kind_name
 
-__all__ = ["NestedRecord", "Report", "Signature"]
+__all__ = ["AppliedRule", "NestedRecord", "Report", "Signature"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,32 @@ class NestedRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AppliedRule:
+    """The rule of a trust policy that a model was judged by.
+
+    Attributes:
+        version: Version of the policy.
+        digest: SHA-256 of the policy, in hexadecimal, as `nnguard policy show` has it.
+        scopes: What the rule is about, `issuer/name` each.
+        level: How strictly it is enforced: `strict`, `permissive` or `audit`.
+    """
+
+    version: int
+    digest: str
+    scopes: tuple[str, ...]
+    level: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the rule as JSON values."""
+        return {
+            "version": self.version,
+            "digest": self.digest,
+            "scopes": list(self.scopes),
+            "level": self.level,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What `verify` found; there is none for a model that is not what was signed.
 
@@ -97,6 +123,7 @@ class Report:
         shards: Of a set, the names of the files and the reports of their streams, in order.
         not_covered: Of a folder, the names of files that no signature covers.
         oms: The bundle of OpenSSF Model Signing that says the same, if one was given.
+        policy: The rule of the trust policy that the model was judged by, if there was a policy.
         warnings: What the trust policy finds against the release, and does not enforce.
 
     Examples:
@@ -116,6 +143,7 @@ class Report:
     shards: Mapping[str, Report] = field(default=EMPTY, repr=False)
     not_covered: tuple[str, ...] = field(default=(), repr=False)
     oms: Bundle | None = field(default=None, repr=False)
+    policy: AppliedRule | None = None
     warnings: tuple[Finding, ...] = ()
 
     @property
@@ -150,6 +178,8 @@ class Report:
             found["oms"] = self.oms.to_json()
         if self.licensed_to is not None:
             found["licensed_to"] = self.licensed_to.to_json()
+        if self.policy is not None:
+            found["policy"] = self.policy.to_json()
         if self.warnings:
             found["warnings"] = [warning.to_json() for warning in self.warnings]
         return found

@@ -144,5 +144,5 @@ def text_of(time: datetime) -> str:
 
 def text_of_age(age: timedelta) -> str:
     """Return a length of time as a policy has it, in the largest unit that fits."""
-    unit = next(unit for unit, length in UNITS.items() if not age % length)
-    return f"{age // UNITS[unit]}{unit}"
+    unit = next((unit for unit, length in UNITS.items() if not age % length), "")
+    return f"{age // UNITS[unit]}{unit}" if unit else str(age)  # no policy has others

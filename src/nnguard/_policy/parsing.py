@@ -75,7 +75,8 @@ def _named(node: Node, keys: Mapping[str, PolicyKey]) -> tuple[PolicyKey, ...]:
 def _threshold(node: Node, keys: tuple[PolicyKey, ...]) -> int:
     threshold = node.number(1)
     if threshold > len(keys):
-        raise node.error(f"expected at most {len(keys)}, the number of the keys")
+        number = "1 key" if len(keys) == 1 else f"{len(keys)} keys"
+        raise node.error(f"{threshold} signatures of {number} can never be")
     return threshold
 
 
