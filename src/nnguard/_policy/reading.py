@@ -79,7 +79,8 @@ class Node:
         if not isinstance(self.value, dict):
             raise self.error("expected an object")
         lead = f"{self.path}." if self.path else ""
-        return {name: Node(value, lead + name) for name, value in self.value.items()}
+        found = {Node(name, self.path).text(): value for name, value in self.value.items()}
+        return {name: Node(value, lead + name) for name, value in found.items()}
 
     def members(self, required: Collection[str], optional: Collection[str] = ()) -> dict[str, Node]:
         """Return the members of an object that has all of the first, and none but these."""

@@ -109,6 +109,12 @@ def test_what_is_refused(path: str, value: Any, message: str) -> None:
     assert caught.value.reason is PolicyReason.MALFORMED
 
 
+def test_names_are_text_as_well() -> None:
+    for place in ("keys.\ud800", "\ud800"):
+        with pytest.raises(PolicyError, match="UTF-8 cannot hold"):
+            parsed(changed(place, FULL["keys"]["root"]))
+
+
 def test_a_typo_is_answered_by_the_name() -> None:
     with pytest.raises(PolicyError) as caught:
         parsed(changed("rules.0.thresholds", 1))
