@@ -34,6 +34,10 @@ _AGE = re.compile(r"([1-9][0-9]{0,4})([hdw])", re.ASCII)
 UNITS = {"w": timedelta(weeks=1), "d": timedelta(days=1), "h": timedelta(hours=1)}
 """Units of ages, the largest first."""
 
+_PART = r"""([A-Za-z0-9_-]+|"[^"\\\n]*(\\.[^"\\\n]*)*"|'[^'\n]*')"""
+_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_\\-]){_PART}([ \t]*\.[ \t]*{_PART}){{16}}")
+"""A key of TOML with so many dots costs the parser memory and time with the square of their number, and more."""
+
 _Choice = TypeVar("_Choice", bound=enum.Enum)
 
 
@@ -51,6 +55,8 @@ def read_text(text: str, *, json_only: bool = False) -> Node:
     try:
         if json_only or text.lstrip().startswith("{"):
             value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+        elif _LONG_KEY.search(text):
+            raise ValueError("a key has more than 16 dots")
         else:
             value = tomllib.loads(text)
     except RecursionError:
