@@ -36,7 +36,7 @@ UNITS = {"w": timedelta(weeks=1), "d": timedelta(days=1), "h": timedelta(hours=1
 
 _PART = r"""([A-Za-z0-9_-]+|"[^"\\\n]*(\\.[^"\\\n]*)*"|'[^'\n]*')"""
 _LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_\\-]){_PART}([ \t]*\.[ \t]*{_PART}){{16}}")
-"""A key of TOML with so many dots costs the parser memory and time with the square of their number, and more."""
+"""A key of TOML with so many dots: parsing it takes time and memory that grow with their square."""
 
 _Choice = TypeVar("_Choice", bound=enum.Enum)
 

@@ -313,6 +313,22 @@ def test_release_without_a_number_is_told(
     assert "has no number" in warning.message
 
 
+def test_stripping(
+    file: Path, releases: dict[int, nnguard.Stream], key: nnguard.SigningKey
+) -> None:
+    trust = key.public_key
+    nnguard.strip(releases[2], trust, state=file)
+    for options in ({"state": file}, {"latest": latest_of(releases[2], key)}):
+        with pytest.raises(PolicyError):
+            nnguard.strip(releases[1], trust, **options)
+    assert remembered(file) == {(NET, trust.id.hex()): 2}
+
+
+def latest_of(release: nnguard.Stream, key: nnguard.SigningKey) -> nnguard.LatestStatement:
+    found = nnguard.verify(release, key.public_key)
+    return nnguard.LatestStatement.make(found.claims, found.digest, key, expires_at="2100-01-01")
+
+
 def test_what_is_refused_is_not_remembered(
     file: Path, releases: dict[int, nnguard.Stream], key: nnguard.SigningKey
 ) -> None:
