@@ -109,6 +109,21 @@ def test_what_is_refused(path: str, value: Any, message: str) -> None:
     assert caught.value.reason is PolicyReason.MALFORMED
 
 
+def test_names_are_text_as_well() -> None:
+    for place in ("keys.\ud800", "\ud800"):
+        with pytest.raises(PolicyError, match="UTF-8 cannot hold"):
+            parsed(changed(place, FULL["keys"]["root"]))
+
+
+@pytest.mark.parametrize("part", ["a", '"a"', '"\\""', "'a'", "a \t"])
+@pytest.mark.parametrize("where", ["{} = 1", "[{}]", "[[{}]]", "a = {{ {} = 1 }}"])
+def test_keys_of_many_dots_are_not_parsed(part: str, where: str) -> None:
+    """At 64 KiB they would cost 20 seconds and 4 GB."""
+    text = where.format(".".join([part] * 30_000))
+    with pytest.raises(PolicyError, match="more than 16 dots"):
+        nnguard.TrustPolicy.parse(text)
+
+
 def test_a_typo_is_answered_by_the_name() -> None:
     with pytest.raises(PolicyError) as caught:
         parsed(changed("rules.0.thresholds", 1))
