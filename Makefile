@@ -47,7 +47,7 @@ help:
 	@echo "make fuzz-streams SECONDS=60   fuzz units, headers and what reads them (atheris)"
 	@echo "make hostile FILES=10000   run hostile files through all commands; what each costs"
 	@echo "make fuzz-models SECONDS=60   fuzz what reads models, each kind (atheris)"
-	@echo "make fuzz-credentials SECONDS=60   fuzz what reads keys, licenses, lists and records (atheris)"
+	@echo "make fuzz-credentials SECONDS=60   fuzz what reads keys, licenses, lists, statements, states, bundles and records (atheris)"
 	@echo "make fuzz MINUTES=60   all of these, one after the other"
 	@echo "make mutate  change what verifies and unlocks, a little at a time: do tests notice?"
 	@echo "make faults  kill commands and fail their calls, at every point: is anything lost? (an hour)"
@@ -237,14 +237,14 @@ fuzz-streams: $(ENVIRONMENT)
 
 fuzz-credentials: $(ENVIRONMENT)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
-	for kind in licenses lists keys records; do \
+	for kind in licenses lists statements states keys bundles records; do \
 		$(BIN)/python tests/fuzz/credentials.py $$kind out/fuzz/$$kind -max_total_time=$(SECONDS) \
 		-max_len=8192 -timeout=10 -artifact_prefix=out/fuzz/$$kind- || exit 1; done
 
 # Every fuzzer, for MINUTES in all.
 fuzz:
 	for target in coder streams models credentials; do $(MAKE) --no-print-directory fuzz-$$target \
-		SECONDS=$$(( 60 * $(MINUTES) / 9 )) || exit 1; done
+		SECONDS=$$(( 60 * $(MINUTES) / 10 )) || exit 1; done
 
 mutate: $(ENVIRONMENT)
 	$(BIN)/python tests/mutation/mutate.py

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from typing import Any, NoReturn
 
+from cryptography.exceptions import UnsupportedAlgorithm
+
 from second_licensing import unarmor
 from second_reader import Outcome
 from second_signatures import Message, VendorKey, read_message
@@ -62,7 +64,7 @@ class Policy:
 
 @dataclass
 class Ruling:
-    """Which rule decided, and what it warns of."""
+    """Which rule decided, and what it warns of; `digest` of a signed policy."""
 
     rule: int
     warnings: list[str]
@@ -130,7 +132,7 @@ def key(value: Any) -> Key:
     found = members_of(value, "pem", "not_after revoked")
     try:
         vendor = VendorKey(text(found["pem"]))
-    except (ValueError, KeyError, StopIteration):
+    except (ValueError, KeyError, StopIteration, UnsupportedAlgorithm):
         bad()
     need(vendor.parts)
     revoked = found.get("revoked", False)
@@ -161,7 +163,6 @@ def check_rule(value: Any, keys: dict[str, Key]) -> list[str]:
 
 def read_json(payload: bytes) -> Policy:
     try:
-        need(len(payload) <= 1 << 20)
         value = json.loads(payload.decode("utf-8"), object_pairs_hook=once, parse_constant=text)
     except (ValueError, RecursionError):
         bad()
@@ -189,11 +190,16 @@ def read_json(payload: bytes) -> Policy:
 # 12.4
 
 
-def read(file: str) -> Policy:
-    if BEGIN not in file:
-        return read_json(file.encode())
+def read(file: bytes) -> Policy:
+    need(len(file) <= 1 << 20)
+    try:
+        armored = file.decode("utf-8")
+    except ValueError:
+        bad()
+    if BEGIN not in armored:
+        return read_json(file)
     found: list[Policy] = []
-    for block in file.split(BEGIN)[1:]:
+    for block in armored.split(BEGIN)[1:]:
         try:
             message = read_message(unarmor("NNGUARD POLICY", BEGIN + block), several=True)
         except (ValueError, Outcome):
@@ -301,7 +307,7 @@ def faults(
 
 
 def judge(
-    file: str, release: dict[str, Any], kids: list[bytes], now: int, pinned: str | None = None
+    file: bytes, release: dict[str, Any], kids: list[bytes], now: int, pinned: bytes | None = None
 ) -> Ruling:
     """Judge a release whose signatures that count are by these keys, the outermost first."""
     policy = read(file)
@@ -318,4 +324,5 @@ def judge(
         if rule["level"] == "strict" or fault in HARD[rule["level"]]:
             raise PolicyRefused(fault)
         warnings.append(fault)
-    return Ruling(at, warnings, hashlib.sha256(policy.payload).hexdigest())
+    digest = hashlib.sha256(policy.payload).hexdigest() if policy.message else ""
+    return Ruling(at, warnings, digest)

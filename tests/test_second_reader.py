@@ -20,6 +20,7 @@ import second_policies
 import second_reader
 import second_sets
 import second_signatures
+import second_state
 import second_unlocker
 import stock
 from conformance import second
@@ -31,7 +32,8 @@ ALLOWED = {"cbor2", "cryptography", "numpy"}
 
 MODULES = [
     *(second, second_coder, second_hpke, second_licensing),
-    *(second_policies, second_reader, second_sets, second_signatures, second_unlocker),
+    *(second_policies, second_reader, second_sets, second_signatures, second_state),
+    second_unlocker,
 ]
 
 

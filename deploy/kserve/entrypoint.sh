@@ -5,4 +5,5 @@ address=${1#nnguard+}
 incoming=$(mktemp -d)
 trap 'rm -rf "$incoming"' EXIT
 "${STORAGE_INITIALIZER:-/storage-initializer/scripts/initializer-entrypoint}" "$address" "$incoming"
-nnguard gate "$incoming" "$2" --trust "${NNGUARD_TRUST:-/etc/nnguard/trust}" --in-place --force --log-json
+nnguard gate "$incoming" "$2" --policy "${NNGUARD_POLICY:-/etc/nnguard/policy.toml}" \
+    --in-place --force --log-json

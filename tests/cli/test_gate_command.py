@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -105,6 +106,9 @@ def test_what_cannot_be_read_takes_nothing_away(run: Run) -> None:
     assert [line["event"] for line in logged(result.err)] == ["failed"]
     no_key = ("gate", "release.nnc", "models", "--trust", "release.nnc", "--force", "--remove")
     assert run(*no_key).code == 6
+    Path("policy.json").write_text("{")
+    half = ("gate", "release.nnc", "models", "--policy", "policy.json", "--force", "--remove")
+    assert run(*half).code == 18
     assert made() == MADE
 
 
@@ -120,6 +124,17 @@ def test_in_place(run: Run) -> None:
     assert run(*GATE, "--in-place").code == 1
     Path("models").mkdir()
     assert run(*GATE, "--in-place").code == 0
+    assert made() == MADE
+
+
+def test_in_place_in_the_folder_that_one_is_in(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("models").mkdir()
+    monkeypatch.chdir("models")
+    gate = ("gate", folder / "release.nnc", ".", "--trust", folder / "vendor.pub", "--in-place")
+    assert run(*gate).code == 0
+    monkeypatch.chdir(folder)
     assert made() == MADE
 
 
@@ -155,6 +170,20 @@ def test_a_trial(run: Run, key: nnguard.SigningKey) -> None:
     assert events == ["copied", "unlocked", "verified", "decoded", "placed"]
 
 
+def test_a_warning_is_a_line_of_json(
+    run: Run, model: nnguard.Stream, key: nnguard.SigningKey
+) -> None:
+    name = 'small\n{"event": "placed"}'
+    for number in (2, 1):
+        nnguard.sign(model, key, name=name, release=number).save(f"{number}.nnc")
+    policy = document({"acme": key.public_key}, {"level": "audit"})
+    Path("a.policy").write_text(json.dumps(policy))
+    assert run("verify", "2.nnc", "--policy", "a.policy", "--state", "st").code == 0
+    result = run("gate", "1.nnc", "models", "--policy", "a.policy", "--state", "st", "--log-json")
+    events = [line["event"] for line in logged(result.err)]
+    assert events == ["copied", "warning", "verified", "decoded", "placed"]
+
+
 def test_an_older_release(run: Run, model: nnguard.Stream, key: nnguard.SigningKey) -> None:
     Path("policy.json").write_text(json.dumps(document({"vendor": key.public_key})))
     gate = ("gate", "release.nnc", "models", "--policy", "policy.json", "--state", "state")
@@ -166,8 +195,10 @@ def test_an_older_release(run: Run, model: nnguard.Stream, key: nnguard.SigningK
     deliver(2)
     result = run(*gate, "--log-json")
     assert result.code == 0
-    (warning,) = logged(result.err)[1]["warnings"]
+    _, told, verified, *_ = logged(result.err)
+    (warning,) = verified["warnings"]
     assert warning["reason"] == "state"
+    assert told["message"] == warning["message"]
     deliver(1)
     result = run(*gate, "--force", "--log-json")
     assert result.code == 18
@@ -215,6 +246,18 @@ def test_watching(
         assert process.wait() == 5
     assert Path("models").exists() != remove
     assert not [*Path().glob(".models*")]
+
+
+@pytest.mark.parametrize("name", ["manager", "@nnguard-test-manager"])
+def test_watching_tells_systemd(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    address = name if name.startswith("@") else str(folder / name)
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address.replace("@", "\0"))
+        manager.settimeout(60)
+        with watching():
+            assert manager.recv(100) == b"READY=1"
+            assert made() == MADE
 
 
 def test_watching_ends_when_it_is_told_to() -> None:

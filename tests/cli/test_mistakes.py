@@ -175,6 +175,18 @@ MISTAKES = [
     Mistake("A closed standard input", "verify - --trust vendor.pub", "pipe a stream in", 2,
             shell="{} <&-"),
     Mistake("A full disk", "keygen new", "free some space", 1, shell="{} > /dev/full"),
+    Mistake("A key in the place of a trust policy", "verify release.nnc --policy vendor.pub",
+            "--policy takes a trust policy", 18),
+    Mistake("A trust policy in the place of a key", "verify release.nnc --trust policy.toml",
+            "give it with --policy", 6),
+    Mistake("A trust policy that is about other models", "verify release.nnc --policy others.json",
+            "add its scope to a rule", 18),
+    Mistake("A trust policy with a typo", "verify release.nnc --policy typo.toml",
+            "did you mean threshold?", 18),
+    Mistake("A scope without a name", "policy new -o p.toml --scope acme.ai --trust vendor.pub",
+            "such as acme.ai/resnet*", 18),
+    Mistake("A trust policy that is signed by anybody",
+            "policy sign policy.toml -o p.policy --key vendor.key", "add its root keys", 2),
     Mistake("A bundle without its key", f"{VERIFY} --oms model.sig", "give both", 2),
     Mistake("A bundle signed by the vendor's key", f"{SIGN} --oms model.sig --oms-key vendor.key",
             "--algorithm p256", 6),
@@ -223,6 +235,12 @@ def _make_odd_files(folder: Path, release: bytes) -> None:
     (folder / "empty").mkdir()
     (folder / "hub").mkdir()
     shutil.copy(folder / "model.safetensors", folder / "hub")
+    policy = nnguard.TrustPolicy.new(["acme.ai/*"], {"vendor": folder / "vendor.pub"})
+    policy.save(folder / "policy.toml")
+    policy = nnguard.TrustPolicy.new(["others/*"], {"vendor": folder / "vendor.pub"})
+    policy.save(folder / "others.json")
+    text = (folder / "policy.toml").read_text().replace("threshold", "treshold")
+    (folder / "typo.toml").write_text(text)
     (folder / "nothing.nnc").touch()
     (folder / "wrong.txt").write_text("guess\n")
     (folder / "model.onnx").write_bytes(b"\x08\x08\x12\x07pytorch" + bytes(80))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 
 import nnguard
 import samples
+from nnguard._cli import main
 from nnguard._crypto import token as token_module
-from softhsm import PIN, Token
+from softhsm import MODULE, PIN, Token
 from transcripts import Run, is_one_line
 
 
@@ -149,3 +151,18 @@ def test_public_half_of_a_key_file(run: Run, folder: Path, key: nnguard.SigningK
     assert run("keygen", "again", "--public-of", "vendor.key").code == 1
     wrong = ("keygen", "new", "--public-of", "vendor.key", "--algorithm", "p256")
     assert run(*wrong).code == 2
+
+
+def test_page_shows_commands_that_run(
+    token: Token, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of nnguard; the token's own tools are not ours."""
+    token.generate("release-2026")
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "hardware-keys.md"
+    joined = page.read_text(encoding="utf-8").replace("\\\n", "")
+    commands = [line for line in joined.splitlines() if line.startswith("nnguard ")]
+    assert len(commands) == 3
+    monkeypatch.setenv("NNGUARD_PKCS11_MODULE", MODULE)
+    Path("release.nnc").unlink()
+    for command in commands:
+        assert main(shlex.split(command)[1:]) == 0

@@ -37,7 +37,16 @@ def load(folder: Path = VECTORS) -> dict[str, Any]:
 def request_of(vector: dict[str, Any], listing: dict[str, Any], folder: Path) -> dict[str, Any]:
     """What an adapter is asked: the input of a vector, with paths and keys in place of names."""
     given = dict(vector["input"])
-    for name in ("file", "folder", "license", "revocations", "policy", "pinned"):
+    for name in (
+        "file",
+        "folder",
+        "license",
+        "revocations",
+        "policy",
+        "pinned",
+        "state",
+        "statement",
+    ):
         if name in given:
             given[name] = str(folder / given[name])
     if "trust" in given:

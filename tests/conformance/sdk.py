@@ -6,19 +6,23 @@ PYTHONPATH=tests python tests/conformance/run.py --adapter "python tests/conform
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import nnguard
 from nnguard._locking.opening import open_files
+from nnguard._operations.authority import authority_of
 from nnguard._operations.report import Signature
 from nnguard._policy.evaluation import evaluate
 from nnguard._records.hashed import hash_files
@@ -129,20 +133,51 @@ def judge(request: Json) -> Json:
     policy.authenticate()
     if "pinned" in request:
         policy.check_succeeds(nnguard.TrustPolicy.load(request["pinned"]))
-    said = request["release"]
-    claims = nnguard.Claims(
-        said.get("iss", ""),
-        said.get("sub", ""),
-        said.get("version", ""),
-        release=said.get("release"),
-    )
+    claims = released(request)
     signatures = [Signature(kid, "Ed25519", claims, "") for kid in request["kids"]]
     ruling = evaluate(policy, signatures, datetime.fromtimestamp(request["now"], timezone.utc))
     return {
         "rule": policy.rules.index(ruling.rule),
         "warnings": [warning.reason.value for warning in ruling.warnings],
-        "digest": policy.digest,
+        "digest": policy.digest if policy.message else "",
     }
+
+
+def remember(request: Json) -> Json:
+    """Judge a release as `verify` does once it is verified, at the time that is given."""
+    claims = released(request)
+    signatures = tuple(
+        Signature(kid, "Ed25519", claims, digest)
+        for kid, digest in itertools.zip_longest(
+            request["kids"], request["digests"], fillvalue=request["digests"][0]
+        )
+    )
+    report = nnguard.Report(
+        claims=claims,
+        key_id=request["kids"][0],
+        algorithm="Ed25519",
+        digest=request["digests"][0],
+        signatures=signatures,
+    )
+    time = datetime.fromtimestamp(request["now"], timezone.utc)
+    with tempfile.TemporaryDirectory() as folder:
+        state, latest = Path(folder, "state"), request.get("statement")
+        if "state" in request:
+            shutil.copy(request["state"], state)
+        with mock.patch("nnguard._operations.authority.now", return_value=time):
+            authority = authority_of(trusted(request), None, state, latest)
+            if "max_age" in request:
+                max_age = timedelta(seconds=request["max_age"])
+                for finding in authority.latest.against(claims, request["digests"], time, max_age):
+                    raise finding.error()
+            authority.judge(report, remember=True)
+        return {"state_sha256": hashlib.sha256(state.read_bytes()).hexdigest()}
+
+
+def released(request: Json) -> nnguard.Claims:
+    said = request["release"]
+    texts = (said.get(name, "") for name in ("iss", "sub", "version"))
+    return nnguard.Claims(*texts, release=said.get("release"))
 
 
 OPERATIONS: dict[str, Callable[[Json], Json]] = {
@@ -154,6 +189,7 @@ OPERATIONS: dict[str, Callable[[Json], Json]] = {
     "unlock": unlock,
     "unlock-set": unlock_set,
     "judge": judge,
+    "remember": remember,
 }
 
 

@@ -20,6 +20,7 @@ import second_licensing
 import second_policies
 import second_reader
 import second_sets
+import second_state
 import second_unlocker
 from second_reader import split
 from second_signatures import VendorKey
@@ -115,12 +116,22 @@ def unlocked(
 
 
 def judge(request: Json) -> Json:
-    pinned = text(request["pinned"]) if "pinned" in request else None
+    pinned = Path(request["pinned"]).read_bytes() if "pinned" in request else None
     kids = [bytes.fromhex(kid) for kid in request["kids"]]
-    found = second_policies.judge(
-        text(request["policy"]), request["release"], kids, request["now"], pinned
-    )
+    file = Path(request["policy"]).read_bytes()
+    found = second_policies.judge(file, request["release"], kids, request["now"], pinned)
     return {"rule": found.rule, "warnings": found.warnings, "digest": found.digest}
+
+
+def remember(request: Json) -> Json:
+    state, statement = (
+        text(request[name]) if name in request else None for name in ("state", "statement")
+    )
+    release = second_state.Release(request["release"], request["kids"], request["digests"])
+    found = second_state.remember(
+        release, request["now"], state, statement, trusted(request), request.get("max_age")
+    )
+    return {"state_sha256": hashlib.sha256(found.encode()).hexdigest()}
 
 
 OPERATIONS: dict[str, Callable[[Json], Json]] = {
@@ -132,6 +143,7 @@ OPERATIONS: dict[str, Callable[[Json], Json]] = {
     "unlock": unlock,
     "unlock-set": unlock_set,
     "judge": judge,
+    "remember": remember,
 }
 
 

@@ -16,6 +16,7 @@ import pytest
 
 import nnguard
 from nnguard._cli.commands import NNGUARD
+from policies import document
 
 jsonschema = pytest.importorskip("jsonschema")
 yaml = pytest.importorskip("yaml")
@@ -56,8 +57,8 @@ def gate_options(arguments: list[str]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", KUBERNETES, ids=lambda path: path.stem)
 def test_kubernetes(path: Path) -> None:
-    for document in documents(path):
-        assert not errors_of(document, kubernetes_schema(document["kind"]))
+    for resource in documents(path):
+        assert not errors_of(resource, kubernetes_schema(resource["kind"]))
 
 
 def test_the_schemas_of_kubernetes_are_strict() -> None:
@@ -72,9 +73,9 @@ def test_the_schemas_of_kubernetes_are_strict() -> None:
 
 def pods() -> Iterator[dict[str, Any]]:
     for path in KUBERNETES:
-        for document in documents(path):
-            if document["kind"] == "Deployment":
-                yield document["spec"]["template"]["spec"]
+        for resource in documents(path):
+            if resource["kind"] == "Deployment":
+                yield resource["spec"]["template"]["spec"]
 
 
 def test_pods_ask_for_no_privilege() -> None:
@@ -94,7 +95,7 @@ def test_only_the_gate_writes_models() -> None:
         for container in (*pod["initContainers"], *pod["containers"]):
             mounts = [each for each in container["volumeMounts"] if not each.get("readOnly")]
             writable[container["name"]] = [each["name"] for each in mounts]
-        assert writable == {"gate": ["models"], "serve": []}
+        assert writable == {"gate": ["state", "models"], "serve": []}
 
 
 def test_pods_run_gates() -> None:
@@ -106,23 +107,26 @@ def test_pods_run_gates() -> None:
     assert watch["remove"]
 
 
-def test_the_key_in_the_example_is_one(tmp_path: Path) -> None:
+def test_the_policy_in_the_example_is_one(tmp_path: Path) -> None:
     config = documents(DEPLOY / "kubernetes" / "init-container.yaml")[1]
-    for name, text in config["data"].items():
-        (tmp_path / name).write_text(text)
-        nnguard.PublicKey.load(tmp_path / name)
+    ((name, text),) = config["data"].items()
+    (tmp_path / name).write_text(text)
+    (rule,) = nnguard.TrustPolicy.load(tmp_path / name).rules
+    assert rule.scopes
 
 
 # KServe
 
 
 def test_kserve() -> None:
-    """Its container is one of Kubernetes; the schema of the rest is in KServe's own repository."""
-    (document,) = documents(DEPLOY / "kserve" / "cluster-storage-container.yaml")
-    assert document["apiVersion"] == "serving.kserve.io/v1alpha1"
-    assert document["kind"] == "ClusterStorageContainer"
-    assert set(document["spec"]) == {"container", "supportedUriFormats", "workloadType"}
-    container = document["spec"]["container"]
+    """The resource is one of KServe's, its container one of Kubernetes, with nothing else in it."""
+    (resource,) = documents(DEPLOY / "kserve" / "cluster-storage-container.yaml")
+    assert resource["apiVersion"] == "serving.kserve.io/v1alpha1"
+    assert resource["kind"] == "ClusterStorageContainer"
+    schema = json.loads((SCHEMAS / "kserve.json").read_text())
+    assert not errors_of(resource, schema)
+    assert errors_of({**resource, "spec": {**resource["spec"], "workloadTypes": "x"}}, schema)
+    container = resource["spec"]["container"]
     assert not errors_of(container, kubernetes_schema("Container"))
     assert container["securityContext"]["runAsNonRoot"] is True
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
@@ -134,7 +138,8 @@ def test_kserve_fetches_and_lets_pass(
 ) -> None:
     """KServe's storage initializer is played by a script that copies a file."""
     trusted = key if is_right else nnguard.SigningKey.generate()
-    trusted.public_key.save(tmp_path / "vendor.pub")
+    text = json.dumps(document({"vendor": trusted.public_key}))
+    (tmp_path / "policy.json").write_text(text)
     incoming = tmp_path / "store"
     streams = nnguard.StreamSet.of(
         {"model-00001-of-00001.nnc": nnguard.strip(release, [key.public_key])}
@@ -152,7 +157,7 @@ def test_kserve_fetches_and_lets_pass(
             "PATH": PATH,
             "STORAGE_INITIALIZER": str(fetch),
             "STORE": str(incoming),
-            "NNGUARD_TRUST": str(tmp_path / "vendor.pub"),
+            "NNGUARD_POLICY": str(tmp_path / "policy.json"),
             "TMPDIR": str(tmp_path / "tmp"),
         },
         check=False,

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import nnguard
+from policies import document
 
 NNGUARD = Path(sys.executable).with_name("nnguard")
 USER = 65532
@@ -121,6 +122,22 @@ def test_a_release_passes(sandbox: Sandbox, incoming: Path, key: nnguard.Signing
     there = {path.name: path.read_bytes() for path in (sandbox.models / "net").iterdir()}
     assert there == {path.name: path.read_bytes() for path in (sandbox.folder / "here").iterdir()}
     assert [path.name for path in sandbox.models.iterdir()] == ["net"]
+
+
+def test_an_older_release_is_noticed(
+    sandbox: Sandbox, model: nnguard.Stream, key: nnguard.SigningKey
+) -> None:
+    """The state file needs a folder that can be written, and nothing else does."""
+    policy = sandbox.folder / "policy.json"
+    policy.write_text(json.dumps(document({"vendor": key.public_key})))
+    codes = []
+    for number in (2, 1):
+        release = sandbox.folder / f"{number}.nnc"
+        nnguard.sign(model, key, name="small", release=number).save(release)
+        gate = (NNGUARD, "gate", release, sandbox.models / f"{number}", "--policy", policy)
+        codes.append(sandbox.run(*gate, "--state", sandbox.models / "state").returncode)
+    assert codes == [0, 18]
+    assert not (sandbox.models / "1").exists()
 
 
 def test_a_mount_point_is_filled_in_place(sandbox: Sandbox, incoming: Path) -> None:

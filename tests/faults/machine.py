@@ -18,7 +18,7 @@ from pathlib import Path
 from nnguard.__main__ import run as run_nnguard
 
 LIBRARY = "NNGUARD_FAULTS_LIBRARY"
-TEMPORARY = (".nnguard.", ".out.", ".pair.", ".seen.")
+TEMPORARY = (".kept.", ".nnguard.", ".out.", ".pair.", ".seen.")
 
 
 class Group(IntEnum):

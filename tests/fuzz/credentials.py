@@ -1,4 +1,4 @@
-"""Fuzzing by coverage what reads keys, licenses, revocation lists and records, with atheris.
+"""Fuzzing by coverage what reads keys, licenses, lists, bundles and records, with atheris.
 
 python tests/fuzz/credentials.py licenses CORPUS -max_total_time=60    (make fuzz-credentials)
 
@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
+import json
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -27,9 +29,14 @@ from fuzz.mutations import edit, mutate
 from fuzz.running import fuzz
 from nnguard._crypto import armor, cose, identity
 from nnguard._crypto.cbor import encode_cbor, parse_cbor
+from nnguard._crypto.ecdsa import EcdsaKey
 from nnguard._hiding import extract, frame
 from nnguard._licensing.license import License
 from nnguard._licensing.revocation import RevocationList
+from nnguard._oms.envelope import open_envelope, seal
+from nnguard._oms.statement import GIT, Statement
+from nnguard._policy.latest import LatestStatement
+from nnguard._policy.state import Memory
 from nnguard._records.attachment import Attachment
 from nnguard._records.lock import LockContent, LockRecord
 from nnguard._records.signature import SignatureRecord
@@ -64,6 +71,22 @@ def read_list(data: bytes) -> None:
     assert RevocationList.parse(read.encoded).hashes == read.hashes
     read.authenticate([toolbox.VENDOR.public_key])
     assert read.encoded[-64:] == toolbox.VENDOR.sign(signed_bytes(read.encoded, LIST_DOMAIN))
+
+
+def read_statement(data: bytes) -> None:
+    """Latest statements; likewise."""
+    read = LatestStatement.parse(data)
+    assert LatestStatement.from_text(str(read)).encoded == read.encoded
+    read.to_json()
+    read.authenticate([toolbox.VENDOR.public_key])
+    assert read.encoded[-64:] == toolbox.VENDOR.sign(signed_bytes(read.encoded, LATEST_DOMAIN))
+    list(read.against(read.claims, [read.digest], read.expires_at, None))
+
+
+def read_state(data: bytes) -> None:
+    """State files: what is read is written again as it was."""
+    with contextlib.suppress(ValueError):
+        assert Memory.parse(data).encode() == data
 
 
 def read_keys(data: bytes) -> None:
@@ -109,8 +132,39 @@ def read_record(data: bytes) -> None:
     assert encode_cbor(value) == data
 
 
+def read_bundle(data: bytes) -> None:
+    """Bundles of OpenSSF Model Signing; only the key's word makes a statement."""
+    try:
+        payload, _ = open_envelope(data, {BUNDLE_KEY.hint: BUNDLE_KEY})
+        statement = Statement.parse(payload)
+        assert Statement.parse(statement.encode()) == statement
+    except ValueError:  # documented; "." is read, and not written
+        pass
+
+
+def change_bundle(rng: random.Random, data: bytes) -> bytes:
+    """A value is changed somewhere inside: outside what is signed, or in it, and signed again."""
+    try:
+        if rng.random() < 0.5:
+            return json.dumps(edit(rng, json.loads(data))).encode()
+        payload = base64.b64decode(json.loads(data)["dsseEnvelope"]["payload"])
+        if rng.random() < 0.3:
+            return seal(mutate(rng, payload), toolbox.P256)
+        return seal(json.dumps(edit(rng, json.loads(payload))).encode(), toolbox.P256)
+    except Exception:  # no bundle, or no JSON any longer
+        return mutate(rng, data or b"x")
+
+
+def bundle_seeds() -> list[bytes]:
+    files = {"a.nnc": bytes(32), "sub/b.json": bytes([1]) * 32}
+    statements = [Statement("m", files, GIT), Statement("", files, allow_symlinks=True)]
+    return [seal(statement.encode(), toolbox.P256) for statement in statements]
+
+
+BUNDLE_KEY = EcdsaKey.from_pem(toolbox.P256.public_key.pem)
 POLICY = nnguard.licensing.Policy(now=selling.ISSUED)
 LICENSE_DOMAIN, LIST_DOMAIN = b"nnguard license v1\0", b"nnguard revocation list v1\0"
+LATEST_DOMAIN = b"nnguard latest statement v1\0"
 
 
 def signed_bytes(encoded: bytes, domain: bytes) -> bytes:
@@ -152,6 +206,17 @@ def change_pem(rng: random.Random, data: bytes) -> bytes:
     if rng.random() < 0.2:
         blocks.append(rng.choice(blocks))
     return b"-----END".join(blocks)
+
+
+def change_state(rng: random.Random, data: bytes) -> bytes:
+    """A value is changed somewhere inside, and the checksum is right."""
+    try:
+        members = edit(rng, json.loads(data))
+        del members["sha256"]
+        members["sha256"] = hashlib.sha256(json.dumps(members).encode()).hexdigest()
+        return (json.dumps(members, indent=1) + "\n").encode()
+    except Exception:  # nothing that JSON holds
+        return mutate(rng, data or b"x")
 
 
 def change_cbor(rng: random.Random, data: bytes) -> bytes:
@@ -197,12 +262,25 @@ def _records() -> Iterator[bytes]:
 
 TARGETS = {
     "licenses": Target(
-        read_license, change_envelope(LICENSE_DOMAIN), lambda: envelopes("license", "LICENSE")
+        read_license,
+        change_envelope(LICENSE_DOMAIN),
+        lambda: envelopes("license", "NNGUARD LICENSE"),
     ),
     "lists": Target(
-        read_list, change_envelope(LIST_DOMAIN), lambda: envelopes("revocations", "REVOCATION LIST")
+        read_list,
+        change_envelope(LIST_DOMAIN),
+        lambda: envelopes("revocations", "NNGUARD REVOCATION LIST"),
+    ),
+    "statements": Target(
+        read_statement,
+        change_envelope(LATEST_DOMAIN),
+        lambda: envelopes("statement", "NNGUARD LATEST STATEMENT"),
+    ),
+    "states": Target(
+        read_state, change_state, lambda: [path.read_bytes() for path in VECTORS.glob("*.state")]
     ),
     "keys": Target(read_keys, change_pem, key_seeds),
+    "bundles": Target(read_bundle, change_bundle, bundle_seeds),
     "records": Target(read_record, change_cbor, record_seeds),
 }
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 import nnguard
 import nnguard.torch
-from nnguard import errors, licensing, plotting
+from nnguard import errors, licensing, oms, plotting
 from nnguard.licensing import Device, Issuer, Ledger, License, Policy, RevocationList, Terms
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -124,10 +124,37 @@ def verify(path: str, folder: Path) -> nnguard.Claims:
     shards: Mapping[str, nnguard.Report] = report.shards
     uncovered: Sequence[str] = report.not_covered
     trial: bool = report.locked or any(shard.locked for shard in shards.values())
-    texts: list[str] = [report.key_id, report.digest, name, *metadata, *uncovered]
+    texts: list[str] = [report.key_id, report.algorithm, report.digest, name, *metadata, *uncovered]
     if trial or when is None or not (texts and inner):
         raise SystemExit(1)
     return claims
+
+
+def judged(release: nnguard.Stream, folder: Path, root: nnguard.SigningKey) -> list[str]:
+    policy: nnguard.TrustPolicy = nnguard.TrustPolicy.new(
+        ["acme.ai/*"],
+        {"acme": "vendor.pub", "auditor": nnguard.PublicKey.load("auditor.pub")},
+        threshold=2,
+        level="audit",
+        root={"root": root.public_key},
+        expires="2090-01-01",
+    )
+    signed: nnguard.TrustPolicy = policy.sign(root, "other-root.key", after=policy)
+    signed.save(folder / "acme.policy", overwrite=True)
+    report = nnguard.verify(release, policy=signed, state=folder / "state")
+    nnguard.verify(release, policy=str(folder / "acme.policy"))
+    reasons: list[nnguard.errors.PolicyReason] = [each.reason for each in report.warnings]
+    return [*map(str, reasons), signed.digest, str(signed.version)]
+
+
+def bundled(release: nnguard.StreamSet, key: nnguard.Signer, folder: Path) -> str:
+    oms.save(release, folder, folder / "model.sig", key, overwrite=True)
+    oms.sign("plain", "plain.sig", "oms.key")
+    bundle: oms.Bundle = oms.Bundle.open("plain.sig", ["oms.pub", folder])
+    left_out: tuple[str, ...] = bundle.check("plain")
+    found: oms.Bundle | None = nnguard.verify(folder, "vendor.pub", oms=bundle).oms
+    digests: Mapping[str, bytes] = bundle.files
+    return bundle.key_id if found is None else ", ".join([found.name, *left_out, *digests])
 
 
 def models(path: Path, stream: nnguard.Stream, streams: nnguard.StreamSet) -> list[str]:

@@ -379,3 +379,22 @@ def test_torch_is_loaded_when_it_is_asked_for() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_state_remembers_what_was_loaded(
+    tmp_path: Path, model: nnguard.Stream, key: nnguard.SigningKey
+) -> None:
+    """Not what was refused, nor what could not be decoded."""
+    releases = [nnguard.sign(model, key, name="net", release=number) for number in (1, 2, 3)]
+    options = {"state": tmp_path / "state"}
+    report = nnguard.torch.load(releases[1], key.public_key, **options).report
+    assert report is not None
+    assert report.warnings
+    with pytest.raises(nnguard.errors.PolicyError):
+        nnguard.torch.load(releases[0], key.public_key, **options)
+    expected = nnguard.Expect(name="other")
+    with pytest.raises(nnguard.errors.ClaimsError):
+        nnguard.torch.load(releases[2], key.public_key, expect=expected, **options)
+    with pytest.raises(nnguard.errors.LimitError):
+        nnguard.torch.load(releases[2], key.public_key, max_size=1, **options)
+    assert nnguard.torch.load(releases[1], key.public_key, **options).report

@@ -30,6 +30,13 @@ def test_settings_are_settings(settings: Any) -> None:
         nnguard.compress(samples.small_network(2_000), settings)
 
 
+@pytest.mark.parametrize("policy", [3, licensing.Policy(), {"version": 1}])
+def test_policy_is_a_trust_policy(policy: Any) -> None:
+    release = nnguard.sign(MODEL, KEY, name="small")
+    with pytest.raises(TypeError, match="policy: expected a path or a TrustPolicy, not"):
+        nnguard.verify(release, policy=policy)
+
+
 @pytest.mark.parametrize("payload", ["text", 3, None])
 def test_payload_is_bytes(payload: Any) -> None:
     with pytest.raises(TypeError, match="payload: expected bytes, not"):

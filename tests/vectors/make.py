@@ -35,6 +35,7 @@ from vectors import (
     refused_sales,
     refused_streams,
     sets,
+    states,
 )
 from vectors.example import example, with_example
 from vectors.selling import CONTENT_KEYS, CUSTOMER_SEEDS, CUSTOMERS
@@ -50,13 +51,17 @@ MODULES = (
     *(sets, locked_sets, refused_locked_sets),
     *(policies, refused_policies),
     countersigned,
+    states,
 )
 """They register their vectors when they are imported."""
 GIVEN = (
     *("trust", "content_key", "customer", "now", "max_age", "traits", "tier", "seen"),
-    *("release", "kids"),
+    *("release", "kids", "digests"),
 )
 """Details that an operation is given; it answers with all others."""
+
+
+_WITHOUT_STREAM = ("judge", "remember")
 
 
 def entry(item: Vector, made: Made) -> dict[str, Any]:
@@ -65,7 +70,7 @@ def entry(item: Vector, made: Made) -> dict[str, Any]:
     details = dict(made.details)
     name, verb = made.file or item.name, item.operation.removesuffix("-set")
     given: dict[str, Any] = {"file": f"{name}.nnc"} if verb == item.operation else {"folder": name}
-    if verb == "judge":
+    if verb in _WITHOUT_STREAM:
         given = {}
     if verb in ("verify", "unlock"):
         given["trust"] = [*TRUSTED]
@@ -92,7 +97,7 @@ def write(folder: Path, item: Vector, made: Made) -> None:
         path = folder / item.name / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    if item.operation != "judge" and not made.file and not made.files:
+    if item.operation not in _WITHOUT_STREAM and not made.file and not made.files:
         (folder / f"{item.name}.nnc").write_bytes(made.data)
     for suffix, text in made.texts:
         (folder / f"{item.name}.{suffix}").write_bytes(text.encode())

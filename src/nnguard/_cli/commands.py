@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import logging
@@ -15,8 +16,14 @@ import click
 import nnguard
 from nnguard._cli.failures import EXIT_CODES, check_credentials, swapped
 from nnguard._cli.options import option
-from nnguard._cli.output import Outcome, show, warn
-from nnguard.errors import ArgumentError, KeyFormatError, LedgerError, LicenseError
+from nnguard._cli.output import Outcome, show, warn, warnings_shown
+from nnguard.errors import (
+    ArgumentError,
+    KeyFormatError,
+    LedgerError,
+    LicenseError,
+    PolicyError,
+)
 
 __all__ = ["NNGUARD", "Command", "Group", "Options", "command"]
 
@@ -101,8 +108,10 @@ class Command(_Helpful):
         check_credentials(self, ctx.params)
         assert self.callback is not None
         try:
-            outcome = self.callback(options)
-        except (KeyFormatError, LicenseError, LedgerError) as error:
+            logs = options.verbose or getattr(options, "log_json", False)
+            with contextlib.nullcontext() if logs else warnings_shown():
+                outcome = self.callback(options)
+        except (KeyFormatError, LicenseError, LedgerError, PolicyError) as error:
             error.hint = swapped(self, ctx.params) or error.hint
             raise
         except ArgumentError as error:

@@ -104,6 +104,7 @@ _EXPECTED = {
     "revocations": "a revocation list",
     "content_key": "a content key",
     "latest": "a latest statement",
+    "policy": "a trust policy",
     "ledger": "a ledger",
 }
 """Options and the kinds of files that they name, as `recognize` calls them."""
@@ -262,7 +263,8 @@ def check_credentials(command: click.Command, values: dict[str, Any]) -> None:
     }
     outputs = {path for param, path in paths.items() if hasattr(param.type, "check")}
     for param, path in paths.items():
-        if param.name in _EXPECTED and not hasattr(param.type, "check") and path in outputs:
+        written = hasattr(param.type, "check") or isinstance(param, click.Argument)
+        if param.name in _EXPECTED and not written and path in outputs:
             raise click.UsageError(
                 f"{values[param.name]} is what {_name_of(param)} names, and would be overwritten: "
                 "write elsewhere"
@@ -279,7 +281,8 @@ def swapped(command: click.Command, values: dict[str, Any]) -> str:
         if expected is not None and isinstance(path, str):
             with contextlib.suppress(OSError):
                 kind = recognize(FileSource(path))
-                if kind is not None and kind.what != expected:
+                also = "JSON" if param.name == "policy" else expected
+                if kind is not None and kind.what not in (expected, also):
                     hint = f"; {kind.hint}" if kind.hint else ""
                     return f"{_name_of(param)} takes {expected}, and {path} is {kind.what}{hint}"
     return ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import socket
 import sys
@@ -10,6 +12,8 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+import click
 
 import nnguard
 from nnguard import errors
@@ -31,7 +35,7 @@ from nnguard._cli.options import (
 from nnguard._cli.output import Outcome
 from nnguard._cli.verifying import ALLOW_TRIAL, EXPECT, expect_of
 from nnguard._operations.destination import Destination
-from nnguard._operations.gate import REFUSALS, Gate
+from nnguard._operations.gate import Gate, is_refusal
 
 __all__ = ["run_gate"]
 
@@ -96,7 +100,7 @@ def run_gate(options: Options) -> Outcome:
             _tell_systemd("READY=1")
             model.watch(options.watch, report)
     except (errors.NnguardError, OSError) as error:
-        refused = isinstance(error, REFUSALS)
+        refused = is_refusal(error)
         log.write("refused" if refused else "failed", **_failure(error))
         if refused and options.remove and model.destination.take_away():
             log.write("removed")
@@ -131,12 +135,21 @@ def _gate_of(options: Options, log: _Log) -> Gate:
     )
 
 
-class _Log:
+class _Log(logging.Handler):
     """Lines of JSON on standard error, each of which stands by itself."""
 
     def __init__(self, options: Options) -> None:
+        super().__init__(logging.WARNING)
         self._wanted = options.log_json
         self._where = {"source": options.source, "destination": options.destination}
+        if self._wanted:
+            logger = logging.getLogger("nnguard")
+            logger.addHandler(self)
+            click.get_current_context().call_on_close(lambda: logger.removeHandler(self))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log what the library warns of."""
+        self.write("warning", message=record.getMessage())
 
     def step(self, name: str, seconds: float, report: nnguard.Report | None) -> None:
         """Log a step that was taken; see `nnguard.gate`."""
@@ -161,9 +174,12 @@ def _tell_systemd(state: str) -> None:
     """Say how it goes to the service manager that asked to be told, as sd_notify(3) has it."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address.startswith(("/", "@")):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-            manager.connect("\0" + address[1:] if address[0] == "@" else address)
-            manager.sendall(state.encode())
+        place = "\0" + address[1:] if address[0] == "@" else address
+        with (
+            contextlib.suppress(OSError),  # nobody listens any more
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        ):
+            manager.sendto(state.encode(), place)
 
 
 def _failure(error: Exception) -> dict[str, Any]:
@@ -177,5 +193,3 @@ def _lines(folder: str, report: nnguard.Report) -> Iterator[str]:
     yield f"Passed: {' '.join([claims.issuer, claims.name, claims.version]).strip()}: {folder}"
     yield f"  key    {report.key_id}"
     yield f"  digest {report.digest}"
-    for warning in report.warnings:
-        yield f"  WARNING {warning.message}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,17 @@ import click
 
 from nnguard._base.texts import visible
 
-__all__ = ["Outcome", "brief", "progress_bar", "say", "show", "styled", "table", "warn"]
+__all__ = [
+    "Outcome",
+    "brief",
+    "progress_bar",
+    "say",
+    "show",
+    "styled",
+    "table",
+    "warn",
+    "warnings_shown",
+]
 
 _COLUMN = 64
 """Characters of a tensor's name that are shown in a table, at most."""
@@ -79,6 +90,31 @@ def warn(text: str) -> None:
     if not _is_quiet():
         with _above_bar():
             say(text, file=sys.stderr, lead="nnguard: ", style="yellow")
+
+
+class _Warnings(logging.Handler):
+    """Shows what nnguard warns of, each thing once."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._shown: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message not in self._shown:
+            self._shown.add(message)
+            warn(message)
+
+
+@contextlib.contextmanager
+def warnings_shown() -> Iterator[None]:
+    """Show people what nnguard warns of."""
+    handler = _Warnings()
+    logging.getLogger("nnguard").addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger("nnguard").removeHandler(handler)
 
 
 def brief(name: str) -> str:

@@ -41,7 +41,10 @@ _MANY_WEIGHTS = 1 << 22
     under(
         "OpenSSF Model Signing",
         option("--oms INNER", "Write a bundle for the release, too: beside it, or in its folder."),
-        option("--oms-key FILE", "Private ECDSA key (PEM) that signs the bundle."),
+        option(
+            "--oms-key FILE",
+            "Private ECDSA key that signs it: a PEM file, or pkcs11:... in a token.",
+        ),
     ),
 )
 def run_sign(options: Options) -> Outcome:

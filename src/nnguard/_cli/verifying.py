@@ -150,8 +150,6 @@ def _lines(file: str, report: nnguard.Report) -> Iterator[str]:
     for label, value in _facts(report):
         if value:
             yield f"  {label:<11} {value}"
-    for warning in report.warnings:
-        yield f"  WARNING     {warning.message}"
     if others := report.not_covered:
         more = len(others) - _NAMED
         names = ", ".join(others[:_NAMED]) + (f" and {more} more" if more > 0 else "")

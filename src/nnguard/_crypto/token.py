@@ -115,7 +115,7 @@ def open_token(text: str, ask: Callable[[str], str] | None = None) -> TokenKey:
 
 def _find_token(library: Any, uri: TokenUri) -> Any:
     """Return the one token that the URI names."""
-    tokens = [slot.get_token() for slot in library.get_slots(token_present=True)]
+    tokens = [*_tokens_of(library)]
     fitting = [token for token in tokens if _names_of(token).items() >= uri.token.items()]
     if len(fitting) == 1:
         return fitting[0]
@@ -123,6 +123,15 @@ def _find_token(library: Any, uri: TokenUri) -> Any:
     if not fitting:
         raise KeyFormatError("there is no such token", hint=f"there are: {names or 'none'}")
     raise KeyFormatError(f"{len(fitting)} tokens fit", hint="add token=, serial= or slot-id=")
+
+
+def _tokens_of(library: Any) -> Iterator[Any]:
+    """Yield the tokens; a card that the library does not know is none."""
+    from pkcs11.exceptions import DeviceError, TokenNotPresent, TokenNotRecognised
+
+    for slot in library.get_slots(token_present=True):
+        with contextlib.suppress(DeviceError, TokenNotPresent, TokenNotRecognised):
+            yield slot.get_token()
 
 
 def _names_of(token: Any) -> dict[str, str]:

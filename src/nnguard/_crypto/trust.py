@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ __all__ = ["Trust", "find_key", "key_files", "load_trust"]
 Trust = PublicKey | str | os.PathLike[str] | Iterable[PublicKey | str | os.PathLike[str]]
 """Trusted keys: keys, PEM files with one or more, folders of `.pub` and `.pem` files."""
 
+_POLICY = re.compile(rb"^\s*(\[\[\s*rules|rules\s*=)", re.MULTILINE)
 _SUFFIXES = {".pem", ".pub"}
 
 
@@ -70,7 +72,14 @@ def _keys_of(entry: Any) -> list[PublicKey]:
         raise _wrong_type(entry)
     if not os.fspath(entry):
         raise KeyFormatError("the path of a trusted key is empty")
-    return [key for path in key_files(Path(entry)) for key in load_key(path, parse_public_keys)]
+    return [key for path in key_files(Path(entry)) for key in load_key(path, _parse_bundle)]
+
+
+def _parse_bundle(data: bytes) -> list[PublicKey]:
+    """Read trusted keys; a trust policy holds keys, too, of which some are not to be trusted."""
+    if _POLICY.search(data):
+        raise KeyFormatError("this is a trust policy", hint="give it with --policy, or policy=")
+    return parse_public_keys(data)
 
 
 def key_files(path: Path) -> list[Path]:

@@ -91,7 +91,9 @@ class Plan:
         raise FormatError("this stream misleads the search for a record; it cannot carry one")
 
 
-def plan_record(stream: Stream, kind: int, size: int, *, dense: bool = False) -> Plan:
+def plan_record(
+    stream: Stream, kind: int, size: int, *, dense: bool = False, weights: int | None = None
+) -> Plan:
     """Choose where a record goes.
 
     The primary carrier is the first in order that has room for the header. What it does not hold
@@ -104,6 +106,8 @@ def plan_record(stream: Stream, kind: int, size: int, *, dense: bool = False) ->
         size: Bytes of the record.
         dense: Put many bits into each of few weights, which is faster for large records; and let
             carriers cost more than `max_cost`. Readers then have to know whose the stream is.
+        weights: Take about so many weights, with as many bits in each as that takes; None for as
+            few bits as there can be. Not for dense plans.
 
     Raises:
         CapacityError: The stream has not enough room.
@@ -128,7 +132,8 @@ def plan_record(stream: Stream, kind: int, size: int, *, dense: bool = False) ->
     if dense:  # a small file, but not for many times the weights to decode
         best = min(plans(range(MAX_BITS, 0, -1)), key=_price, default=None)
     else:
-        best = next(plans(range(1, MAX_BITS + 1)), None)
+        width = 1 if weights is None else min(MAX_BITS, 1 + 8 * size // weights)
+        best = next(plans([*range(width, MAX_BITS + 1), *range(width - 1, 0, -1)]), None)
     if best is not None:
         return best
     raise max(failures, key=lambda failure: failure.available, default=None) or CapacityError(

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nnguard._base.threads import Progress, in_order
 from nnguard._hiding.carriers import (
@@ -19,6 +20,7 @@ from nnguard._hiding.carriers import (
     cost_of,
     max_cost,
     primary_candidates,
+    weights_in,
 )
 from nnguard._hiding.frame import FrameHeader, frame_size, unframe_record
 from nnguard._hiding.hqim import Numbers
@@ -28,6 +30,10 @@ from nnguard._stream import Stream
 from nnguard.errors import FormatError, LimitError, NoRecordError, VerificationError
 
 __all__ = ["Extraction", "extract", "locate", "peek"]
+
+
+_FEW = 1 << 14
+"""So many weights are decoded before another thread has started."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +55,8 @@ class Extraction:
     def restored(self) -> dict[int, bytes]:
         """Position and original bytes of each carrier; they are encoded when first asked for."""
         carriers = self.header.carriers
-        return dict(zip(carriers, in_order(self.restore, carriers), strict=True))
+        units = _mapping(self._stream, carriers)(self.restore, carriers)
+        return dict(zip(carriers, units, strict=True))
 
     def restore(self, carrier: int) -> bytes:
         """Encode the original of one carrier, and no other."""
@@ -106,7 +113,7 @@ def extract(
         return list(numbers_in(stream[carrier], width))
 
     with _damaged_later():
-        found = in_order(numbers, header.carriers, header.widths)
+        found = _mapping(stream, header.carriers)(numbers, header.carriers, header.widths)
         for carrier, each, width in zip(header.carriers, found, header.widths, strict=True):
             for part in each:
                 joiner.add(part, width)
@@ -115,6 +122,12 @@ def extract(
     if record is None or not joiner.clear:
         raise VerificationError("the hidden record was changed: its checksum does not fit")
     return Extraction(header, record, cost, stream)
+
+
+def _mapping(stream: Stream, carriers: Sequence[int]) -> Callable[..., Iterator[Any]]:
+    """Return what calls a function for each carrier: in threads, unless these are small."""
+    weights = sum(weights_in(stream, carrier) for carrier in carriers)
+    return map if weights <= _FEW else in_order
 
 
 def peek(stream: Stream, size: int) -> tuple[FrameHeader, bytes]:

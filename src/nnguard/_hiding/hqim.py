@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from nnguard._stream.trellis import odd_states
 
-__all__ = ["Indices", "Numbers", "Walk", "largest", "max_value"]
+__all__ = ["Indices", "Numbers", "Walk", "first_number", "largest", "max_value"]
 
 Indices = npt.NDArray[np.int32]
 Numbers = npt.NDArray[np.uint16]
@@ -128,6 +128,18 @@ class Walk:
         parities[1, places] = flipped_if_even
         odd, self._state = odd_states(parities[0], parities[1], self._state)
         return odd[places].astype(np.int32)
+
+
+def first_number(value: int, *, dependent: bool) -> int:
+    """Return what the first place of a tensor holds; its lowest bits, as many as a weight holds.
+
+    Before it there are zeros, which leave the trellis in its first state.
+
+    Args:
+        value: The index at that place.
+        dependent: Trellis-coded quantization.
+    """
+    return abs(value) + 1 >> 1 if dependent else abs(value)
 
 
 def _with_magnitudes(

@@ -12,6 +12,7 @@ import numpy as np
 
 from nnguard._hiding import hqim
 from nnguard._hiding.frame import (
+    MAGIC,
     MAX_BITS,
     MAX_HEADER_SIZE,
     SIZE_END,
@@ -127,14 +128,19 @@ def find_header(unit: Unit) -> FrameHeader | None:
     head, qp = _head_of(unit)
     most = (qp_range(_header(unit).qp_density)[1] - qp) // _octave(unit)
     places = np.flatnonzero(head)
+    if not places.size:
+        return None
+    first = hqim.first_number(int(head[places[0]]), dependent=_header(unit).dependent)
     for bits_per_weight in range(1, min(most, MAX_BITS) + 1):
+        mask = (1 << bits_per_weight) - 1
+        if first & mask != int.from_bytes(MAGIC, "big") >> 8 * len(MAGIC) - bits_per_weight:
+            continue  # a header begins in another way
 
         def first_bytes(count: int, width: int = bits_per_weight) -> bytes:
             used = places[: -(-8 * count // width)]
             joiner = Joiner(count)
-            if used.size:
-                numbers, _ = _walk(unit, width).extract(head[: int(used[-1]) + 1])
-                joiner.add(numbers, width)
+            numbers, _ = _walk(unit, width).extract(head[: int(used[-1]) + 1])
+            joiner.add(numbers, width)
             return bytes(joiner.data)
 
         size = header_size(first_bytes(SIZE_END))

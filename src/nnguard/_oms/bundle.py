@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from nnguard._oms.statement import Statement
 from nnguard._stream import Stream
 from nnguard.errors import ArgumentError, VerificationError
 
-__all__ = ["Bundle", "place_in"]
+__all__ = ["Bundle", "hash_files", "place_in"]
 
 _MAX_SIZE = 1 << 24
 """Bytes of a bundle, at most; one of 10,000 files has some 4 MB."""
@@ -124,9 +124,7 @@ class Bundle:
         if not self._statement.allow_symlinks:
             links = {name for name in present if (folder / name).is_symlink()}
             _refuse(links, "the bundle allows no symbolic links")
-        others = sorted(resources.keys() - known.keys())
-        hashed = in_order(lambda name: SideFile.open(folder / name).digest, others)
-        digests = {**known, **dict(zip(others, hashed, strict=True))}
+        digests = {**known, **hash_files(folder, sorted(resources.keys() - known.keys()))}
         changed = {
             name
             for name, digest in resources.items()
@@ -144,16 +142,18 @@ class Bundle:
 
     def to_json(self) -> dict[str, Any]:
         """Return what is known of the bundle as JSON values."""
-        return {
-            "key_id": self.key_id,
-            "name": self.name,
-            "files": len(self.files),
-        }
+        return {"key_id": self.key_id, "name": self.name, "files": len(self.files)}
 
     def _files_in(self, folder: Path) -> set[str]:
         """List the files of a folder, without the bundle, and not what is in ignored folders."""
         found = set(list_files(folder, enter=lambda name: not self._statement.ignores(name)))
         return found - {place_in(folder, self.path)}
+
+
+def hash_files(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
+    """Return the SHA-256 of files of a folder, by their names."""
+    digests = in_order(lambda name: SideFile.open(folder / name).digest, names)
+    return dict(zip(names, digests, strict=True))
 
 
 def place_in(folder: Path, bundle: Path) -> str:

@@ -10,13 +10,12 @@ from pathlib import Path
 from nnguard._base.arguments import as_path
 from nnguard._base.atomic import make_folder_atomically, named_together
 from nnguard._base.files import write_bytes
-from nnguard._base.threads import in_order
 from nnguard._crypto.ecdsa import EcdsaKey
 from nnguard._crypto.keys import Signer, SignerLike, as_signer
 from nnguard._models.index import is_set
-from nnguard._models.side_files import SideFile, is_side_name, list_files
+from nnguard._models.side_files import is_side_name, list_files
 from nnguard._models.stream_set import Model, StreamSet
-from nnguard._oms.bundle import place_in
+from nnguard._oms.bundle import hash_files, place_in
 from nnguard._oms.envelope import seal
 from nnguard._oms.statement import GIT, Statement
 from nnguard.errors import ArgumentError
@@ -58,10 +57,7 @@ def sign(
     names = [name for name in files if not rules.ignores(name.rstrip("/"))]
     if links := [name for name in names if (folder / name).is_symlink()]:
         raise ArgumentError(f"a symbolic link is not signed: {links[0]!a}")
-    digests = dict(
-        zip(names, in_order(lambda name: SideFile.open(folder / name).digest, names), strict=True)
-    )
-    sealed = _seal(folder.resolve().name, digests, ignored, signer)
+    sealed = _seal(folder.resolve().name, hash_files(folder, names), ignored, signer)
     write_bytes(bundle, sealed, overwrite=overwrite)
 
 
@@ -155,6 +151,7 @@ def _seal(
     if not digests:
         raise ArgumentError("there are no files to sign")
     try:
-        return seal(Statement(name, digests, ignored).encode(), signer)
+        statement = Statement(name, digests, ignored).encode()
     except ValueError as error:
         raise ArgumentError(f"a bundle cannot hold this: {error}") from None
+    return seal(statement, signer)

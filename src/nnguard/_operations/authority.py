@@ -5,6 +5,7 @@ A release is remembered in the state file when nothing else can fail any more, a
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ from nnguard._policy.state import State
 from nnguard.errors import ArgumentError, PolicyError, PolicyReason
 
 __all__ = ["Authority", "LatestLike", "PathLike", "authority_of"]
+
+_LOG = logging.getLogger("nnguard")
 
 PathLike = str | os.PathLike[str]
 
@@ -82,6 +85,8 @@ class Authority:
                 told = _told(state, report) if remember else ()
                 if remember and not warnings:  # what was only warned of is not remembered
                     state.commit(time)
+                for finding in told:
+                    _LOG.warning("%s", finding.message)
                 warnings += told
         return replace(report, warnings=warnings)
 
@@ -113,6 +118,15 @@ class Authority:
             scope, issued_at = _scope(report), self.latest.claims.issued_at
             if finding := state.against_latest(scope, self.latest.key_id, issued_at):
                 yield finding
+
+    def refuse_revoked(self, license: License) -> None:  # noqa: A002
+        """Refuse a license by a key that the policy revokes, before it opens anything.
+
+        Raises:
+            PolicyError: The key is revoked.
+        """
+        if self.policy is not None:
+            self.policy.check_not_revoked(license.key_id, "the license")
 
     def judge_licensed(self, report: Report, license: License) -> None:  # noqa: A002
         """Judge a trial, or what it opens to, and the key that signed the license for it.

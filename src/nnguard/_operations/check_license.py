@@ -44,6 +44,5 @@ def check(
     authority = authority_of(trust, policy)
     found = as_license(license)
     status = check_license(found, authority.keys, license_policy)
-    if authority.policy is not None:
-        authority.policy.check_not_revoked(found.key_id, "the license")
+    authority.refuse_revoked(found)
     return status

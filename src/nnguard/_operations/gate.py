@@ -37,14 +37,17 @@ from nnguard.errors import (
     LicenseError,
     LockedTrialError,
     NoRecordError,
+    PolicyError,
+    PolicyReason,
+    Refusal,
     UnlockError,
     VerificationError,
     WrongKeyError,
 )
 
-__all__ = ["REFUSALS", "Gate", "Tell", "gate"]
+__all__ = ["Gate", "Tell", "gate", "is_refusal"]
 
-REFUSALS = (
+_REFUSALS = (
     FormatError,
     NoRecordError,
     WrongKeyError,
@@ -53,7 +56,8 @@ REFUSALS = (
     LicenseError,
     UnlockError,
 )
-"""Errors that say that the model may not pass; all others say that it could not be checked."""
+_UNCHECKED = (PolicyReason.MALFORMED, PolicyReason.STATE, Refusal.MALFORMED)
+"""Reasons of such errors that speak of the deployment's own files."""
 
 _WEIGHTS = "model.safetensors"
 _BUNDLE = "model.sig"
@@ -97,7 +101,7 @@ class Gate:
             with self._step("copied"):
                 model = as_model(self.source, "source").spooled(folder)
             report, model = self._admit(model, folder)
-            made = folder / self.destination.path.name
+            made = folder / (self.destination.path.resolve().name or "model")
             with self._step("decoded", report):
                 self._decode(model, made)
             write_list(made, {"report": report.to_json()}, *[_BUNDLE] * (self.oms_key is not None))
@@ -172,6 +176,13 @@ class Gate:
         start = time.monotonic()
         yield
         self.tell(name, time.monotonic() - start, report)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Tell whether an error says that the model may not pass, or that it could not be checked."""
+    if isinstance(error, PolicyError | LicenseError) and error.reason in _UNCHECKED:
+        return False
+    return isinstance(error, _REFUSALS)
 
 
 def _release(report: Report) -> tuple[str, str, Claims]:

@@ -150,6 +150,7 @@ def unlock(
     license = as_license(license)  # noqa: A001
     mine = loaded(identity, Identity, "identity")
     check_license(license, keys, license_policy)  # steps 2 to 6
+    authority.refuse_revoked(license)
     if tier and license.terms.tier != tier:  # step 7
         raise LicenseError(
             f"the license opens tier {license.terms.tier!r}, not {tier!r}",

@@ -96,8 +96,8 @@ class LatestStatement(SignedFile):
 
     @classmethod
     def _fields(cls, claims: Any) -> dict[str, Any]:
-        expires_at, digest = time_of(claims.pop(_EXPIRES_AT)), claims.pop(_DIGEST)
-        read = Claims.from_cwt(claims)
+        expires_at, digest = time_of(claims.get(_EXPIRES_AT)), claims.get(_DIGEST)
+        read = Claims.from_cwt({k: v for k, v in claims.items() if k not in (_EXPIRES_AT, _DIGEST)})
         if not isinstance(digest, bytes) or len(digest) != _DIGEST_SIZE:
             raise ValueError("digest")
         if read.release is None or read.issued_at is None or read.issued_at >= expires_at:

@@ -210,6 +210,8 @@ class TrustPolicy:
         before: TrustPolicy | None = None
         for version in (*self.older, self):
             if version.message is not None and version.root is not None:
+                if version != self._of_message(version.message, ()):
+                    raise malformed("the policy is not the one that was signed")
                 check_signed(version.message, version.root, f"version {version.version}")
             if before is not None:
                 version._check_follows(before)

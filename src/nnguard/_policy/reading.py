@@ -43,6 +43,7 @@ _Choice = TypeVar("_Choice", bound=enum.Enum)
 
 def malformed(message: str, hint: str = "") -> PolicyError:
     """Return the error about a policy that cannot be read."""
+    hint = hint or "correct the policy, or get it again"
     return PolicyError(message, reason=PolicyReason.MALFORMED, hint=hint)
 
 

@@ -58,6 +58,7 @@ _BEGINNINGS = {
     b"-----BEGIN NNGUARD CONTENT": FileKind("a content key", "give it with --content-key"),
     b"-----BEGIN NNGUARD LICENSE": FileKind("a license", "give it with --license"),
     b"-----BEGIN NNGUARD LATEST": FileKind("a latest statement", "give it with --latest"),
+    b"-----BEGIN NNGUARD POLICY": FileKind("a trust policy", "give it with --policy"),
     b"-----BEGIN NNGUARD REVOC": FileKind("a revocation list", "give it with --revocations"),
     b"<!": FileKind("a web page", "perhaps a download went wrong"),
     b"<html": FileKind("a web page", "perhaps a download went wrong"),

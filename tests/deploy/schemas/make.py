@@ -1,8 +1,9 @@
 """Make `kubernetes.json` of the schemas in the package `kubernetes-validate`: those that are used.
 
-    python tests/deploy/schemas/make.py path/to/v1.37.0-local-strict
+    python tests/deploy/schemas/make.py path/to/v1.37.0-local-strict path/to/kserve
 
-What describes, and says nothing of what is valid, is left out.
+And `kserve.json` of a custom resource definition in the repository of KServe. What describes, and
+says nothing of what is valid, is left out.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 CORE = "io.k8s.api.core.v1"
 WANTED = {
     "ConfigMap": f"{CORE}.ConfigMap",
@@ -20,7 +23,8 @@ WANTED = {
     "PersistentVolumeClaim": f"{CORE}.PersistentVolumeClaim",
     "Pod": f"{CORE}.Pod",
 }
-TARGET = Path(__file__).with_name("kubernetes.json")
+HERE = Path(__file__).parent
+STORAGE = "config/crd/full/clusterstoragecontainer/serving.kserve.io_clusterstoragecontainers.yaml"
 
 
 def slim(value: Any, seen: list[str]) -> Any:
@@ -41,7 +45,7 @@ def slim(value: Any, seen: list[str]) -> Any:
     return found
 
 
-def main(folder: Path) -> None:
+def of_kubernetes(folder: Path) -> dict[str, Any]:
     given = json.loads((folder / "_definitions.json").read_text())["$defs"]
     left = [*WANTED.values()]
     defs: dict[str, Any] = {}
@@ -50,9 +54,24 @@ def main(folder: Path) -> None:
         if name not in defs:
             defs[name] = slim(given[name], left)
     kinds = {kind: {"$ref": f"#/$defs/{name}"} for kind, name in WANTED.items()}
-    text = json.dumps({"kinds": kinds, "$defs": dict(sorted(defs.items()))}, separators=(",", ":"))
-    TARGET.write_text(text + "\n")
+    return {"kinds": kinds, "$defs": dict(sorted(defs.items()))}
+
+
+def of_kserve(folder: Path) -> dict[str, Any]:
+    """Return the schema of a ClusterStorageContainer, which a server prunes: here, it is strict."""
+    (version,) = yaml.safe_load((folder / STORAGE).read_text())["spec"]["versions"]
+    schema: dict[str, Any] = slim(version["schema"]["openAPIV3Schema"], [])
+    for part in (schema, schema["properties"]["spec"]):
+        part["additionalProperties"] = False
+    return schema
+
+
+def main(kubernetes: Path, kserve: Path) -> None:
+    made = {"kubernetes": of_kubernetes(kubernetes), "kserve": of_kserve(kserve)}
+    for name, schema in made.items():
+        text = json.dumps(schema, separators=(",", ":"))
+        (HERE / f"{name}.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import pkcs11
 import pytest
 from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
-from pkcs11.exceptions import PKCS11Error
+from pkcs11.exceptions import PKCS11Error, TokenNotRecognised
 
 import nnguard
 import samples
@@ -17,6 +19,7 @@ from nnguard._crypto import token as token_module
 from nnguard._crypto.cose import parse_signed, sign
 from nnguard._crypto.keys import as_signer
 from nnguard._crypto.token import TokenKey, open_token
+from nnguard._crypto.token_uri import TokenUri
 from nnguard.errors import KeyFormatError
 from nnguard.licensing import RevocationList, Terms, issue
 from softhsm import MODULE, PIN, Token
@@ -43,6 +46,19 @@ def test_token_signs_all_there_is(token: Token, algorithm: str) -> None:
     sold = issue(locked.trial, locked.content_key, to=ada.recipient, signer=uri, terms=terms)
     assert nnguard.verify(nnguard.unlock(locked.trial, sold, ada, public), public)
     RevocationList.make([sold.terms.id], uri).authenticate([public])
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS[1:])
+def test_token_signs_bundles(token: Token, algorithm: str, tmp_path: Path) -> None:
+    """Of OpenSSF Model Signing."""
+    uri = token.uri(algorithm)
+    as_signer(uri).public_key.save(tmp_path / "token.pub")
+    release = nnguard.Stream.from_bytes(samples.small_stream())
+    nnguard.oms.save(release, tmp_path / "a.nnc", tmp_path / "a.sig", uri)
+    bundle = nnguard.oms.Bundle.open(tmp_path / "a.sig", tmp_path / "token.pub")
+    assert list(bundle.files) == ["a.nnc"]
+    with pytest.raises(KeyFormatError, match="not an ECDSA key"):
+        nnguard.oms.sign(tmp_path, tmp_path / "b.sig", token.uri("Ed25519"))
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS[1:])
@@ -216,6 +232,19 @@ def test_public_half_that_is_another_key_s(token: Token) -> None:
     mixed = TokenKey(one._key, two.public_key, one._uri)
     with pytest.raises(nnguard.errors.ArgumentError, match="does not verify"):
         sign(mixed, {}, b"data", b"")
+
+
+def test_card_of_another_kind_is_passed_over(token: Token, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Reader:
+        def get_token(self) -> Any:
+            raise TokenNotRecognised
+
+    class Readers:
+        def get_slots(self, *, token_present: bool) -> list[Any]:
+            return [Reader(), *pkcs11.lib(MODULE).get_slots(token_present)]
+
+    found = token_module._find_token(Readers(), TokenUri.parse(token.uri("Ed25519")))
+    assert found.label == "vendor"
 
 
 def test_package_that_is_missing(token: Token, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 import samples
 from nnguard._hiding.frame import MAX_BITS
-from nnguard._hiding.hqim import Walk, max_value
+from nnguard._hiding.hqim import Walk, first_number, max_value
 from nnguard._hiding.packing import Joiner, split
 from one_tensor import capacity, embed, extract
 
@@ -49,6 +49,19 @@ def test_weights_move_by_half_a_step_of_urq_and_a_whole_one_of_tcq(
     assert abs(moved.mean()) < 0.03 * (1 << width)
     still = embed(values, hidden[:0], dependent=dependent, width=width)
     assert np.abs(np.abs(still) - (np.abs(values) << width)).max() <= dependent
+
+
+@pytest.mark.parametrize("dependent", [False, True])
+@pytest.mark.parametrize("width", range(1, MAX_BITS + 1))
+def test_first_number_is_known_without_the_rest(width: int, dependent: bool) -> None:
+    rng = np.random.default_rng(width)
+    for zeros in range(9):
+        coded = np.concatenate([ints(*[0] * zeros), rng.integers(1, 9, 20).astype(np.int32)])
+        values = samples.indices_of(coded) if dependent else coded
+        hidden = rng.integers(1 << width, size=20).astype(np.uint16)
+        marked = Walk(width, dependent=dependent).embed(values, hidden)
+        found = first_number(int(marked[zeros]), dependent=dependent)
+        assert found % (1 << width) == hidden[0]
 
 
 def test_zeros_stay_and_carry_nothing() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -120,6 +121,43 @@ def test_statements_of_another_kind(change: str) -> None:
     apply(value)
     with pytest.raises(ValueError, match=message):
         Statement.parse(json.dumps(value).encode())
+
+
+ODD: list[Any] = [
+    None, True, 0, -1, 1e400, "", "a", "\ud800", "é", [], {}, [[]], [None], {"a": 1}, {"sha256": []}
+]  # fmt: skip
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield each container in a value, and each key or index in it."""
+    for key in list(value) if isinstance(value, dict) else range(len(value)):
+        yield value, key
+        if isinstance(value[key], (dict, list)):
+            yield from places(value[key])
+
+
+def test_anything_in_any_place_is_read_or_refused() -> None:
+    """With an error of its own, and nothing else."""
+    count = len(list(places(json.loads(Statement("model", FILES, GIT).encode()))))
+    read = []
+    for at in range(count):
+        for odd in ODD:
+            value = json.loads(Statement("model", FILES, GIT).encode())
+            container, key = next(itertools.islice(places(value), at, None))
+            container[key] = odd
+            try:
+                read.append((key, odd, Statement.parse(json.dumps(value).encode())))
+            except ValueError:
+                continue
+    # Names, what is ignored, and whether links are allowed may be something else.
+    assert {key for key, _, _ in read} <= {
+        "name",
+        "ignore_paths",
+        "allow_symlinks",
+        *range(len(GIT)),
+    }
+    digests = sorted(FILES.values())
+    assert all(sorted(statement.resources.values()) == digests for _, _, statement in read)
 
 
 def test_annotations_of_the_subject_are_read_over() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import nnguard
 import samples
+from nnguard._crypto import cose
 from nnguard._policy.state import State
 from nnguard.errors import ArgumentError, PolicyError, PolicyReason, WrongKeyError
 from policies import policy
@@ -104,6 +105,14 @@ def test_license_is_not_a_statement(
     revoked = nnguard.licensing.RevocationList.make([], key)
     with pytest.raises(PolicyError, match="not a latest statement"):
         nnguard.LatestStatement.parse(revoked.encoded)
+
+
+@pytest.mark.parametrize("claims", [[], {}, 7, None, "text", {4: [], "digest": b""}])
+def test_signed_message_of_something_else(claims: Any, key: nnguard.SigningKey) -> None:
+    """A trusted key signed it in this domain, and it is not a statement."""
+    encoded = cose.sign(key, {}, cose.encode_cbor(claims), b"nnguard latest statement v1\0")
+    with pytest.raises(PolicyError, match="not a latest statement"):
+        nnguard.LatestStatement.parse(encoded)
 
 
 # Verifying with one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from nnguard._crypto.cbor import encode_cbor
 from nnguard._crypto.cose import parse_signed, sign_by_all
 from nnguard._crypto.pem import pem_blocks
 from nnguard._operations import authority
+from nnguard._policy.finding import Level
 from nnguard.errors import PolicyError, PolicyReason, WrongKeyError
 from policies import document, policy
 
@@ -338,6 +340,13 @@ def test_a_signature_over_something_else_by_a_root_key(first: nnguard.TrustPolic
     with pytest.raises(PolicyError) as caught:
         nnguard.TrustPolicy.parse(write_armor(ARMOR, other)).authenticate()
     assert caught.value.reason is PolicyReason.POLICY_SIGNATURES
+
+
+def test_a_signed_policy_that_was_changed_in_memory(
+    release: nnguard.Stream, first: nnguard.TrustPolicy
+) -> None:
+    lenient = replace(first.rules[0], level=Level.AUDIT)
+    assert refused(release, replace(first, rules=(lenient,))) == "malformed"
 
 
 def test_an_expired_policy(
