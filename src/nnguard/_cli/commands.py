@@ -108,8 +108,8 @@ class Command(_Helpful):
         check_credentials(self, ctx.params)
         assert self.callback is not None
         try:
-            logs = options.verbose or getattr(options, "log_json", False)
-            with contextlib.nullcontext() if logs else warnings_shown():
+            people = not getattr(options, "log_json", False)
+            with contextlib.nullcontext() if options.verbose else warnings_shown(for_people=people):
                 outcome = self.callback(options)
         except (KeyFormatError, LicenseError, LedgerError, PolicyError) as error:
             error.hint = swapped(self, ctx.params) or error.hint

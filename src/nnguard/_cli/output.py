@@ -107,9 +107,9 @@ class _Warnings(logging.Handler):
 
 
 @contextlib.contextmanager
-def warnings_shown() -> Iterator[None]:
-    """Show people what nnguard warns of."""
-    handler = _Warnings()
+def warnings_shown(*, for_people: bool = True) -> Iterator[None]:
+    """Show what nnguard warns of, unless standard error is for machines."""
+    handler = _Warnings() if for_people else logging.NullHandler()
     logging.getLogger("nnguard").addHandler(handler)
     try:
         yield
