@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import sys
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+import click
 
 import nnguard
 from nnguard import errors
@@ -132,12 +135,21 @@ def _gate_of(options: Options, log: _Log) -> Gate:
     )
 
 
-class _Log:
+class _Log(logging.Handler):
     """Lines of JSON on standard error, each of which stands by itself."""
 
     def __init__(self, options: Options) -> None:
+        super().__init__(logging.WARNING)
         self._wanted = options.log_json
         self._where = {"source": options.source, "destination": options.destination}
+        if self._wanted:
+            logger = logging.getLogger("nnguard")
+            logger.addHandler(self)
+            click.get_current_context().call_on_close(lambda: logger.removeHandler(self))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log what the library warns of."""
+        self.write("warning", message=record.getMessage())
 
     def step(self, name: str, seconds: float, report: nnguard.Report | None) -> None:
         """Log a step that was taken; see `nnguard.gate`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,16 @@ def test_new_names_what_cannot_be() -> None:
         nnguard.TrustPolicy.new(["*/*"], {"acme": KEYS["acme"]}, root={"acme": KEYS["root"]})
     with pytest.raises(TypeError, match="keys: expected a path or a PublicKey, not int"):
         nnguard.TrustPolicy.new(["*/*"], {"acme": 7})  # type: ignore[dict-item]
+
+
+def test_what_was_changed_since_it_was_signed_is_not_signed_again() -> None:
+    key = nnguard.SigningKey.generate()
+    found = document({"acme": key.public_key}, root={"keys": ["acme"], "threshold": 1})
+    signed = parsed(found).sign(key)
+    changed = replace(signed, version=2)
+    with pytest.raises(ArgumentError, match="says something else"):
+        changed.sign(key)
+    assert replace(changed, message=None).sign(key, after=signed).version == 2
 
 
 def test_only_root_keys_sign() -> None:
