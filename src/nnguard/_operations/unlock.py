@@ -118,7 +118,7 @@ def unlock(
             `strip` takes it out with the signature. What is restored has to be a single stream,
             signed by the key that signed the license.
         spool: Folder for temporary files that hold what was restored of a set; in memory, if None.
-        progress: Called with the number of bytes each time that many more were hashed, and again
+        progress: Called with the number of bytes hashed since the last call, and again
             when they were opened: with twice the size of the trial in all.
 
     Returns:

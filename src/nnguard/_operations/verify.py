@@ -86,7 +86,7 @@ def verify(
         allow_trial: Accept a trial that is locked, too.
         oms: A bundle of OpenSSF Model Signing that has to say the same of the files. They are read
             once for both.
-        progress: Called with the number of bytes each time that many more were hashed.
+        progress: Called with the number of bytes hashed since the last call.
 
     Returns:
         What was signed. There is no other return: everything else raises.
