@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,14 @@ from nnguard._cli.options import (
     FORCE,
     REMEMBERED,
     argument,
-    authority,
     option,
     read_number,
+    remembered,
     under,
 )
 from nnguard._cli.output import Outcome
 from nnguard._cli.verifying import ALLOW_TRIAL, EXPECT, expect_of
+from nnguard._operations.authority import authority_of
 from nnguard._operations.destination import Destination
 from nnguard._operations.gate import Gate, is_refusal
 
@@ -121,9 +123,7 @@ def _gate_of(options: Options, log: _Log) -> Gate:
     return Gate(
         source=options.source,
         destination=Destination(Path(options.destination), in_place=options.in_place),
-        **authority(options),
-        state=options.state,
-        latest=options.latest,
+        authority=partial(authority_of, **remembered(options)),
         license=options.license or None,
         identity=identity or None,
         license_policy=None if conditions == nnguard.licensing.Policy() else conditions,

@@ -19,6 +19,7 @@ from nnguard._cli.options import (
     option,
     output,
     read_expected,
+    remembered,
     under,
 )
 from nnguard._cli.output import Outcome, progress_bar
@@ -112,9 +113,7 @@ def _verify(
     with progress_bar(model.size, "Verifying") as progress:
         return nnguard.verify(
             model,
-            **authority(options),
-            state=options.state,
-            latest=options.latest,
+            **remembered(options),
             expect=expect,
             allow_trial=options.allow_trial,
             oms=bundle,

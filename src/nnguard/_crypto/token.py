@@ -105,7 +105,7 @@ def open_token(text: str, ask: Callable[[str], str] | None = None) -> TokenKey:
         raise KeyFormatError(
             "keys in tokens need the package python-pkcs11", hint="pip install 'nnguard[pkcs11]'"
         ) from None
-    with _LOCK, _told(uri, f"{uri.module} is no library of PKCS#11"):
+    with _LOCK, _told(uri, f"{uri.module} is not a PKCS#11 library"):
         library = pkcs11.lib(uri.module)
     with _LOCK, _told(uri):
         session = _session(_find_token(library, uri), uri, ask)

@@ -11,7 +11,7 @@ from nnguard._base.threads import Progress
 from nnguard._crypto.trust import Trust
 from nnguard._models.stream_set import AnyModel, Model, ModelLike, as_model
 from nnguard._operations.authority import LatestLike, PathLike, authority_of
-from nnguard._operations.verify import check_report, verified
+from nnguard._operations.verify import verified
 from nnguard._policy.policy import PolicyLike
 
 __all__ = ["strip"]
@@ -61,6 +61,5 @@ def strip(
     """
     authority = authority_of(trust, policy, state, latest)
     report, original = verified(as_model(model), authority.keys, progress)
-    check_report(report, None, allow_trial=allow_trial)
-    authority.judge(report, remember=True)
+    authority.accept(report, allow_trial=allow_trial)
     return original
