@@ -116,7 +116,7 @@ def test_what_is_there_stays(run: Run) -> None:
     assert run(*GATE).code == 0
     result = run(*GATE)
     assert result.code == 1
-    assert "models exists already" in result.err
+    assert result.err == "nnguard: models exists already; --force overwrites it\n"
     assert run(*GATE, "--force").code == 0
 
 
@@ -246,6 +246,25 @@ def test_watching(
         assert process.wait() == 5
     assert Path("models").exists() != remove
     assert not [*Path().glob(".models*")]
+
+
+def test_watching_says_what_it_has_put_there() -> None:
+    command = [sys.executable, "-m", "nnguard", *GATE, "--watch", "60"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "Passed: acme.ai small 1.0: models\n"
+        finally:
+            process.kill()
+
+
+def test_what_is_logged_as_json_is_nothing_else(run: Run, key: nnguard.SigningKey) -> None:
+    rule = {"level": "audit", "min_release": 5}
+    Path("policy.json").write_text(json.dumps(document({"vendor": key.public_key}, rule)))
+    result = run(*GATE[:3], "--policy", "policy.json", "--log-json")
+    placed = logged(result.err)[-1]
+    assert (placed["event"], placed["release"]) == ("placed", None)
+    assert [warning["reason"] for warning in placed["warnings"]] == ["release"]
 
 
 @pytest.mark.parametrize("name", ["manager", "@nnguard-test-manager"])

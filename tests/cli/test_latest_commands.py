@@ -74,7 +74,7 @@ def test_wrong_files(run: Run) -> None:
 
 def test_state(run: Run) -> None:
     verify = ("verify", "second.nnc", *TRUST, "--state", "state")
-    assert "WARNING     the state file state is new" in run(*verify).out
+    assert "the state file state is new" in run(*verify).err
     code, refused = answer(run, "verify", "first.nnc", *TRUST, "--state", "state")
     assert (code, refused["reason"]) == (18, "rollback")
     code, found = answer(run, *verify)

@@ -163,7 +163,7 @@ def test_show(run: Run, key: nnguard.SigningKey) -> None:
         "strict, 1 of vendor",
         "version: 1 or later",
         "release: 2 or later",
-        "latest: a statement not older than 7 days",
+        "latest: a statement not older than 1w",
     ):
         assert text in shown
     told = json.loads(run("policy", "show", "p.json", "--json").out)
@@ -182,12 +182,43 @@ def test_check_names_what_is_likely_a_mistake(run: Run, folder: Path) -> None:
     advice = json.loads(run("policy", "check", "p.json", "--json").out)["advice"]
     assert [said.partition(": ")[2] or said for said in advice] == [
         "sign its next version",
-        "2 keys have to sign, and 1 of its keys can",
+        "nothing can meet it: threshold 2, keys that still count: other",
         "rules[0] decides about acme.ai/x* before it",
-        "2 keys have to sign, and 1 of its keys can",
+        "nothing can meet it: threshold 2, keys that still count: other",
         "root keys are best kept offline",
         "keys.idle is in no rule",
     ]
+
+
+def test_check_refuses_what_verify_would(run: Run) -> None:
+    for level, code in (("strict", 18), ("permissive", 0), ("audit", 0)):
+        new = (*NEW, "-o", "p.toml", "--force", "--level", level, "--expires", "2020-01-01")
+        assert run(*new).code == 0
+        checked = run("policy", "check", "p.toml")
+        assert "held until 2020-01-01" in (refused(checked) if code else checked.out)
+        assert checked.code == run("verify", "release.nnc", "--policy", "p.toml").code == code
+
+
+def test_ages_are_said_as_policies_have_them(run: Run, folder: Path) -> None:
+    run(*NEW, "-o", "p.json")
+    members = json.loads((folder / "p.json").read_text())
+    members["rules"][0]["latest"] = {"max_age": "36h"}
+    (folder / "p.json").write_text(json.dumps(members))
+    asked = run("verify", "release.nnc", "--policy", "p.json")
+    assert "a statement not older than 36h is required" in refused(asked)
+    assert "latest: a statement not older than 36h\n" in run("policy", "show", "p.json").out
+
+
+@pytest.mark.usefixtures("roots")
+def test_a_version_without_the_one_before_says_so(run: Run, folder: Path) -> None:
+    new(run, "p.json", "root-a")
+    signed = run("policy", "sign", "p.json", "-o", "a.policy", "--key", "root-a.key")
+    assert "--after" not in signed.out
+    members = json.loads((folder / "p.json").read_text()) | {"version": 2}
+    (folder / "p.json").write_text(json.dumps(members))
+    alone = ("policy", "sign", "p.json", "-o", "b.policy", "--key", "root-a.key")
+    assert "version 1 is not in it: --after adds it" in run(*alone).out
+    assert "--after" not in run(*alone, "--force", "--after", "a.policy").out
 
 
 def test_a_key_that_ends_soon(run: Run, folder: Path) -> None:
@@ -195,7 +226,7 @@ def test_a_key_that_ends_soon(run: Run, folder: Path) -> None:
     members = json.loads((folder / "p.json").read_text())
     members["keys"]["vendor"]["not_after"] = "2020-01-01"
     (folder / "p.json").write_text(json.dumps(members))
-    assert "1 keys have to sign, and 0 of its keys can" in run("policy", "check", "p.json").out
+    assert "threshold 1, keys that still count: none" in run("policy", "check", "p.json").out
 
 
 def test_a_typo_in_a_policy(run: Run, folder: Path) -> None:

@@ -123,7 +123,7 @@ def test_wrong_pin(token: Token) -> None:
     )
     assert done.returncode == 6
     assert is_one_line(done.stderr)
-    assert "the PIN is wrong" in done.stderr
+    assert "the PIN is wrong; mind that tokens lock" in done.stderr
     assert "000000" not in done.stderr
 
 

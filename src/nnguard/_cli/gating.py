@@ -33,7 +33,7 @@ from nnguard._cli.options import (
     remembered,
     under,
 )
-from nnguard._cli.output import Outcome
+from nnguard._cli.output import Outcome, say
 from nnguard._cli.verifying import ALLOW_TRIAL, EXPECT, expect_of
 from nnguard._operations.authority import authority_of
 from nnguard._operations.destination import Destination
@@ -136,11 +136,17 @@ def _gate_of(options: Options, log: _Log) -> Gate:
 
 
 class _Log(logging.Handler):
-    """Lines of JSON on standard error, each of which stands by itself."""
+    """Lines of JSON on standard error, each of which stands by itself.
+
+    Without them, a gate that watches says on standard output what it has put there.
+    """
 
     def __init__(self, options: Options) -> None:
         super().__init__(logging.WARNING)
         self._wanted = options.log_json
+        self._tells = options.watch is not None and not (
+            options.log_json or options.json or options.quiet
+        )
         self._where = {"source": options.source, "destination": options.destination}
         if self._wanted:
             logger = logging.getLogger("nnguard")
@@ -157,9 +163,13 @@ class _Log(logging.Handler):
         if report is not None:
             claims = report.claims
             known |= {"issuer": claims.issuer, "model": claims.name, "version": claims.version}
-            known |= {"key": report.key_id, "digest": report.digest}
+            known |= {"release": claims.release, "key": report.key_id, "digest": report.digest}
             if report.warnings:
                 known["warnings"] = [warning.to_json() for warning in report.warnings]
+            if name == "placed" and self._tells:
+                for line in _lines(self._where["destination"], report):
+                    say(line)
+                sys.stdout.flush()
         self.write(name, **known)
 
     def write(self, event: str, **known: Any) -> None:

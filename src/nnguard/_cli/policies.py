@@ -15,7 +15,8 @@ from nnguard._cli.options import argument, option, output
 from nnguard._cli.output import Outcome
 from nnguard._crypto.trust import key_files
 from nnguard._policy.advice import advise
-from nnguard._policy.document import PolicyKey, Rule
+from nnguard._policy.document import PolicyKey, Rule, text_of_age
+from nnguard._policy.evaluation import expired
 
 __all__ = ["run_check", "run_new", "run_policy", "run_show", "run_sign"]
 
@@ -96,6 +97,10 @@ def run_sign(options: Options) -> Outcome:
     lines = [f"Signed version {signed.version}: {options.output}"]
     if missing := _missing(signed):
         lines.append(f"  not in force yet: {missing}")
+    if signed.version > 1 and not signed.older:
+        lines.append(
+            f"  version {signed.version - 1} is not in it: --after adds it, for whoever has that"
+        )
     values = {"file": options.output, "version": signed.version, "complete": not missing}
     return Outcome(values, lines)
 
@@ -127,6 +132,9 @@ def run_check(options: Options) -> Outcome:
         before = nnguard.TrustPolicy.load(options.after)
         before.authenticate()
         policy.check_succeeds(before)
+    for finding in expired(policy, now()):
+        if any(rule.level.refuses(finding.reason) for rule in policy.rules):
+            raise finding.error()
     advice = [*advise(policy, now())]
     signed = "signed" if policy.message is not None else "not signed"
 
@@ -184,7 +192,7 @@ def _lines_of(rule: Rule) -> Iterator[str]:
         ("version", rule.min_version and f"{rule.min_version} or later"),
         ("release", "" if rule.min_release is None else f"{rule.min_release} or later"),
         ("post-quantum", "required" if rule.post_quantum else ""),
-        ("latest", "" if rule.max_age is None else f"a statement not older than {rule.max_age}"),
+        ("latest", rule.max_age and f"a statement not older than {text_of_age(rule.max_age)}"),
     ):
         if value:
             yield f"    {label}: {value}"

@@ -34,15 +34,20 @@ _EDWARDS25519 = {bytes.fromhex("06032b6570"), b"\x13\x0cedwards25519"}
 
 _HASHES = {ESP256.name: hashlib.sha256, ESP384.name: hashlib.sha384}
 
+_WRONG_PIN = "the PIN is wrong", "mind that tokens lock after some tries"
 _WORDS = {
-    "PinIncorrect": "the PIN is wrong",
-    "PinInvalid": "the PIN is wrong",
-    "PinLenRange": "the PIN is wrong",
-    "PinLocked": "the PIN is locked, after too many wrong ones",
-    "PinExpired": "the PIN has expired",
-    "MechanismInvalid": "the token cannot sign with this key",
-    "KeyFunctionNotPermitted": "the token does not let this key sign",
+    "PinIncorrect": _WRONG_PIN,
+    "PinInvalid": _WRONG_PIN,
+    "PinLenRange": _WRONG_PIN,
+    "PinLocked": (
+        "the PIN is locked, after too many wrong ones",
+        "the token's own tool unlocks it",
+    ),
+    "PinExpired": ("the PIN has expired", "set a new one with the token's own tool"),
+    "MechanismInvalid": ("the token cannot sign with this key", "use Ed25519, P-256 or P-384"),
+    "KeyFunctionNotPermitted": ("the token does not let this key sign", "use a key made to sign"),
 }
+"""What errors of `pkcs11` mean, and what to do."""
 _GONE = {"DeviceRemoved", "TokenNotPresent", "SessionHandleInvalid", "ObjectHandleInvalid"}
 
 _LOCK = threading.Lock()
@@ -105,7 +110,8 @@ def open_token(text: str, ask: Callable[[str], str] | None = None) -> TokenKey:
         raise KeyFormatError(
             "keys in tokens need the package python-pkcs11", hint="pip install 'nnguard[pkcs11]'"
         ) from None
-    with _LOCK, _told(uri, f"{uri.module} is not a PKCS#11 library"):
+    unreadable = (f"{uri.module} is not a PKCS#11 library", "name the one of the token")
+    with _LOCK, _told(uri, unreadable):
         library = pkcs11.lib(uri.module)
     with _LOCK, _told(uri):
         session = _session(_find_token(library, uri), uri, ask)
@@ -186,7 +192,10 @@ def _find_key(session: Any, uri: TokenUri) -> Any:
     if len(keys) == 1:
         return keys[0]
     if not keys:
-        raise KeyFormatError("there is no such private key in the token")
+        raise KeyFormatError(
+            "there is no such private key in the token",
+            hint="see what it is called: pkcs11-tool --login --list-objects",
+        )
     raise KeyFormatError(f"{len(keys)} private keys fit", hint="add object= or id= to the URI")
 
 
@@ -198,7 +207,10 @@ def _public_half(session: Any, key: Any) -> PublicKey:
     same = {pkcs11.Attribute.ID: key.id} if key.id else {pkcs11.Attribute.LABEL: key.label}
     public = next(iter(session.get_objects({**wanted, **same})), None)
     if public is None:
-        raise KeyFormatError("the token has no public key beside the private one")
+        raise KeyFormatError(
+            "the token has no public key beside the private one",
+            hint="copy it into the token, under the same id",
+        )
     try:
         params = public[pkcs11.Attribute.EC_PARAMS]
         return _public_key(params, public[pkcs11.Attribute.EC_POINT])
@@ -216,7 +228,7 @@ def _public_key(params: bytes, point: bytes) -> PublicKey:
 
 
 @contextlib.contextmanager
-def _told(uri: TokenUri, otherwise: str = "") -> Iterator[None]:
+def _told(uri: TokenUri, otherwise: tuple[str, str] | None = None) -> Iterator[None]:
     """Name the URI in errors, and make those of `pkcs11` ours."""
     from pkcs11.exceptions import PKCS11Error
 
@@ -226,8 +238,9 @@ def _told(uri: TokenUri, otherwise: str = "") -> Iterator[None]:
         raise KeyFormatError(f"{uri.text}: {error}", hint=error.hint) from None
     except PKCS11Error as error:
         name = type(error).__name__
-        what = otherwise or _WORDS.get(name, f"the token failed: {name}")
+        failed = f"the token failed: {name}", "see what its own tool says"
+        what, hint = otherwise or _WORDS.get(name, failed)
         if name in _GONE:
             _SESSIONS.clear()
-            what = "the token is gone"
-        raise KeyFormatError(f"{uri.text}: {what}") from None
+            what, hint = "the token is gone", "plug it in again"
+        raise KeyFormatError(f"{uri.text}: {what}", hint=hint) from None

@@ -20,7 +20,7 @@ from nnguard._crypto.trust import Trust, load_trust
 from nnguard._licensing.license import License
 from nnguard._operations.expect import Expect
 from nnguard._operations.report import Report
-from nnguard._policy.document import Rule
+from nnguard._policy.document import Rule, text_of_age
 from nnguard._policy.evaluation import allows, check_key, evaluate
 from nnguard._policy.finding import Finding, Level
 from nnguard._policy.latest import LatestStatement
@@ -123,8 +123,8 @@ class Authority:
             if max_age is not None:
                 yield Finding(
                     PolicyReason.STALE,
-                    f"a statement not older than {max_age} is required on which release is the "
-                    "latest, and there is none",
+                    f"a statement not older than {text_of_age(max_age)} is required on which "
+                    "release is the latest, and there is none",
                     "get the vendor's newest statement",
                 )
             return

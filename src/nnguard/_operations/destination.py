@@ -72,7 +72,7 @@ class Destination:
         if not overwrite and (present := self._present(self.path)):
             whole = present == _listed(self.path)
             if whole or not self.in_place:  # in place, a gate was killed before it was done
-                raise FileExistsError(f"{self.path} exists already")
+                raise FileExistsError(f"{self.path} exists already; overwrite=True replaces it")
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:

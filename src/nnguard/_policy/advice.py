@@ -41,7 +41,8 @@ def advise(policy: TrustPolicy, time: datetime) -> Iterator[str]:
 def _of_rule(rule: Rule, time: datetime) -> Iterator[str]:
     counting = [key for key in rule.keys if rule.against(key, "", time) is None]
     if len(counting) < rule.threshold:
-        yield f"{rule.threshold} keys have to sign, and {len(counting)} of its keys can"
+        names = ", ".join(key.name for key in counting) or "none"
+        yield f"nothing can meet it: threshold {rule.threshold}, keys that still count: {names}"
     ending = [key for key in counting if key.not_after and key.not_after - time < _SOON]
     for key in ending:
         assert key.not_after is not None

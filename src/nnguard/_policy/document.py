@@ -12,7 +12,7 @@ from nnguard._policy.reading import UNITS
 from nnguard._policy.scope import Scope
 from nnguard.errors import PolicyReason
 
-__all__ = ["PolicyKey", "Root", "Rule", "revoked", "text_of"]
+__all__ = ["PolicyKey", "Root", "Rule", "revoked", "text_of", "text_of_age"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class Rule:
         if self.post_quantum:
             found["post_quantum"] = True
         if self.max_age is not None:
-            found["latest"] = {"max_age": _age_of(self.max_age)}
+            found["latest"] = {"max_age": text_of_age(self.max_age)}
         return found
 
 
@@ -142,7 +142,7 @@ def text_of(time: datetime) -> str:
     return time.isoformat().replace("+00:00", "Z")
 
 
-def _age_of(age: timedelta) -> str:
+def text_of_age(age: timedelta) -> str:
     """Return a length of time as a policy has it, in the largest unit that fits."""
     unit = next(unit for unit, length in UNITS.items() if not age % length)
     return f"{age // UNITS[unit]}{unit}"

@@ -16,7 +16,7 @@ from nnguard._policy.policy import TrustPolicy
 from nnguard._records.claims import Claims
 from nnguard.errors import PolicyError, PolicyReason
 
-__all__ = ["Ruling", "Signed", "allows", "check_key", "evaluate"]
+__all__ = ["Ruling", "Signed", "allows", "check_key", "evaluate", "expired"]
 
 
 class Signed(Protocol):
@@ -114,14 +114,19 @@ def _other_key(rule: Rule, key_id: str, what: str, claims: Claims) -> Finding:
 def _findings(
     policy: TrustPolicy, rule: Rule, signatures: Sequence[Signed], time: datetime
 ) -> Iterator[Finding]:
+    yield from expired(policy, time)
+    yield from _of_keys(rule, signatures, time)
+    yield from _of_claims(rule, signatures[0].claims)
+
+
+def expired(policy: TrustPolicy, time: datetime) -> Iterator[Finding]:
+    """Say that a policy has expired, if it has."""
     if policy.expires is not None and time >= policy.expires:
         yield Finding(
             PolicyReason.POLICY_EXPIRED,
             f"the trust policy held until {policy.expires.isoformat()}",
             "get its next version",
         )
-    yield from _of_keys(rule, signatures, time)
-    yield from _of_claims(rule, signatures[0].claims)
 
 
 def _of_keys(rule: Rule, signatures: Sequence[Signed], time: datetime) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from typing import Any
 from nnguard._base.times import TimeLike, now, seconds_of, time_of, to_utc
 from nnguard._crypto.keys import SignerLike, as_signer
 from nnguard._crypto.signed_file import SignedFile
+from nnguard._policy.document import text_of_age
 from nnguard._policy.finding import Finding
 from nnguard._policy.state import CLOCKS_DIFFER
 from nnguard._records.claims import Claims
@@ -140,10 +141,13 @@ class LatestStatement(SignedFile):
             yield _stale(f"the latest statement held until {self.expires_at.isoformat()}")
         elif max_age is not None and time - stated.issued_at > max_age:
             since = stated.issued_at.isoformat()
-            yield _stale(f"the latest statement is of {since}, more than {max_age} ago")
+            yield _stale(
+                f"the latest statement is of {since}, more than {text_of_age(max_age)} ago"
+            )
         if claims.release is None or claims.release < stated.release:
-            number = "without a number" if claims.release is None else claims.release
-            yield _stale(f"this is release {number}, and release {stated.release} is out")
+            missing = claims.release is None
+            this = "a release without a number" if missing else f"release {claims.release}"
+            yield _stale(f"this is {this}, and release {stated.release} is out")
         elif (
             digests is not None and claims.release == stated.release and self.digest not in digests
         ):

@@ -75,7 +75,7 @@ def _named(node: Node, keys: Mapping[str, PolicyKey]) -> tuple[PolicyKey, ...]:
 def _threshold(node: Node, keys: tuple[PolicyKey, ...]) -> int:
     threshold = node.number(1)
     if threshold > len(keys):
-        raise node.error(f"{threshold} signatures of {len(keys)} keys can never be")
+        raise node.error(f"expected at most {len(keys)}, the number of the keys")
     return threshold
 
 

@@ -195,10 +195,10 @@ class State:
         _check_scope(scope)
         highest = self.memory.releases.get((scope, key_id))
         if highest is not None and (release is None or release < highest):
+            number = "has no release number" if release is None else f"is release {release}"
             return Finding(
                 PolicyReason.ROLLBACK,
-                f"{scope} is release {'without a number' if release is None else release}, and "
-                f"release {highest} of key {key_id} was accepted before",
+                f"{scope} {number}, and release {highest} of key {key_id} was accepted before",
                 "get the newest release",
             )
         if release is not None:

@@ -239,7 +239,7 @@ def test_policy_that_asks_for_a_fresh_statement(
     weekly = policy(keys, {"keys": ["acme"], "latest": {"max_age": "7d"}})
     old = state_that(releases[1], key, made=NOW - 8 * DAY)
     assert "there is none" in stale(releases[1], policy=weekly)
-    assert "more than 7 days" in stale(releases[1], policy=weekly, latest=old)
+    assert "more than 1w" in stale(releases[1], policy=weekly, latest=old)
     assert nnguard.verify(releases[1], policy=weekly, latest=state_that(releases[1], key))
     lenient = policy(keys, {"level": "permissive", "latest": {"max_age": "7d"}})
     assert nnguard.verify(releases[1], policy=lenient, latest=old).warnings
