@@ -15,7 +15,7 @@ version=${VERSION#v}
     --issuer "$ISSUER" --name "$NAME" --version "$version" "${options[@]}"
 report=$("$NNGUARD" verify "$OUTPUT" --trust "$TRUST" \
     --issuer "$ISSUER" --name "$NAME" --version "==$version" --json)
-python3 - "$report" >> "$GITHUB_OUTPUT" <<'PYTHON'
+python3 -I - "$report" >> "$GITHUB_OUTPUT" <<'PYTHON'
 import json, sys
 
 report = json.loads(sys.argv[1])

@@ -70,7 +70,7 @@ def _keep_output_clean() -> None:
     try:
         if sys.stdout.fileno() != 1:
             return
-    except (AttributeError, OSError):  # there is none, or it is no file
+    except (AttributeError, OSError):  # there is none, or it is not a file
         return
     encoding, errors = sys.stdout.encoding, sys.stdout.errors
     sys.stdout.flush()

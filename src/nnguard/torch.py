@@ -11,7 +11,7 @@ nnguard.torch.save(module, "release.nnc", signer=key, name="resnet56", version="
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypedDict
 
@@ -37,8 +37,8 @@ from nnguard._operations.authority import LatestLike, PathLike, authority_of
 from nnguard._operations.expect import Expect
 from nnguard._operations.report import Report
 from nnguard._operations.sign import sign
-from nnguard._operations.unlock import unlock
-from nnguard._operations.verify import check_report, verified
+from nnguard._operations.unlock import unlock_by
+from nnguard._operations.verify import verified
 from nnguard._policy.policy import PolicyLike
 from nnguard.errors import ArgumentError, FormatError, NoRecordError
 
@@ -156,28 +156,22 @@ def load(
         raise ArgumentError("there is no license that a policy could be asked of")
     model = as_model(path, "path").in_memory()
     authority = authority_of(trust, policy, state, latest)
-    if license is not None and identity is not None:
-        model = unlock(
-            model,
-            license,
-            identity,
-            trust,
-            policy=policy,
-            latest=latest,
-            license_policy=license_policy,
-        )
-        allow_trial = True  # of a higher tier
     report: Report | None = None
+    judged: Report | None = None
+    digests: Mapping[str, Sequence[bytes]] = {}
+    if license is not None and identity is not None:
+        opened = unlock_by(authority, model, license, identity, license_policy=license_policy)
+        model, digests, judged = opened.model, opened.digests, opened.judged
+        allow_trial = True  # of a higher tier
     try:
-        report, stripped = verified(model, authority.keys)
-    except (FormatError, NoRecordError):  # `unlock` returns what is not signed, too
+        report, stripped = verified(
+            model, authority.keys, digests=digests, vouched=license is not None
+        )
+    except (FormatError, NoRecordError):  # what a license opens need not be signed
         if license is None or expect is not None or original:
             raise
-    if report is not None:
-        check_report(report, expect, allow_trial=allow_trial)
-        report = authority.judge(report)
-    elif state is not None:
-        authority.refuse_unsigned()
+    else:
+        judged = report = authority.accept(report, expect, allow_trial=allow_trial)
     arrays = decompress_to_arrays(
         stripped if original else model,
         allow_trial=True,
@@ -187,9 +181,9 @@ def load(
         verified=True,
     )
     tensors = StateDict((name, as_tensor(array).to(map_location)) for name, array in arrays.items())
-    if report is not None and state is not None:
-        report = authority.judge(report, remember=True)
-    tensors.report = report
+    if state is not None and judged is not None:
+        judged = authority.judge(judged, remember=True)
+    tensors.report = None if report is None else judged
     return tensors
 
 

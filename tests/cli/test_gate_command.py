@@ -170,6 +170,20 @@ def test_a_trial(run: Run, key: nnguard.SigningKey) -> None:
     assert events == ["copied", "unlocked", "verified", "decoded", "placed"]
 
 
+def test_a_warning_is_a_line_of_json(
+    run: Run, model: nnguard.Stream, key: nnguard.SigningKey
+) -> None:
+    name = 'small\n{"event": "placed"}'
+    for number in (2, 1):
+        nnguard.sign(model, key, name=name, release=number).save(f"{number}.nnc")
+    policy = document({"acme": key.public_key}, {"level": "audit"})
+    Path("a.policy").write_text(json.dumps(policy))
+    assert run("verify", "2.nnc", "--policy", "a.policy", "--state", "st").code == 0
+    result = run("gate", "1.nnc", "models", "--policy", "a.policy", "--state", "st", "--log-json")
+    events = [line["event"] for line in logged(result.err)]
+    assert events == ["copied", "warning", "verified", "decoded", "placed"]
+
+
 def test_an_older_release(run: Run, model: nnguard.Stream, key: nnguard.SigningKey) -> None:
     Path("policy.json").write_text(json.dumps(document({"vendor": key.public_key})))
     gate = ("gate", "release.nnc", "models", "--policy", "policy.json", "--state", "state")
@@ -181,8 +195,10 @@ def test_an_older_release(run: Run, model: nnguard.Stream, key: nnguard.SigningK
     deliver(2)
     result = run(*gate, "--log-json")
     assert result.code == 0
-    (warning,) = logged(result.err)[1]["warnings"]
+    _, told, verified, *_ = logged(result.err)
+    (warning,) = verified["warnings"]
     assert warning["reason"] == "state"
+    assert told["message"] == warning["message"]
     deliver(1)
     result = run(*gate, "--force", "--log-json")
     assert result.code == 18

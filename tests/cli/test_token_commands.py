@@ -70,7 +70,7 @@ def test_token_signs_wherever_a_key_does(
         (("token=vendor", "token=nobody"), "there is no such token"),
         (("object=Ed25519", "object=none"), "there is no such private key"),
         (("object=Ed25519", "object=two"), "2 private keys fit"),
-        (("?module-path=", "?module-path=/no"), "is no library of PKCS#11"),
+        (("?module-path=", "?module-path=/no"), "is not a PKCS#11 library"),
         (("?module-path=", "?pin-value=1&module-path="), "which others see"),
         (("?module-path=", "?what="), "unknown or twice"),
     ],

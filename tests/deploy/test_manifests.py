@@ -293,6 +293,18 @@ def test_github_signs(checkout: Path, key: nnguard.SigningKey) -> None:
     assert not [*(checkout / "runner").iterdir()]
 
 
+def test_github_runs_nothing_of_the_folder_that_it_works_in(checkout: Path) -> None:
+    """That may be a model of somebody else, with a `json.py`; and the key is at hand."""
+    for name in ("json.py", "venv.py", "pip.py"):
+        (checkout / name).write_text("open('evaluated', 'w')\nraise SystemExit(9)\n")
+    done = github(checkout)
+    assert done.returncode == 0, done.stderr
+    assert not (checkout / "evaluated").exists()
+    (action,) = documents(DEPLOY / "github" / "action.yml")
+    install, _ = action["runs"]["steps"]
+    assert install["run"].count(" -m ") == install["run"].count(" -I -m ") == 2
+
+
 def test_github_signs_with_a_passphrase(checkout: Path, key: nnguard.SigningKey) -> None:
     key.save(checkout / "vendor.key", passphrase="correct horse", overwrite=True)
     assert github(checkout).returncode == 6

@@ -432,3 +432,48 @@ def test_lock_finds_a_target_for_a_module(sale: Sale) -> None:
     )
     assert locked.curve[0].score == 1
     assert 0.5 <= evaluate(stock.decode(bytes(locked.trial))) <= 0.9
+
+
+def test_what_a_license_opened_is_not_hashed_again(
+    sale: Sale, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[int] = []
+    start_hashing = nnguard.Stream.start_hashing
+
+    def noted(stream: nnguard.Stream, *args: Any, **options: Any) -> Any:
+        hashed.append(stream.size)
+        return start_hashing(stream, *args, **options)
+
+    monkeypatch.setattr(nnguard.Stream, "start_hashing", noted)
+    sale.load()
+    assert hashed == [sale.tiers[-1].trial.size]
+
+
+def test_state_remembers_a_signed_trial_of_a_release_that_is_not(
+    sale: Sale, tmp_path: Path
+) -> None:
+    """As `unlock` does."""
+    state = tmp_path / "state"
+    locked = nnguard.lock(sale.model, scramble=["0.weight"])
+    trials = {
+        number: nnguard.sign(locked.trial, sale.vendor, name="net", release=number)
+        for number in (1, 2)
+    }
+
+    def load(number: int) -> nnguard.Report | None:
+        license_ = nnguard.licensing.issue(
+            trials[number], locked.content_key, to=sale.customer.recipient, signer=sale.vendor
+        )
+        loaded = nnguard.torch.load(
+            trials[number],
+            sale.vendor.public_key,
+            license=license_,
+            identity=sale.customer,
+            state=state,
+        )
+        return loaded.report
+
+    assert load(2) is None
+    with pytest.raises(nnguard.errors.PolicyError) as caught:
+        load(1)
+    assert caught.value.reason is nnguard.errors.PolicyReason.ROLLBACK

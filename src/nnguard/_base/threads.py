@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 __all__ = ["Progress", "in_order", "processors"]
 
 Progress = Callable[[int], object]
-"""Called with a number of bytes each time that many more were done."""
+"""Called with the number of bytes done since the last call."""
 
 _Result = TypeVar("_Result")
 

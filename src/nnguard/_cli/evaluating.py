@@ -56,7 +56,7 @@ def load_function(text: str) -> Callable[[Any], float]:
 
 @contextlib.contextmanager
 def _their_code(text: str, path: str | None) -> Iterator[None]:
-    """Run the seller's code: what it prints is no result, and where it fails is told."""
+    """Run the seller's code: what it prints is not a result, and where it fails is told."""
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import click
 
 import nnguard
 from nnguard import errors
@@ -24,13 +28,14 @@ from nnguard._cli.options import (
     FORCE,
     REMEMBERED,
     argument,
-    authority,
     option,
     read_number,
+    remembered,
     under,
 )
 from nnguard._cli.output import Outcome, say
 from nnguard._cli.verifying import ALLOW_TRIAL, EXPECT, expect_of
+from nnguard._operations.authority import authority_of
 from nnguard._operations.destination import Destination
 from nnguard._operations.gate import Gate, is_refusal
 
@@ -118,9 +123,7 @@ def _gate_of(options: Options, log: _Log) -> Gate:
     return Gate(
         source=options.source,
         destination=Destination(Path(options.destination), in_place=options.in_place),
-        **authority(options),
-        state=options.state,
-        latest=options.latest,
+        authority=partial(authority_of, **remembered(options)),
         license=options.license or None,
         identity=identity or None,
         license_policy=None if conditions == nnguard.licensing.Policy() else conditions,
@@ -132,18 +135,27 @@ def _gate_of(options: Options, log: _Log) -> Gate:
     )
 
 
-class _Log:
+class _Log(logging.Handler):
     """Lines of JSON on standard error, each of which stands by itself.
 
     Without them, a gate that watches says on standard output what it has put there.
     """
 
     def __init__(self, options: Options) -> None:
+        super().__init__(logging.WARNING)
         self._wanted = options.log_json
         self._tells = options.watch is not None and not (
             options.log_json or options.json or options.quiet
         )
         self._where = {"source": options.source, "destination": options.destination}
+        if self._wanted:
+            logger = logging.getLogger("nnguard")
+            logger.addHandler(self)
+            click.get_current_context().call_on_close(lambda: logger.removeHandler(self))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log what the library warns of."""
+        self.write("warning", message=record.getMessage())
 
     def step(self, name: str, seconds: float, report: nnguard.Report | None) -> None:
         """Log a step that was taken; see `nnguard.gate`."""

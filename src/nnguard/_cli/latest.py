@@ -33,7 +33,7 @@ run_latest = Group(
     option("--expires TIME", "When it ceases to hold: a date, or 30d from now.", required=True),
     option(
         "--trust PATH...",
-        "Trusted public keys of who signed the release; that of --key, if not given.",
+        "Trusted public keys for the release; that of --key, if not given.",
     ),
 )
 def run_new(options: Options) -> Outcome:

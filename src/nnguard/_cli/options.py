@@ -33,6 +33,7 @@ __all__ = [
     "read_number",
     "read_share",
     "read_time",
+    "remembered",
     "under",
 ]
 
@@ -216,6 +217,11 @@ def authority(options: SimpleNamespace) -> dict[str, Any]:
     if not options.trust and options.policy is None:
         raise click.UsageError("--trust is missing; give the trusted public keys, or a --policy")
     return {"trust": options.trust or None, "policy": options.policy}
+
+
+def remembered(options: SimpleNamespace) -> dict[str, Any]:
+    """Return those of `authority`, and where a command remembers what it has accepted."""
+    return {**authority(options), "state": options.state, "latest": options.latest}
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:

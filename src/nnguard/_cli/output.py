@@ -13,6 +13,8 @@ from typing import Any, TextIO
 
 import click
 
+from nnguard._base.texts import visible
+
 __all__ = [
     "Outcome",
     "brief",
@@ -69,10 +71,10 @@ def say(text: str, *, file: TextIO | None = None, lead: str = "", style: str = "
         style: Color of the lead, where the terminal has colors and nobody minds.
     """
     file = file or sys.stdout
-    visible = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     encoding = file.encoding or "utf-8"
     print(
-        styled(lead, style, file) + visible.encode(encoding, "backslashreplace").decode(encoding),
+        styled(lead, style, file)
+        + visible(text).encode(encoding, "backslashreplace").decode(encoding),
         file=file,
     )
 

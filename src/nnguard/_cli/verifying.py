@@ -19,6 +19,7 @@ from nnguard._cli.options import (
     option,
     output,
     read_expected,
+    remembered,
     under,
 )
 from nnguard._cli.output import Outcome, progress_bar
@@ -112,9 +113,7 @@ def _verify(
     with progress_bar(model.size, "Verifying") as progress:
         return nnguard.verify(
             model,
-            **authority(options),
-            state=options.state,
-            latest=options.latest,
+            **remembered(options),
             expect=expect,
             allow_trial=options.allow_trial,
             oms=bundle,
@@ -190,6 +189,7 @@ def _facts(report: nnguard.Report) -> Iterator[tuple[str, str]]:
     argument("FILE", "Signed stream, or a folder of them."),
     output("Original stream, or folder of streams,"),
     AUTHORITY,
+    REMEMBERED,
     ALLOW_TRIAL,
 )
 def run_strip(options: Options) -> Outcome:
@@ -203,7 +203,12 @@ def run_strip(options: Options) -> Outcome:
     model = open_model(options.file)
     with progress_bar(model.size, "Verifying") as progress:
         original = nnguard.strip(
-            model, **authority(options), allow_trial=options.allow_trial, progress=progress
+            model,
+            **authority(options),
+            state=options.state,
+            latest=options.latest,
+            allow_trial=options.allow_trial,
+            progress=progress,
         )
     original.save(options.output, overwrite=options.force)
     return Outcome(

@@ -85,7 +85,7 @@ def compress(
         executor: Codes tensors instead, here or on other machines, from `concurrent.futures`, Dask
             and others; tensors are sent to it by value, `workers` at a time.
         spool: Folder for temporary files that hold the units; in memory, if None.
-        progress: Called with the number of bytes of the model each time that many more were coded.
+        progress: Called with the number of bytes of the model coded since the last call.
 
     Returns:
         The stream, which every NNCodec decoder reads; of a folder, a set of streams, with the

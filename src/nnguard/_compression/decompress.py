@@ -65,7 +65,7 @@ def decompress(
             they did; no limit, if `verified`.
         verified: You have checked the model's signature. Tools of the standard that nnguard does
             not decode (codebooks, say) are then left to the nncodec package, if it is installed.
-        progress: Called with a number of bytes each time that many more were decoded.
+        progress: Called with the number of bytes decoded since the last call.
 
     Returns:
         Names to arrays, in the stream's order, with the formats and shapes that went in. Those of

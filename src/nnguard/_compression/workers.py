@@ -112,7 +112,7 @@ class Execution:
     progress: Progress | None = None
 
     def report(self, size: int) -> None:
-        """Tell that so many more bytes are done."""
+        """Report bytes that were done since the last call."""
         if self.progress is not None:
             self.progress(size)
 

@@ -21,7 +21,7 @@ _TAGS = {ENCRYPT0_TAG, SIGN1_TAG, SIGN_TAG}
 """Tags of COSE (RFC 9052, section 2) that a message may have in front."""
 
 _LONG = 1 << 16
-"""Byte strings of so many bytes are not copied."""
+"""Byte strings of this size or more are not copied."""
 
 _LONG_TAG = 1 << 20
 """Stands for one of them meanwhile; a record has no such tag."""

@@ -110,7 +110,8 @@ def open_token(text: str, ask: Callable[[str], str] | None = None) -> TokenKey:
         raise KeyFormatError(
             "keys in tokens need the package python-pkcs11", hint="pip install 'nnguard[pkcs11]'"
         ) from None
-    with _LOCK, _told(uri, (f"{uri.module} is no library of PKCS#11", "name the one of the token")):
+    unreadable = (f"{uri.module} is not a PKCS#11 library", "name the one of the token")
+    with _LOCK, _told(uri, unreadable):
         library = pkcs11.lib(uri.module)
     with _LOCK, _told(uri):
         session = _session(_find_token(library, uri), uri, ask)

@@ -27,7 +27,7 @@ _ATTRIBUTE = re.compile(r"([a-z-]+)=((?:[A-Za-z0-9\-._~:\[\]@!$'()*+,=/?|&]|%[0-
 
 def is_token_uri(path: object) -> bool:
     """Tell whether this names a key in a token, and not a file."""
-    return isinstance(path, str) and path.startswith(_SCHEME)
+    return isinstance(path, str) and path[: len(_SCHEME)].lower() == _SCHEME  # RFC 3986, 3.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class TokenUri:
         Raises:
             KeyFormatError: It is none, names something else than a private key, or no library.
         """
-        path, _, query = text.removeprefix(_SCHEME).partition("?")
+        path, _, query = text[len(_SCHEME) :].partition("?")
         found = {**_attributes(path, ";", _PATH), **_attributes(query, "&", _QUERY)}
         try:
             words = {name: value.decode() for name, value in found.items() if name != "id"}

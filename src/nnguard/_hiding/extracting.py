@@ -33,7 +33,7 @@ __all__ = ["Extraction", "extract", "locate", "peek"]
 
 
 _FEW = 1 << 14
-"""So many weights are decoded before another thread has started."""
+"""Weights that are decoded before another thread would have started."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ zeros.
 
 URQ: the 2^k bins around a value are its own, and the last k bits of a bin are those hidden.
 
-TCQ: only every other index is to be had in a state of the trellis, and each bit changes the states
+TCQ: a state of the trellis allows only every other index, and each bit changes the states
 that follow. So the values are a path through the trellis, the new ones another, and a value becomes
 one of the 2^k indices of the new state that are nearest (`docs/adr/0013-along-the-trellis.md`).
 

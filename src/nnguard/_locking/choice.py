@@ -51,7 +51,7 @@ _POOL = 8
 _SMALLEST_POOL = 32
 
 _DENSEST = 4
-"""A tensor has at least so many weights for each one that is replaced."""
+"""Weights that a tensor has, at least, for each one that is replaced."""
 
 _GROUP = 4
 """Pairs that trade in one tensor before it is the next one's turn."""
@@ -88,7 +88,7 @@ class Choice:
         return self.pairs.size
 
     def first(self, count: int) -> Choice:
-        """Return the choice of the first so many pairs."""
+        """Return the choice of the first pairs only."""
         return Choice(self.units[:count], self.pairs[:count])
 
     def without(self, index: int) -> Choice:

@@ -69,7 +69,7 @@ def open_files(
         trial: A stream without a name, or all of a set.
         key: Of the highest tier that is to be opened.
         spool: Folder for temporary files that hold what was opened; in memory, if None.
-        progress: Called with the number of bytes of the trial each time that many more were opened.
+        progress: Called with the number of bytes of the trial opened since the last call.
 
     Raises:
         NoRecordError: The stream is not locked.
@@ -119,7 +119,7 @@ class _Counter:
     """Counts the bytes of a file, each once: records that nest may lie in the same carriers.
 
     Args:
-        progress: Called with the number of bytes each time that many more were counted.
+        progress: Called with the number of bytes counted since the last call.
         total: How many the file has.
     """
 

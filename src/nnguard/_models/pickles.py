@@ -52,7 +52,7 @@ _COUNTED = {
     ord("U"): struct.Struct("<B"),
     0x8A: struct.Struct("<B"),  # LONG1
 }
-"""Opcodes with so many bytes."""
+"""Opcodes that a length follows, and the form of that."""
 
 
 class Pickle:

@@ -117,7 +117,7 @@ def check_name(name: Any) -> str:
     """Return the name of a file in a folder, and of nothing outside.
 
     Raises:
-        ValueError: It is no such name.
+        ValueError: It is not such a name.
     """
     if not isinstance(name, str):
         raise ValueError("a name is not text")

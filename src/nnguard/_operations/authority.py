@@ -1,6 +1,7 @@
 """Whom a verb believes: keys that are trusted, or a policy that says which of them for what.
 
-A release is remembered in the state file when nothing else can fail any more, and not before.
+A release is remembered in the state file when nothing else can fail any more, and not before. Steps
+are those of SPEC 12.3 and, with a state file or a latest statement, 13.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from nnguard._base.arguments import loaded, wrong_type
+from nnguard._base.arguments import check_type, loaded, wrong_type
 from nnguard._base.mappings import FrozenMapping
 from nnguard._base.times import now
 from nnguard._crypto.keys import PublicKey
 from nnguard._crypto.trust import Trust, load_trust
 from nnguard._licensing.license import License
+from nnguard._operations.expect import Expect
 from nnguard._operations.report import AppliedRule, Report
 from nnguard._policy.document import Rule, text_of_age
 from nnguard._policy.evaluation import allows, check_key, evaluate
@@ -24,7 +26,7 @@ from nnguard._policy.finding import Finding, Level
 from nnguard._policy.latest import LatestStatement
 from nnguard._policy.policy import PolicyLike, TrustPolicy
 from nnguard._policy.state import State
-from nnguard.errors import ArgumentError, PolicyError, PolicyReason
+from nnguard.errors import ArgumentError, LockedTrialError, PolicyError, PolicyReason
 
 __all__ = ["Authority", "LatestLike", "PathLike", "authority_of"]
 
@@ -52,6 +54,29 @@ class Authority:
     state: PathLike | None = None
     latest: LatestStatement | None = None
 
+    def accept(
+        self,
+        report: Report,
+        expect: Expect | None = None,
+        *,
+        allow_trial: bool,
+        remember: bool = False,
+    ) -> Report:
+        """Refuse what a vendor signed, but is not what was asked for; judge the rest, as `judge`.
+
+        Raises:
+            ClaimsError: It is not what the caller expects.
+            LockedTrialError: It is a trial, and not allowed.
+        """
+        if expect is not None:
+            check_type(expect, Expect, "expect")
+            expect.check(report.claims)
+        if report.locked and not allow_trial:
+            raise LockedTrialError
+        report = self.judge(report, remember=remember)
+        _LOG.info("verified %r, signed with key %s", report.claims.name, report.key_id)
+        return report
+
     def judge(self, report: Report, *, remember: bool = False) -> Report:
         """Judge a release that was verified with these keys; return the report with warnings.
 
@@ -68,21 +93,19 @@ class Authority:
         time = now()
         rule, warnings = None, report.warnings[:0]
         if self.policy is not None:
-            ruling = evaluate(self.policy, report.counted, time)
+            ruling = evaluate(self.policy, report.counted, time)  # steps 1 to 7
             rule, warnings = ruling.rule, ruling.warnings
-            if report.license_key_id:
+            if report.license_key_id:  # step 8
                 key_id, claims = report.license_key_id, report.claims
                 warnings += check_key(self.policy, key_id, "the watermark", claims, time)
             report = _with_what_counts(report, self.policy, time)
             report = replace(report, policy=_applied(self.policy, ruling.rule))
         level = Level.STRICT if rule is None else rule.level
-        warnings += level.weigh(self._against_latest(report, rule, time))
+        warnings += level.weigh(self._against_latest(report, rule, time))  # step 9, and 13.2
         if self.state is not None:
             with State(self.state) as state:
                 _pin(state, self.policy)  # others may have seen a newer one in the meantime
-                signers = _signers(report, rule, time)
-                warnings += level.weigh(_against_state(state, report, signers, time))
-                warnings += level.weigh(self._against_replay(state, report))
+                warnings += level.weigh(self._against_state(state, report, rule, time))
                 told = _told(state, report) if remember else ()
                 if remember and not warnings:  # what was only warned of is not remembered
                     state.commit(time)
@@ -114,9 +137,20 @@ class Authority:
         digests = None if report.locked else [each.digest for each in report.counted]
         yield from statement.against(report.claims, digests, time, max_age)
 
-    def _against_replay(self, state: State, report: Report) -> Iterator[Finding]:
-        if self.latest is not None and self.latest.claims.issued_at is not None:
-            scope, issued_at = _scope(report), self.latest.claims.issued_at
+    def _against_state(
+        self, state: State, report: Report, rule: Rule | None, time: datetime
+    ) -> Iterator[Finding]:
+        """Compare a release and the latest statement with what was accepted before (13.1)."""
+        claims = report.claims
+        scope = f"{claims.issuer}/{claims.name}"
+        if finding := state.against_clock(time):  # step 1
+            yield finding
+        for key_id in _signers(report, rule, time):  # step 2
+            if finding := state.against_release(scope, key_id, claims.release):
+                yield finding
+        if self.latest is not None:  # step 3
+            issued_at = self.latest.claims.issued_at
+            assert issued_at is not None
             if finding := state.against_latest(scope, self.latest.key_id, issued_at):
                 yield finding
 
@@ -151,7 +185,7 @@ class Authority:
 
 def authority_of(
     trust: Trust | None,
-    policy: PolicyLike | None,
+    policy: PolicyLike | None = None,
     state: PathLike | None = None,
     latest: LatestLike | None = None,
 ) -> Authority:
@@ -210,17 +244,6 @@ def _with_what_counts(report: Report, policy: TrustPolicy, time: datetime) -> Re
     )
 
 
-def _against_state(
-    state: State, report: Report, signers: list[str], time: datetime
-) -> Iterator[Finding]:
-    """Compare a release with what was accepted before, for each key that signed it."""
-    if finding := state.against_clock(time):
-        yield finding
-    for key_id in signers:
-        if finding := state.against_release(_scope(report), key_id, report.claims.release):
-            yield finding
-
-
 def _signers(report: Report, rule: Rule | None, time: datetime) -> list[str]:
     """Return the keys whose signatures count for the release."""
     found = [signature.key_id for signature in report.counted]
@@ -228,11 +251,6 @@ def _signers(report: Report, rule: Rule | None, time: datetime) -> list[str]:
         return found
     keys = [key for key in rule.keys if key.id in found]
     return [key.id for key in keys if rule.against(key, "the release", time) is None]
-
-
-def _scope(report: Report) -> str:
-    """Return what release numbers are compared within."""
-    return f"{report.claims.issuer}/{report.claims.name}"
 
 
 def _told(state: State, report: Report) -> tuple[Finding, ...]:

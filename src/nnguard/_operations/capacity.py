@@ -71,7 +71,7 @@ def capacity(model: ModelLike, *, progress: Progress | None = None) -> Capacity:
 
     Args:
         model: A stream, or a folder of shards.
-        progress: Called with the number of weights each time that many more were decoded.
+        progress: Called with the number of weights decoded since the last call.
 
     Raises:
         FormatError: The input is not a well-formed stream.

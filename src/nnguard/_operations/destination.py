@@ -11,6 +11,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -84,8 +85,9 @@ class Destination:
             OSError: It cannot be made.
         """
         place = self.path if self.in_place else self.path.parent
+        ours = re.compile(rf"{re.escape(self._hidden)}[0-9a-f]{{16}}")
         for left in place.iterdir():
-            if left.name.startswith(self._hidden):
+            if ours.fullmatch(left.name):
                 _sweep(left)
         folder = place / f"{self._hidden}{secrets.token_hex(8)}"
         folder.mkdir(mode=0o700)
@@ -203,7 +205,7 @@ def _locked(folder: Path) -> Iterator[bool]:
     if fcntl is None:
         yield False
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,8 +11,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from nnguard._compression.decompress import decompress_to_file
@@ -22,12 +23,12 @@ from nnguard._crypto.trust import Trust
 from nnguard._licensing.policy import LicenseLike, Policy
 from nnguard._models.stream_set import Model, ModelLike, as_model
 from nnguard._oms import signing as oms
-from nnguard._operations.authority import LatestLike, PathLike
+from nnguard._operations.authority import Authority, LatestLike, PathLike, authority_of
 from nnguard._operations.destination import Destination, write_list
 from nnguard._operations.expect import Expect
 from nnguard._operations.report import Report
-from nnguard._operations.unlock import unlock
-from nnguard._operations.verify import verify
+from nnguard._operations.unlock import unlock_by
+from nnguard._operations.verify import verified
 from nnguard._policy.policy import PolicyLike
 from nnguard._records.claims import Claims
 from nnguard._stream import Stream
@@ -70,15 +71,12 @@ Tell = Callable[[str, float, Report | None], object]
 class Gate:
     """Who may pass, from where and where to; see `gate`, which has it all.
 
-    Keys, licenses and lists that are paths are read again for each check.
+    Keys, licenses and lists that are paths are read again for each check, as `authority` is called.
     """
 
     source: ModelLike
     destination: Destination
-    trust: Trust | None = None
-    policy: PolicyLike | None = None
-    state: PathLike | None = None
-    latest: LatestLike | None = None
+    authority: Callable[[], Authority]
     license: LicenseLike | None = None
     identity: IdentityLike | None = None
     license_policy: Policy | None = None
@@ -137,29 +135,24 @@ class Gate:
 
     def _admit(self, model: Model, spool: Path | None) -> tuple[Report, Model]:
         """Unlock a model, if there is a license, and verify it."""
+        authority = self.authority()
+        digests: Mapping[str, Sequence[bytes]] = {}
+        licensed = self.license is not None
         if self.license is not None and self.identity is not None:
             with self._step("unlocked"):
-                model = unlock(
+                opened = unlock_by(
+                    authority,
                     model,
                     self.license,
                     self.identity,
-                    self.trust,
-                    policy=self.policy,
-                    latest=self.latest,
                     license_policy=self.license_policy,
                     spool=spool,
                 )
-        allow_trial = self.allow_trial or self.license is not None  # of a higher tier
+            model, digests = opened.model, opened.digests
         start = time.monotonic()
-        report = verify(
-            model,
-            self.trust,
-            policy=self.policy,
-            state=self.state,
-            latest=self.latest,
-            expect=self.expect,
-            allow_trial=allow_trial,
-        )
+        report, _ = verified(model, authority.keys, digests=digests, vouched=licensed)
+        allow_trial = self.allow_trial or licensed  # a trial of a higher tier
+        report = authority.accept(report, self.expect, allow_trial=allow_trial, remember=True)
         self.tell("verified", time.monotonic() - start, report)
         return report, model
 
@@ -256,10 +249,7 @@ def gate(
     return Gate(
         source=source,
         destination=Destination(Path(destination), in_place=in_place),
-        trust=trust,
-        policy=policy,
-        state=state,
-        latest=latest,
+        authority=partial(authority_of, trust, policy, state, latest),
         license=license,
         identity=identity,
         license_policy=license_policy,

@@ -113,8 +113,8 @@ class Report:
         key_id: The key that signed, in hexadecimal.
         algorithm: Its algorithm, such as "Ed25519" or "Ed25519+ML-DSA-65".
         digest: Digest of the original model, in hexadecimal (SPEC 6.1, of a set 6.3).
-        signatures: All that are right, by trusted keys, outermost first: the last is of who signed
-            first. Those of a set are on all of its files.
+        signatures: All that are right, by trusted keys, outermost first: the last is by whoever
+            signed first. Those of a set are on all of its files.
         nested: Records inside the signed stream, outermost first; what is under a lock is not
             looked at.
         licensed_to: License that the stream was unlocked with, where it carries that as a

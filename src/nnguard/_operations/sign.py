@@ -107,12 +107,12 @@ def sign(
             that keeps a state file refuses a lower one than it has seen.
         metadata: Anything else, text to text.
         issued_at: Time of signing, with a time zone, or ISO 8601 text; now, if not given.
-        countersign: Trusted keys of who signed the release before. It is verified, and signed with
+        countersign: Trusted keys of whoever signed it before. It is verified, and signed with
             the very claims that are there; only the time is another. A policy that asks for
             several signatures counts both.
         localize: Sign a short digest of each unit too, so that `verify` can name the tensors that
             were changed. Takes 4 bytes a unit.
-        progress: Called with the number of bytes each time that many more were hashed. The bytes
+        progress: Called with the number of bytes hashed since the last call. The bytes
             of a set count twice: once for the digest of the set, once for the signatures.
         planned: Called once for each stream, before the key signs, with the number of weights in
             all tensors that the signature goes into. Every verification decodes these, and the

@@ -10,8 +10,8 @@ from typing import overload
 from nnguard._base.threads import Progress
 from nnguard._crypto.trust import Trust
 from nnguard._models.stream_set import AnyModel, Model, ModelLike, as_model
-from nnguard._operations.authority import authority_of
-from nnguard._operations.verify import check_report, verified
+from nnguard._operations.authority import LatestLike, PathLike, authority_of
+from nnguard._operations.verify import verified
 from nnguard._policy.policy import PolicyLike
 
 __all__ = ["strip"]
@@ -23,6 +23,8 @@ def strip(
     trust: Trust | None = ...,
     *,
     policy: PolicyLike | None = ...,
+    state: PathLike | None = ...,
+    latest: LatestLike | None = ...,
     allow_trial: bool = ...,
     progress: Progress | None = ...,
 ) -> AnyModel: ...
@@ -32,6 +34,8 @@ def strip(
     trust: Trust | None = ...,
     *,
     policy: PolicyLike | None = ...,
+    state: PathLike | None = ...,
+    latest: LatestLike | None = ...,
     allow_trial: bool = ...,
     progress: Progress | None = ...,
 ) -> Model: ...
@@ -42,6 +46,8 @@ def strip(
     trust: Trust | None = None,
     *,
     policy: PolicyLike | None = None,
+    state: PathLike | None = None,
+    latest: LatestLike | None = None,
     allow_trial: bool = False,
     progress: Progress | None = None,
 ) -> Model:
@@ -53,8 +59,7 @@ def strip(
         >>> original = nnguard.strip("release.nnc", "vendor.pub")
         >>> original.save("stripped.nnc")
     """
-    authority = authority_of(trust, policy)
+    authority = authority_of(trust, policy, state, latest)
     report, original = verified(as_model(model), authority.keys, progress)
-    authority.judge(report)
-    check_report(report, None, allow_trial=allow_trial)
+    authority.accept(report, allow_trial=allow_trial, remember=True)
     return original

@@ -11,8 +11,9 @@ from __future__ import annotations
 import hmac
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import overload
+from typing import NamedTuple, overload
 
 from nnguard._base.arguments import loaded
 from nnguard._base.threads import Progress
@@ -23,7 +24,7 @@ from nnguard._licensing.license import License
 from nnguard._licensing.policy import LicenseLike, Policy, as_license, check_license
 from nnguard._locking.opening import Opened, check_places, lock_id, open_files
 from nnguard._models.stream_set import AnyModel, Model, ModelLike, StreamSet, as_model, streams_of
-from nnguard._operations.authority import LatestLike, PathLike, authority_of
+from nnguard._operations.authority import Authority, LatestLike, PathLike, authority_of
 from nnguard._operations.report import Report
 from nnguard._operations.signatures import signed_by
 from nnguard._policy.policy import PolicyLike
@@ -41,7 +42,7 @@ from nnguard.errors import (
     VerificationError,
 )
 
-__all__ = ["unlock"]
+__all__ = ["Unlocked", "unlock", "unlock_by"]
 
 _LOG = logging.getLogger("nnguard")
 
@@ -117,7 +118,7 @@ def unlock(
             `strip` takes it out with the signature. What is restored has to be a single stream,
             signed by the key that signed the license.
         spool: Folder for temporary files that hold what was restored of a set; in memory, if None.
-        progress: Called with the number of bytes each time that many more were hashed, and again
+        progress: Called with the number of bytes hashed since the last call, and again
             when they were opened: with twice the size of the trial in all.
 
     Returns:
@@ -146,6 +147,56 @@ def unlock(
     if watermark and isinstance(model, StreamSet):
         raise ArgumentError("watermark: a license is hidden in a single stream, not in a set")
     authority = authority_of(trust, policy, state, latest)
+    license = as_license(license)  # noqa: A001
+    opened = unlock_by(
+        authority,
+        model,
+        license,
+        identity,
+        tier=tier,
+        license_policy=license_policy,
+        spool=spool,
+        progress=progress,
+    )
+    result = _with_watermark(opened, license) if watermark else opened.model
+    if state is not None and opened.judged is not None:
+        authority.judge(opened.judged, remember=True)
+    return result
+
+
+class Unlocked(NamedTuple):
+    """What a license opened.
+
+    Attributes:
+        model: What was locked.
+        digests: SHA-256 of the units of each of its streams, by the names of files.
+        report: On its signature, if it has one.
+        of_trial: On the trial's signature, if that has one.
+    """
+
+    model: Model
+    digests: Mapping[str, Sequence[bytes]]
+    report: Report | None
+    of_trial: Report | None
+
+    @property
+    def judged(self) -> Report | None:
+        """What speaks for the model: its own signature, or else that of the trial."""
+        return self.of_trial if self.report is None else self.report
+
+
+def unlock_by(
+    authority: Authority,
+    model: Model,
+    license: LicenseLike,  # noqa: A002
+    identity: IdentityLike,
+    *,
+    tier: str = "",
+    license_policy: Policy | None = None,
+    spool: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Unlocked:
+    """Restore what a license opens, by an authority; see `unlock`. No release is remembered."""
     keys = authority.keys
     license = as_license(license)  # noqa: A001
     mine = loaded(identity, Identity, "identity")
@@ -176,11 +227,8 @@ def unlock(
         authority.judge_licensed(signature, license)
     elif of_trial is None:
         authority.refuse_unsigned()
-    if watermark:
-        result = _with_watermark(result, license, signature)
-    if state is not None and (judged := signature or of_trial) is not None:
-        authority.judge(judged, remember=True)
-    return result
+    digests = {name: file.digests for name, file in opened.files.items()}
+    return Unlocked(result, digests, signature, of_trial)
 
 
 def _model_of(opened: Opened, trial: Model) -> Model:
@@ -204,9 +252,9 @@ def _of_another(license: License, trial: Model) -> NnguardError:  # noqa: A002
     return LicenseError("the license is of another stream", reason=Refusal.OTHER_STREAM, hint=hint)
 
 
-def _with_watermark(model: Model, license: License, signature: Report | None) -> Stream:  # noqa: A002
+def _with_watermark(opened: Unlocked, license: License) -> Stream:  # noqa: A002
     """Hide the license in what it opened."""
-    signers = [] if signature is None else [by.key_id for by in signature.counted]
+    signers = [] if opened.report is None else [by.key_id for by in opened.report.counted]
     if license.key_id not in signers:
         what = f"signed with key {' and '.join(signers)}" if signers else "not signed"
         raise UnlockError(
@@ -214,4 +262,4 @@ def _with_watermark(model: Model, license: License, signature: Report | None) ->
             f"of the license, {license.key_id}",
             hint="unlock it without a watermark; the vendor signs a release before locking it",
         )
-    return embed(streams_of(model)[""], license.encoded, kind=RecordKind.LICENSE)
+    return embed(streams_of(opened.model)[""], license.encoded, kind=RecordKind.LICENSE)

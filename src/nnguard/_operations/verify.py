@@ -14,28 +14,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from nnguard._base.arguments import check_type
-from nnguard._base.mappings import FrozenMapping
 from nnguard._base.threads import Progress
 from nnguard._crypto.keys import PublicKey
 from nnguard._crypto.trust import Trust, find_key
 from nnguard._hiding import lies_as_planned
 from nnguard._licensing.license import License
-from nnguard._models.stream_set import (
-    Model,
-    ModelLike,
-    StreamSet,
-    as_model,
-    check_index,
-    naming,
-    some_of,
-)
+from nnguard._models.stream_set import Model, ModelLike, as_model, check_index, naming
 from nnguard._oms.bundle import Bundle
 from nnguard._operations.authority import LatestLike, PathLike, authority_of
 from nnguard._operations.expect import Expect
 from nnguard._operations.report import NestedRecord, Report, Signature
+from nnguard._operations.whole_set import check_set
 from nnguard._policy.policy import PolicyLike
-from nnguard._records.claims import Claims
-from nnguard._records.digest import model_digest, set_digest
+from nnguard._records.digest import model_digest
 from nnguard._records.hashed import hash_files
 from nnguard._records.kinds import RecordKind, kind_name
 from nnguard._records.layers import Layer, layers
@@ -43,14 +34,13 @@ from nnguard._records.signature import SignatureRecord
 from nnguard._stream import Stream
 from nnguard.errors import (
     LicenseError,
-    LockedTrialError,
     NnguardError,
     NoRecordError,
     VerificationError,
     WrongKeyError,
 )
 
-__all__ = ["check_report", "hashing", "verified", "verify"]
+__all__ = ["hashing", "verified", "verify"]
 
 _UNREADABLE = "unreadable"
 """Kind of a nested record that does not come out, or is malformed."""
@@ -96,7 +86,7 @@ def verify(
         allow_trial: Accept a trial that is locked, too.
         oms: A bundle of OpenSSF Model Signing that has to say the same of the files. They are read
             once for both.
-        progress: Called with the number of bytes each time that many more were hashed.
+        progress: Called with the number of bytes hashed since the last call.
 
     Returns:
         What was signed. There is no other return: everything else raises.
@@ -125,10 +115,7 @@ def verify(
         report, _ = verified(model, keys, progress)
     else:
         report = _verify_bundled(model, keys, oms, progress)
-    check_report(report, expect, allow_trial=allow_trial)
-    report = authority.judge(report, remember=True)
-    _LOG.info("verified %r, signed with key %s", report.claims.name, report.key_id)
-    return report
+    return authority.accept(report, expect, allow_trial=allow_trial, remember=True)
 
 
 def _verify_bundled(
@@ -141,15 +128,6 @@ def _verify_bundled(
     report, _ = verified(model, keys, digests=digests)
     whole = {name: file.whole for name, file in files.items()}
     return replace(report, oms=oms, not_covered=oms.check_model(model, whole))
-
-
-def check_report(report: Report, expect: Expect | None, *, allow_trial: bool) -> None:
-    """Refuse what a vendor signed, but is not what was asked for; see `verify`."""
-    if expect is not None:
-        check_type(expect, Expect, "expect")
-        expect.check(report.claims)
-    if report.locked and not allow_trial:
-        raise LockedTrialError
 
 
 def verified(
@@ -178,8 +156,8 @@ def verified(
         with naming(name):
             found = _verify_stream(stream, keys, progress, digests.get(name), vouched=vouched)
             reports[name], originals[name] = found
-    report = _check_set(reports, model)
-    check_index(model, VerificationError)  # steps 7 and 8 of SPEC 6.3
+    report = check_set(reports, model)  # steps 4 to 6 of SPEC 6.3
+    check_index(model, VerificationError)  # steps 7 and 8
     return report, replace(model, streams=originals)
 
 
@@ -386,86 +364,3 @@ def _signatures(
         counts = counts and found.claims.same_release(record.claims)
         algorithm = find_key(keys, bytes.fromhex(found.key_id)).algorithm
         yield Signature(found.key_id, algorithm, found.claims, found.digest, counts)
-
-
-def _check_set(reports: Mapping[str, Report], model: StreamSet) -> Report:
-    """Check that verified shards are one whole set, with its files (SPEC 6.3, steps 4 to 6)."""
-    signatures = _signatures_of_set(reports, model)
-    outermost = next(signatures)
-    for name, file in model.files.items():
-        file.check(name)
-    found = [outermost]
-    with contextlib.suppress(VerificationError):  # those below are of other sets
-        found.extend(signatures)
-    return Report(
-        outermost.claims,
-        outermost.key_id,
-        outermost.algorithm,
-        outermost.digest,
-        signatures=tuple(found),
-        shards=FrozenMapping(reports),
-        not_covered=model.others,
-    )
-
-
-def _signatures_of_set(reports: Mapping[str, Report], model: StreamSet) -> Iterator[Signature]:
-    """Put the signatures of the shards together, outermost first, as far as they are of one set.
-
-    Raises:
-        VerificationError: Those of one depth are not.
-    """
-    for level in zip(*(report.signatures for report in reports.values()), strict=False):
-        found = dict(zip(reports, level, strict=True))
-        digest = _check_level(found, model)
-        counts = all(signature.counts for signature in level)
-        claims = _claims_of_set(level[0])
-        yield replace(level[0], claims=claims, digest=digest, counts=counts)
-
-
-def _check_level(found: Mapping[str, Signature], model: StreamSet) -> str:
-    """Check that the signatures of all shards are those of one set, and return its digest."""
-    named: dict[str, str] = {}
-    for position, (name, signature) in enumerate(found.items()):
-        shard = signature.claims.shard
-        if shard is None:
-            raise VerificationError(f"{name} was signed by itself, not as part of a set")
-        if shard.count != len(found):
-            raise VerificationError(
-                f"{name} is one of {shard.count} shards, and there are {len(found)}"
-            )
-        if shard.position != position:
-            raise VerificationError(f"{name} is in the place of another shard of its set")
-        named[name] = shard.set_digest
-    digests = {name: bytes.fromhex(signature.digest) for name, signature in found.items()}
-    digest = set_digest(digests, model.file_digests).hex()
-    _check_one_release(named, digest)
-    first = next(iter(found.values()))
-    claims = _claims_of_set(first)
-    for name, signature in found.items():
-        if signature.key_id != first.key_id or _claims_of_set(signature) != claims:
-            raise VerificationError(f"{name} has other claims than the rest of its set")
-    return digest
-
-
-def _check_one_release(found: Mapping[str, str], digest: str) -> None:
-    """Check the set digests that the shards name.
-
-    Args:
-        found: Names of the shards to what they name.
-        digest: What they all make.
-    """
-    foreign = sorted(name for name, said in found.items() if said != digest)
-    if not foreign:
-        return
-    usual = max(found.values(), key=list(found.values()).count)
-    strangers = sorted(name for name, said in found.items() if said != usual)
-    if strangers:
-        raise VerificationError(f"not of the same release: {some_of(strangers)}")
-    raise VerificationError(
-        "the set is not the one that was signed",
-        hint="the index lists other files than it did, or shards have other names",
-    )
-
-
-def _claims_of_set(signature: Signature) -> Claims:
-    return replace(signature.claims, shard=None)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from nnguard._base.texts import visible
 from nnguard.errors import PolicyError, PolicyReason
 
 __all__ = ["Finding", "Level"]
@@ -72,6 +73,6 @@ class Level(enum.Enum):
         for finding in findings:
             if self.refuses(finding.reason):
                 raise finding.error()
-            _LOG.warning("%s (%s)", finding.message, self.value)
+            _LOG.warning("%s (%s)", visible(finding.message), self.value)
             warnings.append(finding)
         return tuple(warnings)

@@ -170,11 +170,14 @@ class TrustPolicy:
             after: The version before, signed, which comes with this one from now on.
 
         Raises:
-            ArgumentError: The policy has no root, or the version before is not the one before.
+            ArgumentError: The policy has no root, or was changed since others signed it; or the
+                version before is not the one before.
             PolicyError: The version before is not signed as it should be.
         """
         if self.root is None:
             raise ArgumentError("a policy without a root is not signed: add its root keys")
+        if self.message is not None and self != self._of_message(self.message, ()):
+            raise ArgumentError("what was signed says something else: replace `message` by None")
         older = self.older if after is None else after._as_older(self.version)
         made = [as_signer(each) for each in signers]
         roots = [version.root for version in (*older[-1:], self) if version.root is not None]

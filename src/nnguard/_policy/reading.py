@@ -38,6 +38,10 @@ REPAIR = "correct the policy, or get it again"
 UNITS = {"w": timedelta(weeks=1), "d": timedelta(days=1), "h": timedelta(hours=1)}
 """Units of ages, the largest first."""
 
+_PART = r"""([A-Za-z0-9_-]+|"[^"\\\n]*(\\.[^"\\\n]*)*"|'[^'\n]*')"""
+_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_\\-]){_PART}([ \t]*\.[ \t]*{_PART}){{16}}")
+"""A key of TOML with so many dots: parsing it takes time and memory that grow with their square."""
+
 _Choice = TypeVar("_Choice", bound=enum.Enum)
 
 
@@ -56,6 +60,8 @@ def read_text(text: str, *, json_only: bool = False) -> Node:
     try:
         if json_only or text.lstrip().startswith("{"):
             value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+        elif _LONG_KEY.search(text):
+            raise ValueError("a key has more than 16 dots")
         else:
             value = tomllib.loads(text)
     except RecursionError:
@@ -84,7 +90,8 @@ class Node:
         if not isinstance(self.value, dict):
             raise self.error("expected an object")
         lead = f"{self.path}." if self.path else ""
-        return {name: Node(value, lead + name) for name, value in self.value.items()}
+        found = {Node(name, self.path).text(): value for name, value in self.value.items()}
+        return {name: Node(value, lead + name) for name, value in found.items()}
 
     def members(self, required: Collection[str], optional: Collection[str] = ()) -> dict[str, Node]:
         """Return the members of an object that has all of the first, and none but these."""

@@ -19,6 +19,7 @@ import json
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -40,6 +41,8 @@ CLOCKS_DIFFER = timedelta(minutes=5)
 _FORMAT = "nnguard state 1"
 _LATER = re.compile(rb'\{\s*"format": "nnguard state ([2-9]|[1-9][0-9]+)"')
 _LARGEST = 1 << 22
+_SHARE = _LARGEST >> 4
+"""Characters that the scopes of one key may take: whoever stole it leaves room for others."""
 _LONGEST_SCOPE = 4096
 _PATIENCE = 30.0
 _TICK = timedelta(minutes=1)
@@ -246,13 +249,25 @@ class State:
             time: Of the checks.
 
         Raises:
-            PolicyError: The file would be too large.
+            PolicyError: The file would be too large, or one key would take too much of it.
             OSError: It cannot be written; it is as it was before.
         """
         newest = self.memory.newest
         if self._next == self.memory and newest is not None and time - newest < _TICK:
             return
+        self._check_shares()
         self._write(replace(self._next, newest=time if newest is None else max(time, newest)))
+
+    def _check_shares(self) -> None:
+        sizes: Counter[str] = Counter()
+        for scope, key_id in (*self._next.releases, *self._next.latest):
+            sizes[key_id] += len(json.dumps(scope))
+        for key_id, size in sizes.items():
+            if size > _SHARE:
+                raise _of_state(
+                    f"releases of key {key_id} take more than their share of {self._file}",
+                    "ask its owner why they have so many names",
+                )
 
     def _write(self, memory: Memory) -> None:
         data = memory.encode()

@@ -49,7 +49,7 @@ def hash_files(
 
     Args:
         model: What to hash.
-        progress: Called with the number of bytes each time that many more were hashed.
+        progress: Called with the number of bytes hashed since the last call.
         whole: Hash the files, too, in the same pass, and several side by side.
     """
 

@@ -68,7 +68,7 @@ class SignatureRecord:
 
     @classmethod
     def size(cls, key: PublicKey, claims: Claims, units: int, *, localize: bool) -> int:
-        """Return how many bytes `make` will return for a model of so many units."""
+        """Return how many bytes `make` will return for a model of that many units."""
         digests = [bytes(_DIGEST_SIZE)] * units if localize else None
         return signed_size(key, protected_header(claims, digests), bytes(_DIGEST_SIZE))
 

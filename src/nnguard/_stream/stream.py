@@ -237,7 +237,7 @@ class Stream:
         """Start to hash every unit, in parallel and in the background.
 
         Args:
-            progress: Called with the number of bytes each time that many more were hashed.
+            progress: Called with the number of bytes hashed since the last call.
             whole: Hash the file, too.
         """
         return UnitDigests(self._units, progress, whole=whole)

@@ -163,8 +163,8 @@ def test_key_shows_its_public_half_alone(token: Token) -> None:
         (("object=Ed25519", "id=%00"), "there is no such private key"),
         (("object=Ed25519", "object=two"), "2 private keys fit"),
         (("object=Ed25519", "object=P-521"), "none of Ed25519, P-256 and P-384"),
-        ((MODULE, "/nowhere/p11.so"), "/nowhere/p11.so is no library of PKCS#11"),
-        ((MODULE, __file__), "is no library of PKCS#11"),
+        ((MODULE, "/nowhere/p11.so"), "/nowhere/p11.so is not a PKCS#11 library"),
+        ((MODULE, __file__), "is not a PKCS#11 library"),
     ],
 )
 def test_key_that_cannot_be_opened(token: Token, change: tuple[str, str], message: str) -> None:

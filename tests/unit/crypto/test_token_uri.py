@@ -64,6 +64,12 @@ def test_pin_has_no_place_in_a_uri() -> None:
     assert "123456" not in f"{caught.value}{caught.value.hint}"
 
 
+def test_a_scheme_has_no_case() -> None:
+    """Otherwise it would be the name of a file, which errors show, with a PIN in it."""
+    assert is_token_uri("PKCS11:token=a?pin-value=123456")
+    assert TokenUri.parse(f"PKCS11:token=a{MODULE}").token == {"token": "a"}
+
+
 def test_library_may_be_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyFormatError, match="without the library") as caught:
         TokenUri.parse("pkcs11:token=a")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -183,7 +184,7 @@ def test_what_killed_gates_have_left_goes(path: Path, *, in_place: bool) -> None
     path.mkdir()
     place = path if in_place else path.parent
     killed, at_work, begun, others = (
-        place / name for name in (".net.gate-1", ".net.gate-2", ".net.gate-3", ".other.gate-1")
+        place / f".{name}.gate-{at:016x}" for at, name in enumerate(("net", "net", "net", "other"))
     )
     for each in (killed, at_work, begun, others):
         each.mkdir()
@@ -200,6 +201,24 @@ def test_what_killed_gates_have_left_goes(path: Path, *, in_place: bool) -> None
     assert (at_work / "weights").exists()
     assert begun.exists()
     assert in_place or others.exists()
+
+
+@pytest.mark.parametrize("name", [".net.gate-backup", f".net.gate-{1:016x}.old"])
+def test_what_only_looks_like_theirs_stays(path: Path, name: str) -> None:
+    other = path.parent / name
+    other.mkdir()
+    (other / "weights").write_text("some")
+    put(Destination(path), "first")
+    assert (other / "weights").exists()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.touch, lambda path: path.symlink_to(path.parent)])
+def test_what_is_no_folder_is_not_waited_for(path: Path, make: Callable[[Path], object]) -> None:
+    other = path.parent / f".net.gate-{1:016x}"
+    make(other)
+    put(Destination(path), "first")
+    assert_holds(path, "first")
+    assert os.path.lexists(other)
 
 
 def test_staging_is_for_the_owner_alone(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import samples
 from nnguard import errors
 from nnguard._models.index import SAFETENSORS_INDEX
 from nnguard._operations import gate as gate_module
+from nnguard._operations.authority import authority_of
 from nnguard._operations.destination import MANIFEST, Destination
 from nnguard._operations.gate import Gate
 
@@ -402,7 +404,7 @@ def test_watching(
     gate = Gate(
         source=source,
         destination=Destination(room / "net"),
-        trust=trust,
+        authority=partial(authority_of, trust),
         tell=lambda name, *_: steps.append(name),
     )
     report = gate.let_pass(overwrite=False)
@@ -448,7 +450,7 @@ def test_watching_a_license(
     gate = Gate(
         source=locked.trial,
         destination=Destination(room / "net"),
-        trust=trust,
+        authority=partial(authority_of, trust),
         license=license_,
         identity=customer,
         license_policy=nnguard.licensing.Policy(revocations=revocations),
@@ -480,7 +482,11 @@ def test_signed_again_is_another_release(
     between: Callable[[Iterator[object]], None],
 ) -> None:
     """The digest is that of the original, which is the same."""
-    gate = Gate(source=source, destination=Destination(room / "net"), trust=trust)
+    gate = Gate(
+        source=source,
+        destination=Destination(room / "net"),
+        authority=partial(authority_of, trust),
+    )
     report = gate.let_pass(overwrite=False)
     again = nnguard.sign(nnguard.strip(source, trust), key, name="small", version="1.1")
 

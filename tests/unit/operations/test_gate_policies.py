@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import nnguard
 import samples
 from nnguard._operations import gate as gate_module
+from nnguard._operations.authority import authority_of
 from nnguard._operations.destination import MANIFEST, Destination
 from nnguard._operations.gate import Gate
 from nnguard.errors import PolicyError, PolicyReason
@@ -115,7 +117,11 @@ def test_a_policy_that_changes(
     file = room.parent / "policy.json"
     keys = {"vendor": key.public_key}
     file.write_text(json.dumps(policy(keys, RULE).to_json()))
-    gate = Gate(source=releases[2], destination=Destination(room / "net"), policy=file)
+    gate = Gate(
+        source=releases[2],
+        destination=Destination(room / "net"),
+        authority=partial(authority_of, None, file),
+    )
 
     def deeds() -> Iterator[object]:
         yield None

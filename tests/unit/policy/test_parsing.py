@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,21 @@ def test_what_is_refused(path: str, value: Any, message: str) -> None:
     with pytest.raises(PolicyError, match=f"^{message}") as caught:
         parsed(changed(path, value))
     assert caught.value.reason is PolicyReason.MALFORMED
+
+
+def test_names_are_text_as_well() -> None:
+    for place in ("keys.\ud800", "\ud800"):
+        with pytest.raises(PolicyError, match="UTF-8 cannot hold"):
+            parsed(changed(place, FULL["keys"]["root"]))
+
+
+@pytest.mark.parametrize("part", ["a", '"a"', '"\\""', "'a'", "a \t"])
+@pytest.mark.parametrize("where", ["{} = 1", "[{}]", "[[{}]]", "a = {{ {} = 1 }}"])
+def test_keys_of_many_dots_are_not_parsed(part: str, where: str) -> None:
+    """At 64 KiB they would cost 20 seconds and 4 GB."""
+    text = where.format(".".join([part] * 30_000))
+    with pytest.raises(PolicyError, match="more than 16 dots"):
+        nnguard.TrustPolicy.parse(text)
 
 
 def test_a_typo_is_answered_by_the_name() -> None:
@@ -230,6 +246,16 @@ def test_new_names_what_cannot_be() -> None:
         nnguard.TrustPolicy.new(["*/*"], {"acme": KEYS["acme"]}, root={"acme": KEYS["root"]})
     with pytest.raises(TypeError, match="keys: expected a path or a PublicKey, not int"):
         nnguard.TrustPolicy.new(["*/*"], {"acme": 7})  # type: ignore[dict-item]
+
+
+def test_what_was_changed_since_it_was_signed_is_not_signed_again() -> None:
+    key = nnguard.SigningKey.generate()
+    found = document({"acme": key.public_key}, root={"keys": ["acme"], "threshold": 1})
+    signed = parsed(found).sign(key)
+    changed = replace(signed, version=2)
+    with pytest.raises(ArgumentError, match="says something else"):
+        changed.sign(key)
+    assert replace(changed, message=None).sign(key, after=signed).version == 2
 
 
 def test_only_root_keys_sign() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -134,6 +135,20 @@ def test_state_that_would_not_be_read_again_is_not_written(
     with pytest.raises(PolicyError, match="more than 4096 characters"):
         remember(file, ("x" * 4097, KEY, 7))
     assert remembered(file) == {(NET, KEY): 7}
+
+
+def test_one_key_does_not_fill_it_for_others(file: Path) -> None:
+    names = [f"{at:04}{chr(1) * 2000}" for at in range(30)]  # six characters each, in JSON
+    for name in names:
+        with contextlib.suppress(PolicyError):
+            remember(file, (name, KEY, 1))
+    assert 20 < len(remembered(file)) < 23
+    remember(file, (NET, OTHER, 1))
+    remember(file, (names[0], KEY, 2))
+    with State(file) as state:
+        assert state.against_latest(names[-1], KEY, NOW) is None
+        with pytest.raises(PolicyError, match=KEY):
+            state.commit(NOW)
 
 
 def test_folder(tmp_path: Path) -> None:
@@ -298,6 +313,22 @@ def test_release_without_a_number_is_told(
     assert "has no number" in warning.message
 
 
+def test_stripping(
+    file: Path, releases: dict[int, nnguard.Stream], key: nnguard.SigningKey
+) -> None:
+    trust = key.public_key
+    nnguard.strip(releases[2], trust, state=file)
+    for options in ({"state": file}, {"latest": latest_of(releases[2], key)}):
+        with pytest.raises(PolicyError):
+            nnguard.strip(releases[1], trust, **options)
+    assert remembered(file) == {(NET, trust.id.hex()): 2}
+
+
+def latest_of(release: nnguard.Stream, key: nnguard.SigningKey) -> nnguard.LatestStatement:
+    found = nnguard.verify(release, key.public_key)
+    return nnguard.LatestStatement.make(found.claims, found.digest, key, expires_at="2100-01-01")
+
+
 def test_what_is_refused_is_not_remembered(
     file: Path, releases: dict[int, nnguard.Stream], key: nnguard.SigningKey
 ) -> None:
@@ -317,6 +348,19 @@ def test_what_is_refused_is_not_remembered(
     elsewhere = policy({"acme": trust}, {"scopes": ["other/*"]})
     assert refusal(releases[3], policy=elsewhere, state=file) is PolicyReason.NO_SCOPE
     assert file.read_bytes() == before
+
+
+def test_a_name_forges_no_line_of_a_log(
+    file: Path, key: nnguard.SigningKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = nnguard.Stream.from_bytes(samples.small_stream())
+    name = "net\nWARNING all is well \x1b[31m"
+    newer, older = (nnguard.sign(model, key, name=name, release=n) for n in (2, 1))
+    lenient = policy({"acme": key.public_key}, {"level": "audit"})
+    nnguard.verify(newer, policy=lenient, state=file)
+    (warning,) = nnguard.verify(older, policy=lenient, state=file).warnings
+    assert name in warning.message
+    assert r"net\nWARNING all is well \x1b[31m is release 1" in caplog.messages[-1]
 
 
 def test_damaged_state_is_noticed_before_the_model_is_hashed(
