@@ -108,6 +108,9 @@ def test_pin_is_asked_for(run: Run, token: Token, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("getpass.getpass", answer)
     assert run(*sign).code == 0
     assert prompts == ["PIN of the token second: "]
+    for session in token_module._SESSIONS.values():
+        session.close()  # logs out, so that other tests need a PIN again
+    token_module._SESSIONS.clear()
 
 
 def test_wrong_pin(token: Token) -> None:
