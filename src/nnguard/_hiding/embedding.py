@@ -92,7 +92,7 @@ class Plan:
 
 
 def plan_record(
-    stream: Stream, kind: int, size: int, *, dense: bool = False, weights: int | None = None
+    stream: Stream, kind: int, size: int, *, dense: bool = False, cheap: bool = False
 ) -> Plan:
     """Choose where a record goes.
 
@@ -106,8 +106,8 @@ def plan_record(
         size: Bytes of the record.
         dense: Put many bits into each of few weights, which is faster for large records; and let
             carriers cost more than `max_cost`. Readers then have to know whose the stream is.
-        weights: Take about so many weights, with as many bits in each as that takes; None for as
-            few bits as there can be. Not for dense plans.
+        cheap: Put as many bits into a weight as costs least, in bits that the file grows by and in
+            weights that every reader decodes; otherwise, as few as there can be.
 
     Raises:
         CapacityError: The stream has not enough room.
@@ -129,11 +129,10 @@ def plan_record(
                 if plan is not None:
                     yield plan
 
-    if dense:  # a small file, but not for many times the weights to decode
+    if dense or cheap:  # a small file, but not for many times the weights to decode
         best = min(plans(range(MAX_BITS, 0, -1)), key=_price, default=None)
     else:
-        width = 1 if weights is None else min(MAX_BITS, 1 + 8 * size // weights)
-        best = next(plans([*range(width, MAX_BITS + 1), *range(width - 1, 0, -1)]), None)
+        best = next(plans(range(1, MAX_BITS + 1)), None)
     if best is not None:
         return best
     raise max(failures, key=lambda failure: failure.available, default=None) or CapacityError(

@@ -36,9 +36,6 @@ Planned = Callable[[int], object]
 _LONGEST = 1 << 10
 """Bytes of a text in the claims, at most: they go into the weights."""
 
-_USUAL_WEIGHTS = 1700
-"""A record goes into about so many weights, whatever its size: every verification decodes them."""
-
 _LOG = logging.getLogger("nnguard")
 
 
@@ -200,7 +197,7 @@ def _sign_stream(
     public = key.public_key
     with hashing(stream, progress, digests) as found:
         size = SignatureRecord.size(public, claims, len(stream), localize=localize)
-        plan = plan_record(stream, RecordKind.SIGNATURE, size, weights=_USUAL_WEIGHTS)
+        plan = plan_record(stream, RecordKind.SIGNATURE, size, cheap=True)
         if planned is not None:
             planned(plan.weights)
         record = SignatureRecord.make(key, claims, found(), bytes(plan.header), localize=localize)
