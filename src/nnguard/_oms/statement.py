@@ -109,7 +109,7 @@ def members(
     if missing := set(required) - set(value):
         raise ValueError(f"the {what} has no {min(missing)!r}")
     if extra := set(value) - {*required, *optional}:
-        raise ValueError(f"the {what} has a member too many: {min(extra)!r}")
+        raise ValueError(f"the {what} has an extra member: {min(extra)!r}")
     return value
 
 
@@ -135,7 +135,7 @@ def _expect(value: Any, expected: str, what: str) -> None:
 def _read_subject(subject: Any) -> tuple[str, str]:
     """Return the model's name, and the digest of all digests in hexadecimal."""
     if not isinstance(subject, list) or len(subject) != 1:
-        raise ValueError("there is not one subject")
+        raise ValueError("it does not have exactly one subject")
     found = members(subject[0], "subject", "name", "digest", optional=("annotations",))
     digest = members(found["digest"], "subject's digest", _ALGORITHM)[_ALGORITHM]
     if not isinstance(found["name"], str) or not isinstance(digest, str) or not digest.isascii():
