@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nnguard._base.strict_json import parse_json
+from nnguard._base.strict_json import parse_json, parse_sha256
 
 __all__ = ["GIT", "Statement", "check_name", "members"]
 
@@ -22,7 +22,6 @@ GIT = (".git", ".gitattributes", ".github", ".gitignore")
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _PREDICATE = "https://model_signing/signature/v1.0"
 _ALGORITHM = "sha256"
-_DIGEST_SIZE = 32
 _WHOLE = "."
 """What `model_signing` calls the one file of a model that is not a folder."""
 
@@ -167,15 +166,8 @@ def _read_resources(value: Any) -> dict[str, bytes]:
         name = _WHOLE if alone else check_name(found["name"])
         if name in resources:
             raise ValueError(f"{name!r} is there twice")
-        resources[name] = _digest(found["digest"])
+        resources[name] = parse_sha256(found["digest"])
     return resources
-
-
-def _digest(text: Any) -> bytes:
-    digest = bytes.fromhex(text) if isinstance(text, str) else b""
-    if digest.hex() != text or len(digest) != _DIGEST_SIZE:
-        raise ValueError("a digest is not a SHA-256 in lowercase hexadecimal")
-    return digest
 
 
 def _joined(digests: Any) -> str:
