@@ -44,7 +44,7 @@ def evaluate(policy: TrustPolicy, signatures: Sequence[Signature], time: datetim
         PolicyError: The policy does not allow the release.
     """
     claims = signatures[0].claims
-    rule = policy.rule_for(claims.issuer, claims.name)
+    rule = policy.rule_for(claims.issuer, claims.name)  # step 1
     return Ruling(rule, rule.level.weigh(_findings(policy, rule, signatures, time)))
 
 
@@ -98,14 +98,14 @@ def _other_key(rule: Rule, key_id: str, what: str, claims: Claims) -> Finding:
 def _findings(
     policy: TrustPolicy, rule: Rule, signatures: Sequence[Signature], time: datetime
 ) -> Iterator[Finding]:
-    if policy.expires is not None and time >= policy.expires:
+    if policy.expires is not None and time >= policy.expires:  # step 2
         yield Finding(
             PolicyReason.POLICY_EXPIRED,
             f"the trust policy held until {policy.expires.isoformat()}",
             "get its next version",
         )
-    yield from _of_keys(rule, signatures, time)
-    yield from _of_claims(rule, signatures[0].claims)
+    yield from _of_keys(rule, signatures, time)  # steps 3 to 5
+    yield from _of_claims(rule, signatures[0].claims)  # steps 6 and 7
 
 
 def _of_keys(rule: Rule, signatures: Sequence[Signature], time: datetime) -> Iterator[Finding]:
