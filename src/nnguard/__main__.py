@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 
 __all__ = ["run"]
 
@@ -18,6 +19,7 @@ def run() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # not under nohup
             signal.signal(number, _leave)
+    sys.unraisablehook = _unraisable
     sys.exit(_main())
 
 
@@ -52,6 +54,16 @@ def _drop_output() -> None:
 
 def _leave(number: int, _: object) -> None:
     raise KeyboardInterrupt(number)
+
+
+def _unraisable(lost: sys.UnraisableHookArgs) -> None:
+    """Signal once more where a signal came while a finalizer ran, which drops exceptions."""
+    told = lost.exc_value
+    if not isinstance(told, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
+        return
+    number = told.args[0] if told.args else signal.SIGINT
+    threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
 
 
 def _open_what_is_closed() -> None:

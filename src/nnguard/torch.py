@@ -37,7 +37,7 @@ from nnguard._operations.authority import LatestLike, PathLike, authority_of
 from nnguard._operations.expect import Expect
 from nnguard._operations.report import Report
 from nnguard._operations.sign import sign
-from nnguard._operations.unlock import unlock_by
+from nnguard._operations.unlock import check_together, unlock_by
 from nnguard._operations.verify import verified
 from nnguard._policy.policy import PolicyLike
 from nnguard.errors import ArgumentError, FormatError, NoRecordError
@@ -150,10 +150,7 @@ def load(
         >>> state["fc2.weight"].shape
         torch.Size([10, 120])
     """
-    if (license is None) != (identity is None):
-        raise ArgumentError("a license and an identity belong together")
-    if license is None and license_policy is not None:
-        raise ArgumentError("there is no license that a policy could be asked of")
+    check_together(license, identity, license_policy)
     model = as_model(path, "path").in_memory()
     authority = authority_of(trust, policy, state, latest)
     report: Report | None = None

@@ -214,6 +214,29 @@ def opened_by(process: subprocess.Popen[bytes]) -> set[str]:
     return names
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_are_not_lost_in_finalizers(number: signal.Signals) -> None:
+    """Python drops what a finalizer raises."""
+    script = f"""
+import os, time, weakref
+import nnguard._cli, nnguard.__main__
+
+def main():
+    holder = {{1}}
+    weakref.finalize(holder, os.kill, os.getpid(), {int(number)})
+    del holder
+    time.sleep(60)
+
+nnguard._cli.main = main
+nnguard.__main__.run()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=50)
+    assert (done.returncode, done.stderr) == (
+        128 + number,
+        f"nnguard: interrupted by {number.name}\n".encode(),
+    )
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_end_a_command_with_one_line(folder: Path, number: signal.Signals) -> None:

@@ -23,9 +23,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 import nnguard
 from nnguard._locking.opening import open_files
 from nnguard._operations.authority import authority_of
-from nnguard._operations.report import Signature
 from nnguard._policy.evaluation import evaluate
 from nnguard._records.hashed import hash_files
+from nnguard._records.signature import Signature
 from opening import open_locks
 
 Json = dict[str, Any]

@@ -32,7 +32,7 @@ def refused(section: str, reason: str, **options: Any) -> Any:
 # 12.1
 
 
-@refused("12.1", "malformed", message="stands twice")
+@refused("12.1", "malformed", message="stands there twice")
 def policy_member_twice() -> Made:
     """An object has a name twice."""
     return judged(json.dumps(POLICY).replace('"version": 1', '"version": 2, "version": 1'))

@@ -28,9 +28,9 @@ from nnguard._cli.options import (
     FORCE,
     REMEMBERED,
     argument,
+    authority,
     option,
     read_number,
-    remembered,
     under,
 )
 from nnguard._cli.output import Outcome, say
@@ -123,7 +123,7 @@ def _gate_of(options: Options, log: _Log) -> Gate:
     return Gate(
         source=options.source,
         destination=Destination(Path(options.destination), in_place=options.in_place),
-        authority=partial(authority_of, **remembered(options)),
+        authority=partial(authority_of, **authority(options)),
         license=options.license or None,
         identity=identity or None,
         license_policy=None if conditions == nnguard.licensing.Policy() else conditions,

@@ -33,7 +33,6 @@ __all__ = [
     "read_number",
     "read_share",
     "read_time",
-    "remembered",
     "under",
 ]
 
@@ -213,15 +212,11 @@ def output(what: str) -> list[click.Parameter]:
 
 
 def authority(options: SimpleNamespace) -> dict[str, Any]:
-    """Return the arguments that say whom to believe: trusted keys or a trust policy."""
+    """Return the arguments that say whom to believe, as far as a command has options for them."""
     if not options.trust and options.policy is None:
         raise click.UsageError("--trust is missing; give the trusted public keys, or a --policy")
-    return {"trust": options.trust or None, "policy": options.policy}
-
-
-def remembered(options: SimpleNamespace) -> dict[str, Any]:
-    """Return those of `authority`, and where a command remembers what it has accepted."""
-    return {**authority(options), "state": options.state, "latest": options.latest}
+    given = {**vars(options), "trust": options.trust or None}
+    return {name: given[name] for name in ("trust", "policy", "state", "latest") if name in given}
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:

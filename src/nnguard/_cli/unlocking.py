@@ -10,7 +10,7 @@ from nnguard._cli.commands import Options, command
 from nnguard._cli.inputs import open_model
 from nnguard._cli.keys import PASSPHRASE_FILE, load_private
 from nnguard._cli.licensing import POLICY, policy_of
-from nnguard._cli.options import AUTHORITY, REMEMBERED, argument, option, output, remembered
+from nnguard._cli.options import AUTHORITY, REMEMBERED, argument, authority, option, output
 from nnguard._cli.output import Outcome, progress_bar
 
 __all__ = ["run_unlock"]
@@ -38,12 +38,12 @@ def run_unlock(options: Options) -> Outcome:
       nnguard unlock trial.nnc -o full.nnc --license ada.license --identity ada.key \
           --trust vendor.pub
     """
-    believed = remembered(options)
+    believed = authority(options)
     identity = load_private(nnguard.Identity, options.identity, options.passphrase_file)
     found = nnguard.licensing.License.load(options.license)
     policy = policy_of(options)
     status = nnguard.licensing.check(
-        found, options.trust or None, policy=options.policy, license_policy=policy
+        found, believed["trust"], policy=believed["policy"], license_policy=policy
     )
     trial = open_model(options.trial)
     with progress_bar(2 * trial.size, "Unlocking") as progress:  # hashed, and opened

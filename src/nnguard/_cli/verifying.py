@@ -19,7 +19,6 @@ from nnguard._cli.options import (
     option,
     output,
     read_expected,
-    remembered,
     under,
 )
 from nnguard._cli.output import Outcome, progress_bar
@@ -113,7 +112,7 @@ def _verify(
     with progress_bar(model.size, "Verifying") as progress:
         return nnguard.verify(
             model,
-            **remembered(options),
+            **authority(options),
             expect=expect,
             allow_trial=options.allow_trial,
             oms=bundle,

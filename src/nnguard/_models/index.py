@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nnguard._base.files import read_file, write_bytes
-from nnguard._base.strict_json import parse_json
+from nnguard._base.strict_json import parse_json, parse_sha256
 from nnguard._models.safetensors import read_safetensors
 from nnguard._models.side_files import SideFile, is_side_name, list_files
 from nnguard.errors import FormatError, ModelError, NnguardError
@@ -30,7 +30,6 @@ SAFETENSORS_INDEX = "model.safetensors.index.json"
 _SUFFIX = ".index.json"
 _STREAMS = ".nnc"
 _SAFETENSORS = ".safetensors"
-_DIGEST_SIZE = 32
 _MAX_SIZE = 1 << 24
 """Bytes of an index, at most; one of 100,000 tensors has some 10 MB."""
 
@@ -103,7 +102,7 @@ def _parse(index: dict[str, Any], suffix: str) -> tuple[dict[str, str], dict[str
     metadata = index.pop("metadata", {})
     files: dict[str, bytes] = {}
     if suffix == _STREAMS:  # what the signatures do not cover must not be there
-        files = {name: _digest(text) for name, text in index.pop("files", {}).items()}
+        files = {name: parse_sha256(text) for name, text in index.pop("files", {}).items()}
         if metadata != {} or not all(map(is_side_name, files)):
             raise ValueError("more than a set has")
     if index or not weight_map:
@@ -111,13 +110,6 @@ def _parse(index: dict[str, Any], suffix: str) -> tuple[dict[str, str], dict[str
     if not all(is_plain_name(file, suffix) for file in weight_map.values()):
         raise ValueError("a name is not that of a file")
     return dict(weight_map), files
-
-
-def _digest(text: str) -> bytes:
-    digest = bytes.fromhex(text)
-    if digest.hex() != text or len(digest) != _DIGEST_SIZE:
-        raise ValueError("not a SHA-256 in lowercase hexadecimal")
-    return digest
 
 
 def _hint(folder: Path, suffix: str) -> str:

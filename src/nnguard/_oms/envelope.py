@@ -98,7 +98,7 @@ def _parse(data: bytes) -> tuple[str, bytes, bytes]:
         raise ValueError(f"its payload is not {_PAYLOAD}")
     signatures = envelope["signatures"]
     if not isinstance(signatures, list) or len(signatures) != 1:
-        raise ValueError("it has not one signature")
+        raise ValueError("it does not have exactly one signature")
     signature = members(signatures[0], "signature", "sig", optional=("keyid",))
     if not isinstance(hint, str) or signature.get("keyid", "") != "":
         raise ValueError("the hint of its key is malformed")

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nnguard._base.strict_json import parse_json
+from nnguard._base.strict_json import parse_json, parse_sha256
 
 __all__ = ["GIT", "Statement", "check_name", "members"]
 
@@ -22,7 +22,6 @@ GIT = (".git", ".gitattributes", ".github", ".gitignore")
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _PREDICATE = "https://model_signing/signature/v1.0"
 _ALGORITHM = "sha256"
-_DIGEST_SIZE = 32
 _WHOLE = "."
 """What `model_signing` calls the one file of a model that is not a folder."""
 
@@ -109,7 +108,7 @@ def members(
     if missing := set(required) - set(value):
         raise ValueError(f"the {what} has no {min(missing)!r}")
     if extra := set(value) - {*required, *optional}:
-        raise ValueError(f"the {what} has a member too many: {min(extra)!r}")
+        raise ValueError(f"the {what} has an extra member: {min(extra)!r}")
     return value
 
 
@@ -135,7 +134,7 @@ def _expect(value: Any, expected: str, what: str) -> None:
 def _read_subject(subject: Any) -> tuple[str, str]:
     """Return the model's name, and the digest of all digests in hexadecimal."""
     if not isinstance(subject, list) or len(subject) != 1:
-        raise ValueError("there is not one subject")
+        raise ValueError("it does not have exactly one subject")
     found = members(subject[0], "subject", "name", "digest", optional=("annotations",))
     digest = members(found["digest"], "subject's digest", _ALGORITHM)[_ALGORITHM]
     if not isinstance(found["name"], str) or not isinstance(digest, str) or not digest.isascii():
@@ -167,15 +166,8 @@ def _read_resources(value: Any) -> dict[str, bytes]:
         name = _WHOLE if alone else check_name(found["name"])
         if name in resources:
             raise ValueError(f"{name!r} is there twice")
-        resources[name] = _digest(found["digest"])
+        resources[name] = parse_sha256(found["digest"])
     return resources
-
-
-def _digest(text: Any) -> bytes:
-    digest = bytes.fromhex(text) if isinstance(text, str) else b""
-    if digest.hex() != text or len(digest) != _DIGEST_SIZE:
-        raise ValueError("a digest is not a SHA-256 in lowercase hexadecimal")
-    return digest
 
 
 def _joined(digests: Any) -> str:

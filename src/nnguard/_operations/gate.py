@@ -27,13 +27,12 @@ from nnguard._operations.authority import Authority, LatestLike, PathLike, autho
 from nnguard._operations.destination import Destination, write_list
 from nnguard._operations.expect import Expect
 from nnguard._operations.report import Report
-from nnguard._operations.unlock import unlock_by
+from nnguard._operations.unlock import check_together, unlock_by
 from nnguard._operations.verify import verified
 from nnguard._policy.policy import PolicyLike
 from nnguard._records.claims import Claims
 from nnguard._stream import Stream
 from nnguard.errors import (
-    ArgumentError,
     FormatError,
     LicenseError,
     LockedTrialError,
@@ -87,10 +86,7 @@ class Gate:
     tell: Tell = lambda *_: None
 
     def __post_init__(self) -> None:
-        if (self.license is None) != (self.identity is None):
-            raise ArgumentError("a license and an identity belong together")
-        if self.license is None and self.license_policy is not None:
-            raise ArgumentError("there is no license that a policy could be asked of")
+        check_together(self.license, self.identity, self.license_policy)
 
     def let_pass(self, *, overwrite: bool) -> Report:
         """Check the source, and put what it decodes to at the destination; see `gate`."""

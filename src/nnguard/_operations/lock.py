@@ -37,7 +37,7 @@ from nnguard._models.stream_set import (
     naming,
     streams_of,
 )
-from nnguard._operations.sign import sign_model
+from nnguard._operations.sign import Signing
 from nnguard._operations.signatures import claims_of
 from nnguard._records.hashed import Files, Hashed, hash_files
 from nnguard._records.lock import LockShard
@@ -203,7 +203,7 @@ class _Options:
         """Sign a trial with the claims of the release, if there are any, and the tier."""
         if self.signer is None:
             return trial
-        return sign_model(trial, self.signer, claims_of(release, locked=tier))
+        return Signing(self.signer).sign(trial, claims_of(release, locked=tier))
 
 
 def _lock(release: Model, tier: Tier, key: ContentKey, options: _Options) -> Locked:

@@ -13,38 +13,9 @@ from nnguard._oms.bundle import Bundle
 from nnguard._policy.finding import Finding
 from nnguard._records.claims import Claims
 from nnguard._records.kinds import RecordKind, kind_name
+from nnguard._records.signature import Signature
 
-__all__ = ["AppliedRule", "NestedRecord", "Report", "Signature"]
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """A signature of a model that is right, by a trusted key.
-
-    Attributes:
-        key_id: The key, in hexadecimal.
-        algorithm: What it signs with.
-        claims: What is signed besides the model.
-        digest: Digest of the model below it, in hexadecimal (SPEC 6.1, of a set 6.3).
-        counts: It is a signature of the release that the outermost one names: the claims agree, and
-            between the two lie only signatures that count as well (SPEC 6.6).
-    """
-
-    key_id: str
-    algorithm: str
-    claims: Claims
-    digest: str
-    counts: bool = True
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the signature as JSON values."""
-        return {
-            "key_id": self.key_id,
-            "algorithm": self.algorithm,
-            "claims": self.claims.to_json(),
-            "digest": self.digest,
-            "counts": self.counts,
-        }
+__all__ = ["AppliedRule", "NestedRecord", "Report"]
 
 
 @dataclass(frozen=True, slots=True)

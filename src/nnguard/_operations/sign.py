@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import overload
 
 from nnguard._base.arguments import check_text, check_texts
@@ -28,7 +28,7 @@ from nnguard._records.signature import SignatureRecord
 from nnguard._stream import Stream
 from nnguard.errors import ArgumentError, FormatError
 
-__all__ = ["Planned", "sign", "sign_model"]
+__all__ = ["Planned", "Signing", "sign"]
 
 Planned = Callable[[int], object]
 """Called with the number of weights in the tensors that a signature goes into."""
@@ -135,74 +135,74 @@ def sign(
         >>> release = nnguard.sign("model.nnc", "vendor.key", issuer="acme.ai", name="digits")
         >>> release.save("signed.nnc")
     """
-    signer, model = as_signer(key), as_model(model)
+    signing = Signing(as_signer(key), localize, progress, planned)
+    model = as_model(model)
     claims = _make_claims(issuer, name, version, release, metadata, issued_at)
     if countersign is None:
-        return sign_model(model, signer, claims, localize, progress, planned)
+        return signing.sign(model, claims)
     digests = {file: hashed.digests for file, hashed in hash_files(model, progress).items()}
-    signed = _signed_before(model, load_trust(countersign), claims, digests)
-    if isinstance(model, Stream):
-        return _sign_stream(model, signer, signed, localize, None, planned, digests[""])
-    return _sign_set(model, signer, signed, localize, None, planned, digests)
+    claims = _signed_before(model, load_trust(countersign), claims, digests)
+    return signing.sign_again(model, claims, digests)
 
 
-def sign_model(
-    model: Model,
-    key: Signer,
-    claims: Claims,
-    localize: bool = False,
-    progress: Progress | None = None,
-    planned: Planned | None = None,
-) -> Model:
-    """Sign a model with claims that were checked; see `sign`."""
-    if isinstance(model, Stream):
-        return _sign_stream(model, key, claims, localize, progress, planned, None)
-    model = model.with_all_files()
-    check_index(model, FormatError)
-    return _sign_set(model, key, claims, localize, progress, planned, {})
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """How models are signed, with claims that were checked.
 
+    Attributes:
+        key: Signs.
+        localize: See `sign`, as for the others.
+    """
 
-def _sign_set(
-    model: StreamSet,
-    key: Signer,
-    claims: Claims,
-    localize: bool,
-    progress: Progress | None,
-    planned: Planned | None,
-    digests: Mapping[str, Sequence[bytes]],
-) -> StreamSet:
-    models = {}
-    for file, stream in model.streams.items():
-        with hashing(stream, progress, digests.get(file)) as found:
-            models[file] = model_digest(found())
-    whole = set_digest(models, model.file_digests).hex()
-    signed = {}
-    for position, (file, stream) in enumerate(model.streams.items()):
-        own = replace(claims, shard=Shard(whole, position, len(models)))
-        signed[file] = _sign_stream(
-            stream, key, own, localize, progress, planned, digests.get(file)
-        )
-    return replace(model, streams=signed)
+    key: Signer
+    localize: bool = False
+    progress: Progress | None = None
+    planned: Planned | None = None
 
+    def sign(self, model: Model, claims: Claims) -> Model:
+        """Sign a model, of a folder with all files in it."""
+        if isinstance(model, StreamSet):
+            model = model.with_all_files()
+            check_index(model, FormatError)
+        return self.sign_again(model, claims, {})
 
-def _sign_stream(
-    stream: Stream,
-    key: Signer,
-    claims: Claims,
-    localize: bool,
-    progress: Progress | None,
-    planned: Planned | None,
-    digests: Sequence[bytes] | None,
-) -> Stream:
-    public = key.public_key
-    with hashing(stream, progress, digests) as found:
-        size = SignatureRecord.size(public, claims, len(stream), localize=localize)
-        plan = plan_record(stream, RecordKind.SIGNATURE, size, cheap=True)
-        if planned is not None:
-            planned(plan.weights)
-        record = SignatureRecord.make(key, claims, found(), bytes(plan.header), localize=localize)
-    _LOG.info("signed with key %s: %d bytes in %d weights", public.id.hex(), size, plan.weights)
-    return plan.embed(record)
+    def sign_again(
+        self, model: Model, claims: Claims, digests: Mapping[str, Sequence[bytes]]
+    ) -> Model:
+        """Sign a model, of a folder with the files that were signed before.
+
+        Args:
+            model: The model.
+            claims: What is claimed of it.
+            digests: SHA-256 of the units of each stream, where they are known; see `verified`.
+        """
+        if isinstance(model, Stream):
+            return self._sign_stream(model, claims, digests.get(""))
+        models = {}
+        for file, stream in model.streams.items():
+            with hashing(stream, self.progress, digests.get(file)) as found:
+                models[file] = model_digest(found())
+        whole = set_digest(models, model.file_digests).hex()
+        signed = {}
+        for position, (file, stream) in enumerate(model.streams.items()):
+            own = replace(claims, shard=Shard(whole, position, len(models)))
+            signed[file] = self._sign_stream(stream, own, digests.get(file))
+        return replace(model, streams=signed)
+
+    def _sign_stream(
+        self, stream: Stream, claims: Claims, digests: Sequence[bytes] | None
+    ) -> Stream:
+        public = self.key.public_key
+        with hashing(stream, self.progress, digests) as found:
+            size = SignatureRecord.size(public, claims, len(stream), localize=self.localize)
+            plan = plan_record(stream, RecordKind.SIGNATURE, size, cheap=True)
+            if self.planned is not None:
+                self.planned(plan.weights)
+            record = SignatureRecord.make(
+                self.key, claims, found(), bytes(plan.header), localize=self.localize
+            )
+        _LOG.info("signed with key %s: %d bytes in %d weights", public.id.hex(), size, plan.weights)
+        return plan.embed(record)
 
 
 def _make_claims(

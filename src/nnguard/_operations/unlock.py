@@ -42,7 +42,7 @@ from nnguard.errors import (
     VerificationError,
 )
 
-__all__ = ["Unlocked", "unlock", "unlock_by"]
+__all__ = ["Unlocked", "check_together", "unlock", "unlock_by"]
 
 _LOG = logging.getLogger("nnguard")
 
@@ -162,6 +162,22 @@ def unlock(
     if state is not None and opened.judged is not None:
         authority.judge(opened.judged, remember=True)
     return result
+
+
+def check_together(
+    license: LicenseLike | None,  # noqa: A002
+    identity: IdentityLike | None,
+    license_policy: Policy | None,
+) -> None:
+    """Refuse parts of what unlocks a trial, where the others are missing.
+
+    Raises:
+        ArgumentError: They are.
+    """
+    if (license is None) != (identity is None):
+        raise ArgumentError("a license and an identity belong together")
+    if license is None and license_policy is not None:
+        raise ArgumentError("there is no license that a policy could be asked of")
 
 
 class Unlocked(NamedTuple):

@@ -23,14 +23,14 @@ from nnguard._models.stream_set import Model, ModelLike, as_model, check_index, 
 from nnguard._oms.bundle import Bundle
 from nnguard._operations.authority import LatestLike, PathLike, authority_of
 from nnguard._operations.expect import Expect
-from nnguard._operations.report import NestedRecord, Report, Signature
+from nnguard._operations.report import NestedRecord, Report
 from nnguard._operations.whole_set import check_set
 from nnguard._policy.policy import PolicyLike
 from nnguard._records.digest import model_digest
 from nnguard._records.hashed import hash_files
 from nnguard._records.kinds import RecordKind, kind_name
 from nnguard._records.layers import Layer, layers
-from nnguard._records.signature import SignatureRecord
+from nnguard._records.signature import Signature, SignatureRecord
 from nnguard._stream import Stream
 from nnguard.errors import (
     LicenseError,

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 from nnguard._base.mappings import FrozenMapping
 from nnguard._models.stream_set import StreamSet, some_of
-from nnguard._operations.report import Report, Signature
+from nnguard._operations.report import Report
 from nnguard._records.claims import Claims
 from nnguard._records.digest import set_digest
+from nnguard._records.signature import Signature
 from nnguard.errors import VerificationError
 
 __all__ = ["check_set"]

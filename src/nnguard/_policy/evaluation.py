@@ -8,31 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
 from nnguard._policy.document import PolicyKey, Rule
 from nnguard._policy.finding import Finding
 from nnguard._policy.policy import TrustPolicy
 from nnguard._records.claims import Claims
+from nnguard._records.signature import Signature
 from nnguard.errors import PolicyError, PolicyReason
 
-__all__ = ["Ruling", "Signed", "allows", "check_key", "evaluate", "expired"]
-
-
-class Signed(Protocol):
-    """A signature that was verified."""
-
-    @property
-    def key_id(self) -> str:
-        """The key, in hexadecimal."""
-
-    @property
-    def claims(self) -> Claims:
-        """What it says."""
-
-    @property
-    def counts(self) -> bool:
-        """Whether it is about the release that the outermost one names (SPEC 6.6)."""
+__all__ = ["Ruling", "allows", "check_key", "evaluate", "expired"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +32,7 @@ class Ruling:
     warnings: tuple[Finding, ...]
 
 
-def evaluate(policy: TrustPolicy, signatures: Sequence[Signed], time: datetime) -> Ruling:
+def evaluate(policy: TrustPolicy, signatures: Sequence[Signature], time: datetime) -> Ruling:
     """Judge a release by its signatures.
 
     Args:
@@ -60,7 +44,7 @@ def evaluate(policy: TrustPolicy, signatures: Sequence[Signed], time: datetime) 
         PolicyError: The policy does not allow the release.
     """
     claims = signatures[0].claims
-    rule = policy.rule_for(claims.issuer, claims.name)
+    rule = policy.rule_for(claims.issuer, claims.name)  # step 1
     return Ruling(rule, rule.level.weigh(_findings(policy, rule, signatures, time)))
 
 
@@ -87,13 +71,13 @@ def check_key(
     return rule.level.weigh([] if finding is None else [finding])
 
 
-def allows(policy: TrustPolicy, signed: Signed, time: datetime) -> bool:
+def allows(policy: TrustPolicy, signature: Signature, time: datetime) -> bool:
     """Tell whether a nested signature is by a key that may sign what that signature names."""
     try:
-        rule = policy.rule_for(signed.claims.issuer, signed.claims.name)
+        rule = policy.rule_for(signature.claims.issuer, signature.claims.name)
     except PolicyError:
         return False
-    finding = _of_key(rule, signed.key_id, "it", signed.claims, time)
+    finding = _of_key(rule, signature.key_id, "it", signature.claims, time)
     return finding is None or not rule.level.refuses(finding.reason)
 
 
@@ -112,11 +96,11 @@ def _other_key(rule: Rule, key_id: str, what: str, claims: Claims) -> Finding:
 
 
 def _findings(
-    policy: TrustPolicy, rule: Rule, signatures: Sequence[Signed], time: datetime
+    policy: TrustPolicy, rule: Rule, signatures: Sequence[Signature], time: datetime
 ) -> Iterator[Finding]:
-    yield from expired(policy, time)
-    yield from _of_keys(rule, signatures, time)
-    yield from _of_claims(rule, signatures[0].claims)
+    yield from expired(policy, time)  # step 2
+    yield from _of_keys(rule, signatures, time)  # steps 3 to 5
+    yield from _of_claims(rule, signatures[0].claims)  # steps 6 and 7
 
 
 def expired(policy: TrustPolicy, time: datetime) -> Iterator[Finding]:
@@ -129,7 +113,7 @@ def expired(policy: TrustPolicy, time: datetime) -> Iterator[Finding]:
         )
 
 
-def _of_keys(rule: Rule, signatures: Sequence[Signed], time: datetime) -> Iterator[Finding]:
+def _of_keys(rule: Rule, signatures: Sequence[Signature], time: datetime) -> Iterator[Finding]:
     """Judge the key of the outermost signature, then count the keys of all that count."""
     claims, first = signatures[0].claims, rule.key(signatures[0].key_id)
     if first is None:

@@ -204,8 +204,8 @@ class TrustPolicy:
     def authenticate(self) -> None:
         """Make sure that a signed policy, and each version before it, is signed as it should be.
 
-        That is by as many root keys as its root asks for and, after the first, by as many of the
-        version before as that asks for. A policy that is not signed is believed as it is.
+        That is (SPEC 12.4) by as many root keys as its root asks for and, after the first, by as
+        many of the version before as that asks for. One that is not signed is believed as it is.
 
         Raises:
             PolicyError: It is not; `reason` says why.
@@ -221,10 +221,10 @@ class TrustPolicy:
             before = version
 
     def check_succeeds(self, pinned: TrustPolicy) -> None:
-        """Make sure that this is a signed policy, authenticated, or follows it without a gap.
+        """Make sure that this is a signed policy or follows it without a gap (SPEC 12.5).
 
         Args:
-            pinned: The policy that was in force, signed.
+            pinned: The policy that was in force, signed, as this one authenticated.
 
         Raises:
             PolicyError: It is older, changed, not signed, or a version between them is missing.

@@ -6,7 +6,6 @@ What is unknown, stands twice or is of another type is refused, with its place.
 from __future__ import annotations
 
 import enum
-import json
 import re
 import sys
 from collections.abc import Collection
@@ -15,6 +14,7 @@ from datetime import date, datetime, timedelta, timezone
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
+from nnguard._base.strict_json import parse_json
 from nnguard._base.times import to_utc
 from nnguard.errors import ArgumentError, PolicyError, PolicyReason
 
@@ -59,12 +59,12 @@ def read_text(text: str, *, json_only: bool = False) -> Node:
     """
     try:
         if json_only or text.lstrip().startswith("{"):
-            value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+            value = parse_json(text.encode())
         elif _LONG_KEY.search(text):
             raise ValueError("a key has more than 16 dots")
         else:
             value = tomllib.loads(text)
-    except RecursionError:
+    except RecursionError:  # of TOML
         raise malformed("a trust policy is not nested that deep") from None
     except ValueError as error:
         raise malformed(f"not a trust policy, in JSON or TOML: {error}") from None
@@ -165,16 +165,3 @@ class Node:
 
 
 _NO_TIME = "expected a date or a time, such as 2027-12-31 or 2027-12-31T18:00:00Z"
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"{name!r} stands twice in an object")
-        found[name] = value
-    return found
-
-
-def _constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")

@@ -1,4 +1,4 @@
-"""The record of a signature: a COSE message around the digest of a model."""
+"""The record of a signature: a COSE message around the digest of a model; and what it tells."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nnguard._records.claims import Claims
 from nnguard._records.digest import model_digest
 from nnguard.errors import VerificationError
 
-__all__ = ["SignatureRecord", "protected_header"]
+__all__ = ["Signature", "SignatureRecord", "protected_header"]
 
 _SHA_256 = -16  # COSE algorithm, RFC 9054
 _OCTET_STREAM = 42  # CoAP content format of the digest's preimage
@@ -24,6 +24,36 @@ _UNIT_DIGESTS = "units"
 _DIGEST_SIZE = hashlib.sha256().digest_size
 _SHORT = 4
 """Bytes of a unit's digest in a record that localizes changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A signature of a model that is right, by a trusted key.
+
+    Attributes:
+        key_id: The key, in hexadecimal.
+        algorithm: What it signs with.
+        claims: What is signed besides the model.
+        digest: Digest of the model below it, in hexadecimal (SPEC 6.1, of a set 6.3).
+        counts: It is a signature of the release that the outermost one names: the claims agree, and
+            between the two lie only signatures that count as well (SPEC 6.6).
+    """
+
+    key_id: str
+    algorithm: str
+    claims: Claims
+    digest: str
+    counts: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the signature as JSON values."""
+        return {
+            "key_id": self.key_id,
+            "algorithm": self.algorithm,
+            "claims": self.claims.to_json(),
+            "digest": self.digest,
+            "counts": self.counts,
+        }
 
 
 @dataclass(frozen=True, slots=True)

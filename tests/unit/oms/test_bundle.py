@@ -96,14 +96,14 @@ CHANGES: dict[str, tuple[str, Callable[[Any], Any]]] = {
         "media type",
         lambda v: v.update(mediaType="application/vnd.dev.sigstore.bundle.v0.2+json"),
     ),
-    "a member more": ("too many", lambda v: v.update(more=1)),
-    "a message's signature": ("too many", lambda v: v.update(messageSignature={})),
+    "a member more": ("extra member", lambda v: v.update(more=1)),
+    "a message's signature": ("extra member", lambda v: v.update(messageSignature={})),
     "a certificate": (
         "has no 'publicKey'",
         lambda v: v.update(verificationMaterial={"certificate": {"rawBytes": ""}}),
     ),
-    "a key and a certificate": ("too many", lambda v: material(v).update(certificate={})),
-    "the key itself": ("too many", lambda v: material(v)["publicKey"].update(rawBytes="")),
+    "a key and a certificate": ("extra member", lambda v: material(v).update(certificate={})),
+    "the key itself": ("extra member", lambda v: material(v)["publicKey"].update(rawBytes="")),
     "no hint": ("has no 'hint'", lambda v: material(v)["publicKey"].clear()),
     "a hint that is not text": (
         "hint",
@@ -119,7 +119,7 @@ CHANGES: dict[str, tuple[str, Callable[[Any], Any]]] = {
         "one signature",
         lambda v: envelope(v).update(signatures=envelope(v)["signatures"] * 2),
     ),
-    "a signature with more": ("too many", lambda v: signature(v).update(cert="")),
+    "a signature with more": ("extra member", lambda v: signature(v).update(cert="")),
     "an identifier of the key": ("hint", lambda v: signature(v).update(keyid="a")),
     "base64 with a line break": (
         "base64",

@@ -11,7 +11,7 @@ import pytest
 
 from nnguard._oms.statement import GIT, Statement
 
-NO_NAME = "is not the name of a file|surrogates not allowed|a name is not text"
+NO_NAME = "is not the name of a file|surrogates not allowed|UTF-8 cannot hold|a name is not text"
 FILES = {"a.b": bytes([1]) * 32, "a/b": bytes([2]) * 32, "z": bytes([3]) * 32}
 
 
@@ -72,15 +72,15 @@ CHANGES: dict[str, tuple[str, Callable[[Any], Any]]] = {
         "predicate type",
         lambda v: v.update(predicateType="https://model_signing/Digests/v0.1"),
     ),
-    "a member more": ("too many", lambda v: v.update(more=1)),
+    "a member more": ("extra member", lambda v: v.update(more=1)),
     "a member less": ("has no", lambda v: v.pop("predicate")),
     "no object": ("not an object", lambda v: v.update(predicate=[])),
-    "a predicate with more": ("too many", lambda v: v["predicate"].update(more=1)),
+    "a predicate with more": ("extra member", lambda v: v["predicate"].update(more=1)),
     "no subject": ("one subject", lambda v: v.update(subject=[])),
     "two subjects": ("one subject", lambda v: v.update(subject=v["subject"] * 2)),
-    "a subject with more": ("too many", lambda v: v["subject"][0].update(uri="https://x")),
+    "a subject with more": ("extra member", lambda v: v["subject"][0].update(uri="https://x")),
     "two digests of the subject": (
-        "too many",
+        "extra member",
         lambda v: v["subject"][0]["digest"].update(sha512="00"),
     ),
     "another digest of the subject": (
@@ -93,13 +93,13 @@ CHANGES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     ),
     "another method": ("method", lambda v: serialization(v).update(method="shards")),
     "another kind of hash": ("kind of hash", lambda v: serialization(v).update(hash_type="blake3")),
-    "a size of shards": ("too many", lambda v: serialization(v).update(shard_size=1000)),
+    "a size of shards": ("extra member", lambda v: serialization(v).update(shard_size=1000)),
     "ignored text": ("malformed", lambda v: serialization(v).update(ignore_paths="a")),
     "links allowed by text": ("malformed", lambda v: serialization(v).update(allow_symlinks="no")),
     "no resources": ("no resources", lambda v: v["predicate"].update(resources=[])),
     "resources that are an object": ("no resources", lambda v: v["predicate"].update(resources={})),
     "another algorithm": ("algorithm", lambda v: resource(v).update(algorithm="blake2")),
-    "a resource with more": ("too many", lambda v: resource(v).update(size=3)),
+    "a resource with more": ("extra member", lambda v: resource(v).update(size=3)),
     "uppercase digest": ("lowercase", lambda v: resource(v).update(digest="AB" * 32)),
     "spaces in a digest": ("lowercase", lambda v: resource(v).update(digest="ab " * 32)),
     "a short digest": ("lowercase", lambda v: resource(v).update(digest="ab" * 31)),
@@ -182,7 +182,7 @@ def test_one_file_that_is_the_whole_model() -> None:
         (b"NaN", "NaN is not JSON"),
         (b"[" * 100_000, "nested too deeply"),
         (b"\xef\xbb\xbf{}", "BOM"),
-        (b'["\\ud800"]', "surrogates not allowed"),
+        (b'["\\ud800"]', "UTF-8 cannot hold"),
     ],
 )
 def test_not_json(data: bytes, message: str) -> None:
