@@ -13,7 +13,7 @@ from typing import Any
 
 from second_licensing import Refused, authenticate, is_time, read_signed, unarmor
 from second_policies import PolicyRefused
-from second_reader import well_formed_claims
+from second_reader import Outcome, well_formed_claims
 from second_signatures import VendorKey
 
 __all__ = ["Release", "remember"]
@@ -92,9 +92,13 @@ def remember(
         Outcome: The release is refused.
     """
     stated = None if statement is None else read_statement(statement, trust)
-    if stated is not None:
-        check_statement(stated[1], release, now, max_age)
     memory = State() if state is None else read(state)
+    if memory.policy is not None:
+        raise PolicyRefused("unsigned")
+    if stated is not None:
+        if stated[0] not in release.kids:
+            raise Outcome("WrongKeyError", stated[0])
+        check_statement(stated[1], release, now, max_age)
     if memory.newest is not None and now < memory.newest - 300:
         raise PolicyRefused("clock-set-back")
     scope = f"{release.claims.get('iss', '')}/{release.claims.get('sub', '')}"

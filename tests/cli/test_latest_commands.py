@@ -51,7 +51,10 @@ def test_statement_about_what_another_vendor_signed(run: Run) -> None:
     refused = run(*verify)
     assert refused.code == 7
     assert "the latest statement is signed with key" in refused.err
-    assert run(*verify, "--trust", "other.pub").code == 0
+    assert run(*verify, "--trust", "other.pub").code == 7  # trusted, and not the release's
+    new = ("policy", "new", "-o", "both.toml", "--scope", "acme.ai/net", "--trust", "vendor.pub")
+    assert run(*new, "--trust", "other.pub").code == 0
+    assert run("verify", "second.nnc", "--policy", "both.toml", "--latest", "net.latest").code == 0
 
 
 def test_statement_is_not_overwritten(run: Run) -> None:

@@ -26,7 +26,13 @@ from nnguard._policy.finding import Finding, Level
 from nnguard._policy.latest import LatestStatement
 from nnguard._policy.policy import PolicyLike, TrustPolicy
 from nnguard._policy.state import State
-from nnguard.errors import ArgumentError, LockedTrialError, PolicyError, PolicyReason
+from nnguard.errors import (
+    ArgumentError,
+    LockedTrialError,
+    PolicyError,
+    PolicyReason,
+    WrongKeyError,
+)
 
 __all__ = ["Authority", "LatestLike", "PathLike", "authority_of"]
 
@@ -134,6 +140,13 @@ class Authority:
             yield from check_key(
                 self.policy, statement.key_id, "the latest statement", report.claims, time
             )
+        elif statement.key_id not in {each.key_id for each in report.counted}:
+            raise WrongKeyError(
+                f"the latest statement is signed with key {statement.key_id}, the release with "
+                + " and ".join(each.key_id for each in report.counted),
+                hint="a statement counts for releases of the key that signed it; a trust policy "
+                "allows others",
+            )
         digests = None if report.locked else [each.digest for each in report.counted]
         yield from statement.against(report.claims, digests, time, max_age)
 
@@ -219,6 +232,13 @@ def _pin(state: State, policy: TrustPolicy | None) -> None:
     """Hold a policy against the one that the state file remembers, whatever the policy's levels."""
     if policy is not None:
         state.pin(policy)
+    elif (pinned := state.memory.policy) is not None:
+        raise PolicyError(
+            f"the state file {state.path} is for version {pinned.version} of a trust policy, "
+            "and there are only trusted keys",
+            reason=PolicyReason.UNSIGNED,
+            hint="give the policy, or another state file",
+        )
 
 
 def _applied(policy: TrustPolicy, rule: Rule) -> AppliedRule:

@@ -244,6 +244,9 @@ def test_an_unsigned_policy_where_a_signed_one_is_known(
     assert nnguard.verify(release, policy=first, state=tmp_path / "state")
     plain = policy({"acme": key.public_key}, {"level": "audit"})
     assert refused(release, plain, state=tmp_path / "state") == "unsigned"
+    with pytest.raises(PolicyError, match="only trusted keys") as caught:
+        nnguard.verify(release, key.public_key, state=tmp_path / "state")
+    assert caught.value.reason.value == "unsigned"
 
 
 @pytest.fixture
