@@ -202,12 +202,7 @@ def run_strip(options: Options) -> Outcome:
     model = open_model(options.file)
     with progress_bar(model.size, "Verifying") as progress:
         original = nnguard.strip(
-            model,
-            **authority(options),
-            state=options.state,
-            latest=options.latest,
-            allow_trial=options.allow_trial,
-            progress=progress,
+            model, **authority(options), allow_trial=options.allow_trial, progress=progress
         )
     original.save(options.output, overwrite=options.force)
     return Outcome(
