@@ -64,6 +64,24 @@ def test_token_signs_wherever_a_key_does(
     assert run(*check).code == 0
 
 
+@pytest.mark.parametrize("algorithm", ["Ed25519", "ESP256", "ESP384"])
+def test_token_signs_policies_and_statements(run: Run, token: Token, algorithm: str) -> None:
+    key, claims = ("--key", token.uri(algorithm)), ("--issuer", "acme.ai", "--name", "net")
+    trust = ("--trust", "token.pub", "--root", "token.pub")
+    nnguard.Stream.from_bytes(samples.small_stream(weights=20_000)).save("net.nnc")
+    for command in (
+        ("keygen", "token", "--public-of", key[1]),
+        ("sign", "net.nnc", "-o", "signed.nnc", *key, *claims, "--release", "7"),
+        ("latest", "new", "signed.nnc", "-o", "net.latest", "--expires", "30d", *key),
+        ("policy", "new", "-o", "acme.toml", "--scope", "acme.ai/*", *trust),
+        ("policy", "sign", "acme.toml", "-o", "acme.policy", *key),
+        ("verify", "signed.nnc", "--policy", "acme.policy", "--latest", "net.latest"),
+    ):
+        result = run(*command)
+        assert result.code == 0, result
+    assert nnguard.TrustPolicy.load("acme.policy").message is not None
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
