@@ -112,6 +112,21 @@ def test_what_cannot_be_read_takes_nothing_away(run: Run) -> None:
     assert made() == MADE
 
 
+def test_a_policy_that_is_not_the_right_one_takes_nothing_away(
+    run: Run, key: nnguard.SigningKey
+) -> None:
+    root = nnguard.SigningKey.generate()
+    keys = {"acme": key.public_key}, {"root": root.public_key}
+    policy = nnguard.TrustPolicy.new(["*/*"], keys[0], root=keys[1])
+    policy.sign(root).save("signed.policy")
+    gate = ("gate", "release.nnc", "models", "--state", "state", "--force", "--remove")
+    assert run(*gate, "--policy", "signed.policy").code == 0
+    assert run(*gate, "--trust", "vendor.pub").code == 18
+    policy.save("plain.json")
+    assert run(*gate, "--policy", "plain.json").code == 18
+    assert made() == MADE
+
+
 def test_what_is_there_stays(run: Run) -> None:
     assert run(*GATE).code == 0
     result = run(*GATE)

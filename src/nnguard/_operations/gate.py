@@ -56,8 +56,15 @@ _REFUSALS = (
     LicenseError,
     UnlockError,
 )
-_UNCHECKED = (PolicyReason.MALFORMED, PolicyReason.STATE, Refusal.MALFORMED)
-"""Reasons of such errors that speak of the deployment's own files."""
+_UNCHECKED = (
+    PolicyReason.MALFORMED,
+    PolicyReason.UNSIGNED,
+    PolicyReason.POLICY_SIGNATURES,
+    PolicyReason.POLICY_VERSION,
+    PolicyReason.STATE,
+    Refusal.MALFORMED,
+)
+"""Reasons of such errors that speak of the deployment's own files, and not of the model."""
 
 _WEIGHTS = "model.safetensors"
 _BUNDLE = "model.sig"
