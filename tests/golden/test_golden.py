@@ -63,7 +63,7 @@ def test_release(folder: Path, expected: dict[str, Any]) -> None:
     assert make.sha256(nnguard.Stream.open(folder / "original.nnc")) == expected["original"]
     report = nnguard.verify(folder / "signed.nnc", trust)
     assert report.key_id == expected["vendor"]
-    assert report.claims.to_json() == expected["claims"]
+    assert report.claims.to_json().items() >= expected["claims"].items()  # later versions know more
     assert make.sha256(nnguard.strip(folder / "signed.nnc", trust)) == expected["original"]
     signed = nnguard.Stream.open(folder / "signed.nnc")
     assert extract(signed).record == (folder / "signed.record").read_bytes()
