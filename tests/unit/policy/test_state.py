@@ -360,7 +360,8 @@ def test_a_name_forges_no_line_of_a_log(
     nnguard.verify(newer, policy=lenient, state=file)
     (warning,) = nnguard.verify(older, policy=lenient, state=file).warnings
     assert name in warning.message
-    assert r"net\nWARNING all is well \x1b[31m is release 1" in caplog.messages[-1]
+    assert r"net\nWARNING all is well \x1b[31m is release 1" in caplog.text
+    assert not any("\n" in message or "\x1b" in message for message in caplog.messages)
 
 
 def test_damaged_state_is_noticed_before_the_model_is_hashed(
