@@ -130,7 +130,8 @@ def plan_record(
                     yield plan
 
     if dense or cheap:  # a small file, but not for many times the weights to decode
-        best = min(plans(range(MAX_BITS, 0, -1)), key=_price, default=None)
+        price = _price_for_owner if dense else _price_for_all
+        best = min(plans(range(MAX_BITS, 0, -1)), key=price, default=None)
     else:
         best = next(plans(range(1, MAX_BITS + 1)), None)
     if best is not None:
@@ -260,8 +261,13 @@ class _Planner:
         return self._rooms[index]
 
 
-def _price(plan: Plan) -> int:
+def _price_for_owner(plan: Plan) -> int:
     return 4 * plan.bits + plan.weights
+
+
+def _price_for_all(plan: Plan) -> int:
+    """Return what a plan costs where every verification decodes all of its weights."""
+    return plan.bits + 2 * plan.weights
 
 
 def _best(others: Sequence[tuple[int, int]], rest: int) -> int:
