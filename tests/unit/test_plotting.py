@@ -63,12 +63,13 @@ def test_carrier_is_drawn_before_and_after_on_one_axis(
     carrier = plotting.plot_carrier(signed(name), picture)
     (axes,) = drawn
     before, after = heights(axes)
-    original = extract(signed(name)).original
+    found = extract(signed(name))
+    original, (width, *_) = found.original, found.header.widths
     (unit,) = (unit for unit in original if unit.name == carrier)
     indices = decode(unit).indices
     assert [before[step] for step in (-1, 0, 1)] == [(indices == i).sum() for i in (-1, 0, 1)]
     assert after[0] == before[0], "zeros carry nothing"
-    assert min(np.diff(sorted(after))) == 0.5
+    assert min(np.diff(sorted(after))) == 1 / 2**width
     assert [label.split()[0] for label in axes.get_legend_handles_labels()[1]] == [
         "before",
         "after",

@@ -118,7 +118,7 @@ def customers() -> dict[str, Any]:
 def main(folder: Path) -> None:
     """Write all vectors into a folder."""
     entries = []
-    for item in VECTORS:
+    for item in sorted(VECTORS, key=lambda item: item.make.__module__):  # whoever came first
         made = item.make()
         write(folder, item, made)
         entries.append(entry(item, made))
