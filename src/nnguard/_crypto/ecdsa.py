@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
@@ -19,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from nnguard._base.arguments import wrong_type
 from nnguard._crypto.keys import Signer
-from nnguard._crypto.pem import load_key, load_public_pem, pem_blocks, public_pem
+from nnguard._crypto.pem import load_key, load_public_pem, public_blocks, public_pem
 from nnguard._crypto.trust import key_files
 from nnguard.errors import ArgumentError, KeyFormatError
 
@@ -100,18 +99,11 @@ def load_ecdsa_trust(trust: EcdsaTrust) -> dict[str, EcdsaKey]:
     paths = [trust] if isinstance(trust, (str, os.PathLike)) else trust
     if isinstance(paths, (bytes, bytearray)) or not isinstance(paths, Iterable):
         raise wrong_type("trust", "a path or a list of paths", paths)
-    keys = [
-        key for path in paths for file in key_files(Path(path)) for key in load_key(file, _parse)
-    ]
+    keys = [key for path in paths for file in key_files(path) for key in load_key(file, _parse)]
     if not keys:
         raise KeyFormatError("there is no trusted key", hint=_HINT)
     return {key.hint: key for key in keys}
 
 
 def _parse(data: bytes) -> list[EcdsaKey]:
-    if b"PRIVATE KEY-----" in data:
-        raise KeyFormatError("this is a private key", hint="trust its public half")
-    keys = [EcdsaKey.from_pem(block) for block in pem_blocks(data)]
-    if not keys:
-        raise KeyFormatError("no public key in PEM", hint=_HINT)
-    return keys
+    return [EcdsaKey.from_pem(block) for block in public_blocks(data, _HINT)]

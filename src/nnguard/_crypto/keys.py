@@ -26,7 +26,7 @@ from nnguard._crypto.pem import (
     key_blocks,
     load_private_pem,
     load_public_pem,
-    pem_blocks,
+    public_blocks,
 )
 from nnguard._crypto.token_uri import is_token_uri
 from nnguard.errors import ArgumentError, KeyFormatError
@@ -135,13 +135,8 @@ def parse_public_keys(data: bytes) -> list[PublicKey]:
     Raises:
         KeyFormatError: There are none, or others.
     """
-    if b"PRIVATE KEY-----" in data:
-        raise KeyFormatError("this is a private key", hint="trust its public half")
-    blocks = pem_blocks(data)
-    if not blocks:
-        raise KeyFormatError("no public key in PEM")
     groups: list[list[Any]] = []
-    for key in map(load_public_pem, blocks):
+    for key in map(load_public_pem, public_blocks(data)):
         if groups and algorithm_of(key) in (ML_DSA_65, ML_DSA_87):
             groups[-1].append(key)
         else:

@@ -19,6 +19,7 @@ __all__ = [
     "load_public_pem",
     "pem_blocks",
     "private_pem",
+    "public_blocks",
     "public_pem",
 ]
 
@@ -71,6 +72,24 @@ def key_blocks(data: bytes) -> list[bytes]:
         raise KeyFormatError("not a key in PEM")
     if len(blocks) > _MOST_BLOCKS:
         raise KeyFormatError(f"{len(blocks)} blocks of PEM, where a key has {_MOST_BLOCKS} at most")
+    return blocks
+
+
+def public_blocks(data: bytes, hint: str = "") -> list[bytes]:
+    """Split PEM of public keys into its blocks.
+
+    Args:
+        data: What a file of trusted keys holds.
+        hint: Which keys are meant, for the error.
+
+    Raises:
+        KeyFormatError: There is a private key among them, or none at all.
+    """
+    if b"PRIVATE KEY-----" in data:
+        raise KeyFormatError("this is a private key", hint="trust its public half")
+    blocks = pem_blocks(data)
+    if not blocks:
+        raise KeyFormatError("no public key in PEM", hint=hint)
     return blocks
 
 

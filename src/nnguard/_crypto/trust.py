@@ -70,9 +70,7 @@ def _keys_of(entry: Any) -> list[PublicKey]:
         return [entry]
     if not isinstance(entry, (str, os.PathLike)):
         raise _wrong_type(entry)
-    if not os.fspath(entry):
-        raise KeyFormatError("the path of a trusted key is empty")
-    return [key for path in key_files(Path(entry)) for key in load_key(path, _parse_bundle)]
+    return [key for path in key_files(entry) for key in load_key(path, _parse_bundle)]
 
 
 def _parse_bundle(data: bytes) -> list[PublicKey]:
@@ -82,8 +80,15 @@ def _parse_bundle(data: bytes) -> list[PublicKey]:
     return parse_public_keys(data)
 
 
-def key_files(path: Path) -> list[Path]:
-    """Return the files that a path of trusted keys stands for: itself, or those of a folder."""
+def key_files(path: str | os.PathLike[str]) -> list[Path]:
+    """Return the files that a path of trusted keys stands for: itself, or those of a folder.
+
+    Raises:
+        KeyFormatError: The path is empty, which would be the current folder.
+    """
+    if not os.fspath(path):
+        raise KeyFormatError("the path of a trusted key is empty")
+    path = Path(path)
     if not path.is_dir():
         return [path]
     return sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES and file.is_file())

@@ -65,3 +65,14 @@ def test_folder_without_keys(tmp_path: Path) -> None:
         load_ecdsa_trust(tmp_path)
     with pytest.raises(TypeError, match="trust"):
         load_ecdsa_trust(b"oms.pub")  # type: ignore[arg-type]
+
+
+def test_empty_path_is_not_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    (tmp_path / "oms.pub").write_bytes(EcdsaKey(key).pem)
+    monkeypatch.chdir(tmp_path)
+    assert load_ecdsa_trust(".")
+    with pytest.raises(KeyFormatError, match="path of a trusted key is empty"):
+        load_ecdsa_trust("")
