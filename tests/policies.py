@@ -28,3 +28,14 @@ def policy(
 ) -> nnguard.TrustPolicy:
     """Return a policy; see `document`."""
     return nnguard.TrustPolicy.parse(json.dumps(document(keys, *rules, **members)))
+
+
+def put(document: Any, path: str, value: Any) -> None:
+    """Change or add the member at a path such as `rules.0.level`; with None, take it away."""
+    *folders, last = (int(part) if part.isdigit() else part for part in path.split("."))
+    for part in folders:
+        document = document[part]
+    if value is None:
+        del document[last]
+    else:
+        document[last] = value

@@ -12,6 +12,7 @@ import cbor2
 
 import nnguard
 from nnguard._crypto.armor import write_armor
+from policies import put
 from vectors.selling import NOW
 from vectors.toolbox import KEYS, Made, vector
 
@@ -47,14 +48,7 @@ def policy(path: str = "", value: Any = None, **more: Any) -> dict[str, Any]:
     for name, new in (
         changes | {key.replace("__", "."): each for key, each in more.items()}
     ).items():
-        *folders, last = (int(part) if part.isdigit() else part for part in name.split("."))
-        at: Any = found
-        for part in folders:
-            at = at[part]
-        if new is None:
-            del at[last]
-        else:
-            at[last] = new
+        put(found, name, new)
     return found
 
 

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -24,6 +25,7 @@ __all__ = [
     "TemporaryFile",
     "check_free",
     "exchange",
+    "leftovers",
     "make_folder_atomically",
     "named_together",
     "sync_folder",
@@ -139,6 +141,12 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         raise FileExistsError(f"{path} exists already; overwrite=True replaces it")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Return the files that killed processes have left of writing one, if there are any."""
+    ours = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}")
+    return [left for left in path.parent.iterdir() if ours.fullmatch(left.name)]
 
 
 def _temporary_name(path: Path) -> Path:

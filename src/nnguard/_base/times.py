@@ -11,13 +11,28 @@ from typing import Any
 from nnguard._base.arguments import wrong_type
 from nnguard.errors import ArgumentError
 
-__all__ = ["EXAMPLES", "TimeLike", "now", "seconds_of", "time_of", "to_utc"]
+__all__ = [
+    "CLOCKS_DIFFER",
+    "EXAMPLES",
+    "UNITS",
+    "TimeLike",
+    "now",
+    "seconds_of",
+    "time_of",
+    "to_utc",
+]
 
 TimeLike = datetime | str
 """A datetime with a time zone, or ISO 8601 text, which is UTC unless it says otherwise."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SECOND = timedelta(seconds=1)
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""How far a clock may be behind those of others before it counts as set back."""
+
+UNITS = {"w": timedelta(weeks=1), "d": timedelta(days=1), "h": timedelta(hours=1)}
+"""What lengths of time are written in, the largest first."""
+
 EXAMPLES = "such as 2027-12-31 or 2027-12-31T18:00+01:00"
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from nnguard._base.times import EXAMPLES, now, to_utc
+from nnguard._base.times import EXAMPLES, UNITS, now, to_utc
 from nnguard.errors import ArgumentError
 
 __all__ = [
@@ -114,9 +114,8 @@ def read_pair(text: str) -> tuple[str, str]:
 def read_duration(text: str) -> timedelta:
     """Read a length of time: `12h`, `7d` or just `7`, `2w`."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([hdw]?)", text, re.ASCII)
-    unit = {"h": timedelta(hours=1), "w": timedelta(weeks=1)}
     try:
-        return float(found[1]) * unit.get(found[2], timedelta(days=1))  # type: ignore[index]
+        return float(found[1]) * UNITS[found[2] or "d"]  # type: ignore[index]
     except (TypeError, OverflowError):
         raise ValueError(f"{text!r} is not a length of time, such as 7d, 12h or 2w") from None
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from nnguard._base.arguments import check_type, loaded
 from nnguard._base.files import read_file, write_bytes
-from nnguard._base.times import TimeLike, now, seconds_of, time_of, to_utc
+from nnguard._base.times import CLOCKS_DIFFER, TimeLike, now, seconds_of, time_of, to_utc
 from nnguard._crypto.keys import PublicKey
 from nnguard._licensing.device import Device
 from nnguard._licensing.license import License, LicenseTerms
@@ -27,9 +27,6 @@ __all__ = ["LicenseLike", "Policy", "Status", "as_license", "check_license"]
 
 LicenseLike = License | str | os.PathLike[str]
 """What functions take for a license: a `License` or the path of one."""
-
-_CLOCKS_DIFFER = timedelta(minutes=5)
-"""How far a clock may be behind those of others before it counts as set back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +154,7 @@ def _check_clock(
     seen = None if state is None else _read_state(Path(state))
     issued = [terms.issued_at] + ([] if revocations is None else [revocations.issued_at])
     newest = max(issued if seen is None else [*issued, seen])
-    if newest - time > _CLOCKS_DIFFER:
+    if newest - time > CLOCKS_DIFFER:
         raise LicenseError(
             f"the clock says {time.isoformat()}, but it was {newest.isoformat()} before",
             reason=Refusal.CLOCK_SET_BACK,

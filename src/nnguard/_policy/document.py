@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from nnguard._base.times import UNITS
 from nnguard._crypto.keys import PublicKey
 from nnguard._policy.finding import Finding, Level
-from nnguard._policy.reading import UNITS
 from nnguard._policy.scope import Scope
 from nnguard.errors import PolicyReason
 

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from nnguard._base.times import TimeLike, now, seconds_of, time_of, to_utc
+from nnguard._base.times import CLOCKS_DIFFER, TimeLike, now, seconds_of, time_of, to_utc
 from nnguard._crypto.keys import SignerLike, as_signer
 from nnguard._crypto.signed_file import SignedFile
 from nnguard._policy.document import text_of_age
 from nnguard._policy.finding import Finding
-from nnguard._policy.state import CLOCKS_DIFFER
 from nnguard._records.claims import Claims
 from nnguard.errors import ArgumentError, NnguardError, PolicyError, PolicyReason
 

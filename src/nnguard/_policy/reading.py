@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from nnguard._base.strict_json import parse_json
-from nnguard._base.times import to_utc
+from nnguard._base.times import UNITS, to_utc
 from nnguard.errors import ArgumentError, PolicyError, PolicyReason
 
 if sys.version_info >= (3, 11):
@@ -23,7 +23,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["REPAIR", "UNITS", "Node", "malformed", "read_text"]
+__all__ = ["REPAIR", "Node", "malformed", "read_text"]
 
 _MOST = (1 << 63) - 1
 """The largest number in a policy."""
@@ -34,9 +34,6 @@ _AGE = re.compile(r"([1-9][0-9]{0,4})([hdw])", re.ASCII)
 REPAIR = "correct the policy, or get it again"
 """What to do about a policy that cannot be read."""
 
-
-UNITS = {"w": timedelta(weeks=1), "d": timedelta(days=1), "h": timedelta(hours=1)}
-"""Units of ages, the largest first."""
 
 _PART = r"""([A-Za-z0-9_-]+|"[^"\\\n]*(\\.[^"\\\n]*)*"|'[^'\n]*')"""
 _LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_\\-]){_PART}([ \t]*\.[ \t]*{_PART}){{16}}")

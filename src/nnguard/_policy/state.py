@@ -26,17 +26,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nnguard._base.atomic import leftovers
 from nnguard._base.files import read_file, write_bytes
 from nnguard._base.locks import locked
-from nnguard._base.times import seconds_of, time_of
+from nnguard._base.times import CLOCKS_DIFFER, seconds_of, time_of
 from nnguard._policy.finding import Finding
 from nnguard._policy.policy import TrustPolicy
 from nnguard.errors import LimitError, PolicyError, PolicyReason
 
-__all__ = ["CLOCKS_DIFFER", "Memory", "PinnedPolicy", "State"]
-
-CLOCKS_DIFFER = timedelta(minutes=5)
-"""How far a clock may be behind those of others before it counts as set back."""
+__all__ = ["Memory", "PinnedPolicy", "State"]
 
 _FORMAT = "nnguard state 1"
 _LATER = re.compile(rb'\{\s*"format": "nnguard state ([2-9]|[1-9][0-9]+)"')
@@ -282,10 +280,8 @@ class State:
 
     def _sweep(self) -> None:
         """Remove what processes left that were killed while they wrote."""
-        ours = re.compile(rf"\.{re.escape(self._file.name)}\.[0-9a-f]{{16}}")
-        for path in self._file.parent.iterdir():
-            if ours.fullmatch(path.name):
-                path.unlink()
+        for path in leftovers(self._file):
+            path.unlink()
 
 
 def _check_plain(path: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import nnguard
 from nnguard._policy.writing import write_toml
 from nnguard.errors import ArgumentError, PolicyError, PolicyReason
-from policies import document
+from policies import document, put
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 KEYS = {name: nnguard.SigningKey.generate().public_key for name in ("acme", "root")}
@@ -39,14 +39,7 @@ def parsed(found: Any) -> nnguard.TrustPolicy:
 def changed(path: str, value: Any = None) -> Any:
     """Return the policy with one member changed, added, or taken away where the value is None."""
     found = copy.deepcopy(FULL)
-    *folders, last = (int(part) if part.isdigit() else part for part in path.split("."))
-    at: Any = found
-    for part in folders:
-        at = at[part]
-    if value is None:
-        del at[last]
-    else:
-        at[last] = value
+    put(found, path, value)
     return found
 
 
