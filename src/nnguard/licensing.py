@@ -25,25 +25,37 @@ if TYPE_CHECKING:
     from nnguard._licensing.policy import Policy, Status
     from nnguard._licensing.revocation import RevocationList
     from nnguard._operations.check_license import check
+    from nnguard._selling.audit import AuditEntry
     from nnguard._selling.entry import LedgerEntry
     from nnguard._selling.issue import issue
     from nnguard._selling.issuer import Issuer
     from nnguard._selling.ledger import Ledger
+    from nnguard._selling.order import Order, Seat
+    from nnguard._selling.outbox import Event
+    from nnguard._selling.product import Product, Tier
     from nnguard._selling.terms import Terms
+    from nnguard._selling.tokens import Token
     from nnguard.errors import Refusal
 
 __all__ = [
+    "AuditEntry",
     "Device",
+    "Event",
     "Issuer",
     "Ledger",
     "LedgerEntry",
     "License",
     "LicenseTerms",
+    "Order",
     "Policy",
+    "Product",
     "Refusal",
     "RevocationList",
+    "Seat",
     "Status",
     "Terms",
+    "Tier",
+    "Token",
     "check",
     "issue",
 ]
@@ -59,11 +71,16 @@ if not TYPE_CHECKING:  # a type checker knows the names above, and reports all o
             "_licensing.policy": "Policy Status",
             "_licensing.revocation": "RevocationList",
             "_operations.check_license": "check",
+            "_selling.audit": "AuditEntry",
             "_selling.entry": "LedgerEntry",
             "_selling.issue": "issue",
             "_selling.issuer": "Issuer",
             "_selling.ledger": "Ledger",
+            "_selling.order": "Order Seat",
+            "_selling.outbox": "Event",
+            "_selling.product": "Product Tier",
             "_selling.terms": "Terms",
+            "_selling.tokens": "Token",
             "errors": "Refusal",
         },
     )
