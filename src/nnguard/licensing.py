@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from nnguard._licensing.device import Device
     from nnguard._licensing.license import License, LicenseTerms
     from nnguard._licensing.policy import Policy, Status
+    from nnguard._licensing.receipt import Receipt
+    from nnguard._licensing.request import Request
     from nnguard._licensing.revocation import RevocationList
+    from nnguard._operations.activation import request
     from nnguard._operations.check_license import check
     from nnguard._selling.audit import AuditEntry
     from nnguard._selling.entry import LedgerEntry
@@ -35,9 +38,10 @@ if TYPE_CHECKING:
     from nnguard._selling.product import Product, Tier
     from nnguard._selling.terms import Terms
     from nnguard._selling.tokens import Token
-    from nnguard.errors import Refusal
+    from nnguard.errors import ActivationReason, Refusal
 
 __all__ = [
+    "ActivationReason",
     "AuditEntry",
     "Device",
     "Event",
@@ -49,7 +53,9 @@ __all__ = [
     "Order",
     "Policy",
     "Product",
+    "Receipt",
     "Refusal",
+    "Request",
     "RevocationList",
     "Seat",
     "Status",
@@ -58,6 +64,7 @@ __all__ = [
     "Token",
     "check",
     "issue",
+    "request",
 ]
 
 if not TYPE_CHECKING:  # a type checker knows the names above, and reports all others
@@ -69,7 +76,10 @@ if not TYPE_CHECKING:  # a type checker knows the names above, and reports all o
             "_licensing.device": "Device",
             "_licensing.license": "License LicenseTerms",
             "_licensing.policy": "Policy Status",
+            "_licensing.receipt": "Receipt",
+            "_licensing.request": "Request",
             "_licensing.revocation": "RevocationList",
+            "_operations.activation": "request",
             "_operations.check_license": "check",
             "_selling.audit": "AuditEntry",
             "_selling.entry": "LedgerEntry",
@@ -81,7 +91,7 @@ if not TYPE_CHECKING:  # a type checker knows the names above, and reports all o
             "_selling.product": "Product Tier",
             "_selling.terms": "Terms",
             "_selling.tokens": "Token",
-            "errors": "Refusal",
+            "errors": "ActivationReason Refusal",
         },
     )
 
