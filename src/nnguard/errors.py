@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
+    "ActivationError",
+    "ActivationReason",
     "ArgumentError",
     "CapacityError",
     "ClaimsError",
@@ -186,6 +188,7 @@ class Refusal(enum.Enum):
     STALE_REVOCATIONS = "stale-revocations"
     CLOCK_SET_BACK = "clock-set-back"
     OTHER_TIER = "other-tier"
+    RELEASED = "released"
 
 
 class LicenseError(NnguardError):
@@ -196,6 +199,33 @@ class LicenseError(NnguardError):
     """
 
     def __init__(self, message: str, *, reason: Refusal, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+
+class ActivationReason(enum.Enum):
+    """Why a request for a license is not answered with one."""
+
+    UNKNOWN_ORDER = "unknown-order"
+    ORDER_CANCELLED = "order-cancelled"
+    ORDER_EXPIRED = "order-expired"
+    NO_SEATS = "no-seats"
+    OTHER_TRIAL = "other-trial"
+    OTHER_KEY = "other-key"
+    RELEASED = "released"
+    STALE_REQUEST = "stale-request"
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+
+
+class ActivationError(NnguardError):
+    """There is no license for this request, or the server cannot be reached.
+
+    Attributes:
+        reason: Why.
+    """
+
+    def __init__(self, message: str, *, reason: ActivationReason, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.reason = reason
 

@@ -87,6 +87,8 @@ class SignedFile:
             LicenseError: They are malformed.
         """
         try:
+            if len(encoded) > cls._MAX_SIZE:
+                raise ValueError("size")
             envelope = parse_signed(encoded)
             if envelope.protected or len(envelope.key_ids) > 1:
                 raise ValueError("header")
