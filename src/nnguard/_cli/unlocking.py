@@ -10,7 +10,16 @@ from nnguard._cli.commands import Options, command
 from nnguard._cli.inputs import open_model
 from nnguard._cli.keys import PASSPHRASE_FILE, load_private
 from nnguard._cli.licensing import POLICY, policy_of
-from nnguard._cli.options import AUTHORITY, REMEMBERED, argument, authority, option, output
+from nnguard._cli.options import (
+    AUTHORITY,
+    OMS,
+    REMEMBERED,
+    argument,
+    authority,
+    bundle_of,
+    option,
+    output,
+)
 from nnguard._cli.output import Outcome, progress_bar
 from nnguard._licensing.policy import as_license
 
@@ -28,6 +37,7 @@ __all__ = ["run_unlock"]
     option("--tier NAME", "Refuse licenses of other tiers."),
     option("--watermark", 'Hide the license in the full model: verify says "licensed to".'),
     POLICY,
+    OMS,
 )
 def run_unlock(options: Options) -> Outcome:
     r"""Restore the full model with a license.
@@ -39,7 +49,7 @@ def run_unlock(options: Options) -> Outcome:
       nnguard unlock trial.nnc -o full.nnc --license ada.license --identity ada.key \
           --trust vendor.pub
     """
-    believed = authority(options)
+    believed, bundle = authority(options), bundle_of(options)()
     identity = load_private(nnguard.Identity, options.identity, options.passphrase_file)
     found = as_license(options.license)
     policy = policy_of(options)
@@ -55,6 +65,7 @@ def run_unlock(options: Options) -> Outcome:
             **believed,
             tier=options.tier,
             license_policy=policy,
+            oms=bundle,
             watermark=options.watermark,
             spool=Path(options.output).parent,
             progress=progress,

@@ -30,9 +30,11 @@ from nnguard._licensing.policy import (
 )
 from nnguard._locking.opening import Opened, check_places, lock_id, open_files
 from nnguard._models.stream_set import AnyModel, Model, ModelLike, StreamSet, as_model, streams_of
+from nnguard._oms.bundle import Bundle
 from nnguard._operations.authority import Authority, LatestLike, PathLike, authority_of
 from nnguard._operations.report import Report
 from nnguard._operations.signatures import signed_by
+from nnguard._operations.verify import check_bundle
 from nnguard._policy.policy import PolicyLike
 from nnguard._records.hashed import digest_of, hash_files
 from nnguard._records.kinds import RecordKind
@@ -65,6 +67,7 @@ def unlock(
     latest: LatestLike | None = ...,
     tier: str = ...,
     license_policy: Policy | None = ...,
+    oms: Bundle | None = ...,
     watermark: bool = ...,
     spool: str | os.PathLike[str] | None = ...,
     progress: Progress | None = ...,
@@ -81,6 +84,7 @@ def unlock(
     latest: LatestLike | None = ...,
     tier: str = ...,
     license_policy: Policy | None = ...,
+    oms: Bundle | None = ...,
     watermark: bool = ...,
     spool: str | os.PathLike[str] | None = ...,
     progress: Progress | None = ...,
@@ -98,6 +102,7 @@ def unlock(
     latest: LatestLike | None = None,
     tier: str = "",
     license_policy: Policy | None = None,
+    oms: Bundle | None = None,
     watermark: bool = False,
     spool: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -120,6 +125,7 @@ def unlock(
         state: State file, against older releases; see `nnguard.verify`.
         latest: Statement on which release is the newest; see `nnguard.verify`.
         license_policy: What else to ask of the license.
+        oms: A bundle of OpenSSF Model Signing that has to say the same of the trial's files.
         watermark: Hide the license in the result: `verify` then says whom it is licensed to, and
             `strip` takes it out with the signature. What is restored has to be a single stream,
             signed by the key that signed the license.
@@ -161,6 +167,7 @@ def unlock(
         identity,
         tier=tier,
         license_policy=license_policy,
+        oms=oms,
         spool=spool,
         progress=progress,
     )
@@ -215,6 +222,7 @@ def unlock_by(
     *,
     tier: str = "",
     license_policy: Policy | None = None,
+    oms: Bundle | None = None,
     spool: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Unlocked:
@@ -231,12 +239,14 @@ def unlock_by(
             reason=Refusal.OTHER_TIER,
         )
     key = given.unwrap(mine)  # step 8
-    files = hash_files(model, progress)
+    files = hash_files(model, progress, whole=oms is not None)
     if not hmac.compare_digest(digest_of(files).hex(), license.terms.stream):  # step 9
         raise _of_another(license, model)
     of_trial = signed_by(model, files, keys)  # step 10
     if of_trial is not None:
         authority.judge_licensed(of_trial, license)
+    if oms is not None:
+        check_bundle(oms, model, files)
     opened = open_files(files, key, spool=spool, progress=progress)  # step 11
     if not hmac.compare_digest(digest_of(opened.files).hex(), license.terms.opens):
         raise UnlockError("what was restored is not what the license says that it opens")
