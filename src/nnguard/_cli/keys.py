@@ -25,7 +25,14 @@ from nnguard.errors import KeyFormatError, LimitError
 if TYPE_CHECKING:
     from nnguard._crypto.keys import AlgorithmName
 
-__all__ = ["PASSPHRASE_FILE", "SIGNING_KEY", "load_private", "load_signer", "run_keygen"]
+__all__ = [
+    "PASSPHRASE_FILE",
+    "SIGNING_KEY",
+    "load_private",
+    "load_signer",
+    "new_passphrase",
+    "run_keygen",
+]
 
 _VARIABLE = "NNGUARD_PASSPHRASE"
 _ALGORITHMS: dict[str, AlgorithmName] = {
@@ -155,7 +162,7 @@ def run_keygen(options: Options) -> Outcome:
         return _write_public_half(options, public)
     for path in (private, public):
         check_output(path, overwrite=options.force)
-    passphrase = _new_passphrase(options)
+    passphrase = new_passphrase(options.passphrase_file, protect=options.protect)
     key, public_key = _generate(options)
     with named_together():
         key.save(private, passphrase=passphrase, overwrite=options.force)
@@ -190,12 +197,17 @@ def _generate(
     return key, key.public_key
 
 
-def _new_passphrase(options: Options) -> str | None:
-    """Return the passphrase for a key that is made now, or None for none."""
+def new_passphrase(file: str | None, *, protect: bool = False) -> str | None:
+    """Return the passphrase for a key that is made now, or None for none.
+
+    Args:
+        file: What `--passphrase-file` names.
+        protect: Ask for one, where nobody gave one.
+    """
     given = os.environ.get(_VARIABLE)
-    if options.passphrase_file is not None:
-        given = _first_line(options.passphrase_file)
-    elif given is None and options.protect:
+    if file is not None:
+        given = _first_line(file)
+    elif given is None and protect:
         given = _ask("Passphrase: ", "there is no terminal to ask for a passphrase")
         if given != _ask("Again: ", ""):
             raise KeyFormatError("the two passphrases differ", hint="try again")
