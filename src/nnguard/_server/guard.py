@@ -131,8 +131,8 @@ class Guard:
         if problem is not None:
             self._metrics.refusals.labels(problem.reason).inc()
             known["reason"] = problem.reason
-            level = logging.WARNING if problem.status < 500 else logging.ERROR  # noqa: PLR2004
-            if problem.status == 503 and bug is None and error is not problem:  # noqa: PLR2004
+            level = logging.WARNING if problem.status < 500 else logging.ERROR
+            if problem.status == 503 and bug is None and error is not problem:
                 known["why"] = str(error)  # in the words of the database, without its password
         if level > logging.INFO or route not in _QUIET:
             tell("request", level=level, bug=bug, **known)
