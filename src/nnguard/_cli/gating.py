@@ -39,7 +39,7 @@ from nnguard._operations.authority import authority_of
 from nnguard._operations.destination import Destination
 from nnguard._operations.gate import Gate, is_refusal
 
-__all__ = ["run_gate"]
+__all__ = ["run_gate", "tell_systemd"]
 
 
 def read_seconds(text: str) -> float:
@@ -99,7 +99,7 @@ def run_gate(options: Options) -> Outcome:
     try:
         report = model.let_pass(overwrite=options.force)
         if options.watch is not None:
-            _tell_systemd("READY=1")
+            tell_systemd("READY=1")
             model.watch(options.watch, report)
     except (errors.NnguardError, OSError) as error:
         refused = is_refusal(error)
@@ -180,7 +180,7 @@ class _Log(logging.Handler):
             print(json.dumps(line), file=sys.stderr, flush=True)
 
 
-def _tell_systemd(state: str) -> None:
+def tell_systemd(state: str) -> None:
     """Say how it goes to the service manager that asked to be told, as sd_notify(3) has it."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address.startswith(("/", "@")):
