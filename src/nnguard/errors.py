@@ -190,6 +190,7 @@ class Refusal(enum.Enum):
     CLOCK_SET_BACK = "clock-set-back"
     OTHER_TIER = "other-tier"
     RELEASED = "released"
+    NOT_LEASED = "not-leased"
 
 
 class LicenseError(NnguardError):
