@@ -12,10 +12,10 @@ import click
 import nnguard
 from nnguard._base.files import read_file
 from nnguard._cli.commands import Options, command
-from nnguard._cli.gating import tell_systemd
 from nnguard._cli.keys import PASSPHRASE_FILE, load_private, load_signer
 from nnguard._cli.options import option, under
 from nnguard._cli.output import Outcome
+from nnguard._cli.systemd import tell_systemd
 
 __all__ = ["run_serve"]
 
@@ -26,7 +26,7 @@ _VARIABLES = "NNGUARD_"
 
 def read_port(text: str) -> int:
     """Read the number of a port."""
-    if not (text.isascii() and text.isdigit() and int(text[:6]) <= 65535):  # noqa: PLR2004
+    if not (text.isascii() and text.isdigit() and int(text[:6]) <= 65535):
         raise ValueError(f"{text!r} is not a port, 0 to 65535")
     return int(text)
 

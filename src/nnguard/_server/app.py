@@ -65,11 +65,11 @@ def make_app(issuer: Issuer, settings: ServerSettings | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.access = Access(issuer, Limits(settings))
-    app.state.metrics = metrics
+    app.state.metrics, app.state.settings = metrics, settings
     add_handlers(app)
     app.include_router(customers_routes(issuer, settings, metrics))
     app.include_router(sellers_routes(settings))
-    app.include_router(shops_routes(issuer, settings, metrics))
+    app.include_router(shops_routes(issuer, metrics))
     app.include_router(health_routes(issuer, metrics))
     app.add_middleware(Guard, settings=settings, metrics=metrics)
     app.openapi = _documented(app.openapi)  # type: ignore[method-assign]

@@ -81,17 +81,18 @@ def customers_routes(issuer: Issuer, settings: ServerSettings, metrics: Metrics)
         return ReceiptOut(seat=seat.id, state=seat.state)
 
     published_file: dict[str, Any] = {
-        "methods": ["GET", "HEAD"],
         "response_class": Response,
         "responses": published() | problems(404, 429, 503),
     }
 
-    @routes.api_route("/revocations", operation_id="revocations", **published_file)
+    @routes.head("/revocations", include_in_schema=False)
+    @routes.get("/revocations", **published_file)
     def revocation_list(request: Request) -> Response:
         """Return the signed list of licenses that hold no longer."""
         return file_response(request, revocations(issuer, settings.clock()))
 
-    @routes.api_route("/policy", operation_id="policy", **published_file)
+    @routes.head("/policy", include_in_schema=False)
+    @routes.get("/policy", **published_file)
     def trust_policy(request: Request) -> Response:
         """Return the vendor's trust policy, if this server has one."""
         return file_response(request, policy(settings.policy_path))

@@ -24,25 +24,10 @@ _KEPT = timedelta(days=30)
 """How long an event's id is remembered; Stripe reports an event for three days."""
 
 
-def shops_routes(issuer: Issuer, settings: ServerSettings, metrics: Metrics) -> APIRouter:
+def shops_routes(issuer: Issuer, metrics: Metrics) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(prefix="/v1/webhooks", tags=["shops"])
     desk = issuer.acting_as("stripe")
-
-    async def report(
-        request: Request, signature: Annotated[str, Header(alias="Stripe-Signature")] = ""
-    ) -> bytes:
-        """Return the body of a report that Stripe signed."""
-        body = await request.body()
-        if not settings.stripe_secret:
-            raise Problem(404, "this server hears of no shop")
-        try:
-            check_signature(signature, body, settings.stripe_secret, settings.clock())
-        except Problem:
-            metrics.reports.labels("refused").inc()
-            limited(request)
-            raise
-        return body
 
     @routes.post(
         "/stripe",
@@ -75,6 +60,23 @@ def shops_routes(issuer: Issuer, settings: ServerSettings, metrics: Metrics) -> 
         return ReportOut.model_validate({"outcome": outcome, "order": order_id or None})
 
     return routes
+
+
+async def report(
+    request: Request, signature: Annotated[str, Header(alias="Stripe-Signature")] = ""
+) -> bytes:
+    """Return the body of a report that Stripe signed: a dependency of routes."""
+    body = await request.body()
+    settings: ServerSettings = request.app.state.settings
+    if not settings.stripe_secret:
+        raise Problem(404, "this server hears of no shop")
+    try:
+        check_signature(signature, body, settings.stripe_secret, settings.clock())
+    except Problem:
+        request.app.state.metrics.reports.labels("refused").inc()
+        limited(request)
+        raise
+    return body
 
 
 def _act(desk: Issuer, what: Paid | Refunded | None) -> str:
