@@ -1,4 +1,4 @@
-"""What stands in front of every request: limits of bodies, headers of every answer, log and metrics.
+"""What stands in front of every request: limits of bodies; headers, log and metrics of answers.
 
 The body is here before anything is done with the request: nobody holds a thread, or the database,
 by sending slowly.
@@ -65,12 +65,9 @@ class Guard:
             if body is None:
                 return  # the caller went away
             await self._app(scope, _replay(body, receive), answer)
-        except Problem as problem:
-            scope["nnguard.problem"] = (problem, problem)
-            await response_of(problem)(scope, receive, answer)
         except Exception as error:
-            bug = error
             problem = problem_of(error)
+            bug = None if error is problem else error
             scope["nnguard.problem"] = (problem, error)
             if not answer.status:
                 await response_of(problem)(scope, receive, answer)
