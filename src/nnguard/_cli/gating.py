@@ -26,9 +26,11 @@ from nnguard._cli.licensing import POLICY, policy_of
 from nnguard._cli.options import (
     AUTHORITY,
     FORCE,
+    OMS,
     REMEMBERED,
     argument,
     authority,
+    bundle_of,
     option,
     read_number,
     under,
@@ -72,6 +74,7 @@ def read_seconds(text: str) -> float:
         option("--remove", "Take away what is there when a check refuses the model."),
         option("--oms-key FILE", "Sign it as OMS model.sig, too, with this private ECDSA key."),
     ),
+    OMS,
     WORKERS,
     option("--log-json", "Log each step as a line of JSON on standard error, failures included."),
 )
@@ -124,6 +127,7 @@ def _gate_of(options: Options, log: _Log) -> Gate:
         source=options.source,
         destination=Destination(Path(options.destination), in_place=options.in_place),
         authority=partial(authority_of, **authority(options)),
+        oms=bundle_of(options),
         license=options.license or None,
         identity=identity or None,
         license_policy=None if conditions == nnguard.licensing.Policy() else conditions,

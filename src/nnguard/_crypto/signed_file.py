@@ -107,6 +107,11 @@ class SignedFile:
         return cls.parse(encoded)
 
     @classmethod
+    def is_in(cls, text: str) -> bool:
+        """Tell whether armor of this kind begins in a text."""
+        return f"-----BEGIN {cls._ARMOR}-----" in text
+
+    @classmethod
     def load(cls: type[_File], path: str | os.PathLike[str]) -> _File:
         """Read a file.
 
