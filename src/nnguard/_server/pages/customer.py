@@ -116,6 +116,7 @@ class CustomerPages:
             problem = problem_of(error, field)
         except ProblemError as error:
             problem = error.problem
+        key = "" if "PRIVATE KEY" in key else key  # nothing sends it once more
         return self._order(request, order, visit, problem=problem, key=key, name=name)
 
     def license(self, request: Request, seat_id: str) -> Response:

@@ -36,11 +36,13 @@ __all__ = ["DeskPages"]
 _LASTS = timedelta(hours=12)
 _ROWS = 25
 _LINES = 50
+_BETWEEN = "␟"
+"""Stands between product and tier where both are one choice."""
 
 Right = Literal["orders", "sell", "licenses", "change", "activity", "audit"]
 _RIGHTS: dict[Role, frozenset[Right]] = {
-    "shop": frozenset({"orders", "sell"}),
-    "support": frozenset({"orders", "sell", "licenses", "change", "activity"}),
+    "shop": frozenset({"orders", "licenses", "activity", "sell"}),
+    "support": frozenset({"orders", "licenses", "activity", "sell", "change"}),
     "auditor": frozenset({"orders", "licenses", "activity", "audit"}),
 }
 """What a role sees and does: orders, new ones and order codes, licenses, taking away, and so on."""
@@ -59,6 +61,11 @@ class Seller:
     token: Token
     form: str
     may: frozenset[Right]
+
+    @property
+    def actor(self) -> str:
+        """Who this is in the audit log."""
+        return f"token {self.token.id}"
 
 
 class DeskPages:
@@ -164,7 +171,7 @@ class DeskPages:
         seller = self._seller(request, "sell")
         written = {name: text for name, text in locals().items() if isinstance(text, str)}
         try:
-            name, _, tier = product.partition("\n")
+            name, _, tier = product.partition(_BETWEEN)
             terms: dict[str, Any] = {
                 "customer": customer.strip(),
                 "reference": reference.strip(),
@@ -178,7 +185,7 @@ class DeskPages:
                 "named_devices": bool(named_devices),
                 "warn_only": bool(warn_only),
             }
-            issuer = self._issuer.acting_as(seller.token.name)
+            issuer = self._issuer.acting_as(seller.actor)
             order_id = self._ledger.once(
                 f"desk:{seller.token.id}:{once}",
                 repr(sorted(written.items())),
@@ -213,7 +220,7 @@ class DeskPages:
         """Ask why an order is cancelled, and cancel it."""
         seller = self._seller(request, "change")
         order = self._found(lambda: self._ledger.order(order_id), "order")
-        issuer = self._issuer.acting_as(seller.token.name)
+        issuer = self._issuer.acting_as(seller.actor)
         return self._with_reason(
             request,
             seller,
@@ -231,7 +238,7 @@ class DeskPages:
         seller = self._seller(request, "change")
         seat = self._found(lambda: self._ledger.seat(seat_id), "seat")
         order = self._ledger.order(seat.order_id)
-        issuer = self._issuer.acting_as(seller.token.name)
+        issuer = self._issuer.acting_as(seller.actor)
         return self._with_reason(
             request,
             seller,
@@ -263,7 +270,7 @@ class DeskPages:
         """Ask why a license is revoked, and revoke it."""
         seller = self._seller(request, "change")
         entry = self._found(lambda: self._ledger.get(license_id), "license")
-        issuer = self._issuer.acting_as(seller.token.name)
+        issuer = self._issuer.acting_as(seller.actor)
         order = self._ledger.order(entry.order_id) if entry.order_id else None
         return self._with_reason(
             request,
@@ -305,6 +312,7 @@ class DeskPages:
             request,
             seller,
             entries=entries,
+            names={f"token {each.id}": each.name for each in self._ledger.tokens()},
             head=head,
             more=start + 1 if start else 0,
             newest=end >= number,
@@ -366,6 +374,7 @@ class DeskPages:
             request,
             seller,
             products=self._ledger.products(),
+            between=_BETWEEN,
             written=blank | written,
             problem=problem,
         )

@@ -10,53 +10,57 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 
+from nnguard._server import problems
 from nnguard._server.pages.html import show
-from nnguard.errors import ActivationError, ActivationReason, LedgerError, NnguardError
+from nnguard.errors import ActivationError, ActivationReason, NnguardError
 
 __all__ = ["ElsewhereError", "Page", "Problem", "ProblemError", "problem_of"]
 
 _REASONS = {
     ActivationReason.UNKNOWN_ORDER: (
-        404,
         "There is no order with this code",
         "Look for a typing mistake. The code is in what the shop sent you when you bought.",
     ),
     ActivationReason.ORDER_CANCELLED: (
-        410,
         "This order was cancelled",
         "Its licenses hold no longer. Ask the seller if you think that this is a mistake.",
     ),
     ActivationReason.ORDER_EXPIRED: (
-        410,
         "This order has ended",
         "It gives no more licenses. Ask the seller to extend it.",
     ),
     ActivationReason.NO_SEATS: (
-        409,
         "All seats are taken",
         "Give back the seat of a machine that you no longer use, or buy more seats.",
     ),
     ActivationReason.OTHER_TRIAL: (
-        422,
         "This is for another product",
         "Make the request again, with the trial that belongs to this order.",
     ),
     ActivationReason.OTHER_KEY: (
-        403,
         "Another key has this seat",
         "Use the identity file that the license was first requested with.",
     ),
     ActivationReason.RELEASED: (
-        410,
         "This machine's seat was given back",
         "Make a new request on the machine; it takes a seat of its own.",
     ),
     ActivationReason.STALE_REQUEST: (
-        422,
         "This request is too old, or from a clock that is wrong",
         "Make a new request, and upload it within a week.",
     ),
+}
+
+
+_TITLES = {
+    403: "This is not for you",
+    404: "There is no such thing here",
+    409: "This does not fit what is there",
+    413: "This is too large",
+    429: "Too many attempts",
+    503: "This cannot be done now",
 }
 
 
@@ -93,15 +97,15 @@ class ElsewhereError(Exception):
         self.path = path
 
 
-def problem_of(error: NnguardError, field: str = "") -> Problem:
-    """Put an error of nnguard into words."""
+def problem_of(error: Exception, field: str = "") -> Problem:
+    """Put an error into words."""
+    wire = problems.problem_of(error)
     if isinstance(error, ActivationError) and error.reason in _REASONS:
-        status, title, text = _REASONS[error.reason]
-        return Problem(title, text, status, field)
-    if isinstance(error, LedgerError):
-        return Problem("This cannot be done now", _sentence(str(error)), 503, field)
-    text = " ".join(_sentence(part) for part in (str(error), error.hint) if part)
-    return Problem("This does not work", text, 422, field)
+        title, text = _REASONS[error.reason]
+    else:
+        title = _TITLES.get(wire.status, "This does not work")
+        text = " ".join(_sentence(part) for part in (wire.detail, wire.hint) if part)
+    return Problem(title, text, wire.status, field)
 
 
 class Page(APIRoute):
@@ -118,9 +122,13 @@ class Page(APIRoute):
                 return RedirectResponse(error.path, 303)
             except ProblemError as error:
                 problem = error.problem
-            except RequestValidationError:
-                problem = Problem("This form was not filled in as it should be", status=422)
-            except NnguardError as error:
+            except (
+                problems.Problem,
+                NnguardError,
+                HTTPException,
+                RequestValidationError,
+            ) as error:
+                request.scope["nnguard.problem"] = (problems.problem_of(error), error)
                 problem = problem_of(error)
             return show("problem.html", request, status=problem.status, problem=problem)
 

@@ -12,12 +12,12 @@ from nnguard._server.pages.html import asset
 from nnguard._server.pages.problems import Problem, ProblemError
 from nnguard._server.pages.sessions import Sessions
 
-__all__ = ["router"]
+__all__ = ["pages_routes"]
 
 _SECRET = b"nnguard sessions v1\0"
 
 
-def router(issuer: Issuer) -> APIRouter:
+def pages_routes(issuer: Issuer) -> APIRouter:
     """Return the routes of all pages.
 
     Args:
