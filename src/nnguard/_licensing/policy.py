@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from nnguard._base.arguments import check_type, loaded, wrong_type
+from nnguard._base.files import read_file
 from nnguard._base.times import CLOCKS_DIFFER, TimeLike, now, to_utc
 from nnguard._crypto.keys import PublicKey
 from nnguard._licensing.device import Device
