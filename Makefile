@@ -5,6 +5,7 @@ BIN := .venv/bin
 SMALL := .venv/.built
 ENVIRONMENT := $(SMALL) .venv/.dev
 SOFTHSM := .venv/softhsm
+CHROMIUM := .venv/chromium
 DATA ?= ../shared/data
 NETWORK ?= digits
 HARNESS := PYTHONPATH=tests:examples/digits
@@ -97,7 +98,7 @@ $(PEER): requirements/model_signing.txt $(LOCKED:%=requirements/model_signing-lo
 		$(if $(LOCKED),--require-hashes -r requirements/model_signing-lock.txt,-r $<)
 	touch $@
 
-test: $(ENVIRONMENT) $(PEER) $(SOFTHSM)
+test: $(ENVIRONMENT) $(PEER) $(SOFTHSM) $(CHROMIUM)
 	$(BIN)/python -m pytest
 
 # A token in software, which tests sign with: Debian's packages, unpacked without root, where the system has none.
@@ -106,6 +107,14 @@ $(SOFTHSM):
 	test -e /usr/lib/softhsm/libsofthsm2.so || ! command -v apt-get >/dev/null || \
 		(cd $@ && apt-get -qq download softhsm2 libsofthsm2 && for file in *.deb; do dpkg -x $$file .; done) \
 		|| echo "No SoftHSM here: tests that need it are skipped."
+
+# A browser, which tests look at pages with: Debian's, with the libraries that the system lacks, and a font.
+$(CHROMIUM):
+	mkdir -p $@
+	! command -v apt-get >/dev/null || (cd $@ && apt-get -qq download \
+		$$(apt-get -s --no-install-recommends install chromium-headless-shell fonts-dejavu-core fonts-inter \
+		| awk '$$1 == "Inst" {print $$2}') && for file in *.deb; do dpkg -x $$file . && rm $$file; done) \
+		|| echo "No Chromium here: tests that need it are skipped."
 
 check: $(ENVIRONMENT)
 	$(BIN)/ruff format --check .

@@ -21,6 +21,7 @@ from nnguard._cli.options import (
     output,
 )
 from nnguard._cli.output import Outcome, progress_bar
+from nnguard._licensing.policy import as_license
 
 __all__ = ["run_unlock"]
 
@@ -50,7 +51,7 @@ def run_unlock(options: Options) -> Outcome:
     """
     believed, bundle = authority(options), bundle_of(options)()
     identity = load_private(nnguard.Identity, options.identity, options.passphrase_file)
-    found = nnguard.licensing.License.load(options.license)
+    found = as_license(options.license)
     policy = policy_of(options)
     status = nnguard.licensing.check(
         found, believed["trust"], policy=believed["policy"], license_policy=policy
@@ -72,7 +73,7 @@ def run_unlock(options: Options) -> Outcome:
     full.save(options.output, overwrite=options.force)
 
     def lines() -> Iterator[str]:
-        yield f"Unlocked: {options.output}, {full.size:,} bytes, tier {found.terms.tier}"
+        yield f"Unlocked: {options.output}, {full.size:,} bytes, tier {status.terms.tier}"
         if status.in_grace:
             yield "  the license has expired and holds for its grace period only: renew it"
 

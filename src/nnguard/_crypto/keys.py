@@ -11,6 +11,8 @@ import hashlib
 import os
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from nnguard._base.arguments import wrong_type
 from nnguard._crypto.algorithms import (
     KEY_ALGORITHMS,
@@ -110,6 +112,26 @@ class PublicKey(PublicHalf):
         if len(keys) > 1:
             raise KeyFormatError(f"{len(keys)} public keys, where one is expected")
         return keys[0]
+
+    @classmethod
+    def from_raw(cls, data: bytes) -> PublicKey:
+        """Read the 32 bytes of an Ed25519 key (RFC 8032).
+
+        Raises:
+            KeyFormatError: They are none, or a key that anybody can sign with.
+        """
+        try:
+            return cls(Ed25519PublicKey.from_public_bytes(data))
+        except (TypeError, ValueError):
+            raise KeyFormatError("not the bytes of an Ed25519 key") from None
+
+    @property
+    def raw(self) -> bytes:
+        """The bytes of an Ed25519 key, which `from_raw` reads."""
+        if self._algorithm != "Ed25519":
+            raise KeyFormatError(f"a key of {self._algorithm}, where Ed25519 is needed")
+        data: bytes = self._keys[0].public_bytes_raw()
+        return data
 
     def verifies(self, signature: bytes, data: bytes) -> bool:
         """Tell whether a signature over data was made with the private half of this key.

@@ -14,19 +14,20 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from nnguard._base.arguments import check_type, loaded
+from nnguard._base.arguments import check_type, loaded, wrong_type
 from nnguard._base.files import read_file, write_bytes
 from nnguard._base.times import CLOCKS_DIFFER, TimeLike, now, seconds_of, time_of, to_utc
 from nnguard._crypto.keys import PublicKey
 from nnguard._licensing.device import Device
+from nnguard._licensing.lease import Lease
 from nnguard._licensing.license import License, LicenseTerms
 from nnguard._licensing.revocation import RevocationList
 from nnguard.errors import ArgumentError, LicenseError, Refusal, WrongKeyError
 
-__all__ = ["LicenseLike", "Policy", "Status", "as_license", "check_license"]
+__all__ = ["LicenseLike", "Policy", "Status", "as_license", "check_license", "license_of"]
 
-LicenseLike = License | str | os.PathLike[str]
-"""What functions take for a license: a `License` or the path of one."""
+LicenseLike = License | Lease | str | os.PathLike[str]
+"""What functions take for a license: a `License`, a `Lease` of one, or the path of either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +96,30 @@ class Status:
         }
 
 
-def as_license(license: LicenseLike) -> License:  # noqa: A002
-    """Return the license itself, or the one in the file of this path."""
-    return loaded(license, License, "license")
+def as_license(license: LicenseLike) -> License | Lease:  # noqa: A002
+    """Return the license or lease itself, or the one in the file of this path."""
+    if isinstance(license, (License, Lease)):
+        return license
+    if not isinstance(license, (str, os.PathLike)):
+        raise wrong_type("license", "a path or a License or Lease", license)
+    text = read_file(license, Lease._MAX_SIZE).decode("utf-8", "replace")
+    kind = Lease if Lease.is_in(text) and not License.is_in(text) else License
+    return kind.load(license)
+
+
+def license_of(license: License | Lease) -> License:  # noqa: A002
+    """Return the vendor's license: of a lease, the one that it is a part of."""
+    return license.license if isinstance(license, Lease) else license
 
 
 def check_license(
-    license: License,  # noqa: A002
+    given: License | Lease,
     keys: Sequence[PublicKey],
     license_policy: Policy | None,
 ) -> Status:
     """Check that one of these keys signed a license, and that it holds here and now.
+
+    Of a lease, that goes for its license, but for the device; then for the lease itself.
 
     Raises:
         WrongKeyError: It is signed by another key, or the revocation list by another than the
@@ -114,6 +128,7 @@ def check_license(
     """
     policy = Policy() if license_policy is None else license_policy
     check_type(policy, Policy, "license_policy")
+    license = license_of(given)  # noqa: A001
     license.authenticate(keys)  # step 2 of SPEC 11.3
     revocations = _revocations(policy, license, keys)
     terms = license.terms
@@ -121,7 +136,11 @@ def check_license(
     _check_clock(terms, revocations, policy.state, time)  # step 3
     _check_revocation(terms, revocations, policy.max_age, time)  # step 4
     in_grace = _check_period(terms, time)  # step 5
-    _check_device(terms, policy)  # step 6; unlocking does the others
+    if isinstance(given, Lease):
+        given.authenticate_lease()  # steps 3 to 5 of SPEC 14.5
+        given.check_time(time)  # step 6
+    else:
+        _check_device(terms, policy)  # step 6; unlocking does the others
     return Status(terms, time, in_grace)
 
 

@@ -21,7 +21,13 @@ from nnguard._crypto.identity import Identity, IdentityLike
 from nnguard._crypto.trust import Trust
 from nnguard._hiding import embed
 from nnguard._licensing.license import License
-from nnguard._licensing.policy import LicenseLike, Policy, as_license, check_license
+from nnguard._licensing.policy import (
+    LicenseLike,
+    Policy,
+    as_license,
+    check_license,
+    license_of,
+)
 from nnguard._locking.opening import Opened, check_places, lock_id, open_files
 from nnguard._models.stream_set import AnyModel, Model, ModelLike, StreamSet, as_model, streams_of
 from nnguard._oms.bundle import Bundle
@@ -110,7 +116,7 @@ def unlock(
 
     Args:
         trial: The trial: a stream, or a folder of shards.
-        license: The license, or its path.
+        license: The license, a lease of it, or the path of either.
         identity: The customer's private key, or the path of one without a passphrase.
         trust: Trusted keys of the vendor; see `nnguard.verify`.
         policy: Trust policy, in place of trusted keys. It has to allow the trial and what it opens
@@ -153,11 +159,11 @@ def unlock(
     if watermark and isinstance(model, StreamSet):
         raise ArgumentError("watermark: a license is hidden in a single stream, not in a set")
     authority = authority_of(trust, policy, state, latest)
-    license = as_license(license)  # noqa: A001
+    given = as_license(license)
     opened = unlock_by(
         authority,
         model,
-        license,
+        given,
         identity,
         tier=tier,
         license_policy=license_policy,
@@ -165,7 +171,7 @@ def unlock(
         spool=spool,
         progress=progress,
     )
-    result = _with_watermark(opened, license) if watermark else opened.model
+    result = _with_watermark(opened, license_of(given)) if watermark else opened.model
     if state is not None and opened.judged is not None:
         authority.judge(opened.judged, remember=True)
     return result
@@ -222,16 +228,17 @@ def unlock_by(
 ) -> Unlocked:
     """Restore what a license opens, by an authority; see `unlock`. No release is remembered."""
     keys = authority.keys
-    license = as_license(license)  # noqa: A001
+    given = as_license(license)
+    license = license_of(given)  # noqa: A001
     mine = loaded(identity, Identity, "identity")
-    check_license(license, keys, license_policy)  # steps 2 to 6
+    check_license(given, keys, license_policy)  # steps 2 to 6
     authority.refuse_revoked(license)
     if tier and license.terms.tier != tier:  # step 7
         raise LicenseError(
             f"the license opens tier {license.terms.tier!r}, not {tier!r}",
             reason=Refusal.OTHER_TIER,
         )
-    key = license.unwrap(mine)  # step 8
+    key = given.unwrap(mine)  # step 8
     files = hash_files(model, progress, whole=oms is not None)
     if not hmac.compare_digest(digest_of(files).hex(), license.terms.stream):  # step 9
         raise _of_another(license, model)

@@ -9,11 +9,15 @@ with Ledger("licenses.db") as ledger:
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from nnguard._base.arguments import check_type, loaded
 from nnguard._base.atomic import named_together
+from nnguard._base.mappings import EMPTY
 from nnguard._base.threads import Progress
 from nnguard._base.times import TimeLike, now, to_utc
 from nnguard._crypto.content_key import ContentKey, ContentKeyLike
@@ -24,12 +28,18 @@ from nnguard._licensing.revocation import RevocationList
 from nnguard._locking.opening import lock_id
 from nnguard._locking.tiers import MAX_TIERS
 from nnguard._models.stream_set import StreamSet, as_model
-from nnguard._selling.entry import LedgerEntry
+from nnguard._selling.entry import LedgerEntry, check_storable
 from nnguard._selling.issue import issue
 from nnguard._selling.ledger import Ledger
+from nnguard._selling.order import Order, Seat
+from nnguard._selling.product import Product
 from nnguard._selling.terms import Terms
 from nnguard._stream import StreamLike
 from nnguard.errors import KeyFormatError, WrongKeyError
+
+if TYPE_CHECKING:
+    from nnguard._licensing.receipt import Receipt
+    from nnguard._licensing.request import Request
 
 __all__ = ["Issuer"]
 
@@ -43,7 +53,9 @@ class Issuer:
         ledger: Where it is written down who got what.
         signer: Signs licenses and lists: the vendor's key, its path, or your own `Signer`.
         identity: The vendor's own pair, or its path. The ledger then keeps content keys, wrapped
-            to it.
+            to it, and orders have codes.
+        actor: Who does it, for the audit log.
+        server: URL of the license server that licenses are refreshed from, if there is one.
 
     Examples:
         >>> with licensing.Ledger("issuer.db") as ledger:
@@ -55,9 +67,17 @@ class Issuer:
     """
 
     def __init__(
-        self, ledger: Ledger, signer: SignerLike, identity: IdentityLike | None = None
+        self,
+        ledger: Ledger,
+        signer: SignerLike,
+        identity: IdentityLike | None = None,
+        *,
+        actor: str = "desk",
+        server: str = "",
     ) -> None:
         check_type(ledger, Ledger, "ledger")
+        self._actor = check_storable(actor, "actor")
+        self._server = check_storable(server, "server")
         self._ledger = ledger
         self._signer = as_signer(signer)
         self._identity = None if identity is None else loaded(identity, Identity, "identity")
@@ -131,6 +151,106 @@ class Issuer:
         """Sign the list of all licenses that were revoked."""
         ids = self._ledger.revoked_ids()
         return RevocationList.make(ids, self._signer, issuer=issuer, issued_at=at)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger."""
+        return self._ledger
+
+    def acting_as(self, actor: str) -> Issuer:
+        """Return the same issuer, with somebody else in the audit log."""
+        other = copy.copy(self)
+        other._actor = check_storable(actor, "actor")
+        return other
+
+    def add_product(
+        self,
+        trial: StreamLike | StreamSet,
+        content_key: ContentKeyLike,
+        *,
+        name: str = "",
+        progress: Progress | None = None,
+    ) -> Product:
+        """Open a trial once, and keep what orders of it need.
+
+        Adding the same trial again changes nothing, unless the key is that of a higher tier.
+        """
+        raise NotImplementedError
+
+    def order(
+        self,
+        product: str,
+        *,
+        seats: int = 1,
+        customer: str = "",
+        reference: str = "",
+        tier: str = "",
+        lasts: timedelta | None = None,
+        grace: timedelta = timedelta(0),
+        expires_at: TimeLike | None = None,
+        cooling: timedelta = timedelta(days=7),
+        warn_only: bool = False,
+        named_devices: bool = True,
+        features: Sequence[str] = (),
+        metadata: Mapping[str, str] = EMPTY,
+    ) -> Order:
+        """Write down what somebody bought; `code` tells what the customer needs of it.
+
+        The same reference again, with the same content, gives the same order.
+
+        Raises:
+            LedgerError: There is no such product, or an order with this reference and other
+                content.
+            ArgumentError: A value cannot be.
+        """
+        raise NotImplementedError
+
+    def code(self, order: Order | str) -> str:
+        """Return the code of an order, or of that of this id: who has it, can take its seats."""
+        raise NotImplementedError
+
+    def order_of(self, code: str) -> Order:
+        """Return the order of a code.
+
+        Raises:
+            ActivationError: There is none (UNKNOWN_ORDER).
+        """
+        raise NotImplementedError
+
+    def answer(self, request: Request, *, at: TimeLike | None = None) -> License:
+        """Answer a request with a license.
+
+        Raises:
+            ActivationError: There is none for it.
+        """
+        raise NotImplementedError
+
+    def grant(
+        self,
+        order: Order | str,
+        recipient: RecipientLike,
+        *,
+        name: str = "",
+        at: TimeLike | None = None,
+    ) -> License:
+        """Make out a license of an order for a public key; it takes a seat.
+
+        Raises:
+            ActivationError: There is none for it.
+        """
+        raise NotImplementedError
+
+    def give_back(self, receipt: Receipt, *, at: TimeLike | None = None) -> Seat:
+        """Free the seat of a receipt, and revoke its licenses."""
+        raise NotImplementedError
+
+    def take_back(self, seat_id: str, *, reason: str = "", at: TimeLike | None = None) -> Seat:
+        """Revoke the licenses of a seat, and free it after the order's cooling period."""
+        raise NotImplementedError
+
+    def cancel(self, order_id: str, *, reason: str = "", at: TimeLike | None = None) -> Order:
+        """Cancel an order, and revoke its licenses."""
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         return f"<nnguard.licensing.Issuer {self._signer.public_key.id.hex()} {self._ledger!r}>"

@@ -16,11 +16,18 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from nnguard._base.times import TimeLike, seconds_of, to_utc
+from nnguard._selling.audit import AuditEntry
 from nnguard._selling.entry import LONGEST_ID, SHORTEST_ID, LedgerEntry, check_id, check_storable
+from nnguard._selling.order import Order, OrderState, Seat
+from nnguard._selling.outbox import Event
+from nnguard._selling.product import Product
+from nnguard._selling.tokens import Token
 from nnguard.errors import LedgerError
 
 if TYPE_CHECKING:
@@ -117,6 +124,151 @@ class Ledger:
     def wrapped_content_key(self, content_key_id: str) -> bytes | None:
         """Return what `keep_content_key` kept, or None."""
         return self._store.wrapped_content_key(check_id(content_key_id, "content_key_id"))
+
+    @classmethod
+    def upgrade(cls, url_or_path: str | os.PathLike[str]) -> bool:
+        """Bring the tables of an older nnguard up to date; return whether they were older."""
+        raise NotImplementedError
+
+    def products(self) -> list[Product]:
+        """Return all products, by name."""
+        raise NotImplementedError
+
+    def product(self, name: str) -> Product:
+        """Return a product; a LedgerError where there is none of this name."""
+        raise NotImplementedError
+
+    def order(self, order_id: str) -> Order:
+        """Return an order; a LedgerError where there is none."""
+        raise NotImplementedError
+
+    def orders(
+        self,
+        *,
+        search: str = "",
+        product: str = "",
+        state: OrderState | None = None,
+        limit: int = 100,
+        after: str = "",
+    ) -> list[Order]:
+        """Return orders, the newest first.
+
+        Args:
+            search: Only those with this in customer, reference or id.
+            product: Only those of this product.
+            state: Only those that are so now.
+            limit: At most so many.
+            after: Go on after the order of this id.
+        """
+        raise NotImplementedError
+
+    def seats(self, order_id: str) -> list[Seat]:
+        """Return all seats that were ever taken of an order, the newest last."""
+        raise NotImplementedError
+
+    def seat(self, seat_id: str) -> Seat:
+        """Return a seat; a LedgerError where there is none."""
+        raise NotImplementedError
+
+    def activations(self, since: TimeLike) -> dict[date, int]:
+        """Return how many seats were taken on each day (UTC) on which any was."""
+        raise NotImplementedError
+
+    def audit(self, *, after: int = 0, limit: int = 100) -> list[AuditEntry]:
+        """Return entries of the audit log: those after a number, at most so many."""
+        raise NotImplementedError
+
+    def check_audit(self, expect: str | None = None) -> AuditEntry | None:
+        """Check the whole audit log, and return its newest entry, None where there is none.
+
+        Args:
+            expect: Hash of an entry that was noted elsewhere: it has to be in the log.
+
+        Raises:
+            LedgerError: An entry was changed, removed, added or moved.
+        """
+        raise NotImplementedError
+
+    def new_token(self, role: str, name: str, *, actor: str = "desk") -> tuple[Token, str]:
+        """Make an API token; return it and its text, which is shown this once."""
+        raise NotImplementedError
+
+    def tokens(self) -> list[Token]:
+        """Return all API tokens, revoked ones as well."""
+        raise NotImplementedError
+
+    def token(self, token_id: str) -> Token:
+        """Return an API token; a LedgerError where there is none."""
+        raise NotImplementedError
+
+    def check_token(self, text: str) -> Token | None:
+        """Return the API token of this text; None where there is none, or it was revoked."""
+        raise NotImplementedError
+
+    def revoke_token(self, token_id: str, *, actor: str = "desk") -> Token:
+        """Let an API token hold no longer."""
+        raise NotImplementedError
+
+    def take_events(
+        self,
+        limit: int = 100,
+        *,
+        at: datetime | None = None,
+        hold: timedelta = timedelta(minutes=1),
+    ) -> list[Event]:
+        """Return events that are due, the oldest first; nobody else gets them for a while.
+
+        Args:
+            limit: At most so many.
+            at: Now, if None.
+            hold: After so long they are due again, unless they are told of meanwhile.
+        """
+        raise NotImplementedError
+
+    def event_delivered(self, event_id: str, *, at: datetime | None = None) -> None:
+        """Note that everybody has heard of an event."""
+        raise NotImplementedError
+
+    def event_failed(
+        self, event_id: str, *, retry_at: datetime, delivered_to: tuple[str, ...] = ()
+    ) -> None:
+        """Note when to tell of an event again, and who has heard of it already."""
+        raise NotImplementedError
+
+    def once(
+        self,
+        key: str,
+        request_hash: str,
+        make: Callable[[], str],
+        *,
+        keep: timedelta = timedelta(days=1),
+    ) -> str:
+        """Do something once, and return what it made, the second time, too.
+
+        All that `make` writes into this ledger is there together with the key, or not at all.
+
+        Args:
+            key: Names what is done; whoever comes with the same key at the same time waits.
+            request_hash: Of what was asked for.
+            make: Does it.
+            keep: How long it is remembered.
+
+        Raises:
+            LedgerError: Something else was asked for under this key.
+        """
+        raise NotImplementedError
+
+    def document(self, name: str) -> tuple[str, datetime] | None:
+        """Return a signed file that instances share, and when it was kept, or None."""
+        raise NotImplementedError
+
+    def keep_document(self, name: str, text: str, *, at: datetime | None = None) -> None:
+        """Keep a signed file that instances share, such as the revocation list."""
+        raise NotImplementedError
+
+    def tidy(self, *, at: datetime | None = None) -> None:
+        """Forget events that everybody heard of a month ago, and keys of `once` that are over."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Give the connections back; the ledger can no longer be used."""
