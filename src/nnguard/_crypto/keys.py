@@ -128,8 +128,8 @@ class PublicKey(PublicHalf):
     @property
     def raw(self) -> bytes:
         """The bytes of an Ed25519 key, which `from_raw` reads."""
-        if self._algorithm != "Ed25519":
-            raise KeyFormatError(f"a key of {self._algorithm}, where Ed25519 is needed")
+        if self._algorithm != "ed25519":
+            raise KeyFormatError(f"a key of {self._algorithm}, where ed25519 is needed")
         data: bytes = self._keys[0].public_bytes_raw()
         return data
 
