@@ -20,6 +20,7 @@ __all__ = [
     "FormatError",
     "KeyFormatError",
     "LedgerError",
+    "LedgerReason",
     "LicenseError",
     "LimitError",
     "LockError",
@@ -189,6 +190,7 @@ class Refusal(enum.Enum):
     CLOCK_SET_BACK = "clock-set-back"
     OTHER_TIER = "other-tier"
     RELEASED = "released"
+    NOT_LEASED = "not-leased"
 
 
 class LicenseError(NnguardError):
@@ -238,8 +240,26 @@ class UnlockError(NnguardError):
     """A lock cannot be opened: what it restores is not what was locked."""
 
 
+class LedgerReason(enum.Enum):
+    """Why a ledger does not do what was asked for."""
+
+    MISSING = "missing"
+    CONFLICT = "conflict"
+    UNAVAILABLE = "unavailable"
+
+
 class LedgerError(NnguardError):
-    """The ledger cannot be opened, or does not hold what was asked for."""
+    """The ledger cannot be opened, or does not hold what was asked for.
+
+    Attributes:
+        reason: Why.
+    """
+
+    def __init__(
+        self, message: str, *, reason: LedgerReason = LedgerReason.UNAVAILABLE, hint: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
 
 
 class LimitError(NnguardError):

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nnguard._licensing.device import Device
+    from nnguard._licensing.lease import Lease
     from nnguard._licensing.license import License, LicenseTerms
     from nnguard._licensing.policy import Policy, Status
     from nnguard._licensing.receipt import Receipt
@@ -53,6 +54,7 @@ __all__ = [
     "Device",
     "Event",
     "Issuer",
+    "Lease",
     "Ledger",
     "LedgerEntry",
     "License",
@@ -86,6 +88,7 @@ if not TYPE_CHECKING:  # a type checker knows the names above, and reports all o
         __name__,
         {
             "_licensing.device": "Device",
+            "_licensing.lease": "Lease",
             "_licensing.license": "License LicenseTerms",
             "_licensing.policy": "Policy Status",
             "_licensing.receipt": "Receipt",

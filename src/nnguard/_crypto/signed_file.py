@@ -108,7 +108,7 @@ class SignedFile:
 
     @classmethod
     def is_in(cls, text: str) -> bool:
-        """Tell whether the armor of such a file begins in a text."""
+        """Tell whether armor of this kind begins in a text."""
         return f"-----BEGIN {cls._ARMOR}-----" in text
 
     @classmethod

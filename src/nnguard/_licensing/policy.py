@@ -13,21 +13,23 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from nnguard._base.arguments import check_type, loaded
+from nnguard._base.arguments import check_type, loaded, wrong_type
+from nnguard._base.files import read_file
 from nnguard._base.times import CLOCKS_DIFFER, TimeLike, now, to_utc
 from nnguard._crypto.keys import PublicKey
 from nnguard._licensing.device import Device
+from nnguard._licensing.lease import Lease
 from nnguard._licensing.license import License, LicenseTerms
 from nnguard._licensing.revocation import RevocationList
 from nnguard._licensing.state import LicenseState
 from nnguard.errors import ArgumentError, LicenseError, Refusal, WrongKeyError
 
-__all__ = ["LicenseLike", "Policy", "Status", "as_license", "check_license"]
+__all__ = ["LicenseLike", "Policy", "Status", "as_license", "check_license", "license_of"]
 
 _LOG = logging.getLogger("nnguard")
 
-LicenseLike = License | str | os.PathLike[str]
-"""What functions take for a license: a `License` or the path of one."""
+LicenseLike = License | Lease | str | os.PathLike[str]
+"""What functions take for a license: a `License`, a `Lease` of one, or the path of either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +103,30 @@ class Status:
         }
 
 
-def as_license(license: LicenseLike) -> License:  # noqa: A002
-    """Return the license itself, or the one in the file of this path."""
-    return loaded(license, License, "license")
+def as_license(license: LicenseLike) -> License | Lease:  # noqa: A002
+    """Return the license or lease itself, or the one in the file of this path."""
+    if isinstance(license, (License, Lease)):
+        return license
+    if not isinstance(license, (str, os.PathLike)):
+        raise wrong_type("license", "a path or a License or Lease", license)
+    text = read_file(license, Lease._MAX_SIZE).decode("utf-8", "replace")
+    kind = Lease if Lease.is_in(text) and not License.is_in(text) else License
+    return kind.load(license)
+
+
+def license_of(license: License | Lease) -> License:  # noqa: A002
+    """Return the vendor's license: of a lease, the one that it is a part of."""
+    return license.license if isinstance(license, Lease) else license
 
 
 def check_license(
-    license: License,  # noqa: A002
+    given: License | Lease,
     keys: Sequence[PublicKey],
     license_policy: Policy | None,
 ) -> Status:
     """Check that one of these keys signed a license, and that it holds here and now.
+
+    Of a lease, that goes for its license, but for the device; then for the lease itself.
 
     Raises:
         WrongKeyError: It is signed by another key, or the revocation list by another than the
@@ -120,6 +135,7 @@ def check_license(
     """
     policy = Policy() if license_policy is None else license_policy
     check_type(policy, Policy, "license_policy")
+    license = license_of(given)  # noqa: A001
     license.authenticate(keys)  # step 2 of SPEC 11.3
     revocations = _revocations(policy, license, keys)
     terms = license.terms
@@ -136,7 +152,11 @@ def check_license(
     _check_revocation(terms, revocations, doubts)
     _check_age(revocations, policy.max_age, time)
     in_grace = _check_period(terms, time, doubts)  # step 5
-    _check_device(terms, policy)  # step 6; unlocking does the others
+    if isinstance(given, Lease):
+        given.authenticate_lease()  # steps 3 to 5 of SPEC 14.5
+        given.check_time(time)  # step 6
+    else:
+        _check_device(terms, policy)  # step 6; unlocking does the others
     for warning in doubts.warnings:
         _LOG.warning("%s", warning)
     return Status(terms, time, in_grace, tuple(doubts.warnings))
