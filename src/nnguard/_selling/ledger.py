@@ -30,7 +30,7 @@ from nnguard._selling.outbox import Event
 from nnguard._selling.product import Product
 from nnguard._selling.steps import note_issued, revoke_all, there
 from nnguard._selling.tokens import Token, Verifier, check_role, id_of, make_secret
-from nnguard.errors import ArgumentError, LedgerError
+from nnguard.errors import ArgumentError, LedgerError, LedgerReason
 
 if TYPE_CHECKING:
     from nnguard._selling.store import Store, Transaction
@@ -102,7 +102,7 @@ class Ledger:
         digits = _digits(license_id)
         found = self._store.read(lambda rows: rows.licenses.find(digits), None)
         if found is None:
-            raise LedgerError(f"no license {digits} is in the ledger")
+            raise LedgerError(f"no license {digits} is in the ledger", reason=LedgerReason.MISSING)
         return found
 
     def entries(
@@ -159,6 +159,10 @@ class Ledger:
         with self._store.writing() as rows:
             revoke_all(rows, [found], when, reason, actor)
             return rows.licenses.find(found)
+
+    def count_revoked(self) -> int:
+        """Return how many licenses are revoked."""
+        return self._store.read(lambda rows: rows.licenses.count_revoked(), 0)
 
     def revoked_ids(self) -> list[str]:
         """Return the ids of all revoked licenses, in the order of revocation."""
@@ -240,6 +244,12 @@ class Ledger:
         """Return the seat that a license is of; None where it is of none."""
         check_storable(license_id, "license_id")
         return self._store.read(lambda rows: rows.seats.of_license(license_id), None)
+
+    def was_answered(self, request_key: str, nonce: str) -> bool:
+        """Tell whether a license was made for the request of this key and nonce."""
+        return (
+            self._store.read(lambda rows: rows.seats.answered(request_key, nonce), None) is not None
+        )
 
     def activations(self, since: TimeLike) -> dict[date, int]:
         """Return how many seats were taken on each day (UTC) on which any was."""
@@ -332,6 +342,10 @@ class Ledger:
         """
         with self._store.writing() as rows:
             return rows.events.take(limit, at or now(), hold)
+
+    def backlog(self) -> int:
+        """Return how many events there are that not everybody has heard of."""
+        return self._store.read(lambda rows: rows.events.backlog(), 0)
 
     def event_delivered(self, event_id: str, *, at: datetime | None = None) -> None:
         """Note that everybody has heard of an event."""
@@ -437,5 +451,6 @@ def _digits(license_id: str) -> str:
     digits = check_storable(license_id, "license_id").lower()
     if not re.fullmatch(f"[0-9a-f]{{{SHORTEST_ID},{LONGEST_ID}}}", digits):
         hint = f"give a license's id, or its first {SHORTEST_ID} or more hexadecimal digits"
-        raise LedgerError(f"not a license id: {license_id[:LONGEST_ID]!r}", hint=hint)
+        message = f"not a license id: {license_id[:LONGEST_ID]!r}"
+        raise LedgerError(message, reason=LedgerReason.MISSING, hint=hint)
     return digits

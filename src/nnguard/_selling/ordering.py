@@ -15,7 +15,13 @@ from nnguard._selling.entry import check_storable
 from nnguard._selling.order import Order
 from nnguard._selling.product import Product
 from nnguard._selling.terms import features_of
-from nnguard.errors import ActivationError, ActivationReason, ArgumentError, LedgerError
+from nnguard.errors import (
+    ActivationError,
+    ActivationReason,
+    ArgumentError,
+    LedgerError,
+    LedgerReason,
+)
 
 if TYPE_CHECKING:
     from nnguard._selling.store import Transaction
@@ -43,7 +49,8 @@ def add_opened(rows: Transaction, opened: Opened, actor: str, *, renamed: bool) 
         rows.note(actor, "product.added", product.lock, name=product.name, stream=product.stream)
         return product
     if renamed and kept.name != product.name:
-        raise LedgerError(f"this trial is in the ledger already, as product {kept.name}")
+        message = f"this trial is in the ledger already, as product {kept.name}"
+        raise LedgerError(message, reason=LedgerReason.CONFLICT)
     if len(product.tiers) <= len(kept.tiers):
         return kept
     changed = replace(kept, tiers=product.tiers)
@@ -123,6 +130,7 @@ def add_order(rows: Transaction, order: Order, actor: str) -> Order:
     if kept is None or replace(kept, **own) != order:  # type: ignore[arg-type]
         raise LedgerError(
             f"there is another order with the reference {order.reference!r}",
+            reason=LedgerReason.CONFLICT,
             hint="it says something else: look it up, or give this one another reference",
         )
     return kept

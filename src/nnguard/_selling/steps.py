@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from nnguard._base.times import seconds_of
 from nnguard._selling.entry import LedgerEntry
-from nnguard.errors import LedgerError
+from nnguard.errors import LedgerError, LedgerReason
 
 if TYPE_CHECKING:
     from nnguard._selling.store import Transaction
@@ -21,7 +21,7 @@ _Found = TypeVar("_Found")
 def there(found: _Found | None, what: str, hint: str = "") -> _Found:
     """Return what was found; a LedgerError where it was not."""
     if found is None:
-        raise LedgerError(f"no {what} is in the ledger", hint=hint)
+        raise LedgerError(f"no {what} is in the ledger", reason=LedgerReason.MISSING, hint=hint)
     return found
 
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, RowMapping, Select, func, insert, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from nnguard._base.times import seconds_of, time_of
 from nnguard._selling.entry import TIMES, LedgerEntry
 from nnguard._selling.tables import ACTIVATIONS, CONTENT_KEYS, LICENSES
-from nnguard.errors import LedgerError
+from nnguard.errors import LedgerError, LedgerReason
 
 __all__ = ["ContentKeyRows", "LicenseRows"]
 
@@ -31,7 +31,8 @@ class LicenseRows:
             with self._connection.begin_nested():
                 self._connection.execute(insert(LICENSES).values(values | seconds))
         except IntegrityError:
-            raise LedgerError(f"license {entry.license_id} is in the ledger already") from None
+            message = f"license {entry.license_id} is in the ledger already"
+            raise LedgerError(message, reason=LedgerReason.CONFLICT) from None
 
     def find(self, digits: str) -> LedgerEntry:
         """Return the entry with this id; otherwise the only one whose id begins so."""
@@ -40,10 +41,11 @@ class LicenseRows:
             rows = self._ask(select(LICENSES).where(condition).limit(2))
             if len(rows) > 1:
                 hint = "give more of it"
-                raise LedgerError(f"more than one license begins with {digits}", hint=hint)
+                message = f"more than one license begins with {digits}"
+                raise LedgerError(message, reason=LedgerReason.MISSING, hint=hint)
             if rows:
                 return _to_entry(rows[0])
-        raise LedgerError(f"no license {digits} is in the ledger")
+        raise LedgerError(f"no license {digits} is in the ledger", reason=LedgerReason.MISSING)
 
     def entries(
         self,
@@ -78,7 +80,8 @@ class LicenseRows:
             last = select(*place).where(LICENSES.c.license_id == after)
             row = self._connection.execute(last).one_or_none()
             if row is None:
-                raise LedgerError(f"no license {after} is in the ledger")
+                message = f"no license {after} is in the ledger"
+                raise LedgerError(message, reason=LedgerReason.MISSING)
             query = query.where(tuple_(*place) > tuple_(*row))
         return [_to_entry(row) for row in self._ask(query)]
 
@@ -88,6 +91,11 @@ class LicenseRows:
         query = query.where(LICENSES.c.revoked_at.is_(None))
         done = self._connection.execute(query.values(revoked_at=seconds, reason=reason))
         return bool(done.rowcount)
+
+    def count_revoked(self) -> int:
+        """Return how many licenses are revoked."""
+        query = select(func.count()).where(LICENSES.c.revoked_at.is_not(None))
+        return int(self._connection.execute(query).scalar_one())
 
     def revoked_ids(self) -> list[str]:
         """Return ids in the order of revocation."""

@@ -15,7 +15,7 @@ from nnguard._licensing.device import Device
 from nnguard._selling.order import Order, OrderState, Seat
 from nnguard._selling.product import Product, Tier
 from nnguard._selling.tables import ACTIVATIONS, ORDERS, PRODUCTS, SEATS
-from nnguard.errors import LedgerError
+from nnguard.errors import LedgerError, LedgerReason
 
 __all__ = ["OrderRows", "ProductRows", "SeatRows"]
 
@@ -52,6 +52,7 @@ class ProductRows:
         except IntegrityError:
             raise LedgerError(
                 f"there is a product {product.name} already, with another trial",
+                reason=LedgerReason.CONFLICT,
                 hint="give this one another name",
             ) from None
 
@@ -120,7 +121,7 @@ class OrderRows:
             last = select(ORDERS.c.number).where(ORDERS.c.id == after)
             number = self._connection.execute(last).scalar_one_or_none()
             if number is None:
-                raise LedgerError(f"no order {after} is in the ledger")
+                raise LedgerError(f"no order {after} is in the ledger", reason=LedgerReason.MISSING)
             query = query.where(ORDERS.c.number < number)
         return self._ask(query)
 
