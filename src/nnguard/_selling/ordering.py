@@ -14,6 +14,7 @@ from nnguard._selling.catalog import Opened
 from nnguard._selling.entry import check_storable
 from nnguard._selling.order import Order
 from nnguard._selling.product import Product
+from nnguard._selling.steps import order_data
 from nnguard._selling.terms import features_of
 from nnguard.errors import (
     ActivationError,
@@ -123,7 +124,7 @@ def add_order(rows: Transaction, order: Order, actor: str) -> Order:
     """
     if rows.orders.add(order):
         rows.note(actor, "order.created", order.id, product=order.product, seats=order.seats)
-        rows.events.add("order.created", order.created_at, {"order": order.id})
+        rows.events.add("order.created", order.created_at, order_data(order))
         return order
     kept = rows.orders.of_reference(order.reference)
     own = {"id": order.id, "created_at": order.created_at, "cancelled_at": None, "reason": ""}
