@@ -167,10 +167,6 @@ class Issuer:
         """The ledger."""
         return self._ledger
 
-    def secret(self, label: bytes) -> bytes:
-        """Return 32 bytes that whoever has the ledger's identity derives under this label."""
-        return self._secret().derive(label)
-
     def acting_as(self, actor: str) -> Issuer:
         """Return the same issuer, with somebody else in the audit log."""
         other = copy.copy(self)
@@ -276,11 +272,6 @@ class Issuer:
         when = now() if at is None else to_utc(at, "at")
         with self._ledger.writing() as rows:
             return self._answerer().answer(rows, order_id, request, when)
-
-    def was_answered(self, request: Request) -> bool:
-        """Tell whether a license was made for this very request before."""
-        check_type(request, Request, "request")
-        return self._ledger.was_answered(request.key.raw.hex(), request.nonce)
 
     def grant(
         self,

@@ -37,7 +37,7 @@ from nnguard._selling.outbox import Event
 from nnguard._selling.product import Product
 from nnguard._selling.steps import note_issued, revoke_all, there
 from nnguard._selling.tokens import Token, Verifier, check_role, id_of, make_secret
-from nnguard.errors import ArgumentError, LedgerError, LedgerReason
+from nnguard.errors import ArgumentError, LedgerError
 
 if TYPE_CHECKING:
     from nnguard._selling.store import Store, Transaction
@@ -108,13 +108,7 @@ class Ledger:
         """
         digits = _digits(license_id)
         found = self._store.read(lambda rows: rows.licenses.find(digits), None)
-<<<<<<< HEAD
-        if found is None:
-            raise LedgerError(f"no license {digits} is in the ledger", reason=LedgerReason.MISSING)
-        return found
-=======
         return there(found, f"license {digits}")
->>>>>>> S2
 
     def entries(
         self, *, customer: str = "", product: str = "", revoked: bool | None = None
@@ -183,10 +177,6 @@ class Ledger:
         with self._store.writing() as rows:
             revoke_all(rows, [found], when, reason, actor)
             return rows.licenses.find(found)
-
-    def count_revoked(self) -> int:
-        """Return how many licenses are revoked."""
-        return self._store.read(lambda rows: rows.licenses.count_revoked(), 0)
 
     def revoked_ids(self) -> list[str]:
         """Return the ids of all revoked licenses, in the order of revocation."""
@@ -273,18 +263,6 @@ class Ledger:
         check_storable(license_id, "license_id")
         return self._store.read(lambda rows: rows.seats.of_license(license_id), None)
 
-<<<<<<< HEAD
-    def was_answered(self, request_key: str, nonce: str) -> bool:
-        """Tell whether a license was made for the request of this key and nonce."""
-        return (
-            self._store.read(lambda rows: rows.seats.answered(request_key, nonce), None) is not None
-        )
-
-    def activations(self, since: TimeLike) -> dict[date, int]:
-        """Return how many seats were taken on each day (UTC) on which any was."""
-        when = to_utc(since, "since")
-        return self._store.read(lambda rows: rows.seats.activations(when), {})
-=======
     def answered(self, request_key: str, nonce: str) -> bool:
         """Tell whether a request of this key was answered with a license before."""
         asked = check_id(request_key, "request_key"), check_id(nonce, "nonce")
@@ -302,7 +280,6 @@ class Ledger:
         first, last = (to_utc(day.isoformat()) for day in (since, until))
         end = last + timedelta(days=1)
         return self._store.read(lambda rows: rows.seats.activations(first, end, product), {})
->>>>>>> S2
 
     def audit(
         self, *, after: int = 0, limit: int = 100, subject: str = "", newest: bool = False
@@ -396,11 +373,7 @@ class Ledger:
             return rows.events.take(limit, at or now(), hold)
 
     def backlog(self) -> int:
-<<<<<<< HEAD
-        """Return how many events there are that not everybody has heard of."""
-=======
         """Return how many events somebody has yet to hear of."""
->>>>>>> S2
         return self._store.read(lambda rows: rows.events.backlog(), 0)
 
     def event_delivered(self, event_id: str, *, at: datetime | None = None) -> None:
@@ -507,6 +480,5 @@ def _digits(license_id: str) -> str:
     digits = check_storable(license_id, "license_id").lower()
     if not re.fullmatch(f"[0-9a-f]{{{SHORTEST_ID},{LONGEST_ID}}}", digits):
         hint = f"give a license's id, or its first {SHORTEST_ID} or more hexadecimal digits"
-        message = f"not a license id: {license_id[:LONGEST_ID]!r}"
-        raise LedgerError(message, reason=LedgerReason.MISSING, hint=hint)
+        raise LedgerError(f"not a license id: {license_id[:LONGEST_ID]!r}", hint=hint)
     return digits

@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from nnguard._base.times import seconds_of
 from nnguard._selling.entry import LedgerEntry
-<<<<<<< HEAD
-=======
 from nnguard._selling.order import Order
->>>>>>> S2
 from nnguard.errors import LedgerError, LedgerReason
 
 if TYPE_CHECKING:
@@ -25,12 +22,8 @@ _Found = TypeVar("_Found")
 def there(found: _Found | None, what: str, hint: str = "") -> _Found:
     """Return what was found; a LedgerError where it was not."""
     if found is None:
-<<<<<<< HEAD
-        raise LedgerError(f"no {what} is in the ledger", reason=LedgerReason.MISSING, hint=hint)
-=======
         message = f"no {what} is in the ledger"
         raise LedgerError(message, reason=LedgerReason.MISSING, hint=hint)
->>>>>>> S2
     return found
 
 

@@ -135,13 +135,13 @@ def _add_seats_and_licenses(routes: APIRouter, settings: ServerSettings) -> None
         caller: Anyone,
         search: Search = "",
         order: Annotated[str, Query(pattern="^([0-9a-f]{16})?$")] = "",
-        revoked: Annotated[bool | None, Query(description="Only these, or only others.")] = None,
+        state: Literal["valid", "expired", "revoked"] | None = None,
         limit: Limit = 100,
         after: Annotated[str, Query(pattern="^([0-9a-f]{32})?$")] = "",
     ) -> dict[str, Any]:
-        """List licenses, the oldest first."""
-        found = caller.issuer.ledger.entries(
-            search=search, order=order, revoked=revoked, limit=limit, after=after
+        """List licenses, the newest first."""
+        found = caller.issuer.ledger.licenses(
+            search=search, order=order, state=state, limit=limit, after=after
         )
         following = found[-1].license_id if len(found) == limit else None
         return {"licenses": [entry.to_json() for entry in found], "next": following}

@@ -42,14 +42,9 @@ class LicenseRows:
             with self._connection.begin_nested():
                 self._connection.execute(insert(LICENSES).values(values | seconds))
         except IntegrityError:
-<<<<<<< HEAD
-            message = f"license {entry.license_id} is in the ledger already"
-            raise LedgerError(message, reason=LedgerReason.CONFLICT) from None
-=======
             raise LedgerError(
                 f"license {entry.license_id} is in the ledger already", reason=LedgerReason.CONFLICT
             ) from None
->>>>>>> S2
 
     def find(self, digits: str) -> LedgerEntry:
         """Return the entry with this id; otherwise the only one whose id begins so."""
@@ -57,20 +52,11 @@ class LicenseRows:
         for condition in (column == digits, column.startswith(digits)):
             rows = self._ask(_ENTRIES.where(condition).limit(2))
             if len(rows) > 1:
-<<<<<<< HEAD
-                hint = "give more of it"
-                message = f"more than one license begins with {digits}"
-                raise LedgerError(message, reason=LedgerReason.MISSING, hint=hint)
-            if rows:
-                return _to_entry(rows[0])
-        raise LedgerError(f"no license {digits} is in the ledger", reason=LedgerReason.MISSING)
-=======
                 message = f"more than one license begins with {digits}"
                 raise LedgerError(message, reason=LedgerReason.CONFLICT, hint="give more of it")
             if rows:
                 return _to_entry(rows[0])
         return there(None, f"license {digits}")
->>>>>>> S2
 
     def entries(
         self,
@@ -114,18 +100,9 @@ class LicenseRows:
             wanted_state = {"revoked": ~_NEVER, "expired": _NEVER & ended}
             query = query.where(wanted_state.get(state, _NEVER & ~ended))
         if after:
-<<<<<<< HEAD
-            last = select(*place).where(LICENSES.c.license_id == after)
-            row = self._connection.execute(last).one_or_none()
-            if row is None:
-                message = f"no license {after} is in the ledger"
-                raise LedgerError(message, reason=LedgerReason.MISSING)
-            query = query.where(tuple_(*place) > tuple_(*row))
-=======
             last = select(*_PLACE).where(LICENSES.c.license_id == after)
             row = there(self._connection.execute(last).one_or_none(), f"license {after}")
             query = query.where(tuple_(*_PLACE) < tuple_(*row))
->>>>>>> S2
         return [_to_entry(row) for row in self._ask(query)]
 
     def revoke(self, license_id: str, seconds: int, reason: str) -> bool:
@@ -134,11 +111,6 @@ class LicenseRows:
         query = query.where(LICENSES.c.revoked_at.is_(None))
         done = self._connection.execute(query.values(revoked_at=seconds, reason=reason))
         return bool(done.rowcount)
-
-    def count_revoked(self) -> int:
-        """Return how many licenses are revoked."""
-        query = select(func.count()).where(LICENSES.c.revoked_at.is_not(None))
-        return int(self._connection.execute(query).scalar_one())
 
     def revoked_ids(self) -> list[str]:
         """Return ids in the order of revocation."""

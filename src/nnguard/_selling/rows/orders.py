@@ -120,13 +120,7 @@ class OrderRows:
             query = query.where(wanted.get(state, ~cancelled & ~ended))
         if after:
             last = select(ORDERS.c.number).where(ORDERS.c.id == after)
-<<<<<<< HEAD
-            number = self._connection.execute(last).scalar_one_or_none()
-            if number is None:
-                raise LedgerError(f"no order {after} is in the ledger", reason=LedgerReason.MISSING)
-=======
             number = there(self._connection.execute(last).scalar_one_or_none(), f"order {after}")
->>>>>>> S2
             query = query.where(ORDERS.c.number < number)
         return self._ask(query)
 

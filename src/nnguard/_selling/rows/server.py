@@ -90,15 +90,9 @@ class EventRows:
         self._connection.execute(query.values(due_at=retry_at, delivered_to=delivered_to))
 
     def backlog(self) -> int:
-<<<<<<< HEAD
-        """Return how many there are that not everybody has heard of."""
-        query = select(func.count()).where(OUTBOX.c.due_at.is_not(None))
-        return int(self._connection.execute(query).scalar_one())
-=======
         """Return how many somebody has yet to hear of."""
         query = select(func.count()).where(OUTBOX.c.due_at.is_not(None))
         return self._connection.execute(query).scalar_one()
->>>>>>> S2
 
     def forget(self, at: datetime) -> None:
         """Delete what everybody heard of a month ago."""
