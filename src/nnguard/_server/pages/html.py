@@ -34,7 +34,9 @@ HEADERS = {
 """Of every page and download."""
 
 _TYPES = {"style.css": "text/css; charset=utf-8", "mark.svg": "image/svg+xml"}
-_ASSETS = {name: files(__package__).joinpath("assets").joinpath(name).read_bytes() for name in _TYPES}
+_ASSETS = {
+    name: files(__package__).joinpath("assets").joinpath(name).read_bytes() for name in _TYPES
+}
 _EDITION = hashlib.sha256(b"".join(_ASSETS.values())).hexdigest()[:12]
 _UNITS = [
     (timedelta(days=1), "day"),
@@ -67,14 +69,14 @@ def asset(name: str) -> Response:
 
 def day(time: datetime) -> Markup:
     """Write a day, such as 5 Nov 2026."""
-    return Markup('<time datetime="{}">{} {}</time>').format(  # noqa: S704 - it escapes
+    return Markup('<time datetime="{}">{} {}</time>').format(
         time.isoformat(), time.day, f"{time:%b %Y}"
     )
 
 
 def moment(time: datetime) -> Markup:
     """Write a time in UTC, such as 5 Nov 2026, 12:30 UTC."""
-    return Markup('<time datetime="{}">{} {} UTC</time>').format(  # noqa: S704 - it escapes
+    return Markup('<time datetime="{}">{} {} UTC</time>').format(
         time.isoformat(), time.day, f"{time:%b %Y, %H:%M}"
     )
 
