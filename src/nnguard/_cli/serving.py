@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,7 +101,7 @@ def run_serve(options: Options) -> Outcome:
         if options.show_webhook_secrets:
             return _secrets(issuer, settings.webhook_urls)
         from nnguard._server.app import make_app
-        from nnguard._server.listening import Listening, serve
+        from nnguard._server.listening import HttpServer, Listening
         from nnguard._server.logs import log_to, tell
 
         listening = Listening(
@@ -111,12 +112,15 @@ def run_serve(options: Options) -> Outcome:
             proxies=tuple(options.behind_proxy),
         )
         log_to(sys.stderr)
+        server = HttpServer(make_app(issuer, settings), listening)
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, server.stop)
 
-        def ready(url: str) -> None:
-            tell("listening", url=url, pid=os.getpid(), version=nnguard.__version__)
+        def ready() -> None:
+            tell("listening", url=server.url, pid=os.getpid(), version=nnguard.__version__)
             tell_systemd("READY=1")
 
-        serve(make_app(issuer, settings), listening, ready)
+        server.run(ready)
         tell("ended")
     return Outcome({}, [])
 

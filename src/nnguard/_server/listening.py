@@ -6,7 +6,7 @@ Law: without TLS nobody is served but this machine, unless somebody says that a 
 from __future__ import annotations
 
 import asyncio
-import signal
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
@@ -21,11 +21,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nnguard.errors import ArgumentError
 
-__all__ = ["Listening", "serve"]
+__all__ = ["HttpServer", "Listening"]
 
 _HEAD_SECONDS = 10.0
 """Until the head of a request has to be there."""
 
+_BACKLOG = 2048
 _CONNECTIONS = 1000
 _HEAD_SIZE = 16 << 10
 _GRACE = 30
@@ -93,59 +94,74 @@ class _Patient(H11Protocol):
             self._waiting = None
 
 
-def serve(app: ASGIApp, listening: Listening, ready: Callable[[str], object]) -> None:
-    """Serve an app until SIGTERM or SIGINT; requests that are under way are answered first.
+class HttpServer:
+    """A server whose socket is open: whoever connects waits for `run`.
 
     Args:
-        app: The app.
+        app: What answers.
         listening: Where.
-        ready: Called with the URL when the socket is open.
+
+    Attributes:
+        url: How this machine reaches it.
 
     Raises:
         OSError: It cannot listen there.
         ArgumentError: Certificate and key cannot be used.
     """
-    options: dict[str, Any] = {}
-    if listening.certificate is not None:
-        context = _context(listening)
-        options["ssl_context_factory"] = lambda *_: context
-    if listening.proxies:
-        options["forwarded_allow_ips"] = [*listening.proxies]
-    config = uvicorn.Config(
-        app,
-        host=listening.host,
-        port=listening.port,
-        http=_Patient,
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=bool(listening.proxies),
-        limit_concurrency=_CONNECTIONS,
-        h11_max_incomplete_event_size=_HEAD_SIZE,
-        timeout_graceful_shutdown=_GRACE,
-        **options,
-    )
-    family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
-    opened = socket.create_server((listening.host, listening.port), family=family, backlog=2048)
-    host, port = opened.getsockname()[:2]
-    scheme = "http" if listening.certificate is None else "https"
-    shown = f"[{host}]" if ":" in host else host
-    server = _Server(config, lambda: ready(f"{scheme}://{shown}:{port}"))
-    for each in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has ended
-        signal.signal(each, lambda *_: None)
-    server.run([opened])
+
+    def __init__(self, app: ASGIApp, listening: Listening) -> None:
+        options: dict[str, Any] = {}
+        if listening.certificate is not None:
+            context = _context(listening)
+            options["ssl_context_factory"] = lambda *_: context
+        if listening.proxies:
+            options["forwarded_allow_ips"] = [*listening.proxies]
+        config = uvicorn.Config(
+            app,
+            http=_Patient,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=bool(listening.proxies),
+            limit_concurrency=_CONNECTIONS,
+            h11_max_incomplete_event_size=_HEAD_SIZE,
+            timeout_graceful_shutdown=_GRACE,
+            **options,
+        )
+        family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
+        where = (listening.host, listening.port)
+        self._socket = socket.create_server(where, family=family, backlog=_BACKLOG)
+        host, port = self._socket.getsockname()[:2]
+        scheme = "http" if listening.certificate is None else "https"
+        self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        self._server = _Server(config)
+
+    def run(self, ready: Callable[[], object] = lambda: None) -> None:
+        """Answer until `stop`; requests that are under way are answered first.
+
+        Args:
+            ready: Called when it begins to answer.
+        """
+        self._server.ready = ready
+        self._server.run([self._socket])
+
+    def stop(self, *_: object) -> None:
+        """End soon; a handler of signals, too."""
+        self._server.should_exit = True
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], object]) -> None:
-        super().__init__(config)
-        self._ready = ready
+    ready: Callable[[], object]
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
-        self._ready()
+        self.ready()
+
+    def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
+        """Leave signals to whoever runs the server."""
+        return contextlib.nullcontext()
 
 
 def _context(listening: Listening) -> ssl.SSLContext:
