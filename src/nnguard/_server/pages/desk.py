@@ -283,7 +283,7 @@ class DeskPages:
         seller = self._seller(request, "activity")
         length = int(days) if days in ("30", "90", "365") else 30
         today = now().date()
-        counts = self._ledger.activations(now() - timedelta(days=length - 1, hours=24))
+        counts = self._ledger.activations(today - timedelta(days=length - 1), today)
         chart = chart_of(counts, today, length)
         return self._show("activity", request, seller, chart=chart, days=length)
 
