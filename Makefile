@@ -169,7 +169,7 @@ pretrained: $(ENVIRONMENT)
 	PYTHONPATH=tests:benchmarks:examples/pretrained $(BIN)/python examples/pretrained/run.py --data $(DATA)
 
 vectors: $(ENVIRONMENT)
-	$(HARNESS) $(BIN)/python tests/vectors/make.py
+	$(HARNESS) $(BIN)/python -m vectors.make
 
 # The lock keeps what it has; delete it to take newer versions.
 lock: $(ENVIRONMENT)

@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=30, help="turns; the best of them is printed")
     options = parser.parse_args()
     keys = [nnguard.SigningKey.generate(name) for name in NAMES]
-    print("| network | key | record | file grows by | sign ms | verify ms | more than Ed25519 ms |")
+    print("| network | key | record | file grows by | sign ms | verify ms | more than ed25519 ms |")
     print("|---|---|--:|--:|--:|--:|--:|")
     for label, model in models(options.data):
         for row in rows(model, keys, options.runs):

@@ -42,8 +42,9 @@ def test_tls(pair: tuple[Path, Path]) -> None:
         assert server.url.startswith("https://127.0.0.1:")
         assert httpx.get(server.url, verify=context).json() == ["127.0.0.1", "https"]
         old = ssl.create_default_context(cafile=certificate)
-        with pytest.warns(DeprecationWarning):
-            old.minimum_version = ssl.TLSVersion.TLSv1
+        old.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+        old.set_ciphers("ALL:@SECLEVEL=0")
+        with pytest.warns(DeprecationWarning, match="TLSv1_1"):
             old.maximum_version = ssl.TLSVersion.TLSv1_1
         with pytest.raises(httpx.ConnectError):
             httpx.get(server.url, verify=old)
