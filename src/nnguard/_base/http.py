@@ -40,7 +40,7 @@ def check_server(server: str) -> str:
     try:
         parts = urlsplit(server)
         safe = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts))
-        whole = bool(parts.hostname) and (parts.port or 1) > 0 and server.isprintable()
+        whole = bool(parts.hostname) and parts.port != 0 and server.isprintable()
     except ValueError:
         raise ArgumentError(f"{_cut(server)!r} is not a URL") from None
     if parts.scheme == "http" and not safe:
@@ -158,6 +158,8 @@ def _text(response: Any) -> str:
     data = response.read(_LARGEST + 1)
     if len(data) > _LARGEST:
         raise http.client.HTTPException(f"an answer of more than {_LARGEST:,} bytes")
+    if getattr(response, "length", None):
+        raise http.client.HTTPException("the answer was cut short")
     text: str = data.decode("utf-8", "replace")
     return text
 
