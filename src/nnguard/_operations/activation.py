@@ -28,7 +28,7 @@ from nnguard._crypto.identity import Identity, IdentityLike
 from nnguard._crypto.trust import Trust
 from nnguard._licensing.device import Device
 from nnguard._licensing.license import License, LicenseTerms
-from nnguard._licensing.policy import LicenseLike, Policy, as_license
+from nnguard._licensing.policy import Policy
 from nnguard._licensing.receipt import Receipt
 from nnguard._licensing.request import Request
 from nnguard._licensing.state import LicenseState
@@ -180,7 +180,7 @@ def renewal(
 
 
 def refresh(
-    license: LicenseLike,  # noqa: A002
+    license: License | PathLike,  # noqa: A002
     identity: IdentityLike,
     trust: Trust | None = None,
     *,
@@ -215,7 +215,7 @@ def refresh(
         WrongKeyError: The license is another customer's, or signed by a key that is not trusted.
         ArgumentError: Neither the license nor you name a server.
     """
-    old = as_license(license)
+    old = loaded(license, License, "license")
     mine = loaded(identity, Identity, "identity")
     conditions = _conditions(license_policy, device)
     holds = _holds(old, trust, policy, conditions)
@@ -244,7 +244,7 @@ def refresh(
 
 
 def release(
-    license: LicenseLike,  # noqa: A002
+    license: License | PathLike,  # noqa: A002
     identity: IdentityLike,
     state: PathLike,
     *,
@@ -274,7 +274,7 @@ def release(
         ...
         nnguard.errors.LicenseError: license ... was given back on this machine
     """
-    given = as_license(license)
+    given = loaded(license, License, "license")
     mine = loaded(identity, Identity, "identity")
     if given.terms.recipient != mine.recipient.id.hex():
         raise WrongKeyError(
