@@ -189,7 +189,9 @@ class CustomerPages:
         seat = next(each for each in self._ledger.seats(order.id) if each.license_id == number)
         return RedirectResponse(f"/order?done=license&seat={seat.id}", 303)
 
-    def _entrance(self, request: Request, code: str = "", problem: Problem | None = None) -> Response:
+    def _entrance(
+        self, request: Request, code: str = "", problem: Problem | None = None
+    ) -> Response:
         visit = self.sessions.visit(request)
         response = show(
             "entrance.html",
