@@ -15,6 +15,8 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from nnguard._base.texts import visible
+
 __all__ = ["HEADERS", "asset", "day", "lasting", "moment", "show"]
 
 HEADERS = {
@@ -32,7 +34,9 @@ HEADERS = {
 """Of every page and download."""
 
 _TYPES = {"style.css": "text/css; charset=utf-8", "mark.svg": "image/svg+xml"}
-_ASSETS = {name: files(__package__).joinpath("assets", name).read_bytes() for name in _TYPES}
+_ASSETS = {
+    name: files(__package__).joinpath("assets").joinpath(name).read_bytes() for name in _TYPES
+}
 _EDITION = hashlib.sha256(b"".join(_ASSETS.values())).hexdigest()[:12]
 _UNITS = [
     (timedelta(days=1), "day"),
@@ -41,7 +45,7 @@ _UNITS = [
 ]
 
 
-def show(name: str, request: Request, *, status: int = 200, **values: Any) -> HTMLResponse:
+def show(name: str, request: Request, /, *, status: int = 200, **values: Any) -> HTMLResponse:
     """Make a page.
 
     Args:
@@ -65,14 +69,14 @@ def asset(name: str) -> Response:
 
 def day(time: datetime) -> Markup:
     """Write a day, such as 5 Nov 2026."""
-    return Markup('<time datetime="{}">{} {}</time>').format(  # noqa: S704 - it escapes
+    return Markup('<time datetime="{}">{} {}</time>').format(
         time.isoformat(), time.day, f"{time:%b %Y}"
     )
 
 
 def moment(time: datetime) -> Markup:
     """Write a time in UTC, such as 5 Nov 2026, 12:30 UTC."""
-    return Markup('<time datetime="{}">{} {} UTC</time>').format(  # noqa: S704 - it escapes
+    return Markup('<time datetime="{}">{} {} UTC</time>').format(
         time.isoformat(), time.day, f"{time:%b %Y, %H:%M}"
     )
 
@@ -92,6 +96,7 @@ _TEMPLATES = Environment(
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
+    finalize=lambda value: visible(value) if type(value) is str else value,
 )
 _TEMPLATES.filters |= {"day": day, "moment": moment, "lasting": lasting}
 _TEMPLATES.globals["edition"] = _EDITION
