@@ -14,6 +14,7 @@ import nnguard
 from nnguard.errors import ActivationError, ActivationReason
 from nnguard.licensing import Issuer, Ledger, License, Order, Receipt, Request
 from sales import Sale, sell
+from shop import Shop, opened
 from transcripts import Run
 
 REQUEST = ("license", "request", "trial.nnc", "-o", "ada.request", "--identity", "ada.key")
@@ -178,3 +179,87 @@ def test_requests_are_no_licenses(run: Run) -> None:
     result = run("license", "check", "ada.request", "--trust", "vendor.pub")
     assert result.code == 9
     assert "takes a license, and ada.request is a request" in result.err
+
+
+# With a server
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    with opened(str(tmp_path_factory.mktemp("shop") / "ledger.db")) as shop:
+        yield shop
+
+
+@pytest.fixture
+def activated(shop: Shop, run: Run) -> Order:
+    """An order, of which this machine has the only seat."""
+    order = shop.order(lasts=timedelta(days=30))
+    shop.sale.locked.trial.save("sold.nnc")
+    shop.sale.vendor.public_key.save("shop.pub")
+    result = run(
+        *("license", "activate", "sold.nnc", "-o", "sold.license", "--identity", "ada.key"),
+        *("--order", shop.issuer.code(order), "--server", shop.server.url, "--trust", "shop.pub"),
+    )
+    assert result.code == 0, result.err
+    assert "Made your private key: ada.key" in result.out
+    assert f"order       {order.id}" in result.out
+    return order
+
+
+REFRESH = ("license", "refresh", "sold.license", "--identity", "ada.key", "--trust", "shop.pub")
+
+
+def test_refresh_puts_the_new_license_in_the_place_of_the_old(
+    run: Run, shop: Shop, activated: Order
+) -> None:
+    first = Path("sold.license").read_bytes()
+    result = run(*REFRESH, "--server", shop.server.url)
+    assert (result.code, Path("sold.license").read_bytes()) == (0, first)
+    assert "Not renewed: sold.license holds until" in result.out
+    result = run(*REFRESH, "--server", shop.server.url, "--early", "--json")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["renewed"] is True
+    assert Path("sold.license").read_bytes() != first
+    opened = ("unlock", "sold.nnc", "-o", "sold.full", "--license", "sold.license")
+    assert run(*opened, "--identity", "ada.key", "--trust", "shop.pub").code == 0
+    assert Path("sold.full").read_bytes() == bytes(shop.sale.release)
+
+
+def test_refresh_goes_on_without_a_server(run: Run, activated: Order) -> None:
+    first = Path("sold.license").read_bytes()
+    result = run(*REFRESH, "--server", "http://127.0.0.1:9", "--early")
+    assert (result.code, Path("sold.license").read_bytes()) == (0, first)
+    assert "cannot be reached" in result.err
+    assert "the license still holds" in result.err
+    result = run(*REFRESH, "--server", "http://127.0.0.1:9", "--now", "2100-01-01", "--json")
+    assert result.code == 19
+    assert json.loads(result.out)["reason"] == "unreachable"
+    assert run(*REFRESH, "--server", "http://10.0.0.1").code == 0  # nobody is asked yet
+    result = run(*REFRESH, "--server", "http://10.0.0.1", "--early")
+    assert result.code == 2
+    assert "asked over TLS" in result.err
+    result = run(*REFRESH, "--early")
+    assert result.code == 2
+    assert "names no server" in result.err
+    assert Path("sold.license").read_bytes() == first
+
+
+def test_release_with_a_server(run: Run, shop: Shop, activated: Order) -> None:
+    gives = ("license", "release", "sold.license", "-o", "sold.receipt", "--identity", "ada.key")
+    gives = (*gives, "--license-state", "ada.state")
+    result = run(*gives, "--server", "http://127.0.0.1:9")
+    assert result.code == 19
+    assert "the receipt is in sold.receipt" in result.err
+    check = ("license", "check", "sold.license", "--trust", "shop.pub")
+    assert run(*check, "--license-state", "ada.state").code == 9  # it has gone, all the same
+    result = run(*gives, "--server", shop.server.url, "--force")
+    assert result.code == 0, result.err
+    assert "the server has freed the seat" in result.out
+    assert [seat.state for seat in shop.ledger.seats(activated.id)] == ["free"]
+
+
+def test_activate_without_a_code(run: Run) -> None:
+    asks = ("license", "activate", "trial.nnc", "-o", "x", "--identity", "k", "--trust")
+    result = run(*asks, "vendor.pub", "--server", "https://a.example")
+    assert result.code == 2
+    assert "--order is missing" in result.err
