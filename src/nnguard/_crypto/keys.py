@@ -43,8 +43,8 @@ __all__ = [
     "parse_public_keys",
 ]
 
-AlgorithmName = Literal["Ed25519", "ESP256", "ESP384", "Ed25519+ML-DSA-65", "Ed25519+ML-DSA-87"]
-"""What a vendor's key may be: Ed25519, ECDSA on P-256 or P-384, or a hybrid."""
+AlgorithmName = Literal["ed25519", "p256", "p384", "ml-dsa-65", "ml-dsa-87"]
+"""What a vendor's key may be: Ed25519, ECDSA on P-256 or P-384, or Ed25519 with ML-DSA."""
 
 _ALGORITHMS = {name: algorithms for algorithms, name in KEY_ALGORITHMS.items()}
 _HINT = "nnguard keygen makes one; with --identity it makes a customer's, which signs nothing"
@@ -64,7 +64,7 @@ class PublicKey(PublicHalf):
         >>> key.id.hex() == nnguard.verify("release.nnc", key).key_id
         True
         >>> key.algorithm
-        'Ed25519'
+        'ed25519'
     """
 
     __slots__ = ("_algorithm", "_id", "_parts")
@@ -128,8 +128,8 @@ class PublicKey(PublicHalf):
     @property
     def raw(self) -> bytes:
         """The bytes of an Ed25519 key, which `from_raw` reads."""
-        if self._algorithm != "Ed25519":
-            raise KeyFormatError(f"a key of {self._algorithm}, where Ed25519 is needed")
+        if self._algorithm != "ed25519":
+            raise KeyFormatError(f"a key of {self._algorithm}, where ed25519 is needed")
         data: bytes = self._keys[0].public_bytes_raw()
         return data
 
@@ -226,12 +226,12 @@ class SigningKey(PrivateHalf):
         self._parts = tuple(map(SigningPart, _ALGORITHMS[self._public.algorithm], keys))
 
     @classmethod
-    def generate(cls, algorithm: AlgorithmName = "Ed25519") -> SigningKey:
+    def generate(cls, algorithm: AlgorithmName = "ed25519") -> SigningKey:
         """Make a new key from the system's randomness.
 
         Args:
-            algorithm: Of its signatures. Of a hybrid, such as "Ed25519+ML-DSA-65", a signature
-                takes 3 kB more, and holds as long as one of the two does.
+            algorithm: Of its signatures. Of a hybrid, which "ml-dsa-65" and "ml-dsa-87" make with
+                Ed25519, a signature takes 3 kB more, and holds as long as one of the two does.
         """
         if algorithm not in _ALGORITHMS:
             raise ArgumentError(f"algorithm is one of {', '.join(_ALGORITHMS)}, not {algorithm!r}")

@@ -301,10 +301,10 @@ def test_folder_with_too_many_files(
 
 def test_signer_whose_signatures_are_not_its_own(tmp_path: Path, plain: Path) -> None:
     class Token:
-        public_key = nnguard.SigningKey.generate("ESP256").public_key
+        public_key = nnguard.SigningKey.generate("p256").public_key
 
         def sign(self, data: bytes) -> bytes:
-            return nnguard.SigningKey.generate("ESP256").sign(data)
+            return nnguard.SigningKey.generate("p256").sign(data)
 
     with pytest.raises(ArgumentError, match=r"^the signer's signature does not verify"):
         nnguard.oms.sign(plain, tmp_path / "a.sig", Token())
