@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
 
 from shop import Shop, opened
 
-EXAMPLES = int(os.environ.get("NNGUARD_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("NNGUARD_EXAMPLES", "4"))
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -46,7 +46,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 def checked(operation: Any, mode: GenerationMode, headers: dict[str, str]) -> Callable[[], None]:
     """Return what tries an operation."""
 
-    @settings(max_examples=EXAMPLES, suppress_health_check=[*HealthCheck], database=None)
+    @settings(
+        max_examples=EXAMPLES, deadline=None, suppress_health_check=[*HealthCheck], database=None
+    )
     @given(case=operation.as_strategy(generation_mode=mode))
     def check(case: Any) -> None:
         case.call_and_validate(headers=headers, checks=CHECKS)
