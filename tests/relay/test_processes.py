@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
 from leased import VENDOR, most_at_once, sale, write_license
 from network import Lossy
 
