@@ -6,6 +6,7 @@ SMALL := .venv/.built
 ENVIRONMENT := $(SMALL) .venv/.dev
 SOFTHSM := .venv/softhsm
 CHROMIUM := .venv/chromium
+BUBBLEWRAP := .venv/bubblewrap
 DATA ?= ../shared/data
 NETWORK ?= digits
 HARNESS := PYTHONPATH=tests:examples/digits
@@ -98,15 +99,19 @@ $(PEER): requirements/model_signing.txt $(LOCKED:%=requirements/model_signing-lo
 		$(if $(LOCKED),--require-hashes -r requirements/model_signing-lock.txt,-r $<)
 	touch $@
 
-test: $(ENVIRONMENT) $(PEER) $(SOFTHSM) $(CHROMIUM)
+test: $(ENVIRONMENT) $(PEER) $(SOFTHSM) $(CHROMIUM) $(BUBBLEWRAP)
 	$(BIN)/python -m pytest
 
-# A token in software, which tests sign with: Debian's packages, unpacked without root, where the system has none.
-$(SOFTHSM):
+# A token in software, which tests sign with, and a sandbox, which the gate runs in: Debian's packages,
+# unpacked without root, where the system has none.
+$(SOFTHSM): PACKAGES := softhsm2 libsofthsm2
+$(SOFTHSM): THERE := test -e /usr/lib/softhsm/libsofthsm2.so
+$(BUBBLEWRAP): PACKAGES := bubblewrap
+$(BUBBLEWRAP): THERE := command -v bwrap
+$(SOFTHSM) $(BUBBLEWRAP):
 	mkdir -p $@
-	test -e /usr/lib/softhsm/libsofthsm2.so || ! command -v apt-get >/dev/null || \
-		(cd $@ && apt-get -qq download softhsm2 libsofthsm2 && for file in *.deb; do dpkg -x $$file .; done) \
-		|| echo "No SoftHSM here: tests that need it are skipped."
+	$(THERE) || (cd $@ && apt-get -qq download $(PACKAGES) && for file in *.deb; do dpkg -x $$file .; done) \
+		|| echo "No $(PACKAGES) here: tests that need it are skipped."
 
 # A browser, which tests look at pages with: Debian's, with the libraries that the system lacks, and a font.
 $(CHROMIUM):
@@ -171,11 +176,12 @@ pretrained: $(ENVIRONMENT)
 vectors: $(ENVIRONMENT)
 	$(HARNESS) $(BIN)/python -m vectors.make
 
-# The lock keeps what it has; delete it to take newer versions.
+# The lock keeps what it has; delete it to take newer versions. What is left out is for browsers only.
 lock: $(ENVIRONMENT)
 	$(PIP) uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		--no-emit-package httpx2-jsfetch \
 		pyproject.toml requirements/dev.txt requirements/docs.txt requirements/tools.txt --output-file requirements/lock.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \

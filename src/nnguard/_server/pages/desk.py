@@ -18,16 +18,12 @@ from nnguard._base.times import now
 from nnguard._selling.issuer import Issuer
 from nnguard._selling.order import Order, OrderState
 from nnguard._selling.tokens import Role, Token
+from nnguard._server.access import client_of
 from nnguard._server.pages.chart import chart_of
 from nnguard._server.pages.forms import days_of, end_of, number_of
 from nnguard._server.pages.html import show
-from nnguard._server.pages.problems import (
-    ElsewhereError,
-    Page,
-    Problem,
-    ProblemError,
-    problem_of,
-)
+from nnguard._server.pages.problems import ElsewhereError, Problem, ProblemError, problem_of
+from nnguard._server.pages.seats import names_of, taken_of
 from nnguard._server.pages.sessions import Sessions
 from nnguard.errors import LedgerError, NnguardError
 
@@ -36,6 +32,7 @@ __all__ = ["DeskPages"]
 _LASTS = timedelta(hours=12)
 _ROWS = 25
 _LINES = 50
+_MOST = 100
 _BETWEEN = "␟"
 """Stands between product and tier where both are one choice."""
 
@@ -81,9 +78,8 @@ class DeskPages:
         self._ledger = issuer.ledger
         self.sessions = Sessions(secret, "desk", _LASTS)
 
-    def add_to(self, router: APIRouter) -> None:
+    def add_to(self, pages: APIRouter) -> None:
         """Add the pages to a router."""
-        pages = APIRouter(route_class=Page, include_in_schema=False, prefix="/desk")
         both = ["GET", "POST"]
         for path, answer, methods in (
             ("", self.home, ["GET"]),
@@ -101,8 +97,7 @@ class DeskPages:
             ("/activity", self.activity, ["GET"]),
             ("/audit", self.audit, ["GET"]),
         ):
-            pages.add_api_route(path, answer, methods=methods)
-        router.include_router(pages)
+            pages.add_api_route(f"/desk{path}", answer, methods=methods)
 
     def home(self) -> Response:
         """Go to the orders."""
@@ -114,8 +109,11 @@ class DeskPages:
 
     def log_in(self, request: Request, secret: Annotated[str, Form()] = "") -> Response:
         """Take an API token."""
+        guesses, client = request.app.state.access.limits, client_of(request)
+        guesses.check("guess", client)
         token = self._ledger.check_token(secret.strip())
         if token is None:
+            guesses.count("guess", client)
             text = "Look whether all of it was copied. Tokens that were revoked hold no longer."
             return self._entrance(request, Problem("This token is not known", text, 403, "secret"))
         response = RedirectResponse("/desk/orders", 303)
@@ -202,15 +200,18 @@ class DeskPages:
         """Show an order."""
         seller = self._seller(request, "orders")
         order = self._found(lambda: self._ledger.order(order_id), "order")
+        seats = self._ledger.seats(order.id)
         return self._show(
             "order",
             request,
             seller,
             order=order,
             code=self._issuer.code(order) if "sell" in seller.may else "",
-            seats=self._ledger.seats(order.id),
-            taken=self._taken(order),
-            licenses=self._ledger.licenses(order=order.id) if "licenses" in seller.may else [],
+            seats=seats,
+            names=names_of(seats),
+            taken=taken_of(seats, now()),
+            most=_MOST,
+            licenses=self._ledger.licenses(order=order.id, limit=_MOST) if "licenses" in seller.may else [],
             done=done,
         )
 
@@ -247,6 +248,7 @@ class DeskPages:
             reason=reason,
             order=order,
             seat=seat,
+            names=names_of(self._ledger.seats(order.id)),
             free_at=now() + order.cooling,
         )
 
@@ -287,7 +289,7 @@ class DeskPages:
         seller = self._seller(request, "activity")
         length = int(days) if days in ("30", "90", "365") else 30
         today = now().date()
-        counts = self._ledger.activations(now() - timedelta(days=length - 1, hours=24))
+        counts = self._ledger.activations(today - timedelta(days=length - 1), today)
         chart = chart_of(counts, today, length)
         return self._show("activity", request, seller, chart=chart, days=length)
 
@@ -302,20 +304,17 @@ class DeskPages:
                 self._ledger.check_audit(expect.strip() or None)
             except LedgerError as error:
                 problem = Problem("The chain is broken", str(error), 200)
-        head = self._ledger.audit_head()
-        number = 0 if head is None else head.number
-        end = min(number, int(before) - 1) if before.isdecimal() and len(before) < 12 else number
-        start = max(0, end - _LINES)
-        entries = self._ledger.audit(after=start, limit=end - start)[::-1] if end > start else []
+        start = number_of(before, "before") if before else 0
+        found = self._ledger.audit(newest=True, after=start, limit=_LINES + 1)
         return self._show(
             "audit",
             request,
             seller,
-            entries=entries,
+            entries=found[:_LINES],
             names={f"token {each.id}": each.name for each in self._ledger.tokens()},
-            head=head,
-            more=start + 1 if start else 0,
-            newest=end >= number,
+            head=self._ledger.audit_head(),
+            more=found[_LINES - 1].number if len(found) > _LINES else 0,
+            newest=not start,
             checked=bool(check) and problem is None,
             expect=expect,
             problem=problem,
@@ -329,6 +328,7 @@ class DeskPages:
         token = self._ledger.token(visit.subject)
         if token.revoked_at is not None:
             raise ElsewhereError("/desk/login")
+        request.scope.setdefault("nnguard.known", {})["token"] = token.id
         may = _RIGHTS[token.role]
         if right not in may:
             text = f"Its role is “{token.role}”. Log in with a token of another role."
@@ -421,9 +421,7 @@ class DeskPages:
         )
 
     def _taken(self, order: Order) -> int:
-        when = now()
-        seats = self._ledger.seats(order.id)
-        return sum(seat.weight for seat in seats if seat.state_at(when) != "free")
+        return taken_of(self._ledger.seats(order.id), now())
 
     def _found(self, get: Callable[[], Any], what: str) -> Any:
         """Return what a ledger has, or end with a page that says that it has it not."""
