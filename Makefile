@@ -6,6 +6,7 @@ SMALL := .venv/.built
 ENVIRONMENT := $(SMALL) .venv/.dev
 SOFTHSM := .venv/softhsm
 BUBBLEWRAP := .venv/bubblewrap
+CHROMIUM := .venv/chromium
 DATA ?= ../shared/data
 NETWORK ?= digits
 HARNESS := PYTHONPATH=tests:examples/digits
@@ -98,7 +99,7 @@ $(PEER): requirements/model_signing.txt $(LOCKED:%=requirements/model_signing-lo
 		$(if $(LOCKED),--require-hashes -r requirements/model_signing-lock.txt,-r $<)
 	touch $@
 
-test: $(ENVIRONMENT) $(PEER) $(SOFTHSM) $(BUBBLEWRAP)
+test: $(ENVIRONMENT) $(PEER) $(SOFTHSM) $(BUBBLEWRAP) $(CHROMIUM)
 	$(BIN)/python -m pytest
 
 # A token in software, which tests sign with, and a sandbox, which the gate runs in: Debian's packages,
@@ -111,6 +112,14 @@ $(SOFTHSM) $(BUBBLEWRAP):
 	mkdir -p $@
 	$(THERE) || (cd $@ && apt-get -qq download $(PACKAGES) && for file in *.deb; do dpkg -x $$file .; done) \
 		|| echo "No $(PACKAGES) here: tests that need it are skipped."
+
+# A browser, which tests look at pages with: Debian's, with the libraries that the system lacks, and a font.
+$(CHROMIUM):
+	mkdir -p $@
+	! command -v apt-get >/dev/null || (cd $@ && apt-get -qq download \
+		$$(apt-get -s --no-install-recommends install chromium-headless-shell fonts-dejavu-core fonts-inter \
+		| awk '$$1 == "Inst" {print $$2}') && for file in *.deb; do dpkg -x $$file . && rm $$file; done) \
+		|| echo "No Chromium here: tests that need it are skipped."
 
 check: $(ENVIRONMENT)
 	$(BIN)/ruff format --check .
@@ -165,7 +174,7 @@ pretrained: $(ENVIRONMENT)
 	PYTHONPATH=tests:benchmarks:examples/pretrained $(BIN)/python examples/pretrained/run.py --data $(DATA)
 
 vectors: $(ENVIRONMENT)
-	$(HARNESS) $(BIN)/python tests/vectors/make.py
+	$(HARNESS) $(BIN)/python -m vectors.make
 
 # The lock keeps what it has; delete it to take newer versions. What is left out is for browsers only.
 lock: $(ENVIRONMENT)

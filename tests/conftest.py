@@ -66,5 +66,5 @@ def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[softhsm.Token]:
         for algorithm in softhsm.CURVES:
             token.generate(algorithm, algorithm)
         for key_id in (b"1", b"2"):
-            token.generate("two", "ESP256", key_id)
+            token.generate("two", "p256", key_id)
         yield token

@@ -35,5 +35,5 @@ class _MlDsa(COSEKeyInterface):
 def peers_of(key: nnguard.PublicKey) -> list[COSEKeyInterface]:
     """The keys of `cwt` that verify each part of a key, in their order."""
     blocks = pem_blocks(key.pem)
-    first = COSEKey.from_pem(blocks[0], alg=key.algorithm.partition("+")[0], kid=key.id)
+    first = COSEKey.from_pem(blocks[0], alg=key.parts[0].algorithm.name, kid=key.id)
     return [first, *(_MlDsa(part.key, key.id) for part in key.parts[1:])]

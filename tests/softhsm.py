@@ -30,9 +30,9 @@ WHY_NOT = "no SoftHSM 2: neither the system has it, nor could make test get it f
 
 PIN, SO_PIN = "271828", "314159"
 CURVES = {
-    "Ed25519": (KeyType.EC_EDWARDS, bytes.fromhex("06032b6570")),
-    "ESP256": (KeyType.EC, encode_named_curve_parameters("secp256r1")),
-    "ESP384": (KeyType.EC, encode_named_curve_parameters("secp384r1")),
+    "ed25519": (KeyType.EC_EDWARDS, bytes.fromhex("06032b6570")),
+    "p256": (KeyType.EC, encode_named_curve_parameters("secp256r1")),
+    "p384": (KeyType.EC, encode_named_curve_parameters("secp384r1")),
     "P-521": (KeyType.EC, encode_named_curve_parameters("secp521r1")),
 }
 
@@ -53,7 +53,7 @@ class Token:
         """Name a key by its label."""
         return f"pkcs11:token={self.label};object={key}?module-path={MODULE}{query}"
 
-    def generate(self, label: str, algorithm: str = "Ed25519", key_id: bytes = b"") -> Any:
+    def generate(self, label: str, algorithm: str = "ed25519", key_id: bytes = b"") -> Any:
         """Make a pair in the token; return the private key."""
         kind, params = CURVES[algorithm]
         domain = self.session.create_domain_parameters(

@@ -89,7 +89,7 @@ def examples(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for the examples in docstrings, which they share."""
     folder = tmp_path_factory.mktemp("examples") / "folder"
     shutil.copytree(finished, folder)
-    key = nnguard.SigningKey.generate("ESP256")
+    key = nnguard.SigningKey.generate("p256")
     key.save(folder / "oms.key")
     key.public_key.save(folder / "oms.pub")
     release = nnguard.sign(nnguard.compress(folder / "digits-hf"), folder / "vendor.key")

@@ -12,12 +12,15 @@ from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
+    "ActivationError",
+    "ActivationReason",
     "ArgumentError",
     "CapacityError",
     "ClaimsError",
     "FormatError",
     "KeyFormatError",
     "LedgerError",
+    "LedgerReason",
     "LicenseError",
     "LimitError",
     "LockError",
@@ -186,6 +189,8 @@ class Refusal(enum.Enum):
     STALE_REVOCATIONS = "stale-revocations"
     CLOCK_SET_BACK = "clock-set-back"
     OTHER_TIER = "other-tier"
+    RELEASED = "released"
+    NOT_LEASED = "not-leased"
 
 
 class LicenseError(NnguardError):
@@ -200,6 +205,33 @@ class LicenseError(NnguardError):
         self.reason = reason
 
 
+class ActivationReason(enum.Enum):
+    """Why a request for a license is not answered with one."""
+
+    UNKNOWN_ORDER = "unknown-order"
+    ORDER_CANCELLED = "order-cancelled"
+    ORDER_EXPIRED = "order-expired"
+    NO_SEATS = "no-seats"
+    OTHER_TRIAL = "other-trial"
+    OTHER_KEY = "other-key"
+    RELEASED = "released"
+    STALE_REQUEST = "stale-request"
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+
+
+class ActivationError(NnguardError):
+    """There is no license for this request, or the server cannot be reached.
+
+    Attributes:
+        reason: Why.
+    """
+
+    def __init__(self, message: str, *, reason: ActivationReason, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+
 class LockError(NnguardError):
     """A lock cannot be made: the network, its trial or the target do not allow it."""
 
@@ -208,8 +240,26 @@ class UnlockError(NnguardError):
     """A lock cannot be opened: what it restores is not what was locked."""
 
 
+class LedgerReason(enum.Enum):
+    """Why a ledger does not do what was asked for."""
+
+    MISSING = "missing"
+    CONFLICT = "conflict"
+    UNAVAILABLE = "unavailable"
+
+
 class LedgerError(NnguardError):
-    """The ledger cannot be opened, or does not hold what was asked for."""
+    """The ledger cannot be opened, or does not hold what was asked for.
+
+    Attributes:
+        reason: Why.
+    """
+
+    def __init__(
+        self, message: str, *, reason: LedgerReason = LedgerReason.UNAVAILABLE, hint: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
 
 
 class LimitError(NnguardError):

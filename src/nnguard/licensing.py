@@ -21,31 +21,52 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nnguard._licensing.device import Device
+    from nnguard._licensing.lease import Lease
     from nnguard._licensing.license import License, LicenseTerms
     from nnguard._licensing.policy import Policy, Status
+    from nnguard._licensing.receipt import Receipt
+    from nnguard._licensing.request import Request
     from nnguard._licensing.revocation import RevocationList
+    from nnguard._operations.activation import request
     from nnguard._operations.check_license import check
+    from nnguard._selling.audit import AuditEntry
     from nnguard._selling.entry import LedgerEntry
     from nnguard._selling.issue import issue
     from nnguard._selling.issuer import Issuer
     from nnguard._selling.ledger import Ledger
+    from nnguard._selling.order import Order, Seat
+    from nnguard._selling.outbox import Event
+    from nnguard._selling.product import Product, Tier
     from nnguard._selling.terms import Terms
-    from nnguard.errors import Refusal
+    from nnguard._selling.tokens import Token
+    from nnguard.errors import ActivationReason, Refusal
 
 __all__ = [
+    "ActivationReason",
+    "AuditEntry",
     "Device",
+    "Event",
     "Issuer",
+    "Lease",
     "Ledger",
     "LedgerEntry",
     "License",
     "LicenseTerms",
+    "Order",
     "Policy",
+    "Product",
+    "Receipt",
     "Refusal",
+    "Request",
     "RevocationList",
+    "Seat",
     "Status",
     "Terms",
+    "Tier",
+    "Token",
     "check",
     "issue",
+    "request",
 ]
 
 if not TYPE_CHECKING:  # a type checker knows the names above, and reports all others
@@ -55,16 +76,25 @@ if not TYPE_CHECKING:  # a type checker knows the names above, and reports all o
         __name__,
         {
             "_licensing.device": "Device",
+            "_licensing.lease": "Lease",
             "_licensing.license": "License LicenseTerms",
             "_licensing.policy": "Policy Status",
+            "_licensing.receipt": "Receipt",
+            "_licensing.request": "Request",
             "_licensing.revocation": "RevocationList",
+            "_operations.activation": "request",
             "_operations.check_license": "check",
+            "_selling.audit": "AuditEntry",
             "_selling.entry": "LedgerEntry",
             "_selling.issue": "issue",
             "_selling.issuer": "Issuer",
             "_selling.ledger": "Ledger",
+            "_selling.order": "Order Seat",
+            "_selling.outbox": "Event",
+            "_selling.product": "Product Tier",
             "_selling.terms": "Terms",
-            "errors": "Refusal",
+            "_selling.tokens": "Token",
+            "errors": "ActivationReason Refusal",
         },
     )
 

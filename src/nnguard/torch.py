@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Any, TypedDict
 
 import numpy as np
@@ -33,6 +34,7 @@ from nnguard._crypto.trust import Trust
 from nnguard._licensing.policy import LicenseLike, Policy
 from nnguard._models.pytorch import as_tensor
 from nnguard._models.stream_set import ModelLike, as_model
+from nnguard._oms.bundle import Bundle
 from nnguard._operations.authority import LatestLike, PathLike, authority_of
 from nnguard._operations.expect import Expect
 from nnguard._operations.report import Report
@@ -66,6 +68,7 @@ class LoadOptions(TypedDict, total=False):
     license_policy: Policy | None
     expect: Expect | None
     allow_trial: bool
+    oms: Bundle | None
     original: bool
     map_location: torch.device | str | None
     workers: int | None
@@ -97,6 +100,7 @@ def load(
     license_policy: Policy | None = None,
     expect: Expect | None = None,
     allow_trial: bool = False,
+    oms: Bundle | None = None,
     original: bool = False,
     map_location: torch.device | str | None = None,
     workers: int | None = None,
@@ -119,6 +123,8 @@ def load(
         license_policy: What else to ask of the license.
         expect: Claims that the release has to make; see `nnguard.verify`.
         allow_trial: Load a trial as it is, without a license.
+        oms: A bundle of OpenSSF Model Signing that has to say the same of the files, which with a
+            license are those of the trial; see `nnguard.verify`.
         original: Decode the original that was signed, without the signature in its weights, rather
             than the file as it is.
         map_location: Device that the tensors go to; the CPU, if None.
@@ -157,13 +163,20 @@ def load(
     judged: Report | None = None
     digests: Mapping[str, Sequence[bytes]] = {}
     if license is not None and identity is not None:
-        opened = unlock_by(authority, model, license, identity, license_policy=license_policy)
+        opened = unlock_by(
+            authority, model, license, identity, license_policy=license_policy, oms=oms
+        )
         model, digests, judged = opened.model, opened.digests, opened.judged
         allow_trial = True  # of a higher tier
     try:
         report, stripped = verified(
-            model, authority.keys, digests=digests, vouched=license is not None
+            model,
+            authority.keys,
+            digests=digests,
+            oms=oms if license is None else None,
+            vouched=license is not None,
         )
+        report = replace(report, oms=oms)
     except (FormatError, NoRecordError):  # what a license opens need not be signed
         if license is None or expect is not None or original:
             raise

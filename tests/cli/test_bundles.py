@@ -74,9 +74,36 @@ def test_half_of_the_options_of_sign(run: Run, folder: Path, more: str) -> None:
     assert not (folder / "release").exists()
 
 
+def test_gate_and_strip_check_a_bundle(run: Run, folder: Path) -> None:
+    assert run(f"{SIGN} --oms {INSIDE} --oms-key oms.key").code == 0
+    more = f"--trust vendor.pub --oms {INSIDE} --oms-trust oms.pub"
+    assert run(f"strip release -o stripped {more}").code == 0
+    assert run(f"gate release served {more}").code == 0
+    (folder / "release" / "added.txt").touch()
+    for command in ("strip release -o again", "gate release again"):
+        result = run(f"{command} {more}")
+        assert (result.code, "does not list: added.txt" in result.err) == (8, True)
+        assert not (folder / "again").exists()
+
+
+def test_gate_reads_the_bundle_again(run: Run, folder: Path) -> None:
+    """One that cannot be read takes nothing away; one that says no does."""
+    assert run(f"{SIGN} --oms {INSIDE} --oms-key oms.key").code == 0
+    gate = f"gate release served --trust vendor.pub --oms {INSIDE} --oms-trust oms.pub"
+    assert run(gate).code == 0
+    bundle = folder / INSIDE
+    bundle.rename(folder / "away")
+    assert run(f"{gate} --force --remove").code == 1
+    assert (folder / "served").exists()
+    bundle.write_text("{}")
+    assert run(f"{gate} --force --remove").code == 8
+    assert not (folder / "served").exists()
+
+
 @pytest.mark.parametrize("more", ["--oms model.sig", "--oms-trust oms.pub"])
-def test_half_of_the_options_of_verify(run: Run, more: str) -> None:
-    result = run(f"verify release.nnc --trust vendor.pub {more}")
+@pytest.mark.parametrize("command", ["verify release.nnc", "gate release.nnc served"])
+def test_half_of_the_options(run: Run, command: str, more: str) -> None:
+    result = run(f"{command} --trust vendor.pub {more}")
     assert (result.code, "belong together" in result.err) == (2, True)
 
 

@@ -23,7 +23,7 @@ def pin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NNGUARD_PIN", PIN)
 
 
-@pytest.mark.parametrize("algorithm", ["Ed25519", "ESP256", "ESP384"])
+@pytest.mark.parametrize("algorithm", ["ed25519", "p256", "p384"])
 def test_token_signs_wherever_a_key_does(
     run: Run, token: Token, algorithm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,7 +64,7 @@ def test_token_signs_wherever_a_key_does(
     assert run(*check).code == 0
 
 
-@pytest.mark.parametrize("algorithm", ["Ed25519", "ESP256", "ESP384"])
+@pytest.mark.parametrize("algorithm", ["ed25519", "p256", "p384"])
 def test_token_signs_policies_and_statements(run: Run, token: Token, algorithm: str) -> None:
     key, claims = ("--key", token.uri(algorithm)), ("--issuer", "acme.ai", "--name", "net")
     trust = ("--trust", "token.pub", "--root", "token.pub")
@@ -96,7 +96,7 @@ def test_token_signs_policies_and_statements(run: Run, token: Token, algorithm: 
 def test_what_goes_wrong_is_one_line(
     run: Run, token: Token, change: tuple[str, str], said: str
 ) -> None:
-    result = run("sign", "model.nnc", "-o", "x.nnc", "--key", token.uri("Ed25519").replace(*change))
+    result = run("sign", "model.nnc", "-o", "x.nnc", "--key", token.uri("ed25519").replace(*change))
     assert result.code == 6
     assert is_one_line(result.err)
     assert said in result.err
@@ -135,7 +135,7 @@ def test_wrong_pin(token: Token) -> None:
     """In a process of its own, where nobody has logged in."""
     command = [sys.executable, "-m", "nnguard", "sign", "model.nnc", "-o", "x.nnc"]
     done = subprocess.run(
-        [*command, "--key", token.uri("Ed25519")],
+        [*command, "--key", token.uri("ed25519")],
         env={**os.environ, "NNGUARD_PIN": "000000"},
         capture_output=True,
         text=True,
@@ -152,15 +152,15 @@ def test_pin_in_a_file(token: Token, folder: Path) -> None:
     (folder / "pin").write_text(f"{PIN}\n")
     command = [sys.executable, "-m", "nnguard", "sign", "model.nnc", "-o", "x.nnc"]
     environment = {name: value for name, value in os.environ.items() if name != "NNGUARD_PIN"}
-    uri = token.uri("Ed25519", "&pin-source=file:pin")
+    uri = token.uri("ed25519", "&pin-source=file:pin")
     subprocess.run([*command, "--key", uri], env=environment, check=True, timeout=60)
-    public = token_module.open_token(token.uri("Ed25519")).public_key
+    public = token_module.open_token(token.uri("ed25519")).public_key
     assert nnguard.verify("x.nnc", public).claims.name == ""
 
 
 def test_token_has_no_passphrase(run: Run, token: Token, folder: Path) -> None:
     (folder / "secret").write_text("secret")
-    key = ("--key", token.uri("Ed25519"), "--passphrase-file", "secret")
+    key = ("--key", token.uri("ed25519"), "--passphrase-file", "secret")
     assert run("sign", "model.nnc", "-o", "x.nnc", *key).code == 2
 
 

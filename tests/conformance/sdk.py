@@ -134,7 +134,7 @@ def judge(request: Json) -> Json:
     if "pinned" in request:
         policy.check_succeeds(nnguard.TrustPolicy.load(request["pinned"]))
     claims = released(request)
-    signatures = [Signature(kid, "Ed25519", claims, "") for kid in request["kids"]]
+    signatures = [Signature(kid, "ed25519", claims, "") for kid in request["kids"]]
     ruling = evaluate(policy, signatures, datetime.fromtimestamp(request["now"], timezone.utc))
     return {
         "rule": policy.rules.index(ruling.rule),
@@ -147,7 +147,7 @@ def remember(request: Json) -> Json:
     """Judge a release as `verify` does once it is verified, at the time that is given."""
     claims = released(request)
     signatures = tuple(
-        Signature(kid, "Ed25519", claims, digest)
+        Signature(kid, "ed25519", claims, digest)
         for kid, digest in itertools.zip_longest(
             request["kids"], request["digests"], fillvalue=request["digests"][0]
         )
@@ -155,7 +155,7 @@ def remember(request: Json) -> Json:
     report = nnguard.Report(
         claims=claims,
         key_id=request["kids"][0],
-        algorithm="Ed25519",
+        algorithm="ed25519",
         digest=request["digests"][0],
         signatures=signatures,
     )

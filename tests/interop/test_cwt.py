@@ -17,11 +17,11 @@ from nnguard._records.digest import model_digest
 
 DOMAIN = b"nnguard signature v1\0"
 NUMBERS = {
-    "Ed25519": [-19],
-    "ESP256": [-9],
-    "ESP384": [-51],
-    "Ed25519+ML-DSA-65": [-19, -49],
-    "Ed25519+ML-DSA-87": [-19, -50],
+    "ed25519": [-19],
+    "p256": [-9],
+    "p384": [-51],
+    "ml-dsa-65": [-19, -49],
+    "ml-dsa-87": [-19, -50],
 }
 
 

@@ -22,11 +22,11 @@ from nnguard._crypto.trust import load_trust
 
 OPENSSL = os.environ.get("OPENSSL", "openssl")
 GENPKEY = {
-    "Ed25519": ["-algorithm ed25519"],
-    "ESP256": ["-algorithm EC -pkeyopt ec_paramgen_curve:P-256"],
-    "ESP384": ["-algorithm EC -pkeyopt ec_paramgen_curve:P-384"],
-    "Ed25519+ML-DSA-65": ["-algorithm ed25519", "-algorithm ML-DSA-65"],
-    "Ed25519+ML-DSA-87": ["-algorithm ed25519", "-algorithm ML-DSA-87"],
+    "ed25519": ["-algorithm ed25519"],
+    "p256": ["-algorithm EC -pkeyopt ec_paramgen_curve:P-256"],
+    "p384": ["-algorithm EC -pkeyopt ec_paramgen_curve:P-384"],
+    "ml-dsa-65": ["-algorithm ed25519", "-algorithm ML-DSA-65"],
+    "ml-dsa-87": ["-algorithm ed25519", "-algorithm ML-DSA-87"],
 }
 SEED = ("-provparam", "ml-dsa.output_formats=seed-only")
 """What `cryptography` reads of ML-DSA, and RFC 9881 recommends: the seed."""
@@ -45,7 +45,7 @@ def openssl(*arguments: str | Path) -> str:
 @pytest.fixture(params=get_args(AlgorithmName))
 def algorithm(request: pytest.FixtureRequest) -> AlgorithmName:
     found = re.match(r"OpenSSL (\d+)\.(\d+)", openssl("version"))
-    if "ML-DSA" in request.param and (found is None or tuple(map(int, found.groups())) < (3, 5)):
+    if "ml-dsa" in request.param and (found is None or tuple(map(int, found.groups())) < (3, 5)):
         pytest.skip("this openssl has no ML-DSA: OPENSSL may name one of 3.5 or later")
     name: AlgorithmName = request.param
     return name

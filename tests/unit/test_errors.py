@@ -17,6 +17,7 @@ KINDS = [
     if issubclass(kind, errors.NnguardError)
 ]
 MORE = {
+    errors.ActivationError: {"reason": errors.ActivationReason.NO_SEATS},
     errors.CapacityError: {"needed": 9, "available": 8},
     errors.LicenseError: {"reason": errors.Refusal.EXPIRED},
     errors.PolicyError: {"reason": errors.PolicyReason.THRESHOLD},

@@ -1,7 +1,7 @@
 """Makes the test vectors: streams, and what a reader MUST say of each.
 
-    python tests/vectors/make.py              here, and the worked examples in docs/SPEC.md
-    python tests/vectors/make.py FOLDER       there, and nothing else
+    python -m vectors.make              here, and the worked examples in docs/SPEC.md
+    python -m vectors.make FOLDER       there, and nothing else
 
 Every vector has a function of its own and one outcome. All keys, nonces, times and weights are
 fixed, so running it again changes nothing. The private keys are published: they are for tests,

@@ -48,7 +48,7 @@ _SECTIONS = {
         "inspect": "inspection",
         "gate": "gating",
     },
-    "Sellers, who lock them": {"lock": "locking", "license": "licensing"},
+    "Sellers, who lock them": {"lock": "locking", "license": "licensing", "serve": "serving"},
     "Customers, who unlock them": {"unlock": "unlocking"},
     "Shells": {"completion": "completion"},
 }

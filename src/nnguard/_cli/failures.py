@@ -52,6 +52,7 @@ EXIT_CODES = {
     16: "signed, but not with the name, issuer, version or date that was expected",
     17: "a locked trial, not the product (see --allow-trial)",
     18: "the trust policy does not allow this release",
+    19: "there is no license for this request: no such order, no free seat, no server",
     BUG: "a bug in nnguard",
 }
 
@@ -66,6 +67,7 @@ _FAMILIES: dict[type[Exception], int] = {
     errors.WrongKeyError: 7,
     errors.VerificationError: 8,
     errors.LicenseError: 9,
+    errors.ActivationError: 19,
     errors.UnlockError: 10,
     errors.LimitError: 11,
     errors.ModelError: 12,
@@ -157,7 +159,7 @@ def describe(error: Exception, *, as_json: bool, about: str = "") -> None:
 def as_values(error: Exception) -> dict[str, Any]:
     """Return an error as JSON values."""
     values = {"ok": False, "error": type(error).__name__, "message": message_of(error)}
-    if isinstance(error, (errors.LicenseError, errors.PolicyError)):
+    if isinstance(error, (errors.LicenseError, errors.PolicyError, errors.ActivationError)):
         values["reason"] = error.reason.value
     return values | {"hint": hint_of(error), "tensors": list(getattr(error, "tensors", ()))}
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
-import socket
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -26,14 +23,17 @@ from nnguard._cli.licensing import POLICY, policy_of
 from nnguard._cli.options import (
     AUTHORITY,
     FORCE,
+    OMS,
     REMEMBERED,
     argument,
     authority,
+    bundle_of,
     option,
     read_number,
     under,
 )
 from nnguard._cli.output import Outcome, say
+from nnguard._cli.systemd import tell_systemd
 from nnguard._cli.verifying import ALLOW_TRIAL, EXPECT, expect_of
 from nnguard._operations.authority import authority_of
 from nnguard._operations.destination import Destination
@@ -72,6 +72,7 @@ def read_seconds(text: str) -> float:
         option("--remove", "Take away what is there when a check refuses the model."),
         option("--oms-key FILE", "Sign it as OMS model.sig, too, with this private ECDSA key."),
     ),
+    OMS,
     WORKERS,
     option("--log-json", "Log each step as a line of JSON on standard error, failures included."),
 )
@@ -99,7 +100,7 @@ def run_gate(options: Options) -> Outcome:
     try:
         report = model.let_pass(overwrite=options.force)
         if options.watch is not None:
-            _tell_systemd("READY=1")
+            tell_systemd("READY=1")
             model.watch(options.watch, report)
     except (errors.NnguardError, OSError) as error:
         refused = is_refusal(error)
@@ -124,6 +125,7 @@ def _gate_of(options: Options, log: _Log) -> Gate:
         source=options.source,
         destination=Destination(Path(options.destination), in_place=options.in_place),
         authority=partial(authority_of, **authority(options)),
+        oms=bundle_of(options),
         license=options.license or None,
         identity=identity or None,
         license_policy=None if conditions == nnguard.licensing.Policy() else conditions,
@@ -178,18 +180,6 @@ class _Log(logging.Handler):
             now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
             line = {"time": now, "event": event, **self._where, **known}
             print(json.dumps(line), file=sys.stderr, flush=True)
-
-
-def _tell_systemd(state: str) -> None:
-    """Say how it goes to the service manager that asked to be told, as sd_notify(3) has it."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if address.startswith(("/", "@")):
-        place = "\0" + address[1:] if address[0] == "@" else address
-        with (
-            contextlib.suppress(OSError),  # nobody listens any more
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
-        ):
-            manager.sendto(state.encode(), place)
 
 
 def _failure(error: Exception) -> dict[str, Any]:

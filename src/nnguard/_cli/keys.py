@@ -10,7 +10,7 @@ import getpass
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import click
 
@@ -22,19 +22,9 @@ from nnguard._cli.options import FORCE, argument, check_output, option
 from nnguard._cli.output import Outcome
 from nnguard.errors import KeyFormatError, LimitError
 
-if TYPE_CHECKING:
-    from nnguard._crypto.keys import AlgorithmName
-
 __all__ = ["PASSPHRASE_FILE", "SIGNING_KEY", "load_private", "load_signer", "run_keygen"]
 
 _VARIABLE = "NNGUARD_PASSPHRASE"
-_ALGORITHMS: dict[str, AlgorithmName] = {
-    "ed25519": "Ed25519",
-    "p256": "ESP256",
-    "p384": "ESP384",
-    "ml-dsa-65": "Ed25519+ML-DSA-65",
-    "ml-dsa-87": "Ed25519+ML-DSA-87",
-}
 _WAYS = f"give --passphrase-file, or set {_VARIABLE}"
 
 _Private = TypeVar("_Private", covariant=True)
@@ -102,20 +92,12 @@ def load_private(kind: _Kind[_Private], path: str, passphrase_file: str | None) 
         raise
 
 
-def _read_algorithm(text: str) -> AlgorithmName:
-    """Read the short name of an algorithm."""
-    if text not in _ALGORITHMS:
-        raise ValueError(f"{text!r} is not one of {', '.join(_ALGORITHMS)}")
-    return _ALGORITHMS[text]
-
-
 @command(
     argument("NAME", "Path of the files; .key and .pub are added."),
     option(
         "--algorithm NAME",
         "ed25519, the default; p256 or p384, for tokens that have no Ed25519; ml-dsa-65 or "
         "ml-dsa-87, hybrids with Ed25519 that hold against quantum computers: 3 and 5 kB more.",
-        read=_read_algorithm,
         default="ed25519",
     ),
     option("--identity", "Make a customer's pair."),
@@ -148,15 +130,15 @@ def run_keygen(options: Options) -> Outcome:
         raise click.UsageError(f"{options.name!r} is not a name for files of keys")
     if options.post_quantum and not options.identity:
         raise click.UsageError("--post-quantum is for customers' pairs: add --identity")
-    if options.identity and options.algorithm != "Ed25519":
+    if options.identity and options.algorithm != "ed25519":
         raise click.UsageError("--algorithm is for vendors' pairs: leave out --identity")
     private, public = Path(f"{name}.key"), Path(f"{name}.pub")
     if options.public_of:
         return _write_public_half(options, public)
     for path in (private, public):
         check_output(path, overwrite=options.force)
-    passphrase = _new_passphrase(options)
     key, public_key = _generate(options)
+    passphrase = _new_passphrase(options)
     with named_together():
         key.save(private, passphrase=passphrase, overwrite=options.force)
         public_key.save(public, overwrite=options.force)
@@ -170,7 +152,7 @@ def run_keygen(options: Options) -> Outcome:
 
 
 def _write_public_half(options: Options, public: Path) -> Outcome:
-    if options.identity or options.protect or options.algorithm != "Ed25519":
+    if options.identity or options.protect or options.algorithm != "ed25519":
         raise click.UsageError("--public-of makes no key: give no options of one")
     key = load_signer(options.public_of, options.passphrase_file).public_key
     key.save(public, overwrite=options.force)

@@ -24,7 +24,10 @@ POLICY = under(
     "License",
     option("--revocations FILE", "The vendor's revocation list."),
     option("--max-age DURATION", "Require a revocation list no older than this, such as 7d."),
-    option("--clock FILE", "Remember the newest time: notices clocks that are set back."),
+    option(
+        "--license-state FILE",
+        "Remember the newest time, and licenses that were given back: neither comes again.",
+    ),
     option("--device FILE", "Device instead of this machine (nnguard license device)."),
     option("--now TIME", "Time instead of the clock's."),
 )
@@ -123,7 +126,7 @@ def policy_of(options: Options) -> nnguard.licensing.Policy:
         device=load_device(options.device),
         revocations=options.revocations,
         max_age=options.max_age,
-        state=options.clock,
+        state=options.license_state,
     )
 
 

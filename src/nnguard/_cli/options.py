@@ -12,19 +12,25 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+import nnguard
 from nnguard._base.times import EXAMPLES, UNITS, now, to_utc
 from nnguard.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from nnguard.oms import Bundle
 
 __all__ = [
     "AUTHORITY",
     "FORCE",
+    "OMS",
     "REMEMBERED",
     "argument",
     "authority",
+    "bundle_of",
     "check_output",
     "option",
     "output",
@@ -218,6 +224,15 @@ def authority(options: SimpleNamespace) -> dict[str, Any]:
     return {name: given[name] for name in ("trust", "policy", "state", "latest") if name in given}
 
 
+def bundle_of(options: SimpleNamespace) -> Callable[[], Bundle | None]:
+    """Return what opens the bundle that the options of `OMS` name, if they name one."""
+    if options.oms is None and not options.oms_trust:
+        return lambda: None
+    if options.oms is None or not options.oms_trust:
+        raise click.UsageError("--oms and --oms-trust belong together: give both")
+    return lambda: nnguard.oms.Bundle.open(options.oms, options.oms_trust)
+
+
 def check_output(path: Path, *, overwrite: bool) -> None:
     """Stop before any work is done for one file or folder.
 
@@ -237,6 +252,14 @@ REMEMBERED = [
     option("--state FILE", "Remember release numbers here, and refuse older releases."),
     option("--latest FILE", "The vendor's statement on which release is the newest."),
 ]
+OMS = under(
+    "OpenSSF Model Signing",
+    option("--oms FILE", "A bundle, which has to have signed the same files."),
+    option(
+        "--oms-trust PATH...",
+        "ECDSA keys that may sign the bundle: PEM files, or folders of them; may be repeated.",
+    ),
+)
 AUTHORITY = [
     option(
         "--trust PATH...",

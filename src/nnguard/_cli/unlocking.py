@@ -10,8 +10,18 @@ from nnguard._cli.commands import Options, command
 from nnguard._cli.inputs import open_model
 from nnguard._cli.keys import PASSPHRASE_FILE, load_private
 from nnguard._cli.licensing import POLICY, policy_of
-from nnguard._cli.options import AUTHORITY, REMEMBERED, argument, authority, option, output
+from nnguard._cli.options import (
+    AUTHORITY,
+    OMS,
+    REMEMBERED,
+    argument,
+    authority,
+    bundle_of,
+    option,
+    output,
+)
 from nnguard._cli.output import Outcome, progress_bar
+from nnguard._licensing.policy import as_license
 
 __all__ = ["run_unlock"]
 
@@ -27,6 +37,7 @@ __all__ = ["run_unlock"]
     option("--tier NAME", "Refuse licenses of other tiers."),
     option("--watermark", 'Hide the license in the full model: verify says "licensed to".'),
     POLICY,
+    OMS,
 )
 def run_unlock(options: Options) -> Outcome:
     r"""Restore the full model with a license.
@@ -38,9 +49,9 @@ def run_unlock(options: Options) -> Outcome:
       nnguard unlock trial.nnc -o full.nnc --license ada.license --identity ada.key \
           --trust vendor.pub
     """
-    believed = authority(options)
+    believed, bundle = authority(options), bundle_of(options)()
     identity = load_private(nnguard.Identity, options.identity, options.passphrase_file)
-    found = nnguard.licensing.License.load(options.license)
+    found = as_license(options.license)
     policy = policy_of(options)
     status = nnguard.licensing.check(
         found, believed["trust"], policy=believed["policy"], license_policy=policy
@@ -54,6 +65,7 @@ def run_unlock(options: Options) -> Outcome:
             **believed,
             tier=options.tier,
             license_policy=policy,
+            oms=bundle,
             watermark=options.watermark,
             spool=Path(options.output).parent,
             progress=progress,
@@ -61,7 +73,7 @@ def run_unlock(options: Options) -> Outcome:
     full.save(options.output, overwrite=options.force)
 
     def lines() -> Iterator[str]:
-        yield f"Unlocked: {options.output}, {full.size:,} bytes, tier {found.terms.tier}"
+        yield f"Unlocked: {options.output}, {full.size:,} bytes, tier {status.terms.tier}"
         if status.in_grace:
             yield "  the license has expired and holds for its grace period only: renew it"
 

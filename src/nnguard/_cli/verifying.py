@@ -13,9 +13,11 @@ from nnguard._cli.failures import as_values, describe, exit_code_of
 from nnguard._cli.inputs import name_of, open_model
 from nnguard._cli.options import (
     AUTHORITY,
+    OMS,
     REMEMBERED,
     argument,
     authority,
+    bundle_of,
     option,
     output,
     read_expected,
@@ -50,14 +52,7 @@ EXPECT = under(
     REMEMBERED,
     EXPECT,
     ALLOW_TRIAL,
-    under(
-        "OpenSSF Model Signing",
-        option("--oms FILE", "A bundle, which has to have signed the same files."),
-        option(
-            "--oms-trust PATH...",
-            "ECDSA keys that may sign the bundle: PEM files, or folders of them; may be repeated.",
-        ),
-    ),
+    OMS,
 )
 def run_verify(options: Options) -> Outcome:
     """Check that a file is what a trusted vendor signed.
@@ -78,7 +73,7 @@ def run_verify(options: Options) -> Outcome:
         if options.oms is not None:
             raise click.UsageError("a bundle is of one model: verify one after the other")
         return _verify_many(options, expect)
-    report = _verify(options.files[0], options, expect, _bundle(options))
+    report = _verify(options.files[0], options, expect, bundle_of(options)())
     return Outcome(report.to_json(), _lines(options.files[0], report))
 
 
@@ -91,15 +86,6 @@ def expect_of(options: Options) -> nnguard.Expect:
         issued_after=options.issued_after,
         release=options.release,
     )
-
-
-def _bundle(options: Options) -> nnguard.oms.Bundle | None:
-    """Return the bundle that was named, its signature checked."""
-    if options.oms is None and not options.oms_trust:
-        return None
-    if options.oms is None or not options.oms_trust:
-        raise click.UsageError("--oms and --oms-trust belong together: give both")
-    return nnguard.oms.Bundle.open(options.oms, options.oms_trust)
 
 
 def _verify(
@@ -190,6 +176,7 @@ def _facts(report: nnguard.Report) -> Iterator[tuple[str, str]]:
     AUTHORITY,
     REMEMBERED,
     ALLOW_TRIAL,
+    OMS,
 )
 def run_strip(options: Options) -> Outcome:
     """Verify, and get the original back.
@@ -199,10 +186,15 @@ def run_strip(options: Options) -> Outcome:
     Examples:
       nnguard strip release.nnc -o model.nnc --trust vendor.pub
     """
+    bundle = bundle_of(options)()
     model = open_model(options.file)
     with progress_bar(model.size, "Verifying") as progress:
         original = nnguard.strip(
-            model, **authority(options), allow_trial=options.allow_trial, progress=progress
+            model,
+            **authority(options),
+            allow_trial=options.allow_trial,
+            oms=bundle,
+            progress=progress,
         )
     original.save(options.output, overwrite=options.force)
     return Outcome(

@@ -153,8 +153,11 @@ ALGORITHMS = {each.number: each for each in (ED25519, ESP256, ESP384, ML_DSA_65,
 """All of them, by their numbers."""
 
 KEY_ALGORITHMS: dict[tuple[Algorithm, ...], str] = {
-    each: "+".join(algorithm.name for algorithm in each)
-    for each in ((ED25519,), (ESP256,), (ESP384,), (ED25519, ML_DSA_65), (ED25519, ML_DSA_87))
+    (ED25519,): "ed25519",
+    (ESP256,): "p256",
+    (ESP384,): "p384",
+    (ED25519, ML_DSA_65): "ml-dsa-65",
+    (ED25519, ML_DSA_87): "ml-dsa-87",
 }
 """Which single keys, in this order, make a vendor's key, and what that is called."""
 

@@ -15,8 +15,10 @@ import hashlib
 import os
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hpke import (
     AEAD,
     KDF,
@@ -25,7 +27,9 @@ from cryptography.hazmat.primitives.hpke import (
     MLKEM768X25519PublicKey,
     Suite,
 )
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from nnguard._crypto.keys import SigningKey
 from nnguard._crypto.pairs import PrivateHalf, PublicHalf
 from nnguard._crypto.pem import (
     key_blocks,
@@ -37,6 +41,8 @@ from nnguard.errors import KeyFormatError
 __all__ = ["Identity", "IdentityLike", "Recipient", "RecipientLike"]
 
 _HINT = "nnguard keygen --identity makes a pair"
+_REQUESTS = b"nnguard request signing v1\0"
+_SECRET_SIZE = 32
 
 
 class Recipient(PublicHalf):
@@ -161,6 +167,20 @@ class Identity(PrivateHalf):
             return _suite(KEM.MLKEM768_X25519).decrypt(wrapped, private, info)
         except InvalidTag:
             return None
+
+    def derive(self, label: bytes) -> bytes:
+        """Return a secret of 32 bytes that whoever has the private keys can make again.
+
+        Args:
+            label: What it is for; secrets of different labels tell nothing of each other.
+        """
+        secret = b"".join(key.private_bytes_raw() for key in self._keys)
+        return HKDF(SHA256(), _SECRET_SIZE, salt=None, info=label).derive(secret)
+
+    @property
+    def request_signer(self) -> SigningKey:
+        """The key, derived from this pair, that signs requests for licenses and receipts."""
+        return SigningKey(Ed25519PrivateKey.from_private_bytes(self.derive(_REQUESTS)))
 
     def __repr__(self) -> str:
         return f"<nnguard.Identity {self._recipient.id.hex()} {self._recipient.suite}>"

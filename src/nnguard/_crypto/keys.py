@@ -11,6 +11,8 @@ import hashlib
 import os
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from nnguard._base.arguments import wrong_type
 from nnguard._crypto.algorithms import (
     KEY_ALGORITHMS,
@@ -41,8 +43,8 @@ __all__ = [
     "parse_public_keys",
 ]
 
-AlgorithmName = Literal["Ed25519", "ESP256", "ESP384", "Ed25519+ML-DSA-65", "Ed25519+ML-DSA-87"]
-"""What a vendor's key may be: Ed25519, ECDSA on P-256 or P-384, or a hybrid."""
+AlgorithmName = Literal["ed25519", "p256", "p384", "ml-dsa-65", "ml-dsa-87"]
+"""What a vendor's key may be: Ed25519, ECDSA on P-256 or P-384, or Ed25519 with ML-DSA."""
 
 _ALGORITHMS = {name: algorithms for algorithms, name in KEY_ALGORITHMS.items()}
 _HINT = "nnguard keygen makes one; with --identity it makes a customer's, which signs nothing"
@@ -62,7 +64,7 @@ class PublicKey(PublicHalf):
         >>> key.id.hex() == nnguard.verify("release.nnc", key).key_id
         True
         >>> key.algorithm
-        'Ed25519'
+        'ed25519'
     """
 
     __slots__ = ("_algorithm", "_id", "_parts")
@@ -110,6 +112,26 @@ class PublicKey(PublicHalf):
         if len(keys) > 1:
             raise KeyFormatError(f"{len(keys)} public keys, where one is expected")
         return keys[0]
+
+    @classmethod
+    def from_raw(cls, data: bytes) -> PublicKey:
+        """Read the 32 bytes of an Ed25519 key (RFC 8032).
+
+        Raises:
+            KeyFormatError: They are none, or a key that anybody can sign with.
+        """
+        try:
+            return cls(Ed25519PublicKey.from_public_bytes(data))
+        except (TypeError, ValueError):
+            raise KeyFormatError("not the bytes of an Ed25519 key") from None
+
+    @property
+    def raw(self) -> bytes:
+        """The bytes of an Ed25519 key, which `from_raw` reads."""
+        if self._algorithm != "ed25519":
+            raise KeyFormatError(f"a key of {self._algorithm}, where ed25519 is needed")
+        data: bytes = self._keys[0].public_bytes_raw()
+        return data
 
     def verifies(self, signature: bytes, data: bytes) -> bool:
         """Tell whether a signature over data was made with the private half of this key.
@@ -204,12 +226,12 @@ class SigningKey(PrivateHalf):
         self._parts = tuple(map(SigningPart, _ALGORITHMS[self._public.algorithm], keys))
 
     @classmethod
-    def generate(cls, algorithm: AlgorithmName = "Ed25519") -> SigningKey:
+    def generate(cls, algorithm: AlgorithmName = "ed25519") -> SigningKey:
         """Make a new key from the system's randomness.
 
         Args:
-            algorithm: Of its signatures. Of a hybrid, such as "Ed25519+ML-DSA-65", a signature
-                takes 3 kB more, and holds as long as one of the two does.
+            algorithm: Of its signatures. Of a hybrid, which "ml-dsa-65" and "ml-dsa-87" make with
+                Ed25519, a signature takes 3 kB more, and holds as long as one of the two does.
         """
         if algorithm not in _ALGORITHMS:
             raise ArgumentError(f"algorithm is one of {', '.join(_ALGORITHMS)}, not {algorithm!r}")

@@ -87,6 +87,8 @@ class SignedFile:
             LicenseError: They are malformed.
         """
         try:
+            if len(encoded) > cls._MAX_SIZE:
+                raise ValueError("size")
             envelope = parse_signed(encoded)
             if envelope.protected or len(envelope.key_ids) > 1:
                 raise ValueError("header")
@@ -103,6 +105,11 @@ class SignedFile:
         except ValueError as error:
             raise cls._malformed(f"not a {cls._WHAT}: {error}") from None
         return cls.parse(encoded)
+
+    @classmethod
+    def is_in(cls, text: str) -> bool:
+        """Tell whether armor of this kind begins in a text."""
+        return f"-----BEGIN {cls._ARMOR}-----" in text
 
     @classmethod
     def load(cls: type[_File], path: str | os.PathLike[str]) -> _File:

@@ -16,7 +16,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from nnguard._crypto.algorithms import ESP256, ESP384
+from nnguard._crypto.algorithms import ESP256, ESP384, Algorithm
 from nnguard._crypto.keys import PublicKey
 from nnguard._crypto.token_uri import PIN_VARIABLE, TokenUri
 from nnguard.errors import KeyFormatError
@@ -32,7 +32,7 @@ _CURVES: dict[bytes, ec.EllipticCurve] = {
 _EDWARDS25519 = {bytes.fromhex("06032b6570"), b"\x13\x0cedwards25519"}
 """RFC 8410's identifier, and the name that PKCS#11 3.0 has."""
 
-_HASHES = {ESP256.name: hashlib.sha256, ESP384.name: hashlib.sha384}
+_HASHES: dict[Algorithm, Any] = {ESP256: hashlib.sha256, ESP384: hashlib.sha384}
 
 _WRONG_PIN = "the PIN is wrong", "mind that tokens lock after some tries"
 _WORDS = {
@@ -79,7 +79,7 @@ class TokenKey:
         """
         from pkcs11 import Mechanism
 
-        hashing = _HASHES.get(self._public.algorithm)
+        hashing = _HASHES.get(self._public.parts[0].algorithm)
         mechanism = Mechanism.EDDSA if hashing is None else Mechanism.ECDSA
         asked = data if hashing is None else hashing(data).digest()
         with _LOCK, _told(self._uri):

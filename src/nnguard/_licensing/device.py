@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnguard._base.arguments import check_text
 from nnguard._base.files import read_file, write_bytes
+from nnguard._licensing.claims import bytes_claim, text_claim
 from nnguard.errors import ArgumentError
 
 __all__ = ["Device", "DeviceBinding"]
@@ -28,6 +30,7 @@ _TRAIT = b"nnguard device trait v1\0"
 _BINDING = b"nnguard device binding v1\0"
 _SALT_SIZE, _PRINT_SIZE, _MOST = 16, 16, 64
 
+_NAME = "name"
 _HINT = "nnguard license device writes one"
 
 _FILES = {
@@ -63,6 +66,16 @@ class Device:
             for kind, value in values
         )
         return cls(tuple(dict.fromkeys(hashed)))
+
+    @classmethod
+    def named(cls, name: str) -> Device:
+        """Make a device of a name alone, for machines that are new each time they start."""
+        return cls.of_values([(_NAME, check_text(name, "name"))])
+
+    @property
+    def is_named(self) -> bool:
+        """Whether it is known by a name."""
+        return any(kind == _NAME for kind, _ in self.fingerprint)
 
     @classmethod
     def this(cls) -> Device:
@@ -111,6 +124,22 @@ class Device:
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the fingerprint to a file, as JSON."""
         write_bytes(Path(path), self.to_json().encode(), overwrite=overwrite)
+
+    def to_cbor(self) -> list[list[Any]]:
+        """Return the value of the claim of a request."""
+        return [[kind, bytes.fromhex(digest)] for kind, digest in self.fingerprint]
+
+    @classmethod
+    def from_cbor(cls, value: Any) -> Device:
+        """Read the value of the claim.
+
+        Raises:
+            ValueError: It is malformed.
+        """
+        match value:
+            case [_, *_] if len(value) <= _MOST:
+                return cls(tuple((text_claim(kind), bytes_claim(at, 32)) for kind, at in value))
+        raise ValueError("device")
 
     def __repr__(self) -> str:
         return f"<nnguard.licensing.Device of {len(self.fingerprint)} components>"

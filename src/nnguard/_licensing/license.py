@@ -21,8 +21,16 @@ from nnguard._base.times import seconds_of, time_of
 from nnguard._crypto.cbor import encode_cbor
 from nnguard._crypto.content_key import ContentKey
 from nnguard._crypto.identity import Identity, Recipient
-from nnguard._crypto.keys import Signer
+from nnguard._crypto.keys import PublicKey, Signer
 from nnguard._crypto.signed_file import SignedFile
+from nnguard._licensing.claims import (
+    DIGEST_SIZE,
+    ID_SIZE,
+    KEY_ID_SIZE,
+    bytes_claim,
+    key_claim,
+    text_claim,
+)
 from nnguard._licensing.device import DeviceBinding
 from nnguard.errors import WrongKeyError
 
@@ -31,7 +39,6 @@ __all__ = ["License", "LicenseTerms"]
 _WRAPPING = b"nnguard license content key v1\0"
 
 _ISSUER, _SUBJECT, _EXPIRES, _NOT_BEFORE, _ISSUED_AT, _ID = 1, 2, 4, 5, 6, 7  # RFC 8392
-_ID_SIZE, _DIGEST_SIZE, _KEY_ID_SIZE = 16, 32, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,11 @@ class LicenseTerms:
         opens: Model digest of what it makes of the trial, in hexadecimal.
         lock: Identifier of the content key of the trial's outermost lock, in hexadecimal.
         recipient: Identifier of the customer's key, in hexadecimal.
+        order: Identifier of the order that it belongs to, or empty.
+        server: URL of the server that renews it, or empty.
+        warn_only: Where it was revoked, or has expired, readers warn and go on.
+        leases: How many machines may hold a lease of it at a time; 0 of a license for one.
+        leaser: The key that signs leases.
 
     Examples:
         >>> terms = licensing.License.load("me.license").terms
@@ -78,6 +90,11 @@ class LicenseTerms:
     features: tuple[str, ...] = ()
     metadata: Mapping[str, str] = EMPTY
     device: DeviceBinding | None = None
+    order: str = ""
+    server: str = ""
+    warn_only: bool = False
+    leases: int = 0
+    leaser: PublicKey | None = None
 
     def to_cwt(self) -> dict[Any, Any]:
         """Return the CWT claims set, without the wrapped content key."""
@@ -98,6 +115,11 @@ class LicenseTerms:
             "opens": bytes.fromhex(self.opens),
             "lock": bytes.fromhex(self.lock),
             "to": bytes.fromhex(self.recipient),
+            "order": self.order,
+            "server": self.server,
+            "warn": 1 if self.warn_only else None,
+            "leases": self.leases or None,
+            "leaser": None if self.leaser is None else self.leaser.raw,
         }
         return {label: value for label, value in claims.items() if value not in ("", None, {}, [])}
 
@@ -110,29 +132,39 @@ class LicenseTerms:
                 wrong type.
         """
         device = claims.get("device")
-        expires = claims.get(_EXPIRES)
+        expires, leaser = claims.get(_EXPIRES), claims.get("leaser")
         terms = cls(
-            id=_bytes(claims[_ID], _ID_SIZE),
-            issuer=_text(claims.get(_ISSUER, "")),
-            customer=_text(claims.get(_SUBJECT, "")),
-            product=_text(claims.get("product", "")),
-            tier=_text(claims.get("tier", "")),
+            id=bytes_claim(claims[_ID], ID_SIZE),
+            issuer=text_claim(claims.get(_ISSUER, "")),
+            customer=text_claim(claims.get(_SUBJECT, "")),
+            product=text_claim(claims.get("product", "")),
+            tier=text_claim(claims.get("tier", "")),
             issued_at=time_of(claims[_ISSUED_AT]),
             not_before=time_of(claims[_NOT_BEFORE]),
             expires_at=None if expires is None else time_of(expires),
             grace=timedelta(seconds=claims.get("grace", 0)),
-            features=tuple(map(_text, claims.get("features", []))),
+            features=tuple(map(text_claim, claims.get("features", []))),
             metadata=FrozenMapping(
-                {_text(key): _text(value) for key, value in claims.get("meta", {}).items()}
+                {
+                    text_claim(key): text_claim(value)
+                    for key, value in claims.get("meta", {}).items()
+                }
             ),
             device=None if device is None else DeviceBinding.from_cbor(device),
-            stream=_bytes(claims["stream"], _DIGEST_SIZE),
-            opens=_bytes(claims["opens"], _DIGEST_SIZE),
-            lock=_bytes(claims["lock"], _KEY_ID_SIZE),
-            recipient=_bytes(claims["to"], _KEY_ID_SIZE),
+            stream=bytes_claim(claims["stream"], DIGEST_SIZE),
+            opens=bytes_claim(claims["opens"], DIGEST_SIZE),
+            lock=bytes_claim(claims["lock"], KEY_ID_SIZE),
+            recipient=bytes_claim(claims["to"], KEY_ID_SIZE),
+            order=text_claim(claims.get("order", "")),
+            server=text_claim(claims.get("server", "")),
+            warn_only="warn" in claims,
+            leases=claims.get("leases", 0),
+            leaser=None if leaser is None else key_claim(leaser),
         )
         if encode_cbor(terms.to_cwt()) != encode_cbor(dict(claims)) or terms.grace < timedelta(0):
             raise ValueError("claims")
+        if terms.leases < 0 or bool(terms.leases) != (terms.leaser is not None):
+            raise ValueError("leases")
         if terms.expires_at is not None:
             terms.expires_at + terms.grace  # is a time that there is
         return terms
@@ -155,6 +187,10 @@ class LicenseTerms:
             "stream": self.stream,
             "opens": self.opens,
             "recipient": self.recipient,
+            "order": self.order,
+            "server": self.server,
+            "warn_only": self.warn_only,
+            "leases": self.leases,
         }
 
 
@@ -221,15 +257,3 @@ class License(SignedFile):
 
     def __repr__(self) -> str:
         return f"<nnguard.licensing.License {self.terms.id} to {self.terms.customer!r}>"
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("text")
-    return value
-
-
-def _bytes(value: Any, size: int) -> str:
-    if not isinstance(value, bytes) or len(value) != size:
-        raise ValueError("bytes")
-    return value.hex()

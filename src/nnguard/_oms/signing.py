@@ -35,7 +35,7 @@ def sign(
     Args:
         folder: The folder.
         bundle: File to write, in the folder or elsewhere.
-        key: Signs: an ECDSA `SigningKey` (ESP256, ESP384), the path of one, or your own `Signer`.
+        key: Signs: an ECDSA `SigningKey` ("p256", "p384"), the path of one, or your own `Signer`.
         overwrite: Replace a bundle that is there already.
 
     Raises:
@@ -79,7 +79,7 @@ def save(
         model: A signed stream or set.
         path: File or folder to make.
         bundle: File to write: beside them, or in the folder.
-        key: Signs: an ECDSA `SigningKey` (ESP256, ESP384), the path of one, or your own `Signer`.
+        key: Signs: an ECDSA `SigningKey` ("p256", "p384"), the path of one, or your own `Signer`.
         overwrite: Replace what is there already.
 
     Raises:

@@ -6,7 +6,14 @@ status = nnguard.licensing.check("acme.license", trust="vendor.pub")
 from __future__ import annotations
 
 from nnguard._crypto.trust import Trust
-from nnguard._licensing.policy import LicenseLike, Policy, Status, as_license, check_license
+from nnguard._licensing.policy import (
+    LicenseLike,
+    Policy,
+    Status,
+    as_license,
+    check_license,
+    license_of,
+)
 from nnguard._operations.authority import authority_of
 from nnguard._policy.policy import PolicyLike
 
@@ -26,7 +33,7 @@ def check(
     policy, whether its key may sign for that model.
 
     Args:
-        license: A license or the path of one.
+        license: A license, a lease, or the path of one.
         trust: Trusted keys; see `nnguard.verify`.
         policy: Trust policy, in place of trusted keys: one of its rules has the license's key.
         license_policy: What else to ask.
@@ -44,5 +51,5 @@ def check(
     authority = authority_of(trust, policy)
     found = as_license(license)
     status = check_license(found, authority.keys, license_policy)
-    authority.refuse_revoked(found)
+    authority.refuse_revoked(license_of(found))
     return status

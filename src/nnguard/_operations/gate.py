@@ -12,7 +12,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from nnguard._crypto.keys import SignerLike
 from nnguard._crypto.trust import Trust
 from nnguard._licensing.policy import LicenseLike, Policy
 from nnguard._models.stream_set import Model, ModelLike, as_model
-from nnguard._oms import signing as oms
+from nnguard._oms import signing
+from nnguard._oms.bundle import Bundle
 from nnguard._operations.authority import Authority, LatestLike, PathLike, authority_of
 from nnguard._operations.destination import Destination, write_list
 from nnguard._operations.expect import Expect
@@ -77,12 +78,14 @@ Tell = Callable[[str, float, Report | None], object]
 class Gate:
     """Who may pass, from where and where to; see `gate`, which has it all.
 
-    Keys, licenses and lists that are paths are read again for each check, as `authority` is called.
+    Keys, licenses and lists that are paths are read again for each check, as `authority` and `oms`
+    are called.
     """
 
     source: ModelLike
     destination: Destination
     authority: Callable[[], Authority]
+    oms: Callable[[], Bundle | None] = lambda: None
     license: LicenseLike | None = None
     identity: IdentityLike | None = None
     license_policy: Policy | None = None
@@ -108,7 +111,7 @@ class Gate:
             write_list(made, {"report": report.to_json()}, *[_BUNDLE] * (self.oms_key is not None))
             if self.oms_key is not None:
                 with self._step("signed", report):
-                    oms.sign(made, made / _BUNDLE, self.oms_key)
+                    signing.sign(made, made / _BUNDLE, self.oms_key)
             with self._step("placed", report):
                 self.destination.put(made, overwrite=overwrite)
         return report
@@ -138,7 +141,7 @@ class Gate:
 
     def _admit(self, model: Model, spool: Path | None) -> tuple[Report, Model]:
         """Unlock a model, if there is a license, and verify it."""
-        authority = self.authority()
+        authority, oms = self.authority(), self.oms()
         digests: Mapping[str, Sequence[bytes]] = {}
         licensed = self.license is not None
         if self.license is not None and self.identity is not None:
@@ -149,11 +152,15 @@ class Gate:
                     self.license,
                     self.identity,
                     license_policy=self.license_policy,
+                    oms=oms,
                     spool=spool,
                 )
             model, digests = opened.model, opened.digests
         start = time.monotonic()
-        report, _ = verified(model, authority.keys, digests=digests, vouched=licensed)
+        report, _ = verified(
+            model, authority.keys, digests=digests, oms=None if licensed else oms, vouched=licensed
+        )
+        report = replace(report, oms=oms)
         allow_trial = self.allow_trial or licensed  # a trial of a higher tier
         report = authority.accept(report, self.expect, allow_trial=allow_trial, remember=True)
         self.tell("verified", time.monotonic() - start, report)
@@ -198,6 +205,7 @@ def gate(
     license_policy: Policy | None = None,
     expect: Expect | None = None,
     allow_trial: bool = False,
+    oms: Bundle | None = None,
     oms_key: SignerLike | None = None,
     in_place: bool = False,
     overwrite: bool = False,
@@ -224,6 +232,8 @@ def gate(
         license_policy: What else to ask of the license.
         expect: Claims that the release has to make; see `nnguard.verify`.
         allow_trial: Let a trial pass as it is, without a license.
+        oms: A bundle of OpenSSF Model Signing that has to say the same of the files at the source;
+            see `nnguard.verify`.
         oms_key: Sign the folder, too: a bundle of OpenSSF Model Signing, `model.sig`, by this ECDSA
             key; see `nnguard.oms.sign`.
         in_place: The destination is there and stays, as the mount point of a volume does; files are
@@ -253,6 +263,7 @@ def gate(
         source=source,
         destination=Destination(Path(destination), in_place=in_place),
         authority=partial(authority_of, trust, policy, state, latest),
+        oms=lambda: oms,
         license=license,
         identity=identity,
         license_policy=license_policy,

@@ -38,7 +38,7 @@ from nnguard._models.stream_set import (
     streams_of,
 )
 from nnguard._operations.sign import Signing
-from nnguard._operations.signatures import claims_of
+from nnguard._operations.signatures import claims_of, is_signed
 from nnguard._records.hashed import Files, Hashed, hash_files
 from nnguard._records.lock import LockShard
 from nnguard._stream import Stream
@@ -172,7 +172,7 @@ def lock_tiers(
     aims = any(tier.soft is not None and tier.soft.target is not None for tier in tiers)
     if evaluate is None and aims:
         raise ArgumentError("a target needs a function that evaluates")
-    model = as_model(release, "release")
+    model = _without_others(as_model(release, "release"))
     if evaluate is not None and isinstance(model, StreamSet):
         raise ArgumentError("evaluate scores a network in one stream, not a folder")
     key = (
@@ -346,6 +346,13 @@ def _as_trial(trial: ModelLike, release: Model) -> Model:
             "the release is a single stream, so the trial is one, too, not a folder"
         )
     return model
+
+
+def _without_others(release: Model) -> Model:
+    """Return a signed release without files that its signature leaves out, such as a bundle."""
+    if isinstance(release, StreamSet) and any(map(is_signed, release.streams.values())):
+        return replace(release, others=())
+    return release
 
 
 def _like(model: Model, streams: Mapping[str, Stream]) -> Model:

@@ -82,7 +82,7 @@ class Report:
     Attributes:
         claims: What the vendor says of the release.
         key_id: The key that signed, in hexadecimal.
-        algorithm: Its algorithm, such as "Ed25519" or "Ed25519+ML-DSA-65".
+        algorithm: Its algorithm, such as "ed25519" or "ml-dsa-65".
         digest: Digest of the original model, in hexadecimal (SPEC 6.1, of a set 6.3).
         signatures: All that are right, by trusted keys, outermost first: the last is by whoever
             signed first. Those of a set are on all of its files.

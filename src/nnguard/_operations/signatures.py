@@ -19,7 +19,7 @@ from nnguard._records.signature import SignatureRecord
 from nnguard._stream import Stream
 from nnguard.errors import FormatError, NoRecordError
 
-__all__ = ["claims_of", "signed_by", "signer_of"]
+__all__ = ["claims_of", "is_signed", "signed_by", "signer_of"]
 
 
 def signed_by(model: Model, files: Files, keys: Sequence[PublicKey]) -> Report | None:
@@ -35,7 +35,7 @@ def signed_by(model: Model, files: Files, keys: Sequence[PublicKey]) -> Report |
         VerificationError: It is not right, or not all files of the set have it.
         FormatError: A tensor in which a record would lie is damaged, or foreign.
     """
-    if not any(_is_signed(file.stream) for file in files.values()):
+    if not any(is_signed(file.stream) for file in files.values()):
         return None
     digests = {name: file.digests for name, file in files.items()}
     return verified(model, keys, digests=digests, vouched=True)[0]
@@ -65,7 +65,8 @@ def claims_of(release: Model, *, locked: str) -> Claims:
     return replace(claims, issued_at=now(), metadata=metadata, shard=None)
 
 
-def _is_signed(stream: Stream) -> bool:
+def is_signed(stream: Stream) -> bool:
+    """Tell whether the outermost record of a stream is a signature; it is not checked."""
     try:
         return Layer(stream).kind == RecordKind.SIGNATURE
     except NoRecordError:

@@ -10,6 +10,7 @@ from typing import overload
 from nnguard._base.threads import Progress
 from nnguard._crypto.trust import Trust
 from nnguard._models.stream_set import AnyModel, Model, ModelLike, as_model
+from nnguard._oms.bundle import Bundle
 from nnguard._operations.authority import LatestLike, PathLike, authority_of
 from nnguard._operations.verify import verified
 from nnguard._policy.policy import PolicyLike
@@ -26,6 +27,7 @@ def strip(
     state: PathLike | None = ...,
     latest: LatestLike | None = ...,
     allow_trial: bool = ...,
+    oms: Bundle | None = ...,
     progress: Progress | None = ...,
 ) -> AnyModel: ...
 @overload
@@ -37,6 +39,7 @@ def strip(
     state: PathLike | None = ...,
     latest: LatestLike | None = ...,
     allow_trial: bool = ...,
+    oms: Bundle | None = ...,
     progress: Progress | None = ...,
 ) -> Model: ...
 
@@ -49,6 +52,7 @@ def strip(
     state: PathLike | None = None,
     latest: LatestLike | None = None,
     allow_trial: bool = False,
+    oms: Bundle | None = None,
     progress: Progress | None = None,
 ) -> Model:
     """Verify a model and return the original that was signed, byte for byte.
@@ -60,6 +64,6 @@ def strip(
         >>> original.save("stripped.nnc")
     """
     authority = authority_of(trust, policy, state, latest)
-    report, original = verified(as_model(model), authority.keys, progress)
+    report, original = verified(as_model(model), authority.keys, progress, oms=oms)
     authority.accept(report, allow_trial=allow_trial, remember=True)
     return original

@@ -21,12 +21,20 @@ from nnguard._crypto.identity import Identity, IdentityLike
 from nnguard._crypto.trust import Trust
 from nnguard._hiding import embed
 from nnguard._licensing.license import License
-from nnguard._licensing.policy import LicenseLike, Policy, as_license, check_license
+from nnguard._licensing.policy import (
+    LicenseLike,
+    Policy,
+    as_license,
+    check_license,
+    license_of,
+)
 from nnguard._locking.opening import Opened, check_places, lock_id, open_files
 from nnguard._models.stream_set import AnyModel, Model, ModelLike, StreamSet, as_model, streams_of
+from nnguard._oms.bundle import Bundle
 from nnguard._operations.authority import Authority, LatestLike, PathLike, authority_of
 from nnguard._operations.report import Report
 from nnguard._operations.signatures import signed_by
+from nnguard._operations.verify import check_bundle
 from nnguard._policy.policy import PolicyLike
 from nnguard._records.hashed import digest_of, hash_files
 from nnguard._records.kinds import RecordKind
@@ -59,6 +67,7 @@ def unlock(
     latest: LatestLike | None = ...,
     tier: str = ...,
     license_policy: Policy | None = ...,
+    oms: Bundle | None = ...,
     watermark: bool = ...,
     spool: str | os.PathLike[str] | None = ...,
     progress: Progress | None = ...,
@@ -75,6 +84,7 @@ def unlock(
     latest: LatestLike | None = ...,
     tier: str = ...,
     license_policy: Policy | None = ...,
+    oms: Bundle | None = ...,
     watermark: bool = ...,
     spool: str | os.PathLike[str] | None = ...,
     progress: Progress | None = ...,
@@ -92,6 +102,7 @@ def unlock(
     latest: LatestLike | None = None,
     tier: str = "",
     license_policy: Policy | None = None,
+    oms: Bundle | None = None,
     watermark: bool = False,
     spool: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -105,7 +116,7 @@ def unlock(
 
     Args:
         trial: The trial: a stream, or a folder of shards.
-        license: The license, or its path.
+        license: The license, a lease of it, or the path of either.
         identity: The customer's private key, or the path of one without a passphrase.
         trust: Trusted keys of the vendor; see `nnguard.verify`.
         policy: Trust policy, in place of trusted keys. It has to allow the trial and what it opens
@@ -114,6 +125,7 @@ def unlock(
         state: State file, against older releases; see `nnguard.verify`.
         latest: Statement on which release is the newest; see `nnguard.verify`.
         license_policy: What else to ask of the license.
+        oms: A bundle of OpenSSF Model Signing that has to say the same of the trial's files.
         watermark: Hide the license in the result: `verify` then says whom it is licensed to, and
             `strip` takes it out with the signature. What is restored has to be a single stream,
             signed by the key that signed the license.
@@ -147,18 +159,19 @@ def unlock(
     if watermark and isinstance(model, StreamSet):
         raise ArgumentError("watermark: a license is hidden in a single stream, not in a set")
     authority = authority_of(trust, policy, state, latest)
-    license = as_license(license)  # noqa: A001
+    given = as_license(license)
     opened = unlock_by(
         authority,
         model,
-        license,
+        given,
         identity,
         tier=tier,
         license_policy=license_policy,
+        oms=oms,
         spool=spool,
         progress=progress,
     )
-    result = _with_watermark(opened, license) if watermark else opened.model
+    result = _with_watermark(opened, license_of(given)) if watermark else opened.model
     if state is not None and opened.judged is not None:
         authority.judge(opened.judged, remember=True)
     return result
@@ -209,27 +222,31 @@ def unlock_by(
     *,
     tier: str = "",
     license_policy: Policy | None = None,
+    oms: Bundle | None = None,
     spool: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Unlocked:
     """Restore what a license opens, by an authority; see `unlock`. No release is remembered."""
     keys = authority.keys
-    license = as_license(license)  # noqa: A001
+    given = as_license(license)
+    license = license_of(given)  # noqa: A001
     mine = loaded(identity, Identity, "identity")
-    check_license(license, keys, license_policy)  # steps 2 to 6
+    check_license(given, keys, license_policy)  # steps 2 to 6
     authority.refuse_revoked(license)
     if tier and license.terms.tier != tier:  # step 7
         raise LicenseError(
             f"the license opens tier {license.terms.tier!r}, not {tier!r}",
             reason=Refusal.OTHER_TIER,
         )
-    key = license.unwrap(mine)  # step 8
-    files = hash_files(model, progress)
+    key = given.unwrap(mine)  # step 8
+    files = hash_files(model, progress, whole=oms is not None)
     if not hmac.compare_digest(digest_of(files).hex(), license.terms.stream):  # step 9
         raise _of_another(license, model)
     of_trial = signed_by(model, files, keys)  # step 10
     if of_trial is not None:
         authority.judge_licensed(of_trial, license)
+    if oms is not None:
+        check_bundle(oms, model, files)
     opened = open_files(files, key, spool=spool, progress=progress)  # step 11
     if not hmac.compare_digest(digest_of(opened.files).hex(), license.terms.opens):
         raise UnlockError("what was restored is not what the license says that it opens")

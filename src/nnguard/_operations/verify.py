@@ -27,7 +27,7 @@ from nnguard._operations.report import NestedRecord, Report
 from nnguard._operations.whole_set import check_set
 from nnguard._policy.policy import PolicyLike
 from nnguard._records.digest import model_digest
-from nnguard._records.hashed import hash_files
+from nnguard._records.hashed import Files, hash_files
 from nnguard._records.kinds import RecordKind, kind_name
 from nnguard._records.layers import Layer, layers
 from nnguard._records.signature import Signature, SignatureRecord
@@ -40,7 +40,7 @@ from nnguard.errors import (
     WrongKeyError,
 )
 
-__all__ = ["hashing", "verified", "verify"]
+__all__ = ["check_bundle", "hashing", "verified", "verify"]
 
 _UNREADABLE = "unreadable"
 """Kind of a nested record that does not come out, or is malformed."""
@@ -110,24 +110,8 @@ def verify(
         '1.0'
     """
     authority = authority_of(trust, policy, state, latest)
-    model, keys = as_model(model), authority.keys
-    if oms is None:
-        report, _ = verified(model, keys, progress)
-    else:
-        report = _verify_bundled(model, keys, oms, progress)
+    report, _ = verified(as_model(model), authority.keys, progress, oms=oms)
     return authority.accept(report, expect, allow_trial=allow_trial, remember=True)
-
-
-def _verify_bundled(
-    model: Model, keys: Sequence[PublicKey], oms: Bundle, progress: Progress | None
-) -> Report:
-    """Check the signature in a model, and the bundle beside it, on the same bytes."""
-    check_type(oms, Bundle, "oms")
-    files = hash_files(model, progress, whole=True)
-    digests = {name: file.digests for name, file in files.items()}
-    report, _ = verified(model, keys, digests=digests)
-    whole = {name: file.whole for name, file in files.items()}
-    return replace(report, oms=oms, not_covered=oms.check_model(model, whole))
 
 
 def verified(
@@ -136,6 +120,7 @@ def verified(
     progress: Progress | None = None,
     digests: Mapping[str, Sequence[bytes]] = {},
     *,
+    oms: Bundle | None = None,
     vouched: bool = False,
 ) -> tuple[Report, Model]:
     """Verify a model; return the report, and the original that was signed, byte for byte.
@@ -146,8 +131,15 @@ def verified(
         progress: See `verify`.
         digests: SHA-256 of the units of each stream, by the names of their files, where they are
             known; `""` for a stream by itself. Others are hashed.
+        oms: See `verify`.
         vouched: These are the digests that a license names; see `nnguard._hiding.extract`.
     """
+    if oms is not None:
+        files = hash_files(model, progress, whole=True)
+        digests = {name: file.digests for name, file in files.items()}
+        report, original = verified(model, keys, digests=digests, vouched=vouched)
+        not_covered = check_bundle(oms, model, files)
+        return replace(report, oms=oms, not_covered=not_covered), original
     if isinstance(model, Stream):
         return _verify_stream(model, keys, progress, digests.get(""), vouched=vouched)
     reports: dict[str, Report] = {}
@@ -159,6 +151,16 @@ def verified(
     report = check_set(reports, model)  # steps 4 to 6 of SPEC 6.3
     check_index(model, VerificationError)  # steps 7 and 8
     return report, replace(model, streams=originals)
+
+
+def check_bundle(oms: Bundle, model: Model, files: Files) -> tuple[str, ...]:
+    """Make sure that a bundle says the same of a model's files, which were hashed whole.
+
+    Returns:
+        Names of files that the bundle leaves out.
+    """
+    check_type(oms, Bundle, "oms")
+    return oms.check_model(model, {name: file.whole for name, file in files.items()})
 
 
 def _verify_stream(

@@ -9,6 +9,7 @@ from typing import Any
 
 from nnguard._base.arguments import wrong_type
 from nnguard._base.times import to_utc
+from nnguard._licensing.license import License
 from nnguard.errors import ArgumentError
 
 __all__ = ["LONGEST_ID", "SHORTEST_ID", "TIMES", "LedgerEntry", "check_id", "check_storable"]
@@ -79,6 +80,24 @@ class LedgerEntry:
                 object.__setattr__(self, each.name, to_utc(value, each.name))
         if len(self.license_id) < SHORTEST_ID:
             raise ArgumentError(f"license_id has fewer than {SHORTEST_ID} digits")
+
+    @classmethod
+    def of(cls, license_: License) -> LedgerEntry:
+        """Return the entry of a license."""
+        terms = license_.terms
+        return cls(
+            license_id=terms.id,
+            product=terms.product,
+            customer=terms.customer,
+            recipient=terms.recipient,
+            tier=terms.tier,
+            stream=terms.stream,
+            content_key_id=terms.lock,
+            issued_at=terms.issued_at,
+            not_before=terms.not_before,
+            expires_at=terms.expires_at,
+            armored=str(license_),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry as JSON values, without the license file."""

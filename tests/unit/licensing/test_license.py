@@ -141,6 +141,10 @@ def test_terms_as_json() -> None:
         "stream": "02" * 32,
         "opens": "03" * 32,
         "recipient": "05" * 8,
+        "order": "",
+        "server": "",
+        "warn_only": False,
+        "leases": 0,
     }
 
 

@@ -91,6 +91,51 @@ def test_what_both_signatures_do_not_know(
         nnguard.verify(folder, key.public_key, oms=bundle)
 
 
+def test_every_verb_that_verifies(
+    folder: Path, bundle: Bundle, key: nnguard.SigningKey, tmp_path: Path
+) -> None:
+    trust = key.public_key
+    torch = pytest.importorskip("nnguard.torch")
+    nnguard.strip(folder, trust, oms=bundle)
+    assert nnguard.gate(folder, tmp_path / "served", trust, oms=bundle).oms == bundle
+    assert torch.load(folder, trust, oms=bundle).report.oms == bundle
+    (folder / "added.txt").write_text("")
+    for verb in (
+        lambda: nnguard.strip(folder, trust, oms=bundle),
+        lambda: nnguard.gate(folder, tmp_path / "refused", trust, oms=bundle),
+        lambda: torch.load(folder, trust, oms=bundle),
+    ):
+        with pytest.raises(VerificationError, match="does not list: added"):
+            verb()
+    assert not (tmp_path / "refused").exists()
+
+
+def test_bundle_of_a_trial(
+    folder: Path, key: nnguard.SigningKey, keys: Path, tmp_path: Path
+) -> None:
+    """It is of the files that come, and not of what a license makes of them."""
+    trust, mine = key.public_key, nnguard.Identity.generate()
+    torch = pytest.importorskip("nnguard.torch")
+    locked = nnguard.lock(folder, signer=key, soft=nnguard.Soft(fraction=0.002))
+    trial, path = tmp_path / "trial", tmp_path / "trial.sig"
+    nnguard.oms.save(locked.trial, trial, path, keys / "oms.key")
+    license_ = nnguard.licensing.issue(trial, locked.content_key, to=mine.recipient, signer=key)
+    bundle = Bundle.open(path, keys / "oms.pub")
+    sale = {"license": license_, "identity": mine, "trust": trust, "oms": bundle}
+    nnguard.unlock(trial, **sale)
+    assert nnguard.gate(trial, tmp_path / "served", **sale).oms == bundle
+    assert torch.load(trial, **sale).report.oms == bundle
+    (trial / "added.txt").write_text("")
+    for verb in (
+        lambda: nnguard.unlock(trial, **sale),
+        lambda: nnguard.gate(trial, tmp_path / "refused", **sale),
+        lambda: torch.load(trial, **sale),
+    ):
+        with pytest.raises(VerificationError, match="does not list: added"):
+            verb()
+    assert not (tmp_path / "refused").exists()
+
+
 def test_index_in_another_form(folder: Path, bundle: Bundle, key: nnguard.SigningKey) -> None:
     index = folder / STREAM_INDEX
     index.write_text(json.dumps(json.loads(index.read_text())))
@@ -256,10 +301,10 @@ def test_folder_with_too_many_files(
 
 def test_signer_whose_signatures_are_not_its_own(tmp_path: Path, plain: Path) -> None:
     class Token:
-        public_key = nnguard.SigningKey.generate("ESP256").public_key
+        public_key = nnguard.SigningKey.generate("p256").public_key
 
         def sign(self, data: bytes) -> bytes:
-            return nnguard.SigningKey.generate("ESP256").sign(data)
+            return nnguard.SigningKey.generate("p256").sign(data)
 
     with pytest.raises(ArgumentError, match=r"^the signer's signature does not verify"):
         nnguard.oms.sign(plain, tmp_path / "a.sig", Token())

@@ -117,7 +117,7 @@ def test_countersignature_repeats_the_claims(
     both = nnguard.sign(first, auditor, countersign=vendor.public_key, issued_at="2031-01-01")
     report = nnguard.verify(both, trust)
     assert signers(report) == [(name_of(auditor), True), (name_of(vendor), True)]
-    assert [each.algorithm for each in report.signatures] == ["Ed25519", "Ed25519"]
+    assert [each.algorithm for each in report.signatures] == ["ed25519", "ed25519"]
     outer, inner = (signature.claims for signature in report.signatures)
     assert outer.issued_at != inner.issued_at
     assert outer.same_release(inner)

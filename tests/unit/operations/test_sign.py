@@ -472,7 +472,7 @@ def test_report_as_json(model: nnguard.Stream, key: nnguard.SigningKey) -> None:
     assert report.to_json() == {
         "claims": {"name": "", **claims},
         "key_id": kid,
-        "algorithm": "Ed25519",
+        "algorithm": "ed25519",
         "digest": report.digest,
         "locked": False,
         "signatures": [signature.to_json() for signature in report.signatures],
@@ -487,7 +487,7 @@ def test_report_as_json(model: nnguard.Stream, key: nnguard.SigningKey) -> None:
     }
     assert report.signatures[1].to_json() == {
         "key_id": kid,
-        "algorithm": "Ed25519",
+        "algorithm": "ed25519",
         "claims": {"name": "inner", **claims},
         "digest": report.signatures[1].digest,
         "counts": False,
