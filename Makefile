@@ -5,8 +5,8 @@ BIN := .venv/bin
 SMALL := .venv/.built
 ENVIRONMENT := $(SMALL) .venv/.dev
 SOFTHSM := .venv/softhsm
-BUBBLEWRAP := .venv/bubblewrap
 CHROMIUM := .venv/chromium
+BUBBLEWRAP := .venv/bubblewrap
 DATA ?= ../shared/data
 NETWORK ?= digits
 HARNESS := PYTHONPATH=tests:examples/digits
@@ -99,7 +99,7 @@ $(PEER): requirements/model_signing.txt $(LOCKED:%=requirements/model_signing-lo
 		$(if $(LOCKED),--require-hashes -r requirements/model_signing-lock.txt,-r $<)
 	touch $@
 
-test: $(ENVIRONMENT) $(PEER) $(SOFTHSM) $(BUBBLEWRAP) $(CHROMIUM)
+test: $(ENVIRONMENT) $(PEER) $(SOFTHSM) $(CHROMIUM) $(BUBBLEWRAP)
 	$(BIN)/python -m pytest
 
 # A token in software, which tests sign with, and a sandbox, which the gate runs in: Debian's packages,

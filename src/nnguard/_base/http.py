@@ -14,12 +14,12 @@ import queue
 import threading
 import urllib.error
 import urllib.request
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from nnguard.errors import ActivationError, ActivationReason, ArgumentError
 
-__all__ = ["check_server", "get", "post"]
+__all__ = ["check_server", "delete", "get", "post"]
 
 _DEADLINE = 30.0
 _LARGEST = 1 << 20
@@ -40,7 +40,7 @@ def check_server(server: str) -> str:
     try:
         parts = urlsplit(server)
         safe = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts))
-        whole = bool(parts.hostname) and (parts.port or 1) > 0 and server.isprintable()
+        whole = bool(parts.hostname) and parts.port != 0 and server.isprintable()
     except ValueError:
         raise ArgumentError(f"{_cut(server)!r} is not a URL") from None
     if parts.scheme == "http" and not safe:
@@ -56,9 +56,22 @@ def check_server(server: str) -> str:
     return server.rstrip("/")
 
 
-def post(server: str, path: str, text: str) -> str:
-    """Send a text to a server, and return its answer; see `get`."""
-    return _exchange(server, path, text.encode())
+def post(server: str, path: str, text: str, *, token: str = "", deadline: float = _DEADLINE) -> str:
+    """Send a text to a server, and return its answer; see `get`.
+
+    Args:
+        server: Its URL.
+        path: Where to, from a slash on.
+        text: What to send.
+        token: Says who asks, if the server wants to know.
+        deadline: Seconds until it has to have answered.
+    """
+    return _exchange(_Question(server, path, text.encode(), "POST", token), deadline)
+
+
+def delete(server: str, path: str, *, token: str = "", deadline: float = _DEADLINE) -> None:
+    """Have something deleted; see `post`."""
+    _exchange(_Question(server, path, None, "DELETE", token), deadline)
 
 
 def get(server: str, path: str) -> str:
@@ -72,7 +85,7 @@ def get(server: str, path: str) -> str:
         ActivationError: As the server says; or it cannot be reached.
         ArgumentError: It is not a URL that is asked.
     """
-    return _exchange(server, path, None)
+    return _exchange(_Question(server, path, None, "GET"), _DEADLINE)
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -82,22 +95,31 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _exchange(server: str, path: str, body: bytes | None) -> str:
+class _Question(NamedTuple):
+    server: str
+    path: str
+    body: bytes | None
+    method: str
+    token: str = ""
+
+
+def _exchange(question: _Question, deadline: float) -> str:
     """Ask in a thread, which is left alone where it takes too long: names resolve without limit."""
-    url = check_server(server) + path
+    server = question.server
+    check_server(server)
     answer: queue.SimpleQueue[str | Exception] = queue.SimpleQueue()
 
     def ask() -> None:
         try:
-            answer.put(_ask(url, body))
+            answer.put(_ask(question, deadline))
         except Exception as error:
             answer.put(error)
 
     threading.Thread(target=ask, daemon=True).start()
     try:
-        found = answer.get(timeout=_DEADLINE)
+        found = answer.get(timeout=deadline)
     except queue.Empty:
-        raise _unreachable(server, f"no answer in {_DEADLINE:.0f} s") from None
+        raise _unreachable(server, f"no answer in {deadline:.0f} s") from None
     match found:
         case str():
             return found
@@ -110,16 +132,21 @@ def _exchange(server: str, path: str, body: bytes | None) -> str:
     raise found
 
 
-def _ask(url: str, body: bytes | None) -> str:
+def _ask(question: _Question, deadline: float) -> str:
+    url, body = check_server(question.server) + question.path, question.body
     headers = {"Accept": f"text/plain, {_PROBLEM}", "User-Agent": _AGENT}
     if body is not None:
         headers["Content-Type"] = "text/plain; charset=utf-8"
-    asked = urllib.request.Request(url, data=body, headers=headers)  # noqa: S310 - see check_server
+    if question.token:
+        headers["Authorization"] = f"Bearer {question.token}"
+    asked = urllib.request.Request(  # noqa: S310 - see check_server
+        url, data=body, headers=headers, method=question.method
+    )
     opener = urllib.request.build_opener(_NoRedirects)
     if asked.type == "http":  # to this machine, and so not through others
         opener = urllib.request.build_opener(_NoRedirects, urllib.request.ProxyHandler({}))
     try:
-        with opener.open(asked, timeout=_DEADLINE) as response:
+        with opener.open(asked, timeout=deadline) as response:
             return _text(response)
     except urllib.error.HTTPError as error:
         with error:
@@ -131,6 +158,8 @@ def _text(response: Any) -> str:
     data = response.read(_LARGEST + 1)
     if len(data) > _LARGEST:
         raise http.client.HTTPException(f"an answer of more than {_LARGEST:,} bytes")
+    if getattr(response, "length", None):
+        raise http.client.HTTPException("the answer was cut short")
     text: str = data.decode("utf-8", "replace")
     return text
 

@@ -49,7 +49,11 @@ _SECTIONS = {
         "gate": "gating",
     },
     "Sellers, who lock them": {"lock": "locking", "license": "licensing", "serve": "serving"},
-    "Customers, who unlock them": {"unlock": "unlocking"},
+    "Customers, who unlock them": {
+        "unlock": "unlocking",
+        "relay": "relaying",
+        "lease": "relaying",
+    },
     "Shells": {"completion": "completion"},
 }
 """Commands, by who uses them, and the module of each. What all of them import takes as long as

@@ -7,7 +7,8 @@ By files, which the customer and the seller mail each other:
 
 Or by the seller's server:
 
-    license = nnguard.licensing.activate(request, "https://licenses.acme.ai", "ada.key", "vendor.pub")
+    server = "https://licenses.acme.ai"
+    license = nnguard.licensing.activate(request, server, "ada.key", "vendor.pub")
     license = nnguard.licensing.refresh(license, "ada.key", "vendor.pub")
 
 Law: nothing that a server answers is returned before it was checked as any other license.
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime
 
 from nnguard._base.arguments import check_type, loaded
 from nnguard._base.http import check_server, post
@@ -27,7 +28,7 @@ from nnguard._crypto.identity import Identity, IdentityLike
 from nnguard._crypto.trust import Trust
 from nnguard._licensing.device import Device
 from nnguard._licensing.license import License, LicenseTerms
-from nnguard._licensing.policy import LicenseLike, Policy, as_license
+from nnguard._licensing.policy import Policy
 from nnguard._licensing.receipt import Receipt
 from nnguard._licensing.request import Request
 from nnguard._licensing.state import LicenseState
@@ -46,7 +47,7 @@ from nnguard.errors import (
     WrongKeyError,
 )
 
-__all__ = ["activate", "refresh", "release", "request", "send"]
+__all__ = ["activate", "refresh", "release", "renewal", "request", "send"]
 
 _LOG = logging.getLogger("nnguard")
 
@@ -141,8 +142,45 @@ def activate(
     return answer
 
 
-def refresh(
+def renewal(
     license: LicenseLike,  # noqa: A002
+    identity: IdentityLike,
+    *,
+    device: Device | PathLike | None = None,
+    issued_at: TimeLike | None = None,
+) -> Request:
+    """Ask for the license that follows one: for the same trial, machine and seat.
+
+    Args:
+        license: The license, or its path.
+        identity: The customer's private key, or its path.
+        device: The machine, or the path of its fingerprint, if the license is bound to one; this
+            machine, if None.
+        issued_at: Now, if None.
+
+    Examples:
+        >>> licensing.renewal("ada.license", "ada.key").license == (
+        ...     licensing.License.load("ada.license").terms.id
+        ... )
+        True
+    """
+    terms = as_license(license).terms
+    machine: Device | None = None
+    if terms.device is not None:
+        machine = Device.this() if device is None else loaded(device, Device, "device")
+    return Request.make(
+        identity,
+        stream=terms.stream,
+        lock=terms.lock,
+        license=terms.id,
+        device=machine,
+        leases=terms.leases,
+        issued_at=issued_at,
+    )
+
+
+def refresh(
+    license: License | PathLike,  # noqa: A002
     identity: IdentityLike,
     trust: Trust | None = None,
     *,
@@ -177,7 +215,7 @@ def refresh(
         WrongKeyError: The license is another customer's, or signed by a key that is not trusted.
         ArgumentError: Neither the license nor you name a server.
     """
-    old = as_license(license)
+    old = loaded(license, License, "license")
     mine = loaded(identity, Identity, "identity")
     conditions = _conditions(license_policy, device)
     holds = _holds(old, trust, policy, conditions)
@@ -185,15 +223,7 @@ def refresh(
     at = now() if conditions.now is None else to_utc(conditions.now)
     if not early and holds is None and not _is_due(old.terms, at):
         return old
-    asked = Request.make(
-        mine,
-        stream=old.terms.stream,
-        lock=old.terms.lock,
-        license=old.terms.id,
-        device=_device_of(old.terms, conditions),
-        leases=old.terms.leases,
-        issued_at=conditions.now,
-    )
+    asked = renewal(old, mine, device=conditions.device, issued_at=conditions.now)
     try:
         new = activate(
             asked,
@@ -214,7 +244,7 @@ def refresh(
 
 
 def release(
-    license: LicenseLike,  # noqa: A002
+    license: License | PathLike,  # noqa: A002
     identity: IdentityLike,
     state: PathLike,
     *,
@@ -244,7 +274,7 @@ def release(
         ...
         nnguard.errors.LicenseError: license ... was given back on this machine
     """
-    given = as_license(license)
+    given = loaded(license, License, "license")
     mine = loaded(identity, Identity, "identity")
     if given.terms.recipient != mine.recipient.id.hex():
         raise WrongKeyError(
@@ -294,20 +324,12 @@ def _holds(
     return None
 
 
-def _is_due(terms: LicenseTerms, at: object) -> bool:
+def _is_due(terms: LicenseTerms, at: datetime) -> bool:
     """Tell whether half of a license's life is over."""
     if terms.expires_at is None:
         return False
     begins = max(terms.not_before, terms.issued_at)
-    half: timedelta = (terms.expires_at - begins) / 2
-    return bool(begins + half <= at)  # type: ignore[operator]
-
-
-def _device_of(terms: LicenseTerms, conditions: Policy) -> Device | None:
-    if terms.device is None:
-        return None
-    device = conditions.device
-    return Device.this() if device is None else loaded(device, Device, "device")
+    return at - begins >= terms.expires_at - at
 
 
 def _server_of(terms: LicenseTerms, server: str) -> str:

@@ -158,7 +158,7 @@ class Answerer:
         license_ = License.make(terms, key, recipient, self.signer)
         entry = LedgerEntry.of(license_)
         rows.licenses.add(entry)
-        note_issued(rows, entry, self.actor, order=order.id, seat=seat.id)
+        note_issued(rows, entry, self.actor, order=order, seat=seat.id)
         return license_
 
 

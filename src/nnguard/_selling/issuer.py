@@ -185,7 +185,7 @@ class Issuer:
 
         Adding the same trial again changes nothing, unless the key is that of a higher tier.
         """
-        self._secret()
+        self._own()
         model = as_model(trial)
         key = loaded(content_key, ContentKey, "content_key")
         opened = open_product(model, key, name, self._signer.public_key, progress)
@@ -241,7 +241,7 @@ class Issuer:
     def code(self, order: Order | str) -> str:
         """Return the code of an order, or of that of this id: who has it, can take its seats."""
         order_id = order.id if isinstance(order, Order) else self._ledger.order(order).id
-        return make_code(self._secret().derive(CODES), order_id)
+        return make_code(self.secret(CODES), order_id)
 
     def order_of(self, code: str) -> Order:
         """Return the order of a code.
@@ -249,7 +249,7 @@ class Issuer:
         Raises:
             ActivationError: There is none (UNKNOWN_ORDER).
         """
-        order_id = read_code(self._secret().derive(CODES), code)
+        order_id = read_code(self.secret(CODES), code)
         if order_id is None:
             raise unknown_order()
         try:
@@ -321,7 +321,15 @@ class Issuer:
     def __repr__(self) -> str:
         return f"<nnguard.licensing.Issuer {self._signer.public_key.id.hex()} {self._ledger!r}>"
 
-    def _secret(self) -> Identity:
+    def secret(self, label: bytes) -> bytes:
+        """Return 32 bytes that come from the identity, for one use: see `Identity.derive`."""
+        return self._own().derive(label)
+
+    def was_answered(self, request: Request) -> bool:
+        """Tell whether a request was answered with a license before."""
+        return self._ledger.answered(request.key.raw.hex(), request.nonce)
+
+    def _own(self) -> Identity:
         """Return the identity that order codes and content keys come from."""
         if self._identity is None:
             raise KeyFormatError(

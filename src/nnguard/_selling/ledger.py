@@ -24,7 +24,14 @@ from typing import TYPE_CHECKING
 
 from nnguard._base.times import TimeLike, now, to_utc
 from nnguard._selling.audit import AuditEntry
-from nnguard._selling.entry import LONGEST_ID, SHORTEST_ID, LedgerEntry, check_id, check_storable
+from nnguard._selling.entry import (
+    LONGEST_ID,
+    SHORTEST_ID,
+    LedgerEntry,
+    LicenseState,
+    check_id,
+    check_storable,
+)
 from nnguard._selling.order import Order, OrderState, Seat
 from nnguard._selling.outbox import Event
 from nnguard._selling.product import Product
@@ -101,21 +108,10 @@ class Ledger:
         """
         digits = _digits(license_id)
         found = self._store.read(lambda rows: rows.licenses.find(digits), None)
-        if found is None:
-            raise LedgerError(f"no license {digits} is in the ledger")
-        return found
+        return there(found, f"license {digits}")
 
     def entries(
-        self,
-        *,
-        customer: str = "",
-        product: str = "",
-        revoked: bool | None = None,
-        search: str = "",
-        order: str = "",
-        seat: str = "",
-        after: str = "",
-        limit: int | None = None,
+        self, *, customer: str = "", product: str = "", revoked: bool | None = None
     ) -> list[LedgerEntry]:
         """Return entries in the order of issue.
 
@@ -123,18 +119,40 @@ class Ledger:
             customer: Only this customer's; the exact name.
             product: Only this product's; the exact name.
             revoked: Only those that are revoked (True), or are not (False).
+        """
+        check_storable(customer, "customer")
+        check_storable(product, "product")
+        return self._store.read(
+            lambda rows: rows.licenses.entries(customer=customer, product=product, revoked=revoked),
+            [],
+        )
+
+    def licenses(
+        self,
+        *,
+        search: str = "",
+        order: str = "",
+        seat: str = "",
+        state: LicenseState | None = None,
+        limit: int = 100,
+        after: str = "",
+    ) -> list[LedgerEntry]:
+        """Return licenses, the newest first.
+
+        Args:
             search: Only those with this in customer, product or id.
             order: Only those of the order of this id.
             seat: Only those of the seat of this id.
-            after: Go on after the license of this id.
+            state: Only those that are so now: "valid", "expired" (periods of grace do not count) or
+                "revoked".
             limit: At most so many.
+            after: Go on after the license of this id.
         """
-        texts = {"customer": customer, "product": product, "search": search}
-        texts |= {"order": order, "seat": seat, "after": after}
+        texts = {"search": search, "order": order, "seat": seat, "after": after}
         for name, text in texts.items():
             check_storable(text, name)
         return self._store.read(
-            lambda rows: rows.licenses.entries(**texts, revoked=revoked, limit=limit), []
+            lambda rows: rows.licenses.search(**texts, state=state, at=now(), limit=limit), []
         )
 
     def revoke(
@@ -163,6 +181,10 @@ class Ledger:
     def revoked_ids(self) -> list[str]:
         """Return the ids of all revoked licenses, in the order of revocation."""
         return self._store.read(lambda rows: rows.licenses.revoked_ids(), [])
+
+    def count_revoked(self) -> int:
+        """Return how many licenses are revoked."""
+        return self._store.read(lambda rows: rows.licenses.count_revoked(), 0)
 
     def keep_content_key(
         self, content_key_id: str, product: str, wrapped: bytes, *, actor: str = "desk"
@@ -241,10 +263,23 @@ class Ledger:
         check_storable(license_id, "license_id")
         return self._store.read(lambda rows: rows.seats.of_license(license_id), None)
 
-    def activations(self, since: TimeLike) -> dict[date, int]:
-        """Return how many seats were taken on each day (UTC) on which any was."""
-        when = to_utc(since, "since")
-        return self._store.read(lambda rows: rows.seats.activations(when), {})
+    def answered(self, request_key: str, nonce: str) -> bool:
+        """Tell whether a request of this key was answered with a license before."""
+        asked = check_id(request_key, "request_key"), check_id(nonce, "nonce")
+        return self._store.read(lambda rows: rows.seats.answered(*asked), None) is not None
+
+    def activations(self, since: date, until: date, *, product: str = "") -> dict[date, int]:
+        """Return how many seats were taken on each day (UTC) on which any was.
+
+        Args:
+            since: The first day.
+            until: The last day.
+            product: Only those of this product.
+        """
+        check_storable(product, "product")
+        first, last = (to_utc(day.isoformat()) for day in (since, until))
+        end = last + timedelta(days=1)
+        return self._store.read(lambda rows: rows.seats.activations(first, end, product), {})
 
     def audit(
         self, *, after: int = 0, limit: int = 100, subject: str = "", newest: bool = False
@@ -262,6 +297,10 @@ class Ledger:
             lambda rows: rows.audit.page(after=after, limit=limit, subject=subject, newest=newest),
             [],
         )
+
+    def audit_head(self) -> AuditEntry | None:
+        """Return the newest entry of the audit log, None where there is none; nothing is checked."""
+        return self._store.read(lambda rows: rows.audit.newest(), None)
 
     def check_audit(self, expect: str | None = None) -> AuditEntry | None:
         """Check the whole audit log, and return its newest entry, None where there is none.
@@ -333,6 +372,10 @@ class Ledger:
         with self._store.writing() as rows:
             return rows.events.take(limit, at or now(), hold)
 
+    def backlog(self) -> int:
+        """Return how many events somebody has yet to hear of."""
+        return self._store.read(lambda rows: rows.events.backlog(), 0)
+
     def event_delivered(self, event_id: str, *, at: datetime | None = None) -> None:
         """Note that everybody has heard of an event."""
         with self._store.writing() as rows:
@@ -360,7 +403,7 @@ class Ledger:
 
         Args:
             key: Names what is done; whoever comes with the same key at the same time waits.
-            request_hash: Of what was asked for, in hexadecimal.
+            request_hash: Of what was asked for; may be empty.
             make: Does it. What it raises undoes all, and the key may be used again.
             keep: How long it is remembered.
             at: Now, if None.
@@ -370,7 +413,7 @@ class Ledger:
         """
         if not 0 < len(check_storable(key, "key")) <= _LONGEST_KEY:
             raise ArgumentError(f"key: 1 to {_LONGEST_KEY} characters")
-        check_id(request_hash, "request_hash")
+        check_storable(request_hash, "request_hash")
         when = at or now()
         with self._store.writing() as rows:
             answer = rows.once.reserve(key, request_hash, when, when + keep)

@@ -14,8 +14,15 @@ from nnguard._selling.catalog import Opened
 from nnguard._selling.entry import check_storable
 from nnguard._selling.order import Order
 from nnguard._selling.product import Product
+from nnguard._selling.steps import order_data
 from nnguard._selling.terms import features_of
-from nnguard.errors import ActivationError, ActivationReason, ArgumentError, LedgerError
+from nnguard.errors import (
+    ActivationError,
+    ActivationReason,
+    ArgumentError,
+    LedgerError,
+    LedgerReason,
+)
 
 if TYPE_CHECKING:
     from nnguard._selling.store import Transaction
@@ -43,7 +50,8 @@ def add_opened(rows: Transaction, opened: Opened, actor: str, *, renamed: bool) 
         rows.note(actor, "product.added", product.lock, name=product.name, stream=product.stream)
         return product
     if renamed and kept.name != product.name:
-        raise LedgerError(f"this trial is in the ledger already, as product {kept.name}")
+        message = f"this trial is in the ledger already, as product {kept.name}"
+        raise LedgerError(message, reason=LedgerReason.CONFLICT)
     if len(product.tiers) <= len(kept.tiers):
         return kept
     changed = replace(kept, tiers=product.tiers)
@@ -116,13 +124,14 @@ def add_order(rows: Transaction, order: Order, actor: str) -> Order:
     """
     if rows.orders.add(order):
         rows.note(actor, "order.created", order.id, product=order.product, seats=order.seats)
-        rows.events.add("order.created", order.created_at, {"order": order.id})
+        rows.events.add("order.created", order.created_at, order_data(order))
         return order
     kept = rows.orders.of_reference(order.reference)
     own = {"id": order.id, "created_at": order.created_at, "cancelled_at": None, "reason": ""}
     if kept is None or replace(kept, **own) != order:  # type: ignore[arg-type]
         raise LedgerError(
             f"there is another order with the reference {order.reference!r}",
+            reason=LedgerReason.CONFLICT,
             hint="it says something else: look it up, or give this one another reference",
         )
     return kept

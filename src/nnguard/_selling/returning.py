@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nnguard._licensing.receipt import Receipt
 from nnguard._selling.order import Order, Seat
-from nnguard._selling.steps import revoke_all, there
+from nnguard._selling.steps import order_data, revoke_all, there
 from nnguard.errors import ActivationError, ActivationReason
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def give_back(rows: Transaction, order_id: str, receipt: Receipt, at: datetime, 
     rows.seats.put(seat)
     _revoke(rows, order, seat.id, at, "given back", actor)
     rows.note(actor, "seat.released", seat.id, order=order.id)
-    rows.events.add("seat.released", at, {"seat": seat.id, "order": order.id})
+    rows.events.add("seat.released", at, order_data(order, seat=seat.id))
     return seat
 
 
@@ -51,7 +51,7 @@ def take_back(
     rows.seats.put(seat)
     _revoke(rows, order, seat.id, at, reason or "taken back", actor)
     rows.note(actor, "seat.taken-back", seat.id, order=order.id, reason=reason)
-    rows.events.add("seat.released", at, {"seat": seat.id, "order": order.id})
+    rows.events.add("seat.released", at, order_data(order, seat=seat.id))
     return seat
 
 
@@ -64,7 +64,7 @@ def cancel(rows: Transaction, order_id: str, at: datetime, reason: str, actor: s
     for seat in rows.seats.of_order(order.id):
         _revoke(rows, order, seat.id, at, reason or "order cancelled", actor)
     rows.note(actor, "order.cancelled", order.id, reason=reason)
-    rows.events.add("order.cancelled", at, {"order": order.id, "reason": reason})
+    rows.events.add("order.cancelled", at, order_data(order, reason=reason))
     return replace(order, cancelled_at=at, reason=reason)
 
 

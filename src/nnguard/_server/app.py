@@ -23,6 +23,7 @@ from nnguard._server.health import health_routes
 from nnguard._server.metrics import Metrics
 from nnguard._server.models import ProblemOut
 from nnguard._server.openapi import TITLE, TOP
+from nnguard._server.pages import pages_routes
 from nnguard._server.problems import add_handlers
 from nnguard._server.sellers import sellers_routes
 from nnguard._server.settings import ServerSettings
@@ -71,6 +72,7 @@ def make_app(issuer: Issuer, settings: ServerSettings | None = None) -> FastAPI:
     app.include_router(sellers_routes(settings))
     app.include_router(shops_routes(issuer, metrics))
     app.include_router(health_routes(issuer, metrics))
+    app.include_router(pages_routes(issuer))
     app.add_middleware(Guard, settings=settings, metrics=metrics)
     app.openapi = _documented(app.openapi)  # type: ignore[method-assign]
     return app

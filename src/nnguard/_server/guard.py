@@ -18,7 +18,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nnguard._server.logs import tell
-from nnguard._server.metrics import Metrics
+from nnguard._server.metrics import HttpMetrics
 from nnguard._server.problems import Problem, problem_of, response_of
 from nnguard._server.settings import ServerSettings
 
@@ -49,7 +49,7 @@ class Guard:
         metrics: Counts answers.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, settings: ServerSettings, metrics: HttpMetrics) -> None:
         self._app, self._settings, self._metrics = app, settings, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -96,7 +96,7 @@ def _act(desk: Issuer, what: Paid | Refunded | None) -> str:
 
 
 def _mark(desk: Issuer, what: Paid | Refunded, mark: str) -> str:
-    return desk.ledger.once(f"stripe:payment:{what.payment}", "", lambda: mark, keep=_KEPT)
+    return desk.ledger.once(f"stripe:payment:{what.payment}", "00", lambda: mark, keep=_KEPT)
 
 
 def _order_of(desk: Issuer, what: Paid | Refunded) -> Order | None:

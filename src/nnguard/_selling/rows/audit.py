@@ -54,6 +54,10 @@ class AuditRows:
             query = query.where(number > after)
         return [_to_entry(row) for row in self._connection.execute(query).mappings()]
 
+    def newest(self) -> AuditEntry | None:
+        """Return the newest entry, or None."""
+        return next(iter(self.page(after=0, limit=1, newest=True)), None)
+
     def check(self, expect: str | None) -> AuditEntry | None:
         """Check all entries; see `Ledger.check_audit`."""
         head = select(AUDIT_HEAD.c.number, AUDIT_HEAD.c.hash)

@@ -14,8 +14,9 @@ from nnguard._base.mappings import FrozenMapping
 from nnguard._licensing.device import Device
 from nnguard._selling.order import Order, OrderState, Seat
 from nnguard._selling.product import Product, Tier
+from nnguard._selling.steps import there
 from nnguard._selling.tables import ACTIVATIONS, ORDERS, PRODUCTS, SEATS
-from nnguard.errors import LedgerError
+from nnguard.errors import LedgerError, LedgerReason
 
 __all__ = ["OrderRows", "ProductRows", "SeatRows"]
 
@@ -52,6 +53,7 @@ class ProductRows:
         except IntegrityError:
             raise LedgerError(
                 f"there is a product {product.name} already, with another trial",
+                reason=LedgerReason.CONFLICT,
                 hint="give this one another name",
             ) from None
 
@@ -118,9 +120,7 @@ class OrderRows:
             query = query.where(wanted.get(state, ~cancelled & ~ended))
         if after:
             last = select(ORDERS.c.number).where(ORDERS.c.id == after)
-            number = self._connection.execute(last).scalar_one_or_none()
-            if number is None:
-                raise LedgerError(f"no order {after} is in the ledger")
+            number = there(self._connection.execute(last).scalar_one_or_none(), f"order {after}")
             query = query.where(ORDERS.c.number < number)
         return self._ask(query)
 
@@ -176,9 +176,12 @@ class SeatRows:
         new = new.values(order_id=seat.order_id, request_key=request_key, nonce=nonce)
         self._connection.execute(new)
 
-    def activations(self, since: datetime) -> dict[date, int]:
-        """Return how many seats were taken on each day."""
-        query = select(SEATS.c.taken_at).where(SEATS.c.taken_at >= since)
+    def activations(self, since: datetime, until: datetime, product: str) -> dict[date, int]:
+        """Return how many seats were taken on each day; an empty text asks for all products."""
+        query = select(SEATS.c.taken_at).where(SEATS.c.taken_at >= since, SEATS.c.taken_at < until)
+        if product:
+            query = query.join(ORDERS, ORDERS.c.id == SEATS.c.order_id)
+            query = query.where(ORDERS.c.product == product)
         days: dict[date, int] = {}
         for taken_at in self._connection.execute(query.order_by(SEATS.c.taken_at)).scalars():
             day = taken_at.astimezone(timezone.utc).date()

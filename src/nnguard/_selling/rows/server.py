@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from nnguard._selling.outbox import Event
 from nnguard._selling.tables import DOCUMENTS, ONCE, OUTBOX, TOKENS
 from nnguard._selling.tokens import Token
-from nnguard.errors import LedgerError
+from nnguard.errors import LedgerError, LedgerReason
 
 __all__ = ["DocumentRows", "EventRows", "OnceRows", "TokenRows"]
 
@@ -89,6 +89,11 @@ class EventRows:
         query = update(OUTBOX).where(OUTBOX.c.id == event_id)
         self._connection.execute(query.values(due_at=retry_at, delivered_to=delivered_to))
 
+    def backlog(self) -> int:
+        """Return how many somebody has yet to hear of."""
+        query = select(func.count()).where(OUTBOX.c.due_at.is_not(None))
+        return self._connection.execute(query).scalar_one()
+
     def forget(self, at: datetime) -> None:
         """Delete what everybody heard of a month ago."""
         self._connection.execute(delete(OUTBOX).where(OUTBOX.c.delivered_at < at - _MONTH))
@@ -117,6 +122,7 @@ class OnceRows:
             if found != request_hash:
                 raise LedgerError(
                     "this idempotency key stands for another request",
+                    reason=LedgerReason.CONFLICT,
                     hint="use a new key for each request",
                 ) from None
             return str(answer)

@@ -16,17 +16,12 @@ from nnguard._licensing.receipt import Receipt
 from nnguard._licensing.request import Request as LicenseRequest
 from nnguard._selling.issuer import Issuer
 from nnguard._selling.order import Order, Seat
+from nnguard._server.access import client_of
 from nnguard._server.pages.forms import pasted_text_of, text_of
 from nnguard._server.pages.html import HEADERS, show
-from nnguard._server.pages.problems import (
-    ElsewhereError,
-    Page,
-    Problem,
-    ProblemError,
-    problem_of,
-)
+from nnguard._server.pages.problems import ElsewhereError, Problem, ProblemError, problem_of
 from nnguard._server.pages.sessions import Sessions, Visit
-from nnguard.errors import ActivationError, ActivationReason, NnguardError
+from nnguard.errors import ActivationError, NnguardError
 
 __all__ = ["CustomerPages"]
 
@@ -47,9 +42,8 @@ class CustomerPages:
         self._ledger = issuer.ledger
         self.sessions = Sessions(secret, "order", _LASTS)
 
-    def add_to(self, router: APIRouter) -> None:
+    def add_to(self, pages: APIRouter) -> None:
         """Add the pages to a router."""
-        pages = APIRouter(route_class=Page, include_in_schema=False)
         pages.add_api_route("/", self.entrance, methods=["GET"])
         pages.add_api_route("/", self.enter, methods=["POST"])
         pages.add_api_route("/order", self.order, methods=["GET"])
@@ -61,7 +55,6 @@ class CustomerPages:
         pages.add_api_route(f"{seat}/give-back", self.giving_back, methods=["GET"])
         pages.add_api_route(f"{seat}/give-back", self.give_back, methods=["POST"])
         pages.add_api_route(f"{seat}/receipt", self.give_back_with_receipt, methods=["POST"])
-        router.include_router(pages)
 
     def entrance(self, request: Request) -> Response:
         """Ask for an order code."""
@@ -69,9 +62,12 @@ class CustomerPages:
 
     def enter(self, request: Request, code: Annotated[str, Form()] = "") -> Response:
         """Take an order code."""
+        guesses, client = request.app.state.access.limits, client_of(request)
+        guesses.check("guess", client)
         try:
             order = self._issuer.order_of(code)
-        except NnguardError as error:
+        except ActivationError as error:
+            guesses.count("guess", client)
             return self._entrance(request, code, problem_of(error, "code"))
         response = RedirectResponse("/order", 303)
         self.sessions.open(request, response, order.id)
@@ -94,7 +90,8 @@ class CustomerPages:
         try:
             asked = LicenseRequest.from_text(text_of(file, "file", LicenseRequest._ARMOR))
             self._check_order(asked, order)
-            return self._licensed(self._issuer.answer(asked), order)
+            kind = "repeated" if self._issuer.was_answered(asked) else "new"
+            return self._licensed(request, self._issuer.answer(asked), order, kind)
         except NnguardError as error:
             problem = problem_of(error, "file")
         except ProblemError as error:
@@ -111,7 +108,7 @@ class CustomerPages:
             recipient = Recipient.from_pem(pasted_text_of(key, "key", "PUBLIC KEY").encode())
             field = "name"
             license = self._issuer.grant(order, recipient, name=_name(name))  # noqa: A001
-            return self._licensed(license, order)
+            return self._licensed(request, license, order)
         except NnguardError as error:
             problem = problem_of(error, field)
         except ProblemError as error:
@@ -184,12 +181,22 @@ class CustomerPages:
             text = "Make it again with the code of this order, or open the page of the other one."
             raise ProblemError(Problem("This request is for another order", text, 422, "file"))
 
-    def _licensed(self, license: License, order: Order) -> Response:  # noqa: A002
+    def _licensed(
+        self,
+        request: Request,
+        license: License,  # noqa: A002
+        order: Order,
+        kind: str = "new",
+    ) -> Response:
         number = license.terms.id
+        request.app.state.metrics.licenses.labels(kind).inc()
+        request.scope.setdefault("nnguard.known", {}).update(license=number, order=order.id)
         seat = next(each for each in self._ledger.seats(order.id) if each.license_id == number)
         return RedirectResponse(f"/order?done=license&seat={seat.id}", 303)
 
-    def _entrance(self, request: Request, code: str = "", problem: Problem | None = None) -> Response:
+    def _entrance(
+        self, request: Request, code: str = "", problem: Problem | None = None
+    ) -> Response:
         visit = self.sessions.visit(request)
         response = show(
             "entrance.html",

@@ -18,16 +18,11 @@ from nnguard._base.times import now
 from nnguard._selling.issuer import Issuer
 from nnguard._selling.order import Order, OrderState
 from nnguard._selling.tokens import Role, Token
+from nnguard._server.access import client_of
 from nnguard._server.pages.chart import chart_of
 from nnguard._server.pages.forms import days_of, end_of, number_of
 from nnguard._server.pages.html import show
-from nnguard._server.pages.problems import (
-    ElsewhereError,
-    Page,
-    Problem,
-    ProblemError,
-    problem_of,
-)
+from nnguard._server.pages.problems import ElsewhereError, Problem, ProblemError, problem_of
 from nnguard._server.pages.sessions import Sessions
 from nnguard.errors import LedgerError, NnguardError
 
@@ -81,9 +76,8 @@ class DeskPages:
         self._ledger = issuer.ledger
         self.sessions = Sessions(secret, "desk", _LASTS)
 
-    def add_to(self, router: APIRouter) -> None:
+    def add_to(self, pages: APIRouter) -> None:
         """Add the pages to a router."""
-        pages = APIRouter(route_class=Page, include_in_schema=False, prefix="/desk")
         both = ["GET", "POST"]
         for path, answer, methods in (
             ("", self.home, ["GET"]),
@@ -101,8 +95,7 @@ class DeskPages:
             ("/activity", self.activity, ["GET"]),
             ("/audit", self.audit, ["GET"]),
         ):
-            pages.add_api_route(path, answer, methods=methods)
-        router.include_router(pages)
+            pages.add_api_route(f"/desk{path}", answer, methods=methods)
 
     def home(self) -> Response:
         """Go to the orders."""
@@ -114,8 +107,11 @@ class DeskPages:
 
     def log_in(self, request: Request, secret: Annotated[str, Form()] = "") -> Response:
         """Take an API token."""
+        guesses, client = request.app.state.access.limits, client_of(request)
+        guesses.check("guess", client)
         token = self._ledger.check_token(secret.strip())
         if token is None:
+            guesses.count("guess", client)
             text = "Look whether all of it was copied. Tokens that were revoked hold no longer."
             return self._entrance(request, Problem("This token is not known", text, 403, "secret"))
         response = RedirectResponse("/desk/orders", 303)
@@ -287,7 +283,7 @@ class DeskPages:
         seller = self._seller(request, "activity")
         length = int(days) if days in ("30", "90", "365") else 30
         today = now().date()
-        counts = self._ledger.activations(now() - timedelta(days=length - 1, hours=24))
+        counts = self._ledger.activations(today - timedelta(days=length - 1), today)
         chart = chart_of(counts, today, length)
         return self._show("activity", request, seller, chart=chart, days=length)
 
@@ -329,6 +325,7 @@ class DeskPages:
         token = self._ledger.token(visit.subject)
         if token.revoked_at is not None:
             raise ElsewhereError("/desk/login")
+        request.scope.setdefault("nnguard.known", {})["token"] = token.id
         may = _RIGHTS[token.role]
         if right not in may:
             text = f"Its role is “{token.role}”. Log in with a token of another role."

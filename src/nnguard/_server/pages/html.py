@@ -34,7 +34,9 @@ HEADERS = {
 """Of every page and download."""
 
 _TYPES = {"style.css": "text/css; charset=utf-8", "mark.svg": "image/svg+xml"}
-_ASSETS = {name: files(__package__).joinpath("assets").joinpath(name).read_bytes() for name in _TYPES}
+_ASSETS = {
+    name: files(__package__).joinpath("assets").joinpath(name).read_bytes() for name in _TYPES
+}
 _EDITION = hashlib.sha256(b"".join(_ASSETS.values())).hexdigest()[:12]
 _UNITS = [
     (timedelta(days=1), "day"),

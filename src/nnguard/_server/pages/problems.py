@@ -130,6 +130,8 @@ class Page(APIRoute):
             ) as error:
                 request.scope["nnguard.problem"] = (problems.problem_of(error), error)
                 problem = problem_of(error)
+            finally:
+                await request.close()  # files that came with a form
             return show("problem.html", request, status=problem.status, problem=problem)
 
         return answer_with_a_page

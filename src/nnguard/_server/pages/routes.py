@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
+from typing import Any
+
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import Response
 
 from nnguard._selling.issuer import Issuer
+from nnguard._server.access import limited
 from nnguard._server.pages.customer import CustomerPages
 from nnguard._server.pages.desk import DeskPages
 from nnguard._server.pages.html import asset
-from nnguard._server.pages.problems import Problem, ProblemError
+from nnguard._server.pages.problems import Page, Problem, ProblemError
 from nnguard._server.pages.sessions import Sessions
 
 __all__ = ["pages_routes"]
@@ -18,23 +21,29 @@ _SECRET = b"nnguard sessions v1\0"
 
 
 def pages_routes(issuer: Issuer) -> APIRouter:
-    """Return the routes of all pages.
+    """Return the routes.
 
     Args:
         issuer: With an identity, which the secret of cookies is derived from: all instances of a
             server know the same ones.
     """
-    secret = issuer.identity.derive(_SECRET)
-    pages = APIRouter()
+    secret = issuer.secret(_SECRET)
+    routes = APIRouter()
     for part in (CustomerPages(issuer, secret), DeskPages(issuer, secret)):
-        own = APIRouter(dependencies=[Depends(_only_own_forms(part.sessions))])
-        part.add_to(own)
-        pages.include_router(own)
-    pages.add_api_route("/assets/{name}", asset, methods=["GET"], include_in_schema=False)
-    return pages
+        pages = APIRouter(
+            route_class=Page,
+            include_in_schema=False,
+            dependencies=[Depends(limited), Depends(_only_own_forms(part.sessions))],
+        )
+        part.add_to(pages)
+        routes.include_router(pages)
+    routes.add_api_route("/assets/{name}", asset, methods=["GET"], include_in_schema=False)
+    return routes
 
 
-def _only_own_forms(sessions: Sessions):
+def _only_own_forms(sessions: Sessions) -> Callable[[Request], Coroutine[Any, Any, None]]:
+    """Return a dependency that ends requests of forms that were not made here, for this browser."""
+
     async def check(request: Request) -> None:
         if request.method != "POST":
             return
