@@ -26,10 +26,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import psycopg
-
 from instances import Answer, Connection, Instance, Vendor, ask, starting, vendor
-from nnguard.licensing import License, Request
+from nnguard.licensing import Request
 from postgresql import Server, running_server
 
 SETTINGS = {"fsync": "on", "shared_buffers": "128MB"}

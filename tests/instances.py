@@ -219,10 +219,10 @@ async def ask(connection: Connection, request: Request) -> Answer:
 
 def _main() -> None:
     """Fork instances as told by standard input, until that ends."""
+    import nnguard.__main__
     import nnguard._cli.serving
     import nnguard._server.app
     import nnguard._server.listening
-    import nnguard.__main__
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:

@@ -38,7 +38,11 @@ _ASSETS = {
     name: files(__package__).joinpath("assets").joinpath(name).read_bytes() for name in _TYPES
 }
 _EDITION = hashlib.sha256(b"".join(_ASSETS.values())).hexdigest()[:12]
-_UNITS = [(timedelta(days=1), "day"), (timedelta(hours=1), "hour"), (timedelta(minutes=1), "minute")]
+_UNITS = [
+    (timedelta(days=1), "day"),
+    (timedelta(hours=1), "hour"),
+    (timedelta(minutes=1), "minute"),
+]
 
 
 def show(name: str, request: Request, /, *, status: int = 200, **values: Any) -> HTMLResponse:
