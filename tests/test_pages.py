@@ -106,9 +106,7 @@ def _open_shop(folder: Path) -> None:
         issuer.add_product(folder / "trial.nnc", folder / "content.key")
         order = issuer.order("digits", seats=2, customer="Ada")
         machine = nnguard.Identity.generate()
-        request = nnguard.licensing.request(
-            folder / "trial.nnc", machine, order=issuer.code(order)
-        )
+        request = nnguard.licensing.request(folder / "trial.nnc", machine, order=issuer.code(order))
         issuer.answer(request)
 
 
