@@ -46,6 +46,9 @@ def request_of(vector: dict[str, Any], listing: dict[str, Any], folder: Path) ->
         "pinned",
         "state",
         "statement",
+        "license_state",
+        "request",
+        "receipt",
     ):
         if name in given:
             given[name] = str(folder / given[name])

@@ -15,6 +15,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+import second_activation
 import second_hpke
 import second_licensing
 import second_policies
@@ -134,6 +135,31 @@ def remember(request: Json) -> Json:
     return {"state_sha256": hashlib.sha256(found.encode()).hexdigest()}
 
 
+def request_(request: Json) -> Json:
+    encoded, claims = second_activation.read_request(text(request["request"]))
+    said = {
+        "digest": second_activation.digest(encoded),
+        "kid": kid_of(claims["key"]),
+        "to": hashlib.sha256(claims["to"]).digest()[:8].hex(),
+        "order": claims.get("order"),
+        "license": claims.get("license", b"").hex(),
+        "device": [[kind, trait.hex()] for kind, trait in claims.get("device", [])],
+        "leases": claims.get("leases"),
+    }
+    return {name: value for name, value in said.items() if value}
+
+
+def receipt(request: Json) -> Json:
+    claims = second_activation.read_receipt(text(request["receipt"]))
+    return {"license": claims["license"].hex(), "kid": kid_of(claims["key"])}
+
+
+def kid_of(key: bytes) -> str:
+    """Of an Ed25519 key, whose SubjectPublicKeyInfo begins with the same 12 bytes (RFC 8410)."""
+    prefix = bytes.fromhex("302a300506032b6570032100")
+    return hashlib.sha256(prefix + key).digest()[:8].hex()
+
+
 OPERATIONS: dict[str, Callable[[Json], Json]] = {
     "verify": verify,
     "verify-set": verify_set,
@@ -144,6 +170,8 @@ OPERATIONS: dict[str, Callable[[Json], Json]] = {
     "unlock-set": unlock_set,
     "judge": judge,
     "remember": remember,
+    "request": request_,
+    "receipt": receipt,
 }
 
 
