@@ -100,7 +100,7 @@ def is_customer(blocks: bytes) -> bool:
         keys = [load_pem_public_key(part) for part in parts]
     except ValueError:
         return False
-    kinds = [X25519PublicKey, MLKEM768PublicKey][: len(keys)]
+    kinds = [(X25519PublicKey,), (X25519PublicKey, MLKEM768PublicKey)]
     again = [key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo) for key in keys]
     return (
         b"".join(again) == blocks and bool(keys) and all(map(isinstance, keys, kinds, strict=True))
@@ -128,7 +128,7 @@ def read_state(text: str) -> tuple[int | None, list[str]]:
     try:
         found = json.loads(text)
         newest, marks = found.pop("newest"), found.pop("released", [])
-        fits = type(newest) is int and is_time(newest) or newest is None
+        fits = (type(newest) is int and is_time(newest)) or newest is None
         right = not found and fits and all(re.fullmatch("[0-9a-f]{64}", mark) for mark in marks)
     except (ValueError, TypeError, KeyError, AttributeError):
         right = False

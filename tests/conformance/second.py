@@ -90,22 +90,26 @@ def open_set(request: Json) -> Json:
 
 
 def unlock(request: Json) -> Json:
-    opened, in_grace = unlocked(request, {ALONE: read(request)})
-    return {**original(opened.files[ALONE]), "in_grace": in_grace}
+    opened, standing = unlocked(request, {ALONE: read(request)})
+    return {**original(opened.files[ALONE]), **standing._asdict()}
 
 
 def unlock_set(request: Json) -> Json:
     folder = second_sets.read(Path(request["folder"]))
-    opened, in_grace = unlocked(request, folder.streams, folder)
-    return {"shards": shards(opened.files), "in_grace": in_grace}
+    opened, standing = unlocked(request, folder.streams, folder)
+    return {"shards": shards(opened.files), **standing._asdict()}
 
 
 def unlocked(
     request: Json, files: dict[str, bytes], folder: second_sets.Folder | None = None
-) -> tuple[second_unlocker.Opened, bool]:
+) -> tuple[second_unlocker.Opened, second_licensing.Standing]:
+    seen, released = request.get("seen"), []
+    if "license_state" in request:
+        seen, released = second_activation.read_state(text(request["license_state"]))
     here = second_licensing.Deployment(
         now=request["now"],
-        seen=request.get("seen"),
+        seen=seen,
+        released=tuple(released),
         revocations=text(request["revocations"]) if "revocations" in request else None,
         max_age=request.get("max_age"),
         traits=tuple((kind, value) for kind, value in request.get("traits", [])),

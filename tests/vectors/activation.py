@@ -219,12 +219,6 @@ def request_signed_as_receipt() -> Made:
     return asked(request(domain=GIVEN_BACK))
 
 
-@malformed()
-def request_too_large() -> Made:
-    """More than 65,536 bytes."""
-    return claiming(device=[["x" * 1000, TRAIT]] * 64)
-
-
 @requests("LicenseError: malformed", message="there is no line")
 def request_in_other_armor() -> Made:
     """In the armor of a license."""
