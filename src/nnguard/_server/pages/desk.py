@@ -211,7 +211,9 @@ class DeskPages:
             names=names_of(seats),
             taken=taken_of(seats, now()),
             most=_MOST,
-            licenses=self._ledger.licenses(order=order.id, limit=_MOST) if "licenses" in seller.may else [],
+            licenses=self._ledger.licenses(order=order.id, limit=_MOST)
+            if "licenses" in seller.may
+            else [],
             done=done,
         )
 
