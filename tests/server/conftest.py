@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from postgresql import Server, running_server
 
+from postgresql import Server, running_server
 from shop import Shop, opened
 
 
