@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 import nnguard
 from nnguard._locking.opening import open_files
 from nnguard._operations.authority import authority_of
+from nnguard._policy.document import Age
 from nnguard._policy.evaluation import evaluate
 from nnguard._records.hashed import hash_files
 from nnguard._records.signature import Signature
@@ -167,7 +168,7 @@ def remember(request: Json) -> Json:
         with mock.patch("nnguard._operations.authority.now", return_value=time):
             authority = authority_of(trusted(request), None, state, latest)
             if "max_age" in request:
-                max_age = timedelta(seconds=request["max_age"])
+                max_age = Age(f"{request['max_age']}s")
                 for finding in authority.latest.against(claims, request["digests"], time, max_age):
                     raise finding.error()
             authority.judge(report, remember=True)

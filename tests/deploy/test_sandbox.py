@@ -1,6 +1,6 @@
 """The gate does with what `deploy` leaves it: another user, a read-only root, no network, no home.
 
-In namespaces of Linux: with `unshare`, and with `bwrap`, of the system or what `make test` unpacked.
+In namespaces of Linux: by `unshare`, and by `bwrap`, the system's or what `make test` unpacked.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def signed_claims(model: Stream | StreamSet, files: Files, key: PublicKey) -> Cl
             f"the license would be with {key.id.hex()}",
             hint="issue the license with the key that signed the trial",
         ) from None
-    return Claims() if signature is None else signature.claims
+    return Claims() if signature is None else signature[0].claims
 
 
 def _open_tier(
