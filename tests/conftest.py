@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,6 +13,9 @@ import nnguard
 import samples
 import softhsm
 from nnguard._crypto.keys import AlgorithmName
+
+if TYPE_CHECKING:
+    from postgresql import Server
 
 settings.register_profile(
     "default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -82,3 +85,12 @@ def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[softhsm.Token]:
         for key_id in (b"1", b"2"):
             token.generate("two", "p256", key_id)
         yield token
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server, of which `fresh_url()` is an empty database."""
+    import postgresql as servers
+
+    with servers.running_server() as server:
+        yield server

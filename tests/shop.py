@@ -67,13 +67,15 @@ class Shop:
         sale: The product, and a customer.
         issuer: Signs licenses.
         server: Runs.
+        path: Of the ledger.
         secrets: Text of an API token for each role.
     """
 
     sale: Sale
     issuer: Issuer
     server: Running
-    secrets: dict[str, str]
+    path: str
+    secrets: dict[str, str] = field(repr=False)
 
     @property
     def ledger(self) -> Ledger:
@@ -133,4 +135,4 @@ def opened(url: str, **settings: Any) -> Iterator[Shop]:
         secrets = {role: ledger.new_token(role, f"{role} of tests")[1] for role in ROLES}
         app = make_app(issuer, ServerSettings(**{**generous, **settings}))
         with running(app) as server:
-            yield Shop(sale, issuer, server, secrets)
+            yield Shop(sale, issuer, server, url, secrets)

@@ -81,7 +81,17 @@ _FAMILIES: dict[type[Exception], int] = {
     ImportError: 1,
 }
 
-_EXTRAS = ("nncodec", "sqlalchemy", "psycopg", "matplotlib", "torch", "distributed", "segno")
+_EXTRAS = (
+    "nncodec",
+    "sqlalchemy",
+    "alembic",
+    "argon2",
+    "psycopg",
+    "matplotlib",
+    "torch",
+    "distributed",
+    "segno",
+)
 """Packages that nnguard does without until somebody wants what they do."""
 
 _SYSTEM = {

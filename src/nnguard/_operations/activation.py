@@ -143,7 +143,7 @@ def activate(
 
 
 def renewal(
-    license: LicenseLike,  # noqa: A002
+    license: License | PathLike,  # noqa: A002
     identity: IdentityLike,
     *,
     device: Device | PathLike | None = None,
@@ -164,7 +164,7 @@ def renewal(
         ... )
         True
     """
-    terms = as_license(license).terms
+    terms = loaded(license, License, "license").terms
     machine: Device | None = None
     if terms.device is not None:
         machine = Device.this() if device is None else loaded(device, Device, "device")

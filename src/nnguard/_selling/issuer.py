@@ -21,7 +21,7 @@ from nnguard._base.threads import Progress
 from nnguard._base.times import TimeLike, now, to_utc
 from nnguard._crypto.content_key import ContentKey, ContentKeyLike
 from nnguard._crypto.identity import Identity, IdentityLike, Recipient, RecipientLike
-from nnguard._crypto.keys import SignerLike, as_signer
+from nnguard._crypto.keys import Signer, SignerLike, as_signer
 from nnguard._licensing.license import License
 from nnguard._licensing.receipt import Receipt
 from nnguard._licensing.request import Request
@@ -55,7 +55,8 @@ class Issuer:
 
     Args:
         ledger: Where it is written down who got what.
-        signer: Signs licenses and lists: the vendor's key, its path, or your own `Signer`.
+        signer: Signs licenses and lists: the vendor's key, its path, or your own `Signer`. None
+            for what needs no signature, such as orders.
         identity: The vendor's own pair, or its path. The ledger then keeps content keys, wrapped
             to it, and orders have codes.
         actor: Who does it, for the audit log.
@@ -73,7 +74,7 @@ class Issuer:
     def __init__(
         self,
         ledger: Ledger,
-        signer: SignerLike,
+        signer: SignerLike | None,
         identity: IdentityLike | None = None,
         *,
         actor: str = "desk",
@@ -83,7 +84,7 @@ class Issuer:
         self._actor = check_storable(actor, "actor")
         self._server = check_storable(server, "server")
         self._ledger = ledger
-        self._signer = as_signer(signer)
+        self._signer_or_none = None if signer is None else as_signer(signer)
         self._identity = None if identity is None else loaded(identity, Identity, "identity")
 
     def issue(
@@ -319,7 +320,15 @@ class Issuer:
             return cancel(rows, order_id, when, reason, self._actor)
 
     def __repr__(self) -> str:
-        return f"<nnguard.licensing.Issuer {self._signer.public_key.id.hex()} {self._ledger!r}>"
+        signer = self._signer_or_none
+        key = "without a key" if signer is None else signer.public_key.id.hex()
+        return f"<nnguard.licensing.Issuer {key} {self._ledger!r}>"
+
+    @property
+    def _signer(self) -> Signer:
+        if self._signer_or_none is None:
+            raise KeyFormatError("there is no key to sign with", hint="give the vendor's key")
+        return self._signer_or_none
 
     def secret(self, label: bytes) -> bytes:
         """Return 32 bytes that come from the identity, for one use: see `Identity.derive`."""

@@ -299,7 +299,7 @@ class Ledger:
         )
 
     def audit_head(self) -> AuditEntry | None:
-        """Return the newest entry of the audit log, None where there is none; nothing is checked."""
+        """Return the newest entry of the audit log, or None; nothing is checked."""
         return self._store.read(lambda rows: rows.audit.newest(), None)
 
     def check_audit(self, expect: str | None = None) -> AuditEntry | None:

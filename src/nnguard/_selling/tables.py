@@ -10,6 +10,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -63,6 +64,8 @@ LICENSES = Table(
     Column("armored", Text, nullable=False),
     Column("revoked_at", BigInteger),
     Column("reason", Text, nullable=False),
+    Index("nnguard_licenses_issued", "issued_at", "number"),
+    Index("nnguard_licenses_revoked", "revoked_at"),
 )
 CONTENT_KEYS = Table(
     "nnguard_content_keys",

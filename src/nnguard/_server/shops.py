@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -41,16 +42,15 @@ def shops_routes(issuer: Issuer, metrics: Metrics) -> APIRouter:
     )
     def stripe(request: Request, body: Annotated[bytes, Depends(report)]) -> ReportOut:
         """Hear what Stripe reports: sessions that were paid, charges that were refunded."""
-        name, what = read_event(json_of(body))
+        event = json_of(body)
+        name, what = read_event(event)
         done: list[str] = []
 
         def act() -> str:
             done.append(_act(desk, what))
             return done[0]
 
-        told = desk.ledger.once(
-            f"stripe:event:{name}", hashlib.sha256(body).hexdigest(), act, keep=_KEPT
-        )
+        told = desk.ledger.once(f"stripe:event:{name}", _digest(event), act, keep=_KEPT)
         outcome, _, order_id = told.partition(" ")
         if not done and outcome != "ignored":
             outcome = "repeated"
@@ -93,6 +93,12 @@ def _act(desk: Issuer, what: Paid | Refunded | None) -> str:
     if found is None:
         return "ignored"
     return f"cancelled {desk.cancel(found.id, reason='refunded').id}"
+
+
+def _digest(event: Any) -> str:
+    """Return a hash of what an event says; how often it was sent stands elsewhere in it."""
+    said = json.dumps([event["type"], event["data"]], sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def _mark(desk: Issuer, what: Paid | Refunded, mark: str) -> str:

@@ -15,7 +15,7 @@ from nnguard.errors import ActivationError, ActivationReason, ArgumentError
 
 @contextmanager
 def answering(*answers: bytes, hang: bool = False) -> Iterator[tuple[str, list[bytes]]]:
-    """A server on a socket that sends these bytes, an answer to each connection, and what it got."""
+    """A server on a socket, which answers each connection by these bytes; and what it got."""
     listening = socket.create_server(("127.0.0.1", 0))
     listening.settimeout(5)
     asked: list[bytes] = []
@@ -149,7 +149,7 @@ def test_a_server_that_takes_forever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "_DEADLINE", 0.2)
     with (
         answering(b"HTTP/1.1 200 OK\r\n", hang=True) as (server, _),
-        pytest.raises(ActivationError, match="no answer in|timed out") as caught,
+        pytest.raises(ActivationError, match=r"no answer in|timed out") as caught,
     ):
         http.get(server, "/")
     assert caught.value.reason is ActivationReason.UNREACHABLE
@@ -165,10 +165,23 @@ def test_urls_that_are_asked(server: str) -> None:
 
 @pytest.mark.parametrize(
     "server",
-    ["", "a.example", "ftp://a.example", "file:///etc/passwd", "https://", "https://u:p@a.example"]
-    + ["https://a.example/?x=1", "https://a.example/#x", "https://a\r\nb.example", "https://[::1"]
-    + ["https://a.example:x", "https://a.example:0", "http://127.0.0.1.example", "http://10.0.0.1"]
-    + ["http://a.example"],
+    [
+        "",
+        "a.example",
+        "ftp://a.example",
+        "file:///etc/passwd",
+        "https://",
+        "https://u:p@a.example",
+        "https://a.example/?x=1",
+        "https://a.example/#x",
+        "https://a\r\nb.example",
+        "https://[::1",
+        "https://a.example:x",
+        "https://a.example:0",
+        "http://127.0.0.1.example",
+        "http://10.0.0.1",
+        "http://a.example",
+    ],
 )
 def test_urls_that_are_not_asked(server: str) -> None:
     with pytest.raises(ArgumentError) as caught:

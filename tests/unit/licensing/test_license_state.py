@@ -37,9 +37,20 @@ def test_state_of_older_versions_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{}", "[]", '{"newest": "x"}', '{"newest": 1, "released": ["x"]}', '{"newest": 1e9}']
-    + ['{"newest": 1, "released": 7}', '{"newest": 1, "released": [7]}', "[" * 9999, "\xff"]
-    + ['{"newest": 1, "more": 1}', '{"newest": true}'],
+    [
+        "",
+        "{}",
+        "[]",
+        '{"newest": "x"}',
+        '{"newest": 1, "released": ["x"]}',
+        '{"newest": 1e9}',
+        '{"newest": 1, "released": 7}',
+        '{"newest": 1, "released": [7]}',
+        "[" * 9999,
+        "\xff",
+        '{"newest": 1, "more": 1}',
+        '{"newest": true}',
+    ],
 )
 def test_other_files_are_refused_and_left_alone(tmp_path: Path, text: str) -> None:
     path = tmp_path / "state"

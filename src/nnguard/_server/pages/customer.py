@@ -20,6 +20,7 @@ from nnguard._server.access import client_of
 from nnguard._server.pages.forms import pasted_text_of, text_of
 from nnguard._server.pages.html import HEADERS, show
 from nnguard._server.pages.problems import ElsewhereError, Problem, ProblemError, problem_of
+from nnguard._server.pages.seats import names_of, taken_of
 from nnguard._server.pages.sessions import Sessions, Visit
 from nnguard.errors import ActivationError, NnguardError
 
@@ -121,8 +122,9 @@ class CustomerPages:
         order, _ = self._visited(request)
         seat = self._seat(order, seat_id)
         text = self._ledger.get(seat.license_id).armored
-        words = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{order.product}-{seat.name or seat.id[:8]}")
-        headers = {"Content-Disposition": f'attachment; filename="{words.strip("-.")}.license"'}
+        name = names_of(self._ledger.seats(order.id))[seat.id]
+        words = re.sub(r"[^A-Za-z0-9._]+", "-", f"{order.product} {name}").strip("-.")
+        headers = {"Content-Disposition": f'attachment; filename="{words}.license"'}
         return Response(text, 200, HEADERS | headers, "application/octet-stream")
 
     def giving_back(self, request: Request, seat_id: str) -> Response:
@@ -221,8 +223,7 @@ class CustomerPages:
         **values: str,
     ) -> Response:
         when = now()
-        seats = [each for each in self._ledger.seats(order.id) if each.state_at(when) != "free"]
-        chosen = values.get("seat", "")
+        seats = self._ledger.seats(order.id)
         return show(
             "order.html",
             request,
@@ -230,11 +231,12 @@ class CustomerPages:
             token=self.sessions.token(visit),
             order=order,
             code=self._issuer.code(order),
-            seats=seats,
-            free=order.seats - sum(seat.weight for seat in seats),
+            seats=[seat for seat in seats if seat.state_at(when) != "free"],
+            names=names_of(seats),
+            free=order.seats - taken_of(seats, when),
             problem=problem,
             done=done,
-            about=next((seat for seat in self._ledger.seats(order.id) if seat.id == chosen), None),
+            about=next((seat for seat in seats if seat.id == values.get("seat")), None),
             key=values.get("key", ""),
             name=values.get("name", ""),
         )
@@ -254,6 +256,7 @@ class CustomerPages:
             token=self.sessions.token(visit),
             order=order,
             seat=seat,
+            names=names_of(self._ledger.seats(order.id)),
             free_at=now() + order.cooling,
             problem=problem,
         )

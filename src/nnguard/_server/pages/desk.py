@@ -23,6 +23,7 @@ from nnguard._server.pages.chart import chart_of
 from nnguard._server.pages.forms import days_of, end_of, number_of
 from nnguard._server.pages.html import show
 from nnguard._server.pages.problems import ElsewhereError, Problem, ProblemError, problem_of
+from nnguard._server.pages.seats import names_of, taken_of
 from nnguard._server.pages.sessions import Sessions
 from nnguard.errors import LedgerError, NnguardError
 
@@ -31,6 +32,7 @@ __all__ = ["DeskPages"]
 _LASTS = timedelta(hours=12)
 _ROWS = 25
 _LINES = 50
+_MOST = 100
 _BETWEEN = "␟"
 """Stands between product and tier where both are one choice."""
 
@@ -198,15 +200,20 @@ class DeskPages:
         """Show an order."""
         seller = self._seller(request, "orders")
         order = self._found(lambda: self._ledger.order(order_id), "order")
+        seats = self._ledger.seats(order.id)
         return self._show(
             "order",
             request,
             seller,
             order=order,
             code=self._issuer.code(order) if "sell" in seller.may else "",
-            seats=self._ledger.seats(order.id),
-            taken=self._taken(order),
-            licenses=self._ledger.licenses(order=order.id) if "licenses" in seller.may else [],
+            seats=seats,
+            names=names_of(seats),
+            taken=taken_of(seats, now()),
+            most=_MOST,
+            licenses=self._ledger.licenses(order=order.id, limit=_MOST)
+            if "licenses" in seller.may
+            else [],
             done=done,
         )
 
@@ -243,6 +250,7 @@ class DeskPages:
             reason=reason,
             order=order,
             seat=seat,
+            names=names_of(self._ledger.seats(order.id)),
             free_at=now() + order.cooling,
         )
 
@@ -298,20 +306,17 @@ class DeskPages:
                 self._ledger.check_audit(expect.strip() or None)
             except LedgerError as error:
                 problem = Problem("The chain is broken", str(error), 200)
-        head = self._ledger.audit_head()
-        number = 0 if head is None else head.number
-        end = min(number, int(before) - 1) if before.isdecimal() and len(before) < 12 else number
-        start = max(0, end - _LINES)
-        entries = self._ledger.audit(after=start, limit=end - start)[::-1] if end > start else []
+        start = number_of(before, "before") if before else 0
+        found = self._ledger.audit(newest=True, after=start, limit=_LINES + 1)
         return self._show(
             "audit",
             request,
             seller,
-            entries=entries,
+            entries=found[:_LINES],
             names={f"token {each.id}": each.name for each in self._ledger.tokens()},
-            head=head,
-            more=start + 1 if start else 0,
-            newest=end >= number,
+            head=self._ledger.audit_head(),
+            more=found[_LINES - 1].number if len(found) > _LINES else 0,
+            newest=not start,
             checked=bool(check) and problem is None,
             expect=expect,
             problem=problem,
@@ -418,9 +423,7 @@ class DeskPages:
         )
 
     def _taken(self, order: Order) -> int:
-        when = now()
-        seats = self._ledger.seats(order.id)
-        return sum(seat.weight for seat in seats if seat.state_at(when) != "free")
+        return taken_of(self._ledger.seats(order.id), now())
 
     def _found(self, get: Callable[[], Any], what: str) -> Any:
         """Return what a ledger has, or end with a page that says that it has it not."""

@@ -9,6 +9,8 @@ down_revision = "1"
 
 def upgrade() -> None:
     """Make the tables."""
+    op.create_index("nnguard_licenses_issued", "nnguard_licenses", ["issued_at", "number"])
+    op.create_index("nnguard_licenses_revoked", "nnguard_licenses", ["revoked_at"])
     _make_orders()
     _make_audit()
     _make_server()
