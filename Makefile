@@ -21,7 +21,7 @@ FILES ?= 10000
 dist sbom wheel: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
 
 .PHONY: help dev demo sell first-hour test check format bench paper pictures docs pretrained vectors lock dist sbom wheel \
-	reproducible cross audit fuzz-coder fuzz-streams fuzz-models fuzz-credentials fuzz \
+	reproducible cross audit fuzz-coder fuzz-streams fuzz-models fuzz-credentials fuzz-server fuzz \
 	hostile mutate faults clean
 
 help:
@@ -49,7 +49,8 @@ help:
 	@echo "make fuzz-streams SECONDS=60   fuzz units, headers and what reads them (atheris)"
 	@echo "make hostile FILES=10000   run hostile files through all commands; what each costs"
 	@echo "make fuzz-models SECONDS=60   fuzz what reads models, each kind (atheris)"
-	@echo "make fuzz-credentials SECONDS=60   fuzz what reads keys, licenses, lists, statements, states, bundles and records (atheris)"
+	@echo "make fuzz-server EXAMPLES=300   fuzz the license server by its OpenAPI document (schemathesis)"
+	@echo "make fuzz-credentials SECONDS=60   fuzz what reads keys, licenses, policies, statements and the like (atheris)"
 	@echo "make fuzz MINUTES=60   all of these, one after the other"
 	@echo "make mutate  change what verifies and unlocks, a little at a time: do tests notice?"
 	@echo "make faults  kill commands and fail their calls, at every point: is anything lost? (an hour)"
@@ -252,7 +253,7 @@ fuzz-streams: $(ENVIRONMENT)
 
 fuzz-credentials: $(ENVIRONMENT)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
-	for kind in licenses lists statements states keys bundles records; do \
+	for kind in licenses lists statements states policies keys bundles records; do \
 		$(BIN)/python tests/fuzz/credentials.py $$kind out/fuzz/$$kind -max_total_time=$(SECONDS) \
 		-max_len=8192 -timeout=10 -artifact_prefix=out/fuzz/$$kind- || exit 1; done
 
@@ -260,6 +261,11 @@ fuzz-credentials: $(ENVIRONMENT)
 fuzz:
 	for target in coder streams models credentials; do $(MAKE) --no-print-directory fuzz-$$target \
 		SECONDS=$$(( 60 * $(MINUTES) / 10 )) || exit 1; done
+
+# Requests that the OpenAPI document of the license server has, and such as it does not: so many for each operation.
+EXAMPLES ?= 300
+fuzz-server: $(ENVIRONMENT)
+	NNGUARD_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/server/test_openapi.py
 
 mutate: $(ENVIRONMENT)
 	$(BIN)/python tests/mutation/mutate.py

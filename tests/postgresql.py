@@ -12,9 +12,10 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -26,6 +27,7 @@ psycopg = pytest.importorskip(
 
 PASSWORD = "p@ss/w:ord %41 geheim"
 PATIENCE = 60
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
 
 def find_programs() -> Path | None:
@@ -69,12 +71,35 @@ class Server:
     Attributes:
         folder: Of the data, the socket and the log.
         password: Of the user `vendor`, who may do everything.
+        start: Starts it.
     """
 
     folder: Path
     password: str
+    start: Callable[[], subprocess.Popen[bytes]] = field(repr=False)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _shared: str = ""
+    _process: subprocess.Popen[bytes] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = self.start()
+        try:
+            wait_until_ready(self, self._process)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        stop(self._process)
+
+    def crash(self) -> None:
+        """End without a checkpoint, in the middle of transactions, and start again."""
+        self._process.send_signal(signal.SIGQUIT)  # immediate mode
+        self._process.wait(PATIENCE)
+        self._begin()
 
     def make_database(self, encoding: str = "UTF8") -> str:
         """Make a database; return its name."""
@@ -108,8 +133,15 @@ class Server:
 
 
 @contextlib.contextmanager
-def running_server(programs: Path | None = None) -> Iterator[Server]:
-    """Run a server for a while; tests are skipped where none is installed."""
+def running_server(
+    programs: Path | None = None, settings: Mapping[str, str] = NO_SETTINGS
+) -> Iterator[Server]:
+    """Run a server for a while; tests are skipped where none is installed.
+
+    Args:
+        programs: Folder of the server's programs.
+        settings: Of the server, in place of those for tests, which are careless and quick.
+    """
     programs = programs or PROGRAMS
     if programs is None:
         pytest.skip("no PostgreSQL server is installed")
@@ -128,15 +160,18 @@ def running_server(programs: Path | None = None) -> Iterator[Server]:
         )
         assert done.returncode == 0, done.stderr
         serving = [programs / "postgres", "-D", folder / "data", "-k", folder]
-        serving += ["-c", "listen_addresses=", "-c", "shared_buffers=16MB", "-c", "fsync=off"]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(serving, stdout=log, stderr=log, **options)
+        chosen = {"listen_addresses": "", "shared_buffers": "16MB", "fsync": "off", **settings}
+        serving += [text for name, value in chosen.items() for text in ("-c", f"{name}={value}")]
+
+        def start() -> subprocess.Popen[bytes]:
+            with (folder / "log").open("ab") as log:
+                return subprocess.Popen(serving, stdout=log, stderr=log, **options)
+
+        server = Server(folder, PASSWORD, start)
         try:
-            server = Server(folder, PASSWORD)
-            wait_until_ready(server, process)
             yield server
         finally:
-            stop(process)
+            server.stop()
     finally:
         shutil.rmtree(folder)
 

@@ -166,7 +166,8 @@ def read_json(payload: bytes) -> Policy:
         value = json.loads(payload.decode("utf-8"), object_pairs_hook=once, parse_constant=text)
     except (ValueError, RecursionError):
         bad()
-    found = members_of(value, "version keys rules", "expires root")
+    found = members_of(value, "version keys rules", "expires root $schema")
+    text(found.get("$schema", ""))
     number(found["version"])
     need(type(found["keys"]) is dict)
     keys = {text(name): key(each) for name, each in found["keys"].items()}

@@ -13,9 +13,9 @@ import httpx
 
 import nnguard
 from license_server import Running, running
-from nnguard.licensing import Device, Issuer, Ledger, Order, Request
 from nnguard._server.app import make_app
 from nnguard._server.settings import ServerSettings
+from nnguard.licensing import Device, Issuer, Ledger, Order, Request
 from sales import Sale, sell
 
 __all__ = ["ROLES", "Shop", "Visitor", "opened"]

@@ -108,7 +108,7 @@ def test_a_refusal_as_json(run: Run) -> None:
 
 
 def test_warnings_are_shown(run: Run) -> None:
-    run(*NEW, "-o", "p.toml", "--level", "audit", "--expires", "2020-01-01")
+    new_and_expired(run, "audit")
     done = run("verify", "release.nnc", "--policy", "p.toml")
     assert done.code == 0
     assert done.err == "nnguard: the trust policy held until 2020-01-01T00:00:00+00:00 (audit)\n"
@@ -176,12 +176,12 @@ def test_show(run: Run, key: nnguard.SigningKey) -> None:
         "Version 1 (not checked)",
         "expires at  2030-01-01",
         "root        1 of other",
-        f"vendor: {key.public_key.id.hex()}, Ed25519, until 2029-01-01T00:00:00+00:00, REVOKED",
+        f"vendor: {key.public_key.id.hex()}, ed25519, until 2029-01-01T00:00:00+00:00, REVOKED",
         "rule        acme.ai/*",
         "strict, 1 of vendor",
         "version: 1 or later",
         "release: 2 or later",
-        "latest: a statement not older than 1w",
+        "latest: a statement not older than 7d",
     ):
         assert text in shown
     told = json.loads(run("policy", "show", "p.json", "--json").out)
@@ -203,15 +203,39 @@ def test_check_names_what_is_likely_a_mistake(run: Run, folder: Path) -> None:
         "nothing can meet it: threshold 2, keys that still count: other",
         "rules[0] decides about acme.ai/x* before it",
         "nothing can meet it: threshold 2, keys that still count: other",
+        "nobody has signed the policy yet, so that its root keys count for nothing",
         "root keys are best kept offline",
         "keys.idle is in no rule",
     ]
 
 
+def new_and_expired(run: Run, level: str) -> None:
+    """Write a policy of this level, `p.toml`, that has expired."""
+    assert run(*NEW, "-o", "p.toml", "--force", "--level", level).code == 0
+    file = Path("p.toml")
+    file.write_text('expires = "2020-01-01"\n' + file.read_text())
+
+
+def test_a_policy_that_has_expired_is_not_made(run: Run, folder: Path) -> None:
+    result = run(*NEW, "-o", "p.toml", "--expires", "2020-01-01")
+    assert (result.code, "is in the past" in refused(result, 2)) == (2, True)
+    assert not (folder / "p.toml").exists()
+
+
+@pytest.mark.usefixtures("roots")
+def test_root_keys_that_have_not_signed_are_told(run: Run) -> None:
+    run(*NEW, "-o", "p.toml", "--root", "root-a.pub")
+    verify = run("verify", "release.nnc", "--policy", "p.toml")
+    assert (verify.code, "its root keys count for nothing" in verify.err) == (0, True)
+    warned = json.loads(run("verify", "release.nnc", "--policy", "p.toml", "--json").out)
+    assert [warning["reason"] for warning in warned["warnings"]] == ["unsigned"]
+    run("policy", "sign", "p.toml", "-o", "p.policy", "--key", "root-a.key")
+    assert run("verify", "release.nnc", "--policy", "p.policy").err == ""
+
+
 def test_check_refuses_what_verify_would(run: Run) -> None:
     for level, code in (("strict", 18), ("permissive", 0), ("audit", 0)):
-        new = (*NEW, "-o", "p.toml", "--force", "--level", level, "--expires", "2020-01-01")
-        assert run(*new).code == 0
+        new_and_expired(run, level)
         checked = run("policy", "check", "p.toml")
         assert "held until 2020-01-01" in (refused(checked) if code else checked.out)
         assert checked.code == run("verify", "release.nnc", "--policy", "p.toml").code == code

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 import nnguard
 from nnguard._locking.opening import open_files
 from nnguard._operations.authority import authority_of
+from nnguard._policy.document import Age
 from nnguard._policy.evaluation import evaluate
 from nnguard._records.hashed import hash_files
 from nnguard._records.signature import Signature
@@ -125,7 +126,28 @@ def unlocked(trial: str, request: Json) -> tuple[Any, Json]:
         policy = policy_of(request, Path(folder))
         result = nnguard.unlock(trial, license_, buyer, trust, tier=tier, license_policy=policy)
         status = nnguard.licensing.check(license_, trust, license_policy=policy)
-    return result, {"in_grace": status.in_grace}
+    return result, {"in_grace": status.in_grace, "warned": bool(status.warnings)}
+
+
+def request_(request: Json) -> Json:
+    found = nnguard.licensing.Request.load(request["request"])
+    found.authenticate_self()
+    said = {
+        "digest": found.digest,
+        "kid": found.key_id,
+        "to": found.recipient.id.hex(),
+        "order": found.order,
+        "license": found.license,
+        "device": [list(trait) for trait in found.device.fingerprint] if found.device else None,
+        "leases": found.leases,
+    }
+    return {name: value for name, value in said.items() if value}
+
+
+def receipt(request: Json) -> Json:
+    found = nnguard.licensing.Receipt.load(request["receipt"])
+    found.authenticate_self()
+    return {"license": found.license_id, "kid": found.key_id}
 
 
 def judge(request: Json) -> Json:
@@ -167,7 +189,7 @@ def remember(request: Json) -> Json:
         with mock.patch("nnguard._operations.authority.now", return_value=time):
             authority = authority_of(trusted(request), None, state, latest)
             if "max_age" in request:
-                max_age = timedelta(seconds=request["max_age"])
+                max_age = Age(f"{request['max_age']}s")
                 for finding in authority.latest.against(claims, request["digests"], time, max_age):
                     raise finding.error()
             authority.judge(report, remember=True)
@@ -190,6 +212,8 @@ OPERATIONS: dict[str, Callable[[Json], Json]] = {
     "unlock-set": unlock_set,
     "judge": judge,
     "remember": remember,
+    "request": request_,
+    "receipt": receipt,
 }
 
 
@@ -229,6 +253,8 @@ def policy_of(request: Json, folder: Path) -> nnguard.licensing.Policy:
     if "seen" in request:
         state = folder / "state.json"
         state.write_text(json.dumps({"newest": request["seen"]}))
+    if "license_state" in request:
+        state = shutil.copy(request["license_state"], folder / "state.json")
     return nnguard.licensing.Policy(
         now=datetime.fromtimestamp(request["now"], timezone.utc),
         device=nnguard.licensing.Device.of_values(map(tuple, request.get("traits", []))),

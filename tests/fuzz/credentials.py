@@ -1,4 +1,4 @@
-"""Fuzzing by coverage what reads keys, licenses, lists, bundles and records, with atheris.
+"""Fuzzing by coverage what reads keys, licenses, policies and the like, with atheris.
 
 python tests/fuzz/credentials.py licenses CORPUS -max_total_time=60    (make fuzz-credentials)
 
@@ -13,9 +13,11 @@ import base64
 import contextlib
 import hashlib
 import json
+import logging
 import random
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,14 +37,17 @@ from nnguard._licensing.license import License
 from nnguard._licensing.revocation import RevocationList
 from nnguard._oms.envelope import open_envelope, seal
 from nnguard._oms.statement import GIT, Statement
+from nnguard._policy.advice import advise
+from nnguard._policy.evaluation import evaluate
 from nnguard._policy.latest import LatestStatement
 from nnguard._policy.state import Memory
+from nnguard._policy.writing import write_toml
 from nnguard._records.attachment import Attachment
 from nnguard._records.lock import LockContent, LockRecord
-from nnguard._records.signature import SignatureRecord
+from nnguard._records.signature import Signature, SignatureRecord
 from nnguard.errors import NnguardError
 from opening import lock_of
-from vectors import selling, toolbox
+from vectors import policies, selling, toolbox
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 
@@ -87,6 +92,40 @@ def read_state(data: bytes) -> None:
     """State files: what is read is written again as it was."""
     with contextlib.suppress(ValueError):
         assert Memory.parse(data).encode() == data
+
+
+def read_policy(data: bytes) -> None:
+    """Policies as JSON, TOML or armor: what is read is written and read again; it judges."""
+    policy = nnguard.TrustPolicy.parse(data)
+    assert nnguard.TrustPolicy.parse(json.dumps(policy.to_json())) == policy
+    assert nnguard.TrustPolicy.parse(write_toml(policy.to_json())) == policy
+    assert nnguard.TrustPolicy.parse(str(policy)) == policy
+    list(advise(policy, NOW))
+    with contextlib.suppress(NnguardError):
+        assert evaluate(policy, [SIGNATURE], NOW).rule in policy.rules
+    policy.authenticate()
+    policy.check_succeeds(PINNED)
+    assert policy.version >= PINNED.version
+    assert policy.message is not None
+
+
+def change_policy(rng: random.Random, data: bytes) -> bytes:
+    """A value is changed somewhere inside; then it is TOML, or signed by its root."""
+    try:
+        text = data if data[:1] == b"{" else nnguard.TrustPolicy.parse(data).payload
+        members = edit(rng, json.loads(text))
+        if rng.random() < 0.3:
+            return write_toml(members).encode()
+        if rng.random() < 0.3:
+            return policies.signed(members, rng.choice(["other", "vendor"])).encode()
+        return json.dumps(members).encode()
+    except Exception:  # nothing that JSON, TOML or CBOR holds
+        return mutate(rng, data or b"x")
+
+
+def policy_seeds() -> list[bytes]:
+    found = [path.read_bytes() for path in sorted(VECTORS.glob("*.policy"))]
+    return [data for data in found if len(data) < 8192]
 
 
 def read_keys(data: bytes) -> None:
@@ -161,6 +200,14 @@ def bundle_seeds() -> list[bytes]:
     return [seal(statement.encode(), toolbox.P256) for statement in statements]
 
 
+NOW = datetime.fromtimestamp(selling.NOW, timezone.utc)
+PINNED = nnguard.TrustPolicy.parse(policies.FIRST)
+SIGNATURE = Signature(
+    toolbox.VENDOR.public_key.id.hex(),
+    "ed25519",
+    nnguard.Claims("vendor.example", "small", "1.2", release=7),
+    "",
+)
 BUNDLE_KEY = EcdsaKey.from_pem(toolbox.P256.public_key.pem)
 POLICY = nnguard.licensing.Policy(now=selling.ISSUED)
 LICENSE_DOMAIN, LIST_DOMAIN = b"nnguard license v1\0", b"nnguard revocation list v1\0"
@@ -279,6 +326,7 @@ TARGETS = {
     "states": Target(
         read_state, change_state, lambda: [path.read_bytes() for path in VECTORS.glob("*.state")]
     ),
+    "policies": Target(read_policy, change_policy, policy_seeds),
     "keys": Target(read_keys, change_pem, key_seeds),
     "bundles": Target(read_bundle, change_bundle, bundle_seeds),
     "records": Target(read_record, change_cbor, record_seeds),
@@ -287,6 +335,7 @@ TARGETS = {
 
 def main() -> None:
     """Fuzz what the first argument names."""
+    logging.disable()  # levels of policies warn
     target = TARGETS[sys.argv.pop(1)]
     fuzz(target.read, target.change, target.seeds())
 

@@ -15,7 +15,6 @@ from datetime import timedelta
 from pathlib import Path
 
 from leased import NOW, POD, VENDOR, licensed, relay_of
-
 from nnguard._crypto.identity import Recipient
 from nnguard._relay.clock import Clock
 from nnguard._relay.holder import Holder

@@ -18,9 +18,11 @@ from typing import Any
 
 from vectors import (
     accepted,
+    activation,
     algorithms,
     carried,
     countersigned,
+    leases,
     licenses,
     locked_sets,
     locks,
@@ -47,11 +49,12 @@ SPEC_VERSION = "5.0"
 MODULES = (
     *(accepted, algorithms, refused_streams, refused_changes, refused_records),
     *(locks, carried, refused_locks, refused_contents),
-    *(licenses, refused_licenses, refused_sales),
+    *(licenses, refused_licenses, refused_sales, leases),
     *(sets, locked_sets, refused_locked_sets),
     *(policies, refused_policies),
     countersigned,
     states,
+    activation,
 )
 """They register their vectors when they are imported."""
 GIVEN = (
@@ -61,7 +64,7 @@ GIVEN = (
 """Details that an operation is given; it answers with all others."""
 
 
-_WITHOUT_STREAM = ("judge", "remember")
+_WITHOUT_STREAM = ("judge", "remember", "request", "receipt")
 
 
 def entry(item: Vector, made: Made) -> dict[str, Any]:

@@ -25,6 +25,7 @@ _DEADLINE = 30.0
 _LARGEST = 1 << 20
 _LONGEST_TEXT = 500
 _PROBLEM = "application/problem+json"  # RFC 9457
+_TEXT = "text/plain; charset=utf-8"
 _AGENT = "nnguard"
 
 
@@ -56,17 +57,26 @@ def check_server(server: str) -> str:
     return server.rstrip("/")
 
 
-def post(server: str, path: str, text: str, *, token: str = "", deadline: float = _DEADLINE) -> str:
+def post(
+    server: str,
+    path: str,
+    text: str,
+    *,
+    media_type: str = _TEXT,
+    token: str = "",
+    deadline: float = _DEADLINE,
+) -> str:
     """Send a text to a server, and return its answer; see `get`.
 
     Args:
         server: Its URL.
         path: Where to, from a slash on.
         text: What to send.
+        media_type: What it is.
         token: Says who asks, if the server wants to know.
         deadline: Seconds until it has to have answered.
     """
-    return _exchange(_Question(server, path, text.encode(), "POST", token), deadline)
+    return _exchange(_Question(server, path, text.encode(), "POST", token, media_type), deadline)
 
 
 def delete(server: str, path: str, *, token: str = "", deadline: float = _DEADLINE) -> None:
@@ -101,6 +111,7 @@ class _Question(NamedTuple):
     body: bytes | None
     method: str
     token: str = ""
+    media_type: str = _TEXT
 
 
 def _exchange(question: _Question, deadline: float) -> str:
@@ -136,7 +147,7 @@ def _ask(question: _Question, deadline: float) -> str:
     url, body = check_server(question.server) + question.path, question.body
     headers = {"Accept": f"text/plain, {_PROBLEM}", "User-Agent": _AGENT}
     if body is not None:
-        headers["Content-Type"] = "text/plain; charset=utf-8"
+        headers["Content-Type"] = question.media_type
     if question.token:
         headers["Authorization"] = f"Bearer {question.token}"
     asked = urllib.request.Request(  # noqa: S310 - see check_server

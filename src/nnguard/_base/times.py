@@ -30,8 +30,14 @@ _SECOND = timedelta(seconds=1)
 CLOCKS_DIFFER = timedelta(minutes=5)
 """How far a clock may be behind those of others before it counts as set back."""
 
-UNITS = {"w": timedelta(weeks=1), "d": timedelta(days=1), "h": timedelta(hours=1)}
-"""What lengths of time are written in, the largest first."""
+UNITS = {
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+}
+"""What lengths of time are written in."""
 
 EXAMPLES = "such as 2027-12-31 or 2027-12-31T18:00+01:00"
 

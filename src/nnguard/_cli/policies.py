@@ -16,7 +16,7 @@ from nnguard._cli.options import argument, option, output
 from nnguard._cli.output import Outcome
 from nnguard._crypto.trust import key_files
 from nnguard._policy.advice import advise
-from nnguard._policy.document import PolicyKey, Rule, text_of_age
+from nnguard._policy.document import PolicyKey, Rule
 from nnguard._policy.evaluation import expired
 from nnguard._policy.reading import REPAIR
 
@@ -69,6 +69,8 @@ def run_new(options: Options) -> Outcome:
     for name, given in (("--scope", options.scope), ("--trust", options.trust)):
         if not given:
             raise click.UsageError(f"{name} is missing")
+    if options.expires is not None and options.expires <= now():
+        raise click.UsageError(f"--expires: {options.expires.isoformat()} is in the past")
     with _about_options():
         policy = nnguard.TrustPolicy.new(
             options.scope,
@@ -215,7 +217,7 @@ def _lines_of(rule: Rule) -> Iterator[str]:
         ("version", rule.min_version and f"{rule.min_version} or later"),
         ("release", "" if rule.min_release is None else f"{rule.min_release} or later"),
         ("post-quantum", "required" if rule.post_quantum else ""),
-        ("latest", rule.max_age and f"a statement not older than {text_of_age(rule.max_age)}"),
+        ("latest", rule.max_age and f"a statement not older than {rule.max_age}"),
     ):
         if value:
             yield f"    {label}: {value}"

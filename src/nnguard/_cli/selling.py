@@ -112,7 +112,9 @@ def run_issue(options: Options) -> Outcome:
 def _answer(options: Options) -> nnguard.licensing.License:
     """Answer a request of an order, which says all that options say otherwise."""
     if options.request is None:
-        raise click.UsageError("there is no TRIAL: name it, or give a --request, whose order names it")
+        raise click.UsageError(
+            "there is no TRIAL: name it, or give a --request, whose order names it"
+        )
     if not options.ledger or options.ledger_key is None:
         raise click.UsageError("orders stand in a ledger: name it (--ledger, --ledger-key)")
     given = [name for name in _TERMS if getattr(options, name) not in ("", None, (), timedelta(0))]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -18,11 +20,12 @@ from nnguard._cli.options import option, under
 from nnguard._cli.output import Outcome
 from nnguard._cli.systemd import tell_systemd
 
-__all__ = ["run_serve"]
+__all__ = ["check_installed", "run_serve"]
 
 _LONGEST_SECRET = 4096
 _PORT = "8443"
 _VARIABLES = "NNGUARD_"
+_PACKAGES = ("sqlalchemy", "fastapi", "uvicorn", "jinja2", "argon2", "limits", "httpx")
 
 
 def read_port(text: str) -> int:
@@ -81,6 +84,7 @@ def run_serve(options: Options) -> Outcome:
           --ledger-key desk.key --host 0.0.0.0 --behind-proxy 10.0.0.0/8 \
           --public-url https://licenses.example --webhook https://shop.example/licenses
     """
+    check_installed()
     from nnguard._server.settings import ServerSettings
 
     settings = ServerSettings(
@@ -113,16 +117,38 @@ def run_serve(options: Options) -> Outcome:
         )
         log_to(sys.stderr)
         server = HttpServer(make_app(issuer, settings), listening)
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, server.stop)
 
         def ready() -> None:
             tell("listening", url=server.url, pid=os.getpid(), version=nnguard.__version__)
             tell_systemd("READY=1")
 
-        server.run(ready)
+        with _signals(server.stop):
+            server.run(ready)
         tell("ended")
     return Outcome({}, [])
+
+
+@contextlib.contextmanager
+def _signals(stop: Callable[..., object]) -> Iterator[None]:
+    """Stop at a signal to end; signals are as they were after it."""
+    before = {each: signal.signal(each, stop) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def check_installed() -> None:
+    """Make sure that there is what servers are made of.
+
+    Raises:
+        ImportError: The extra is not installed.
+    """
+    for name in _PACKAGES:
+        if importlib.util.find_spec(name) is None:
+            message = f'a server needs {name}: pip install "nnguard[server]"'
+            raise ImportError(message, name=name)
 
 
 def _stripe_secret(options: Options) -> str:

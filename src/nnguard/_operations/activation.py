@@ -130,6 +130,14 @@ def activate(
         LicenseError: The license does not hold; `reason` says why.
         WrongKeyError: It is signed by a key that is not trusted, or made out to another customer.
         ArgumentError: It is not a URL that is asked.
+
+    Examples:
+        >>> asked = licensing.request("trial.nnc", "ada.key", order="K7Q2-9DXM-4T0C-VB31")
+        >>> try:
+        ...     licensing.activate(asked, "https://127.0.0.1:9", "ada.key", "vendor.pub")
+        ... except nnguard.errors.ActivationError as error:
+        ...     print(error.hint)
+        try again later; or send the request by mail (nnguard license request)
     """
     check_type(request, Request, "request")
     mine = loaded(identity, Identity, "identity")
@@ -214,6 +222,11 @@ def refresh(
         LicenseError: It is another machine's, or was given back; or the new one does not hold.
         WrongKeyError: The license is another customer's, or signed by a key that is not trusted.
         ArgumentError: Neither the license nor you name a server.
+
+    Examples:
+        >>> license = licensing.License.load("ada.license")
+        >>> licensing.refresh(license, "ada.key", "vendor.pub") == license  # not due yet
+        True
     """
     old = loaded(license, License, "license")
     mine = loaded(identity, Identity, "identity")
@@ -298,6 +311,13 @@ def send(receipt: Receipt, server: str) -> None:
     Raises:
         ActivationError: The server refuses, or cannot be reached.
         ArgumentError: It is not a URL that is asked.
+
+    Examples:
+        >>> receipt = licensing.release("ada.license", "ada.key", "ada.state")
+        >>> try:
+        ...     licensing.send(receipt, "https://127.0.0.1:9")
+        ... except nnguard.errors.ActivationError:
+        ...     receipt.save("mail-this.receipt")
     """
     check_type(receipt, Receipt, "receipt")
     post(server, _RECEIPTS, str(receipt))

@@ -20,9 +20,9 @@ from nnguard._crypto.trust import Trust, load_trust
 from nnguard._licensing.license import License
 from nnguard._operations.expect import Expect
 from nnguard._operations.report import AppliedRule, Report
-from nnguard._policy.document import Rule, text_of_age
+from nnguard._policy.document import Rule
 from nnguard._policy.evaluation import allows, check_key, evaluate
-from nnguard._policy.finding import Finding, Level
+from nnguard._policy.finding import Finding, Level, tell
 from nnguard._policy.latest import LatestStatement
 from nnguard._policy.policy import PolicyLike, TrustPolicy
 from nnguard._policy.state import State
@@ -108,17 +108,31 @@ class Authority:
             report = replace(report, policy=_applied(self.policy, ruling.rule))
         level = Level.STRICT if rule is None else rule.level
         warnings += level.weigh(self._against_latest(report, rule, time))  # step 9, and 13.2
+        told = [*self._of_policy(), *self._of_latest(report)]
         if self.state is not None:
             with State(self.state) as state:
                 _pin(state, self.policy)  # others may have seen a newer one in the meantime
                 warnings += level.weigh(self._against_state(state, report, rule, time))
-                told = _told(state, report) if remember else ()
+                if remember:
+                    told += _of_state(state, report)
                 if remember and not warnings:  # what was only warned of is not remembered
                     state.commit(time)
-                for finding in told:
-                    _LOG.warning("%s", finding.message)
-                warnings += told
-        return replace(report, warnings=warnings)
+        return replace(report, warnings=warnings + tell(told))
+
+    def _of_policy(self) -> Iterator[Finding]:
+        """Say that root keys are named, and have signed nothing (12.4)."""
+        if self.policy is not None and self.policy.root is not None and not self.policy.message:
+            message = "the trust policy is not signed, so that its root keys count for nothing"
+            hint = "sign it with nnguard policy sign, or take its root out"
+            yield Finding(PolicyReason.UNSIGNED, message, hint)
+
+    def _of_latest(self, report: Report) -> Iterator[Finding]:
+        """Say that a release is newer than the statement on the newest one (13.2, step 5)."""
+        newest = None if self.latest is None else self.latest.claims.release
+        release = report.claims.release
+        if newest is not None and release is not None and release > newest:
+            message = f"this is release {release}, and the latest statement names release {newest}"
+            yield Finding(PolicyReason.RELEASE, message, "get the vendor's newest statement")
 
     def _against_latest(
         self, report: Report, rule: Rule | None, time: datetime
@@ -130,7 +144,7 @@ class Authority:
             if max_age is not None:
                 yield Finding(
                     PolicyReason.STALE,
-                    f"a statement not older than {text_of_age(max_age)} is required on which "
+                    f"a statement not older than {max_age} is required on which "
                     "release is the latest, and there is none",
                     "get the vendor's newest statement",
                 )
@@ -273,13 +287,11 @@ def _signers(report: Report, rule: Rule | None, time: datetime) -> list[str]:
     return [key.id for key in keys if rule.against(key, "the release", time) is None]
 
 
-def _told(state: State, report: Report) -> tuple[Finding, ...]:
-    """Say what speaks for nothing yet: a state file that is new, a release without a number."""
-    found = []
+def _of_state(state: State, report: Report) -> Iterator[Finding]:
+    """Say that a state file is new, or will not know a release."""
     if state.is_new:
         message = f"the state file {state.path} is new: it knows of no release yet"
-        found.append(Finding(PolicyReason.STATE, message, "if there was one, see where it went"))
+        yield Finding(PolicyReason.STATE, message, "if there was one, see where it went")
     if report.claims.release is None:
         message = "the release has no number, so that an older one would not be noticed"
-        found.append(Finding(PolicyReason.RELEASE, message, "its vendor signs it with --release"))
-    return tuple(found)
+        yield Finding(PolicyReason.RELEASE, message, "its vendor signs it with --release")

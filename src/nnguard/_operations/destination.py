@@ -63,6 +63,8 @@ class Destination:
             raise FileNotFoundError(f"{self.path}: there is no folder {self.path.parent}")
         if not os.path.lexists(self.path):
             return
+        if not self.path.is_dir():
+            raise FileExistsError(f"{self.path} is a file, where the gate makes a folder")
         if not self._is_ours(self.path):
             raise FileExistsError(f"{self.path} holds something that no gate has put there")
         if not overwrite and (present := self._present(self.path)):

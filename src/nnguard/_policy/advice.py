@@ -29,6 +29,8 @@ def advise(policy: TrustPolicy, time: datetime) -> Iterator[str]:
             for scope in other.scopes:
                 if any(mine.covers(scope) for mine in rule.scopes):
                     yield f"rules[{later}]: rules[{number}] decides about {scope} before it"
+    if policy.root is not None and policy.message is None:
+        yield "root: nobody has signed the policy yet, so that its root keys count for nothing"
     used = {key for rule in policy.rules for key in rule.keys}
     roots = set() if policy.root is None else {*policy.root.keys}
     for key in policy.keys.values():

@@ -12,7 +12,26 @@ from nnguard._policy.finding import Finding, Level
 from nnguard._policy.scope import Scope
 from nnguard.errors import PolicyReason
 
-__all__ = ["PolicyKey", "Root", "Rule", "revoked", "text_of", "text_of_age"]
+__all__ = ["Age", "PolicyKey", "Root", "Rule", "revoked", "text_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Age:
+    """A length of time, as it was written.
+
+    Attributes:
+        text: A whole number and a unit, such as `7d`.
+    """
+
+    text: str
+
+    @property
+    def length(self) -> timedelta:
+        """The length."""
+        return int(self.text[:-1]) * UNITS[self.text[-1]]
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +102,7 @@ class Rule:
     min_version: str = ""
     min_release: int | None = None
     post_quantum: bool = False
-    max_age: timedelta | None = None
+    max_age: Age | None = None
 
     def key(self, key_id: str) -> PolicyKey | None:
         """Return the key of this identifier, if the rule has it."""
@@ -124,7 +143,7 @@ class Rule:
         if self.post_quantum:
             found["post_quantum"] = True
         if self.max_age is not None:
-            found["latest"] = {"max_age": text_of_age(self.max_age)}
+            found["latest"] = {"max_age": self.max_age.text}
         return found
 
 
@@ -140,9 +159,3 @@ def revoked(key: PolicyKey, what: str) -> Finding:
 def text_of(time: datetime) -> str:
     """Return a time as a policy has it."""
     return time.isoformat().replace("+00:00", "Z")
-
-
-def text_of_age(age: timedelta) -> str:
-    """Return a length of time as a policy has it, in the largest unit that fits."""
-    unit = next((unit for unit, length in UNITS.items() if not age % length), "")
-    return f"{age // UNITS[unit]}{unit}" if unit else str(age)  # no policy has others

@@ -11,7 +11,7 @@ from typing import Any
 from nnguard._base.texts import visible
 from nnguard.errors import PolicyError, PolicyReason
 
-__all__ = ["Finding", "Level"]
+__all__ = ["Finding", "Level", "tell"]
 
 _LOG = logging.getLogger("nnguard")
 
@@ -69,10 +69,22 @@ class Level(enum.Enum):
         Raises:
             PolicyError: The release is refused.
         """
-        warnings = []
+        warnings: list[Finding] = []
         for finding in findings:
             if self.refuses(finding.reason):
                 raise finding.error()
-            _LOG.warning("%s (%s)", visible(finding.message), self.value)
-            warnings.append(finding)
+            warnings += tell([finding], f" ({self.value})")
         return tuple(warnings)
+
+
+def tell(findings: Iterable[Finding], why: str = "") -> tuple[Finding, ...]:
+    """Log findings that refuse nothing, and return them.
+
+    Args:
+        findings: What was found.
+        why: Added to what is logged.
+    """
+    told = tuple(findings)
+    for finding in told:
+        _LOG.warning("%s%s", visible(finding.message), why)
+    return told

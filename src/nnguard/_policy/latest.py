@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from nnguard._base.times import CLOCKS_DIFFER, TimeLike, now, seconds_of, time_of, to_utc
 from nnguard._crypto.keys import SignerLike, as_signer
 from nnguard._crypto.signed_file import SignedFile
-from nnguard._policy.document import text_of_age
+from nnguard._policy.document import Age
 from nnguard._policy.finding import Finding
 from nnguard._records.claims import Claims
 from nnguard.errors import ArgumentError, NnguardError, PolicyError, PolicyReason
@@ -115,7 +115,7 @@ class LatestStatement(SignedFile):
         claims: Claims,
         digests: Sequence[str] | None,
         time: datetime,
-        max_age: timedelta | None,
+        max_age: Age | None,
     ) -> Iterator[Finding]:
         """Say why a release is not the newest by this statement, or why that cannot be told.
 
@@ -138,11 +138,9 @@ class LatestStatement(SignedFile):
             )
         if time >= self.expires_at:
             yield _stale(f"the latest statement held until {self.expires_at.isoformat()}")
-        elif max_age is not None and time - stated.issued_at > max_age:
+        elif max_age is not None and time - stated.issued_at > max_age.length:
             since = stated.issued_at.isoformat()
-            yield _stale(
-                f"the latest statement is of {since}, more than {text_of_age(max_age)} ago"
-            )
+            yield _stale(f"the latest statement is of {since}, more than {max_age} ago")
         if claims.release is None or claims.release < stated.release:
             missing = claims.release is None
             this = "a release without a number" if missing else f"release {claims.release}"

@@ -23,7 +23,9 @@ def parse_members(node: Node) -> dict[str, Any]:
     Raises:
         PolicyError: A member is missing, unknown, or not what it should be; the error names it.
     """
-    found = node.members(["version", "keys", "rules"], ["expires", "root"])
+    found = node.members(["version", "keys", "rules"], ["expires", "root", "$schema"])
+    if "$schema" in found:  # of the editor, and not of the policy
+        found["$schema"].text()
     keys = {name: _key(name, entry) for name, entry in found["keys"].entries().items()}
     _check_different(keys, found["keys"])
     return {
@@ -110,9 +112,7 @@ def _rule(node: Node, all_keys: Mapping[str, PolicyKey]) -> Rule:
         ["min_version", "min_release", "post_quantum", "latest"],
     )
     keys = _named(found["keys"], all_keys)
-    max_age = None
-    if "latest" in found:
-        max_age = found["latest"].members(["max_age"])["max_age"].age()
+    latest = found["latest"].members(["max_age"]) if "latest" in found else {}
     return Rule(
         scopes=tuple(_scope(item) for item in found["scopes"].items()),
         keys=keys,
@@ -121,7 +121,7 @@ def _rule(node: Node, all_keys: Mapping[str, PolicyKey]) -> Rule:
         min_version=_version(found["min_version"]) if "min_version" in found else "",
         min_release=found["min_release"].number(0) if "min_release" in found else None,
         post_quantum=found["post_quantum"].flag() if "post_quantum" in found else False,
-        max_age=max_age,
+        max_age=latest["max_age"].age() if latest else None,
     )
 
 

@@ -10,12 +10,13 @@ import re
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timezone
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from nnguard._base.strict_json import parse_json
-from nnguard._base.times import UNITS, to_utc
+from nnguard._base.times import to_utc
+from nnguard._policy.document import Age
 from nnguard.errors import ArgumentError, PolicyError, PolicyReason
 
 if sys.version_info >= (3, 11):
@@ -30,7 +31,7 @@ _MOST = (1 << 63) - 1
 
 _HOUR = "([01][0-9]|2[0-3]):[0-5][0-9]"
 _TIME = re.compile(rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(T{_HOUR}:[0-5][0-9](Z|[+-]{_HOUR}))?")
-_AGE = re.compile(r"([1-9][0-9]{0,4})([hdw])", re.ASCII)
+_AGE = re.compile(r"[1-9][0-9]{0,4}[hdw]", re.ASCII)
 REPAIR = "correct the policy, or get it again"
 """What to do about a policy that cannot be read."""
 
@@ -153,12 +154,11 @@ class Node:
         except ArgumentError:
             raise self.error(_NO_TIME) from None
 
-    def age(self) -> timedelta:
+    def age(self) -> Age:
         """Return a length of time."""
-        found = _AGE.fullmatch(self.value) if isinstance(self.value, str) else None
-        if found is None:
+        if not isinstance(self.value, str) or not _AGE.fullmatch(self.value):
             raise self.error("expected a length of time, such as 12h, 7d or 2w")
-        return int(found[1]) * UNITS[found[2]]
+        return Age(self.value)
 
 
 _NO_TIME = "expected a date or a time, such as 2027-12-31 or 2027-12-31T18:00:00Z"

@@ -37,6 +37,7 @@ from nnguard.errors import LimitError, PolicyError, PolicyReason
 __all__ = ["Memory", "PinnedPolicy", "State"]
 
 _FORMAT = "nnguard state 1"
+_BEGIN = b'{\n "format": "nnguard state '
 _LATER = re.compile(rb'\{\s*"format": "nnguard state ([2-9]|[1-9][0-9]+)"')
 _LARGEST = 1 << 22
 _SHARE = _LARGEST >> 4
@@ -142,6 +143,7 @@ class State:
         self._file = Path(self.path)
         if not self._file.name:
             raise _of_state("the state file has no name", "name a file")
+        _check_is_ours(self._file)
         with contextlib.ExitStack() as stack:
             stack.enter_context(locked(self._file.with_name(f"{self._file.name}.lock"), _PATIENCE))
             self._read()
@@ -282,6 +284,16 @@ class State:
         """Remove what processes left that were killed while they wrote."""
         for path in leftovers(self._file):
             path.unlink()
+
+
+def _check_is_ours(path: Path) -> None:
+    """Make sure that a file is a state file, before anything is made beside it."""
+    _check_plain(path)
+    with contextlib.suppress(FileNotFoundError, LimitError):
+        data = read_file(path, _LARGEST)
+        if data and not data.startswith(_BEGIN[: len(data)]):
+            hint = "name another; if it was one, put a copy back"
+            raise _of_state(f"{path} is not a state file", hint)
 
 
 def _check_plain(path: Path) -> None:

@@ -171,13 +171,13 @@ def _keep(
 def _watch(holder: Holder, running: _Command, over: threading.Event) -> bool:
     """Wait for the command; end it in time where the lease ends. Tell whether that was so."""
     while not running.ends_within(_TICK):
-        if holder.left <= _length(holder) * _TERM_LEFT and not over.is_set():
+        if _is_ending(holder, _TERM_LEFT) and not over.is_set():
             over.set()  # it is too late for a new one
             _LOG.warning("the lease ends in %.0f seconds: SIGTERM", holder.left)
             running.send(signal.SIGTERM)
-        if holder.left <= _length(holder) * _KILL_LEFT:
+        if _is_ending(holder, _KILL_LEFT):
             running.send(signal.SIGKILL)  # the switch does that, too
-    ended = over.is_set()
+    ended = over.is_set() or _is_ending(holder, _KILL_LEFT)  # the switch may have been quicker
     over.set()
     return ended
 
@@ -196,6 +196,10 @@ def _signals_passed_on(running: _Command) -> Iterator[None]:
 def _length(holder: Holder) -> float:
     assert holder.lease is not None
     return holder.lease.lasts.total_seconds()
+
+
+def _is_ending(holder: Holder, share: float) -> bool:
+    return holder.left <= _length(holder) * share
 
 
 def _kill_at(holder: Holder) -> float:

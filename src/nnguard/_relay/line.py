@@ -47,6 +47,7 @@ class HttpLine:
                 self._url,
                 _LEASES + path,
                 json.dumps(asked),
+                media_type="application/json",
                 token=self._token,
                 deadline=self._deadline,
             )

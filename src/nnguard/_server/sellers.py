@@ -87,7 +87,7 @@ def _add_orders(routes: APIRouter, settings: ServerSettings) -> None:
             response.headers["Idempotency-Replayed"] = "true"
         return _shown(caller, settings, issuer.ledger.order(order_id))
 
-    @routes.get("/orders", response_model=m.OrdersOut)
+    @routes.get("/orders", response_model=m.OrdersOut, responses=problems(404))
     def orders(
         caller: Anyone,
         search: Search = "",
@@ -130,7 +130,7 @@ def _add_seats_and_licenses(routes: APIRouter, settings: ServerSettings) -> None
         """Revoke the licenses of a seat, and free it after the order's cooling period."""
         return caller.issuer.take_back(seat_id, reason=why.reason, at=_time(settings)).to_json()
 
-    @routes.get("/licenses", response_model=m.LicensesOut)
+    @routes.get("/licenses", response_model=m.LicensesOut, responses=problems(404))
     def licenses(
         caller: Anyone,
         search: Search = "",

@@ -112,7 +112,8 @@ def test_what_is_there_is_not_a_gates(path: Path, what: str) -> None:
         if what.startswith("list"):
             (path / MANIFEST).write_text('["file"]')
     before = content_of(path.parent)
-    with pytest.raises(FileExistsError, match="no gate has put there"):
+    said = "is a file, where" if what == "file" else "no gate has put there"
+    with pytest.raises(FileExistsError, match=said):
         put(Destination(path), "first", overwrite=True)
     assert content_of(path.parent) == before
     assert path.is_symlink() == (what == "link")

@@ -239,10 +239,25 @@ def test_policy_that_asks_for_a_fresh_statement(
     weekly = policy(keys, {"keys": ["acme"], "latest": {"max_age": "7d"}})
     old = state_that(releases[1], key, made=NOW - 8 * DAY)
     assert "there is none" in stale(releases[1], policy=weekly)
-    assert "more than 1w" in stale(releases[1], policy=weekly, latest=old)
+    assert "more than 7d" in stale(releases[1], policy=weekly, latest=old)
     assert nnguard.verify(releases[1], policy=weekly, latest=state_that(releases[1], key))
     lenient = policy(keys, {"level": "permissive", "latest": {"max_age": "7d"}})
     assert nnguard.verify(releases[1], policy=lenient, latest=old).warnings
+
+
+def test_release_that_is_newer_than_the_statement(
+    releases: dict[int, nnguard.Stream], key: nnguard.SigningKey, tmp_path: Path
+) -> None:
+    """It is told, and keeps nothing from being remembered."""
+    old, state = state_that(releases[1], key), tmp_path / "state"
+    for more in ({}, {"state": state}):
+        report = nnguard.verify(releases[2], key.public_key, latest=old, **more)
+        found = {warning.reason: warning.message for warning in report.warnings}
+        said = found[PolicyReason.RELEASE]
+        assert said == "this is release 2, and the latest statement names release 1"
+    with pytest.raises(PolicyError, match="was accepted before"):
+        nnguard.verify(releases[1], key.public_key, state=state)
+    assert not nnguard.verify(releases[1], key.public_key, latest=old).warnings
 
 
 def test_statement_by_a_key_of_another_rule(

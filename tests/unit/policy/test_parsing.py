@@ -6,6 +6,7 @@ import copy
 import json
 import re
 from dataclasses import replace
+from datetime import timedelta
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,9 @@ def test_what_is_read() -> None:
     assert policy.keys["acme"].not_after is not None
     assert policy.keys["acme"].not_after.isoformat() == "2029-12-31T11:00:00+00:00"
     assert [scope.text for scope in first.scopes] == ["acme.ai/*", "acme.com/res*net"]
-    assert (second.min_release, second.max_age) == (7, second.max_age)
+    assert second.min_release == 7
+    assert second.max_age is not None
+    assert second.max_age.length == timedelta(days=7)
     assert policy.root is not None
     assert policy.root.keys == (policy.keys["root"],)
 
@@ -203,6 +206,21 @@ def test_any_text_is_written_and_read_again(
 
 
 # The published schema says the same
+
+
+def test_the_name_of_the_schema_is_for_editors() -> None:
+    named = {"$schema": "https://acme.ai/schema.json", **FULL}
+    assert parsed(named) == parsed(FULL)
+    assert "$schema" not in parsed(named).to_json()
+    _validator().validate(named)
+    with pytest.raises(PolicyError, match=r"^\$schema: expected text"):
+        parsed({**FULL, "$schema": 1})
+
+
+def test_lengths_of_time_are_written_as_they_were() -> None:
+    for text in ("7d", "168h", "1w"):
+        policy = parsed(changed("rules.1.latest.max_age", text))
+        assert policy.to_json()["rules"][1]["latest"] == {"max_age": text}
 
 
 def test_the_schema_accepts_what_is_read() -> None:

@@ -87,7 +87,7 @@ def test_every_flipped_bit_is_refused(file: Path) -> None:
         changed = bytearray(data)
         changed[bit // 8] ^= 1 << bit % 8
         file.write_bytes(changed)
-        with pytest.raises(PolicyError, match="the state file"), State(file):
+        with pytest.raises(PolicyError, match="state file"), State(file):
             pass
 
 
@@ -110,9 +110,18 @@ def test_later_format(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", "[]", "null", "7", '{"format": "nnguard state 1"}', "[" * 100_000, "\0"]
+    "text", ["{}", "[]", "null", "7", '{"format": "nnguard state 1"}', "[" * 100_000, "\0"]
 )
 def test_other_files(file: Path, text: str) -> None:
+    """They are named for what they are, and nothing is made beside them."""
+    file.write_text(text)
+    with pytest.raises(PolicyError, match="is not a state file"), State(file):
+        pass
+    assert [*file.parent.iterdir()] == [file]
+
+
+@pytest.mark.parametrize("text", ["", "{", '{\n "format": "nnguard state 1",\n "newest": 1}'])
+def test_damaged_files(file: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(PolicyError, match="was damaged or edited"), State(file):
         pass

@@ -69,16 +69,17 @@ def asset(name: str) -> Response:
 
 def day(time: datetime) -> Markup:
     """Write a day, such as 5 Nov 2026."""
-    return Markup('<time datetime="{}">{} {}</time>').format(
-        time.isoformat(), time.day, f"{time:%b %Y}"
-    )
+    return _time(time, f"{time.day} {time:%b %Y}")
 
 
 def moment(time: datetime) -> Markup:
     """Write a time in UTC, such as 5 Nov 2026, 12:30 UTC."""
-    return Markup('<time datetime="{}">{} {} UTC</time>').format(
-        time.isoformat(), time.day, f"{time:%b %Y, %H:%M}"
-    )
+    return Markup("{}, {}").format(day(time), _time(time, f"{time:%H:%M} UTC"))
+
+
+def _time(time: datetime, text: str) -> Markup:
+    """Mark a time up; it is not broken into lines."""
+    return Markup('<time datetime="{}">{}</time>').format(time.isoformat(), text)
 
 
 def lasting(length: timedelta) -> str:
