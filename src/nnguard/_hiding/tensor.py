@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnguard._base.texts import shown
 from nnguard._hiding import hqim
 from nnguard._hiding.frame import (
     MAGIC,
@@ -113,7 +114,7 @@ def numbers_in(unit: Unit, bits_per_weight: int) -> Iterator[hqim.Numbers]:
         numbers, values = walk.extract(indices)
         lost = np.count_nonzero(values) != numbers.size or hqim.largest(values) > most
         if lost or decoder.qp + bits_per_weight * _octave(unit) > highest:
-            raise VerificationError(f"tensor {unit.name} was changed", tensors=[unit.name])
+            raise VerificationError(f"tensor {shown(unit.name)} was changed", tensors=[unit.name])
         yield numbers
 
 
