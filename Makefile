@@ -6,6 +6,7 @@ SMALL := .venv/.built
 ENVIRONMENT := $(SMALL) .venv/.dev
 SOFTHSM := .venv/softhsm
 CHROMIUM := .venv/chromium
+BUBBLEWRAP := .venv/bubblewrap
 DATA ?= ../shared/data
 NETWORK ?= digits
 HARNESS := PYTHONPATH=tests:examples/digits
@@ -20,7 +21,7 @@ FILES ?= 10000
 dist sbom wheel: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
 
 .PHONY: help dev demo sell first-hour test check format bench paper pictures docs pretrained vectors lock dist sbom wheel \
-	reproducible cross audit fuzz-coder fuzz-streams fuzz-models fuzz-credentials fuzz \
+	reproducible cross audit fuzz-coder fuzz-streams fuzz-models fuzz-credentials fuzz-server fuzz \
 	hostile mutate faults clean
 
 help:
@@ -48,6 +49,7 @@ help:
 	@echo "make fuzz-streams SECONDS=60   fuzz units, headers and what reads them (atheris)"
 	@echo "make hostile FILES=10000   run hostile files through all commands; what each costs"
 	@echo "make fuzz-models SECONDS=60   fuzz what reads models, each kind (atheris)"
+	@echo "make fuzz-server EXAMPLES=300   fuzz the license server by its OpenAPI document (schemathesis)"
 	@echo "make fuzz-credentials SECONDS=60   fuzz what reads keys, licenses, policies, statements and the like (atheris)"
 	@echo "make fuzz MINUTES=60   all of these, one after the other"
 	@echo "make mutate  change what verifies and unlocks, a little at a time: do tests notice?"
@@ -98,15 +100,19 @@ $(PEER): requirements/model_signing.txt $(LOCKED:%=requirements/model_signing-lo
 		$(if $(LOCKED),--require-hashes -r requirements/model_signing-lock.txt,-r $<)
 	touch $@
 
-test: $(ENVIRONMENT) $(PEER) $(SOFTHSM) $(CHROMIUM)
+test: $(ENVIRONMENT) $(PEER) $(SOFTHSM) $(CHROMIUM) $(BUBBLEWRAP)
 	$(BIN)/python -m pytest
 
-# A token in software, which tests sign with: Debian's packages, unpacked without root, where the system has none.
-$(SOFTHSM):
+# A token in software, which tests sign with, and a sandbox, which the gate runs in: Debian's packages,
+# unpacked without root, where the system has none.
+$(SOFTHSM): PACKAGES := softhsm2 libsofthsm2
+$(SOFTHSM): THERE := test -e /usr/lib/softhsm/libsofthsm2.so
+$(BUBBLEWRAP): PACKAGES := bubblewrap
+$(BUBBLEWRAP): THERE := command -v bwrap
+$(SOFTHSM) $(BUBBLEWRAP):
 	mkdir -p $@
-	test -e /usr/lib/softhsm/libsofthsm2.so || ! command -v apt-get >/dev/null || \
-		(cd $@ && apt-get -qq download softhsm2 libsofthsm2 && for file in *.deb; do dpkg -x $$file .; done) \
-		|| echo "No SoftHSM here: tests that need it are skipped."
+	$(THERE) || (cd $@ && apt-get -qq download $(PACKAGES) && for file in *.deb; do dpkg -x $$file .; done) \
+		|| echo "No $(PACKAGES) here: tests that need it are skipped."
 
 # A browser, which tests look at pages with: Debian's, with the libraries that the system lacks, and a font.
 $(CHROMIUM):
@@ -171,11 +177,12 @@ pretrained: $(ENVIRONMENT)
 vectors: $(ENVIRONMENT)
 	$(HARNESS) $(BIN)/python -m vectors.make
 
-# The lock keeps what it has; delete it to take newer versions.
+# The lock keeps what it has; delete it to take newer versions. What is left out is for browsers only.
 lock: $(ENVIRONMENT)
 	$(PIP) uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		--no-emit-package httpx2-jsfetch \
 		pyproject.toml requirements/dev.txt requirements/docs.txt requirements/tools.txt --output-file requirements/lock.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
@@ -254,6 +261,11 @@ fuzz-credentials: $(ENVIRONMENT)
 fuzz:
 	for target in coder streams models credentials; do $(MAKE) --no-print-directory fuzz-$$target \
 		SECONDS=$$(( 60 * $(MINUTES) / 10 )) || exit 1; done
+
+# Requests that the OpenAPI document of the license server has, and such as it does not: so many for each operation.
+EXAMPLES ?= 300
+fuzz-server: $(ENVIRONMENT)
+	NNGUARD_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/server/test_openapi.py
 
 mutate: $(ENVIRONMENT)
 	$(BIN)/python tests/mutation/mutate.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -11,6 +12,10 @@ from hypothesis import HealthCheck, settings
 import nnguard
 import samples
 import softhsm
+from nnguard._crypto.keys import AlgorithmName
+
+if TYPE_CHECKING:
+    from postgresql import Server
 
 settings.register_profile(
     "default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -26,6 +31,18 @@ def key() -> nnguard.SigningKey:
 @pytest.fixture(scope="session")
 def other_key() -> nnguard.SigningKey:
     return nnguard.SigningKey.generate()
+
+
+@pytest.fixture(scope="session", params=get_args(AlgorithmName))
+def each_key(request: pytest.FixtureRequest) -> nnguard.SigningKey:
+    """A key of every algorithm, one after the other."""
+    return nnguard.SigningKey.generate(request.param)
+
+
+@pytest.fixture(scope="session")
+def roomy() -> nnguard.Stream:
+    """A small stream with room for a signature of any algorithm."""
+    return nnguard.Stream.from_bytes(samples.small_stream(weights=9000))
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +85,12 @@ def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[softhsm.Token]:
         for key_id in (b"1", b"2"):
             token.generate("two", "p256", key_id)
         yield token
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server, of which `fresh_url()` is an empty database."""
+    import postgresql as servers
+
+    with servers.running_server() as server:
+        yield server

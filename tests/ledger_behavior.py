@@ -286,11 +286,11 @@ class LedgerBehavior:
     def test_a_ledger_of_a_newer_version_is_refused(self, url: str) -> None:
         with Ledger(url) as ledger:
             ledger.add(entry_of(1))
-        set_version(url, 2)
-        with pytest.raises(LedgerError, match="version 2") as caught:
+        set_version(url, 3)
+        with pytest.raises(LedgerError, match="version 3") as caught:
             Ledger(url)
         assert "newer" in caught.value.hint
-        set_version(url, 1)
+        set_version(url, 2)
         with Ledger(url) as ledger:
             assert ledger.entries() == [entry_of(1)]
 
@@ -327,16 +327,16 @@ def set_version(url: str, version: int) -> None:
     execute(url, f"UPDATE nnguard_ledger SET version = {version}")
 
 
-def run(*job: str) -> int:
+def run(*job: str, program: str = __file__) -> int:
     """Do a job in a process of its own; return how it ended."""
-    return subprocess.run([sys.executable, __file__, *job], timeout=60, check=False).returncode
+    return subprocess.run([sys.executable, program, *job], timeout=60, check=False).returncode
 
 
-def run_together(*jobs: tuple[str, ...]) -> list[str]:
+def run_together(*jobs: tuple[str, ...], program: str = __file__) -> list[str]:
     """Do jobs in processes that start at the same moment; return what they say."""
     processes = [
         subprocess.Popen(
-            [sys.executable, __file__, *job],
+            [sys.executable, program, *job],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 
 import stock
-from nnguard._stream.trellis import NEXT_STATE
 
 FOLDER = Path(__file__).parent / "streams"
 DIGITS = Path(__file__).parents[1] / "examples" / "digits"
+
+NEXT_STATE = ((0, 2), (7, 5), (1, 3), (6, 4), (2, 0), (5, 7), (3, 1), (4, 6))
+"""Of the trellis (SPEC 4), by state and parity of the coded integer."""
 
 SIGNABLE = (
     "default",

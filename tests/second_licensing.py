@@ -1,4 +1,4 @@
-"""The second reader, continued: licenses and marks, written from `docs/SPEC.md`, 6.5 and 11, alone.
+"""The second reader, continued: licenses, leases and marks, from `docs/SPEC.md`, 6.5, 11 and 14.5.
 
 Nothing of nnguard is used here.
 """
@@ -16,6 +16,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 import cbor2
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import second_reader
 import second_sets
@@ -26,6 +28,9 @@ from second_signatures import Message, VendorKey, read_message
 from second_unlocker import ALONE, Files, Opened, ascends, open_locks, peek_kid
 
 __all__ = ["Deployment", "Refused", "unlock", "verify"]
+
+
+Lease = tuple[Message, dict[Any, Any]]
 
 
 class Refused(Outcome):
@@ -42,7 +47,8 @@ class Refused(Outcome):
 REQUIRED = {5: int, 6: int, 7: 16, "grace": int, "stream": 32, "opens": 32, "lock": 8, "to": 8}
 REQUIRED |= {"key": bytes}
 OPTIONAL = {1: str, 2: str, 4: int, "product": str, "tier": str}
-OPTIONAL |= {"features": list, "meta": dict, "device": list}
+OPTIONAL |= {"features": list, "meta": dict, "device": list, "leases": int, "leaser": 32}
+OPTIONAL |= {"order": str, "server": str, "warn": int}
 
 
 def unarmor(label: str, text: str) -> bytes:
@@ -84,9 +90,50 @@ def read_license(encoded: bytes) -> tuple[Message, dict[Any, Any]]:
     times = [claims[5], claims[6]]
     times += [claims[4], claims[4] + claims["grace"]] if 4 in claims else []
     well_formed = all(type(text) is str for text in texts) and claims["grace"] >= 0
+    leased = [claims.get("leases", 0) > 0, "leases" in claims, "leaser" in claims]
+    well_formed &= claims.get("warn", 1) == 1 and leased in ([False] * 3, [True] * 3)
     if not well_formed or not all(map(is_time, times)) or not is_binding(claims.get("device")):
         raise Refused("malformed")
     return message, claims
+
+
+# 14.5: leases
+
+
+def read_lease(text: str) -> Lease | None:
+    """The lease in a text, if it is one; the form only."""
+    begin = "-----BEGIN NNGUARD LICENSE{}-----"
+    if begin.format(" LEASE") not in text or begin.format("") in text:
+        return None
+    encoded = unarmor("NNGUARD LICENSE LEASE", text)
+    message, claims = read_signed(encoded)
+    kinds = {key: type(value) for key, value in claims.items()}
+    if kinds != {4: int, 6: int, 7: bytes, "license": bytes, "to": bytes, "key": bytes}:
+        raise Refused("malformed")
+    sizes = len(claims[7]) == 16 and len(claims["to"]) == 8 and len(encoded) <= 1 << 21
+    if not sizes or not is_time(claims[4]) or not is_time(claims[6]) or claims[4] <= claims[6]:
+        raise Refused("malformed")
+    read_license(claims["license"])
+    return message, claims
+
+
+def check_lease(lease: Lease, license_: dict[Any, Any], now: int) -> None:
+    """14.5, 3 to 6."""
+    message, claims = lease
+    if "leaser" not in license_:
+        raise Refused("not-leased")
+    key = Ed25519PublicKey.from_public_bytes(license_["leaser"])
+    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    authenticate(message, b"nnguard license lease v1", [VendorKey(pem.decode())])
+    ends = (
+        license_[4] + license_["grace"] if 4 in license_ and "warn" not in license_ else claims[4]
+    )
+    if claims[4] > min(ends, claims[6] + 86_400):
+        raise Refused("not-leased")
+    if now < claims[6] - 300:
+        raise Refused("clock-set-back")
+    if now >= claims[4]:
+        raise Refused("expired")
 
 
 def is_time(seconds: int) -> bool:
@@ -148,7 +195,11 @@ class Deployment:
 
 
 def check_license(
-    kid: bytes, claims: dict[Any, Any], here: Deployment, trust: list[VendorKey]
+    kid: bytes,
+    claims: dict[Any, Any],
+    here: Deployment,
+    trust: list[VendorKey],
+    lease: Lease | None = None,
 ) -> bool:
     """Steps 2 to 7, from the list on; whether it is in grace."""
     listed = None if here.revocations is None else read_list(here.revocations, kid, trust)
@@ -164,13 +215,21 @@ def check_license(
         raise Refused("not-yet-valid")
     if 4 in claims and here.now >= claims[4] + claims["grace"]:
         raise Refused("expired")
-    required, salt, prints = claims.get("device", (0, b"", b""))
+    if lease:
+        check_lease(lease, claims, here.now)
+    required, salt, prints = (0, b"", b"") if lease else claims.get("device", (0, b"", b""))
     found = {print_of(salt, kind, value) for kind, value in here.traits}
     if len(found.intersection(chunks(prints, 16))) < required:
         raise Refused("other-device")
     if here.tier is not None and claims.get("tier", "") != here.tier:
         raise Refused("other-tier")
     return 4 in claims and here.now >= claims[4]
+
+
+def unwrap(claims: dict[Any, Any], label: bytes, customer: Customer) -> bytes | None:
+    rest = {name: value for name, value in claims.items() if name != "key"}
+    info = label + cbor2.dumps(rest, canonical=True)
+    return customer.unwrap(claims["key"], info) if claims["to"] == customer.id else None
 
 
 def print_of(salt: bytes, kind: str, value: str) -> bytes:
@@ -197,14 +256,16 @@ def unlock(
     trial = {name: split(data) for name, data in files.items()}
     for units in trial.values():
         second_reader.eligible(units)
-    message, claims = read_license(unarmor("NNGUARD LICENSE", license_text))
+    lease = read_lease(license_text)
+    encoded = lease[1]["license"] if lease else unarmor("NNGUARD LICENSE", license_text)
+    message, claims = read_license(encoded)
     authenticate(message, b"nnguard license v1", trust)
-    in_grace = check_license(message.kids[0], claims, here, trust)
-    rest = {label: value for label, value in claims.items() if label != "key"}
-    info = b"nnguard license content key v1\0" + cbor2.dumps(rest, canonical=True)
-    content_key = customer.unwrap(claims["key"], info) if claims["to"] == customer.id else None
+    in_grace = check_license(message.kids[0], claims, here, trust, lease)
+    content_key = unwrap(claims, b"nnguard license content key v1\0", customer)
+    if lease:
+        content_key = unwrap(lease[1], b"nnguard license lease content key v1\0", customer)
     if content_key is None:
-        raise Outcome("WrongKeyError", claims["to"].hex())
+        raise Outcome("WrongKeyError", "made out to another")
     check_binding(trial, claims)
     if None in map(outermost, trial.values()):
         raise Outcome("NoRecordError", "not locked")

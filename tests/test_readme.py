@@ -9,7 +9,7 @@ import pytest
 import nnguard
 from nnguard._cli.commands import NNGUARD
 from nnguard._cli.failures import EXIT_CODES
-from nnguard.errors import PolicyReason
+from nnguard.errors import ActivationReason, PolicyReason
 from pages import run_page
 
 ROOT = Path(__file__).parents[1]
@@ -42,10 +42,15 @@ def test_troubleshooting_has_every_exit_code_and_reason() -> None:
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     headed = re.findall(r"^## .+ \((\d+)\)$", page, flags=re.MULTILINE)
     assert [*map(int, headed)] == [code for code in EXIT_CODES if code]
-    refused = page.partition("(18)")[2]
-    rows = re.findall(r"^\| ([a-z-]+(?:, [a-z-]+)*) \|", refused, flags=re.MULTILINE)
-    named = {reason for row in rows for reason in row.split(", ")} - {"reason"}
-    assert named == {reason.value for reason in PolicyReason}
+    assert _reasons(page, 18) == {reason.value for reason in PolicyReason}
+    assert _reasons(page, 19) == {reason.value for reason in ActivationReason}
+
+
+def _reasons(page: str, code: int) -> set[str]:
+    """Return the reasons in the table of an exit code."""
+    section = page.partition(f" ({code})\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ([a-z-]+(?:, [a-z-]+)*) \|", section, flags=re.MULTILINE)
+    return {reason for row in rows for reason in row.split(", ")} - {"reason"}
 
 
 def test_is_short() -> None:

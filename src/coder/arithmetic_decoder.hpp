@@ -172,7 +172,23 @@ class ArithmeticDecoder {
   // Several bypass bins, the most significant first; at most 32.
   uint32_t bypass(int count) {
     uint32_t bins = 0;
-    while (count-- > 0) bins = bins << 1 | bypass();
+    while (count > 0) {
+      // A window with a bit in its low half has 22 bits or more behind the value: one division
+      // finds as many bins as it has bits. A few are faster one by one.
+      const int part = count < kDivided ? count : kDivided;
+      if (part < 4 || !static_cast<uint32_t>(window_)) {
+        bins = bins << 1 | bypass();
+        --count;
+        continue;
+      }
+      const int point = Payload::kPoint - part;
+      const uint32_t range = static_cast<uint32_t>(256 + range_);
+      const uint32_t found = static_cast<uint32_t>(window_ >> point) / range;
+      window_ -= static_cast<uint64_t>(found * range) << point;
+      move(static_cast<uint32_t>(part));
+      bins = bins << part | found;
+      count -= part;
+    }
     return bins;
   }
 
@@ -215,6 +231,8 @@ class ArithmeticDecoder {
     window_ <<= shift;
     if (!static_cast<uint32_t>(window_)) window_ = payload_->fill(window_);
   }
+
+  static constexpr int kDivided = 16;  // bypass bins, at most: 9 + 16 bits are divided
 
   Payload* payload_;
   uint64_t window_;

@@ -302,6 +302,19 @@ class TrellisSearch {
   size_t block_row_ = 0;
 };
 
+// Walks through the trellis from a state; `parities` become those of the states. Returns the next.
+int follow_trellis(Flat<uint8_t> parities, Flat<const uint8_t> flipped_if_even, int state) {
+  require(parities.size() == flipped_if_even.size(), "as many flips as parities");
+  require(state >= 0 && state < kTrellisStates, "state goes from 0 to 7");
+  const uint8_t* flipped = flipped_if_even.data();
+  for (uint8_t *at = parities.data(), *end = at + parities.size(); at != end; ++at, ++flipped) {
+    const int odd = state & 1, parity = (*at ^ (*flipped & ~odd)) & 1;
+    *at = static_cast<uint8_t>(odd);
+    state = kNextTrellisState[state][parity];
+  }
+  return state;
+}
+
 void raise_damaged(const std::exception_ptr& thrown, void* type) {
   try {
     std::rethrow_exception(thrown);
@@ -352,6 +365,8 @@ NB_MODULE(_coder, module) {
       .def("backward", &TrellisSearch::backward, "weights"_a.noconvert(),
            "indices"_a.noconvert(), kReleased);
 
+  module.def("follow_trellis", &follow_trellis, "parities"_a.noconvert(),
+             "flipped_if_even"_a.noconvert(), "state"_a, kReleased);
   module.def("quantize", &quantize, "weights"_a.noconvert(), "step"_a, "indices"_a.noconvert(),
              kReleased);
 }

@@ -206,7 +206,16 @@ class LicenseError(NnguardError):
 
 
 class ActivationReason(enum.Enum):
-    """Why a request for a license is not answered with one."""
+    """Why a request for a license is not answered with one.
+
+    Examples:
+        >>> asked = licensing.request("trial.nnc", "ada.key", order="K7Q2-9DXM-4T0C-VB31")
+        >>> try:
+        ...     licensing.activate(asked, "https://127.0.0.1:9", "ada.key", "vendor.pub")
+        ... except nnguard.errors.ActivationError as error:
+        ...     error.reason
+        <ActivationReason.UNREACHABLE: 'unreachable'>
+    """
 
     UNKNOWN_ORDER = "unknown-order"
     ORDER_CANCELLED = "order-cancelled"

@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     from nnguard._licensing.receipt import Receipt
     from nnguard._licensing.request import Request
     from nnguard._licensing.revocation import RevocationList
-    from nnguard._operations.activation import request
+    from nnguard._operations.activation import (
+        activate,
+        refresh,
+        release,
+        renewal,
+        request,
+        send,
+    )
     from nnguard._operations.check_license import check
     from nnguard._selling.audit import AuditEntry
     from nnguard._selling.entry import LedgerEntry
@@ -64,9 +71,14 @@ __all__ = [
     "Terms",
     "Tier",
     "Token",
+    "activate",
     "check",
     "issue",
+    "refresh",
+    "release",
+    "renewal",
     "request",
+    "send",
 ]
 
 if not TYPE_CHECKING:  # a type checker knows the names above, and reports all others
@@ -82,7 +94,7 @@ if not TYPE_CHECKING:  # a type checker knows the names above, and reports all o
             "_licensing.receipt": "Receipt",
             "_licensing.request": "Request",
             "_licensing.revocation": "RevocationList",
-            "_operations.activation": "request",
+            "_operations.activation": "activate refresh release renewal request send",
             "_operations.check_license": "check",
             "_selling.audit": "AuditEntry",
             "_selling.entry": "LedgerEntry",

@@ -33,7 +33,7 @@ from nnguard._crypto.keys import SignerLike
 from nnguard._crypto.trust import Trust
 from nnguard._licensing.policy import LicenseLike, Policy
 from nnguard._models.pytorch import as_tensor
-from nnguard._models.stream_set import ModelLike, as_model
+from nnguard._models.stream_set import Model, ModelLike, as_model
 from nnguard._oms.bundle import Bundle
 from nnguard._operations.authority import LatestLike, PathLike, authority_of
 from nnguard._operations.expect import Expect
@@ -161,15 +161,17 @@ def load(
     authority = authority_of(trust, policy, state, latest)
     report: Report | None = None
     judged: Report | None = None
+    signed: tuple[Report, Model] | None = None
     digests: Mapping[str, Sequence[bytes]] = {}
     if license is not None and identity is not None:
         opened = unlock_by(
             authority, model, license, identity, license_policy=license_policy, oms=oms
         )
         model, digests, judged = opened.model, opened.digests, opened.judged
+        signed = opened.signed
         allow_trial = True  # of a higher tier
     try:
-        report, stripped = verified(
+        report, stripped = signed or verified(
             model,
             authority.keys,
             digests=digests,

@@ -199,7 +199,7 @@ def test_license_is_overwritten_only_by_force(run: Run, folder: Path) -> None:
         ("license issue t -o a --key k --to p --meta order", "KEY=VALUE"),
         ("license check ada.license", "--trust"),
         ("license check ada.license --trust vendor.pub --max-age 1e300", "length of time"),
-        ("license show", "LICENSE"),
+        ("license show", "FILE"),
         ("license revoke 5f0c2a91 -o acme.revoked", "--key"),
         ("license device", "--output is missing"),
     ],

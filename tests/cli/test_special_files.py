@@ -43,7 +43,7 @@ COMMANDS = [
     "license show {}",
     "license check {} --trust vendor.pub",
     "license check ada.license --trust vendor.pub --revocations {}",
-    "license check ada.license --trust vendor.pub --clock {}",
+    "license check ada.license --trust vendor.pub --license-state {}",
     "license check ada.license --trust vendor.pub --device {}",
     "license list --ledger {}",
     "unlock {} -o out --license ada.license --identity ada.key --trust vendor.pub",

@@ -1,6 +1,6 @@
 """The gate does with what `deploy` leaves it: another user, a read-only root, no network, no home.
 
-In namespaces of Linux, with `unshare`, and with `bwrap` where it is installed.
+In namespaces of Linux: by `unshare`, and by `bwrap`, the system's or what `make test` unpacked.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from policies import document
 
 NNGUARD = Path(sys.executable).with_name("nnguard")
 USER = 65532
+BWRAP = shutil.which("bwrap") or str(
+    Path(__file__).parents[2] / ".venv" / "bubblewrap" / "usr" / "bin" / "bwrap"
+)
 
 INSIDE = f"""
 set -eu
@@ -61,7 +64,7 @@ def with_unshare(folder: Path, models: Path) -> list[str]:
 def with_bwrap(folder: Path, models: Path) -> list[str]:
     options = f"--unshare-all --uid {USER} --gid {USER} --cap-drop ALL --clearenv --new-session"
     mounts = ["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"]
-    return ["bwrap", *shlex.split(options), *mounts, "--bind", str(models), str(models)]
+    return [BWRAP, *shlex.split(options), *mounts, "--bind", str(models), str(models)]
 
 
 @pytest.fixture(params=[with_unshare, with_bwrap], ids=["unshare", "bwrap"])

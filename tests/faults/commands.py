@@ -99,7 +99,7 @@ def cases(folder: Path) -> Iterator[Case]:
              right.same_as("decoded")),
         Case("gate", ("gate", "releases", "out", *TRUST), ("out",), right.same_as("passed")),
         Case("lock", (*lock, "--soft", "--fraction", "0.01"), ("out.key", "out.nnc"), right.trial),
-        Case("unlock --clock", (*unlock, "--clock", "seen"), ("out.nnc",),
+        Case("unlock --license-state", (*unlock, "--license-state", "seen"), ("out.nnc",),
              right.same_as("release.nnc"), ("seen",), right.clock),
         Case("unlock --state", (*unlock, "--state", "kept"), ("out.nnc",),
              right.same_as("release.nnc"), ("kept",), right.state, kept_first=True),

@@ -97,6 +97,16 @@ class Case:
     kept_first: bool = False
     old: Callable[[Path], object] = field(default=lambda _: None)
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether a folder is made."""
+        return self.outputs == ("out",)
+
+    @property
+    def replaces_folder(self) -> bool:
+        """Whether it takes the name of another one, in one step."""
+        return self.is_folder and "--force" in self.arguments
+
 
 def require(condition: object, message: str) -> None:
     if not condition:
@@ -131,6 +141,15 @@ class Machine:
         self._prepare(case)
         self._succeed(case, case.arguments, Fault(plain=plain))
         return {group: self._library.faults_seen(group) for group in Group}
+
+    def refuse(self, case: Case) -> None:
+        """Make sure that a folder is left alone where it cannot be exchanged for the new one."""
+        self._prepare(case)
+        before = self._contents()
+        code = self._run(case.arguments, Fault(plain=True))
+        require(code == 1, f"exit code {code}: {self._console.read_text()}")
+        require("remove it first" in self._console.read_text(), self._console.read_text())
+        require(self._contents() == before, "changed")
 
     def try_fault(self, case: Case, fault: Fault) -> str:
         """Run a command with a fault, check what is left, and say how it ended."""
@@ -170,7 +189,7 @@ class Machine:
         again = case.arguments
         if new and "--force" not in again:
             again = (*again, "--force")
-        self._succeed(case, again, Fault(plain=fault.plain))
+        self._succeed(case, again, Fault(plain=fault.plain and not case.is_folder))
         more = self._contents().keys() - before.keys() - mine - left
         require(not more, f"left behind by the second run: {more}")
 

@@ -13,6 +13,8 @@ do less than it was asked for. Every call of every command has its turn. Then:
 - the ledger holds what it held, and every license that came out of it;
 - the same command succeeds when it is run again, whatever the first one left.
 
+Where names cannot be exchanged, a folder that is there is left alone, and the command says so.
+
 The last column of the table counts outcomes that were not so.
 """
 
@@ -78,9 +80,12 @@ def choose(machine: Machine, case: Case, options: argparse.Namespace) -> list[Fa
     chance = random.Random(f"{SEED} {case.name}")
     calls = machine.count(case)
     faults = [*faults_of(calls, plain=False)]
+    if case.replaces_folder:
+        machine.refuse(case)
     if options.short:
         return telling_faults(calls) + chance.sample(faults, 1)
-    faults += faults_of(machine.count(case, plain=True), plain=True)
+    if not case.replaces_folder:
+        faults += faults_of(machine.count(case, plain=True), plain=True)
     if options.at_most is not None and len(faults) > options.at_most:
         faults = telling_faults(calls) + chance.sample(faults, options.at_most - 2)
     started = time.monotonic()

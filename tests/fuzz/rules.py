@@ -23,7 +23,7 @@ import one_tensor
 import samples
 from nnguard._crypto.cose import sign
 from nnguard._hiding.frame import FrameHeader, frame_record
-from nnguard._hiding.tensor import find_header
+from nnguard._hiding.tensor import Carrier
 from nnguard._models.formats import FORMATS, TensorType, write_topology
 from nnguard._stream import Stream, coding, quantized
 from nnguard._stream.coding import Parameters
@@ -487,7 +487,7 @@ def layers() -> Iterator[File]:
 
 def _hide_in(model: Stream, at: int, record: bytes, kind: int = 9) -> Stream:
     """Put a record into one carrier, on top of what it holds."""
-    below = find_header(model[at])
+    below = Carrier(model[at], keep=True).find_header()
     top = FrameHeader(kind, 1 + below.layer if below else 1, len(record), (at,))
     return toolbox.place(model, [at], frame_record(top, record))
 

@@ -148,6 +148,7 @@ def test_state(folder: Path, expected: dict[str, Any]) -> None:
 
 def test_ledger(folder: Path, expected: dict[str, Any]) -> None:
     key = nnguard.SigningKey.load(folder / "vendor.key", passphrase=expected["passphrase"])
+    Ledger.upgrade(folder / "ledger.db")
     with Ledger(folder / "ledger.db") as ledger:
         entries = ledger.entries()
         assert [entry.to_json() for entry in entries] == expected["entries"]

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import cbor2
 import pytest
 from cwt import COSE, VerifyError
 
 import nnguard
-import samples
 from cose_peers import peers_of
-from nnguard._crypto.keys import AlgorithmName
 from nnguard._hiding import extract
 from nnguard._records.digest import model_digest
 
@@ -25,19 +21,9 @@ NUMBERS = {
 }
 
 
-@pytest.fixture(scope="module", params=get_args(AlgorithmName))
-def key(request: pytest.FixtureRequest) -> nnguard.SigningKey:
-    return nnguard.SigningKey.generate(request.param)
-
-
 @pytest.fixture(scope="module")
-def model() -> nnguard.Stream:
-    return nnguard.Stream.from_bytes(samples.small_stream(weights=6000))
-
-
-@pytest.fixture(scope="module")
-def release(key: nnguard.SigningKey, model: nnguard.Stream) -> nnguard.Stream:
-    return nnguard.sign(model, key, issuer="acme.ai", name="small")
+def release(each_key: nnguard.SigningKey, roomy: nnguard.Stream) -> nnguard.Stream:
+    return nnguard.sign(roomy, each_key, issuer="acme.ai", name="small")
 
 
 def aad_of(release: nnguard.Stream) -> bytes:
@@ -45,21 +31,21 @@ def aad_of(release: nnguard.Stream) -> bytes:
 
 
 def test_cwt_verifies_each_part(
-    release: nnguard.Stream, model: nnguard.Stream, key: nnguard.SigningKey
+    release: nnguard.Stream, roomy: nnguard.Stream, each_key: nnguard.SigningKey
 ) -> None:
-    peers = peers_of(key.public_key)
-    assert len(peers) == len(NUMBERS[key.public_key.algorithm])
+    peers = peers_of(each_key.public_key)
+    assert len(peers) == len(NUMBERS[each_key.public_key.algorithm])
     for peer in peers:
         payload = COSE.new().decode(extract(release).record, peer, external_aad=aad_of(release))
-        assert payload == model_digest(model.sha256_of_units())
+        assert payload == model_digest(roomy.sha256_of_units())
 
 
 def test_cwt_refuses_other_data_and_other_keys(
-    release: nnguard.Stream, key: nnguard.SigningKey
+    release: nnguard.Stream, each_key: nnguard.SigningKey
 ) -> None:
-    other = nnguard.SigningKey.generate(key.public_key.algorithm).public_key
+    other = nnguard.SigningKey.generate(each_key.public_key.algorithm).public_key
     record, aad = extract(release).record, aad_of(release)
-    for peer, wrong in zip(peers_of(key.public_key), peers_of(other), strict=True):
+    for peer, wrong in zip(peers_of(each_key.public_key), peers_of(other), strict=True):
         with pytest.raises(VerifyError):
             COSE.new().decode(record, peer, external_aad=aad[:-1])
         wrong._kid = peer.kid
@@ -68,13 +54,13 @@ def test_cwt_refuses_other_data_and_other_keys(
 
 
 def test_fields_are_where_the_standards_say(
-    release: nnguard.Stream, key: nnguard.SigningKey
+    release: nnguard.Stream, each_key: nnguard.SigningKey
 ) -> None:
     message = cbor2.loads(extract(release).record)
     header = cbor2.loads(message.value[0])
     assert header[15] == {1: "acme.ai", 2: "small", 6: header[15][6]}
     assert header[258] == -16
-    kid, numbers = key.public_key.id, NUMBERS[key.public_key.algorithm]
+    kid, numbers = each_key.public_key.id, NUMBERS[each_key.public_key.algorithm]
     if len(numbers) == 1:
         assert message.tag == 18
         assert [header[1], header[4]] == [*numbers, kid]

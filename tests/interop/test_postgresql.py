@@ -1,23 +1,11 @@
-"""The ledger in PostgreSQL: a real server, which these tests start and stop."""
+"""The ledger in PostgreSQL: a real server, which the tests start and stop."""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import logging
-import os
-import pwd
-import shutil
-import signal
-import stat
-import subprocess
-import tempfile
-import time
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -25,159 +13,30 @@ import pytest
 from ledger_behavior import NAMES, NOW, LedgerBehavior, entry_of
 from nnguard._selling.ledger import Ledger
 from nnguard.errors import LedgerError
-
-psycopg = pytest.importorskip(
-    "psycopg", reason="psycopg, or its libpq, is not installed", exc_type=ImportError
-)
-
-PASSWORD = "p@ss/w:ord %41 geheim"
-PATIENCE = 60
-
-
-def find_programs() -> Path | None:
-    """Return the folder of the newest server: beside the initdb on PATH, or where Debian has it."""
-    found = shutil.which("initdb")
-    folders = [Path(found).resolve().parent] if found else []
-    debian = Path("/usr/lib/postgresql").glob("*/bin")
-    folders += sorted(debian, key=lambda path: path.parent.name.zfill(4), reverse=True)
-    return next((path for path in folders if (path / "postgres").exists()), None)
-
-
-PROGRAMS = find_programs()
-
-pytestmark = pytest.mark.skipif(PROGRAMS is None, reason="no PostgreSQL server is installed")
-
-
-def account() -> dict[str, Any]:
-    """Return under whom to run the server, which refuses to be root."""
-    if os.geteuid() != 0:
-        return {}
-    for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            found = pwd.getpwnam(name)
-            return {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
-    raise AssertionError("root needs an account to run PostgreSQL under: postgres or nobody")
-
-
-def reachable_folder() -> str:
-    """Return a folder for temporary files that every account can reach, with a short name."""
-    for name in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
-        path = Path(name).resolve()
-        if len(name) < 60 and all(
-            each.stat().st_mode & stat.S_IXOTH for each in (path, *path.parents)
-        ):
-            return name
-    raise AssertionError("no folder for temporary files that every account can reach")
-
-
-@dataclass
-class Server:
-    """A server that listens on a socket in its own folder, so that no port is ever taken.
-
-    Attributes:
-        folder: Of the data, the socket and the log.
-        password: Of the user `vendor`, who may do everything.
-    """
-
-    folder: Path
-    password: str
-
-    def url(self, database: str, *, user: str = "vendor", password: str | None = None) -> str:
-        word = quote(self.password if password is None else password, safe="")
-        return f"postgresql+psycopg://{user}:{word}@/{database}?host={self.folder}"
-
-    def connect(self, database: str = "postgres") -> Any:
-        return psycopg.connect(
-            host=str(self.folder),
-            user="vendor",
-            password=self.password,
-            dbname=database,
-            autocommit=True,
-        )
-
-    def execute(self, statement: str, database: str = "postgres") -> None:
-        with self.connect(database) as connection:
-            connection.execute(statement)
-
-
-@contextlib.contextmanager
-def running_server(programs: Path) -> Iterator[Server]:
-    who = account()
-    folder = Path(tempfile.mkdtemp(prefix="nnguard-pg-", dir=reachable_folder()))
-    try:
-        (folder / "password").write_text(PASSWORD)
-        for path in (folder, folder / "password") if who else ():
-            os.chown(path, who["user"], who["group"])
-        surroundings = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "Asia/Tokyo"}
-        options: dict[str, Any] = {"cwd": folder, "env": surroundings, **who}
-        making = [programs / "initdb", "-D", folder / "data", "-U", "vendor", "--no-sync"]
-        making += ["-E", "UTF8", "--locale=C", "-A", "scram-sha-256", "--pwfile=password"]
-        done = subprocess.run(
-            making, capture_output=True, text=True, timeout=PATIENCE, check=False, **options
-        )
-        assert done.returncode == 0, done.stderr
-        serving = [programs / "postgres", "-D", folder / "data", "-k", folder]
-        serving += ["-c", "listen_addresses=", "-c", "shared_buffers=16MB", "-c", "fsync=off"]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(serving, stdout=log, stderr=log, **options)
-        try:
-            server = Server(folder, PASSWORD)
-            wait_until_ready(server, process)
-            yield server
-        finally:
-            stop(process)
-    finally:
-        shutil.rmtree(folder)
-
-
-def wait_until_ready(server: Server, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            server.connect().close()
-        except psycopg.OperationalError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError((server.folder / "log").read_text()) from None
-            time.sleep(0.05)
-        else:
-            return
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGINT)  # ends connections, then the server
-    try:
-        process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    assert PROGRAMS is not None
-    with running_server(PROGRAMS) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def make_database(server: Server) -> Callable[..., str]:
-    """Make a database; return its name."""
-    numbers = itertools.count(1)
-
-    def make(encoding: str = "UTF8") -> str:
-        name = f"ledger{next(numbers)}"
-        server.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0")
-        return name
-
-    return make
+from postgresql import PASSWORD, Server
+from selling_behavior import SellingBehavior
 
 
 @pytest.fixture
-def url(server: Server, make_database: Callable[..., str]) -> str:
-    return server.url(make_database())
+def server(postgresql: Server) -> Server:
+    return postgresql
+
+
+@pytest.fixture
+def make_database(server: Server) -> Callable[..., str]:
+    return server.make_database
+
+
+@pytest.fixture
+def url(server: Server) -> str:
+    return server.fresh_url()
 
 
 class TestPostgreSQL(LedgerBehavior):
+    pass
+
+
+class TestSelling(SellingBehavior):
     pass
 
 

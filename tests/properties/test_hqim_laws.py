@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from nnguard._hiding.hqim import Indices, max_value
-from nnguard._stream.trellis import NEXT_STATE
 from one_tensor import Bits, capacity, embed, extract
+from samples import NEXT_STATE
 
 WIDTHS = st.sampled_from([1, 1, 2, 3, 5, 8, 16])
 MAX_VALUE = max_value(1)

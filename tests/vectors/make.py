@@ -21,6 +21,7 @@ from vectors import (
     algorithms,
     carried,
     countersigned,
+    leases,
     licenses,
     locked_sets,
     locks,
@@ -47,7 +48,7 @@ SPEC_VERSION = "5.0"
 MODULES = (
     *(accepted, algorithms, refused_streams, refused_changes, refused_records),
     *(locks, carried, refused_locks, refused_contents),
-    *(licenses, refused_licenses, refused_sales),
+    *(licenses, refused_licenses, refused_sales, leases),
     *(sets, locked_sets, refused_locked_sets),
     *(policies, refused_policies),
     countersigned,

@@ -22,7 +22,7 @@ import nnguard
 import stock
 from nnguard._hiding import candidates
 from nnguard._hiding.frame import FrameHeader, frame_record
-from nnguard._hiding.tensor import find_header
+from nnguard._hiding.tensor import Carrier
 from nnguard._records.digest import model_digest
 from nnguard._stream import Stream
 from nnguard._stream.quantized import QuantizedTensor, decode, encode
@@ -351,7 +351,7 @@ def plan(
                 rooms[at] = room
         if len(rooms) == count:
             break
-    below = find_header(stream[next(iter(rooms))])
+    below = Carrier(stream[next(iter(rooms))], keep=True).find_header()
     header = FrameHeader(kind, 1 + below.layer if below else 1, size, tuple(rooms), widths)
     needed = 8 * (len(bytes(header)) + size + 4)
     assert sum([*rooms.values()][:-1]) < needed <= sum(rooms.values()), (rooms, needed)

@@ -13,7 +13,6 @@ import os
 import re
 import secrets
 import shutil
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from typing import BinaryIO
 
 __all__ = [
     "TemporaryFile",
+    "check_exchange",
     "check_free",
     "exchange",
     "leftovers",
@@ -82,7 +82,8 @@ def make_folder_atomically(
     Raises:
         FileExistsError: `path` exists and `overwrite` is false, or it is not a folder, or holds
             something else than what may be deleted.
-        OSError: The folder cannot be made; the temporary one is removed.
+        OSError: The folder cannot be made, or the file system cannot exchange the old one for it;
+            the temporary one is removed.
     """
 
     def check(folder: Path) -> None:
@@ -96,6 +97,8 @@ def make_folder_atomically(
     temporary = _temporary_name(path)
     try:
         temporary.mkdir(mode=0o700)
+        if path.exists():
+            check_exchange(path, temporary)
         yield temporary
         temporary.chmod(0o777 & ~_umask())
         check(path)  # again: it may be there since
@@ -252,20 +255,50 @@ def _open_temporary(path: Path, mode: int) -> BinaryIO:
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Exchange what two names stand for: in one step, where the system can."""
-    if sys.platform == "linux":
-        here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-        rename = getattr(ctypes.CDLL(None), "renameat2", None)
-        if rename and not rename(here, os.fsencode(one), here, os.fsencode(other), exchange):
-            return
-    aside = one.with_name(f"{one.name}.old")
-    other.replace(aside)
+    """Exchange what two names stand for, in one step.
+
+    Raises:
+        OSError: They are as they were; `ENOTSUP`, where the system or the file system never can.
+    """
+    here, swap = -100, 2  # AT_FDCWD; RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
+    old, new = os.fsencode(one), os.fsencode(other)
+    library = ctypes.CDLL(None, use_errno=True)
+    if hasattr(library, "renameat2"):
+        failed = library.renameat2(here, old, here, new, swap)
+    elif hasattr(library, "renamex_np"):
+        failed = library.renamex_np(old, new, swap)
+    else:
+        ctypes.set_errno(errno.ENOSYS)
+        failed = True
+    if not failed:
+        return
+    number = ctypes.get_errno()
+    text = os.strerror(number)
+    if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        number = errno.ENOTSUP
+        text = "a folder cannot be exchanged for another in one step here: remove it first"
+    raise OSError(number, text, str(other))
+
+
+def check_exchange(path: Path, folder: Path) -> None:
+    """Make sure that what stands at a path can be exchanged, before work is done for it.
+
+    Args:
+        path: A folder.
+        folder: An empty one beside it, to try it in.
+
+    Raises:
+        OSError: It cannot; see `exchange`.
+    """
+    one, other = folder / "one", folder / "other"
+    one.mkdir()
+    other.mkdir()
     try:
-        one.replace(other)
-    except BaseException:
-        aside.replace(other)
-        raise
-    aside.replace(one)
+        exchange(one, other)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    one.rmdir()
+    other.rmdir()
 
 
 def _umask() -> int:

@@ -11,7 +11,12 @@ from pathlib import Path
 
 from nnguard._base.files import open_file
 
-__all__ = ["locked"]
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["locked", "locked_folder"]
 
 _PAUSE = 0.005
 
@@ -28,21 +33,46 @@ def locked(path: Path, timeout: float) -> Iterator[None]:
         TimeoutError: Others held the lock all that time.
         OSError: The file cannot be made.
     """
-    import fcntl  # not on every system
-
     descriptor = open_file(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
     end = time.monotonic() + timeout
     try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= end:
-                    raise TimeoutError(
-                        errno.ETIMEDOUT, "another process holds this lock", str(path)
-                    ) from None
-                time.sleep(_PAUSE)
+        while not _take(descriptor):
+            if time.monotonic() >= end:
+                raise TimeoutError(errno.ETIMEDOUT, "another process holds this lock", str(path))
+            time.sleep(_PAUSE)
         yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked_folder(folder: Path) -> Iterator[bool]:
+    """Lock a folder itself, without waiting.
+
+    Yields:
+        Whether nobody else holds it; false, too, where the file system has no locks.
+
+    Raises:
+        OSError: It is not there, or is a symbolic link.
+    """
+    if fcntl is None:
+        yield False
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        try:
+            is_ours = _take(descriptor)
+        except OSError:
+            is_ours = False
+        yield is_ours
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int) -> bool:
+    """Lock an open file, unless another process has it; tell which."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

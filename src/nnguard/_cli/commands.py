@@ -48,8 +48,19 @@ _SECTIONS = {
         "inspect": "inspection",
         "gate": "gating",
     },
-    "Sellers, who lock them": {"lock": "locking", "license": "licensing"},
-    "Customers, who unlock them": {"unlock": "unlocking"},
+    "Sellers, who lock them": {
+        "lock": "locking",
+        "license": "licensing",
+        "product": "products",
+        "order": "ordering",
+        "ledger": "ledgers",
+        "serve": "serving",
+    },
+    "Customers, who unlock them": {
+        "unlock": "unlocking",
+        "relay": "relaying",
+        "lease": "relaying",
+    },
     "Shells": {"completion": "completion"},
 }
 """Commands, by who uses them, and the module of each. What all of them import takes as long as
@@ -146,7 +157,7 @@ class Group(_Helpful, click.Group):
         if cmd_name not in self._modules:
             return None
         module = importlib.import_module(f"nnguard._cli.{self._modules[cmd_name]}")
-        found: click.Command = getattr(module, f"run_{cmd_name}")
+        found: click.Command = getattr(module, f"run_{cmd_name.replace('-', '_')}")
         return found
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
@@ -189,7 +200,7 @@ def command(
         params += [each] if isinstance(each, click.Parameter) else each
 
     def decorate(function: Callable[[Options], Outcome]) -> Command:
-        name = function.__name__.removeprefix("run_")
+        name = function.__name__.removeprefix("run_").replace("_", "-")
         text, _, examples = inspect.cleandoc(function.__doc__ or "").partition("\n\nExamples:\n")
         made = Command(name, callback=function, params=[*params, *_COMMON], help=text)
         made.examples = examples

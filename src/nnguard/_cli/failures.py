@@ -81,7 +81,17 @@ _FAMILIES: dict[type[Exception], int] = {
     ImportError: 1,
 }
 
-_EXTRAS = ("nncodec", "sqlalchemy", "psycopg", "matplotlib", "torch", "distributed")
+_EXTRAS = (
+    "nncodec",
+    "sqlalchemy",
+    "alembic",
+    "argon2",
+    "psycopg",
+    "matplotlib",
+    "torch",
+    "distributed",
+    "segno",
+)
 """Packages that nnguard does without until somebody wants what they do."""
 
 _SYSTEM = {
@@ -103,6 +113,7 @@ _EXPECTED = {
     "ledger_key": "a private key",
     "to": "a public key",
     "license": "a license",
+    "renews": "a license",
     "revocations": "a revocation list",
     "content_key": "a content key",
     "latest": "a latest statement",

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
 import re
-import socket
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -37,6 +34,7 @@ from nnguard._cli.options import (
     under,
 )
 from nnguard._cli.output import Outcome, say
+from nnguard._cli.systemd import tell_systemd
 from nnguard._cli.verifying import ALLOW_TRIAL, EXPECT, expect_of
 from nnguard._operations.authority import authority_of
 from nnguard._operations.destination import Destination
@@ -108,7 +106,7 @@ def run_gate(options: Options) -> Outcome:
     try:
         report = model.let_pass(overwrite=options.force)
         if options.watch is not None:
-            _tell_systemd("READY=1")
+            tell_systemd("READY=1")
             model.watch(options.watch, report)
     except (errors.NnguardError, OSError) as error:
         refused = is_refusal(error)
@@ -188,18 +186,6 @@ class _Log(logging.Handler):
             now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
             line = {"time": now, "event": event, **self._where, **known}
             print(json.dumps(line), file=sys.stderr, flush=True)
-
-
-def _tell_systemd(state: str) -> None:
-    """Say how it goes to the service manager that asked to be told, as sd_notify(3) has it."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if address.startswith(("/", "@")):
-        place = "\0" + address[1:] if address[0] == "@" else address
-        with (
-            contextlib.suppress(OSError),  # nobody listens any more
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
-        ):
-            manager.sendto(state.encode(), place)
 
 
 def _failure(error: Exception) -> dict[str, Any]:

@@ -22,7 +22,14 @@ from nnguard._cli.options import FORCE, argument, check_output, option
 from nnguard._cli.output import Outcome
 from nnguard.errors import KeyFormatError, LimitError
 
-__all__ = ["PASSPHRASE_FILE", "SIGNING_KEY", "load_private", "load_signer", "run_keygen"]
+__all__ = [
+    "PASSPHRASE_FILE",
+    "SIGNING_KEY",
+    "load_private",
+    "load_signer",
+    "new_passphrase",
+    "run_keygen",
+]
 
 _VARIABLE = "NNGUARD_PASSPHRASE"
 _WAYS = f"give --passphrase-file, or set {_VARIABLE}"
@@ -138,7 +145,7 @@ def run_keygen(options: Options) -> Outcome:
     for path in (private, public):
         check_output(path, overwrite=options.force)
     key, public_key = _generate(options)
-    passphrase = _new_passphrase(options)
+    passphrase = new_passphrase(options.passphrase_file, protect=options.protect)
     with named_together():
         key.save(private, passphrase=passphrase, overwrite=options.force)
         public_key.save(public, overwrite=options.force)
@@ -172,12 +179,17 @@ def _generate(
     return key, key.public_key
 
 
-def _new_passphrase(options: Options) -> str | None:
-    """Return the passphrase for a key that is made now, or None for none."""
+def new_passphrase(file: str | None, *, protect: bool = False) -> str | None:
+    """Return the passphrase for a key that is made now, or None for none.
+
+    Args:
+        file: What `--passphrase-file` names.
+        protect: Ask for one, where nobody gave one.
+    """
     given = os.environ.get(_VARIABLE)
-    if options.passphrase_file is not None:
-        given = _first_line(options.passphrase_file)
-    elif given is None and options.protect:
+    if file is not None:
+        given = _first_line(file)
+    elif given is None and protect:
         given = _ask("Passphrase: ", "there is no terminal to ask for a passphrase")
         if given != _ask("Again: ", ""):
             raise KeyFormatError("the two passphrases differ", hint="try again")

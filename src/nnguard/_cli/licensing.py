@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import nnguard
+from nnguard._base.files import read_file
 from nnguard._cli.commands import Group, Options, command
 from nnguard._cli.options import AUTHORITY, argument, authority, option, output, under
 from nnguard._cli.output import Outcome
+from nnguard._licensing.receipt import Receipt
+from nnguard._licensing.request import Request
 
 __all__ = [
     "POLICY",
@@ -20,11 +23,16 @@ __all__ = [
     "terms_lines",
 ]
 
+_LARGEST = 1 << 20
+
 POLICY = under(
     "License",
     option("--revocations FILE", "The vendor's revocation list."),
     option("--max-age DURATION", "Require a revocation list no older than this, such as 7d."),
-    option("--clock FILE", "Remember the newest time: notices clocks that are set back."),
+    option(
+        "--license-state FILE",
+        "Remember the newest time, and licenses that were given back: neither comes again.",
+    ),
     option("--device FILE", "Device instead of this machine (nnguard license device)."),
     option("--now TIME", "Time instead of the clock's."),
 )
@@ -33,32 +41,52 @@ run_license = Group(
     "license",
     {
         "Sellers": {"issue": "selling", "revoke": "selling", "list": "selling"},
-        "Customers": {"show": "licensing", "check": "licensing", "device": "licensing"},
+        "Customers": {
+            "request": "activating",
+            "activate": "activating",
+            "refresh": "activating",
+            "release": "activating",
+            "show": "licensing",
+            "check": "licensing",
+            "device": "licensing",
+        },
     },
     """
   nnguard license issue trial.nnc -o ada.license --key vendor.key \\
       --content-key content.key --to ada.pub --customer Ada --expires 2027-12-31
+  nnguard license request trial.nnc -o ada.request --order K7Q2-9DXM-4T0C-VB31 \\
+      --identity ada.key
   nnguard license check ada.license --trust vendor.pub
   nnguard license list --ledger licenses.db
   nnguard license revoke 5f0c2a91 --ledger licenses.db --key vendor.key -o acme.revoked
 """,
-    help="Issue, show, check, revoke and list licenses.\n\nWhat was issued stands in a ledger, "
-    "where you name one; it never holds a content key in the clear.",
+    help="Issue licenses, ask for them, keep them fresh, check and revoke them.\n\n"
+    "What was issued stands in a ledger, where you name one; it never holds a content key in the "
+    "clear.",
 )
 
 
 @command(
-    argument("LICENSE", "License file."),
+    argument("FILE", "License, request or receipt."),
 )
 def run_show(options: Options) -> Outcome:
-    """Show what a license says, without checking it.
+    """Show what a license, a request or a receipt says, without checking it.
 
     Nothing of it is checked, its signature neither.
 
     Examples:
       nnguard license show ada.license
+      nnguard license show ada.request
     """
-    found = nnguard.licensing.License.load(options.license)
+    text = read_file(options.file, _LARGEST).decode("utf-8", "replace")
+    if Request.is_in(text):
+        return _show_request(Request.load(options.file))
+    if Receipt.is_in(text):
+        receipt = Receipt.load(options.file)
+        what = f"Receipt of license {receipt.license_id} (not checked)"
+        facts = [("issued at", receipt.issued_at.isoformat()), ("key", receipt.key_id)]
+        return Outcome({"receipt": receipt.to_json()}, [what, *_fact_lines(facts)])
+    found = nnguard.licensing.License.load(options.file)
 
     def lines() -> Iterator[str]:
         yield f"License {found.terms.id} (not checked), signed with key {found.key_id}"
@@ -66,6 +94,22 @@ def run_show(options: Options) -> Outcome:
 
     shown = {"verified": False, "key_id": found.key_id, **found.terms.to_json()}
     return Outcome({"license": shown}, lines())
+
+
+def _show_request(request: Request) -> Outcome:
+    device = request.device
+    kinds = [] if device is None else [kind for kind, _ in device.fingerprint]
+    facts = [
+        ("order", "by its code" if request.order else ""),
+        ("renews", request.license),
+        ("issued at", request.issued_at.isoformat()),
+        ("customer's", f"key {request.recipient.id.hex()}"),
+        ("device", ", ".join(kinds)),
+        ("leases", str(request.leases or "")),
+        ("stream", request.stream),
+    ]
+    what = f"Request {request.digest} (not checked), signed with key {request.key_id}"
+    return Outcome({"request": request.to_json()}, [what, *_fact_lines(facts)])
 
 
 @command(
@@ -96,6 +140,11 @@ def run_check(options: Options) -> Outcome:
 
 @command(
     output("Device file"),
+    option(
+        "--name TEXT",
+        "Instead of what this machine is made of, a name that you give it: for containers and "
+        "other machines that are new each time they start.",
+    ),
 )
 def run_device(options: Options) -> Outcome:
     """Write down this machine's fingerprint for the vendor.
@@ -105,11 +154,17 @@ def run_device(options: Options) -> Outcome:
 
     Examples:
       nnguard license device -o ada.device
+      nnguard license device -o pod.device --name inference-3
     """
-    device = nnguard.licensing.Device.this()
+    device = (
+        nnguard.licensing.Device.named(options.name)
+        if options.name
+        else nnguard.licensing.Device.this()
+    )
     device.save(options.output, overwrite=options.force)
     kinds = [kind for kind, _ in device.fingerprint]
-    what = f"{len(kinds)} components, hashed ({', '.join(kinds)})"
+    count = "1 component" if len(kinds) == 1 else f"{len(kinds)} components"
+    what = f"{count}, hashed ({', '.join(kinds)})"
     return Outcome(
         {"file": options.output, "fingerprint": kinds},
         [f"Wrote {what}: {options.output} (send it to the vendor)"],
@@ -123,7 +178,7 @@ def policy_of(options: Options) -> nnguard.licensing.Policy:
         device=load_device(options.device),
         revocations=options.revocations,
         max_age=options.max_age,
-        state=options.clock,
+        state=options.license_state,
     )
 
 
@@ -149,9 +204,17 @@ def terms_lines(terms: nnguard.licensing.LicenseTerms) -> Iterator[str]:
         ("expires at", "never" if terms.expires_at is None else terms.expires_at.isoformat()),
         ("grace", str(terms.grace).removesuffix(", 0:00:00") if terms.grace else ""),
         ("device", device),
+        ("order", terms.order),
+        ("renewed by", terms.server),
+        ("leases", str(terms.leases or "")),
+        ("warns only", "yes" if terms.warn_only else ""),
         ("stream", terms.stream),
     ]
     facts += [("meta", f"{key}={value}") for key, value in terms.metadata.items()]
+    yield from _fact_lines(facts)
+
+
+def _fact_lines(facts: list[tuple[str, str]]) -> Iterator[str]:
     for label, value in facts:
         if value:
             yield f"  {label:<11} {value}"

@@ -241,7 +241,8 @@ def _deeds(locked: nnguard.Locked) -> Iterator[str]:
         share = 100 * locked.replaced / locked.weights
         yield f"{locked.replaced:,} weights replaced ({share:.4f} %)"
     if locked.scrambled:
-        share = 100 * locked.scrambled / locked.weights
+        # Biases and the like are scrambled, too, and are not among the weights.
+        share = min(100 * locked.scrambled / locked.weights, 100)
         yield f"{locked.scrambled:,} weights scrambled ({share:.1f} %)"
     if locked.curve:
         yield f"score {locked.curve[0].score:g} -> {locked.curve[-1].score:g}"

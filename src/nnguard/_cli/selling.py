@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +17,53 @@ from nnguard._cli.keys import SIGNING_KEY, load_private, load_signer
 from nnguard._cli.licensing import load_device, terms_lines
 from nnguard._cli.options import argument, option, output, under
 from nnguard._cli.output import Outcome, progress_bar, table
+from nnguard._records.hashed import digest_of, hash_files
 from nnguard.errors import LedgerError
 
-__all__ = ["run_issue", "run_list", "run_revoke"]
+__all__ = [
+    "LEDGER_KEY",
+    "check_exists",
+    "ledger_option",
+    "load_ledger_key",
+    "open_ledger",
+    "run_issue",
+    "run_list",
+    "run_revoke",
+]
 
 _VARIABLE = "NNGUARD_LEDGER"
+_TERMS = (
+    *("to", "content_key", "customer", "product", "issuer", "tier", "expires", "not_before"),
+    *("grace", "feature", "meta", "device", "device_matches"),
+)
 
 
-def _ledger(*, required: bool) -> click.Option:
+LEDGER_KEY = [
+    option(
+        "--ledger-key FILE",
+        "Your own identity (nnguard keygen --identity): the ledger keeps content keys, wrapped to "
+        "it, and codes of orders come from it.",
+    ),
+    option("--ledger-passphrase-file FILE", "Its first line is the ledger key's passphrase."),
+]
+
+
+def ledger_option(*, required: bool = True) -> click.Option:
+    """Make the option that names a ledger."""
     what = f"Ledger of licenses: an SQLite file, or an SQLAlchemy URL (or {_VARIABLE})."
     return option("--ledger URL", what, envvar=_VARIABLE, required=required)
 
 
 @command(
-    argument("TRIAL", "The very stream, or folder, that the customer has."),
+    argument("TRIAL", "The very stream, or folder, that the customer has.", required=False),
     output("License"),
     SIGNING_KEY,
-    option("--to FILE", "Customer's public key.", required=True),
+    option("--to FILE", "Customer's public key."),
+    option("--request FILE", "Customer's request, in place of --to; its order needs no TRIAL."),
+    option("--server URL", "With an order: where the license is refreshed from."),
     option("--content-key FILE", "Of the lock; by default, from the ledger (--ledger-key)."),
-    _ledger(required=False),
-    option(
-        "--ledger-key FILE",
-        "Your own identity (nnguard keygen --identity): the ledger keeps the content key, wrapped "
-        "to it, and later licenses need no --content-key.",
-    ),
-    option("--ledger-passphrase-file FILE", "Its first line is the ledger key's passphrase."),
+    ledger_option(required=False),
+    LEDGER_KEY,
     under(
         "Terms",
         option("--customer TEXT", "Who buys."),
@@ -61,21 +85,62 @@ def run_issue(options: Options) -> Outcome:
     r"""Make out a license.
 
     Make out a license for a trial, readable for one customer alone, and write it into the ledger,
-    where you name one. The trial is opened first, in memory, to be sure that the license fits.
+    where you name one. The trial is opened first, in memory, to be sure that the license fits. A
+    request of an order is answered as the license server does, and takes one of its seats.
 
     Examples:
       nnguard license issue trial.nnc -o ada.license --key vendor.key \
           --content-key content.key --to ada.pub --customer Ada --expires 30d
       nnguard license issue trial.nnc -o ada.license --key vendor.key \
           --content-key content.key --to ada.pub --ledger licenses.db
+      nnguard license issue --request ada.request -o ada.license --key vendor.key \
+          --ledger licenses.db --ledger-key desk.key
     """
-    _check_usage(options)
+    if options.trial is None:
+        issued = _answer(options)
+    else:
+        _check_usage(options)
+        issued = _issue(options)
+
+    def lines() -> Iterator[str]:
+        yield f"Issued license {issued.terms.id}: {options.output}"
+        yield from terms_lines(issued.terms)
+
+    return Outcome({"file": options.output, "license": issued.terms.to_json()}, lines())
+
+
+def _answer(options: Options) -> nnguard.licensing.License:
+    """Answer a request of an order, which says all that options say otherwise."""
+    if options.request is None:
+        raise click.UsageError(
+            "there is no TRIAL: name it, or give a --request, whose order names it"
+        )
+    if not options.ledger or options.ledger_key is None:
+        raise click.UsageError("orders stand in a ledger: name it (--ledger, --ledger-key)")
+    given = [name for name in _TERMS if getattr(options, name) not in ("", None, (), timedelta(0))]
+    if given:
+        named = given[0].replace("_", "-")
+        raise click.UsageError(f"--{named} contradicts --request: its order says what it is for")
+    request = nnguard.licensing.Request.load(options.request)
+    with open_ledger(options.ledger) as ledger:
+        key = load_signer(options.key, options.passphrase_file)
+        issuer = nnguard.licensing.Issuer(
+            ledger, key, load_ledger_key(options), server=options.server
+        )
+        issued = issuer.answer(request)
+    issued.save(options.output, overwrite=options.force)
+    return issued
+
+
+def _issue(options: Options) -> nnguard.licensing.License:
     key = load_signer(options.key, options.passphrase_file)
     content_key = (
         None if options.content_key is None else nnguard.ContentKey.load(options.content_key)
     )
     trial = open_model(options.trial)
     asked: dict[str, Any] = {"to": options.to, "terms": _terms_of(options)}
+    if options.request is not None:
+        asked = _asked_by(options, trial)
     with progress_bar(2 * trial.size, "Opening") as progress:  # it is hashed, and opened
         if not options.ledger:
             assert content_key is not None
@@ -85,7 +150,7 @@ def run_issue(options: Options) -> Outcome:
             issued.save(options.output, overwrite=options.force)
         else:
             with nnguard.licensing.Ledger(options.ledger) as ledger:
-                issued = nnguard.licensing.Issuer(ledger, key, _ledger_key(options)).issue(
+                issued = nnguard.licensing.Issuer(ledger, key, load_ledger_key(options)).issue(
                     trial,
                     content_key,
                     output=options.output,
@@ -93,17 +158,34 @@ def run_issue(options: Options) -> Outcome:
                     progress=progress,
                     **asked,
                 )
+    return issued
 
-    def lines() -> Iterator[str]:
-        yield f"Issued license {issued.terms.id}: {options.output}"
-        yield from terms_lines(issued.terms)
 
-    return Outcome({"file": options.output, "license": issued.terms.to_json()}, lines())
+def _asked_by(options: Options, trial: nnguard.Stream | nnguard.StreamSet) -> dict[str, Any]:
+    """Return to whom a license is made out, and what it says, for a request without an order."""
+    request = nnguard.licensing.Request.load(options.request)
+    request.authenticate_self()
+    if request.order or request.license:
+        raise click.UsageError("the request is of an order: leave TRIAL out, and give --ledger")
+    if request.stream != digest_of(hash_files(trial)).hex():
+        raise nnguard.errors.ActivationError(
+            "the request is for another trial",
+            reason=nnguard.errors.ActivationReason.OTHER_TRIAL,
+            hint="the customer makes it with the very trial that you sell",
+        )
+    terms = dataclasses.replace(_terms_of(options), device=request.device)
+    return {"to": request.recipient, "terms": terms}
 
 
 def _check_usage(options: Options) -> None:
     """Stop before a license is made out that would be of no use."""
-    if options.device_matches is not None and options.device is None:
+    if (options.to is None) == (options.request is None):
+        raise click.UsageError("--to is missing: name the customer's public key, or a --request")
+    if options.request is not None and options.device is not None:
+        raise click.UsageError("--device contradicts --request, which names the device")
+    if options.server:
+        raise click.UsageError("--server needs an order: servers refresh only what has a seat")
+    if options.device_matches is not None and options.device is None and options.request is None:
         raise click.UsageError("--device-matches needs --device: name the device")
     if options.ledger_key is not None and not options.ledger:
         raise click.UsageError("--ledger-key opens content keys in a ledger: name it with --ledger")
@@ -130,19 +212,25 @@ def _terms_of(options: Options) -> nnguard.licensing.Terms:
     )
 
 
-def _ledger_key(options: Options) -> nnguard.Identity | None:
+def load_ledger_key(options: Options) -> nnguard.Identity | None:
+    """Load the identity that `--ledger-key` names, if it does."""
     if options.ledger_key is None:
         return None
     return load_private(nnguard.Identity, options.ledger_key, options.ledger_passphrase_file)
 
 
-def _open_ledger(url: str) -> nnguard.licensing.Ledger:
+def open_ledger(url: str) -> nnguard.licensing.Ledger:
     """Open a ledger that there is; a mistyped name must not become an empty ledger."""
+    check_exists(url)
+    return nnguard.licensing.Ledger(url)
+
+
+def check_exists(url: str) -> None:
+    """Make sure that there is a ledger, where that can be told by its name."""
     path = url.removeprefix("sqlite:///")
     if "://" not in path and path and not Path(path).exists():
         hint = f"nnguard license issue --ledger makes it; --ledger or {_VARIABLE} names another"
         raise LedgerError(f"there is no ledger {url}", hint=hint)
-    return nnguard.licensing.Ledger(url)
 
 
 @command(
@@ -150,7 +238,7 @@ def _open_ledger(url: str) -> nnguard.licensing.Ledger:
     option("--reason TEXT", "For the ledger."),
     output("Revocation list"),
     SIGNING_KEY,
-    _ledger(required=True),
+    ledger_option(),
 )
 def run_revoke(options: Options) -> Outcome:
     r"""Revoke licenses and sign the list of all that were.
@@ -164,7 +252,7 @@ def run_revoke(options: Options) -> Outcome:
       nnguard license revoke --ledger licenses.db --key vendor.key -o acme.revoked --force
     """
     key = load_signer(options.key, options.passphrase_file)
-    with _open_ledger(options.ledger) as ledger:
+    with open_ledger(options.ledger) as ledger:
         issuer = nnguard.licensing.Issuer(ledger, key)
         revoked = issuer.revoke(options.ids, reason=options.reason)
         revocations = issuer.revocation_list()
@@ -181,7 +269,7 @@ def run_revoke(options: Options) -> Outcome:
 
 
 @command(
-    _ledger(required=True),
+    ledger_option(),
     option("--customer TEXT", "Of this customer only."),
     option("--product TEXT", "Of this product only."),
     option("--revoked", "Revoked ones only."),
@@ -195,7 +283,7 @@ def run_list(options: Options) -> Outcome:
       nnguard license list --ledger licenses.db
       nnguard license list --ledger licenses.db --customer Ada --json
     """
-    with _open_ledger(options.ledger) as ledger:
+    with open_ledger(options.ledger) as ledger:
         entries = ledger.entries(
             customer=options.customer,
             product=options.product,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -26,6 +27,13 @@ __all__ = [
 _BEGIN, _END, _DASHES = b"-----BEGIN ", b"-----END ", b"-----"
 _MAX_PASSPHRASE = 1023
 _MOST_BLOCKS = 2
+_ML_DSA = bytes.fromhex("6086480165030403")
+"""Beginning of the object identifiers of signatures of NIST (RFC 9881)."""
+
+_SEED_ONLY = (
+    "of a key of ML-DSA, the seed is read and nothing else: "
+    "openssl pkey -in KEY -provparam ml-dsa.output_formats=seed-only writes it so"
+)
 
 _Key = TypeVar("_Key")
 
@@ -126,7 +134,16 @@ def load_private_pem(data: bytes, passphrase: str | None) -> Any:
         raise KeyFormatError("the key is not protected: no passphrase belongs to it") from None
     except (ValueError, UnsupportedAlgorithm):
         what = "not a private key in PEM" if secret is None else "wrong passphrase or not a key"
-        raise KeyFormatError(what) from None
+        raise KeyFormatError(what, hint=_SEED_ONLY if _is_ml_dsa(data) else "") from None
+
+
+def _is_ml_dsa(block: bytes) -> bool:
+    """Tell whether PEM that cannot be read is of an ML-DSA key."""
+    try:
+        body = base64.b64decode(b"".join(block.split(b"\n")[1:-1]))
+    except ValueError:
+        return False
+    return _ML_DSA in body[:32]
 
 
 def public_pem(key: Any) -> bytes:

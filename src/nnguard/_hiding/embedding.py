@@ -302,6 +302,6 @@ def _too_large(needed: int, room: int) -> CapacityError:
 def _outermost(stream: Stream) -> FrameHeader | None:
     """Return the header of the outermost record, if there is one."""
     try:
-        return locate(stream)[0]
+        return locate(stream).header
     except (FormatError, NoRecordError):
         return None

@@ -25,15 +25,30 @@ from nnguard._hiding.carriers import (
 from nnguard._hiding.frame import FrameHeader, frame_size, unframe_record
 from nnguard._hiding.hqim import Numbers
 from nnguard._hiding.packing import Joiner
-from nnguard._hiding.tensor import find_header, numbers_in, restore_unit
+from nnguard._hiding.tensor import Carrier
 from nnguard._stream import Stream
 from nnguard.errors import FormatError, LimitError, NoRecordError, VerificationError
 
-__all__ = ["Extraction", "extract", "locate", "peek"]
+__all__ = ["Extraction", "Found", "extract", "locate", "peek"]
 
 
 _FEW = 1 << 14
-"""Weights that are decoded before another thread would have started."""
+"""Weights that are decoded before another thread would have started, and kept: 64 KiB."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """Where the outermost record of a stream is.
+
+    Attributes:
+        header: The frame's header.
+        cost: What was decoded to find it, in weights.
+        primary: The tensor that it is in.
+    """
+
+    header: FrameHeader
+    cost: int
+    primary: Carrier
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +65,7 @@ class Extraction:
     record: bytes
     cost: int
     _stream: Stream
+    _carriers: Sequence[Carrier]
 
     @functools.cached_property
     def restored(self) -> dict[int, bytes]:
@@ -60,11 +76,13 @@ class Extraction:
 
     def restore(self, carrier: int) -> bytes:
         """Encode the original of one carrier, and no other."""
-        return restore_unit(self._stream[carrier], self._widths[carrier])
+        width, tensor = self._tensors[carrier]
+        return tensor.restore(width)
 
     @functools.cached_property
-    def _widths(self) -> dict[int, int]:
-        return dict(zip(self.header.carriers, self.header.widths, strict=True))
+    def _tensors(self) -> dict[int, tuple[int, Carrier]]:
+        tensors = zip(self.header.widths, self._carriers, strict=True)
+        return dict(zip(self.header.carriers, tensors, strict=True))
 
     @functools.cached_property
     def original(self) -> Stream:
@@ -85,6 +103,7 @@ class Extraction:
 
 def extract(
     stream: Stream,
+    found: Found | None = None,
     *,
     vouched: bool = False,
     progress: Progress = lambda _: None,
@@ -96,6 +115,7 @@ def extract(
 
     Args:
         stream: The stream.
+        found: Where the record is, if that was looked for.
         vouched: Somebody who is trusted made it, so that it may cost more than `max_cost`.
         progress: Called with the bytes of each carrier, once the bits are out.
 
@@ -105,74 +125,96 @@ def extract(
         VerificationError: The record was changed.
         LimitError: It lies in too many weights for a stream of this size.
     """
-    header, cost = locate(stream)
-    cost += _check_carriers(stream, header, vouched=vouched)
+    found = found or locate(stream)
+    header = found.header
+    cost = found.cost + _check_carriers(stream, header, vouched=vouched)
+    carriers = _carriers(stream, found)
     joiner = Joiner(frame_size(header))
 
-    def numbers(carrier: int, width: int) -> list[Numbers]:
-        return list(numbers_in(stream[carrier], width))
+    def numbers(carrier: Carrier, width: int) -> list[Numbers]:
+        return list(carrier.numbers(width))
 
     with _damaged_later():
-        found = _mapping(stream, header.carriers)(numbers, header.carriers, header.widths)
-        for carrier, each, width in zip(header.carriers, found, header.widths, strict=True):
+        held = _mapping(stream, header.carriers)(numbers, carriers, header.widths)
+        for carrier, each, width in zip(carriers, held, header.widths, strict=True):
             for part in each:
                 joiner.add(part, width)
-            progress(stream[carrier].size)
+            progress(carrier.unit.size)
     record = unframe_record(header, joiner.data)
     if record is None or not joiner.clear:
         raise VerificationError("the hidden record was changed: its checksum does not fit")
-    return Extraction(header, record, cost, stream)
+    return Extraction(header, record, cost, stream, carriers)
+
+
+def _carriers(stream: Stream, found: Found) -> list[Carrier]:
+    """Return all carriers of a record, which are decoded once if they are small."""
+    keep = _are_few(stream, found.header.carriers)
+    others = (Carrier(stream[each], keep=keep) for each in found.header.carriers[1:])
+    return [found.primary, *others]
 
 
 def _mapping(stream: Stream, carriers: Sequence[int]) -> Callable[..., Iterator[Any]]:
     """Return what calls a function for each carrier: in threads, unless these are small."""
-    weights = sum(weights_in(stream, carrier) for carrier in carriers)
-    return map if weights <= _FEW else in_order
+    return map if _are_few(stream, carriers) else in_order
 
 
-def peek(stream: Stream, size: int) -> tuple[FrameHeader, bytes]:
+def _are_few(stream: Stream, carriers: Sequence[int]) -> bool:
+    """Tell whether tensors are small, all of them together."""
+    return sum(weights_in(stream, carrier) for carrier in carriers) <= _FEW
+
+
+def peek(stream: Stream, size: int, found: Found | None = None) -> tuple[FrameHeader, bytes]:
     """Return the outermost header and the first bytes of its record; nothing is checked.
 
     Args:
         stream: The stream.
         size: Bytes of the record, at most.
+        found: Where the record is, if that was looked for.
 
     Raises:
         NoRecordError: There is no record.
         FormatError: See `extract`.
         VerificationError: The record was changed.
     """
-    header, _ = locate(stream)
+    found = found or locate(stream)
+    header = found.header
     _check_carriers(stream, header, vouched=True)
     start = len(bytes(header))
     joiner = Joiner(start + min(size, header.record_size))
     cost, most = 0, max_cost(stream)
     with _damaged_later():
-        for carrier, width in zip(header.carriers, header.widths, strict=True):
+        tensors = _carriers(stream, found)
+        for carrier, tensor, width in zip(header.carriers, tensors, header.widths, strict=True):
             if cost > most:  # with next to nothing in it
                 break
             cost += cost_of(stream, carrier)
-            for numbers in numbers_in(stream[carrier], width):
+            for numbers in tensor.numbers(width):
                 joiner.add(numbers, width)
                 if joiner.is_full:
                     return header, bytes(joiner.data[start:])
     raise VerificationError("the hidden record was changed: it ends too early")
 
 
-def locate(stream: Stream) -> tuple[FrameHeader, int]:
-    """Find the header of the outermost record, and tell what that cost, in weights."""
+def locate(stream: Stream) -> Found:
+    """Find the header of the outermost record.
+
+    Raises:
+        NoRecordError: There is no record.
+        FormatError: See `extract`.
+    """
     damage: FormatError | None = None
     cost = 0
     for number, index in enumerate(primary_candidates(stream)):
         cost += cost_of(stream, index)
+        primary = Carrier(stream[index], keep=_are_few(stream, [index]))
         try:
-            header = find_header(stream[index])
+            header = primary.find_header()
         except FormatError as error:
             if number == 0:
                 damage = error
             continue
         if header is not None and header.carriers[0] == index:
-            return header, cost
+            return Found(header, cost, primary)
     if damage is not None:
         damage.hint = "no record was found; it would lie in this tensor"
         raise damage

@@ -1,12 +1,13 @@
 """Bits into one tensor and out again, piece by piece, so that memory does not follow its size.
 
-Law: of what `embed_bits` makes, `numbers_in` gives the bits, `restore_unit` the former bytes.
+Law: of what `embed_bits` makes, a `Carrier` gives the bits, and restores the former bytes.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,10 +27,10 @@ from nnguard._hiding.packing import Joiner, split
 from nnguard._stream import Unit
 from nnguard._stream.coding import qp_range
 from nnguard._stream.headers import TensorHeader
-from nnguard._stream.quantized import pieces_of, recode
+from nnguard._stream.quantized import QuantizedTensor, decode, encode, pieces_of, recode
 from nnguard.errors import VerificationError
 
-__all__ = ["NO_ROOM", "Room", "embed_bits", "find_header", "numbers_in", "restore_unit", "room_in"]
+__all__ = ["NO_ROOM", "Carrier", "Room", "embed_bits", "room_in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,75 +96,107 @@ def embed_bits(unit: Unit, data: bytes, begin: int, bits_per_weight: int) -> byt
     return recode(unit, embed, by=-bits_per_weight * _octave(unit))
 
 
-def restore_unit(unit: Unit, bits_per_weight: int) -> bytes:
-    """Return the unit as it was before bits went in; anything, where `numbers_in` refuses it."""
-    walk = _walk(unit, bits_per_weight)
-    return recode(unit, lambda each: walk.extract(each)[1], by=bits_per_weight * _octave(unit))
+class Carrier:
+    """A tensor that may hold bits, as a reader sees it.
 
-
-def numbers_in(unit: Unit, bits_per_weight: int) -> Iterator[hqim.Numbers]:
-    """Yield what a tensor's places hold, piece by piece.
-
-    Raises:
-        FormatError: It is damaged.
-        VerificationError: It is not what `embed_bits` makes.
+    Args:
+        unit: One that may carry.
+        keep: Decode it once for all that is asked, and keep its indices; otherwise it is decoded
+            each time, piece by piece.
     """
-    walk, most = _walk(unit, bits_per_weight), hqim.max_value(bits_per_weight)
-    highest = qp_range(_header(unit).qp_density)[1]
-    for indices, decoder in pieces_of(unit):
-        numbers, values = walk.extract(indices)
-        lost = np.count_nonzero(values) != numbers.size or hqim.largest(values) > most
-        if lost or decoder.qp + bits_per_weight * _octave(unit) > highest:
-            raise VerificationError(f"tensor {shown(unit.name)} was changed", tensors=[unit.name])
-        yield numbers
 
+    def __init__(self, unit: Unit, *, keep: bool) -> None:
+        self.unit, self._keep = unit, keep
+        self._taken: dict[int, tuple[hqim.Numbers, Indices]] = {}
 
-def find_header(unit: Unit) -> FrameHeader | None:
-    """Find the header of the outermost record in a tensor, if it is a primary carrier.
+    def find_header(self) -> FrameHeader | None:
+        """Find the header of the outermost record, if this is a primary carrier.
 
-    How many bits a weight holds is tried, from one on; the header says it, too.
+        How many bits a weight holds is tried, from one on; the header says it, too.
 
-    Raises:
-        FormatError: The tensor is damaged, or of a foreign encoder.
-    """
-    head, qp = _head_of(unit)
-    most = (qp_range(_header(unit).qp_density)[1] - qp) // _octave(unit)
-    places = np.flatnonzero(head)
-    if not places.size:
+        Raises:
+            FormatError: The tensor is damaged, or of a foreign encoder.
+        """
+        head, qp = self._head()
+        most = (qp_range(_header(self.unit).qp_density)[1] - qp) // _octave(self.unit)
+        places = np.flatnonzero(head)
+        if not places.size:
+            return None
+        first = hqim.first_number(int(head[places[0]]), dependent=_header(self.unit).dependent)
+        for bits_per_weight in range(1, min(most, MAX_BITS) + 1):
+            mask = (1 << bits_per_weight) - 1
+            if first & mask != int.from_bytes(MAGIC, "big") >> 8 * len(MAGIC) - bits_per_weight:
+                continue  # a header begins in another way
+
+            def first_bytes(count: int, width: int = bits_per_weight) -> bytes:
+                used = places[: -(-8 * count // width)]
+                joiner = Joiner(count)
+                numbers, _ = _walk(self.unit, width).extract(head[: int(used[-1]) + 1])
+                joiner.add(numbers, width)
+                return bytes(joiner.data)
+
+            size = header_size(first_bytes(SIZE_END))
+            header = size and parse_header(first_bytes(size))
+            if header and header.widths[0] == bits_per_weight:
+                return header
         return None
-    first = hqim.first_number(int(head[places[0]]), dependent=_header(unit).dependent)
-    for bits_per_weight in range(1, min(most, MAX_BITS) + 1):
-        mask = (1 << bits_per_weight) - 1
-        if first & mask != int.from_bytes(MAGIC, "big") >> 8 * len(MAGIC) - bits_per_weight:
-            continue  # a header begins in another way
 
-        def first_bytes(count: int, width: int = bits_per_weight) -> bytes:
-            used = places[: -(-8 * count // width)]
-            joiner = Joiner(count)
-            numbers, _ = _walk(unit, width).extract(head[: int(used[-1]) + 1])
-            joiner.add(numbers, width)
-            return bytes(joiner.data)
+    def numbers(self, bits_per_weight: int) -> Iterator[hqim.Numbers]:
+        """Yield what the places hold, piece by piece.
 
-        size = header_size(first_bytes(SIZE_END))
-        header = size and parse_header(first_bytes(size))
-        if header and header.widths[0] == bits_per_weight:
-            return header
-    return None
+        Raises:
+            FormatError: The tensor is damaged.
+            VerificationError: It is not what `embed_bits` makes.
+        """
+        most = hqim.max_value(bits_per_weight)
+        highest = qp_range(_header(self.unit).qp_density)[1]
+        for numbers, values, qp in self._parts(bits_per_weight):
+            lost = np.count_nonzero(values) != numbers.size or hqim.largest(values) > most
+            if lost or qp + bits_per_weight * _octave(self.unit) > highest:
+                name = self.unit.name
+                raise VerificationError(f"tensor {shown(name)} was changed", tensors=[name])
+            yield numbers
 
+    def restore(self, bits_per_weight: int) -> bytes:
+        """Return the unit as it was before bits went in; anything, where `numbers` refuses it."""
+        by = bits_per_weight * _octave(self.unit)
+        if not self._keep:
+            walk = _walk(self.unit, bits_per_weight)
+            return recode(self.unit, lambda each: walk.extract(each)[1], by=by)
+        ((_, values, qp),) = self._parts(bits_per_weight)
+        parameters = replace(self._whole.parameters, qp=qp + by)
+        return encode(replace(self._whole, indices=values, parameters=parameters))
 
-def _head_of(unit: Unit) -> tuple[Indices, int]:
-    """Return the indices at the beginning of a tensor, as many as hold a header, and its parameter.
+    def _parts(self, bits_per_weight: int) -> Iterator[tuple[hqim.Numbers, Indices, int]]:
+        """Yield numbers, the values as they were before, and the quantization parameter."""
+        walk = _walk(self.unit, bits_per_weight)
+        if not self._keep:
+            for indices, decoder in pieces_of(self.unit):
+                yield *walk.extract(indices), decoder.qp
+            return
+        if bits_per_weight not in self._taken:
+            self._taken[bits_per_weight] = walk.extract(self._whole.indices.reshape(-1))
+        yield *self._taken[bits_per_weight], self._whole.qp
 
-    All of it is decoded, to know that it is whole.
-    """
-    head: list[Indices] = []
-    places = qp = 0
-    for indices, decoder in pieces_of(unit):
-        qp = decoder.qp
-        if places < 8 * MAX_HEADER_SIZE:
-            head.append(indices.copy())
-            places += int(np.count_nonzero(indices))
-    return np.concatenate(head), qp
+    def _head(self) -> tuple[Indices, int]:
+        """Return the indices at the beginning, as many as hold a header, and the parameter.
+
+        All of the tensor is decoded, to know that it is whole.
+        """
+        if self._keep:
+            return self._whole.indices.reshape(-1), self._whole.qp
+        head: list[Indices] = []
+        places = qp = 0
+        for indices, decoder in pieces_of(self.unit):
+            qp = decoder.qp
+            if places < 8 * MAX_HEADER_SIZE:
+                head.append(indices.copy())
+                places += int(np.count_nonzero(indices))
+        return np.concatenate(head), qp
+
+    @functools.cached_property
+    def _whole(self) -> QuantizedTensor:
+        return decode(self.unit)
 
 
 def _walk(unit: Unit, bits_per_weight: int) -> hqim.Walk:

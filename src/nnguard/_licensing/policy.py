@@ -6,25 +6,27 @@ status = nnguard.licensing.check("acme.license", trust="vendor.pub", license_pol
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from nnguard._base.arguments import check_type, loaded, wrong_type
-from nnguard._base.files import read_file, write_bytes
-from nnguard._base.times import CLOCKS_DIFFER, TimeLike, now, seconds_of, time_of, to_utc
+from nnguard._base.files import read_file
+from nnguard._base.times import CLOCKS_DIFFER, TimeLike, now, to_utc
 from nnguard._crypto.keys import PublicKey
 from nnguard._licensing.device import Device
 from nnguard._licensing.lease import Lease
 from nnguard._licensing.license import License, LicenseTerms
 from nnguard._licensing.revocation import RevocationList
+from nnguard._licensing.state import LicenseState
 from nnguard.errors import ArgumentError, LicenseError, Refusal, WrongKeyError
 
 __all__ = ["LicenseLike", "Policy", "Status", "as_license", "check_license", "license_of"]
+
+_LOG = logging.getLogger("nnguard")
 
 LicenseLike = License | Lease | str | os.PathLike[str]
 """What functions take for a license: a `License`, a `Lease` of one, or the path of either."""
@@ -40,8 +42,9 @@ class Policy:
         revocations: List of revoked licenses, or its path, signed by the key that signed the
             license.
         max_age: Refuse a revocation list that is older, and a license without a list.
-        state: File in which the newest time that was ever seen is kept, whether the license held
-            then or not, so that a clock that is set back is noticed.
+        state: License state file. It keeps the newest time that was ever seen, whether the license
+            held then or not, so that a clock that is set back is noticed; and which licenses were
+            given back (`nnguard.licensing.release`).
 
     Raises:
         ArgumentError: `now` has no time zone, or `max_age` is negative.
@@ -76,6 +79,8 @@ class Status:
         terms: What it says.
         checked_at: The time that it was checked against.
         in_grace: It has expired, and holds for its grace period only.
+        warnings: What people should know: that it has expired; or, where the seller chose to warn
+            rather than to stop anybody, why it would be refused.
 
     Examples:
         >>> status = licensing.check("me.license", "vendor.pub")
@@ -86,6 +91,7 @@ class Status:
     terms: LicenseTerms
     checked_at: datetime
     in_grace: bool
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the status as JSON values."""
@@ -93,6 +99,7 @@ class Status:
             "license": self.terms.to_json(),
             "checked_at": self.checked_at.isoformat(),
             "in_grace": self.in_grace,
+            "warnings": list(self.warnings),
         }
 
 
@@ -132,16 +139,40 @@ def check_license(
     license.authenticate(keys)  # step 2 of SPEC 11.3
     revocations = _revocations(policy, license, keys)
     terms = license.terms
+    doubts = _Doubts(terms.warn_only)
     time = now() if policy.now is None else to_utc(policy.now)
-    _check_clock(terms, revocations, policy.state, time)  # step 3
-    _check_revocation(terms, revocations, policy.max_age, time)  # step 4
-    in_grace = _check_period(terms, time)  # step 5
+    newest, released = _remembered(policy.state, terms, time)
+    time = _check_clock(terms, revocations, newest, time, doubts)  # step 3
+    if released:  # step 4
+        raise LicenseError(
+            f"license {terms.id} was given back on this machine",
+            reason=Refusal.RELEASED,
+            hint="ask for a new one: nnguard license request",
+        )
+    _check_revocation(terms, revocations, doubts)
+    _check_age(revocations, policy.max_age, time)
+    in_grace = _check_period(terms, time, doubts)  # step 5
     if isinstance(given, Lease):
         given.authenticate_lease()  # steps 3 to 5 of SPEC 14.5
         given.check_time(time)  # step 6
     else:
         _check_device(terms, policy)  # step 6; unlocking does the others
-    return Status(terms, time, in_grace)
+    for warning in doubts.warnings:
+        _LOG.warning("%s", warning)
+    return Status(terms, time, in_grace, tuple(doubts.warnings))
+
+
+class _Doubts:
+    """What speaks against a license: it is refused, or, where its seller chose so, warned of."""
+
+    def __init__(self, warn_only: bool) -> None:
+        self._warn_only = warn_only
+        self.warnings: list[str] = []
+
+    def raise_or_warn(self, error: LicenseError) -> None:
+        if not self._warn_only:
+            raise error
+        self.warnings.append(f"{error}; its seller lets it go on")
 
 
 def _revocations(
@@ -163,34 +194,53 @@ def _revocations(
     return revocations
 
 
+def _remembered(
+    path: str | os.PathLike[str] | None, terms: LicenseTerms, time: datetime
+) -> tuple[datetime | None, bool]:
+    """Return the newest time before now, and whether the license was given back; remember now."""
+    if path is None:
+        return None, False
+    with LicenseState(path) as state:
+        newest = state.newest
+        state.remember(time)  # whatever is refused from here on
+        return newest, state.has_released(terms.id)
+
+
 def _check_clock(
     terms: LicenseTerms,
     revocations: RevocationList | None,
-    state: str | os.PathLike[str] | None,
+    seen: datetime | None,
     time: datetime,
-) -> None:
-    """Make sure that it was never later than now, and remember now."""
-    seen = None if state is None else _read_state(Path(state))
+    doubts: _Doubts,
+) -> datetime:
+    """Make sure that it was never later than now, and return what time it is at least."""
     issued = [terms.issued_at] + ([] if revocations is None else [revocations.issued_at])
     newest = max(issued if seen is None else [*issued, seen])
-    if newest - time > CLOCKS_DIFFER:
-        raise LicenseError(
+    if newest - time <= CLOCKS_DIFFER:
+        return time
+    doubts.raise_or_warn(
+        LicenseError(
             f"the clock says {time.isoformat()}, but it was {newest.isoformat()} before",
             reason=Refusal.CLOCK_SET_BACK,
             hint="set the clock right",
         )
-    if state is not None and (seen is None or time > seen):
-        _write_state(Path(state), time)  # whatever is refused from here on
+    )
+    return newest
 
 
 def _check_revocation(
-    terms: LicenseTerms,
-    revocations: RevocationList | None,
-    max_age: timedelta | None,
-    time: datetime,
+    terms: LicenseTerms, revocations: RevocationList | None, doubts: _Doubts
 ) -> None:
     if revocations is not None and revocations.revokes(terms.id):
-        raise LicenseError(f"license {terms.id} was revoked", reason=Refusal.REVOKED)
+        doubts.raise_or_warn(
+            LicenseError(f"license {terms.id} was revoked", reason=Refusal.REVOKED)
+        )
+
+
+def _check_age(
+    revocations: RevocationList | None, max_age: timedelta | None, time: datetime
+) -> None:
+    """Make sure that the list is as fresh as the deployment wants it."""
     if max_age is None:
         return
     if revocations is None or time - revocations.issued_at > max_age:
@@ -204,7 +254,7 @@ def _check_revocation(
         )
 
 
-def _check_period(terms: LicenseTerms, time: datetime) -> bool:
+def _check_period(terms: LicenseTerms, time: datetime, doubts: _Doubts) -> bool:
     """Return whether the license holds by its grace period only."""
     if time < terms.not_before:
         raise LicenseError(
@@ -213,13 +263,19 @@ def _check_period(terms: LicenseTerms, time: datetime) -> bool:
         )
     if terms.expires_at is None or time < terms.expires_at:
         return False
-    if time >= terms.expires_at + terms.grace:
-        raise LicenseError(
-            f"the license expired at {terms.expires_at.isoformat()}",
+    expired, ends = terms.expires_at.isoformat(), terms.expires_at + terms.grace
+    if time < ends:
+        until = f"it holds for its grace period only, until {ends.isoformat()}"
+        doubts.warnings.append(f"the license expired at {expired}: {until}")
+        return True
+    doubts.raise_or_warn(
+        LicenseError(
+            f"the license expired at {expired}",
             reason=Refusal.EXPIRED,
             hint="ask the vendor for a new one",
         )
-    return True
+    )
+    return False
 
 
 def _check_device(terms: LicenseTerms, policy: Policy) -> None:
@@ -234,23 +290,6 @@ def _check_device(terms: LicenseTerms, policy: Policy) -> None:
             reason=Refusal.OTHER_DEVICE,
             hint="ask the vendor for a license for this device (nnguard license device)",
         )
-
-
-def _read_state(path: Path) -> datetime | None:
-    """Return the newest time in a state file; None where there is none."""
-    try:
-        return time_of(json.loads(read_file(path))["newest"])
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise LicenseError(
-            f"{path} is not a state file, or it was damaged", reason=Refusal.CLOCK_SET_BACK
-        ) from None
-
-
-def _write_state(path: Path, time: datetime) -> None:
-    text = json.dumps({"newest": seconds_of(time)})
-    write_bytes(path, text.encode(), overwrite=True)
 
 
 def _in_words(length: timedelta) -> str:

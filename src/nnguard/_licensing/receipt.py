@@ -30,6 +30,11 @@ class Receipt(SelfSigned):
         key: The customer's request key, which signed it.
         license_id: Identifier of the license that is not used any more, in hexadecimal.
         issued_at: When it was written, to the second, UTC.
+
+    Examples:
+        >>> receipt = licensing.release("ada.license", "ada.key", "other.state")
+        >>> receipt.save("ada.receipt")
+        >>> licensing.Receipt.load("ada.receipt").authenticate_self()
     """
 
     license_id: str

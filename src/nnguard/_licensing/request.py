@@ -52,6 +52,12 @@ class Request(SelfSigned):
         leases: How many machines are to hold a lease of it at a time; 0 of a license for one.
         nonce: 16 bytes in hexadecimal; tells requests apart.
         issued_at: When it was made, to the second, UTC.
+
+    Examples:
+        >>> asked = licensing.request("trial.nnc", "ada.key", order="K7Q2-9DXM-4T0C-VB31")
+        >>> asked.save("ada.request")
+        >>> licensing.Request.load("ada.request").digest == asked.digest
+        True
     """
 
     order: str

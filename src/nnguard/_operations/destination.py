@@ -19,16 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnguard._base.atomic import exchange, sync_folder
+from nnguard._base.atomic import check_exchange, exchange, sync_folder
 from nnguard._base.files import read_file, write_bytes
+from nnguard._base.locks import locked_folder
 from nnguard._models.index import SAFETENSORS_INDEX
 from nnguard._models.side_files import list_files
 from nnguard.errors import NnguardError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["MANIFEST", "Destination", "write_list"]
 
@@ -94,12 +90,24 @@ class Destination:
         folder = place / f"{self._hidden}{secrets.token_hex(8)}"
         folder.mkdir(mode=0o700)
         try:
-            with _locked(folder):
+            with locked_folder(folder):
                 yield folder
                 shutil.rmtree(folder)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+
+    def check_exchange(self, folder: Path) -> None:
+        """Make sure that what is there can be replaced in one step.
+
+        Args:
+            folder: An empty one, to try it in; see `staging`.
+
+        Raises:
+            OSError: The file system cannot; in place, files could be put there one by one.
+        """
+        if not self.in_place and os.path.lexists(self.path):
+            check_exchange(self.path, folder)
 
     def put(self, made: Path, *, overwrite: bool) -> None:
         """Put a folder there that was made while staging.
@@ -196,24 +204,6 @@ def _in_order(names: Iterable[str]) -> list[str]:
 
 def _sweep(folder: Path) -> None:
     """Take away what a killed process has left, unless it is in use or there is nothing in it."""
-    with contextlib.suppress(OSError), _locked(folder) as is_free:
+    with contextlib.suppress(OSError), locked_folder(folder) as is_free:
         if is_free and any(folder.iterdir()):
             shutil.rmtree(folder)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Lock a folder, if the file system can; give whether that was possible, and nobody has it."""
-    if fcntl is None:
-        yield False
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(descriptor)

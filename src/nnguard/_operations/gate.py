@@ -102,6 +102,7 @@ class Gate:
         """Check the source, and put what it decodes to at the destination; see `gate`."""
         self.destination.check(overwrite=overwrite)
         with self.destination.staging() as folder:
+            self.destination.check_exchange(folder)
             with self._step("copied"):
                 model = as_model(self.source, "source").spooled(folder)
             report, model = self._admit(model, folder)
@@ -143,6 +144,7 @@ class Gate:
         """Unlock a model, if there is a license, and verify it."""
         authority, oms = self.authority(), self.oms()
         digests: Mapping[str, Sequence[bytes]] = {}
+        signed: tuple[Report, Model] | None = None
         licensed = self.license is not None
         if self.license is not None and self.identity is not None:
             with self._step("unlocked"):
@@ -155,9 +157,9 @@ class Gate:
                     oms=oms,
                     spool=spool,
                 )
-            model, digests = opened.model, opened.digests
+            model, digests, signed = opened.model, opened.digests, opened.signed
         start = time.monotonic()
-        report, _ = verified(
+        report, _ = signed or verified(
             model, authority.keys, digests=digests, oms=None if licensed else oms, vouched=licensed
         )
         report = replace(report, oms=oms)

@@ -22,8 +22,8 @@ from nnguard.errors import FormatError, NoRecordError
 __all__ = ["claims_of", "is_signed", "signed_by", "signer_of"]
 
 
-def signed_by(model: Model, files: Files, keys: Sequence[PublicKey]) -> Report | None:
-    """Verify the outermost signature; None where there is none.
+def signed_by(model: Model, files: Files, keys: Sequence[PublicKey]) -> tuple[Report, Model] | None:
+    """Verify the outermost signature; None where there is none. See `verified`.
 
     Args:
         model: The stream or the set.
@@ -38,7 +38,7 @@ def signed_by(model: Model, files: Files, keys: Sequence[PublicKey]) -> Report |
     if not any(is_signed(file.stream) for file in files.values()):
         return None
     digests = {name: file.digests for name, file in files.items()}
-    return verified(model, keys, digests=digests, vouched=True)[0]
+    return verified(model, keys, digests=digests, vouched=True)
 
 
 def signer_of(model: Model) -> str:

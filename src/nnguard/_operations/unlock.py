@@ -199,14 +199,19 @@ class Unlocked(NamedTuple):
     Attributes:
         model: What was locked.
         digests: SHA-256 of the units of each of its streams, by the names of files.
-        report: On its signature, if it has one.
+        signed: On its signature, if it has one, and what was signed; see `verified`.
         of_trial: On the trial's signature, if that has one.
     """
 
     model: Model
     digests: Mapping[str, Sequence[bytes]]
-    report: Report | None
+    signed: tuple[Report, Model] | None
     of_trial: Report | None
+
+    @property
+    def report(self) -> Report | None:
+        """On its signature, if it has one."""
+        return None if self.signed is None else self.signed[0]
 
     @property
     def judged(self) -> Report | None:
@@ -242,9 +247,9 @@ def unlock_by(
     files = hash_files(model, progress, whole=oms is not None)
     if not hmac.compare_digest(digest_of(files).hex(), license.terms.stream):  # step 9
         raise _of_another(license, model)
-    of_trial = signed_by(model, files, keys)  # step 10
-    if of_trial is not None:
-        authority.judge_licensed(of_trial, license)
+    trial = signed_by(model, files, keys)  # step 10
+    if trial is not None:
+        authority.judge_licensed(trial[0], license)
     if oms is not None:
         check_bundle(oms, model, files)
     opened = open_files(files, key, spool=spool, progress=progress)  # step 11
@@ -253,15 +258,15 @@ def unlock_by(
     result = _model_of(opened, model)
     _LOG.info("license %s opened tier %r", license.terms.id, opened.tiers[-1])
     try:
-        signature = signed_by(result, opened.files, keys)  # step 12
+        signed = signed_by(result, opened.files, keys)  # step 12
     except FormatError:  # tensors of a foreign encoder, locked as they are
-        signature = None
-    if signature is not None:
-        authority.judge_licensed(signature, license)
-    elif of_trial is None:
+        signed = None
+    if signed is not None:
+        authority.judge_licensed(signed[0], license)
+    elif trial is None:
         authority.refuse_unsigned()
     digests = {name: file.digests for name, file in opened.files.items()}
-    return Unlocked(result, digests, signature, of_trial)
+    return Unlocked(result, digests, signed, None if trial is None else trial[0])
 
 
 def _model_of(opened: Opened, trial: Model) -> Model:

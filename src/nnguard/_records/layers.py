@@ -12,7 +12,7 @@ import functools
 from collections.abc import Iterator, Sequence
 
 from nnguard._base.threads import Progress
-from nnguard._hiding import Extraction, FrameHeader, extract, locate, peek
+from nnguard._hiding import Extraction, Found, FrameHeader, extract, locate, peek
 from nnguard._records.kinds import RecordKind
 from nnguard._stream import Stream
 from nnguard._stream.headers import LEAST_COST
@@ -47,9 +47,13 @@ class Layer:
         self._vouched, self._progress = vouched, progress
 
     @functools.cached_property
+    def _found(self) -> Found:
+        return locate(self.stream)
+
+    @property
     def header(self) -> FrameHeader:
         """The frame's header, which only one tensor is decoded for."""
-        return locate(self.stream)[0]
+        return self._found.header
 
     @property
     def kind(self) -> int:
@@ -58,14 +62,12 @@ class Layer:
 
     def peek(self, size: int) -> bytes:
         """Return the first bytes of the record, `size` at most; nothing is checked."""
-        return peek(self.stream, size)[1]
+        return peek(self.stream, size, self._found)[1]
 
     @functools.cached_property
     def extraction(self) -> Extraction:
         """The record and its carriers, taken out of the stream and checked against it."""
-        found = extract(self.stream, vouched=self._vouched, progress=self._progress)
-        self.header = found.header
-        return found
+        return extract(self.stream, self._found, vouched=self._vouched, progress=self._progress)
 
     @property
     def cost(self) -> int:

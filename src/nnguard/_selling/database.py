@@ -119,12 +119,17 @@ def _to_url(text: str) -> URL:
 
 def _make_engine(url: URL) -> Engine:
     options: dict[str, Any] = {}
+    isolation: dict[str, Any] = {}
     if url.get_backend_name() == "sqlite":
         options["timeout"] = _PATIENCE
     elif url.drivername in ("postgresql+psycopg", "postgresql+psycopg2"):
         options["client_encoding"] = "utf8"  # whatever the encoding of the database is
+    if url.get_backend_name() == "postgresql":  # who waited for a lock sees what is there now
+        isolation["isolation_level"] = "READ COMMITTED"
     try:
-        engine = create_engine(url, connect_args=options, hide_parameters=True, pool_pre_ping=True)
+        engine = create_engine(
+            url, connect_args=options, hide_parameters=True, pool_pre_ping=True, **isolation
+        )
     except ImportError:
         advice = f"pip install the SQLAlchemy driver for {url.get_backend_name()}"
         if url.drivername == "postgresql+psycopg":

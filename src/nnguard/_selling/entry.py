@@ -5,16 +5,27 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from nnguard._base.arguments import wrong_type
 from nnguard._base.times import to_utc
+from nnguard._licensing.license import License
 from nnguard.errors import ArgumentError
 
-__all__ = ["LONGEST_ID", "SHORTEST_ID", "TIMES", "LedgerEntry", "check_id", "check_storable"]
+__all__ = [
+    "LONGEST_ID",
+    "SHORTEST_ID",
+    "TIMES",
+    "LedgerEntry",
+    "LicenseState",
+    "check_id",
+    "check_storable",
+]
 
 SHORTEST_ID, LONGEST_ID = 8, 128
 """Digits of a license id: the fewest that look it up, and the most."""
+
+LicenseState = Literal["valid", "expired", "revoked"]
 
 TIMES = ("issued_at", "not_before", "expires_at", "revoked_at")
 _IDS = ("license_id", "recipient", "stream", "content_key_id")
@@ -42,6 +53,8 @@ class LedgerEntry:
             customer.
         revoked_at: When it was revoked, or None.
         reason: Why it was revoked.
+        order_id: Of the order that it is of, or empty; the ledger knows, and `add` takes no notice.
+        seat_id: Of the seat that it is of, likewise.
 
     Raises:
         ArgumentError: A time has no zone or lies too far out, or a text or identifier is not as
@@ -67,6 +80,8 @@ class LedgerEntry:
     armored: str = field(repr=False)
     revoked_at: datetime | None = None
     reason: str = ""
+    order_id: str = ""
+    seat_id: str = ""
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -80,10 +95,31 @@ class LedgerEntry:
         if len(self.license_id) < SHORTEST_ID:
             raise ArgumentError(f"license_id has fewer than {SHORTEST_ID} digits")
 
+    @classmethod
+    def of(cls, license_: License) -> LedgerEntry:
+        """Return the entry of a license."""
+        terms = license_.terms
+        return cls(
+            license_id=terms.id,
+            product=terms.product,
+            customer=terms.customer,
+            recipient=terms.recipient,
+            tier=terms.tier,
+            stream=terms.stream,
+            content_key_id=terms.lock,
+            issued_at=terms.issued_at,
+            not_before=terms.not_before,
+            expires_at=terms.expires_at,
+            armored=str(license_),
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return the entry as JSON values, without the license file."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         del values["armored"]
+        for name in ("order_id", "seat_id"):
+            if not values[name]:
+                del values[name]
         times = {name: values[name].isoformat() for name in TIMES if values[name] is not None}
         return values | times
 

@@ -29,7 +29,7 @@ from nnguard._selling.terms import Terms
 from nnguard._stream import Stream, StreamLike
 from nnguard.errors import ArgumentError, UnlockError, WrongKeyError
 
-__all__ = ["issue"]
+__all__ = ["bind", "issue", "signed_claims"]
 
 _FEWEST_MATCHES = 2
 
@@ -73,14 +73,16 @@ def issue(
     """
     check_type(terms, Terms, "terms")
     issued, begins, ends = _period(terms)
-    device = None if terms.device is None else _bind(terms)
+    device = None
+    if terms.device is not None:
+        device = bind(loaded(terms.device, Device, "device"), terms.device_matches)
     content_key = loaded(content_key, ContentKey, "content_key")
     recipient = loaded(to, Recipient, "to")
     signer = as_signer(signer)
     model = as_model(trial)
     files = hash_files(model, progress)
     lock = lock_id(model)
-    claims = _claims(model, files, signer.public_key)
+    claims = signed_claims(model, files, signer.public_key)
     key, opened, tiers = _open_tier(files, content_key, terms.tier, progress)
     said = LicenseTerms(
         id=secrets.token_hex(16),
@@ -115,7 +117,7 @@ def _period(terms: Terms) -> tuple[datetime, datetime, datetime | None]:
     return issued, begins, ends
 
 
-def _claims(model: Stream | StreamSet, files: Files, key: PublicKey) -> Claims:
+def signed_claims(model: Stream | StreamSet, files: Files, key: PublicKey) -> Claims:
     """Return the claims of the trial's signature, which has to be of this key; none without one."""
     try:
         signature = signed_by(model, files, [key])
@@ -125,7 +127,7 @@ def _claims(model: Stream | StreamSet, files: Files, key: PublicKey) -> Claims:
             f"the license would be with {key.id.hex()}",
             hint="issue the license with the key that signed the trial",
         ) from None
-    return Claims() if signature is None else signature.claims
+    return Claims() if signature is None else signature[0].claims
 
 
 def _open_tier(
@@ -145,9 +147,8 @@ def _open_tier(
     )
 
 
-def _bind(terms: Terms) -> DeviceBinding:
-    device = loaded(terms.device, Device, "device")
+def bind(device: Device, matches: int | None = None) -> DeviceBinding:
+    """Bind to a device: all components but one have to match, and two at least, if None."""
     count = len(device.fingerprint)
     enough = max(min(_FEWEST_MATCHES, count), count - 1)
-    required = enough if terms.device_matches is None else terms.device_matches
-    return DeviceBinding.make(device, required)
+    return DeviceBinding.make(device, enough if matches is None else matches)

@@ -13,36 +13,40 @@ import copy
 import os
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
-from nnguard._base.arguments import check_type, loaded
+from nnguard._base.arguments import check_text, check_type, loaded
 from nnguard._base.atomic import named_together
 from nnguard._base.mappings import EMPTY
 from nnguard._base.threads import Progress
 from nnguard._base.times import TimeLike, now, to_utc
 from nnguard._crypto.content_key import ContentKey, ContentKeyLike
-from nnguard._crypto.identity import Identity, IdentityLike, RecipientLike
-from nnguard._crypto.keys import SignerLike, as_signer
+from nnguard._crypto.identity import Identity, IdentityLike, Recipient, RecipientLike
+from nnguard._crypto.keys import Signer, SignerLike, as_signer
 from nnguard._licensing.license import License
+from nnguard._licensing.receipt import Receipt
+from nnguard._licensing.request import Request
 from nnguard._licensing.revocation import RevocationList
 from nnguard._locking.opening import lock_id
 from nnguard._locking.tiers import MAX_TIERS
 from nnguard._models.stream_set import StreamSet, as_model
+from nnguard._selling.answering import Answerer
+from nnguard._selling.catalog import open_product
 from nnguard._selling.entry import LedgerEntry, check_storable
 from nnguard._selling.issue import issue
 from nnguard._selling.ledger import Ledger
 from nnguard._selling.order import Order, Seat
+from nnguard._selling.order_code import LABEL as CODES
+from nnguard._selling.order_code import make_code, read_code
+from nnguard._selling.ordering import add_opened, add_order, make_order, unknown_order
 from nnguard._selling.product import Product
+from nnguard._selling.returning import cancel, give_back, revoke_licenses, take_back
 from nnguard._selling.terms import Terms
 from nnguard._stream import StreamLike
-from nnguard.errors import KeyFormatError, WrongKeyError
-
-if TYPE_CHECKING:
-    from nnguard._licensing.receipt import Receipt
-    from nnguard._licensing.request import Request
+from nnguard.errors import KeyFormatError, LedgerError, WrongKeyError
 
 __all__ = ["Issuer"]
 
+_LONGEST_NAME = 200
 _WRAPPING = b"nnguard ledger content key v1\0"
 
 
@@ -51,7 +55,8 @@ class Issuer:
 
     Args:
         ledger: Where it is written down who got what.
-        signer: Signs licenses and lists: the vendor's key, its path, or your own `Signer`.
+        signer: Signs licenses and lists: the vendor's key, its path, or your own `Signer`. None
+            for what needs no signature, such as orders.
         identity: The vendor's own pair, or its path. The ledger then keeps content keys, wrapped
             to it, and orders have codes.
         actor: Who does it, for the audit log.
@@ -69,7 +74,7 @@ class Issuer:
     def __init__(
         self,
         ledger: Ledger,
-        signer: SignerLike,
+        signer: SignerLike | None,
         identity: IdentityLike | None = None,
         *,
         actor: str = "desk",
@@ -79,7 +84,7 @@ class Issuer:
         self._actor = check_storable(actor, "actor")
         self._server = check_storable(server, "server")
         self._ledger = ledger
-        self._signer = as_signer(signer)
+        self._signer_or_none = None if signer is None else as_signer(signer)
         self._identity = None if identity is None else loaded(identity, Identity, "identity")
 
     def issue(
@@ -121,19 +126,20 @@ class Issuer:
         license = issue(  # noqa: A001
             model, key, to=to, signer=self._signer, terms=terms, progress=progress
         )
-        entry = _entry_of(license)
         with named_together():
             if output is not None:
                 license.save(output, overwrite=overwrite)
             if given is not None:
                 self._keep(lock, license.terms.product, given)
-            self._ledger.add(entry)
+            self._ledger.add(LedgerEntry.of(license), actor=self._actor)
         return license
 
     def revoke(
         self, license_ids: Sequence[str], *, reason: str = "", at: TimeLike | None = None
     ) -> list[LedgerEntry]:
         """Note that licenses hold no longer. Deployments learn it from `revocation_list`.
+
+        With a license of a seat go all others of that seat, which gets no new ones.
 
         Args:
             license_ids: Identifiers, or as much of them as is unambiguous.
@@ -144,8 +150,13 @@ class Issuer:
             LedgerError: One is not in the ledger; nothing is revoked then.
         """
         when = now() if at is None else to_utc(at, "at")
+        check_storable(reason, "reason")
         found = [self._ledger.get(license_id).license_id for license_id in license_ids]
-        return [self._ledger.revoke(license_id, at=when, reason=reason) for license_id in found]
+        if not found:
+            return []
+        with self._ledger.writing() as rows:
+            revoke_licenses(rows, found, when, reason, self._actor)
+            return [rows.licenses.find(license_id) for license_id in found]
 
     def revocation_list(self, *, issuer: str = "", at: TimeLike | None = None) -> RevocationList:
         """Sign the list of all licenses that were revoked."""
@@ -175,11 +186,17 @@ class Issuer:
 
         Adding the same trial again changes nothing, unless the key is that of a higher tier.
         """
-        raise NotImplementedError
+        self._own()
+        model = as_model(trial)
+        key = loaded(content_key, ContentKey, "content_key")
+        opened = open_product(model, key, name, self._signer.public_key, progress)
+        with self._ledger.writing() as rows:
+            self._keep(opened.product.lock, opened.product.name, key)
+            return add_opened(rows, opened, self._actor, renamed=bool(name))
 
     def order(
         self,
-        product: str,
+        product: Product | str,
         *,
         seats: int = 1,
         customer: str = "",
@@ -203,11 +220,29 @@ class Issuer:
                 content.
             ArgumentError: A value cannot be.
         """
-        raise NotImplementedError
+        name = product.name if isinstance(product, Product) else product
+        made = make_order(
+            self._ledger.product(name),
+            seats=seats,
+            customer=customer,
+            reference=reference,
+            tier=tier,
+            lasts=lasts,
+            grace=grace,
+            expires_at=expires_at,
+            cooling=cooling,
+            warn_only=warn_only,
+            named_devices=named_devices,
+            features=features,
+            metadata=metadata,
+        )
+        with self._ledger.writing() as rows:
+            return add_order(rows, made, self._actor)
 
     def code(self, order: Order | str) -> str:
         """Return the code of an order, or of that of this id: who has it, can take its seats."""
-        raise NotImplementedError
+        order_id = order.id if isinstance(order, Order) else self._ledger.order(order).id
+        return make_code(self.secret(CODES), order_id)
 
     def order_of(self, code: str) -> Order:
         """Return the order of a code.
@@ -215,7 +250,13 @@ class Issuer:
         Raises:
             ActivationError: There is none (UNKNOWN_ORDER).
         """
-        raise NotImplementedError
+        order_id = read_code(self.secret(CODES), code)
+        if order_id is None:
+            raise unknown_order()
+        try:
+            return self._ledger.order(order_id)
+        except LedgerError:  # a code of ours, from before a backup that was restored
+            raise unknown_order() from None
 
     def answer(self, request: Request, *, at: TimeLike | None = None) -> License:
         """Answer a request with a license.
@@ -223,7 +264,15 @@ class Issuer:
         Raises:
             ActivationError: There is none for it.
         """
-        raise NotImplementedError
+        check_type(request, Request, "request")
+        request.authenticate_self()
+        if request.license:
+            order_id = self._order_of_license(request.license)
+        else:
+            order_id = self.order_of(request.order).id
+        when = now() if at is None else to_utc(at, "at")
+        with self._ledger.writing() as rows:
+            return self._answerer().answer(rows, order_id, request, when)
 
     def grant(
         self,
@@ -238,22 +287,74 @@ class Issuer:
         Raises:
             ActivationError: There is none for it.
         """
-        raise NotImplementedError
+        order_id = order.id if isinstance(order, Order) else order
+        check_storable(check_text(name, "name", _LONGEST_NAME), "name")
+        customer = loaded(recipient, Recipient, "recipient")
+        when = now() if at is None else to_utc(at, "at")
+        with self._ledger.writing() as rows:
+            return self._answerer().grant(rows, order_id, customer, name, when)
 
     def give_back(self, receipt: Receipt, *, at: TimeLike | None = None) -> Seat:
         """Free the seat of a receipt, and revoke its licenses."""
-        raise NotImplementedError
+        check_type(receipt, Receipt, "receipt")
+        receipt.authenticate_self()
+        order_id = self._order_of_license(receipt.license_id)
+        when = now() if at is None else to_utc(at, "at")
+        with self._ledger.writing() as rows:
+            return give_back(rows, order_id, receipt, when, self._actor)
 
     def take_back(self, seat_id: str, *, reason: str = "", at: TimeLike | None = None) -> Seat:
         """Revoke the licenses of a seat, and free it after the order's cooling period."""
-        raise NotImplementedError
+        check_storable(reason, "reason")
+        order_id = self._ledger.seat(seat_id).order_id
+        when = now() if at is None else to_utc(at, "at")
+        with self._ledger.writing() as rows:
+            return take_back(rows, order_id, seat_id, when, reason, self._actor)
 
     def cancel(self, order_id: str, *, reason: str = "", at: TimeLike | None = None) -> Order:
         """Cancel an order, and revoke its licenses."""
-        raise NotImplementedError
+        check_storable(reason, "reason")
+        self._ledger.order(order_id)
+        when = now() if at is None else to_utc(at, "at")
+        with self._ledger.writing() as rows:
+            return cancel(rows, order_id, when, reason, self._actor)
 
     def __repr__(self) -> str:
-        return f"<nnguard.licensing.Issuer {self._signer.public_key.id.hex()} {self._ledger!r}>"
+        signer = self._signer_or_none
+        key = "without a key" if signer is None else signer.public_key.id.hex()
+        return f"<nnguard.licensing.Issuer {key} {self._ledger!r}>"
+
+    @property
+    def _signer(self) -> Signer:
+        if self._signer_or_none is None:
+            raise KeyFormatError("there is no key to sign with", hint="give the vendor's key")
+        return self._signer_or_none
+
+    def secret(self, label: bytes) -> bytes:
+        """Return 32 bytes that come from the identity, for one use: see `Identity.derive`."""
+        return self._own().derive(label)
+
+    def was_answered(self, request: Request) -> bool:
+        """Tell whether a request was answered with a license before."""
+        return self._ledger.answered(request.key.raw.hex(), request.nonce)
+
+    def _own(self) -> Identity:
+        """Return the identity that order codes and content keys come from."""
+        if self._identity is None:
+            raise KeyFormatError(
+                "orders need your own identity: codes come from it, and it opens content keys",
+                hint="give the ledger's key (--ledger-key)",
+            )
+        return self._identity
+
+    def _answerer(self) -> Answerer:
+        return Answerer(self._signer, self._kept, self._actor, self._server)
+
+    def _order_of_license(self, license_id: str) -> str:
+        seat = self._ledger.seat_of(license_id)
+        if seat is None:
+            raise unknown_order(f"license {license_id} is of no order")
+        return seat.order_id
 
     def _kept(self, lock: str) -> ContentKey:
         wrapped = self._ledger.wrapped_content_key(lock)
@@ -273,7 +374,7 @@ class Issuer:
         kept = self._unwrap(lock, self._ledger.wrapped_content_key(lock))
         if kept is None or not any(kept.below(steps) == key for steps in range(MAX_TIERS)):
             wrapped = self._identity.recipient.wrap(key.secret, _info(lock))
-            self._ledger.keep_content_key(lock, product, wrapped)
+            self._ledger.keep_content_key(lock, product, wrapped, actor=self._actor)
 
     def _unwrap(self, lock: str, wrapped: bytes | None) -> ContentKey | None:
         """Return the content key that the ledger keeps; None where it keeps none for us."""
@@ -285,20 +386,3 @@ class Issuer:
 
 def _info(lock: str) -> bytes:
     return _WRAPPING + bytes.fromhex(lock)
-
-
-def _entry_of(license: License) -> LedgerEntry:  # noqa: A002
-    terms = license.terms
-    return LedgerEntry(
-        license_id=terms.id,
-        product=terms.product,
-        customer=terms.customer,
-        recipient=terms.recipient,
-        tier=terms.tier,
-        stream=terms.stream,
-        content_key_id=terms.lock,
-        issued_at=terms.issued_at,
-        not_before=terms.not_before,
-        expires_at=terms.expires_at,
-        armored=str(license),
-    )

@@ -13,7 +13,7 @@ from nnguard._base.times import TimeLike, to_utc
 from nnguard._licensing.device import Device
 from nnguard.errors import ArgumentError
 
-__all__ = ["Terms"]
+__all__ = ["Terms", "features_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ class Terms:
         for name in ("expires_at", "not_before", "issued_at"):
             if (time := getattr(self, name)) is not None:
                 object.__setattr__(self, name, to_utc(time, name))
-        object.__setattr__(self, "features", _features(self.features))
+        object.__setattr__(self, "features", features_of(self.features))
         object.__setattr__(self, "metadata", check_texts(self.metadata, "metadata"))
         if not isinstance(self.grace, timedelta):
             raise wrong_type("grace", "a timedelta", self.grace)
@@ -84,7 +84,8 @@ class Terms:
             raise ArgumentError("device_matches needs a device")
 
 
-def _features(names: Sequence[str]) -> tuple[str, ...]:
+def features_of(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of features; errors are those of `Terms`."""
     if isinstance(names, str) or not isinstance(names, Sequence):
         raise wrong_type("features", "a sequence of names", names)
     return tuple(check_text(name, "features") for name in names)

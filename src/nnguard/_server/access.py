@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network, ip_address
-from typing import Annotated, Any
+from typing import Annotated
 
 import limits
 from fastapi import Depends, Request
@@ -21,7 +22,17 @@ from nnguard._server.problems import Problem
 from nnguard._server.settings import ServerSettings
 from nnguard.licensing import Issuer, Token
 
-__all__ = ["Access", "Caller", "Limits", "allow", "client_of", "limited"]
+__all__ = [
+    "Access",
+    "Anyone",
+    "Auditor",
+    "Caller",
+    "Limits",
+    "Seller",
+    "Support",
+    "client_of",
+    "limited",
+]
 
 _IPV6_NETWORK = 64
 """Bits that tell one customer's network from another's."""
@@ -142,8 +153,8 @@ _BEARER = HTTPBearer(
 )
 
 
-def allow(*roles: str) -> Any:
-    """Return a dependency that gives the `Caller`, if its token has one of these roles."""
+def _allow(*roles: str) -> Callable[..., Caller]:
+    """Return a dependency that gives the caller, if its token has one of these roles."""
 
     def admit(
         request: Request,
@@ -153,7 +164,14 @@ def allow(*roles: str) -> Any:
         given = None if credentials is None else credentials.credentials
         return access.admit(request, given, roles)
 
-    return Depends(admit)
+    return admit
+
+
+Anyone = Annotated[Caller, Depends(_allow("shop", "support", "auditor"))]
+Seller = Annotated[Caller, Depends(_allow("shop", "support"))]
+Support = Annotated[Caller, Depends(_allow("support"))]
+Auditor = Annotated[Caller, Depends(_allow("auditor"))]
+"""What parameters of routes are that need a token of such a role."""
 
 
 def _unauthorized(detail: str) -> Problem:

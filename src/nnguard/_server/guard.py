@@ -1,4 +1,4 @@
-"""What stands in front of every request: limits of bodies, headers of every answer, log and metrics.
+"""What stands in front of every request: limits of bodies; headers, log and metrics of answers.
 
 The body is here before anything is done with the request: nobody holds a thread, or the database,
 by sending slowly.
@@ -18,7 +18,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nnguard._server.logs import tell
-from nnguard._server.metrics import Metrics
+from nnguard._server.metrics import HttpMetrics
 from nnguard._server.problems import Problem, problem_of, response_of
 from nnguard._server.settings import ServerSettings
 
@@ -49,7 +49,7 @@ class Guard:
         metrics: Counts answers.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, settings: ServerSettings, metrics: HttpMetrics) -> None:
         self._app, self._settings, self._metrics = app, settings, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,12 +65,9 @@ class Guard:
             if body is None:
                 return  # the caller went away
             await self._app(scope, _replay(body, receive), answer)
-        except Problem as problem:
-            scope["nnguard.problem"] = (problem, problem)
-            await response_of(problem)(scope, receive, answer)
         except Exception as error:
-            bug = error
             problem = problem_of(error)
+            bug = None if error is problem else error
             scope["nnguard.problem"] = (problem, error)
             if not answer.status:
                 await response_of(problem)(scope, receive, answer)
@@ -131,8 +128,8 @@ class Guard:
         if problem is not None:
             self._metrics.refusals.labels(problem.reason).inc()
             known["reason"] = problem.reason
-            level = logging.WARNING if problem.status < 500 else logging.ERROR  # noqa: PLR2004
-            if problem.status == 503 and bug is None and error is not problem:  # noqa: PLR2004
+            level = logging.WARNING if problem.status < 500 else logging.ERROR
+            if problem.status == 503 and bug is None and error is not problem:
                 known["why"] = str(error)  # in the words of the database, without its password
         if level > logging.INFO or route not in _QUIET:
             tell("request", level=level, bug=bug, **known)

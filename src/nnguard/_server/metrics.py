@@ -6,19 +6,15 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-__all__ = ["Metrics"]
+__all__ = ["HttpMetrics", "Metrics"]
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
-class Metrics:
-    """The metrics of one server.
+class HttpMetrics:
+    """What there is to count of any server."""
 
-    Args:
-        backlog: Returns how many events wait to be told.
-    """
-
-    def __init__(self, backlog: Callable[[], int]) -> None:
+    def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self.requests = Counter(
             "nnguard_http_requests",
@@ -39,6 +35,21 @@ class Metrics:
             ("reason",),
             registry=self._registry,
         )
+
+    def text(self) -> bytes:
+        """Return all of it in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+class Metrics(HttpMetrics):
+    """The metrics of one license server.
+
+    Args:
+        backlog: Returns how many events wait to be told.
+    """
+
+    def __init__(self, backlog: Callable[[], int]) -> None:
+        super().__init__()
         self.licenses = Counter(
             "nnguard_licenses",
             "Requests for licenses that were answered: with a new one, or one made before.",
@@ -61,7 +72,3 @@ class Metrics:
             "nnguard_events_waiting", "Events that wait to be told.", registry=self._registry
         )
         waiting.set_function(backlog)
-
-    def text(self) -> bytes:
-        """Return all of it in Prometheus' text format."""
-        return generate_latest(self._registry)

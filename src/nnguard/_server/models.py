@@ -20,6 +20,8 @@ __all__ = [
     "ProblemOut",
     "ProductsOut",
     "Reason",
+    "ReceiptOut",
+    "ReportOut",
     "SeatOut",
     "SeatsOut",
 ]
@@ -213,6 +215,13 @@ class AuditOut(_Out):
 
     entries: list[AuditEntryOut]
     next: int | None = None
+
+
+class ReceiptOut(_Out):
+    """A seat that was given back."""
+
+    seat: str
+    state: Literal["taken", "cooling", "free"]
 
 
 class ReportOut(_Out):

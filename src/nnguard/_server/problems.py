@@ -44,7 +44,7 @@ _ACTIVATION = {
 _LEDGER = {LedgerReason.MISSING: 404, LedgerReason.CONFLICT: 409}
 
 
-class Problem(Exception):  # noqa: N818 - RFC 9457 calls it so
+class Problem(HTTPException):
     """An answer that is no success.
 
     Args:
@@ -66,9 +66,13 @@ class Problem(Exception):  # noqa: N818 - RFC 9457 calls it so
         headers: Mapping[str, str] | None = None,
         errors: list[dict[str, Any]] | None = None,
     ) -> None:
-        super().__init__(detail)
-        self.status, self.detail, self.reason, self.hint = status, detail, reason, hint
-        self.headers, self.errors = dict(headers or {}), errors
+        super().__init__(status, detail, headers)
+        self.reason, self.hint, self.errors = reason, hint, errors
+
+    @property
+    def status(self) -> int:
+        """Status of HTTP."""
+        return self.status_code
 
     def to_json(self) -> dict[str, Any]:
         """Return the problem as JSON values."""
@@ -131,7 +135,7 @@ def add_handlers(app: FastAPI) -> None:
         request.scope["nnguard.problem"] = (problem, error)
         return response_of(problem)
 
-    for kind in (Problem, NnguardError, RequestValidationError, HTTPException):
+    for kind in (NnguardError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, handle)
 
 

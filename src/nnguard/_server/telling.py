@@ -83,6 +83,7 @@ class Teller:
         self._issuer, self._settings, self._metrics = issuer, settings, metrics
         self._pause = pause
         self._secrets = {url: secret_of(issuer, url) for url in settings.webhook_urls}
+        self._client = httpx.Client(timeout=_TIMEOUT, trust_env=False, follow_redirects=False)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="nnguard-webhooks", daemon=True)
 
@@ -96,6 +97,7 @@ class Teller:
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(2 * _TIMEOUT)
+        self._client.close()
 
     def tell_due(self) -> int:
         """Tell of what is due; return how many events there were.
@@ -104,11 +106,10 @@ class Teller:
             LedgerError: The ledger cannot be reached.
         """
         events = self._issuer.ledger.take_events(_BATCH, at=self._now(), hold=_HOLD)
-        with httpx.Client(timeout=_TIMEOUT, trust_env=False, follow_redirects=False) as client:
-            for event in events:
-                if self._ended.is_set():
-                    break  # they are due again when the hold ends
-                self._tell(client, event)
+        for event in events:
+            if self._ended.is_set():
+                break  # they are due again when the hold ends
+            self._tell(event)
         return len(events)
 
     def _run(self) -> None:
@@ -122,7 +123,7 @@ class Teller:
                 tell("webhooks-stopped", level=logging.ERROR, bug=error)
             self._ended.wait(0 if found == _BATCH else self._pause)
 
-    def _tell(self, client: httpx.Client, event: Event) -> None:
+    def _tell(self, event: Event) -> None:
         heard = set(event.delivered_to)
         try:
             body = self._body(event)
@@ -131,7 +132,7 @@ class Teller:
             self._issuer.ledger.event_delivered(event.id, at=self._now())
             return
         for url in self._secrets:
-            if url not in heard and self._post(client, url, event, body):
+            if url not in heard and self._post(url, event, body):
                 heard.add(url)
         if heard >= self._secrets.keys():
             self._issuer.ledger.event_delivered(event.id, at=self._now())
@@ -153,7 +154,7 @@ class Teller:
         message = {"type": event.kind, "timestamp": event.at.isoformat(), "data": data}
         return json.dumps(message, separators=(",", ":")).encode()
 
-    def _post(self, client: httpx.Client, url: str, event: Event, body: bytes) -> bool:
+    def _post(self, url: str, event: Event, body: bytes) -> bool:
         seconds = int(self._settings.clock())
         headers = {
             "Content-Type": "application/json",
@@ -163,7 +164,7 @@ class Teller:
             "webhook-signature": signature_of(self._secrets[url], event.id, seconds, body),
         }
         try:
-            with client.stream("POST", url, content=body, headers=headers) as response:
+            with self._client.stream("POST", url, content=body, headers=headers) as response:
                 status = response.status_code
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             self._note("failed", event, url, why=type(error).__name__, level=logging.WARNING)

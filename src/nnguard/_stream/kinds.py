@@ -56,6 +56,8 @@ _BEGINNINGS = {
     b"-----BEGIN PRIVATE KEY": FileKind("a private key", "give it with --key, or --identity"),
     b"-----BEGIN ENCRYPTED": FileKind("a private key", "give it with --key, or --identity"),
     b"-----BEGIN NNGUARD CONTENT": FileKind("a content key", "give it with --content-key"),
+    b"-----BEGIN NNGUARD LICENSE REQ": FileKind("a request", "nnguard license show shows it"),
+    b"-----BEGIN NNGUARD LICENSE REC": FileKind("a receipt", "nnguard license show shows it"),
     b"-----BEGIN NNGUARD LICENSE": FileKind("a license", "give it with --license"),
     b"-----BEGIN NNGUARD LATEST": FileKind("a latest statement", "give it with --latest"),
     b"-----BEGIN NNGUARD POLICY": FileKind("a trust policy", "give it with --policy"),

@@ -63,10 +63,10 @@ def test_special_files_are_refused(special: Path, read: Callable[[Path], object]
 
 
 def test_state_file_that_is_special(special: Path) -> None:
-    from nnguard._licensing.policy import _read_state
+    from nnguard._licensing.state import LicenseState
 
-    with pytest.raises(OSError, match=r"model\.nnc"):
-        _read_state(special)
+    with pytest.raises(OSError, match=r"model\.nnc"), LicenseState(special):
+        pass
 
 
 def test_file_is_read_up_to_its_limit_or_not_at_all(tmp_path: Path) -> None:

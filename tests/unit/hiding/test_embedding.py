@@ -12,6 +12,7 @@ from nnguard._hiding import candidates, embed, extract, peek, plan_record, room_
 from nnguard._hiding.carriers import can_carry, primary_candidates
 from nnguard._hiding.frame import MAX_BITS, FrameHeader, frame_record
 from nnguard._hiding.hqim import max_value
+from nnguard._hiding.tensor import Carrier
 from nnguard._stream.coding import qp_range
 from nnguard._stream.quantized import QuantizedTensor, decode, encode
 from one_tensor import embed_in, restore_unit, with_qp
@@ -327,6 +328,24 @@ def test_payload_that_breaks_off_in_a_second_carrier(wide: nnguard.Stream, end: 
     broken = marked.replace({second: (len(cut) + 2).to_bytes(2, "big") + cut})
     with pytest.raises(nnguard.errors.FormatError, match="is damaged"):
         extract(broken)
+
+
+@pytest.mark.parametrize("dependent", [False, True])
+def test_small_tensor_is_read_whole_as_it_is_in_pieces(*, dependent: bool) -> None:
+    stream = network(60, 20, dependent=dependent)
+    marked = embed(stream, bytes(range(250)) * 3, kind=1)
+    header = extract(marked).header
+    for carrier, width in zip(header.carriers, header.widths, strict=True):
+        whole, pieces = (Carrier(marked[carrier], keep=keep) for keep in (True, False))
+        assert whole.find_header() == pieces.find_header()
+        numbers = [np.concatenate([*each.numbers(width)]) for each in (whole, pieces)]
+        assert np.array_equal(*numbers)
+        assert whole.restore(width) == pieces.restore(width) == stream[carrier].read()
+        broken = damaged(marked, carrier)[carrier]
+        for keep in (True, False):
+            with pytest.raises(nnguard.errors.FormatError, match="is damaged"):
+                Carrier(broken, keep=keep).restore(width)
+    assert len(header.carriers) == 2
 
 
 def damaged(stream: nnguard.Stream, unit: int) -> nnguard.Stream:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import random
 import string
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import nnguard
 from sales import DAY, START, WEEK, Sale, flips, sell
 
+License = nnguard.licensing.License
 Reason = nnguard.licensing.Refusal
 
 
@@ -317,6 +319,7 @@ def test_status_as_json(sale: Sale) -> None:
         "license": license_.terms.to_json(),
         "checked_at": now.isoformat(),
         "in_grace": True,
+        "warnings": list(status.warnings),
     }
 
 
@@ -366,6 +369,83 @@ def test_forged_revocation_list(sale: Sale, tmp_path: Path) -> None:
     forged.save(tmp_path / "acme.revoked")
     reason = sale.refusal(license_, revocations=tmp_path / "acme.revoked")
     assert reason is Reason.MALFORMED
+
+
+# Licenses that are given back, and those that only warn
+
+
+def test_license_that_was_given_back(sale: Sale, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    license_ = sale.license()
+    sale.unlock(license_, license_policy=nnguard.licensing.Policy(now=START + DAY, state=state))
+    receipt = nnguard.licensing.release(license_, sale.customer, state)
+    assert receipt.license_id == license_.terms.id
+    assert sale.refusal(license_, state=state) is Reason.RELEASED
+    sale.unlock(
+        sale.license(), license_policy=nnguard.licensing.Policy(now=START + DAY, state=state)
+    )
+
+
+def test_only_its_customer_gives_a_license_back(sale: Sale, tmp_path: Path) -> None:
+    with pytest.raises(nnguard.errors.WrongKeyError, match="made out to key"):
+        nnguard.licensing.release(sale.license(), nnguard.Identity.generate(), tmp_path / "state")
+    assert not any(tmp_path.iterdir())
+
+
+def warning(sale: Sale, **policy: Any) -> str:
+    """Check a license of a week, which warns only, and return what it warns of."""
+    license_ = warn_only(sale.license(expires_at=START + WEEK, grace=DAY), sale)
+    status = nnguard.licensing.check(
+        license_, sale.trust, license_policy=nnguard.licensing.Policy(**policy)
+    )
+    return "; ".join(status.warnings)
+
+
+def warn_only(license_: License, sale: Sale) -> License:
+    terms = replace(license_.terms, warn_only=True)
+    return License.make(terms, sale.locked.content_key, sale.customer.recipient, sale.vendor)
+
+
+def test_license_that_only_warns(
+    sale: Sale, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert warning(sale, now=START + DAY) == ""
+    assert "grace period only, until 2026-03-09" in warning(sale, now=START + WEEK)
+    assert caplog.messages[0].startswith("the license expired at 2026-03-08")
+    assert "its seller lets it go on" in warning(sale, now=START + WEEK + DAY)
+    state = tmp_path / "state"
+    assert warning(sale, now=START + DAY, state=state) == ""
+    assert "it was 2026-03-02" in warning(sale, now="1970-01-01", state=state)
+    assert "expired" in warning(sale, now=START + 9 * WEEK, state=state)
+    back = warning(sale, now=START + DAY, state=state)
+    assert "it was 2026-05-03" in back
+    assert "the license expired" in back  # by the newest time that is known
+
+
+def test_license_that_only_warns_of_being_revoked(sale: Sale, tmp_path: Path) -> None:
+    license_ = warn_only(sale.license(), sale)
+    listed = nnguard.licensing.RevocationList.make(
+        [license_.terms.id], sale.vendor, issued_at=START
+    )
+    policy = nnguard.licensing.Policy(now=START + DAY, revocations=listed)
+    assert bytes(sale.unlock(license_, license_policy=policy)) == bytes(sale.release)
+    status = nnguard.licensing.check(license_, sale.trust, license_policy=policy)
+    assert status.warnings == (
+        f"license {license_.terms.id} was revoked; its seller lets it go on",
+    )
+    late = START + 2 * DAY
+    assert sale.refusal(license_, now=late, revocations=listed, max_age=DAY) is (
+        Reason.STALE_REVOCATIONS  # which the deployment asks for, and not the seller
+    )
+    nnguard.licensing.release(license_, sale.customer, tmp_path / "state")
+    assert sale.refusal(license_, state=tmp_path / "state") is Reason.RELEASED
+
+
+def test_grace_is_warned_of(sale: Sale, caplog: pytest.LogCaptureFixture) -> None:
+    license_ = sale.license(expires_at=START + WEEK, grace=DAY)
+    sale.unlock(license_, license_policy=nnguard.licensing.Policy(now=START + WEEK))
+    assert len(caplog.messages) == 1
+    assert "it holds for its grace period only" in caplog.messages[0]
 
 
 def test_every_reason_is_raised_somewhere() -> None:

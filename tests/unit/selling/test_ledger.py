@@ -20,12 +20,20 @@ from ledger_behavior import NOW, LedgerBehavior, entry_of, run
 from nnguard._selling import database
 from nnguard._selling.ledger import Ledger
 from nnguard.errors import LedgerError
+from selling_behavior import SellingBehavior
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'ledger.db'}"
 
 
 class TestSQLite(LedgerBehavior):
-    @pytest.fixture
-    def url(self, tmp_path: Path) -> str:
-        return f"sqlite:///{tmp_path / 'ledger.db'}"
+    pass
+
+
+class TestSelling(SellingBehavior):
+    pass
 
 
 def mode_of(path: Path) -> int:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from nnguard._stream.trellis import NEXT_STATE, odd_states
+from nnguard._stream.trellis import odd_states
+from samples import NEXT_STATE
 
 
 def step_by_step(parities: np.ndarray, flipped_if_even: np.ndarray) -> list[int]:

@@ -15,6 +15,8 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from nnguard._base.texts import visible
+
 __all__ = ["HEADERS", "asset", "day", "lasting", "moment", "show"]
 
 HEADERS = {
@@ -32,12 +34,18 @@ HEADERS = {
 """Of every page and download."""
 
 _TYPES = {"style.css": "text/css; charset=utf-8", "mark.svg": "image/svg+xml"}
-_ASSETS = {name: files(__package__).joinpath("assets", name).read_bytes() for name in _TYPES}
+_ASSETS = {
+    name: files(__package__).joinpath("assets").joinpath(name).read_bytes() for name in _TYPES
+}
 _EDITION = hashlib.sha256(b"".join(_ASSETS.values())).hexdigest()[:12]
-_UNITS = [(timedelta(days=1), "day"), (timedelta(hours=1), "hour"), (timedelta(minutes=1), "minute")]
+_UNITS = [
+    (timedelta(days=1), "day"),
+    (timedelta(hours=1), "hour"),
+    (timedelta(minutes=1), "minute"),
+]
 
 
-def show(name: str, request: Request, *, status: int = 200, **values: Any) -> HTMLResponse:
+def show(name: str, request: Request, /, *, status: int = 200, **values: Any) -> HTMLResponse:
     """Make a page.
 
     Args:
@@ -61,16 +69,17 @@ def asset(name: str) -> Response:
 
 def day(time: datetime) -> Markup:
     """Write a day, such as 5 Nov 2026."""
-    return Markup('<time datetime="{}">{} {}</time>').format(  # noqa: S704 - it escapes
-        time.isoformat(), time.day, f"{time:%b %Y}"
-    )
+    return _time(time, f"{time.day} {time:%b %Y}")
 
 
 def moment(time: datetime) -> Markup:
     """Write a time in UTC, such as 5 Nov 2026, 12:30 UTC."""
-    return Markup('<time datetime="{}">{} {} UTC</time>').format(  # noqa: S704 - it escapes
-        time.isoformat(), time.day, f"{time:%b %Y, %H:%M}"
-    )
+    return Markup("{}, {}").format(day(time), _time(time, f"{time:%H:%M} UTC"))
+
+
+def _time(time: datetime, text: str) -> Markup:
+    """Mark a time up; it is not broken into lines."""
+    return Markup('<time datetime="{}">{}</time>').format(time.isoformat(), text)
 
 
 def lasting(length: timedelta) -> str:
@@ -88,6 +97,7 @@ _TEMPLATES = Environment(
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
+    finalize=lambda value: visible(value) if type(value) is str else value,
 )
 _TEMPLATES.filters |= {"day": day, "moment": moment, "lasting": lasting}
 _TEMPLATES.globals["edition"] = _EDITION

@@ -8,7 +8,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+__all__ = ["CHROMIUM", "WHY_NOT", "Browser", "BrowserContext", "Page", "started"]
 
 _UNPACKED = Path(__file__).parents[1] / ".venv" / "chromium"
 _NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")

@@ -1,0 +1,1 @@
+"""Rows of a ledger, by what they are of, in a transaction. Needs SQLAlchemy."""

@@ -1,0 +1,229 @@
+"""Rows of products, of orders, and of the seats that are taken of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import date, datetime, timezone
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Select, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from nnguard._base.mappings import FrozenMapping
+from nnguard._licensing.device import Device
+from nnguard._selling.order import Order, OrderState, Seat
+from nnguard._selling.product import Product, Tier
+from nnguard._selling.steps import there
+from nnguard._selling.tables import ACTIVATIONS, ORDERS, PRODUCTS, SEATS
+from nnguard.errors import LedgerError, LedgerReason
+
+__all__ = ["OrderRows", "ProductRows", "SeatRows"]
+
+
+class ProductRows:
+    """Products that orders name."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def all(self) -> list[Product]:
+        """Return all, by name."""
+        return self._ask(select(PRODUCTS).order_by(PRODUCTS.c.name))
+
+    def find(self, name: str) -> Product | None:
+        """Return the one of a name, or None."""
+        return next(iter(self._ask(select(PRODUCTS).where(PRODUCTS.c.name == name))), None)
+
+    def of_stream(self, stream: str) -> Product | None:
+        """Return the one of a trial, or None."""
+        return next(iter(self._ask(select(PRODUCTS).where(PRODUCTS.c.stream == stream))), None)
+
+    def signed_by(self, name: str) -> str:
+        """Return the identifier of the key that signed the trial; empty where none did."""
+        query = select(PRODUCTS.c.signed_by).where(PRODUCTS.c.name == name)
+        return str(self._connection.execute(query).scalar_one())
+
+    def add(self, product: Product, signed_by: str) -> None:
+        """Insert a product; a LedgerError where its name is taken."""
+        values = {each.name: getattr(product, each.name) for each in fields(product)}
+        try:
+            with self._connection.begin_nested():
+                self._connection.execute(insert(PRODUCTS).values(**values, signed_by=signed_by))
+        except IntegrityError:
+            raise LedgerError(
+                f"there is a product {product.name} already, with another trial",
+                reason=LedgerReason.CONFLICT,
+                hint="give this one another name",
+            ) from None
+
+    def set_tiers(self, product: Product) -> None:
+        """Update what the key of a product opens."""
+        query = update(PRODUCTS).where(PRODUCTS.c.name == product.name)
+        self._connection.execute(query.values(tiers=product.tiers))
+
+    def _ask(self, query: Select[Any]) -> list[Product]:
+        return [_to_product(row) for row in self._connection.execute(query).mappings()]
+
+
+class OrderRows:
+    """What customers bought."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add(self, order: Order) -> bool:
+        """Insert an order; False where one with its reference is there."""
+        values = {each.name: getattr(order, each.name) for each in fields(order)}
+        values |= {"reference": order.reference or None, "metadata": dict(order.metadata)}
+        try:
+            with self._connection.begin_nested():
+                self._connection.execute(insert(ORDERS).values(values))
+        except IntegrityError:
+            return False
+        return True
+
+    def find(self, order_id: str) -> Order | None:
+        """Return an order, or None."""
+        return next(iter(self._ask(select(ORDERS).where(ORDERS.c.id == order_id))), None)
+
+    def locked(self, order_id: str) -> Order | None:
+        """Return an order that no other transaction locks until this one is over, or None."""
+        query = select(ORDERS).where(ORDERS.c.id == order_id).with_for_update()
+        return next(iter(self._ask(query)), None)
+
+    def of_reference(self, reference: str) -> Order | None:
+        """Return the order of a shop's own number, or None."""
+        return next(iter(self._ask(select(ORDERS).where(ORDERS.c.reference == reference))), None)
+
+    def search(
+        self,
+        *,
+        search: str,
+        product: str,
+        state: OrderState | None,
+        at: datetime,
+        limit: int,
+        after: str,
+    ) -> list[Order]:
+        """Return orders, the newest first; empty text and None ask for all."""
+        query = select(ORDERS).order_by(ORDERS.c.number.desc()).limit(limit)
+        if search:
+            columns = ORDERS.c.customer, ORDERS.c.reference, ORDERS.c.id
+            query = query.where(or_(*(at.icontains(search, autoescape=True) for at in columns)))
+        if product:
+            query = query.where(ORDERS.c.product == product)
+        if state is not None:
+            cancelled = ORDERS.c.cancelled_at.is_not(None)
+            ended = func.coalesce(ORDERS.c.expires_at <= at, False)
+            wanted = {"cancelled": cancelled, "expired": ~cancelled & ended}
+            query = query.where(wanted.get(state, ~cancelled & ~ended))
+        if after:
+            last = select(ORDERS.c.number).where(ORDERS.c.id == after)
+            number = there(self._connection.execute(last).scalar_one_or_none(), f"order {after}")
+            query = query.where(ORDERS.c.number < number)
+        return self._ask(query)
+
+    def cancel(self, order_id: str, at: datetime, reason: str) -> None:
+        """Note that an order is cancelled."""
+        query = update(ORDERS).where(ORDERS.c.id == order_id)
+        self._connection.execute(query.values(cancelled_at=at, reason=reason))
+
+    def _ask(self, query: Select[Any]) -> list[Order]:
+        return [_to_order(row) for row in self._connection.execute(query).mappings()]
+
+
+class SeatRows:
+    """Who sits where, and sat, and with which licenses."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def of_order(self, order_id: str) -> list[Seat]:
+        """Return all seats of an order, the newest last."""
+        query = select(SEATS).where(SEATS.c.order_id == order_id).order_by(SEATS.c.number)
+        return self._ask(query)
+
+    def find(self, seat_id: str) -> Seat | None:
+        """Return a seat, or None."""
+        return next(iter(self._ask(select(SEATS).where(SEATS.c.id == seat_id))), None)
+
+    def of_license(self, license_id: str) -> Seat | None:
+        """Return the seat that a license is of, or None."""
+        query = select(SEATS).join(ACTIVATIONS, ACTIVATIONS.c.seat_id == SEATS.c.id)
+        found = self._ask(query.where(ACTIVATIONS.c.license_id == license_id))
+        return found[0] if found else None
+
+    def answered(self, request_key: str, nonce: str) -> tuple[Seat, str] | None:
+        """Return the seat and the license that a request was answered with, or None."""
+        query = select(ACTIVATIONS.c.license_id)
+        query = query.where(ACTIVATIONS.c.request_key == request_key, ACTIVATIONS.c.nonce == nonce)
+        license_id = self._connection.execute(query).scalar_one_or_none()
+        seat = None if license_id is None else self.of_license(license_id)
+        return None if seat is None else (seat, str(license_id))
+
+    def put(self, seat: Seat) -> None:
+        """Insert a seat, or replace it."""
+        values = {each.name: getattr(seat, each.name) for each in fields(seat)}
+        values["device"] = None if seat.device is None else seat.device.fingerprint
+        replace = update(SEATS).where(SEATS.c.id == seat.id)
+        if not self._connection.execute(replace.values(values)).rowcount:
+            self._connection.execute(insert(SEATS).values(values))
+
+    def activate(self, seat: Seat, request_key: str | None, nonce: str | None) -> None:
+        """Note that the newest license of a seat is its, and which request it answers."""
+        new = insert(ACTIVATIONS).values(license_id=seat.license_id, seat_id=seat.id)
+        new = new.values(order_id=seat.order_id, request_key=request_key, nonce=nonce)
+        self._connection.execute(new)
+
+    def activations(self, since: datetime, until: datetime, product: str) -> dict[date, int]:
+        """Return how many seats were taken on each day; an empty text asks for all products."""
+        query = select(SEATS.c.taken_at).where(SEATS.c.taken_at >= since, SEATS.c.taken_at < until)
+        if product:
+            query = query.join(ORDERS, ORDERS.c.id == SEATS.c.order_id)
+            query = query.where(ORDERS.c.product == product)
+        days: dict[date, int] = {}
+        for taken_at in self._connection.execute(query.order_by(SEATS.c.taken_at)).scalars():
+            day = taken_at.astimezone(timezone.utc).date()
+            days[day] = days.get(day, 0) + 1
+        return days
+
+    def _ask(self, query: Select[Any]) -> list[Seat]:
+        return [_to_seat(row) for row in self._connection.execute(query).mappings()]
+
+
+def _values(row: RowMapping, *others: str) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in ("number", *others)}
+
+
+def _to_product(row: RowMapping) -> Product:
+    values = _values(row, "signed_by")
+    try:
+        return Product(**values | {"tiers": tuple(Tier(*tier) for tier in values["tiers"])})
+    except (TypeError, ValueError):
+        raise _malformed(row, "products") from None
+
+
+def _to_order(row: RowMapping) -> Order:
+    values = _values(row)
+    try:
+        metadata: Mapping[str, str] = FrozenMapping(values["metadata"])
+        values |= {"features": tuple(values["features"]), "metadata": metadata}
+        return Order(**values | {"reference": values["reference"] or ""})
+    except (TypeError, ValueError):
+        raise _malformed(row, "orders") from None
+
+
+def _to_seat(row: RowMapping) -> Seat:
+    values = _values(row)
+    try:
+        if values["device"] is not None:
+            parts = tuple((str(kind), str(digest)) for kind, digest in values["device"])
+            values["device"] = Device(parts)
+        return Seat(**values)
+    except (TypeError, ValueError):
+        raise _malformed(row, "seats") from None
+
+
+def _malformed(row: RowMapping, what: str) -> LedgerError:
+    return LedgerError(f"row {row['number']} of the ledger's {what} is malformed")
