@@ -18,6 +18,9 @@ from nnguard._server.logs import log_to
 
 PATIENCE = 30
 
+_LOGS: list[io.StringIO] = []
+"""Of servers that run: a process has one log, which is that of the newest."""
+
 
 @dataclass
 class Running:
@@ -74,6 +77,7 @@ def running(app: Any, listening: Listening | None = None) -> Iterator[Running]:
     server = HttpServer(app, listening or Listening(port=0))
     log = io.StringIO()
     log_to(log)
+    _LOGS.append(log)
     ready = threading.Event()
     thread = threading.Thread(target=server.run, args=(ready.set,))
     thread.start()
@@ -83,4 +87,7 @@ def running(app: Any, listening: Listening | None = None) -> Iterator[Running]:
     finally:
         server.stop()
         thread.join(PATIENCE)
+        _LOGS.remove(log)
+        if _LOGS:
+            log_to(_LOGS[-1])
         assert not thread.is_alive()

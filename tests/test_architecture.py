@@ -44,6 +44,8 @@ def room_of(module: str) -> str:
 
 
 ROOMS = {
+    "_server": "SERVE",
+    "_relay": "SERVE",
     "_selling": "SELL",
     "_operations": "OPS",
     "_locking": "LOCK",

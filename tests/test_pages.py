@@ -94,7 +94,20 @@ def examples(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     key.public_key.save(folder / "oms.pub")
     release = nnguard.sign(nnguard.compress(folder / "digits-hf"), folder / "vendor.key")
     nnguard.oms.save(release, folder / "digits-release", folder / "model.sig", key)
+    _open_shop(folder)
     return folder
+
+
+def _open_shop(folder: Path) -> None:
+    """Make a ledger with a product, an order, and a machine that has a seat of it."""
+    nnguard.Identity.generate().save(folder / "shop.key")
+    with nnguard.licensing.Ledger(folder / "shop.db") as ledger:
+        issuer = nnguard.licensing.Issuer(ledger, folder / "vendor.key", folder / "shop.key")
+        issuer.add_product(folder / "trial.nnc", folder / "content.key")
+        order = issuer.order("digits", seats=2, customer="Ada")
+        machine = nnguard.Identity.generate()
+        request = nnguard.licensing.request(folder / "trial.nnc", machine, order=issuer.code(order))
+        issuer.answer(request)
 
 
 @pytest.mark.parametrize(("module", "name"), PUBLIC, ids=lambda name: name)

@@ -14,6 +14,10 @@ The customer checks it, and unlocks the trial with it (`nnguard.unlock`):
 
     status = nnguard.licensing.check("ada.license", trust="vendor.pub")
 
+An order sells a product to so many machines (`Issuer.add_product`, `order`, `answer`): the customer
+asks with the order's code, gets a license for each machine, and gives it back when it is no longer
+needed.
+
 `issue` does without a ledger, which alone needs SQLAlchemy.
 """
 

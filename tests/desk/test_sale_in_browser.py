@@ -1,4 +1,4 @@
-"""A sale from payment to refusal, in a real browser without scripts, by the commands that people type.
+"""A sale from payment to refusal: a real browser without scripts, and what people type.
 
 The pictures that it takes on the way are in `out/pages`, for somebody to look at.
 """
@@ -140,7 +140,7 @@ def test_sold_unlocked_revoked_refused(
     for name in ("trial.nnc", "vendor.pub"):
         os.link(vendor.folder / name, ada / name)
     PICTURES.mkdir(parents=True, exist_ok=True)
-    code = vendor.hears_of_payment("Ada’s Imaging Lab")
+    code = vendor.hears_of_payment("Ada's Imaging Lab")
     context = browser.new_context(
         base_url=vendor.url,
         java_script_enabled=False,
@@ -183,7 +183,7 @@ def test_sold_unlocked_revoked_refused(
     seller.get_by_label("Customer, reference or id").fill("imaging")
     seller.get_by_role("button", name="Search").click()
     seller.screenshot(path=PICTURES / "desk-orders.png", full_page=True)
-    seller.get_by_role("link", name="Ada’s Imaging Lab").click()
+    seller.get_by_role("link", name="Ada's Imaging Lab").click()
     seller.screenshot(path=PICTURES / "desk-order.png", full_page=True)
     seller.get_by_role("link", name="Revoke").click()
     seller.get_by_label("Reason").fill("The license was posted in a forum")

@@ -197,3 +197,29 @@ def test_a_session_of_another_order_shows_nothing_of_this(shop: shops.Shop) -> N
         visitor.get("/order")
         assert visitor.send(f"/order/seats/{seat.id}/give-back").status_code == 404
     assert shop.ledger.seats(order.id) == [seat]
+
+
+class TestErrors:
+    """What goes wrong before a page is reached is a page, too, for whoever asked for one."""
+
+    BROWSER = "text/html,application/xhtml+xml,*/*;q=0.8"
+
+    @pytest.mark.parametrize("path", ["/nothing", "/desk/nothing", "/order/seats/x", "/v1/x"])
+    def test_nothing_is_there(self, shop: shops.Shop, path: str) -> None:
+        with shop.visitor(Accept=self.BROWSER) as visitor:
+            visitor.get(path)
+            assert visitor.page.status_code == 404
+            assert "There is no such thing here" in visitor.text
+            assert "default-src 'none'" in visitor.page.headers["content-security-policy"]
+        with shop.visitor(Accept="*/*") as visitor:
+            assert visitor.get(path).headers["content-type"] == "application/problem+json"
+
+    def test_a_form_is_too_large(self, shop: shops.Shop) -> None:
+        head = f"POST / HTTP/1.1\r\nHost: localhost\r\nAccept: {self.BROWSER}\r\n"
+        answer = shop.server.raw(f"{head}Content-Length: {(1 << 20) + 1}\r\n\r\n".encode())
+        assert answer.startswith(b"HTTP/1.1 413")
+        assert b"This is too large" in answer
+
+    def test_a_page_that_cannot_be_posted_to(self, shop: shops.Shop) -> None:
+        with shop.visitor(Accept=self.BROWSER) as visitor:
+            assert visitor.client.post("/order").status_code == 405

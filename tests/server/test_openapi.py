@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -33,6 +35,7 @@ CHECKS = [
     response_schema_conformance,
     unsupported_method,
 ]
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "server.md"
 AUDITORS = ("/v1/audit", "/metrics")
 
 
@@ -81,3 +84,36 @@ def test_the_document_is_one(shop: Shop) -> None:
                     assert [*answer["content"]] == ["application/problem+json"], path
             if path.startswith(("/v1/orders", "/v1/seats", "/v1/audit", "/v1/products")):
                 assert operation["security"] == [{"token": []}], path
+
+
+def table_of(name: str) -> list[list[str]]:
+    """Return the rows of a table of the page."""
+    text = PAGE.read_text(encoding="utf-8").partition(f"<!-- {name} -->")[2]
+    rows = text.partition(f"<!-- /{name} -->")[0].strip().splitlines()[2:]
+    return [[cell.strip(" `") for cell in row.strip("|").split(" | ")] for row in rows]
+
+
+def test_the_page_has_every_endpoint(shop: Shop) -> None:
+    document = httpx.get(f"{shop.server.url}/openapi.json").json()
+    wanted = [
+        [f"{method.upper()} {path}", operation["description"].partition(".")[0] + "."]
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    ]
+    listed = table_of("endpoints")
+    assert sorted([name, does.strip()] for name, _, does in listed) == sorted(
+        [name, " ".join(does.split())] for name, does in wanted
+    )
+    for name, who, _ in listed:
+        method, _, path = name.partition(" ")
+        secured = "security" in document["paths"][path][method.lower()]
+        assert secured == ("support" in who or "auditor" in who)
+
+
+def test_the_page_has_every_metric(shop: Shop) -> None:
+    headers = {"Authorization": f"Bearer {shop.secrets['auditor']}"}
+    text = httpx.get(f"{shop.server.url}/metrics", headers=headers).text
+    helped = dict(re.findall(r"^# HELP (nnguard_\w+?) (.*)$", text, flags=re.MULTILINE))
+    created = {name: about for name, about in helped.items() if not name.endswith("_created")}
+    listed = table_of("metrics")
+    assert {name: about.partition(" By ")[0] for name, about in listed} == created

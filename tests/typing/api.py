@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -295,6 +295,28 @@ def sell() -> list[str]:
     return [entry.customer for entry in (*revoked, *entries)] if when and gone else []
 
 
+def sell_by_orders() -> list[str]:
+    with Ledger("shop.db") as ledger:
+        issuer: Issuer = Issuer(
+            ledger, "vendor.key", "shop.key", actor="shop", server="https://x.y"
+        )
+        product: licensing.Product = issuer.add_product("trial.nnc", "content.key", name="digits")
+        order: licensing.Order = issuer.order(
+            product, seats=2, customer="Ada", lasts=timedelta(days=30), features=["export"]
+        )
+        code: str = issuer.code(order)
+        asked: licensing.Request = licensing.request("trial.nnc", "ada.key", order=code)
+        first: License = issuer.acting_as("web").answer(asked)
+        seats: list[licensing.Seat] = ledger.seats(order.id)
+        state: Literal["taken", "cooling", "free"] = seats[0].state
+        back: licensing.Seat = issuer.take_back(seats[0].id, reason="dead")
+        cancelled: licensing.Order = issuer.cancel(order.id, reason="refund")
+        head: licensing.AuditEntry | None = ledger.check_audit()
+        token, text = ledger.new_token("shop", "web")
+        known: licensing.Token | None = ledger.check_token(text)
+    return [first.terms.id, state, back.id, cancelled.reason, token.id] if head and known else []
+
+
 # A customer unlocks.
 
 
@@ -318,6 +340,9 @@ def unlock(trial: nnguard.Stream) -> licensing.LicenseTerms | None:
     )
     status: licensing.Status = licensing.check("ada.license", "vendor.pub", license_policy=policy)
     agreed: licensing.LicenseTerms = status.terms
+    lease: licensing.Lease = licensing.Lease.load("pod.lease")
+    leased: licensing.LicenseTerms = licensing.check(lease, "vendor.pub").terms
+    most: int = leased.leases if lease.lasts < timedelta(hours=1) else 0
     until: datetime | None = agreed.expires_at
     wanted: bool = "export" in agreed.features and agreed.metadata.get("order") == "7"
     full: nnguard.Stream = nnguard.unlock(
@@ -327,7 +352,7 @@ def unlock(trial: nnguard.Stream) -> licensing.LicenseTerms | None:
         ["vendor.pub"],
         tier="standard",
         license_policy=policy,
-        watermark=wanted and until is not None and not status.in_grace,
+        watermark=wanted and most > 0 and until is not None and not status.in_grace,
         spool=Path(),
         progress=lambda count: None,
     )

@@ -79,7 +79,7 @@ class Answerer:
             "" if renewed is None else renewed.name,
             request.leases,
         )
-        seat = take_seat(order, rows.seats.of_order(order.id), machine, at)
+        seat = take_seat(rows.seats, order, machine, at)
         if renewed is not None and seat.id != renewed.id:
             raise ActivationError(
                 "this is not the machine that the license was made out for",
@@ -99,7 +99,7 @@ class Answerer:
         check_device(order, None)
         product = self._product(rows, order)
         machine = Machine(recipient.id.hex(), None, None, name)
-        seat = take_seat(order, rows.seats.of_order(order.id), machine, at)
+        seat = take_seat(rows.seats, order, machine, at)
         if seat.license_id and not _is_half_over(kept := _again(rows, seat, seat.license_id), at):
             return kept
         license_ = self._license(rows, order, product, seat, recipient, None, at)

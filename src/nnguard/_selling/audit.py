@@ -42,8 +42,9 @@ class AuditEntry:
     Examples:
         >>> with licensing.Ledger("shop.db") as ledger:
         ...     head = ledger.check_audit()
-        ...     ledger.audit(limit=1)[0].action
-        'content-key.kept'
+        ...     first = ledger.audit(limit=1)[0]
+        >>> first.actor, first.action
+        ('desk', 'content-key.kept')
         >>> head.hash == head.computed_hash()
         True
     """

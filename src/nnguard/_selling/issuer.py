@@ -69,6 +69,15 @@ class Issuer:
         ...     issuer.revoke([license.terms.id], reason="refund")
         ...     issuer.revocation_list().save("issuer.revoked")
         [LedgerEntry(...)]
+
+        An order gives licenses to so many machines, whoever asks with its code:
+
+        >>> with licensing.Ledger("shop.db") as ledger:
+        ...     issuer = licensing.Issuer(ledger, "vendor.key", "shop.key")
+        ...     code = issuer.code(issuer.order("digits", seats=1, customer="Eve"))
+        ...     asked = licensing.request("trial.nnc", nnguard.Identity.generate(), order=code)
+        ...     issuer.answer(asked) == issuer.answer(asked)
+        True
     """
 
     def __init__(

@@ -22,6 +22,13 @@ class Event:
         data: What happened: ids, and no secret.
         attempts: How often somebody has taken it to tell it, this time included.
         delivered_to: Who has heard of it already.
+
+    Examples:
+        >>> with licensing.Ledger("shop.db") as ledger:
+        ...     event = ledger.take_events(limit=1)[0]
+        ...     ledger.event_delivered(event.id)
+        >>> event.kind, event.data["customer"]
+        ('order.created', 'Ada')
     """
 
     id: str

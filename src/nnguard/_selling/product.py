@@ -15,6 +15,12 @@ class Tier(NamedTuple):
     Attributes:
         name: As the lock says.
         opens: Model digest of what its key makes of the trial, in hexadecimal.
+
+    Examples:
+        >>> with licensing.Ledger("shop.db") as ledger:
+        ...     highest = ledger.product("digits").tiers[-1]
+        >>> highest.name
+        'full'
     """
 
     name: str

@@ -42,6 +42,12 @@ class Token:
         name: Whose it is; it stands in the audit log.
         created_at: When.
         revoked_at: When it was revoked, or None.
+
+    Examples:
+        >>> with licensing.Ledger("shop.db") as ledger:
+        ...     token, text = ledger.new_token("auditor", "Eve")
+        ...     ledger.check_token(text) == token
+        True
     """
 
     id: str

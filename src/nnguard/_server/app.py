@@ -23,7 +23,7 @@ from nnguard._server.health import health_routes
 from nnguard._server.metrics import Metrics
 from nnguard._server.models import ProblemOut
 from nnguard._server.openapi import TITLE, TOP
-from nnguard._server.pages import pages_routes
+from nnguard._server.pages import pages_routes, respond
 from nnguard._server.problems import add_handlers
 from nnguard._server.sellers import sellers_routes
 from nnguard._server.settings import ServerSettings
@@ -67,13 +67,13 @@ def make_app(issuer: Issuer, settings: ServerSettings | None = None) -> FastAPI:
     )
     app.state.access = Access(issuer, Limits(settings))
     app.state.metrics, app.state.settings = metrics, settings
-    add_handlers(app)
+    add_handlers(app, respond)
     app.include_router(customers_routes(issuer, settings, metrics))
     app.include_router(sellers_routes(settings))
     app.include_router(shops_routes(issuer, metrics))
     app.include_router(health_routes(issuer, metrics))
     app.include_router(pages_routes(issuer))
-    app.add_middleware(Guard, settings=settings, metrics=metrics)
+    app.add_middleware(Guard, settings=settings, metrics=metrics, respond=respond)
     app.openapi = _documented(app.openapi)  # type: ignore[method-assign]
     return app
 

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nnguard._server.logs import tell
 from nnguard._server.metrics import HttpMetrics
-from nnguard._server.problems import Problem, problem_of, response_of
+from nnguard._server.problems import Problem, Respond, problem_of, response_of
 from nnguard._server.settings import ServerSettings
 
 __all__ = ["Guard"]
@@ -47,10 +47,18 @@ class Guard:
         app: What answers.
         settings: Limits, and whether there is TLS.
         metrics: Counts answers.
+        respond: Makes the response where something is wrong.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings, metrics: HttpMetrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: ServerSettings,
+        metrics: HttpMetrics,
+        respond: Respond = response_of,
+    ) -> None:
         self._app, self._settings, self._metrics = app, settings, metrics
+        self._respond = respond
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -70,7 +78,7 @@ class Guard:
             bug = None if error is problem else error
             scope["nnguard.problem"] = (problem, error)
             if not answer.status:
-                await response_of(problem)(scope, receive, answer)
+                await self._respond(problem, scope)(scope, receive, answer)
         finally:
             self._note(scope, answer, time.monotonic() - start, bug)
 

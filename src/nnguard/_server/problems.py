@@ -6,14 +6,15 @@ database's own trouble, is said in the log only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from nnguard._base.texts import visible
 from nnguard.errors import (
@@ -24,7 +25,7 @@ from nnguard.errors import (
     NnguardError,
 )
 
-__all__ = ["MEDIA_TYPE", "Problem", "add_handlers", "problem_of", "response_of"]
+__all__ = ["MEDIA_TYPE", "Problem", "Respond", "add_handlers", "problem_of", "response_of"]
 
 MEDIA_TYPE = "application/problem+json"
 _LONGEST = 1000
@@ -120,20 +121,29 @@ def problem_of(error: Exception) -> Problem:
     return Problem(500, "this is a bug of the server", reason="bug", hint="please report it")
 
 
-def response_of(problem: Problem) -> JSONResponse:
-    """Return the response that tells a problem."""
+Respond = Callable[[Problem, Scope], Response]
+"""Makes the response that tells a problem to whoever sent the request of this scope."""
+
+
+def response_of(problem: Problem, _: Scope) -> Response:
+    """Return the response that tells a problem to programs."""
     return JSONResponse(
         problem.to_json(), problem.status, headers=problem.headers, media_type=MEDIA_TYPE
     )
 
 
-def add_handlers(app: FastAPI) -> None:
-    """Let an app answer with problems where something is raised."""
+def add_handlers(app: FastAPI, respond: Respond = response_of) -> None:
+    """Let an app answer with problems where something is raised.
 
-    def handle(request: Request, error: Exception) -> JSONResponse:
+    Args:
+        app: The app.
+        respond: Makes the response.
+    """
+
+    def handle(request: Request, error: Exception) -> Response:
         problem = problem_of(error)
         request.scope["nnguard.problem"] = (problem, error)
-        return response_of(problem)
+        return respond(problem, request.scope)
 
     for kind in (NnguardError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, handle)

@@ -1,9 +1,10 @@
-"""Make `kubernetes.json` of the schemas in the package `kubernetes-validate`: those that are used.
+r"""Make `kubernetes.json` of the schemas in the package `kubernetes-validate`: those that are used.
 
-    python tests/deploy/schemas/make.py path/to/v1.37.0-local-strict path/to/kserve
+    python tests/deploy/schemas/make.py path/to/v1.37.0-local-strict path/to/kserve \
+        path/to/compose-spec.json
 
-And `kserve.json` of a custom resource definition in the repository of KServe. What describes, and
-says nothing of what is valid, is left out.
+And `kserve.json` of a custom resource definition in the repository of KServe, `compose.json` of the
+Compose Specification. What describes, and says nothing of what is valid, is left out.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ WANTED = {
     "Deployment": "io.k8s.api.apps.v1.Deployment",
     "PersistentVolumeClaim": f"{CORE}.PersistentVolumeClaim",
     "Pod": f"{CORE}.Pod",
+    "Service": f"{CORE}.Service",
+    "StatefulSet": "io.k8s.api.apps.v1.StatefulSet",
 }
 HERE = Path(__file__).parent
 STORAGE = "config/crd/full/clusterstoragecontainer/serving.kserve.io_clusterstoragecontainers.yaml"
@@ -66,12 +69,23 @@ def of_kserve(folder: Path) -> dict[str, Any]:
     return schema
 
 
-def main(kubernetes: Path, kserve: Path) -> None:
+def of_compose(path: Path) -> dict[str, Any]:
+    """Return the schema of a compose file."""
+    given = json.loads(path.read_text())
+    defs = {name: slim(schema, []) for name, schema in given.pop("definitions", {}).items()}
+    defs |= {name: slim(schema, []) for name, schema in given.pop("$defs", {}).items()}
+    made: dict[str, Any] = slim({**given, "$id": None}, [])
+    made.pop("$id")
+    return {**made, "$defs": defs}
+
+
+def main(kubernetes: Path, kserve: Path, compose: Path) -> None:
     made = {"kubernetes": of_kubernetes(kubernetes), "kserve": of_kserve(kserve)}
+    made["compose"] = of_compose(compose)
     for name, schema in made.items():
         text = json.dumps(schema, separators=(",", ":"))
         (HERE / f"{name}.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(*map(Path, sys.argv[1:4]))

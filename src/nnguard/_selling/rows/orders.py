@@ -7,7 +7,7 @@ from dataclasses import fields
 from datetime import date, datetime, timezone
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, func, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, Select, case, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from nnguard._base.mappings import FrozenMapping
@@ -16,7 +16,7 @@ from nnguard._selling.order import Order, OrderState, Seat
 from nnguard._selling.product import Product, Tier
 from nnguard._selling.steps import there
 from nnguard._selling.tables import ACTIVATIONS, ORDERS, PRODUCTS, SEATS
-from nnguard.errors import LedgerError, LedgerReason
+from nnguard.errors import LedgerError
 
 __all__ = ["OrderRows", "ProductRows", "SeatRows"]
 
@@ -44,18 +44,15 @@ class ProductRows:
         query = select(PRODUCTS.c.signed_by).where(PRODUCTS.c.name == name)
         return str(self._connection.execute(query).scalar_one())
 
-    def add(self, product: Product, signed_by: str) -> None:
-        """Insert a product; a LedgerError where its name is taken."""
+    def add(self, product: Product, signed_by: str) -> bool:
+        """Insert a product; False where its name or its trial is there."""
         values = {each.name: getattr(product, each.name) for each in fields(product)}
         try:
             with self._connection.begin_nested():
                 self._connection.execute(insert(PRODUCTS).values(**values, signed_by=signed_by))
         except IntegrityError:
-            raise LedgerError(
-                f"there is a product {product.name} already, with another trial",
-                reason=LedgerReason.CONFLICT,
-                hint="give this one another name",
-            ) from None
+            return False
+        return True
 
     def set_tiers(self, product: Product) -> None:
         """Update what the key of a product opens."""
@@ -143,6 +140,23 @@ class SeatRows:
         """Return all seats of an order, the newest last."""
         query = select(SEATS).where(SEATS.c.order_id == order_id).order_by(SEATS.c.number)
         return self._ask(query)
+
+    def of_recipient(self, order_id: str, recipient: str) -> list[Seat]:
+        """Return the seats of an order that a customer's key has now."""
+        query = select(SEATS).where(SEATS.c.order_id == order_id, SEATS.c.free_at.is_(None))
+        return self._ask(query.where(SEATS.c.recipient == recipient).order_by(SEATS.c.number))
+
+    def in_use(self, order_id: str, at: datetime) -> tuple[int, datetime | None]:
+        """Return how many seats of an order are not free, and when the next one is, if it is known.
+
+        The order is locked, or the number may have changed already.
+        """
+        weight = case((SEATS.c.leases > 1, SEATS.c.leases), else_=1)
+        query = select(func.coalesce(func.sum(weight), 0), func.min(SEATS.c.free_at))
+        query = query.where(SEATS.c.order_id == order_id)
+        held = or_(SEATS.c.free_at.is_(None), SEATS.c.free_at > at)
+        count, free_at = self._connection.execute(query.where(held)).one()
+        return int(count), free_at
 
     def find(self, seat_id: str) -> Seat | None:
         """Return a seat, or None."""

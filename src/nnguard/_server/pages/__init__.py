@@ -3,6 +3,7 @@
 Made on the server, of templates; forms and links are all that moves. Nothing on them is JavaScript.
 """
 
+from nnguard._server.pages.problems import respond
 from nnguard._server.pages.routes import pages_routes
 
-__all__ = ["pages_routes"]
+__all__ = ["pages_routes", "respond"]

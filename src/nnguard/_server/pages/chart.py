@@ -11,6 +11,8 @@ __all__ = ["Bar", "Chart", "chart_of"]
 _LEFT, _TOP, _WIDTH, _HEIGHT = 40, 12, 752, 188
 _GAP = 0.28
 _LABELS = 6
+_LEAST = 4
+"""What the scale reaches at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def chart_of(counts: Mapping[date, int], last: date, days: int) -> Chart:
         last: The last day.
         days: How many days there are.
     """
-    top, step = _scale(max(counts.values(), default=0))
+    top, step = _scale(max(_LEAST, *counts.values()) if counts else _LEAST)
     slot = _WIDTH / days
     bars = []
     for place in range(days):

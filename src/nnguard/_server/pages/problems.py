@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +12,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from nnguard._server import problems
 from nnguard._server.pages.html import show
 from nnguard.errors import ActivationError, ActivationReason, NnguardError
 
-__all__ = ["ElsewhereError", "Page", "Problem", "ProblemError", "problem_of"]
+__all__ = ["ElsewhereError", "Page", "Problem", "ProblemError", "problem_of", "respond"]
 
 _REASONS = {
     ActivationReason.UNKNOWN_ORDER: (
@@ -59,7 +61,9 @@ _TITLES = {
     404: "There is no such thing here",
     409: "This does not fit what is there",
     413: "This is too large",
+    408: "This took too long",
     429: "Too many attempts",
+    500: "Something is wrong on our side",
     503: "This cannot be done now",
 }
 
@@ -101,11 +105,18 @@ def problem_of(error: Exception, field: str = "") -> Problem:
     """Put an error into words."""
     wire = problems.problem_of(error)
     if isinstance(error, ActivationError) and error.reason in _REASONS:
-        title, text = _REASONS[error.reason]
-    else:
-        title = _TITLES.get(wire.status, "This does not work")
-        text = " ".join(_sentence(part) for part in (wire.detail, wire.hint) if part)
-    return Problem(title, text, wire.status, field)
+        return Problem(*_REASONS[error.reason], wire.status, field)
+    return dataclasses.replace(_in_words(wire), field=field)
+
+
+def respond(wire: problems.Problem, scope: Scope) -> Response:
+    """Answer with a page where a browser asked for one, and with problem+json else."""
+    request = Request(scope)
+    if "text/html" not in request.headers.get("accept", ""):
+        return problems.response_of(wire, scope)
+    response = show("problem.html", request, status=wire.status, problem=_in_words(wire))
+    response.headers.update(wire.headers or {})
+    return response
 
 
 class Page(APIRoute):
@@ -135,6 +146,12 @@ class Page(APIRoute):
             return show("problem.html", request, status=problem.status, problem=problem)
 
         return answer_with_a_page
+
+
+def _in_words(wire: problems.Problem) -> Problem:
+    title = _TITLES.get(wire.status, "This does not work")
+    text = " ".join(_sentence(part) for part in (wire.detail, wire.hint) if part)
+    return Problem(title, text, wire.status)
 
 
 def _sentence(text: str) -> str:
