@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 import cbor2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -192,6 +192,14 @@ class Deployment:
     max_age: int | None = None
     traits: tuple[tuple[str, str], ...] = ()
     tier: str | None = None
+    released: tuple[str, ...] = ()
+
+
+class Standing(NamedTuple):
+    """Of a license that holds."""
+
+    in_grace: bool
+    warned: bool
 
 
 def check_license(
@@ -200,30 +208,43 @@ def check_license(
     here: Deployment,
     trust: list[VendorKey],
     lease: Lease | None = None,
-) -> bool:
-    """Steps 2 to 7, from the list on; whether it is in grace."""
+) -> Standing:
+    """Steps 2 to 7, from the list on."""
+    warned = False
+
+    def refuse(reason: str) -> None:
+        nonlocal warned
+        if "warn" not in claims:
+            raise Refused(reason)
+        warned = True
+
     listed = None if here.revocations is None else read_list(here.revocations, kid, trust)
     newest = max(claims[6], *(() if listed is None else (listed[0],)), here.seen or claims[6])
-    if here.now < newest - 300:
-        raise Refused("clock-set-back")
+    now = here.now
+    if now < newest - 300:
+        refuse("clock-set-back")
+        now = newest
+    if hashlib.sha256(b"nnguard released license v1\0" + claims[7]).hexdigest() in here.released:
+        raise Refused("released")
     mark = hashlib.sha256(b"nnguard revoked license v1\0" + claims[7]).digest()
     if listed and mark in listed[1]:
-        raise Refused("revoked")
-    if here.max_age is not None and (listed is None or here.now - listed[0] > here.max_age):
+        refuse("revoked")
+    if here.max_age is not None and (listed is None or now - listed[0] > here.max_age):
         raise Refused("stale-revocations")
-    if here.now < claims[5]:
+    if now < claims[5]:
         raise Refused("not-yet-valid")
-    if 4 in claims and here.now >= claims[4] + claims["grace"]:
-        raise Refused("expired")
+    in_grace = 4 in claims and claims[4] <= now < claims[4] + claims["grace"]
+    if 4 in claims and now >= claims[4] + claims["grace"]:
+        refuse("expired")
     if lease:
-        check_lease(lease, claims, here.now)
+        check_lease(lease, claims, now)
     required, salt, prints = (0, b"", b"") if lease else claims.get("device", (0, b"", b""))
     found = {print_of(salt, kind, value) for kind, value in here.traits}
     if len(found.intersection(chunks(prints, 16))) < required:
         raise Refused("other-device")
     if here.tier is not None and claims.get("tier", "") != here.tier:
         raise Refused("other-tier")
-    return 4 in claims and here.now >= claims[4]
+    return Standing(in_grace, warned or in_grace)
 
 
 def unwrap(claims: dict[Any, Any], label: bytes, customer: Customer) -> bytes | None:
@@ -245,8 +266,8 @@ def unlock(
     trust: list[VendorKey],
     here: Deployment,
     folder: Folder | None = None,
-) -> tuple[Opened, bool]:
-    """11.3: what the license opens, and whether it is in grace.
+) -> tuple[Opened, Standing]:
+    """11.3: what the license opens, and how it stands.
 
     The trial is one stream, which is called `ALONE`, or a set and its index.
 
@@ -260,7 +281,7 @@ def unlock(
     encoded = lease[1]["license"] if lease else unarmor("NNGUARD LICENSE", license_text)
     message, claims = read_license(encoded)
     authenticate(message, b"nnguard license v1", trust)
-    in_grace = check_license(message.kids[0], claims, here, trust, lease)
+    standing = check_license(message.kids[0], claims, here, trust, lease)
     content_key = unwrap(claims, b"nnguard license content key v1\0", customer)
     if lease:
         content_key = unwrap(lease[1], b"nnguard license lease content key v1\0", customer)
@@ -276,7 +297,7 @@ def unlock(
     result = folder and second_sets.below(folder, opened.carried, opened.files)
     with hidden("FormatError"):  # tensors of a foreign encoder
         check_signatures(opened.files, trust, result)
-    return opened, in_grace
+    return opened, standing
 
 
 def outermost(units: list[bytes]) -> Taken | None:

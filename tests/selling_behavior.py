@@ -163,7 +163,7 @@ class SellingBehavior:
     def test_many_who_send_the_same_request_at_once_get_one_license(self, url: str) -> None:
         with shop(url) as issuer, ThreadPoolExecutor(16) as pool:
             request = ask(issuer.code(issuer.order("small", seats=SEATS)))
-            answers = set(pool.map(lambda _: issuer.answer(request), range(200)))
+            answers = set(pool.map(lambda _: issuer.answer(request), range(1000)))
             assert len(answers) == len(issuer.ledger.entries()) == 1
 
     def test_a_refresh_of_the_same_machine_takes_no_seat(self, url: str) -> None:
@@ -571,6 +571,24 @@ class SellingBehavior:
         assert ledger.check_audit() == shorter
         with pytest.raises(LedgerError, match="no entry with the hash"):
             ledger.check_audit(entries[-1].hash)
+
+    def test_the_audit_log_is_checked_while_others_write(self, url: str) -> None:
+        with shop(url) as issuer, ThreadPoolExecutor(4) as pool:
+            written = [pool.submit(issuer.order, "small") for _ in range(40)]
+            while not all(each.done() for each in written):
+                issuer.ledger.check_audit()
+            head = issuer.ledger.check_audit()
+            assert head is not None
+            assert head.number == 42
+
+    def test_products_may_be_added_by_many_at_once(self, url: str) -> None:
+        with shop(url) as issuer, ThreadPoolExecutor(4) as pool:
+            key, _, release, _ = goods()
+            other = nnguard.lock(release, signer=key, soft=nnguard.Soft(fraction=0.004))
+            added = pool.map(
+                lambda _: issuer.add_product(other.trial, other.content_key, name="2"), range(8)
+            )
+            assert len({*added}) == 1
 
     def test_what_was_done_stands_in_the_audit_log_with_who_did_it(self, url: str) -> None:
         with shop(url) as issuer:

@@ -53,13 +53,21 @@ class Token:
         """Name a key by its label."""
         return f"pkcs11:token={self.label};object={key}?module-path={MODULE}{query}"
 
-    def generate(self, label: str, algorithm: str = "ed25519", key_id: bytes = b"") -> Any:
-        """Make a pair in the token; return the private key."""
+    def generate(
+        self,
+        label: str,
+        algorithm: str = "ed25519",
+        key_id: bytes = b"",
+        more: dict[Attribute, Any] | None = None,
+    ) -> Any:
+        """Make a pair in the token, with more attributes of the private key; return that."""
         kind, params = CURVES[algorithm]
         domain = self.session.create_domain_parameters(
             kind, {Attribute.EC_PARAMS: params}, local=True
         )
-        made = domain.generate_keypair(store=True, label=label, id=key_id or label.encode())
+        made = domain.generate_keypair(
+            store=True, label=label, id=key_id or label.encode(), private_template=more
+        )
         return made[1]
 
 

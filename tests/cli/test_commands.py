@@ -200,6 +200,8 @@ def test_changed_tensors_are_named(run: Run, folder: Path) -> None:
     result = run("verify", "out.nnc", "--trust", "vendor.pub", "--json")
     assert result.code == 8
     assert json.loads(result.out)["tensors"] == ["conv.bias"]
+    other = run("verify", "release.nnc", "--trust", "other.pub", "--json")
+    assert "tensors" not in json.loads(other.out)  # nothing was changed
     assert "conv.bias" in run("verify", "out.nnc", "--trust", "vendor.pub").err
 
 

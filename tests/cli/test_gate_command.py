@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import nnguard
+from nnguard._cli.gating import read_interval
 from policies import document
 from transcripts import Run
 
@@ -153,9 +154,14 @@ def test_in_place_in_the_folder_that_one_is_in(
     assert made() == MADE
 
 
-@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "often"])
-def test_watch_takes_seconds(run: Run, seconds: str) -> None:
-    assert run(*GATE, "--watch", seconds).code == 2
+@pytest.mark.parametrize("interval", ["0s", "-1s", "60", "1w", "often"])
+def test_watch_takes_a_length_of_time(run: Run, interval: str) -> None:
+    result = run(*GATE, "--watch", interval)
+    assert (result.code, "such as 30s, 5m or 1h" in result.err) == (2, True)
+
+
+def test_lengths_of_time() -> None:
+    assert [*map(read_interval, ("1.5s", "5m", "1h", "1d"))] == [1.5, 300, 3600, 86400]
 
 
 @pytest.mark.parametrize("options", [("--license", "license"), ("--identity", "customer.key")])
@@ -228,7 +234,7 @@ def test_an_older_release(run: Run, model: nnguard.Stream, key: nnguard.SigningK
 @contextmanager
 def watching(*options: str) -> Iterator[subprocess.Popen[str]]:
     """Run a gate that checks again every few milliseconds; what it logs is to be read."""
-    command = [sys.executable, "-m", "nnguard", *GATE, "--log-json", "--watch", "0.02", *options]
+    command = [sys.executable, "-m", "nnguard", *GATE, "--log-json", "--watch", "0.02s", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -264,7 +270,7 @@ def test_watching(
 
 
 def test_watching_says_what_it_has_put_there() -> None:
-    command = [sys.executable, "-m", "nnguard", *GATE, "--watch", "60"]
+    command = [sys.executable, "-m", "nnguard", *GATE, "--watch", "60s"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -242,6 +242,13 @@ def test_inspect_shows_the_lock(run: Run) -> None:
     assert "tier      professional" in shown
 
 
+def test_no_more_than_all_is_scrambled(run: Run) -> None:
+    """Biases are, too, which are not among the weights."""
+    small = nnguard.Stream.from_bytes(samples.small_stream(weights=4000))
+    small.save("release.nnc", overwrite=True)
+    assert "4,010 weights scrambled (100.0 %)" in run(*LOCK, "--scramble", "1").out
+
+
 def test_scramble_encrypts_signs(run: Run, folder: Path) -> None:
     printed = json.loads(run(*LOCK, "--scramble", "0.5", "--json").out)
     (tier,) = printed["tiers"]

@@ -86,8 +86,8 @@ def test_token_signs_policies_and_statements(run: Run, token: Token, algorithm: 
     ("change", "said"),
     [
         (("token=vendor", "token=nobody"), "there is no such token"),
-        (("object=Ed25519", "object=none"), "there is no such private key"),
-        (("object=Ed25519", "object=two"), "2 private keys fit"),
+        (("object=ed25519", "object=none"), "there is no such private key"),
+        (("object=ed25519", "object=two"), "2 private keys fit"),
         (("?module-path=", "?module-path=/no"), "is not a PKCS#11 library"),
         (("?module-path=", "?pin-value=1&module-path="), "which others see"),
         (("?module-path=", "?what="), "unknown or twice"),

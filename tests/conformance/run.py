@@ -24,7 +24,7 @@ from typing import Any
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 UNSUPPORTED = "unsupported"
-OPTIONAL = {"changed_units", "layers", "nested", "signatures"}
+OPTIONAL = {"changed_units", "layers", "nested", "signatures", "warned"}
 """What a reader SHOULD tell: compared where it does."""
 
 
@@ -46,6 +46,9 @@ def request_of(vector: dict[str, Any], listing: dict[str, Any], folder: Path) ->
         "pinned",
         "state",
         "statement",
+        "license_state",
+        "request",
+        "receipt",
     ):
         if name in given:
             given[name] = str(folder / given[name])

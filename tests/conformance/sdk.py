@@ -126,7 +126,28 @@ def unlocked(trial: str, request: Json) -> tuple[Any, Json]:
         policy = policy_of(request, Path(folder))
         result = nnguard.unlock(trial, license_, buyer, trust, tier=tier, license_policy=policy)
         status = nnguard.licensing.check(license_, trust, license_policy=policy)
-    return result, {"in_grace": status.in_grace}
+    return result, {"in_grace": status.in_grace, "warned": bool(status.warnings)}
+
+
+def request_(request: Json) -> Json:
+    found = nnguard.licensing.Request.load(request["request"])
+    found.authenticate_self()
+    said = {
+        "digest": found.digest,
+        "kid": found.key_id,
+        "to": found.recipient.id.hex(),
+        "order": found.order,
+        "license": found.license,
+        "device": [list(trait) for trait in found.device.fingerprint] if found.device else None,
+        "leases": found.leases,
+    }
+    return {name: value for name, value in said.items() if value}
+
+
+def receipt(request: Json) -> Json:
+    found = nnguard.licensing.Receipt.load(request["receipt"])
+    found.authenticate_self()
+    return {"license": found.license_id, "kid": found.key_id}
 
 
 def judge(request: Json) -> Json:
@@ -191,6 +212,8 @@ OPERATIONS: dict[str, Callable[[Json], Json]] = {
     "unlock-set": unlock_set,
     "judge": judge,
     "remember": remember,
+    "request": request_,
+    "receipt": receipt,
 }
 
 
@@ -230,6 +253,8 @@ def policy_of(request: Json, folder: Path) -> nnguard.licensing.Policy:
     if "seen" in request:
         state = folder / "state.json"
         state.write_text(json.dumps({"newest": request["seen"]}))
+    if "license_state" in request:
+        state = shutil.copy(request["license_state"], folder / "state.json")
     return nnguard.licensing.Policy(
         now=datetime.fromtimestamp(request["now"], timezone.utc),
         device=nnguard.licensing.Device.of_values(map(tuple, request.get("traits", []))),

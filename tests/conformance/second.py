@@ -15,6 +15,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+import second_activation
 import second_hpke
 import second_licensing
 import second_policies
@@ -89,22 +90,26 @@ def open_set(request: Json) -> Json:
 
 
 def unlock(request: Json) -> Json:
-    opened, in_grace = unlocked(request, {ALONE: read(request)})
-    return {**original(opened.files[ALONE]), "in_grace": in_grace}
+    opened, standing = unlocked(request, {ALONE: read(request)})
+    return {**original(opened.files[ALONE]), **standing._asdict()}
 
 
 def unlock_set(request: Json) -> Json:
     folder = second_sets.read(Path(request["folder"]))
-    opened, in_grace = unlocked(request, folder.streams, folder)
-    return {"shards": shards(opened.files), "in_grace": in_grace}
+    opened, standing = unlocked(request, folder.streams, folder)
+    return {"shards": shards(opened.files), **standing._asdict()}
 
 
 def unlocked(
     request: Json, files: dict[str, bytes], folder: second_sets.Folder | None = None
-) -> tuple[second_unlocker.Opened, bool]:
+) -> tuple[second_unlocker.Opened, second_licensing.Standing]:
+    seen, released = request.get("seen"), []
+    if "license_state" in request:
+        seen, released = second_activation.read_state(text(request["license_state"]))
     here = second_licensing.Deployment(
         now=request["now"],
-        seen=request.get("seen"),
+        seen=seen,
+        released=tuple(released),
         revocations=text(request["revocations"]) if "revocations" in request else None,
         max_age=request.get("max_age"),
         traits=tuple((kind, value) for kind, value in request.get("traits", [])),
@@ -134,6 +139,31 @@ def remember(request: Json) -> Json:
     return {"state_sha256": hashlib.sha256(found.encode()).hexdigest()}
 
 
+def request_(request: Json) -> Json:
+    encoded, claims = second_activation.read_request(text(request["request"]))
+    said = {
+        "digest": second_activation.digest(encoded),
+        "kid": kid_of(claims["key"]),
+        "to": hashlib.sha256(claims["to"]).digest()[:8].hex(),
+        "order": claims.get("order"),
+        "license": claims.get("license", b"").hex(),
+        "device": [[kind, trait.hex()] for kind, trait in claims.get("device", [])],
+        "leases": claims.get("leases"),
+    }
+    return {name: value for name, value in said.items() if value}
+
+
+def receipt(request: Json) -> Json:
+    claims = second_activation.read_receipt(text(request["receipt"]))
+    return {"license": claims["license"].hex(), "kid": kid_of(claims["key"])}
+
+
+def kid_of(key: bytes) -> str:
+    """Of an Ed25519 key, whose SubjectPublicKeyInfo begins with the same 12 bytes (RFC 8410)."""
+    prefix = bytes.fromhex("302a300506032b6570032100")
+    return hashlib.sha256(prefix + key).digest()[:8].hex()
+
+
 OPERATIONS: dict[str, Callable[[Json], Json]] = {
     "verify": verify,
     "verify-set": verify_set,
@@ -144,6 +174,8 @@ OPERATIONS: dict[str, Callable[[Json], Json]] = {
     "unlock-set": unlock_set,
     "judge": judge,
     "remember": remember,
+    "request": request_,
+    "receipt": receipt,
 }
 
 

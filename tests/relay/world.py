@@ -224,7 +224,7 @@ class World:
         if what < 0.85:
             pod.ask()
             lazy = pod.holder.left > 0
-            self.later(self.draw(1, 1.2 * LASTS if lazy else 6), lambda: self.step(pod))
+            self.later(self.draw(1, 1.2 * LASTS if lazy else 15), lambda: self.step(pod))
             return
         pod.stop()
         if what < 0.9 and pod.holder.lease is not None:  # leaves, and comes back

@@ -340,6 +340,9 @@ def unlock(trial: nnguard.Stream) -> licensing.LicenseTerms | None:
     )
     status: licensing.Status = licensing.check("ada.license", "vendor.pub", license_policy=policy)
     agreed: licensing.LicenseTerms = status.terms
+    lease: licensing.Lease = licensing.Lease.load("pod.lease")
+    leased: licensing.LicenseTerms = licensing.check(lease, "vendor.pub").terms
+    most: int = leased.leases if lease.lasts < timedelta(hours=1) else 0
     until: datetime | None = agreed.expires_at
     wanted: bool = "export" in agreed.features and agreed.metadata.get("order") == "7"
     full: nnguard.Stream = nnguard.unlock(
@@ -349,7 +352,7 @@ def unlock(trial: nnguard.Stream) -> licensing.LicenseTerms | None:
         ["vendor.pub"],
         tier="standard",
         license_policy=policy,
-        watermark=wanted and until is not None and not status.in_grace,
+        watermark=wanted and most > 0 and until is not None and not status.in_grace,
         spool=Path(),
         progress=lambda count: None,
     )

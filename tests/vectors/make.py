@@ -18,6 +18,7 @@ from typing import Any
 
 from vectors import (
     accepted,
+    activation,
     algorithms,
     carried,
     countersigned,
@@ -53,6 +54,7 @@ MODULES = (
     *(policies, refused_policies),
     countersigned,
     states,
+    activation,
 )
 """They register their vectors when they are imported."""
 GIVEN = (
@@ -62,7 +64,7 @@ GIVEN = (
 """Details that an operation is given; it answers with all others."""
 
 
-_WITHOUT_STREAM = ("judge", "remember")
+_WITHOUT_STREAM = ("judge", "remember", "request", "receipt")
 
 
 def entry(item: Vector, made: Made) -> dict[str, Any]:

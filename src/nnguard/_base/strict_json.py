@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from nnguard._base.texts import shown
+
 __all__ = ["parse_json", "parse_sha256"]
 
 _DIGEST_SIZE = 32
@@ -45,7 +47,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"{name!r} stands there twice")
+            raise ValueError(f"{shown(name)!r} stands there twice")
         found[name] = value
     return found
 

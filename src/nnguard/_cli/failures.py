@@ -172,7 +172,10 @@ def as_values(error: Exception) -> dict[str, Any]:
     values = {"ok": False, "error": type(error).__name__, "message": message_of(error)}
     if isinstance(error, (errors.LicenseError, errors.PolicyError, errors.ActivationError)):
         values["reason"] = error.reason.value
-    return values | {"hint": hint_of(error), "tensors": list(getattr(error, "tensors", ()))}
+    values["hint"] = hint_of(error)
+    if tensors := getattr(error, "tensors", ()):
+        values["tensors"] = list(tensors)
+    return values
 
 
 def message_of(error: Exception) -> str:

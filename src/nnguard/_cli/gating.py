@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -15,6 +16,7 @@ import click
 
 import nnguard
 from nnguard import errors
+from nnguard._base.times import UNITS
 from nnguard._cli.commands import Options, command
 from nnguard._cli.compression import WORKERS
 from nnguard._cli.failures import as_values, exit_code_of
@@ -29,7 +31,6 @@ from nnguard._cli.options import (
     authority,
     bundle_of,
     option,
-    read_number,
     under,
 )
 from nnguard._cli.output import Outcome, say
@@ -42,11 +43,12 @@ from nnguard._operations.gate import Gate, is_refusal
 __all__ = ["run_gate"]
 
 
-def read_seconds(text: str) -> float:
-    """Read a number of seconds above 0."""
-    seconds = read_number(text)
-    if seconds <= 0:
-        raise ValueError(f"{text!r} is not above 0")
+def read_interval(text: str) -> float:
+    """Read a length of time such as `30s`, `5m` or `1h`; return its seconds."""
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)([smhd])", text, re.ASCII)
+    seconds = 0.0 if found is None else float(found[1]) * UNITS[found[2]].total_seconds()
+    if not seconds:
+        raise ValueError(f"{text!r} is not a length of time, such as 30s, 5m or 1h")
     return seconds
 
 
@@ -68,7 +70,11 @@ def read_seconds(text: str) -> float:
         "Destination",
         option("--in-place", "Fill a folder that is there and stays: the mount point of a volume."),
         FORCE,
-        option("--watch SECONDS", "Check again and again, until it fails.", read=read_seconds),
+        option(
+            "--watch DURATION",
+            "Check again so often, such as 5m, until it fails.",
+            read=read_interval,
+        ),
         option("--remove", "Take away what is there when a check refuses the model."),
         option("--oms-key FILE", "Sign it as OMS model.sig, too, with this private ECDSA key."),
     ),
@@ -93,7 +99,7 @@ def run_gate(options: Options) -> Outcome:
       nnguard gate release.nnc /mnt/models --policy acme.policy --state /var/lib/nnguard/state \
           --in-place --force --log-json
       nnguard gate trial.nnc models/digits --trust vendor.pub --license ada.license \
-          --identity ada.key --watch 60 --remove
+          --identity ada.key --watch 1m --remove
     """
     log = _Log(options)
     model = _gate_of(options, log)
@@ -184,7 +190,7 @@ class _Log(logging.Handler):
 
 def _failure(error: Exception) -> dict[str, Any]:
     values = as_values(error)
-    del values["ok"], values["tensors"]
+    del values["ok"]
     return {"code": exit_code_of(error), **values}
 
 

@@ -9,6 +9,7 @@ from nnguard._base.files import read_file
 from nnguard._cli.commands import Group, Options, command
 from nnguard._cli.options import AUTHORITY, argument, authority, option, output, under
 from nnguard._cli.output import Outcome
+from nnguard._licensing.policy import as_license
 from nnguard._licensing.receipt import Receipt
 from nnguard._licensing.request import Request
 
@@ -23,7 +24,7 @@ __all__ = [
     "terms_lines",
 ]
 
-_LARGEST = 1 << 20
+_LARGEST = 1 << 21
 
 POLICY = under(
     "License",
@@ -67,10 +68,10 @@ run_license = Group(
 
 
 @command(
-    argument("FILE", "License, request or receipt."),
+    argument("FILE", "License, lease, request or receipt."),
 )
 def run_show(options: Options) -> Outcome:
-    """Show what a license, a request or a receipt says, without checking it.
+    """Show what a license, a lease, a request or a receipt says, without checking it.
 
     Nothing of it is checked, its signature neither.
 
@@ -86,7 +87,9 @@ def run_show(options: Options) -> Outcome:
         what = f"Receipt of license {receipt.license_id} (not checked)"
         facts = [("issued at", receipt.issued_at.isoformat()), ("key", receipt.key_id)]
         return Outcome({"receipt": receipt.to_json()}, [what, *_fact_lines(facts)])
-    found = nnguard.licensing.License.load(options.file)
+    found = as_license(options.file)
+    if isinstance(found, nnguard.licensing.Lease):
+        return _show_lease(found)
 
     def lines() -> Iterator[str]:
         yield f"License {found.terms.id} (not checked), signed with key {found.key_id}"
@@ -94,6 +97,17 @@ def run_show(options: Options) -> Outcome:
 
     shown = {"verified": False, "key_id": found.key_id, **found.terms.to_json()}
     return Outcome({"license": shown}, lines())
+
+
+def _show_lease(lease: nnguard.licensing.Lease) -> Outcome:
+    def lines() -> Iterator[str]:
+        until = lease.expires_at.isoformat()
+        yield f"Lease until {until} (not checked), signed with key {lease.key_id}"
+        yield from _fact_lines([("machine's", f"key {lease.recipient}")])
+        yield f"Of license {lease.license.terms.id}, signed with key {lease.license.key_id}"
+        yield from terms_lines(lease.license.terms)
+
+    return Outcome({"lease": lease.to_json()}, lines())
 
 
 def _show_request(request: Request) -> Outcome:

@@ -24,7 +24,6 @@ from nnguard.errors import (
     ArgumentError,
     LicenseError,
     NnguardError,
-    PolicyError,
     Refusal,
     VerificationError,
 )
@@ -33,7 +32,15 @@ __all__ = ["SignedFile"]
 
 _File = TypeVar("_File", bound="SignedFile")
 
-_MALFORMED = (VerificationError, ValueError, TypeError, KeyError, AttributeError, OverflowError)
+_MALFORMED = (
+    LicenseError,  # of a license in a lease
+    VerificationError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    OverflowError,
+)
 """What reading claims that are not as they should be may raise."""
 
 
@@ -73,8 +80,8 @@ class SignedFile:
         """
         encoded = sign(signer, {}, encode_cbor(dict(claims)), cls._DOMAIN)
         try:
-            return cls.parse(encoded)
-        except (LicenseError, PolicyError):
+            return cls._read(encoded)
+        except _MALFORMED:
             raise ArgumentError(
                 f"a claim of the {cls._WHAT} has the wrong type, or is out of range"
             ) from None
@@ -86,25 +93,37 @@ class SignedFile:
         Raises:
             LicenseError: They are malformed.
         """
+        return cls._parse(encoded, "")
+
+    @classmethod
+    def _parse(cls: type[_File], encoded: bytes, lead: str) -> _File:
         try:
-            if len(encoded) > cls._MAX_SIZE:
-                raise ValueError("size")
-            envelope = parse_signed(encoded)
-            if envelope.protected or len(envelope.key_ids) > 1:
-                raise ValueError("header")
-            fields = cls._fields(parse_cbor(envelope.payload))
+            return cls._read(encoded)
         except _MALFORMED:
-            raise cls._malformed(f"not a {cls._WHAT}, or it was changed") from None
-        return cls(encoded, envelope, **fields)
+            raise cls._malformed(f"{lead}not a {cls._WHAT}, or it was changed") from None
+
+    @classmethod
+    def _read(cls: type[_File], encoded: bytes) -> _File:
+        """Read the bytes of a file; any error of `_MALFORMED` where they are those of none."""
+        if len(encoded) > cls._MAX_SIZE:
+            raise ValueError("size")
+        envelope = parse_signed(encoded)
+        if envelope.protected or len(envelope.key_ids) > 1:
+            raise ValueError("header")
+        return cls(encoded, envelope, **cls._fields(parse_cbor(envelope.payload)))
 
     @classmethod
     def from_text(cls: type[_File], text: str) -> _File:
         """Read armor, as a file or an e-mail has it; see `parse`."""
+        return cls._from_text(text, "")
+
+    @classmethod
+    def _from_text(cls: type[_File], text: str, lead: str) -> _File:
         try:
             encoded = read_armor(cls._ARMOR, text)
         except ValueError as error:
-            raise cls._malformed(f"not a {cls._WHAT}: {error}") from None
-        return cls.parse(encoded)
+            raise cls._malformed(f"{lead}not a {cls._WHAT}: {error}") from None
+        return cls._parse(encoded, lead)
 
     @classmethod
     def is_in(cls, text: str) -> bool:
@@ -121,10 +140,7 @@ class SignedFile:
             OSError: It cannot be read.
         """
         data = read_file(path, cls._MAX_SIZE)
-        try:
-            return cls.from_text(data.decode("utf-8", "replace"))
-        except (LicenseError, PolicyError) as error:
-            raise cls._malformed(f"{path}: {error}") from None
+        return cls._from_text(data.decode("utf-8", "replace"), f"{path}: ")
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the file, in armor."""

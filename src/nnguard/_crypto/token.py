@@ -1,7 +1,8 @@
 """Private keys in PKCS#11 tokens: smart cards, HSMs, SoftHSM. They sign there, and never leave.
 
-What is asked of a token is to sign, and to show public keys and names; no private key's value is
-read, wrapped or copied. The package `pkcs11` is loaded when the first token is opened.
+What is asked of a token is to sign, and to show public keys, names, and whether a key may leave it;
+no private key's value is read, wrapped or copied. The package `pkcs11` is loaded when the first
+token is opened.
 
     signer = open_token("pkcs11:token=vendor;object=release-2026")
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -49,6 +51,8 @@ _WORDS = {
 }
 """What errors of `pkcs11` mean, and what to do."""
 _GONE = {"DeviceRemoved", "TokenNotPresent", "SessionHandleInvalid", "ObjectHandleInvalid"}
+
+_LOG = logging.getLogger("nnguard")
 
 _LOCK = threading.Lock()
 """Held by the thread that talks to a token."""
@@ -116,6 +120,7 @@ def open_token(text: str, ask: Callable[[str], str] | None = None) -> TokenKey:
     with _LOCK, _told(uri):
         session = _session(_find_token(library, uri), uri, ask)
         key = _find_key(session, uri)
+        _warn_of_copies(key, uri)
         return TokenKey(key, _public_half(session, key), uri)
 
 
@@ -197,6 +202,15 @@ def _find_key(session: Any, uri: TokenUri) -> Any:
             hint="see what it is called: pkcs11-tool --login --list-objects",
         )
     raise KeyFormatError(f"{len(keys)} private keys fit", hint="add object= or id= to the URI")
+
+
+def _warn_of_copies(key: Any, uri: TokenUri) -> None:
+    """Warn of a key that the token gives away."""
+    import pkcs11
+
+    with contextlib.suppress(pkcs11.exceptions.PKCS11Error, KeyError):  # the token does not say
+        if key[pkcs11.Attribute.EXTRACTABLE]:
+            _LOG.warning("%s: the token gives this key away: it is extractable", uri.text)
 
 
 def _public_half(session: Any, key: Any) -> PublicKey:

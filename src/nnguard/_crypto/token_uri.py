@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from nnguard._base.files import read_file
+from nnguard._base.texts import shown
 from nnguard.errors import KeyFormatError, LimitError
 
 __all__ = ["MODULE_VARIABLE", "PIN_VARIABLE", "TokenUri", "is_token_uri"]
@@ -26,8 +27,16 @@ _ATTRIBUTE = re.compile(r"([a-z-]+)=((?:[A-Za-z0-9\-._~:\[\]@!$'()*+,=/?|&]|%[0-
 
 
 def is_token_uri(path: object) -> bool:
-    """Tell whether this names a key in a token, and not a file."""
-    return isinstance(path, str) and path[: len(_SCHEME)].lower() == _SCHEME  # RFC 3986, 3.1
+    """Tell whether this names a key in a token, and not a file.
+
+    Raises:
+        KeyFormatError: It would, but for white space before it.
+    """
+    if not isinstance(path, str) or not path.lstrip().lower().startswith(_SCHEME):  # RFC 3986, 3.1
+        return False
+    if path[0].isspace():
+        raise KeyFormatError("white space before the URI of a key, pkcs11:...", hint="take it away")
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +115,8 @@ def _attributes(text: str, separator: str, known: set[str]) -> dict[str, bytes]:
                 hint=f"set {PIN_VARIABLE}, or name a file: pin-source=FILE",
             )
         if name not in known or name in found:
-            raise KeyFormatError(f"a PKCS#11 URI with {name!r}, unknown or twice", hint=_HINT)
+            raise KeyFormatError(
+                f"a PKCS#11 URI with {shown(name)!r}, unknown or twice", hint=_HINT
+            )
         found[name] = unquote_to_bytes(match[2])
     return found

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nnguard._base.texts import shown
 from nnguard._hiding import hqim
 from nnguard._hiding.frame import (
     MAGIC,
@@ -153,7 +154,7 @@ class Carrier:
             lost = np.count_nonzero(values) != numbers.size or hqim.largest(values) > most
             if lost or qp + bits_per_weight * _octave(self.unit) > highest:
                 name = self.unit.name
-                raise VerificationError(f"tensor {name} was changed", tensors=[name])
+                raise VerificationError(f"tensor {shown(name)} was changed", tensors=[name])
             yield numbers
 
     def restore(self, bits_per_weight: int) -> bytes:

@@ -46,6 +46,21 @@ class Lease(SignedFile):
         recipient: Identifier of the machine's key, in hexadecimal.
         issued_at: To the second, UTC (CWT `iat`).
         expires_at: It holds until here (CWT `exp`).
+
+    Examples:
+        >>> from datetime import timedelta
+        >>> relay, pod = nnguard.Identity.load("me.key"), nnguard.Identity.generate()
+        >>> held = licensing.License.load("me.license")
+        >>> lease = licensing.Lease.make(
+        ...     held,
+        ...     held.unwrap(relay),
+        ...     pod.recipient,
+        ...     relay.request_signer,
+        ...     id=16 * "00",
+        ...     lasts=timedelta(minutes=5),
+        ... )
+        >>> lease.license == held
+        True
     """
 
     license: License

@@ -12,11 +12,12 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from nnguard._base.texts import shown
 from nnguard._models.archive import read_members
 from nnguard._models.descriptions import Dense, Mapping, OddTensor, Storage
 from nnguard._models.formats import FORMATS, TensorType
 from nnguard._models.pickles import Pickle
-from nnguard._models.tensors import FilePart, StridedPart, Tensor, Values, check_tensor, shown
+from nnguard._models.tensors import FilePart, StridedPart, Tensor, Values, check_tensor
 from nnguard._stream.source import FileSource
 from nnguard.errors import LimitError, ModelError, NnguardError
 

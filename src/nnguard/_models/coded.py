@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from nnguard._base.texts import shown
 from nnguard._models.formats import Array, TensorType, read_topology
 from nnguard._models.tensors import MAX_SIZE
 from nnguard._stream import Stream
@@ -78,9 +79,11 @@ def coded_tensors(stream: Stream) -> list[CodedTensor]:
                 hint="the nncodec package decodes them; nnguard hands it only what it has verified",
             )
         if header.size > MAX_SIZE:
-            raise LimitError(f"tensor {header.name} has {header.size} weights; limit {MAX_SIZE}")
+            raise LimitError(
+                f"tensor {shown(header.name)} has {header.size} weights; limit {MAX_SIZE}"
+            )
         if math.prod(size for size in header.shape if size) > _MAX_EXTENT:
-            raise FormatError(f"tensor {header.name} has dimensions that no array can have")
+            raise FormatError(f"tensor {shown(header.name)} has dimensions that no array can have")
         headers.append(header)
     if len({header.name for header in headers}) != len(headers):
         raise FormatError("two tensors of the stream have the same name")

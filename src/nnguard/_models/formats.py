@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nnguard._base.texts import shown
 from nnguard._stream.headers import DataFormat, PayloadType, TensorHeader, UnitKind
 from nnguard._stream.stream import Stream
 from nnguard._stream.units import Unit, size_field
@@ -164,7 +165,7 @@ def read_topology(stream: Stream, headers: Sequence[TensorHeader]) -> list[Tenso
     for index, header in enumerate(headers):
         if scalars[index]:
             if types[index].shape_of(header) != (1,):
-                raise FormatError(f"tensor {header.name} is not a scalar")
+                raise FormatError(f"tensor {shown(header.name)} is not a scalar")
             types[index] = TensorType(types[index].format, scalar=True)
     return types
 

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from nnguard._base.texts import shown
 from nnguard._models.formats import FORMATS, TensorType
-from nnguard._models.tensors import InMemory, Tensor, check_tensor, shown
+from nnguard._models.tensors import InMemory, Tensor, check_tensor
 from nnguard.errors import ModelError
 
 __all__ = ["as_tensor", "from_torch"]

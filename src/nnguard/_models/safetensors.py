@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nnguard._base.texts import shown
 from nnguard._models.formats import FORMATS, Format, TensorType
-from nnguard._models.tensors import FilePart, Tensor, check_tensor, shown
+from nnguard._models.tensors import FilePart, Tensor, check_tensor
 from nnguard._stream.source import FileSource
 from nnguard.errors import LimitError, ModelError
 

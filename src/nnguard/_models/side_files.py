@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnguard._base.files import write_atomically
+from nnguard._base.texts import shown
 from nnguard._stream.source import FileSource, Source
 from nnguard.errors import FormatError, LimitError, VerificationError
 
@@ -67,7 +68,7 @@ class SideFile:
 
 
 def _changed(name: str) -> VerificationError:
-    return VerificationError(f"changed after signing: {name}")
+    return VerificationError(f"changed after signing: {shown(name)}")
 
 
 def is_visible(folder: str) -> bool:

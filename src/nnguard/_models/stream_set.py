@@ -16,6 +16,7 @@ from typing import TypeVar
 from nnguard._base.arguments import as_path, is_folder
 from nnguard._base.atomic import make_folder_atomically
 from nnguard._base.mappings import EMPTY
+from nnguard._base.texts import shown
 from nnguard._base.threads import in_order
 from nnguard._models.coded import CodedTensor, coded_tensors
 from nnguard._models.index import is_set, read_index, write_index
@@ -275,7 +276,7 @@ def naming(file: str) -> Iterator[None]:
 
 def some_of(names: Iterable[str]) -> str:
     """Return a few names to show, whatever bytes a file system has for them."""
-    return ", ".join(sorted(names)[:5]).encode(errors="backslashreplace").decode()
+    return ", ".join(map(shown, sorted(names)[:5])).encode(errors="backslashreplace").decode()
 
 
 def _is_index(name: str) -> bool:

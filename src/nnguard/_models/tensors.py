@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from nnguard._base.texts import shown
 from nnguard._models.formats import FORMATS, Array, TensorType
 from nnguard._stream.headers import MAX_DIMENSIONS
 from nnguard._stream.source import FileSource
@@ -32,8 +33,6 @@ __all__ = [
 MAX_NAME = 1 << 15
 """Bytes of a tensor's name, at most: unit headers are not read beyond 65,536 bytes."""
 
-_SHOWN = 100
-"""Characters of a text that a message shows, at most."""
 
 MAX_SIZE = (1 << 31) - 1
 """Weights of a tensor, at most: the coder counts in 32 bits."""
@@ -180,11 +179,6 @@ def check_tensor(name: Any, shape: tuple[int, ...]) -> None:
         raise ModelError(f"no stream can hold the shape of tensor {shown(name)}")
     if (size := math.prod(shape)) > MAX_SIZE:
         raise ModelError(f"tensor {shown(name)} has {size} weights; the coder ends at {MAX_SIZE}")
-
-
-def shown(text: str) -> str:
-    """Return as much of a text, which may be anybody's, as a message should show."""
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
 
 def _from_array(name: str, array: Any) -> Tensor:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nnguard._base.strict_json import parse_json, parse_sha256
+from nnguard._base.texts import shown
 
 __all__ = ["GIT", "Statement", "check_name", "members"]
 
@@ -108,7 +109,7 @@ def members(
     if missing := set(required) - set(value):
         raise ValueError(f"the {what} has no {min(missing)!r}")
     if extra := set(value) - {*required, *optional}:
-        raise ValueError(f"the {what} has an extra member: {min(extra)!r}")
+        raise ValueError(f"the {what} has an extra member: {shown(min(extra))!r}")
     return value
 
 
@@ -121,14 +122,14 @@ def check_name(name: Any) -> str:
     if not isinstance(name, str):
         raise ValueError("a name is not text")
     if set(name) & set("\\\0") or set(name.split("/")) & {"", ".", ".."}:
-        raise ValueError(f"{name!r} is not the name of a file in a folder")
+        raise ValueError(f"{shown(name)!r} is not the name of a file in a folder")
     name.encode()
     return name
 
 
 def _expect(value: Any, expected: str, what: str) -> None:
     if value != expected:
-        raise ValueError(f"the {what} is {value!r}, not {expected!r}")
+        raise ValueError(f"the {what} is {shown(repr(value))}, not {expected!r}")
 
 
 def _read_subject(subject: Any) -> tuple[str, str]:
@@ -165,7 +166,7 @@ def _read_resources(value: Any) -> dict[str, bytes]:
         alone = len(value) == 1 and found["name"] == _WHOLE
         name = _WHOLE if alone else check_name(found["name"])
         if name in resources:
-            raise ValueError(f"{name!r} is there twice")
+            raise ValueError(f"{shown(name)!r} is there twice")
         resources[name] = parse_sha256(found["digest"])
     return resources
 

@@ -21,7 +21,7 @@ from nnguard._licensing.license import License
 from nnguard._operations.expect import Expect
 from nnguard._operations.report import AppliedRule, Report
 from nnguard._policy.document import Rule
-from nnguard._policy.evaluation import allows, check_key, evaluate
+from nnguard._policy.evaluation import allows, check_key, check_key_of_any, evaluate
 from nnguard._policy.finding import Finding, Level, tell
 from nnguard._policy.latest import LatestStatement
 from nnguard._policy.policy import PolicyLike, TrustPolicy
@@ -189,6 +189,16 @@ class Authority:
         """
         if self.policy is not None:
             self.policy.check_not_revoked(license.key_id, "the license")
+
+    def refuse_useless(self, license: License) -> None:  # noqa: A002
+        """Refuse a license by a key that may not sign for any release, by the policy.
+
+        Raises:
+            PolicyError: It may not.
+        """
+        if self.policy is not None:
+            self.refuse_revoked(license)
+            check_key_of_any(self.policy, license.key_id, "the license", now())
 
     def judge_licensed(self, report: Report, license: License) -> None:  # noqa: A002
         """Judge a trial, or what it opens to, and the key that signed the license for it.

@@ -41,7 +41,8 @@ def check(
     Raises:
         WrongKeyError: It is signed by a key that is not trusted, or the revocation list by another
             than the license.
-        PolicyError: The key is revoked by the trust policy; or that is malformed.
+        PolicyError: By the trust policy, the key may sign for no release any more; or the policy is
+            malformed.
         LicenseError: It was changed, or does not hold; `reason` says why.
 
     Examples:
@@ -51,5 +52,5 @@ def check(
     authority = authority_of(trust, policy)
     found = as_license(license)
     status = check_license(found, authority.keys, license_policy)
-    authority.refuse_revoked(license_of(found))
+    authority.refuse_useless(license_of(found))
     return status

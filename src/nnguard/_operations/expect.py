@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from nnguard._base.arguments import check_text
+from nnguard._base.texts import shown
 from nnguard._base.times import TimeLike, to_utc
 from nnguard._records.claims import Claims, check_release
 from nnguard.errors import ArgumentError, ClaimsError
@@ -61,7 +62,7 @@ class Expect:
         """
         for what, found, expected in self._mismatches(claims):
             raise ClaimsError(
-                f"{what} is {found or 'not stated'}, expected {expected}",
+                f"{what} is {shown(found) or 'not stated'}, expected {expected}",
                 hint="the signature is right: this is another release than the one you asked for",
             )
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from nnguard._base.arguments import check_type
+from nnguard._base.texts import shown
 from nnguard._base.threads import Progress
 from nnguard._crypto.keys import PublicKey
 from nnguard._crypto.trust import Trust, find_key
@@ -289,8 +290,10 @@ def _check_digest(record: SignatureRecord, original: Stream, digests: Sequence[b
             hint="" if detail else "signed with localize=True, nnguard would name the tensors",
         )
     names = [original[index].name for index in changed]
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    raise VerificationError(f"changed after signing: {shown}", tensors=names)
+    some = ", ".join(map(shown, names[:5])) + (
+        f" and {len(names) - 5} more" if len(names) > 5 else ""
+    )
+    raise VerificationError(f"changed after signing: {some}", tensors=names)
 
 
 def _nested(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from nnguard._base.texts import shown
 from nnguard._base.times import UNITS
 from nnguard._crypto.keys import PublicKey
 from nnguard._policy.finding import Finding, Level
@@ -116,7 +117,7 @@ class Rule:
             what: What it signed, for the message.
             time: The time.
         """
-        signed = f"{what} is signed with key {key.name} ({key.id}), which"
+        signed = f"{what} is signed with key {shown(key.name)} ({key.id}), which"
         if key.revoked:
             return revoked(key, what)
         if self.post_quantum and not key.key.post_quantum:
@@ -151,7 +152,7 @@ def revoked(key: PolicyKey, what: str) -> Finding:
     """Return what is to be said of something that a revoked key signed."""
     return Finding(
         PolicyReason.KEY_REVOKED,
-        f"{what} is signed with key {key.name} ({key.id}), which is revoked",
+        f"{what} is signed with key {shown(key.name)} ({key.id}), which is revoked",
         "get it again from its vendor, signed with another key",
     )
 

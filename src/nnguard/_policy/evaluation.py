@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from nnguard._base.texts import shown
 from nnguard._policy.document import PolicyKey, Rule
 from nnguard._policy.finding import Finding
 from nnguard._policy.policy import TrustPolicy
@@ -16,7 +17,7 @@ from nnguard._records.claims import Claims
 from nnguard._records.signature import Signature
 from nnguard.errors import PolicyError, PolicyReason
 
-__all__ = ["Ruling", "allows", "check_key", "evaluate", "expired"]
+__all__ = ["Ruling", "allows", "check_key", "check_key_of_any", "evaluate", "expired"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,28 @@ def check_key(
     return rule.level.weigh([] if finding is None else [finding])
 
 
+def check_key_of_any(policy: TrustPolicy, key_id: str, what: str, time: datetime) -> None:
+    """Make sure that a key may sign for some release, where it is not known for which.
+
+    Args:
+        policy: The policy, which has the key in one of its rules.
+        key_id: The key, which signed it.
+        what: What it signed, for the message.
+        time: The time.
+
+    Raises:
+        PolicyError: No rule lets it; for the reason of the first that has the key.
+    """
+    refusals = []
+    for rule in policy.rules:
+        key = rule.key(key_id)
+        if key is not None:
+            found = [*expired(policy, time), rule.against(key, what, time)]
+            refusals.append([each for each in found if each and rule.level.refuses(each.reason)])
+    if all(refusals):
+        raise refusals[0][0].error()
+
+
 def allows(policy: TrustPolicy, signature: Signature, time: datetime) -> bool:
     """Tell whether a nested signature is by a key that may sign what that signature names."""
     try:
@@ -90,7 +113,7 @@ def _of_key(rule: Rule, key_id: str, what: str, claims: Claims, time: datetime) 
 def _other_key(rule: Rule, key_id: str, what: str, claims: Claims) -> Finding:
     return Finding(
         PolicyReason.OTHER_KEY,
-        f"{what} is signed with key {key_id}, which may not sign {claims.name or 'it'}",
+        f"{what} is signed with key {key_id}, which may not sign {shown(claims.name) or 'it'}",
         f"those that may are {_names(rule.keys)}",
     )
 
@@ -148,7 +171,8 @@ def _of_claims(rule: Rule, claims: Claims) -> Iterator[Finding]:
     if rule.min_version and not _reaches(claims.version, rule.min_version):
         yield Finding(
             PolicyReason.VERSION,
-            f"the version is {claims.version or 'not stated'}, and {rule.min_version} is the least",
+            f"the version is {shown(claims.version) or 'not stated'}, "
+            f"and {rule.min_version} is the least",
             "get a newer release",
         )
     release = claims.release
@@ -171,4 +195,4 @@ def _reaches(version: str, least: str) -> bool:
 
 
 def _names(keys: Sequence[PolicyKey]) -> str:
-    return ", ".join(key.name for key in keys)
+    return shown(", ".join(key.name for key in keys))

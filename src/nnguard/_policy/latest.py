@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from nnguard._base.texts import shown
 from nnguard._base.times import CLOCKS_DIFFER, TimeLike, now, seconds_of, time_of, to_utc
 from nnguard._crypto.keys import SignerLike, as_signer
 from nnguard._crypto.signed_file import SignedFile
@@ -128,9 +129,9 @@ class LatestStatement(SignedFile):
         stated = self.claims
         assert stated.issued_at is not None
         assert stated.release is not None
-        about = f"the latest statement is about {stated.issuer}/{stated.name}"
+        about = f"the latest statement is about {shown(stated.issuer + '/' + stated.name)}"
         if (stated.issuer, stated.name) != (claims.issuer, claims.name):
-            yield _stale(f"{about}, not about {claims.issuer}/{claims.name}")
+            yield _stale(f"{about}, not about {shown(claims.issuer + '/' + claims.name)}")
             return
         if stated.issued_at - time > CLOCKS_DIFFER:
             yield _stale(

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from nnguard._base.mappings import FrozenMapping
+from nnguard._base.texts import shown
 from nnguard._crypto.keys import PublicKey
 from nnguard._policy.document import PolicyKey, Root, Rule
 from nnguard._policy.finding import Level
@@ -57,7 +58,9 @@ def _check_different(keys: Mapping[str, PolicyKey], node: Node) -> None:
     for name, key in keys.items():
         for part in (key.key.id, *(part.der for part in key.key.parts)):
             if part in owners:
-                raise node.error(f"{owners[part]} and {name} are the same key, or share a half")
+                raise node.error(
+                    f"{shown(owners[part])} and {shown(name)} are the same key, or share a half"
+                )
             owners[part] = name
 
 
@@ -67,9 +70,9 @@ def _named(node: Node, keys: Mapping[str, PolicyKey]) -> tuple[PolicyKey, ...]:
     for item in node.items():
         name = item.text()
         if name not in keys:
-            raise item.error(f"there is no key {name!r}")
+            raise item.error(f"there is no key {shown(name)!r}")
         if name in found:
-            raise item.error(f"{name!r} stands there twice")
+            raise item.error(f"{shown(name)!r} stands there twice")
         found[name] = keys[name]
     return tuple(found.values())
 
@@ -88,7 +91,7 @@ def _root(node: Node, all_keys: Mapping[str, PolicyKey]) -> Root:
     for key in keys:
         if key.revoked or key.not_after is not None:
             raise found["keys"].error(
-                f"{key.name} is revoked or expires",
+                f"{shown(key.name)} is revoked or expires",
                 "a root key holds until the next version of the policy replaces it",
             )
     return Root(keys, _threshold(found["threshold"], keys))
@@ -100,7 +103,7 @@ def _rules(node: Node, keys: Mapping[str, PolicyKey]) -> tuple[Rule, ...]:
         rule = _rule(item, keys)
         for scope in rule.scopes:
             if scope in seen:
-                raise item.error(f"scope {scope.text!r} stands there twice")
+                raise item.error(f"scope {shown(scope.text)!r} stands there twice")
             seen.add(scope)
         rules.append(rule)
     return tuple(rules)
@@ -128,7 +131,9 @@ def _rule(node: Node, all_keys: Mapping[str, PolicyKey]) -> Rule:
 def _scope(node: Node) -> Scope:
     text = node.text()
     if "/" not in text:
-        raise node.error(f"{text!r} is not ISSUER/NAME", "such as acme.ai/resnet* or acme.ai/*")
+        raise node.error(
+            f"{shown(text)!r} is not ISSUER/NAME", "such as acme.ai/resnet* or acme.ai/*"
+        )
     return Scope(text)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from nnguard._base.arguments import loaded
 from nnguard._base.files import read_file, write_bytes
+from nnguard._base.texts import shown
 from nnguard._base.times import TimeLike, to_utc
 from nnguard._crypto.cose import Signed
 from nnguard._crypto.keys import PublicKey, SignerLike, as_signer
@@ -295,8 +296,8 @@ class TrustPolicy:
             if any(scope.matches(issuer, name) for scope in rule.scopes):
                 return rule
         raise PolicyError(
-            f"no rule of the trust policy is about {name or 'a release without a name'} of "
-            f"{issuer or 'an issuer who is not stated'}",
+            f"no rule of the trust policy is about {shown(name) or 'a release without a name'} of "
+            f"{shown(issuer) or 'an issuer who is not stated'}",
             reason=PolicyReason.NO_SCOPE,
             hint="if you trust it, add its scope to a rule",
         )

@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from nnguard._base.strict_json import parse_json
+from nnguard._base.texts import shown
 from nnguard._base.times import to_utc
 from nnguard._policy.document import Age
 from nnguard.errors import ArgumentError, PolicyError, PolicyReason
@@ -65,7 +66,7 @@ def read_text(text: str, *, json_only: bool = False) -> Node:
     except RecursionError:  # of TOML
         raise malformed("a trust policy is not nested that deep") from None
     except ValueError as error:
-        raise malformed(f"not a trust policy, in JSON or TOML: {error}") from None
+        raise malformed(f"not a trust policy, in JSON or TOML: {shown(str(error))}") from None
     return Node(value)
 
 
@@ -81,7 +82,7 @@ class Node:
 
     def error(self, message: str, hint: str = "") -> PolicyError:
         """Return an error about this place."""
-        return malformed(f"{self.path}: {message}" if self.path else message, hint)
+        return malformed(f"{shown(self.path)}: {message}" if self.path else message, hint)
 
     def entries(self) -> dict[str, Node]:
         """Return the members of an object, whatever their names."""

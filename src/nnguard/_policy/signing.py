@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from nnguard._base.texts import shown
 from nnguard._crypto.armor import read_armor, write_armor
 from nnguard._crypto.cose import Signed, parse_signed, sign_by_all
 from nnguard._crypto.keys import Signer
@@ -78,7 +79,7 @@ def check_signed(message: Signed, root: Root, what: str) -> None:
         key for key in root.keys if key.key.id in named and message.verified_by(key.key, _DOMAIN)
     ]
     if len(signed) < root.threshold:
-        names = ", ".join(key.name for key in root.keys)
+        names = shown(", ".join(key.name for key in root.keys))
         raise PolicyError(
             f"{what} asks for signatures of {root.threshold} of its root keys ({names}), and "
             f"{len(signed)} are there",

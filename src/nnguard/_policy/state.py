@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 from nnguard._base.atomic import leftovers
 from nnguard._base.files import read_file, write_bytes
 from nnguard._base.locks import locked
+from nnguard._base.texts import shown
 from nnguard._base.times import CLOCKS_DIFFER, seconds_of, time_of
 from nnguard._policy.finding import Finding
 from nnguard._policy.policy import TrustPolicy
@@ -198,7 +199,8 @@ class State:
             number = "has no release number" if release is None else f"is release {release}"
             return Finding(
                 PolicyReason.ROLLBACK,
-                f"{scope} {number}, and release {highest} of key {key_id} was accepted before",
+                f"{shown(scope)} {number}, and release {highest} of key {key_id} was accepted "
+                "before",
                 "get the newest release",
             )
         if release is not None:
@@ -213,8 +215,8 @@ class State:
         if newest is not None and issued_at < newest:
             return Finding(
                 PolicyReason.STALE,
-                f"the latest statement about {scope} is of {issued_at.isoformat()}, and one of "
-                f"{newest.isoformat()} was accepted before",
+                f"the latest statement about {shown(scope)} is of {issued_at.isoformat()}, and one "
+                f"of {newest.isoformat()} was accepted before",
                 "get the vendor's newest statement",
             )
         latest = {**self._next.latest, (scope, key_id): issued_at}

@@ -44,11 +44,16 @@ def add_opened(rows: Transaction, opened: Opened, actor: str, *, renamed: bool) 
         LedgerError: The trial is there under another name, or the name stands for another trial.
     """
     product = opened.product
-    kept = rows.products.of_stream(product.stream)
-    if kept is None:
-        rows.products.add(product, opened.signed_by)
+    if rows.products.add(product, opened.signed_by):
         rows.note(actor, "product.added", product.lock, name=product.name, stream=product.stream)
         return product
+    kept = rows.products.of_stream(product.stream)
+    if kept is None:
+        raise LedgerError(
+            f"there is a product {product.name} already, with another trial",
+            reason=LedgerReason.CONFLICT,
+            hint="give this one another name",
+        )
     if renamed and kept.name != product.name:
         message = f"this trial is in the ledger already, as product {kept.name}"
         raise LedgerError(message, reason=LedgerReason.CONFLICT)

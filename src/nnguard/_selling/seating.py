@@ -6,14 +6,16 @@ The order's row is locked meanwhile, so that two never count at the same time.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from nnguard._licensing.device import Device
 from nnguard._selling.order import Order, Seat
 from nnguard.errors import ActivationError, ActivationReason
+
+if TYPE_CHECKING:
+    from nnguard._selling.rows.orders import SeatRows
 
 __all__ = ["Machine", "check_device", "take_seat"]
 
@@ -67,24 +69,24 @@ def check_device(order: Order, device: Device | None) -> Device | None:
     return device
 
 
-def take_seat(order: Order, seats: Sequence[Seat], machine: Machine, at: datetime) -> Seat:
+def take_seat(rows: SeatRows, order: Order, machine: Machine, at: datetime) -> Seat:
     """Return the seat that a machine has, or a new one.
 
     Args:
+        rows: The seats.
         order: The order, locked.
-        seats: All of its seats.
         machine: Who asks.
         at: When.
 
     Raises:
         ActivationError: All seats are taken (NO_SEATS).
     """
-    held = [seat for seat in seats if seat.state_at(at) != "free"]
-    mine = (seat for seat in held if seat.free_at is None)
+    mine = rows.of_recipient(order.id, machine.recipient)
     found = next((seat for seat in mine if machine.has(seat, named=order.named_devices)), None)
-    others = sum(seat.weight for seat in held if seat is not found)
+    used, free_at = rows.in_use(order.id, at)
+    others = used - (0 if found is None else found.weight)
     if others + max(1, machine.leases) > order.seats:
-        raise _no_seats(order, held, at)
+        raise _no_seats(order, used, free_at)
     if found is not None:
         device, key = machine.device, found.request_key or machine.request_key
         return replace(found, device=device, request_key=key, leases=machine.leases)
@@ -118,12 +120,10 @@ def _unnamed(device: Device) -> tuple[tuple[str, str], ...]:
     return tuple(part for part in device.fingerprint if part[0] != "name")
 
 
-def _no_seats(order: Order, held: Sequence[Seat], at: datetime) -> ActivationError:
-    used = sum(seat.weight for seat in held)
+def _no_seats(order: Order, used: int, free_at: datetime | None) -> ActivationError:
     hint = "give a seat back where it is no longer needed (nnguard license release), or buy more"
-    cooling = [seat.free_at for seat in held if seat.free_at is not None and seat.free_at > at]
-    if cooling:
-        hint = f"one that was taken back is free at {min(cooling).isoformat()}; or {hint}"
+    if free_at is not None:
+        hint = f"one that was taken back is free at {free_at.isoformat()}; or {hint}"
     return ActivationError(
         f"{used} of {order.seats} seats of the order are taken",
         reason=ActivationReason.NO_SEATS,

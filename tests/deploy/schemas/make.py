@@ -23,6 +23,8 @@ WANTED = {
     "Deployment": "io.k8s.api.apps.v1.Deployment",
     "PersistentVolumeClaim": f"{CORE}.PersistentVolumeClaim",
     "Pod": f"{CORE}.Pod",
+    "Service": f"{CORE}.Service",
+    "StatefulSet": "io.k8s.api.apps.v1.StatefulSet",
 }
 HERE = Path(__file__).parent
 STORAGE = "config/crd/full/clusterstoragecontainer/serving.kserve.io_clusterstoragecontainers.yaml"

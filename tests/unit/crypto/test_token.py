@@ -123,7 +123,7 @@ def test_nothing_is_asked_of_a_private_key_but_to_sign(
     monkeypatch.setattr(token_module, "_session", lambda *_: session)
     key = open_token(token.uri(algorithm))
     key.sign(b"data")
-    assert set(asked) <= {"id", "label", "sign"}
+    assert set(asked) <= {"id", "label", "sign", Attribute.EXTRACTABLE}
     assert "sign" in asked
 
 
@@ -143,9 +143,18 @@ def test_private_key_does_not_leave(token: Token, algorithm: str) -> None:
         key[Attribute.EXTRACTABLE] = True
 
 
+def test_a_key_that_may_leave_is_warned_of(token: Token, caplog: pytest.LogCaptureFixture) -> None:
+    token.generate("leaving", more={Attribute.EXTRACTABLE: True})
+    open_token(token.uri("leaving"))
+    assert "it is extractable" in caplog.text
+    caplog.clear()
+    open_token(token.uri("ed25519"))
+    assert not caplog.text
+
+
 def test_key_shows_its_public_half_alone(token: Token) -> None:
     key = open_token(token.uri("ed25519"))
-    assert repr(key) == f"<nnguard token key {key.public_key.id.hex()} Ed25519>"
+    assert repr(key) == f"<nnguard token key {key.public_key.id.hex()} ed25519>"
     with pytest.raises(TypeError, match="not pickled"):
         pickle.dumps(key)
 
@@ -158,11 +167,11 @@ def test_key_shows_its_public_half_alone(token: Token) -> None:
     [
         (("token=vendor", "token=nobody"), "there is no such token"),
         (("token=vendor", "serial=00"), "there is no such token"),
-        (("token=vendor;object=Ed25519", "token=twin"), "2 tokens fit"),
-        (("object=Ed25519", "object=nothing"), "there is no such private key"),
-        (("object=Ed25519", "id=%00"), "there is no such private key"),
-        (("object=Ed25519", "object=two"), "2 private keys fit"),
-        (("object=Ed25519", "object=P-521"), "none of Ed25519, P-256 and P-384"),
+        (("token=vendor;object=ed25519", "token=twin"), "2 tokens fit"),
+        (("object=ed25519", "object=nothing"), "there is no such private key"),
+        (("object=ed25519", "id=%00"), "there is no such private key"),
+        (("object=ed25519", "object=two"), "2 private keys fit"),
+        (("object=ed25519", "object=P-521"), "none of Ed25519, P-256 and P-384"),
         ((MODULE, "/nowhere/p11.so"), "/nowhere/p11.so is not a PKCS#11 library"),
         ((MODULE, __file__), "is not a PKCS#11 library"),
     ],

@@ -28,6 +28,13 @@ def test_uri_is_read() -> None:
     assert (uri.module, uri.pin_source) == ("/lib/p11.so", "/run/pin")
 
 
+@pytest.mark.parametrize("lead", [" ", "\n", "\t "])
+def test_white_space_makes_no_file_name_of_it(lead: str) -> None:
+    with pytest.raises(KeyFormatError, match="white space before the URI"):
+        is_token_uri(f"{lead}PKCS11:token=a")
+    assert not is_token_uri(f"{lead}key.pem")
+
+
 def test_uri_of_little() -> None:
     uri = TokenUri.parse(f"pkcs11:{MODULE}")
     assert (uri.token, uri.label, uri.id, uri.pin_source) == ({}, None, None, "")

@@ -69,7 +69,9 @@ def test_a_license_by_a_key_of_another_scope(unsigned: Sale) -> None:
 def test_it_is_refused_before_a_signed_trial_is_opened(
     sale: Sale, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(issue, "_claims", lambda *_: nnguard.Claims())  # which would not issue it
+    monkeypatch.setattr(
+        issue, "signed_claims", lambda *_: nnguard.Claims()
+    )  # which would not issue it
     monkeypatch.delattr(unlocking, "open_files")
     assert refused(sale, policy(KEYS, *APART), signer=RESELLER) == "other-key"
 
@@ -82,6 +84,20 @@ def test_a_license_by_a_revoked_key(unsigned: Sale) -> None:
     license_ = unsigned.license(signer=RESELLER)
     with pytest.raises(PolicyError, match="revoked"):
         nnguard.licensing.check(license_, policy=parsed, license_policy=LICENSE_POLICY)
+
+
+@pytest.mark.parametrize("level", ["strict", "permissive"])
+def test_a_license_by_a_key_that_has_expired(unsigned: Sale, level: str) -> None:
+    found = document(KEYS, {"level": level})
+    found["keys"]["reseller"]["not_after"] = "2020-01-01"
+    license_ = unsigned.license(signer=RESELLER)
+    asked = {"policy": nnguard.TrustPolicy.parse(json.dumps(found))}
+    if level == "permissive":  # which only warns of it
+        nnguard.licensing.check(license_, **asked, license_policy=LICENSE_POLICY)
+        return
+    with pytest.raises(PolicyError, match="held until 2020") as caught:
+        nnguard.licensing.check(license_, **asked, license_policy=LICENSE_POLICY)
+    assert caught.value.reason.value == "key-expired"
 
 
 def test_a_license_by_no_key_of_the_policy(unsigned: Sale) -> None:

@@ -59,29 +59,42 @@ class AuditRows:
         return next(iter(self.page(after=0, limit=1, newest=True)), None)
 
     def check(self, expect: str | None) -> AuditEntry | None:
-        """Check all entries; see `Ledger.check_audit`."""
-        head = select(AUDIT_HEAD.c.number, AUDIT_HEAD.c.hash)
-        number, newest = self._connection.execute(head).one()
+        """Check all entries; see `Ledger.check_audit`.
+
+        The head is read after the entries, so others may go on writing: what it names is there.
+        """
         last: AuditEntry | None = None
-        previous, seen = START, expect is None
-        for count, entry in enumerate(self._all(), 1):
-            if entry.number != count:
-                raise _broken(f"entry {count} is missing")
-            if entry.previous != previous or entry.hash != entry.computed_hash():
-                raise _broken(f"entry {count} was changed")
-            previous, last = entry.hash, entry
-            seen = seen or entry.hash == expect
-        if (number, newest) != (last.number if last else 0, previous):
-            raise _broken("its last entries are missing")
+        seen = expect is None
+        while True:
+            newer = 0
+            for entry in self._after(last):
+                _check_next(last, entry)
+                seen = seen or entry.hash == expect
+                last, newer = entry, newer + 1
+            head = self._connection.execute(select(AUDIT_HEAD.c.number, AUDIT_HEAD.c.hash)).one()
+            number, newest = (0, START) if last is None else (last.number, last.hash)
+            if tuple(head) == (number, newest):
+                break
+            if not newer or head.number <= number:
+                raise _broken("its last entries are missing")
         if not seen:
             raise _broken(f"it has no entry with the hash {expect}")
         return last
 
-    def _all(self) -> Iterator[AuditEntry]:
-        after = 0
+    def _after(self, entry: AuditEntry | None) -> Iterator[AuditEntry]:
+        after = 0 if entry is None else entry.number
         while page := self.page(after=after, limit=_PAGE):
             yield from page
             after = page[-1].number
+
+
+def _check_next(last: AuditEntry | None, entry: AuditEntry) -> None:
+    """Make sure that an entry follows another, or is the first."""
+    number, previous = (0, START) if last is None else (last.number, last.hash)
+    if entry.number != number + 1:
+        raise _broken(f"entry {number + 1} is missing")
+    if entry.previous != previous or entry.hash != entry.computed_hash():
+        raise _broken(f"entry {entry.number} was changed")
 
 
 def _to_entry(row: RowMapping) -> AuditEntry:

@@ -7,7 +7,7 @@ from dataclasses import fields
 from datetime import date, datetime, timezone
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, func, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, Select, case, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from nnguard._base.mappings import FrozenMapping
@@ -16,7 +16,7 @@ from nnguard._selling.order import Order, OrderState, Seat
 from nnguard._selling.product import Product, Tier
 from nnguard._selling.steps import there
 from nnguard._selling.tables import ACTIVATIONS, ORDERS, PRODUCTS, SEATS
-from nnguard.errors import LedgerError, LedgerReason
+from nnguard.errors import LedgerError
 
 __all__ = ["OrderRows", "ProductRows", "SeatRows"]
 
@@ -39,23 +39,21 @@ class ProductRows:
         """Return the one of a trial, or None."""
         return next(iter(self._ask(select(PRODUCTS).where(PRODUCTS.c.stream == stream))), None)
 
-    def signed_by(self, name: str) -> str:
-        """Return the identifier of the key that signed the trial; empty where none did."""
-        query = select(PRODUCTS.c.signed_by).where(PRODUCTS.c.name == name)
-        return str(self._connection.execute(query).scalar_one())
+    def signed(self, name: str) -> tuple[Product, str] | None:
+        """Return a product and the key that signed its trial, empty where none did, or None."""
+        query = select(PRODUCTS).where(PRODUCTS.c.name == name)
+        row = self._connection.execute(query).mappings().one_or_none()
+        return None if row is None else (_to_product(row), row["signed_by"])
 
-    def add(self, product: Product, signed_by: str) -> None:
-        """Insert a product; a LedgerError where its name is taken."""
+    def add(self, product: Product, signed_by: str) -> bool:
+        """Insert a product; False where its name or its trial is there."""
         values = {each.name: getattr(product, each.name) for each in fields(product)}
         try:
             with self._connection.begin_nested():
                 self._connection.execute(insert(PRODUCTS).values(**values, signed_by=signed_by))
         except IntegrityError:
-            raise LedgerError(
-                f"there is a product {product.name} already, with another trial",
-                reason=LedgerReason.CONFLICT,
-                hint="give this one another name",
-            ) from None
+            return False
+        return True
 
     def set_tiers(self, product: Product) -> None:
         """Update what the key of a product opens."""
@@ -144,6 +142,23 @@ class SeatRows:
         query = select(SEATS).where(SEATS.c.order_id == order_id).order_by(SEATS.c.number)
         return self._ask(query)
 
+    def of_recipient(self, order_id: str, recipient: str) -> list[Seat]:
+        """Return the seats of an order that a customer's key has now."""
+        query = select(SEATS).where(SEATS.c.order_id == order_id, SEATS.c.free_at.is_(None))
+        return self._ask(query.where(SEATS.c.recipient == recipient).order_by(SEATS.c.number))
+
+    def in_use(self, order_id: str, at: datetime) -> tuple[int, datetime | None]:
+        """Return how many seats of an order are not free, and when the next one is, if it is known.
+
+        The order is locked, or the number may have changed already.
+        """
+        weight = case((SEATS.c.leases > 1, SEATS.c.leases), else_=1)
+        query = select(func.coalesce(func.sum(weight), 0), func.min(SEATS.c.free_at))
+        query = query.where(SEATS.c.order_id == order_id)
+        held = or_(SEATS.c.free_at.is_(None), SEATS.c.free_at > at)
+        count, free_at = self._connection.execute(query.where(held)).one()
+        return int(count), free_at
+
     def find(self, seat_id: str) -> Seat | None:
         """Return a seat, or None."""
         return next(iter(self._ask(select(SEATS).where(SEATS.c.id == seat_id))), None)
@@ -162,13 +177,14 @@ class SeatRows:
         seat = None if license_id is None else self.of_license(license_id)
         return None if seat is None else (seat, str(license_id))
 
-    def put(self, seat: Seat) -> None:
-        """Insert a seat, or replace it."""
-        values = {each.name: getattr(seat, each.name) for each in fields(seat)}
-        values["device"] = None if seat.device is None else seat.device.fingerprint
+    def add(self, seat: Seat) -> None:
+        """Insert a seat."""
+        self._connection.execute(insert(SEATS).values(_seat_values(seat)))
+
+    def change(self, seat: Seat) -> None:
+        """Replace a seat."""
         replace = update(SEATS).where(SEATS.c.id == seat.id)
-        if not self._connection.execute(replace.values(values)).rowcount:
-            self._connection.execute(insert(SEATS).values(values))
+        self._connection.execute(replace.values(_seat_values(seat)))
 
     def activate(self, seat: Seat, request_key: str | None, nonce: str | None) -> None:
         """Note that the newest license of a seat is its, and which request it answers."""
@@ -194,6 +210,11 @@ class SeatRows:
 
 def _values(row: RowMapping, *others: str) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in ("number", *others)}
+
+
+def _seat_values(seat: Seat) -> dict[str, Any]:
+    values = {each.name: getattr(seat, each.name) for each in fields(seat)}
+    return values | {"device": None if seat.device is None else seat.device.fingerprint}
 
 
 def _to_product(row: RowMapping) -> Product:
