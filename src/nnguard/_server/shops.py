@@ -74,7 +74,7 @@ async def report(
         check_signature(signature, body, settings.stripe_secret, settings.clock())
     except Problem:
         request.app.state.metrics.reports.labels("refused").inc()
-        limited(request)
+        await limited(request)
         raise
     return body
 
@@ -106,9 +106,8 @@ def _mark(desk: Issuer, what: Paid | Refunded, mark: str) -> str:
 
 
 def _order_of(desk: Issuer, what: Paid | Refunded) -> Order | None:
-    reference = _reference(what)
-    found = desk.ledger.orders(search=reference, limit=10)
-    return next((order for order in found if order.reference == reference), None)
+    with desk.ledger.writing() as rows:  # a part of the transaction that `once` began
+        return rows.orders.of_reference(_reference(what))
 
 
 def _reference(what: Paid | Refunded) -> str:
