@@ -14,6 +14,7 @@ import json
 import logging
 import random
 import threading
+import time
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,9 @@ _PAUSE = 2.0
 """Seconds between two looks at the ledger."""
 
 _BATCH = 20
+
+_TIDY = 3600.0
+"""Seconds after which the ledger forgets again what is over."""
 
 
 def secret_of(issuer: Issuer, url: str) -> str:
@@ -85,12 +89,12 @@ class Teller:
         self._secrets = {url: secret_of(issuer, url) for url in settings.webhook_urls}
         self._client = httpx.Client(timeout=_TIMEOUT, trust_env=False, follow_redirects=False)
         self._ended = threading.Event()
+        self._tidy_at = 0.0
         self._thread = threading.Thread(target=self._run, name="nnguard-webhooks", daemon=True)
 
     def start(self) -> None:
-        """Begin, if there is anybody to tell."""
-        if self._secrets:
-            self._thread.start()
+        """Begin."""
+        self._thread.start()
 
     def stop(self) -> None:
         """End after what is being told right now."""
@@ -116,12 +120,19 @@ class Teller:
         while not self._ended.is_set():
             found = 0
             try:
-                found = self.tell_due()
+                found = self.tell_due() if self._secrets else 0
+                self._tidy()
             except NnguardError as error:
                 tell("webhooks-stopped", level=logging.WARNING, why=str(error))
             except Exception as error:
                 tell("webhooks-stopped", level=logging.ERROR, bug=error)
             self._ended.wait(0 if found == _BATCH else self._pause)
+
+    def _tidy(self) -> None:
+        """Let the ledger forget what is over, now and then."""
+        if time.monotonic() >= self._tidy_at:
+            self._tidy_at = time.monotonic() + _TIDY
+            self._issuer.ledger.tidy(at=self._now())
 
     def _tell(self, event: Event) -> None:
         heard = set(event.delivered_to)
