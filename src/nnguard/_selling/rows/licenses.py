@@ -48,7 +48,8 @@ class LicenseRows:
     def find(self, digits: str) -> LedgerEntry:
         """Return the entry with this id; otherwise the only one whose id begins so."""
         column = LICENSES.c.license_id
-        for condition in (column == digits, column.startswith(digits)):
+        after_all = digits + "g"  # after each id that begins so, by every collation; by the index
+        for condition in (column == digits, column.between(digits, after_all)):
             rows = self._ask(_ENTRIES.where(condition).limit(2))
             if len(rows) > 1:
                 message = f"more than one license begins with {digits}"
