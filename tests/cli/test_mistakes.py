@@ -197,6 +197,16 @@ MISTAKES = [
     Mistake("A bundle without its key", f"{VERIFY} --oms model.sig", "give both", 2),
     Mistake("A bundle signed by the vendor's key", f"{SIGN} --oms model.sig --oms-key vendor.key",
             "--algorithm p256", 6),
+    Mistake("An order of what is no product", "order new digits --ledger shop.db "
+            "--ledger-key desk.key", "nnguard product add", 14),
+    Mistake("An order without the ledger's key", "order new small --ledger shop.db",
+            "--ledger-key is missing", 2),
+    Mistake("An order code with a typo", "order show K7Q2-9DXM --ledger shop.db "
+            "--ledger-key desk.key", "groups of four", 19),
+    Mistake("A role that there is not", "ledger token new --role root --name web --ledger shop.db",
+            "one of shop, support, auditor", 2),
+    Mistake("A ledger of an older nnguard", "license list --ledger old.db",
+            "nnguard ledger upgrade", 14),
     Mistake("A request without an order code", f"{REQUEST} trial.nnc", "--order belongs to", 2),
     Mistake("A request for the product in place of the trial",
             f"{REQUEST} release.nnc --order K7Q2-9DXM", "is not locked", 5),
@@ -247,6 +257,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ).save(folder / "ada.license")
     nnguard.licensing.request(locked.trial, ada, order="K7Q2-9DXM").save(folder / "ada.request")
     _make_odd_files(folder, bytes(release))
+    nnguard.Identity.generate().save(folder / "desk.key")
+    with nnguard.licensing.Ledger(folder / "shop.db") as ledger:
+        issuer = nnguard.licensing.Issuer(ledger, key, folder / "desk.key")
+        issuer.add_product(locked.trial, locked.content_key)
+    golden = Path(__file__).parents[1] / "golden" / "0.1.0" / "ledger.db"
+    shutil.copy(golden, folder / "old.db")
     return folder
 
 

@@ -34,13 +34,12 @@ class LicenseRows:
         self._connection = connection
 
     def add(self, entry: LedgerEntry) -> None:
-        """Insert an entry; a LedgerError where its id is taken."""
+        """Insert an entry; a LedgerError where its id is taken, which ends the transaction."""
         names = {each.name for each in fields(entry)} & set(LICENSES.c.keys())
         values = {name: getattr(entry, name) for name in names}
         seconds = {name: seconds_of(values[name]) for name in TIMES if values[name] is not None}
         try:
-            with self._connection.begin_nested():
-                self._connection.execute(insert(LICENSES).values(values | seconds))
+            self._connection.execute(insert(LICENSES).values(values | seconds))
         except IntegrityError:
             raise LedgerError(
                 f"license {entry.license_id} is in the ledger already", reason=LedgerReason.CONFLICT

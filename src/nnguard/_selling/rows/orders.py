@@ -39,10 +39,11 @@ class ProductRows:
         """Return the one of a trial, or None."""
         return next(iter(self._ask(select(PRODUCTS).where(PRODUCTS.c.stream == stream))), None)
 
-    def signed_by(self, name: str) -> str:
-        """Return the identifier of the key that signed the trial; empty where none did."""
-        query = select(PRODUCTS.c.signed_by).where(PRODUCTS.c.name == name)
-        return str(self._connection.execute(query).scalar_one())
+    def signed(self, name: str) -> tuple[Product, str] | None:
+        """Return a product and the key that signed its trial, empty where none did, or None."""
+        query = select(PRODUCTS).where(PRODUCTS.c.name == name)
+        row = self._connection.execute(query).mappings().one_or_none()
+        return None if row is None else (_to_product(row), row["signed_by"])
 
     def add(self, product: Product, signed_by: str) -> bool:
         """Insert a product; False where its name or its trial is there."""
@@ -176,13 +177,14 @@ class SeatRows:
         seat = None if license_id is None else self.of_license(license_id)
         return None if seat is None else (seat, str(license_id))
 
-    def put(self, seat: Seat) -> None:
-        """Insert a seat, or replace it."""
-        values = {each.name: getattr(seat, each.name) for each in fields(seat)}
-        values["device"] = None if seat.device is None else seat.device.fingerprint
+    def add(self, seat: Seat) -> None:
+        """Insert a seat."""
+        self._connection.execute(insert(SEATS).values(_seat_values(seat)))
+
+    def change(self, seat: Seat) -> None:
+        """Replace a seat."""
         replace = update(SEATS).where(SEATS.c.id == seat.id)
-        if not self._connection.execute(replace.values(values)).rowcount:
-            self._connection.execute(insert(SEATS).values(values))
+        self._connection.execute(replace.values(_seat_values(seat)))
 
     def activate(self, seat: Seat, request_key: str | None, nonce: str | None) -> None:
         """Note that the newest license of a seat is its, and which request it answers."""
@@ -208,6 +210,11 @@ class SeatRows:
 
 def _values(row: RowMapping, *others: str) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in ("number", *others)}
+
+
+def _seat_values(seat: Seat) -> dict[str, Any]:
+    values = {each.name: getattr(seat, each.name) for each in fields(seat)}
+    return values | {"device": None if seat.device is None else seat.device.fingerprint}
 
 
 def _to_product(row: RowMapping) -> Product:
