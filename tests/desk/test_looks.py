@@ -65,6 +65,13 @@ Open = Callable[..., chromium.Page]
 
 
 @pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[shops.Shop]:
+    """One of its own, with few orders: what is checked takes longer the more there is."""
+    with shops.opened(str(tmp_path_factory.mktemp("looks") / "ledger.db")) as shop:
+        yield shop
+
+
+@pytest.fixture(scope="module")
 def ids(shop: shops.Shop) -> dict[str, str]:
     """An order that has some of everything."""
     order = shop.order(customer="Example GmbH", seats=4, reference="looks")

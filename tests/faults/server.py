@@ -180,7 +180,10 @@ def receiver() -> Iterator[tuple[str, Counter[str]]]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if not body:  # who sends it was killed
+                return
+            message = json.loads(body)
             if message["type"] == "license.issued":
                 heard[message["data"]["license"]] += 1
             self.send_response(204)

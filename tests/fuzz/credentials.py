@@ -16,6 +16,7 @@ import json
 import logging
 import random
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -34,7 +35,10 @@ from nnguard._crypto.cbor import encode_cbor, parse_cbor
 from nnguard._crypto.ecdsa import EcdsaKey
 from nnguard._hiding import extract, frame
 from nnguard._licensing.license import License
+from nnguard._licensing.receipt import Receipt
+from nnguard._licensing.request import Request
 from nnguard._licensing.revocation import RevocationList
+from nnguard._licensing.state import LicenseState
 from nnguard._oms.envelope import open_envelope, seal
 from nnguard._oms.statement import GIT, Statement
 from nnguard._policy.advice import advise
@@ -86,6 +90,70 @@ def read_statement(data: bytes) -> None:
     read.authenticate([toolbox.VENDOR.public_key])
     assert read.encoded[-64:] == toolbox.VENDOR.sign(signed_bytes(read.encoded, LATEST_DOMAIN))
     list(read.against(read.claims, [read.digest], read.expires_at, None))
+
+
+def read_request(data: bytes) -> None:
+    """Requests and receipts: only the word of the key in one makes it authentic."""
+    kind = Receipt if receipt_only(data) else Request
+    read = kind.parse(data)
+    assert kind.from_text(str(read)).encoded == read.encoded
+    read.to_json()
+    read.authenticate_self()
+    for customer in selling.CUSTOMERS.values():
+        if customer.request_signer.public_key == read.key:
+            right = customer.request_signer.sign(signed_bytes(read.encoded, kind._DOMAIN))
+            assert read.encoded[-64:] == right
+            return
+    raise AssertionError("a key of nobody's")
+
+
+def receipt_only(data: bytes) -> bool:
+    """Whether the claims are those of a receipt rather than of a request."""
+    with contextlib.suppress(Exception):
+        return "stream" not in parse_cbor(cose.parse_signed(data).payload)
+    return False
+
+
+def change_request(rng: random.Random, data: bytes) -> bytes:
+    """Claims are changed, and signed again by one of the customers, whose key is put into them."""
+    try:
+        claims = edit(rng, parse_cbor(cose.parse_signed(data).payload))
+        signer = rng.choice([*selling.CUSTOMERS.values()]).request_signer
+        if rng.random() < 0.9:
+            claims["key"] = signer.public_key.raw
+        kind = Request if "stream" in claims else Receipt
+        return toolbox.signed_message(signer, {}, encode_cbor(claims), kind._DOMAIN)
+    except Exception:  # no envelope, or no claims
+        return mutate(rng, data or b"x")
+
+
+def request_seeds() -> list[bytes]:
+    label = "NNGUARD LICENSE"
+    return envelopes("request", f"{label} REQUEST") + envelopes("receipt", f"{label} RECEIPT")
+
+
+def read_license_state(data: bytes) -> None:
+    """License states: what is read says the same when it is written again."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "state")
+        path.write_bytes(data)
+        with LicenseState(path) as state:
+            newest, released = state.newest, state.released
+            state.bury("00" * 16)
+        with LicenseState(path) as state:
+            assert (state.newest, state.released >= released) == (newest, True)
+
+
+def change_json(rng: random.Random, data: bytes) -> bytes:
+    """A value is changed somewhere inside."""
+    try:
+        return json.dumps(edit(rng, json.loads(data))).encode()
+    except Exception:  # nothing that JSON holds
+        return mutate(rng, data or b"x")
+
+
+def license_state_seeds() -> list[bytes]:
+    return [path.read_bytes() for path in sorted(VECTORS.glob("*.license_state"))]
 
 
 def read_state(data: bytes) -> None:
@@ -318,6 +386,8 @@ TARGETS = {
         change_envelope(LIST_DOMAIN),
         lambda: envelopes("revocations", "NNGUARD REVOCATION LIST"),
     ),
+    "requests": Target(read_request, change_request, request_seeds),
+    "license-states": Target(read_license_state, change_json, license_state_seeds),
     "statements": Target(
         read_statement,
         change_envelope(LATEST_DOMAIN),

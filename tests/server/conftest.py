@@ -6,14 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from postgresql import Server, running_server
+from postgresql import Server
 from shop import Shop, opened
-
-
-@pytest.fixture(scope="session")
-def database() -> Iterator[Server]:
-    with running_server() as found:
-        yield found
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -24,7 +18,7 @@ def shop(
     if request.param == "sqlite":
         url = str(tmp_path_factory.mktemp("ledger") / "licenses.db")
     else:
-        server: Server = request.getfixturevalue("database")
+        server: Server = request.getfixturevalue("postgresql")
         url = server.url(server.make_database())
     with opened(url, stripe_secret="whsec_test", public_url="https://licenses.example") as found:
         yield found

@@ -26,7 +26,7 @@ from schemathesis.specs.openapi.checks import (
 
 from shop import Shop, opened
 
-EXAMPLES = int(os.environ.get("NNGUARD_EXAMPLES", "4"))
+EXAMPLES = int(os.environ.get("NNGUARD_EXAMPLES", "3"))
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

@@ -239,3 +239,15 @@ def test_each_receiver_has_a_secret_of_its_own(issuer: Issuer) -> None:
     first, second = (secret_of(issuer, f"https://{name}.example") for name in ("a", "b"))
     assert first != second
     assert first == secret_of(issuer, "https://a.example")
+
+
+def test_where_nobody_wants_to_hear_events_are_given_up(issuer: Issuer) -> None:
+    clock = Clock()
+    issuer.order(PRODUCT)
+    due(clock)
+    teller = teller_of(issuer, clock)
+    assert teller.tell_due() == 0
+    assert issuer.ledger.backlog() == 1  # somebody may be named yet
+    clock.now += 73 * HOUR
+    assert teller.tell_due() == 1
+    assert issuer.ledger.backlog() == 0

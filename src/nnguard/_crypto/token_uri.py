@@ -35,7 +35,7 @@ def is_token_uri(path: object) -> bool:
     if not isinstance(path, str) or not path.lstrip().lower().startswith(_SCHEME):  # RFC 3986, 3.1
         return False
     if path[0].isspace():
-        raise KeyFormatError("white space before pkcs11:", hint="take it away")
+        raise KeyFormatError("white space before the URI of a key, pkcs11:...", hint="take it away")
     return True
 
 

@@ -24,6 +24,7 @@ from nnguard._locking.tiers import MAX_TIERS
 from nnguard._selling.entry import LedgerEntry
 from nnguard._selling.issue import bind
 from nnguard._selling.order import Order, Seat
+from nnguard._selling.ordering import unknown_order
 from nnguard._selling.product import Product
 from nnguard._selling.seating import Machine, check_device, take_seat
 from nnguard._selling.steps import note_issued, there
@@ -107,8 +108,8 @@ class Answerer:
         return license_
 
     def _product(self, rows: Transaction, order: Order) -> Product:
-        product = there(rows.products.find(order.product), f"product {order.product!r}")
-        signed_by, mine = rows.products.signed_by(product.name), self.signer.public_key.id.hex()
+        found = there(rows.products.signed(order.product), f"product {order.product!r}")
+        (product, signed_by), mine = found, self.signer.public_key.id.hex()
         if signed_by not in ("", mine):
             raise WrongKeyError(
                 f"the trial is signed with key {signed_by}, the license would be with {mine}",
@@ -164,7 +165,9 @@ class Answerer:
 
 def _open_order(rows: Transaction, order_id: str, at: datetime) -> Order:
     """Lock an order, and make sure that it still gives licenses."""
-    order = there(rows.orders.locked(order_id), f"order {order_id}")
+    order = rows.orders.locked(order_id)
+    if order is None:  # of a code of ours, from before a backup that was restored
+        raise unknown_order()
     state = order.state_at(at)
     if state == "cancelled":
         raise ActivationError(
@@ -231,7 +234,10 @@ def _seated(rows: Transaction, seat: Seat, license_: License) -> Seat:
     """Write down who has a seat, and until when."""
     terms = license_.terms
     seated = replace(seat, license_id=terms.id, expires_at=terms.expires_at)
-    rows.seats.put(seated)
+    if seat.license_id:
+        rows.seats.change(seated)
+    else:
+        rows.seats.add(seated)
     return seated
 
 

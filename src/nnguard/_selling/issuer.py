@@ -42,7 +42,7 @@ from nnguard._selling.product import Product
 from nnguard._selling.returning import cancel, give_back, revoke_licenses, take_back
 from nnguard._selling.terms import Terms
 from nnguard._stream import StreamLike
-from nnguard.errors import KeyFormatError, LedgerError, WrongKeyError
+from nnguard.errors import KeyFormatError, LedgerError, LedgerReason, WrongKeyError
 
 __all__ = ["Issuer"]
 
@@ -259,13 +259,12 @@ class Issuer:
         Raises:
             ActivationError: There is none (UNKNOWN_ORDER).
         """
-        order_id = read_code(self.secret(CODES), code)
-        if order_id is None:
-            raise unknown_order()
         try:
-            return self._ledger.order(order_id)
-        except LedgerError:  # a code of ours, from before a backup that was restored
-            raise unknown_order() from None
+            return self._ledger.order(self._id_of(code))
+        except LedgerError as error:
+            if error.reason != LedgerReason.MISSING:
+                raise
+            raise unknown_order() from None  # a code of ours, from before a backup was restored
 
     def answer(self, request: Request, *, at: TimeLike | None = None) -> License:
         """Answer a request with a license.
@@ -278,7 +277,7 @@ class Issuer:
         if request.license:
             order_id = self._order_of_license(request.license)
         else:
-            order_id = self.order_of(request.order).id
+            order_id = self._id_of(request.order)
         when = now() if at is None else to_utc(at, "at")
         with self._ledger.writing() as rows:
             return self._answerer().answer(rows, order_id, request, when)
@@ -355,6 +354,13 @@ class Issuer:
                 hint="give the ledger's key (--ledger-key)",
             )
         return self._identity
+
+    def _id_of(self, code: str) -> str:
+        """Return the id of the order of a code, which need not be in the ledger."""
+        order_id = read_code(self.secret(CODES), code)
+        if order_id is None:
+            raise unknown_order()
+        return order_id
 
     def _answerer(self) -> Answerer:
         return Answerer(self._signer, self._kept, self._actor, self._server)

@@ -32,7 +32,7 @@ def give_back(rows: Transaction, order_id: str, receipt: Receipt, at: datetime, 
         return seat
     freed = at if seat.free_at is None else min(at, seat.free_at)
     seat = replace(seat, released_at=at, free_at=freed)
-    rows.seats.put(seat)
+    rows.seats.change(seat)
     _revoke(rows, order, seat.id, at, "given back", actor)
     rows.note(actor, "seat.released", seat.id, order=order.id)
     rows.events.add("seat.released", at, order_data(order, seat=seat.id))
@@ -48,7 +48,7 @@ def take_back(
     if seat.free_at is not None:
         return seat
     seat = replace(seat, taken_back_at=at, free_at=at + order.cooling)
-    rows.seats.put(seat)
+    rows.seats.change(seat)
     _revoke(rows, order, seat.id, at, reason or "taken back", actor)
     rows.note(actor, "seat.taken-back", seat.id, order=order.id, reason=reason)
     rows.events.add("seat.released", at, order_data(order, seat=seat.id))

@@ -18,7 +18,13 @@ from nnguard._server.openapi import armored, problems, published
 from nnguard._server.published import file_response, policy, revocations
 from nnguard._server.settings import ServerSettings
 from nnguard._server.strict import StrictRoute, text_body
-from nnguard.errors import ActivationError, ActivationReason
+from nnguard.errors import (
+    ActivationError,
+    ActivationReason,
+    KeyFormatError,
+    LedgerError,
+    WrongKeyError,
+)
 from nnguard.licensing import Issuer
 
 __all__ = ["customers_routes"]
@@ -58,6 +64,8 @@ def customers_routes(issuer: Issuer, settings: ServerSettings, metrics: Metrics)
         try:
             repeated = desk.was_answered(asked)
             license = desk.answer(asked, at=_time(settings))  # noqa: A001
+        except (KeyFormatError, WrongKeyError) as error:  # of ours: the customer's was read before
+            raise LedgerError(f"the keys of this server do not fit its ledger: {error}") from error
         except ActivationError as error:
             if error.reason is ActivationReason.UNKNOWN_ORDER:
                 guesses.count("guess", client_of(request))

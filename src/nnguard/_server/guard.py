@@ -36,6 +36,10 @@ _HEADERS = {
 }
 """Of every answer that does not say otherwise."""
 
+_DROPPED = 8 << 20
+"""Bytes of a body that are read, and dropped, although it is too large: a browser that is still
+sending would show no answer."""
+
 _CLOSE = {"Connection": "close"}
 _BAD_LENGTH = "Content-Length is not a number"
 
@@ -86,28 +90,34 @@ class Guard:
         """Return the body, all of it; None where the caller went away."""
         most = self._settings.max_body
         headers = Headers(scope=scope)
-        told = headers.get("content-length", "")
-        if told and not (told.isascii() and told.isdigit()):
+        told = headers.get("content-length", "0")
+        if not (told.isascii() and told.isdigit()):
             raise Problem(400, _BAD_LENGTH, reason="malformed", headers=_CLOSE)
-        if told and int(told[:20]) > most:
+        size, asks = int(told[:20]), "expect" in headers
+        if size > most and (asks or size > _DROPPED):
             raise self._too_large()
         deadline = time.monotonic() + self._settings.body_seconds
-        body = bytearray()
+        body, seen = bytearray(), 0
         while True:
-            try:
-                left = max(deadline - time.monotonic(), 0.001)
-                message = await asyncio.wait_for(receive(), left)
-            except asyncio.TimeoutError:
-                seconds = self._settings.body_seconds
-                detail = f"the body was not there after {seconds:g} seconds"
-                raise Problem(408, detail, headers=_CLOSE) from None
+            message = await self._next(receive, deadline)
             if message["type"] != "http.request":
                 return None
-            body += message.get("body", b"")
-            if len(body) > most:
+            piece = message.get("body", b"")
+            seen += len(piece)
+            if seen <= most:
+                body += piece
+            if seen > max(most, _DROPPED) or (seen > most and not message.get("more_body")):
                 raise self._too_large()
             if not message.get("more_body"):
                 return bytes(body)
+
+    async def _next(self, receive: Receive, deadline: float) -> Message:
+        """Return what comes next of the body."""
+        try:
+            return await asyncio.wait_for(receive(), max(deadline - time.monotonic(), 0.001))
+        except asyncio.TimeoutError:
+            detail = f"the body was not there after {self._settings.body_seconds:g} seconds"
+            raise Problem(408, detail, headers=_CLOSE) from None
 
     def _too_large(self) -> Problem:
         detail = f"the body is larger than {self._settings.max_body} bytes"

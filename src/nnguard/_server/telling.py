@@ -14,6 +14,7 @@ import json
 import logging
 import random
 import threading
+import time
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +36,15 @@ _GIVE_UP = timedelta(days=3)
 _FIRST, _FACTOR, _LONGEST = 5.0, 3.0, 6 * 3600.0
 _JITTER = 0.2
 _TIMEOUT = 10.0
-_HOLD = timedelta(minutes=5)
+_HOLD = timedelta(minutes=10)
+_HURRY = 240.0
+"""Seconds after which no more of a batch is told: long before others may take it."""
+
 _PAUSE = 2.0
 """Seconds between two looks at the ledger."""
 
 _BATCH = 20
+_HOUR = 3600.0
 
 
 def secret_of(issuer: Issuer, url: str) -> str:
@@ -70,6 +75,9 @@ def wait_before(attempt: int, chance: float) -> timedelta:
 class Teller:
     """Tells others what happened, from a thread of its own between `start` and `stop`.
 
+    Where nobody wants to hear of them, events are given up when they are three days old. What the
+    ledger need not remember any more is forgotten, each hour.
+
     Args:
         issuer: Its ledger has the events.
         settings: Who is told.
@@ -88,9 +96,8 @@ class Teller:
         self._thread = threading.Thread(target=self._run, name="nnguard-webhooks", daemon=True)
 
     def start(self) -> None:
-        """Begin, if there is anybody to tell."""
-        if self._secrets:
-            self._thread.start()
+        """Begin."""
+        self._thread.start()
 
     def stop(self) -> None:
         """End after what is being told right now."""
@@ -105,23 +112,30 @@ class Teller:
         Raises:
             LedgerError: The ledger cannot be reached.
         """
-        events = self._issuer.ledger.take_events(_BATCH, at=self._now(), hold=_HOLD)
+        due = self._now() if self._secrets else self._now() - _GIVE_UP
+        events = self._issuer.ledger.take_events(_BATCH, at=due, hold=_HOLD)
+        begun = time.monotonic()
         for event in events:
-            if self._ended.is_set():
-                break  # they are due again when the hold ends
+            if self._ended.is_set() or time.monotonic() - begun > _HURRY:
+                break  # it is due again when the hold ends
             self._tell(event)
         return len(events)
 
     def _run(self) -> None:
+        tidied = -_HOUR
         while not self._ended.is_set():
             found = 0
             try:
                 found = self.tell_due()
+                if time.monotonic() - tidied >= _HOUR:
+                    self._issuer.ledger.tidy(at=self._now())
+                    tidied = time.monotonic()
             except NnguardError as error:
                 tell("webhooks-stopped", level=logging.WARNING, why=str(error))
             except Exception as error:
                 tell("webhooks-stopped", level=logging.ERROR, bug=error)
-            self._ended.wait(0 if found == _BATCH else self._pause)
+            pause = self._pause if self._secrets else _HOUR
+            self._ended.wait(0 if found == _BATCH else pause)
 
     def _tell(self, event: Event) -> None:
         heard = set(event.delivered_to)

@@ -30,7 +30,7 @@ def test_uri_is_read() -> None:
 
 @pytest.mark.parametrize("lead", [" ", "\n", "\t "])
 def test_white_space_makes_no_file_name_of_it(lead: str) -> None:
-    with pytest.raises(KeyFormatError, match="white space before pkcs11:"):
+    with pytest.raises(KeyFormatError, match="white space before the URI"):
         is_token_uri(f"{lead}PKCS11:token=a")
     assert not is_token_uri(f"{lead}key.pem")
 

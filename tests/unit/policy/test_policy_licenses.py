@@ -69,7 +69,9 @@ def test_a_license_by_a_key_of_another_scope(unsigned: Sale) -> None:
 def test_it_is_refused_before_a_signed_trial_is_opened(
     sale: Sale, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(issue, "_claims", lambda *_: nnguard.Claims())  # which would not issue it
+    monkeypatch.setattr(
+        issue, "signed_claims", lambda *_: nnguard.Claims()
+    )  # which would not issue it
     monkeypatch.delattr(unlocking, "open_files")
     assert refused(sale, policy(KEYS, *APART), signer=RESELLER) == "other-key"
 

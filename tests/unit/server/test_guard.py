@@ -77,17 +77,32 @@ def test_a_body_as_large_as_allowed_passes(server: Running) -> None:
 
 
 def test_a_larger_body_is_refused_before_it_comes(server: Running) -> None:
-    answer = server.raw(head("/size", "Content-Length: 1001"))  # and none of it
+    answer = server.raw(head("/size", f"Content-Length: {9 << 20}"))  # and none of it
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"application/problem+json" in answer
+    answer = server.raw(head("/size", "Content-Length: 1001", "Expect: 100-continue"))
+    assert answer.startswith(b"HTTP/1.1 413 ")
     answer = server.raw(head("/size", "Content-Length: " + "9" * 40))
     assert answer.startswith((b"HTTP/1.1 413 ", b"HTTP/1.1 400 "))
 
 
 def test_a_larger_body_is_refused_though_it_does_not_say_so(server: Running) -> None:
     chunk = b"1f4\r\n" + b"x" * 500 + b"\r\n"
-    answer = server.raw(head("/size", "Transfer-Encoding: chunked"), chunk * 3)
+    answer = server.raw(head("/size", "Transfer-Encoding: chunked"), chunk * 3 + b"0\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 413 ")
+    chunk = b"100000\r\n" + b"x" * (1 << 20) + b"\r\n"
+    answer = server.raw(head("/size", "Transfer-Encoding: chunked"), chunk * 8 + b"1\r\nx\r\n")
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+def test_who_sends_a_little_too_much_hears_of_it(server: Running) -> None:
+    """An answer that comes while somebody sends is lost where the connection is reset."""
+    answer = httpx.post(f"{server.url}/size", content=b"x" * (4 << 20))
+    assert (answer.status_code, answer.headers["Connection"]) == (413, "close")
+    slow = head("/size", "Content-Length: 5000"), b"x" * 2000
+    with socket.create_connection(server.address, timeout=PATIENCE) as connection:
+        connection.sendall(b"".join(slow))
+        assert received(connection).startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_slow_body_is_refused(server: Running) -> None:

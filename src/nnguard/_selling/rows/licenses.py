@@ -34,13 +34,12 @@ class LicenseRows:
         self._connection = connection
 
     def add(self, entry: LedgerEntry) -> None:
-        """Insert an entry; a LedgerError where its id is taken."""
+        """Insert an entry; a LedgerError where its id is taken, which ends the transaction."""
         names = {each.name for each in fields(entry)} & set(LICENSES.c.keys())
         values = {name: getattr(entry, name) for name in names}
         seconds = {name: seconds_of(values[name]) for name in TIMES if values[name] is not None}
         try:
-            with self._connection.begin_nested():
-                self._connection.execute(insert(LICENSES).values(values | seconds))
+            self._connection.execute(insert(LICENSES).values(values | seconds))
         except IntegrityError:
             raise LedgerError(
                 f"license {entry.license_id} is in the ledger already", reason=LedgerReason.CONFLICT
@@ -49,7 +48,8 @@ class LicenseRows:
     def find(self, digits: str) -> LedgerEntry:
         """Return the entry with this id; otherwise the only one whose id begins so."""
         column = LICENSES.c.license_id
-        for condition in (column == digits, column.startswith(digits)):
+        after_all = digits + "g"  # after each id that begins so, by every collation; by the index
+        for condition in (column == digits, column.between(digits, after_all)):
             rows = self._ask(_ENTRIES.where(condition).limit(2))
             if len(rows) > 1:
                 message = f"more than one license begins with {digits}"

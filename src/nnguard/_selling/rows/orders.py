@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from datetime import date, datetime, timezone
+from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, case, func, insert, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    RowMapping,
+    Select,
+    case,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from nnguard._base.mappings import FrozenMapping
+from nnguard._base.times import time_of
 from nnguard._licensing.device import Device
 from nnguard._selling.order import Order, OrderState, Seat
 from nnguard._selling.product import Product, Tier
@@ -19,6 +33,8 @@ from nnguard._selling.tables import ACTIVATIONS, ORDERS, PRODUCTS, SEATS
 from nnguard.errors import LedgerError
 
 __all__ = ["OrderRows", "ProductRows", "SeatRows"]
+
+_DAY = 86400
 
 
 class ProductRows:
@@ -39,10 +55,11 @@ class ProductRows:
         """Return the one of a trial, or None."""
         return next(iter(self._ask(select(PRODUCTS).where(PRODUCTS.c.stream == stream))), None)
 
-    def signed_by(self, name: str) -> str:
-        """Return the identifier of the key that signed the trial; empty where none did."""
-        query = select(PRODUCTS.c.signed_by).where(PRODUCTS.c.name == name)
-        return str(self._connection.execute(query).scalar_one())
+    def signed(self, name: str) -> tuple[Product, str] | None:
+        """Return a product and the key that signed its trial, empty where none did, or None."""
+        query = select(PRODUCTS).where(PRODUCTS.c.name == name)
+        row = self._connection.execute(query).mappings().one_or_none()
+        return None if row is None else (_to_product(row), row["signed_by"])
 
     def add(self, product: Product, signed_by: str) -> bool:
         """Insert a product; False where its name or its trial is there."""
@@ -176,13 +193,14 @@ class SeatRows:
         seat = None if license_id is None else self.of_license(license_id)
         return None if seat is None else (seat, str(license_id))
 
-    def put(self, seat: Seat) -> None:
-        """Insert a seat, or replace it."""
-        values = {each.name: getattr(seat, each.name) for each in fields(seat)}
-        values["device"] = None if seat.device is None else seat.device.fingerprint
+    def add(self, seat: Seat) -> None:
+        """Insert a seat."""
+        self._connection.execute(insert(SEATS).values(_seat_values(seat)))
+
+    def change(self, seat: Seat) -> None:
+        """Replace a seat."""
         replace = update(SEATS).where(SEATS.c.id == seat.id)
-        if not self._connection.execute(replace.values(values)).rowcount:
-            self._connection.execute(insert(SEATS).values(values))
+        self._connection.execute(replace.values(_seat_values(seat)))
 
     def activate(self, seat: Seat, request_key: str | None, nonce: str | None) -> None:
         """Note that the newest license of a seat is its, and which request it answers."""
@@ -192,15 +210,14 @@ class SeatRows:
 
     def activations(self, since: datetime, until: datetime, product: str) -> dict[date, int]:
         """Return how many seats were taken on each day; an empty text asks for all products."""
-        query = select(SEATS.c.taken_at).where(SEATS.c.taken_at >= since, SEATS.c.taken_at < until)
+        day = type_coerce(SEATS.c.taken_at, BigInteger).op("/")(literal_column(str(_DAY)))
+        query = select(day, func.count()).group_by(day).order_by(day)
+        query = query.where(SEATS.c.taken_at >= since, SEATS.c.taken_at < until)
         if product:
             query = query.join(ORDERS, ORDERS.c.id == SEATS.c.order_id)
             query = query.where(ORDERS.c.product == product)
-        days: dict[date, int] = {}
-        for taken_at in self._connection.execute(query.order_by(SEATS.c.taken_at)).scalars():
-            day = taken_at.astimezone(timezone.utc).date()
-            days[day] = days.get(day, 0) + 1
-        return days
+        rows = self._connection.execute(query)
+        return {time_of(number * _DAY).date(): count for number, count in rows}
 
     def _ask(self, query: Select[Any]) -> list[Seat]:
         return [_to_seat(row) for row in self._connection.execute(query).mappings()]
@@ -208,6 +225,11 @@ class SeatRows:
 
 def _values(row: RowMapping, *others: str) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in ("number", *others)}
+
+
+def _seat_values(seat: Seat) -> dict[str, Any]:
+    values = {each.name: getattr(seat, each.name) for each in fields(seat)}
+    return values | {"device": None if seat.device is None else seat.device.fingerprint}
 
 
 def _to_product(row: RowMapping) -> Product:

@@ -91,8 +91,8 @@ class Sessions:
 
         Browsers tell where a form was (Fetch Metadata); those that do not must have the token, too.
         """
-        elsewhere = request.headers.get("sec-fetch-site", "same-origin") != "same-origin"
-        return not elsewhere and hmac.compare_digest(token.encode(), self.token(visit).encode())
+        own = request.headers.get("sec-fetch-site", "none") in ("same-origin", "none")
+        return own and hmac.compare_digest(token.encode(), self.token(visit).encode())
 
     def _set(
         self, request: Request, response: Response, name: str, text: str, lasts: int | None = None
