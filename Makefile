@@ -22,7 +22,7 @@ dist sbom wheel: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
 
 .PHONY: help dev demo sell first-hour test check format bench paper pictures docs pretrained vectors lock dist sbom wheel \
 	reproducible cross audit fuzz-coder fuzz-streams fuzz-models fuzz-credentials fuzz-server fuzz \
-	hostile mutate faults leases clean
+	hostile mutate faults faults-server leases bench-server clean
 
 help:
 	@echo "make demo    sign, verify and strip a trained network"
@@ -55,6 +55,8 @@ help:
 	@echo "make mutate  change what verifies and unlocks, a little at a time: do tests notice?"
 	@echo "make faults  kill commands and fail their calls, at every point: is anything lost? (an hour)"
 	@echo "make leases  5,000 schedules of crashes and clocks: never more leases than there are?"
+	@echo "make faults-server  kill license servers, and PostgreSQL, while they issue (half an hour)"
+	@echo "make bench-server   license servers on PostgreSQL under load; a ledger of a million orders"
 
 dev: $(ENVIRONMENT)
 
@@ -273,6 +275,13 @@ mutate: $(ENVIRONMENT)
 
 faults: $(ENVIRONMENT)
 	$(BIN)/python tests/faults/run.py
+
+faults-server: $(ENVIRONMENT)
+	PYTHONPATH=tests $(BIN)/python tests/faults/server.py
+
+bench-server: $(ENVIRONMENT)
+	PYTHONPATH=tests $(BIN)/python benchmarks/server.py
+	PYTHONPATH=tests $(BIN)/python benchmarks/ledger_size.py
 
 fuzz-models: $(ENVIRONMENT)
 	$(PIP) atheris
