@@ -5,6 +5,7 @@ Whoever has an API token logs in with it; what is done stands in the audit log u
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -186,7 +187,7 @@ class DeskPages:
             issuer = self._issuer.acting_as(seller.actor)
             order_id = self._ledger.once(
                 f"desk:{seller.token.id}:{once}",
-                repr(sorted(written.items())),
+                hashlib.sha256(repr(sorted(written.items())).encode()).hexdigest(),
                 lambda: issuer.order(name, **terms).id,
             )
             return RedirectResponse(f"/desk/orders/{order_id}?done=made", 303)
