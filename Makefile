@@ -22,7 +22,7 @@ dist sbom wheel: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
 
 .PHONY: help dev demo sell first-hour test check format bench paper pictures docs pretrained vectors lock dist sbom wheel \
 	reproducible cross audit fuzz-coder fuzz-streams fuzz-models fuzz-credentials fuzz-server fuzz \
-	hostile mutate faults clean
+	hostile mutate faults faults-server leases bench-server clean
 
 help:
 	@echo "make demo    sign, verify and strip a trained network"
@@ -54,6 +54,9 @@ help:
 	@echo "make fuzz MINUTES=60   all of these, one after the other"
 	@echo "make mutate  change what verifies and unlocks, a little at a time: do tests notice?"
 	@echo "make faults  kill commands and fail their calls, at every point: is anything lost? (an hour)"
+	@echo "make leases  5,000 schedules of crashes and clocks: never more leases than there are?"
+	@echo "make faults-server  kill license servers, and PostgreSQL, while they issue (half an hour)"
+	@echo "make bench-server   license servers on PostgreSQL under load; a ledger of a million orders"
 
 dev: $(ENVIRONMENT)
 
@@ -273,11 +276,24 @@ mutate: $(ENVIRONMENT)
 faults: $(ENVIRONMENT)
 	$(BIN)/python tests/faults/run.py
 
+faults-server: $(ENVIRONMENT)
+	PYTHONPATH=tests $(BIN)/python tests/faults/server.py
+
+bench-server: $(ENVIRONMENT)
+	PYTHONPATH=tests $(BIN)/python benchmarks/server.py
+	PYTHONPATH=tests $(BIN)/python benchmarks/ledger_size.py
+
 fuzz-models: $(ENVIRONMENT)
 	$(PIP) atheris
 	for kind in safetensors checkpoints indexes; do \
 		$(BIN)/python tests/fuzz/models.py $$kind out/fuzz/$$kind -max_total_time=$(SECONDS) \
 		-max_len=8192 -timeout=10 -artifact_prefix=out/fuzz/$$kind- || exit 1; done
+
+# As many schedules of what can go wrong with leases; then real processes, for ten minutes.
+leases: SCHEDULES ?= 5000
+leases: $(ENVIRONMENT)
+	NNGUARD_SCHEDULES=$(SCHEDULES) NNGUARD_CHAOS_SECONDS=600 $(BIN)/python -m pytest \
+		tests/relay/test_world.py tests/relay/test_processes.py
 
 clean:
 	rm -rf .venv build dist out

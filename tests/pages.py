@@ -2,14 +2,17 @@
 
 In a page, a block of `console` has commands after `$ ` and, below a command, what it prints; `...`
 stands for anything, and what differs from run to run (identifiers, times, amounts) is not compared.
-A command may fail only where `$ echo $?` follows. Blocks of `python` share their names; one with a
-title is a file of that name. Blocks of any other language are not run.
+A command may fail only where `$ echo $?` follows. What goes on in the background has its number in
+a file `*.pid`, and ends with the page. Blocks of `python` share their names; one with a title is a
+file of that name. Blocks of any other language are not run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -63,13 +66,19 @@ def python_of(page: Path) -> dict[str, str]:
 def run_page(page: Path, folder: Path) -> None:
     """Run the blocks of a page in order, in a folder, and compare what commands print."""
     names: dict[str, object] = {"__name__": page.stem}
-    for block in blocks_of(page):
-        if block.title:
-            (folder / block.title).write_text(block.code, encoding="utf-8")
-        elif block.language == "python":
-            exec(compile(block.code, str(page), "exec"), names)
-        elif block.language == "console":
-            _run_console(block.code, folder)
+    try:
+        for block in blocks_of(page):
+            if block.title:
+                (folder / block.title).write_text(block.code, encoding="utf-8")
+            elif block.language == "python":
+                exec(compile(block.code, str(page), "exec"), names)
+            elif block.language == "console":
+                _run_console(block.code, folder)
+    finally:
+        for path in folder.glob("*.pid"):  # what a page left running
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(path.read_text()), signal.SIGTERM)
+            path.unlink()
 
 
 def _run_console(code: str, folder: Path) -> None:

@@ -670,10 +670,12 @@ class SellingBehavior:
             ledger.event_failed(others[0].id, retry_at=at + HOUR, delivered_to=("a",))
             again = ledger.take_events(at=at + timedelta(minutes=1))
             assert [event.id for event in again] == [event.id for event in others[1:]]
-            (failed,) = ledger.take_events(limit=1, at=at + HOUR)
+            *_, failed = ledger.take_events(at=at + HOUR)  # by when they are due
             assert (failed.id, failed.attempts, failed.delivered_to) == (others[0].id, 2, ("a",))
-            ledger.tidy(at=at + 31 * DAY)
+            ledger.tidy(at=at + 29 * DAY)
             assert ledger.backlog() == 3
+            ledger.tidy(at=at + 31 * DAY)
+            assert ledger.backlog() == 0
 
     def test_an_event_is_taken_by_one_only(self, url: str) -> None:
         with shop(url) as issuer, ThreadPoolExecutor(8) as pool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -179,6 +179,50 @@ def test_requests_are_no_licenses(run: Run) -> None:
     result = run("license", "check", "ada.request", "--trust", "vendor.pub")
     assert result.code == 9
     assert "takes a license, and ada.request is a request" in result.err
+
+
+# Licenses that only warn
+
+
+@pytest.fixture
+def ended(issuer: Issuer, sale: Sale) -> None:
+    """A license that ended the day before yesterday, and only warns."""
+    order = issuer.order("small", lasts=timedelta(days=1), warn_only=True)
+    then = datetime.now(timezone.utc) - timedelta(days=3)
+    ada = nnguard.Identity.generate()
+    ada.save("ada.key")
+    asked = nnguard.licensing.request(
+        sale.locked.trial, ada, order=issuer.code(order), issued_at=then
+    )
+    issuer.answer(asked, at=then).save("ada.license")
+
+
+LICENSED = ("--license", "ada.license", "--identity", "ada.key", "--trust", "vendor.pub")
+
+
+def test_commands_warn_and_go_on(run: Run, ended: None, sale: Sale) -> None:
+    checked = run("license", "check", "ada.license", "--trust", "vendor.pub")
+    assert checked.code == 0
+    assert "warns only  yes" in checked.out
+    for result in (checked, run(*UNLOCK), run("gate", "trial.nnc", "served", *LICENSED)):
+        assert result.code == 0, result.err
+        assert result.err.count("its seller lets it go on") == 1
+    assert Path("full.nnc").read_bytes() == bytes(sale.release)
+    logged = run("gate", "trial.nnc", "again", *LICENSED, "--log-json")
+    assert any(
+        "its seller lets it go on" in str(json.loads(line)) for line in logged.err.splitlines()
+    )
+    values = run("license", "check", "ada.license", "--trust", "vendor.pub", "--json")
+    assert "lets it go on" in json.loads(values.out)["warnings"][0]
+
+
+def test_loading_warns_and_goes_on(ended: None, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("torch")
+    import nnguard.torch
+
+    state = nnguard.torch.load("trial.nnc", "vendor.pub", license="ada.license", identity="ada.key")
+    assert state
+    assert [each for each in caplog.messages if "its seller lets it go on" in each]
 
 
 # With a server

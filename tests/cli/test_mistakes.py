@@ -63,6 +63,7 @@ VERIFY, SIGN = "verify release.nnc --trust vendor.pub", "sign model.nnc -o out.n
 LOCK = "lock release.nnc -o t.nnc --content-key c.key"
 AIM = f"{LOCK} --soft --evaluate score.py:score"
 ISSUE = "license issue trial.nnc -o a.license --key vendor.key --content-key content.key"
+REQUEST = "license request -o new.request --identity ada.key"
 UNLOCK = "unlock trial.nnc -o full.nnc --trust vendor.pub"
 MISTAKES = [
     Mistake("A command with a typo", "verfy release.nnc", "did you mean verify?", 2),
@@ -206,6 +207,23 @@ MISTAKES = [
             "one of shop, support, auditor", 2),
     Mistake("A ledger of an older nnguard", "license list --ledger old.db",
             "nnguard ledger upgrade", 14),
+    Mistake("A request without an order code", f"{REQUEST} trial.nnc", "--order belongs to", 2),
+    Mistake("A request for the product in place of the trial",
+            f"{REQUEST} release.nnc --order K7Q2-9DXM", "is not locked", 5),
+    Mistake("A request in the place of a license",
+            "license check ada.request --trust vendor.pub", "is a request", 9),
+    Mistake("A license server without TLS", "license activate trial.nnc -o new.license "
+            "--order K7Q2-9DXM --server http://licenses.acme.ai --identity ada.key "
+            "--trust vendor.pub", "asked over TLS", 2),
+    Mistake("A license server that is not there", "license activate trial.nnc -o new.license "
+            "--order K7Q2-9DXM --server http://127.0.0.1:9 --identity ada.key --trust vendor.pub",
+            "try again later", 19),
+    Mistake("A license that no server renews", "license refresh ada.license --early "
+            "--identity ada.key --trust vendor.pub", "names no server", 2),
+    Mistake("A license of another customer that is given back", "license release ada.license "
+            "-o a.receipt --identity eve.key --license-state a.state", "is made out to", 7),
+    Mistake("A key in the place of a license state", "license check ada.license "
+            "--trust vendor.pub --license-state vendor.pub", "is not a license state file", 9),
 ]  # fmt: skip
 
 
@@ -237,6 +255,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     nnguard.licensing.issue(
         locked.trial, locked.content_key, to=ada.recipient, signer=key, terms=terms
     ).save(folder / "ada.license")
+    nnguard.licensing.request(locked.trial, ada, order="K7Q2-9DXM").save(folder / "ada.request")
     _make_odd_files(folder, bytes(release))
     nnguard.Identity.generate().save(folder / "desk.key")
     with nnguard.licensing.Ledger(folder / "shop.db") as ledger:

@@ -16,8 +16,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[shops.Shop]:
         yield shop
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Browser]:
+    """A browser; while it is there, no other event loop runs in this thread."""
     if not chromium.CHROMIUM:
         pytest.skip(chromium.WHY_NOT)
     with chromium.started(tmp_path_factory.mktemp("chromium")) as browser:

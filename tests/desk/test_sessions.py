@@ -215,10 +215,10 @@ class TestErrors:
             assert visitor.get(path).headers["content-type"] == "application/problem+json"
 
     def test_a_form_is_too_large(self, shop: shops.Shop) -> None:
-        head = f"POST / HTTP/1.1\r\nHost: localhost\r\nAccept: {self.BROWSER}\r\n"
-        answer = shop.server.raw(f"{head}Content-Length: {(1 << 20) + 1}\r\n\r\n".encode())
-        assert answer.startswith(b"HTTP/1.1 413")
-        assert b"This is too large" in answer
+        with shop.visitor(Accept=self.BROWSER) as visitor:
+            visitor.page = visitor.client.post("/", content=b"x" * ((1 << 20) + 1))
+            assert visitor.page.status_code == 413
+            assert "This is too large" in visitor.text
 
     def test_a_page_that_cannot_be_posted_to(self, shop: shops.Shop) -> None:
         with shop.visitor(Accept=self.BROWSER) as visitor:

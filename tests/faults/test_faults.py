@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import postgresql
+
 RUN = Path(__file__).with_name("run.py")
 
 
@@ -29,3 +31,14 @@ def test_state_is_right_whenever_a_process_is_killed() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert '"kills": 30' in done.stdout
+
+
+@pytest.mark.skipif(postgresql.PROGRAMS is None, reason="no PostgreSQL server is installed")
+def test_a_license_server_that_is_killed_loses_nothing() -> None:
+    tests = os.pathsep.join(map(str, (RUN.parents[1], RUN.parent)))
+    command = [sys.executable, str(RUN.with_name("server.py")), "--kills", "3", "--crashes", "1"]
+    environment = os.environ | {"PYTHONPATH": tests}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "| kills | 3 |" in done.stdout
+    assert "| wrong | 0 |" in done.stdout

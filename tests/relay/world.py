@@ -144,7 +144,7 @@ class World:
         return self.random.random() < share
 
     def delay(self) -> float:
-        return self.draw(0, 0.2) if self.chance(0.8) else self.draw(0, LASTS)
+        return self.draw(0, 0.2) if self.chance(0.95) else self.draw(0, LASTS)
 
     # What happens
 
@@ -170,7 +170,8 @@ class World:
             trouble()
             self.sometimes(trouble)
 
-        self.later(self.draw(0.1, 4 * LASTS), happen)
+        rarely = {self.lose_file: 6, self.reboot: 3}.get(trouble, 1)
+        self.later(self.draw(0.1, 4 * LASTS * rarely), happen)
 
     def deliver(self, ask: Callable[[Relay], Lease]) -> Lease | None:
         if not self.relays:

@@ -98,7 +98,7 @@ def secrets_of(shop: Shop) -> Secrets:
     hook = secret_of(issuer, HOOK)
     secrets.add("webhook secret", base64.b64decode(hook.removeprefix("whsec_")))
     for role in ROLES:
-        text = shop.secrets[role].rpartition("_")[2]
+        text = shop.secrets[role].split("_", 2)[2]
         secrets.add(f"token of {role}", text.encode())
         secrets.add(f"half a token of {role}", text[:20].encode())
     secrets.add("Stripe's secret", STRIPE.removeprefix("whsec_").encode())

@@ -340,6 +340,12 @@ def unlock(trial: nnguard.Stream) -> licensing.LicenseTerms | None:
     )
     status: licensing.Status = licensing.check("ada.license", "vendor.pub", license_policy=policy)
     agreed: licensing.LicenseTerms = status.terms
+    asked: licensing.Request = licensing.renewal("ada.license", "ada.key", device="me.device")
+    got: License = licensing.activate(asked, "https://a.example", "ada.key", "vendor.pub")
+    got = licensing.refresh(got, "ada.key", "vendor.pub", server="https://a.example", early=True)
+    receipt: licensing.Receipt = licensing.release(got, "ada.key", "ada.state")
+    licensing.send(receipt, "https://a.example")
+    told: tuple[str, ...] = status.warnings
     lease: licensing.Lease = licensing.Lease.load("pod.lease")
     leased: licensing.LicenseTerms = licensing.check(lease, "vendor.pub").terms
     most: int = leased.leases if lease.lasts < timedelta(hours=1) else 0
@@ -352,7 +358,7 @@ def unlock(trial: nnguard.Stream) -> licensing.LicenseTerms | None:
         ["vendor.pub"],
         tier="standard",
         license_policy=policy,
-        watermark=wanted and most > 0 and until is not None and not status.in_grace,
+        watermark=wanted and most > 0 and until is not None and not told,
         spool=Path(),
         progress=lambda count: None,
     )

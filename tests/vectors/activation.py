@@ -137,7 +137,7 @@ def request_with_short_license() -> Made:
 
 @malformed()
 def request_with_more() -> Made:
-    """A claim that there is not."""
+    """A request with a claim of licenses."""
     return claiming(product="small")
 
 

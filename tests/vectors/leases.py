@@ -121,7 +121,7 @@ def lease_without_license() -> Made:
     return refused(claims={"license": None})
 
 
-@vector("14.5", MALFORMED, message="not a license, or it was changed", operation="unlock")
+@vector("14.5", MALFORMED, message="not a lease, or it was changed", operation="unlock")
 def lease_of_armored_license() -> Made:
     """The license in it is text."""
     return refused(armor(leased()).encode())
@@ -163,19 +163,34 @@ def lease_of_more() -> Made:
     return refused(leased().replace(b"\x66leases\x03", b"\x66leases\x09"))
 
 
-@vector("14.5", "WrongKeyError", message="the lease is signed with key", operation="unlock")
+@vector(
+    "14.5",
+    "WrongKeyError: the lease is signed by another",
+    message="the lease is signed with key",
+    operation="unlock",
+)
 def lease_by_customer() -> Made:
     """The machine signed it itself."""
     return refused(key=CUSTOMERS["ada"].request_signer)
 
 
-@vector("14.5", "WrongKeyError", message="the lease is signed with key", operation="unlock")
+@vector(
+    "14.5",
+    "WrongKeyError: the lease is signed by another",
+    message="the lease is signed with key",
+    operation="unlock",
+)
 def lease_by_vendor() -> Made:
     """The vendor signed it, whose key is trusted, and is not the one that the license names."""
     return refused(key=VENDOR)
 
 
-@vector("14.5", "WrongKeyError", message="the license is signed with key", operation="unlock")
+@vector(
+    "14.5",
+    "WrongKeyError: the license is signed by another",
+    message="the license is signed with key",
+    operation="unlock",
+)
 def lease_of_strange_license() -> Made:
     """The license in it is signed by a key that is not trusted."""
     license_ = license_of(*sale(), to="eve", claims=LEASED, key=OTHER)
@@ -224,19 +239,34 @@ def lease_of_tomorrow() -> Made:
     return sold(lease_of(leased()), now=NOW + DAY - 301)
 
 
-@vector("14.5", "WrongKeyError", message="the lease is made out to key", operation="unlock")
+@vector(
+    "14.5",
+    "WrongKeyError: the lease is made out to another",
+    message="the lease is made out to key",
+    operation="unlock",
+)
 def lease_to_another() -> Made:
     """It is another machine's, which may be the relay's own."""
     return refused(to="eve")
 
 
-@vector("14.5", "WrongKeyError", message="the lease is made out to key", operation="unlock")
+@vector(
+    "14.5",
+    "WrongKeyError: the lease is made out to another",
+    message="the lease is made out to key",
+    operation="unlock",
+)
 def lease_wrapped_to_another() -> Made:
     """Its content key is wrapped to another machine."""
     return refused(wrapped_to="eve")
 
 
-@vector("14.5", "WrongKeyError", message="the lease is made out to key", operation="unlock")
+@vector(
+    "14.5",
+    "WrongKeyError: the lease is made out to another",
+    message="the lease is made out to key",
+    operation="unlock",
+)
 def lease_prolonged() -> Made:
     """Its content key is bound to another end."""
     return refused(bound_to={4: NOW + DAY + 60})

@@ -138,9 +138,9 @@ def _exchange(question: _Question, deadline: float) -> str:
         case urllib.error.HTTPError():
             raise _refused(server, found) from None
         case urllib.error.URLError(reason=reason):
-            raise _unreachable(server, str(reason)) from None
+            raise _unreachable(server, _why(reason)) from None
         case OSError() | http.client.HTTPException() | ValueError():
-            raise _unreachable(server, str(found) or type(found).__name__) from None
+            raise _unreachable(server, _why(found)) from None
     raise found
 
 
@@ -195,6 +195,12 @@ def _refused(server: str, error: urllib.error.HTTPError) -> ActivationError:
         message = f"{_host(server)} answered {error.code}, and not as a license server does"
         hint = "see whether the URL is right"
     return ActivationError(message or f"the server answered {error.code}", reason=reason, hint=hint)
+
+
+def _why(error: str | BaseException) -> str:
+    """Return what went wrong, without the number that Python puts before it."""
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return said[:1].lower() + said[1:] if said[1:2].islower() else said
 
 
 def _unreachable(server: str, why: str, hint: str = "") -> ActivationError:

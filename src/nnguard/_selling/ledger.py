@@ -221,6 +221,11 @@ class Ledger:
             self._store.read(lambda rows: rows.orders.find(order_id), None), f"order {order_id}"
         )
 
+    def order_with(self, reference: str) -> Order | None:
+        """Return the order that has a shop's own number, or None."""
+        check_storable(reference, "reference")
+        return self._store.read(lambda rows: rows.orders.of_reference(reference), None)
+
     def orders(
         self,
         *,
@@ -433,7 +438,7 @@ class Ledger:
             rows.documents.keep(name, text, at or now())
 
     def tidy(self, *, at: datetime | None = None) -> None:
-        """Forget events that everybody heard of a month ago, and keys of `once` that are over."""
+        """Forget events that are older than a month, and keys of `once` that are over."""
         with self._store.writing() as rows:
             rows.events.forget(at or now())
             rows.once.forget(at or now())

@@ -66,6 +66,7 @@ LICENSES = Table(
     Column("reason", Text, nullable=False),
     Index("nnguard_licenses_issued", "issued_at", "number"),
     Index("nnguard_licenses_revoked", "revoked_at"),
+    Index("nnguard_licenses_expires", "expires_at"),
 )
 CONTENT_KEYS = Table(
     "nnguard_content_keys",
@@ -98,14 +99,14 @@ ORDERS = Table(
     Column("seats", Integer, nullable=False),
     Column("lasts", Span),
     Column("grace", Span, nullable=False),
-    Column("expires_at", Seconds),
+    Column("expires_at", Seconds, index=True),
     Column("cooling", Span, nullable=False),
     Column("warn_only", Boolean, nullable=False),
     Column("named_devices", Boolean, nullable=False),
     Column("features", Json, nullable=False),
     Column("metadata", Json, nullable=False),
     Column("created_at", Seconds, nullable=False),
-    Column("cancelled_at", Seconds),
+    Column("cancelled_at", Seconds, index=True),
     Column("reason", Text, nullable=False),
 )
 SEATS = Table(
@@ -172,7 +173,7 @@ OUTBOX = Table(
     Column("number", Integer, primary_key=True),
     Column("id", String(32), nullable=False, unique=True),
     Column("kind", String(64), nullable=False),
-    Column("at", Seconds, nullable=False),
+    Column("at", Seconds, nullable=False, index=True),
     Column("data", Json, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("delivered_to", Json, nullable=False),

@@ -140,7 +140,7 @@ def client_of(request: Request) -> str:
     return str(address)
 
 
-def limited(request: Request) -> None:
+async def limited(request: Request) -> None:
     """Count a request without a token: a dependency of routes that need none."""
     access: Access = request.app.state.access
     access.limits.count("address", client_of(request))

@@ -26,7 +26,7 @@ def health_routes(issuer: Issuer, metrics: Metrics) -> APIRouter:
     routes = APIRouter(tags=["operations"])
 
     @routes.get("/healthz")
-    def alive() -> Health:
+    async def alive() -> Health:  # it needs no thread, of which a slow database may hold all
         """Answer, whatever the ledger does."""
         return Health()
 

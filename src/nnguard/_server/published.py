@@ -6,6 +6,7 @@ instances hand out the same bytes.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -56,13 +57,20 @@ def revocations(issuer: Issuer, now: float) -> Published:
     kept = issuer.ledger.document(_NAME)
     if kept is not None:
         text, _ = kept
-        found = RevocationList.from_text(text)
-        age = abs(seconds_of(time) - seconds_of(found.issued_at))
-        if age < _AGE.total_seconds() and len(found.hashes) == issuer.ledger.count_revoked():
+        issued_at, count = _known(text)
+        age = abs(seconds_of(time) - seconds_of(issued_at))
+        if age < _AGE.total_seconds() and count == issuer.ledger.count_revoked():
             return Published(text)
     text = str(issuer.revocation_list(at=time))
     issuer.ledger.keep_document(_NAME, text, at=time)
     return Published(text)
+
+
+@functools.lru_cache(maxsize=2)
+def _known(text: str) -> tuple[datetime, int]:
+    """Return when a list was signed, and how many licenses it has; a long one takes long."""
+    found = RevocationList.from_text(text)
+    return found.issued_at, len(found.hashes)
 
 
 def policy(path: Path | None) -> Published:

@@ -17,7 +17,7 @@ from nnguard._server.problems import Problem
 from nnguard._server.settings import ServerSettings
 from nnguard._server.strict import json_of
 from nnguard._server.stripe import Paid, Refunded, check_signature, read_event
-from nnguard.licensing import Issuer, Order
+from nnguard.licensing import Issuer
 
 __all__ = ["shops_routes"]
 
@@ -74,7 +74,7 @@ async def report(
         check_signature(signature, body, settings.stripe_secret, settings.clock())
     except Problem:
         request.app.state.metrics.reports.labels("refused").inc()
-        limited(request)
+        await limited(request)
         raise
     return body
 
@@ -89,7 +89,7 @@ def _act(desk: Issuer, what: Paid | Refunded | None) -> str:
             return f"cancelled {desk.cancel(order.id, reason='refunded').id}"
         return f"ordered {order.id}"
     _mark(desk, what, "refunded")  # a payment that is heard of later finds it
-    found = _order_of(desk, what)
+    found = desk.ledger.order_with(_reference(what))
     if found is None:
         return "ignored"
     return f"cancelled {desk.cancel(found.id, reason='refunded').id}"
@@ -103,12 +103,6 @@ def _digest(event: Any) -> str:
 
 def _mark(desk: Issuer, what: Paid | Refunded, mark: str) -> str:
     return desk.ledger.once(f"stripe:payment:{what.payment}", "00", lambda: mark, keep=_KEPT)
-
-
-def _order_of(desk: Issuer, what: Paid | Refunded) -> Order | None:
-    reference = _reference(what)
-    found = desk.ledger.orders(search=reference, limit=10)
-    return next((order for order in found if order.reference == reference), None)
 
 
 def _reference(what: Paid | Refunded) -> str:

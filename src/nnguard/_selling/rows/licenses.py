@@ -48,7 +48,8 @@ class LicenseRows:
     def find(self, digits: str) -> LedgerEntry:
         """Return the entry with this id; otherwise the only one whose id begins so."""
         column = LICENSES.c.license_id
-        for condition in (column == digits, column.startswith(digits)):
+        after_all = digits + "g"  # after each id that begins so, by every collation; by the index
+        for condition in (column == digits, column.between(digits, after_all)):
             rows = self._ask(_ENTRIES.where(condition).limit(2))
             if len(rows) > 1:
                 message = f"more than one license begins with {digits}"
@@ -95,9 +96,9 @@ class LicenseRows:
             if wanted:
                 query = query.where(column == wanted)
         if state is not None:
-            ended = func.coalesce(LICENSES.c.expires_at <= seconds_of(at), False)
-            wanted_state = {"revoked": ~_NEVER, "expired": _NEVER & ended}
-            query = query.where(wanted_state.get(state, _NEVER & ~ended))
+            end, now = LICENSES.c.expires_at, seconds_of(at)
+            wanted_state = {"revoked": ~_NEVER, "expired": _NEVER & (end <= now)}
+            query = query.where(wanted_state.get(state, _NEVER & (end.is_(None) | (end > now))))
         if after:
             last = select(*_PLACE).where(LICENSES.c.license_id == after)
             row = there(self._connection.execute(last).one_or_none(), f"license {after}")

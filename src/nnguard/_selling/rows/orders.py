@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from datetime import date, datetime, timezone
+from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, case, func, insert, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    RowMapping,
+    Select,
+    case,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from nnguard._base.mappings import FrozenMapping
+from nnguard._base.times import time_of
 from nnguard._licensing.device import Device
 from nnguard._selling.order import Order, OrderState, Seat
 from nnguard._selling.product import Product, Tier
@@ -19,6 +33,8 @@ from nnguard._selling.tables import ACTIVATIONS, ORDERS, PRODUCTS, SEATS
 from nnguard.errors import LedgerError
 
 __all__ = ["OrderRows", "ProductRows", "SeatRows"]
+
+_DAY = 86400
 
 
 class ProductRows:
@@ -113,9 +129,9 @@ class OrderRows:
             query = query.where(ORDERS.c.product == product)
         if state is not None:
             cancelled = ORDERS.c.cancelled_at.is_not(None)
-            ended = func.coalesce(ORDERS.c.expires_at <= at, False)
-            wanted = {"cancelled": cancelled, "expired": ~cancelled & ended}
-            query = query.where(wanted.get(state, ~cancelled & ~ended))
+            end = ORDERS.c.expires_at
+            wanted = {"cancelled": cancelled, "expired": ~cancelled & (end <= at)}
+            query = query.where(wanted.get(state, ~cancelled & (end.is_(None) | (end > at))))
         if after:
             last = select(ORDERS.c.number).where(ORDERS.c.id == after)
             number = there(self._connection.execute(last).scalar_one_or_none(), f"order {after}")
@@ -194,15 +210,14 @@ class SeatRows:
 
     def activations(self, since: datetime, until: datetime, product: str) -> dict[date, int]:
         """Return how many seats were taken on each day; an empty text asks for all products."""
-        query = select(SEATS.c.taken_at).where(SEATS.c.taken_at >= since, SEATS.c.taken_at < until)
+        day = type_coerce(SEATS.c.taken_at, BigInteger).op("/")(literal_column(str(_DAY)))
+        query = select(day, func.count()).group_by(day).order_by(day)
+        query = query.where(SEATS.c.taken_at >= since, SEATS.c.taken_at < until)
         if product:
             query = query.join(ORDERS, ORDERS.c.id == SEATS.c.order_id)
             query = query.where(ORDERS.c.product == product)
-        days: dict[date, int] = {}
-        for taken_at in self._connection.execute(query.order_by(SEATS.c.taken_at)).scalars():
-            day = taken_at.astimezone(timezone.utc).date()
-            days[day] = days.get(day, 0) + 1
-        return days
+        rows = self._connection.execute(query)
+        return {time_of(number * _DAY).date(): count for number, count in rows}
 
     def _ask(self, query: Select[Any]) -> list[Seat]:
         return [_to_seat(row) for row in self._connection.execute(query).mappings()]

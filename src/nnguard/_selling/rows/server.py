@@ -62,7 +62,11 @@ class EventRows:
     def take(self, limit: int, at: datetime, hold: timedelta) -> list[Event]:
         """Return events that are due, and let nobody else have them for a while."""
         query = select(OUTBOX).where(OUTBOX.c.due_at <= at)
-        query = query.order_by(OUTBOX.c.number).limit(limit).with_for_update(skip_locked=True)
+        query = (
+            query.order_by(OUTBOX.c.due_at, OUTBOX.c.number)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
         rows = self._connection.execute(query).mappings().all()
         taken = update(OUTBOX).where(OUTBOX.c.number.in_([row["number"] for row in rows]))
         changes = {"attempts": OUTBOX.c.attempts + 1, "due_at": at + hold}
@@ -95,8 +99,8 @@ class EventRows:
         return self._connection.execute(query).scalar_one()
 
     def forget(self, at: datetime) -> None:
-        """Delete what everybody heard of a month ago."""
-        self._connection.execute(delete(OUTBOX).where(OUTBOX.c.delivered_at < at - _MONTH))
+        """Delete what is older than a month, also where there was nobody to hear of it."""
+        self._connection.execute(delete(OUTBOX).where(OUTBOX.c.at < at - _MONTH))
 
 
 class OnceRows:

@@ -74,7 +74,7 @@ def day(time: datetime) -> Markup:
 
 def moment(time: datetime) -> Markup:
     """Write a time in UTC, such as 5 Nov 2026, 12:30 UTC."""
-    return Markup("{}, {}").format(day(time), _time(time, f"{time:%H:%M} UTC"))
+    return Markup("<span>{}, {}</span>").format(day(time), _time(time, f"{time:%H:%M} UTC"))
 
 
 def _time(time: datetime, text: str) -> Markup:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import Request, Response
@@ -150,7 +151,8 @@ class Page(APIRoute):
 
 def _in_words(wire: problems.Problem) -> Problem:
     title = _TITLES.get(wire.status, "This does not work")
-    text = " ".join(_sentence(part) for part in (wire.detail, wire.hint) if part)
+    said = ("", HTTPStatus(wire.status).phrase)
+    text = " ".join(_sentence(part) for part in (wire.detail, wire.hint) if part not in said)
     return Problem(title, text, wire.status)
 
 

@@ -11,6 +11,7 @@ def upgrade() -> None:
     """Make the tables."""
     op.create_index("nnguard_licenses_issued", "nnguard_licenses", ["issued_at", "number"])
     op.create_index("nnguard_licenses_revoked", "nnguard_licenses", ["revoked_at"])
+    op.create_index("nnguard_licenses_expires", "nnguard_licenses", ["expires_at"])
     _make_orders()
     _make_audit()
     _make_server()
@@ -40,14 +41,14 @@ def _make_orders() -> None:
         sa.Column("seats", sa.Integer, nullable=False),
         sa.Column("lasts", sa.BigInteger),
         sa.Column("grace", sa.BigInteger, nullable=False),
-        sa.Column("expires_at", sa.BigInteger),
+        sa.Column("expires_at", sa.BigInteger, index=True),
         sa.Column("cooling", sa.BigInteger, nullable=False),
         sa.Column("warn_only", sa.Boolean, nullable=False),
         sa.Column("named_devices", sa.Boolean, nullable=False),
         sa.Column("features", sa.Text, nullable=False),
         sa.Column("metadata", sa.Text, nullable=False),
         sa.Column("created_at", sa.BigInteger, nullable=False),
-        sa.Column("cancelled_at", sa.BigInteger),
+        sa.Column("cancelled_at", sa.BigInteger, index=True),
         sa.Column("reason", sa.Text, nullable=False),
     )
     order = sa.ForeignKey("nnguard_orders.id")
@@ -117,7 +118,7 @@ def _make_server() -> None:
         sa.Column("number", sa.Integer, primary_key=True),
         sa.Column("id", sa.String(32), nullable=False, unique=True),
         sa.Column("kind", sa.String(64), nullable=False),
-        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False, index=True),
         sa.Column("data", sa.Text, nullable=False),
         sa.Column("attempts", sa.Integer, nullable=False),
         sa.Column("delivered_to", sa.Text, nullable=False),
