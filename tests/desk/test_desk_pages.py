@@ -348,6 +348,7 @@ class TestAudit:
             assert "The chain is broken" in visitor.text
             assert "The chain is whole" not in visitor.text
             assert visitor.get("/desk/audit?before=x").status_code == 422
+            assert visitor.get("/desk/audit?before=5000000").status_code == 200
 
 
 class TestActivity:

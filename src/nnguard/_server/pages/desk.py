@@ -34,6 +34,9 @@ _LASTS = timedelta(hours=12)
 _ROWS = 25
 _LINES = 50
 _MOST = 100
+_LAST = 1 << 62
+"""Number of an entry of the audit log, at most."""
+
 _BETWEEN = "␟"
 """Stands between product and tier where both are one choice."""
 
@@ -307,7 +310,7 @@ class DeskPages:
                 self._ledger.check_audit(expect.strip() or None)
             except LedgerError as error:
                 problem = Problem("The chain is broken", str(error), 200)
-        start = number_of(before, "before") if before else 0
+        start = number_of(before, "before", most=_LAST) if before else 0
         found = self._ledger.audit(newest=True, after=start, limit=_LINES + 1)
         return self._show(
             "audit",
