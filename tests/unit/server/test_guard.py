@@ -54,7 +54,7 @@ def make() -> FastAPI:
 
     @app.get("/metrics")
     def numbers() -> Response:
-        return Response(metrics.text())
+        return metrics.response()
 
     app.add_middleware(Guard, settings=SETTINGS, metrics=metrics)
     return app
