@@ -70,6 +70,8 @@ class World:
         hook: URL that is told of licenses.
         instances: Those that run.
         counts: What happened.
+        going: Machines ask for more while it is set.
+        ended: They ask for no more.
     """
 
     seller: Vendor
@@ -77,6 +79,7 @@ class World:
     hook: str
     instances: list[Instance] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
+    going: asyncio.Event = field(default_factory=asyncio.Event)
     ended: bool = False
 
     def start(self) -> Instance:
@@ -92,6 +95,7 @@ class World:
             if not requests:
                 order = await asyncio.to_thread(self._sell)
                 requests = await asyncio.to_thread(self.seller.requests, order, 2)
+            await self.going.wait()
             await self._ask(requests.pop(), number)
 
     def _sell(self) -> str:
@@ -136,12 +140,14 @@ async def kill(world: World, kills: int) -> None:
     """Kill an instance at any moment, and let another one take its place; again and again."""
     chance = random.Random(SEED)
     for number in range(kills):
-        next_one = asyncio.create_task(asyncio.to_thread(world.start))
+        world.going.set()
         await some_answer(world)
         await asyncio.sleep(chance.uniform(0, LONGEST))
-        killed, world.instances[number % 2] = world.instances[number % 2], await next_one
-        killed.kill()
+        world.instances[number % 2].kill()
         world.counts.events["kills"] += 1
+        world.going.clear()  # a start takes time, which more licenses would only make longer
+        world.instances[number % 2] = await asyncio.to_thread(world.start)
+    world.going.set()
 
 
 async def crash(world: World, database: Server, crashes: int) -> None:

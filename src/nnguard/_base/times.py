@@ -19,6 +19,7 @@ __all__ = [
     "now",
     "seconds_of",
     "time_of",
+    "time_or_now",
     "to_utc",
 ]
 
@@ -70,6 +71,11 @@ def to_utc(time: TimeLike, argument: str = "time") -> datetime:
         return time.astimezone(timezone.utc).replace(microsecond=0)
     except OverflowError:
         raise ArgumentError(f"{argument}: {time} lies too far out") from None
+
+
+def time_or_now(time: TimeLike | None, argument: str) -> datetime:
+    """Return a time in UTC, the system's if there is None; errors are those of `to_utc`."""
+    return now() if time is None else to_utc(time, argument)
 
 
 def seconds_of(time: TimeLike) -> int:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from nnguard._base.times import CLOCKS_DIFFER, TimeLike, now, seconds_of, time_of, to_utc
+from nnguard._base.times import CLOCKS_DIFFER, TimeLike, seconds_of, time_of, time_or_now
 from nnguard._crypto.cbor import encode_cbor, parse_cbor
 from nnguard._crypto.content_key import ContentKey
 from nnguard._crypto.identity import Identity, Recipient
@@ -101,7 +101,7 @@ class Lease(SignedFile):
         Raises:
             ArgumentError: A claim is out of range.
         """
-        start = now() if issued_at is None else to_utc(issued_at, "issued_at")
+        start = time_or_now(issued_at, "issued_at")
         end = end_of(license.terms)
         claims = {
             _EXPIRES: seconds_of(start + lasts if end is None else min(start + lasts, end)),

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from nnguard._base.arguments import check_text, loaded
-from nnguard._base.times import TimeLike, now, seconds_of, time_of, to_utc
+from nnguard._base.times import TimeLike, seconds_of, time_of, time_or_now
 from nnguard._crypto.identity import Identity, IdentityLike
 from nnguard._licensing.claims import ID_SIZE, bytes_claim, key_claim
 from nnguard._licensing.self_signed import SelfSigned
@@ -64,7 +64,7 @@ class Receipt(SelfSigned):
             encoded = bytes.fromhex(check_text(license_id, "license_id"))
         except ValueError:
             raise ArgumentError("license_id: not hexadecimal") from None
-        when = now() if issued_at is None else to_utc(issued_at, "issued_at")
+        when = time_or_now(issued_at, "issued_at")
         claims = {
             _ISSUED_AT: seconds_of(when),
             "license": encoded,

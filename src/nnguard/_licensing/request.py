@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from nnguard._base.arguments import check_text, loaded
-from nnguard._base.times import TimeLike, now, seconds_of, time_of, to_utc
+from nnguard._base.times import TimeLike, seconds_of, time_of, time_or_now
 from nnguard._crypto.identity import Identity, IdentityLike, Recipient
 from nnguard._licensing.claims import (
     DIGEST_SIZE,
@@ -108,7 +108,7 @@ class Request(SelfSigned):
         customer = loaded(identity, Identity, "identity")
         signer = customer.request_signer
         claims: dict[Any, Any] = {
-            _ISSUED_AT: seconds_of(now() if issued_at is None else to_utc(issued_at, "issued_at")),
+            _ISSUED_AT: seconds_of(time_or_now(issued_at, "issued_at")),
             _NONCE: secrets.token_bytes(ID_SIZE),
             "order": check_text(order, "order", _LONGEST_CODE),
             "license": _unhex(license, "license"),

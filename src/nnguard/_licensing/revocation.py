@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from nnguard._base.arguments import check_text
-from nnguard._base.times import TimeLike, now, seconds_of, time_of, to_utc
+from nnguard._base.times import TimeLike, seconds_of, time_of, time_or_now
 from nnguard._crypto.keys import SignerLike, as_signer
 from nnguard._crypto.signed_file import SignedFile
 from nnguard.errors import ArgumentError
@@ -74,7 +74,7 @@ class RevocationList(SignedFile):
                 no time zone.
         """
         hashes = b"".join(sorted({_hash(license_id) for license_id in ids}))
-        when = now() if issued_at is None else to_utc(issued_at, "issued_at")
+        when = time_or_now(issued_at, "issued_at")
         claims = {
             _ISSUER: check_text(issuer, "issuer"),
             _ISSUED_AT: seconds_of(when),

@@ -14,7 +14,7 @@ from typing import overload
 
 from nnguard._base.arguments import check_text, check_texts
 from nnguard._base.threads import Progress
-from nnguard._base.times import TimeLike, now, to_utc
+from nnguard._base.times import TimeLike, time_or_now
 from nnguard._crypto.keys import PublicKey, Signer, SignerLike, as_signer
 from nnguard._crypto.trust import Trust, load_trust
 from nnguard._hiding import plan_record
@@ -218,7 +218,7 @@ def _make_claims(
         check_text(issuer, "issuer", _LONGEST),
         check_text(name, "name", _LONGEST),
         check_text(version, "version", _LONGEST),
-        now() if issued_at is None else to_utc(issued_at, "issued_at"),
+        time_or_now(issued_at, "issued_at"),
         check_texts({} if metadata is None else metadata, "metadata", _LONGEST),
         release=check_release(release),
     )

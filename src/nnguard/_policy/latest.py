@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from nnguard._base.texts import shown
-from nnguard._base.times import CLOCKS_DIFFER, TimeLike, now, seconds_of, time_of, to_utc
+from nnguard._base.times import CLOCKS_DIFFER, TimeLike, seconds_of, time_of, time_or_now, to_utc
 from nnguard._crypto.keys import SignerLike, as_signer
 from nnguard._crypto.signed_file import SignedFile
 from nnguard._policy.document import Age
@@ -80,7 +80,7 @@ class LatestStatement(SignedFile):
         Raises:
             ArgumentError: The release has no number, or the statement would never hold.
         """
-        issued = now() if issued_at is None else to_utc(issued_at, "issued_at")
+        issued = time_or_now(issued_at, "issued_at")
         expires = to_utc(expires_at, "expires_at")
         if release.release is None:
             raise ArgumentError(

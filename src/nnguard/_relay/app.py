@@ -141,8 +141,7 @@ def _health_routes(relay: Relay, metrics: RelayMetrics, admit: Any) -> APIRouter
     @routes.get("/metrics", dependencies=[admit])
     def numbers() -> Response:
         """Return counts and durations, as Prometheus reads them."""
-        kind = "text/plain; version=0.0.4; charset=utf-8"
-        return Response(metrics.text(), media_type=kind)
+        return metrics.response()
 
     return routes
 

@@ -18,7 +18,7 @@ from nnguard._base.arguments import check_text, check_type, loaded
 from nnguard._base.atomic import named_together
 from nnguard._base.mappings import EMPTY
 from nnguard._base.threads import Progress
-from nnguard._base.times import TimeLike, now, to_utc
+from nnguard._base.times import TimeLike, time_or_now
 from nnguard._crypto.content_key import ContentKey, ContentKeyLike
 from nnguard._crypto.identity import Identity, IdentityLike, Recipient, RecipientLike
 from nnguard._crypto.keys import Signer, SignerLike, as_signer
@@ -159,7 +159,7 @@ class Issuer:
         Raises:
             LedgerError: One is not in the ledger; nothing is revoked then.
         """
-        when = now() if at is None else to_utc(at, "at")
+        when = time_or_now(at, "at")
         check_storable(reason, "reason")
         found = [self._ledger.get(license_id).license_id for license_id in license_ids]
         if not found:
@@ -281,7 +281,7 @@ class Issuer:
             order_id = self._order_of_license(request.license)
         else:
             order_id = self._id_of(request.order)
-        when = now() if at is None else to_utc(at, "at")
+        when = time_or_now(at, "at")
         with self._ledger.writing() as rows:
             return self._answerer().answer(rows, order_id, request, when)
 
@@ -301,7 +301,7 @@ class Issuer:
         order_id = order.id if isinstance(order, Order) else order
         check_storable(check_text(name, "name", _LONGEST_NAME), "name")
         customer = loaded(recipient, Recipient, "recipient")
-        when = now() if at is None else to_utc(at, "at")
+        when = time_or_now(at, "at")
         with self._ledger.writing() as rows:
             return self._answerer().grant(rows, order_id, customer, name, when)
 
@@ -310,7 +310,7 @@ class Issuer:
         check_type(receipt, Receipt, "receipt")
         receipt.authenticate_self()
         order_id = self._order_of_license(receipt.license_id)
-        when = now() if at is None else to_utc(at, "at")
+        when = time_or_now(at, "at")
         with self._ledger.writing() as rows:
             return give_back(rows, order_id, receipt, when, self._actor)
 
@@ -318,7 +318,7 @@ class Issuer:
         """Revoke the licenses of a seat, and free it after the order's cooling period."""
         check_storable(reason, "reason")
         order_id = self._ledger.seat(seat_id).order_id
-        when = now() if at is None else to_utc(at, "at")
+        when = time_or_now(at, "at")
         with self._ledger.writing() as rows:
             return take_back(rows, order_id, seat_id, when, reason, self._actor)
 
@@ -326,7 +326,7 @@ class Issuer:
         """Cancel an order, and revoke its licenses."""
         check_storable(reason, "reason")
         self._ledger.order(order_id)
-        when = now() if at is None else to_utc(at, "at")
+        when = time_or_now(at, "at")
         with self._ledger.writing() as rows:
             return cancel(rows, order_id, when, reason, self._actor)
 

@@ -5,7 +5,6 @@ None of it needs a token: requests and receipts are signed, and a code or a seat
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -63,7 +62,7 @@ def customers_routes(issuer: Issuer, settings: ServerSettings, metrics: Metrics)
         guesses.check("guess", client_of(request))
         try:
             repeated = desk.was_answered(asked)
-            license = desk.answer(asked, at=_time(settings))  # noqa: A001
+            license = desk.answer(asked, at=settings.now())  # noqa: A001
         except (KeyFormatError, WrongKeyError) as error:  # of ours: the customer's was read before
             raise LedgerError(f"the keys of this server do not fit its ledger: {error}") from error
         except ActivationError as error:
@@ -84,7 +83,7 @@ def customers_routes(issuer: Issuer, settings: ServerSettings, metrics: Metrics)
         """Give a seat back: it is free at once, and its licenses are revoked."""
         receipt = licensing.Receipt.from_text(text)
         receipt.authenticate_self()
-        seat = desk.give_back(receipt, at=_time(settings))
+        seat = desk.give_back(receipt, at=settings.now())
         request.scope.setdefault("nnguard.known", {})["seat"] = seat.id
         return ReceiptOut(seat=seat.id, state=seat.state)
 
@@ -97,7 +96,7 @@ def customers_routes(issuer: Issuer, settings: ServerSettings, metrics: Metrics)
     @routes.get("/revocations", **published_file)
     def revocation_list(request: Request) -> Response:
         """Return the signed list of licenses that hold no longer."""
-        return file_response(request, revocations(issuer, settings.clock()))
+        return file_response(request, revocations(issuer, settings.now()))
 
     @routes.head("/policy", include_in_schema=False)
     @routes.get("/policy", **published_file)
@@ -106,7 +105,3 @@ def customers_routes(issuer: Issuer, settings: ServerSettings, metrics: Metrics)
         return file_response(request, policy(settings.policy_path))
 
     return routes
-
-
-def _time(settings: ServerSettings) -> datetime:
-    return datetime.fromtimestamp(int(settings.clock()), timezone.utc)

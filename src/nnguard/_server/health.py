@@ -44,7 +44,6 @@ def health_routes(issuer: Issuer, metrics: Metrics) -> APIRouter:
     )
     def numbers(_: Auditor) -> Response:
         """Return counts and durations."""
-        kind = "text/plain; version=0.0.4; charset=utf-8"
-        return Response(metrics.text(), media_type=kind)
+        return metrics.response()
 
     return routes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.responses import Response
 
 __all__ = ["HttpMetrics", "Metrics"]
 
@@ -36,9 +37,10 @@ class HttpMetrics:
             registry=self._registry,
         )
 
-    def text(self) -> bytes:
+    def response(self) -> Response:
         """Return all of it in Prometheus' text format."""
-        return generate_latest(self._registry)
+        kind = "text/plain; version=0.0.4; charset=utf-8"
+        return Response(generate_latest(self._registry), media_type=kind)
 
 
 class Metrics(HttpMetrics):

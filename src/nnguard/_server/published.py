@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from fastapi import Request, Response
@@ -47,22 +47,21 @@ class Published:
         return f'"{hashlib.sha256(self.text.encode()).hexdigest()[:32]}"'
 
 
-def revocations(issuer: Issuer, now: float) -> Published:
+def revocations(issuer: Issuer, now: datetime) -> Published:
     """Return the list of all licenses that are revoked.
 
     Raises:
         LedgerError: The ledger cannot be read or written.
     """
-    time = datetime.fromtimestamp(now, timezone.utc)
     kept = issuer.ledger.document(_NAME)
     if kept is not None:
         text, _ = kept
         issued_at, count = _known(text)
-        age = abs(seconds_of(time) - seconds_of(issued_at))
+        age = abs(seconds_of(now) - seconds_of(issued_at))
         if age < _AGE.total_seconds() and count == issuer.ledger.count_revoked():
             return Published(text)
-    text = str(issuer.revocation_list(at=time))
-    issuer.ledger.keep_document(_NAME, text, at=time)
+    text = str(issuer.revocation_list(at=now))
+    issuer.ledger.keep_document(_NAME, text, at=now)
     return Published(text)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Response
@@ -111,7 +111,7 @@ def _add_orders(routes: APIRouter, settings: ServerSettings) -> None:
     @routes.post("/orders/{order_id}/cancel", response_model=m.OrderOut, responses=problems(404))
     def cancel(order_id: Id, why: m.Reason, caller: Support) -> dict[str, Any]:
         """Cancel an order, and revoke all its licenses. Doing it again changes nothing."""
-        order = caller.issuer.cancel(order_id, reason=why.reason, at=_time(settings))
+        order = caller.issuer.cancel(order_id, reason=why.reason, at=settings.now())
         return _shown(caller, settings, order)
 
     @routes.get("/orders/{order_id}/seats", response_model=m.SeatsOut, responses=problems(404))
@@ -128,7 +128,7 @@ def _add_seats_and_licenses(routes: APIRouter, settings: ServerSettings) -> None
     @routes.post("/seats/{seat_id}/take-back", response_model=m.SeatOut, responses=problems(404))
     def take_back(seat_id: Id, why: m.Reason, caller: Support) -> dict[str, Any]:
         """Revoke the licenses of a seat, and free it after the order's cooling period."""
-        return caller.issuer.take_back(seat_id, reason=why.reason, at=_time(settings)).to_json()
+        return caller.issuer.take_back(seat_id, reason=why.reason, at=settings.now()).to_json()
 
     @routes.get("/licenses", response_model=m.LicensesOut, responses=problems(404))
     def licenses(
@@ -151,7 +151,7 @@ def _add_seats_and_licenses(routes: APIRouter, settings: ServerSettings) -> None
     )
     def revoke(license_id: LicenseId, why: m.Reason, caller: Support) -> dict[str, Any]:
         """Revoke a license. Its seat stays taken, and gets no new one."""
-        (entry,) = caller.issuer.revoke([license_id], reason=why.reason, at=_time(settings))
+        (entry,) = caller.issuer.revoke([license_id], reason=why.reason, at=settings.now())
         return entry.to_json()
 
 
@@ -204,7 +204,3 @@ def _shown(caller: Caller, settings: ServerSettings, order: Order) -> dict[str, 
 def _digest(body: BaseModel) -> str:
     text = json.dumps(body.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _time(settings: ServerSettings) -> datetime:
-    return datetime.fromtimestamp(int(settings.clock()), timezone.utc)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import limits
 
+from nnguard._base.times import time_of
 from nnguard.errors import ArgumentError
 
 __all__ = ["ServerSettings", "check_url"]
@@ -57,6 +59,10 @@ class ServerSettings:
             except ValueError:
                 hint = "an example: 120/minute"
                 raise ArgumentError(f"{rate!r} is not a rate", hint=hint) from None
+
+    def now(self) -> datetime:
+        """Return the time of its clock, in UTC."""
+        return time_of(int(self.clock()))
 
     @property
     def is_https(self) -> bool:

@@ -15,7 +15,7 @@ import logging
 import random
 import threading
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -112,7 +112,7 @@ class Teller:
         Raises:
             LedgerError: The ledger cannot be reached.
         """
-        due = self._now() if self._secrets else self._now() - _GIVE_UP
+        due = self._settings.now() if self._secrets else self._settings.now() - _GIVE_UP
         events = self._issuer.ledger.take_events(_BATCH, at=due, hold=_HOLD)
         begun = time.monotonic()
         for event in events:
@@ -128,7 +128,7 @@ class Teller:
             try:
                 found = self.tell_due()
                 if time.monotonic() - tidied >= _HOUR:
-                    self._issuer.ledger.tidy(at=self._now())
+                    self._issuer.ledger.tidy(at=self._settings.now())
                     tidied = time.monotonic()
             except NnguardError as error:
                 tell("webhooks-stopped", level=logging.WARNING, why=str(error))
@@ -143,18 +143,18 @@ class Teller:
             body = self._body(event)
         except NnguardError as error:  # of an order that is not there anymore
             tell("webhook-malformed", level=logging.ERROR, id=event.id, why=str(error))
-            self._issuer.ledger.event_delivered(event.id, at=self._now())
+            self._issuer.ledger.event_delivered(event.id, at=self._settings.now())
             return
         for url in self._secrets:
             if url not in heard and self._post(url, event, body):
                 heard.add(url)
         if heard >= self._secrets.keys():
-            self._issuer.ledger.event_delivered(event.id, at=self._now())
+            self._issuer.ledger.event_delivered(event.id, at=self._settings.now())
             return
-        retry_at = self._now() + wait_before(event.attempts, random.random())  # noqa: S311
+        retry_at = self._settings.now() + wait_before(event.attempts, random.random())  # noqa: S311
         if retry_at > event.at + _GIVE_UP:
             self._note("given up", event, "", level=logging.ERROR)
-            self._issuer.ledger.event_delivered(event.id, at=self._now())
+            self._issuer.ledger.event_delivered(event.id, at=self._settings.now())
             return
         self._issuer.ledger.event_failed(
             event.id, retry_at=retry_at, delivered_to=tuple(sorted(heard))
@@ -196,6 +196,3 @@ class Teller:
         place = httpx.URL(url).host if url else ""
         known = {"outcome": outcome, "id": event.id, "kind": event.kind, "host": place, **known}
         tell("webhook", level=level, attempt=event.attempts, **known)
-
-    def _now(self) -> datetime:
-        return datetime.fromtimestamp(int(self._settings.clock()), timezone.utc)
