@@ -272,11 +272,40 @@ class SellingBehavior:
             more = ask(who=relay, renews=license_, leases=5)
             assert issuer.answer(more).terms.leases == 5
             refused(ActivationReason.NO_SEATS, lambda: issuer.answer(ask(code)))
-            fewer = issuer.answer(ask(who=relay, renews=license_, leases=4))
-            assert fewer.terms.leases == 4
+
+    def test_a_relay_with_fewer_leases_has_given_back_the_license_for_more(self, url: str) -> None:
+        relay = nnguard.Identity.generate()
+        with shop(url) as issuer:
+            code = issuer.code(issuer.order("small", seats=SEATS))
+            license_ = issuer.answer(ask(code, who=relay, leases=SEATS))
+            for fewer in (SEATS - 1, 1):
+                for question in (
+                    ask(who=relay, renews=license_, leases=fewer),
+                    ask(code, who=relay, leases=fewer),
+                ):
+                    refused(ActivationReason.REFUSED, functools.partial(issuer.answer, question))
+            alone = ask(who=relay, renews=license_)
+            refused(ActivationReason.NO_SEATS, functools.partial(issuer.answer, alone))
+            refused(ActivationReason.NO_SEATS, lambda: issuer.answer(ask(code)))
+            issuer.give_back(Receipt.make(relay, license_.terms.id))
+            issuer.answer(ask(code, who=relay, leases=SEATS - 1))
             issuer.answer(ask(code))
-            back = ask(who=relay, renews=fewer, leases=5)
-            refused(ActivationReason.NO_SEATS, lambda: issuer.answer(back))
+
+    def test_licenses_of_one_seat_hold_on_one_machine(self, url: str) -> None:
+        """Machines that were copied are alike by half, and each could have a license."""
+        ada, twins = (
+            nnguard.Identity.generate(),
+            [machine("a", "b", *more) for more in ("cd", "ef")],
+        )
+        with shop(url) as issuer:
+            code = issuer.code(issuer.order("small"))
+            first, second = (issuer.answer(ask(code, who=ada, device=twin)) for twin in twins)
+            assert issuer.ledger.revoked_ids() == [first.terms.id]
+            refresh = ask(who=ada, device=twins[0], renews=first)
+            refused(ActivationReason.RELEASED, lambda: issuer.answer(refresh))
+            refresh = ask(who=ada, device=machine("a", "b", "e", "new card"), renews=second)
+            issuer.answer(refresh)  # the license would hold there, too: no other machine has one
+            assert issuer.ledger.revoked_ids() == [first.terms.id]
 
     def test_a_seat_that_is_given_back_is_free_at_once(self, url: str) -> None:
         ada = nnguard.Identity.generate()
@@ -552,7 +581,10 @@ class SellingBehavior:
         ]
         swap = [f"UPDATE {table} SET number = {a} WHERE number = {b}" for a, b in _SWAP]
         removed = [f"DELETE FROM {table} WHERE number = {number}" for number in (1, 3, last)]
-        attacks = [[each] for each in changes + removed] + [swap]
+        names = ", ".join(("number", *columns))
+        before = f"INSERT INTO {table} ({names}) SELECT 0, {', '.join(columns)} FROM {table}"
+        added = [f"{before} WHERE number = 1"]
+        attacks = [[each] for each in changes + removed + added] + [swap]
         kept = saved(url, table)
         for attack in attacks:
             for statement in attack:

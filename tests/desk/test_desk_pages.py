@@ -16,6 +16,7 @@ import nnguard
 import shop as shops
 from nnguard._server.pages.chart import chart_of
 from nnguard.licensing import Order
+from postgresql import Server
 
 HTML = "<script>alert('x')</script><b>Ada & \"Söhne\"</b>"
 NOW = datetime.now(timezone.utc)
@@ -170,6 +171,11 @@ class TestNewOrders:
         token = shop.ledger.check_token(shop.secrets["shop"])
         assert token is not None
         assert entry.actor == f"token {token.id}"
+
+    def test_is_made_in_postgresql(self, postgresql: Server) -> None:
+        with shops.opened(postgresql.fresh_url()) as shop, shop.seller("shop") as visitor:
+            self.make(visitor, customer="Long name " * 20)
+            assert "The order was made" in visitor.text
 
     def test_a_form_that_is_sent_twice_makes_one(self, shop: shops.Shop) -> None:
         with shop.seller("shop") as visitor:
@@ -342,6 +348,7 @@ class TestAudit:
             assert "The chain is broken" in visitor.text
             assert "The chain is whole" not in visitor.text
             assert visitor.get("/desk/audit?before=x").status_code == 422
+            assert visitor.get("/desk/audit?before=5000000").status_code == 200
 
 
 class TestActivity:

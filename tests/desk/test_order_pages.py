@@ -90,6 +90,14 @@ class TestRequests:
         assert len(shop.ledger.seats(order.id)) == 1
         assert len(shop.ledger.licenses(order=order.id)) == 1
 
+    def test_a_request_from_before_a_renewal_leads_to_its_seat(self, shop: shops.Shop) -> None:
+        order, ada = shop.order(), nnguard.Identity.generate()
+        requests = [shop.request(order, "rack-7", ada) for _ in range(2)]
+        with shop.customer(order) as visitor:
+            for request in (*requests, requests[0]):
+                upload(visitor, str(request))
+                assert "The license for Machine 1 is ready" in visitor.text
+
     def test_one_too_many_is_told_so(self, shop: shops.Shop) -> None:
         order = shop.order(seats=1)
         shop.issuer.answer(shop.request(order, "first"))

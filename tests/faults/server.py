@@ -36,6 +36,7 @@ from instances import Answer, Connection, Instance, Starter, Vendor, ask, starti
 from nnguard._server.metrics import Metrics
 from nnguard._server.settings import ServerSettings
 from nnguard._server.telling import Teller
+from nnguard.errors import LedgerError
 from nnguard.licensing import Request
 from postgresql import Server, running_server
 
@@ -70,6 +71,8 @@ class World:
         hook: URL that is told of licenses.
         instances: Those that run.
         counts: What happened.
+        going: Machines ask for more while it is set.
+        ended: They ask for no more.
     """
 
     seller: Vendor
@@ -77,6 +80,7 @@ class World:
     hook: str
     instances: list[Instance] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
+    going: asyncio.Event = field(default_factory=asyncio.Event)
     ended: bool = False
 
     def start(self) -> Instance:
@@ -90,15 +94,17 @@ class World:
         requests: list[Request] = []
         while not self.ended:
             if not requests:
-                order = await asyncio.to_thread(self._sell)
-                requests = await asyncio.to_thread(self.seller.requests, order, 2)
+                requests = await asyncio.to_thread(self._sell)
+            await self.going.wait()
             await self._ask(requests.pop(), number)
 
-    def _sell(self) -> str:
-        with contextlib.suppress(Exception):
-            return self.seller.issuer.order("small", seats=2).id
-        time.sleep(0.05)  # the database is away
-        return self._sell()
+    def _sell(self) -> list[Request]:
+        """Sell two seats; return the requests for them."""
+        while True:
+            try:
+                return self.seller.requests(self.seller.issuer.order("small", seats=2), 2)
+            except LedgerError:  # the database is away
+                time.sleep(0.05)
 
     async def _ask(self, request: Request, number: int) -> None:
         """Ask until there is a license; sometimes once more, though there is one."""
@@ -136,12 +142,14 @@ async def kill(world: World, kills: int) -> None:
     """Kill an instance at any moment, and let another one take its place; again and again."""
     chance = random.Random(SEED)
     for number in range(kills):
-        next_one = asyncio.create_task(asyncio.to_thread(world.start))
+        world.going.set()
         await some_answer(world)
         await asyncio.sleep(chance.uniform(0, LONGEST))
-        killed, world.instances[number % 2] = world.instances[number % 2], await next_one
-        killed.kill()
+        world.instances[number % 2].kill()
         world.counts.events["kills"] += 1
+        world.going.clear()  # a start takes time, which more licenses would only make longer
+        world.instances[number % 2] = await asyncio.to_thread(world.start)
+    world.going.set()
 
 
 async def crash(world: World, database: Server, crashes: int) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+import nnguard._relay.leases as leases_module
 from nnguard._relay.clock import Clock
 from nnguard._relay.leases import CLOCKS_DRIFT, Leases
 from nnguard.errors import ActivationError, LedgerError
@@ -155,6 +158,21 @@ def test_threads_and_files_race(leases: Leases) -> None:
     for thread in threads:
         thread.join()
     assert len(got) == leases.count() == 5
+
+
+def test_a_thread_leaves_the_lock_of_another_alone(
+    leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """POSIX takes a file's locks from a process that closes it, whoever of its threads has them."""
+    monkeypatch.setattr(leases_module, "_WAIT", 0)
+    code = "import sqlite3, sys\nsqlite3.connect(sys.argv[1], 0).execute('BEGIN IMMEDIATE')"
+    with leases._transaction():
+        with pytest.raises(LedgerError, match="locked"):
+            leases.count()
+        other = subprocess.run(
+            [sys.executable, "-c", code, leases.path], capture_output=True, text=True, check=False
+        )
+    assert "database is locked" in other.stderr
 
 
 def test_the_file_is_its_owners_and_tells_no_secret(leases: Leases) -> None:

@@ -17,6 +17,7 @@ from ipaddress import ip_address
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from nnguard._base.texts import visible
 from nnguard.errors import ActivationError, ActivationReason, ArgumentError
 
 __all__ = ["check_server", "delete", "get", "is_loopback", "post"]
@@ -223,5 +224,6 @@ def _host(server: str) -> str:
 
 
 def _cut(text: str) -> str:
-    """Return a text of others, so much of it as fits into a message."""
-    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 3]}..."
+    """Return a text of others in one line, so much of it as fits into a message."""
+    shown = visible(text[: _LONGEST_TEXT + 1])
+    return shown if len(shown) <= _LONGEST_TEXT else f"{shown[: _LONGEST_TEXT - 3]}..."

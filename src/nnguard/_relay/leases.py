@@ -13,11 +13,12 @@ import contextlib
 import hashlib
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnguard._base.files import open_file
+from nnguard._base.files import check_regular, open_file
 from nnguard._relay.clock import Clock
 from nnguard.errors import ActivationError, ActivationReason, LedgerError
 
@@ -25,6 +26,9 @@ __all__ = ["CLOCKS_DRIFT", "Leases"]
 
 CLOCKS_DRIFT = 1.01
 """The relay counts a lease for so many times its length: clocks of machines run differently."""
+
+_MAKING = threading.Lock()
+"""Held while a file is made: until it was closed again, no thread takes it for one that exists."""
 
 _WAIT = 5.0
 """Seconds to wait for another relay that has the file."""
@@ -157,7 +161,7 @@ class Leases:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """Have the file to oneself, with the leases that are out by now; all of it, or nothing."""
-        os.close(open_file(self.path, os.O_CREAT))  # for its owner's eyes
+        self._make()
         database = sqlite3.connect(self.path, timeout=_WAIT, isolation_level=None)
         try:
             database.execute("PRAGMA synchronous = EXTRA")  # not even its journal comes back
@@ -177,6 +181,18 @@ class Leases:
             ) from None
         finally:
             database.close()
+
+    def _make(self) -> None:
+        """Make the file, for its owner's eyes.
+
+        One that exists is not opened: on closing it, POSIX takes all locks on it from the process,
+        those of other threads that count leases, too.
+        """
+        with _MAKING:
+            if self.path.exists():
+                check_regular(self.path.stat(), self.path)
+            else:
+                os.close(open_file(self.path, os.O_CREAT))
 
     def _prepare(self, database: sqlite3.Connection) -> None:
         """Make the tables where there are none, and forget what has ended."""

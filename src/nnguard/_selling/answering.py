@@ -18,6 +18,7 @@ from nnguard._base.times import CLOCKS_DIFFER
 from nnguard._crypto.content_key import ContentKey
 from nnguard._crypto.identity import Recipient
 from nnguard._crypto.keys import PublicKey, Signer
+from nnguard._licensing.device import Device
 from nnguard._licensing.license import License, LicenseTerms
 from nnguard._licensing.request import Request
 from nnguard._locking.tiers import MAX_TIERS
@@ -26,6 +27,7 @@ from nnguard._selling.issue import bind
 from nnguard._selling.order import Order, Seat
 from nnguard._selling.ordering import unknown_order
 from nnguard._selling.product import Product
+from nnguard._selling.returning import revoke_seat
 from nnguard._selling.seating import Machine, check_device, take_seat
 from nnguard._selling.steps import note_issued, there
 from nnguard.errors import ActivationError, ActivationReason, WrongKeyError
@@ -129,7 +131,9 @@ class Answerer:
     ) -> License:
         """Sign a license for a seat and write it down."""
         if seat.license_id:
-            _again(rows, seat, seat.license_id)  # unless the newest was revoked
+            newest = _again(rows, seat, seat.license_id)  # unless it was revoked
+            if not _holds_on(newest, seat.device):  # of a machine that changed, or of its twin
+                revoke_seat(rows, order, seat.id, at, "made out anew", self.actor)
         tiers = [tier.name for tier in product.tiers]
         place = tiers.index(order.tier)
         terms = LicenseTerms(
@@ -205,8 +209,15 @@ def _renewed(rows: Transaction, request: Request, key: str) -> Seat:
             reason=ActivationReason.OTHER_KEY,
             hint="use the identity that the license was requested with",
         )
-    _again(rows, seat, seat.license_id)
+    for license_id in (request.license, seat.license_id):
+        _again(rows, seat, license_id)
     return seat
+
+
+def _holds_on(license_: License, device: Device | None) -> bool:
+    """Tell whether a license holds on the machine that gets the next one of its seat."""
+    bound = license_.terms.device
+    return bound is None or (device is not None and bound.matches(device) >= bound.required)
 
 
 def _check_age(issued_at: datetime, at: datetime) -> None:

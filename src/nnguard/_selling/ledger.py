@@ -418,7 +418,8 @@ class Ledger:
         """
         if not 0 < len(check_storable(key, "key")) <= _LONGEST_KEY:
             raise ArgumentError(f"key: 1 to {_LONGEST_KEY} characters")
-        check_storable(request_hash, "request_hash")
+        if len(check_storable(request_hash, "request_hash")) > LONGEST_ID:
+            raise ArgumentError(f"request_hash: {LONGEST_ID} characters at most")
         when = at or now()
         with self._store.writing() as rows:
             answer = rows.once.reserve(key, request_hash, when, when + keep)

@@ -15,7 +15,7 @@ from nnguard.errors import ActivationError, ActivationReason
 if TYPE_CHECKING:
     from nnguard._selling.store import Transaction
 
-__all__ = ["cancel", "give_back", "revoke_licenses", "take_back"]
+__all__ = ["cancel", "give_back", "revoke_licenses", "revoke_seat", "take_back"]
 
 
 def give_back(rows: Transaction, order_id: str, receipt: Receipt, at: datetime, actor: str) -> Seat:
@@ -33,7 +33,7 @@ def give_back(rows: Transaction, order_id: str, receipt: Receipt, at: datetime, 
     freed = at if seat.free_at is None else min(at, seat.free_at)
     seat = replace(seat, released_at=at, free_at=freed)
     rows.seats.change(seat)
-    _revoke(rows, order, seat.id, at, "given back", actor)
+    revoke_seat(rows, order, seat.id, at, "given back", actor)
     rows.note(actor, "seat.released", seat.id, order=order.id)
     rows.events.add("seat.released", at, order_data(order, seat=seat.id))
     return seat
@@ -49,7 +49,7 @@ def take_back(
         return seat
     seat = replace(seat, taken_back_at=at, free_at=at + order.cooling)
     rows.seats.change(seat)
-    _revoke(rows, order, seat.id, at, reason or "taken back", actor)
+    revoke_seat(rows, order, seat.id, at, reason or "taken back", actor)
     rows.note(actor, "seat.taken-back", seat.id, order=order.id, reason=reason)
     rows.events.add("seat.released", at, order_data(order, seat=seat.id))
     return seat
@@ -62,7 +62,7 @@ def cancel(rows: Transaction, order_id: str, at: datetime, reason: str, actor: s
         return order
     rows.orders.cancel(order.id, at, reason)
     for seat in rows.seats.of_order(order.id):
-        _revoke(rows, order, seat.id, at, reason or "order cancelled", actor)
+        revoke_seat(rows, order, seat.id, at, reason or "order cancelled", actor)
     rows.note(actor, "order.cancelled", order.id, reason=reason)
     rows.events.add("order.cancelled", at, order_data(order, reason=reason))
     return replace(order, cancelled_at=at, reason=reason)
@@ -77,11 +77,11 @@ def revoke_licenses(
         order = there(rows.orders.locked(order_id), f"order {order_id}")
         for seat in seats.values():
             if seat.order_id == order_id:
-                _revoke(rows, order, seat.id, at, reason, actor)
+                revoke_seat(rows, order, seat.id, at, reason, actor)
     revoke_all(rows, ids, at, reason, actor)
 
 
-def _revoke(
+def revoke_seat(
     rows: Transaction, order: Order, seat_id: str, at: datetime, reason: str, actor: str
 ) -> None:
     """Revoke the licenses of a seat that still hold; the list need not name what is over."""

@@ -46,6 +46,8 @@ class Machine(NamedTuple):
             return False
         if seat.request_key not in (None, self.request_key):
             return False
+        if bool(seat.leases) != bool(self.leases):
+            return False  # the license that is out would go on beside the other kind
         return _is_same(seat.device, self.device, named=named)
 
 
@@ -79,7 +81,8 @@ def take_seat(rows: SeatRows, order: Order, machine: Machine, at: datetime) -> S
         at: When.
 
     Raises:
-        ActivationError: All seats are taken (NO_SEATS).
+        ActivationError: All seats are taken (NO_SEATS); or a relay would go on with fewer, while
+            the license for more still holds (REFUSED).
     """
     mine = rows.of_recipient(order.id, machine.recipient)
     found = next((seat for seat in mine if machine.has(seat, named=order.named_devices)), None)
@@ -88,6 +91,12 @@ def take_seat(rows: SeatRows, order: Order, machine: Machine, at: datetime) -> S
     if others + max(1, machine.leases) > order.seats:
         raise _no_seats(order, used, free_at)
     if found is not None:
+        if machine.leases < found.leases:
+            raise ActivationError(
+                f"this relay has a license for {found.leases} leases, which would still hold",
+                reason=ActivationReason.REFUSED,
+                hint="give it back (nnguard license release), and then ask for fewer",
+            )
         device, key = machine.device, found.request_key or machine.request_key
         return replace(found, device=device, request_key=key, leases=machine.leases)
     return Seat(

@@ -42,6 +42,7 @@ sending would show no answer."""
 
 _CLOSE = {"Connection": "close"}
 _BAD_LENGTH = "Content-Length is not a number"
+_TWO_LENGTHS = "a request has Content-Length or Transfer-Encoding, not both"
 
 
 class Guard:
@@ -93,6 +94,8 @@ class Guard:
         told = headers.get("content-length", "0")
         if not (told.isascii() and told.isdigit()):
             raise Problem(400, _BAD_LENGTH, reason="malformed", headers=_CLOSE)
+        if "content-length" in headers and "transfer-encoding" in headers:  # RFC 9112, 6.1
+            raise Problem(400, _TWO_LENGTHS, reason="malformed", headers=_CLOSE)
         size, asks = int(told[:20]), "expect" in headers
         if size > most and (asks or size > _DROPPED):
             raise self._too_large()

@@ -24,6 +24,8 @@ _PAID = ("checkout.session.completed", "checkout.session.async_payment_succeeded
 _REFUNDED = "charge.refunded"
 _SETTLED = ("paid", "no_payment_required")
 _DAY = 86400
+_LONGEST_NAME = 200
+"""Bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ def _paid(session: Mapping[str, Any]) -> Paid | None:
     choices: dict[str, Any] = {
         "seats": _whole(said, "seats", 1),
         "tier": str(said.get("tier", "")),
-        "customer": str(said.get("customer", "")) or _buyer(session),
+        "customer": _cut(str(said.get("customer", "")) or _buyer(session)),
     }
     for name in ("lasts", "grace", "cooling"):
         if f"{name}_days" in said:
@@ -135,4 +137,9 @@ def _whole(said: Mapping[str, Any], name: str, otherwise: int) -> int:
 
 def _buyer(session: Mapping[str, Any]) -> str:
     details = session.get("customer_details") or {}
-    return str(details.get("name") or details.get("email") or "")[:500]
+    return str(details.get("name") or details.get("email") or "")
+
+
+def _cut(name: str) -> str:
+    """Return so much of a name as an order holds: who paid gets one, whatever people are called."""
+    return name.replace("\0", "").encode()[:_LONGEST_NAME].decode(errors="ignore")

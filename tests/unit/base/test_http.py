@@ -127,6 +127,15 @@ def test_long_words_are_cut() -> None:
     assert len(str(error)) == len(error.hint) == 500
 
 
+@pytest.mark.parametrize("status", ["404 Not Found", "503 Away"])
+def test_words_of_a_server_are_one_line_and_move_no_cursor(status: str) -> None:
+    said = r"gone\u001b[2J\u001b]0;x\u0007\ud800\n forged: line"
+    error = refused(problem(status, f'{{"detail": "{said}", "hint": "{said}"}}'))
+    assert str(error).isprintable()
+    assert error.hint.isprintable()
+    assert "forged" in str(error)
+
+
 def test_servers_that_are_not_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]

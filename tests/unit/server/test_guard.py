@@ -86,6 +86,15 @@ def test_a_larger_body_is_refused_before_it_comes(server: Running) -> None:
     assert answer.startswith((b"HTTP/1.1 413 ", b"HTTP/1.1 400 "))
 
 
+def test_a_request_with_two_lengths_hides_no_other(server: Running) -> None:
+    answer = server.raw(
+        head("/size", "Content-Length: 5", "Transfer-Encoding: chunked"),
+        b"0\r\n\r\n" + head("/size"),
+    )
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
 def test_a_larger_body_is_refused_though_it_does_not_say_so(server: Running) -> None:
     chunk = b"1f4\r\n" + b"x" * 500 + b"\r\n"
     answer = server.raw(head("/size", "Transfer-Encoding: chunked"), chunk * 3 + b"0\r\n\r\n")

@@ -136,3 +136,16 @@ def test_what_makes_no_order_is_told(event: Any) -> None:
     with pytest.raises(Problem) as caught:
         read_event(event)
     assert caught.value.status == 422
+
+
+@pytest.mark.parametrize("name", ["x" * 500, "\U0001f600" * 100, "A\0da", "ä" * 99 + "€" * 9])
+def test_who_paid_gets_an_order_whatever_their_name_is(name: str) -> None:
+    for changes in (
+        {"customer_details": {"name": name}},
+        {"metadata": {"nnguard_product": "digits", "nnguard_customer": name}},
+    ):
+        _, paid = read_event(session(**changes))
+        assert isinstance(paid, Paid)
+        customer = paid.choices["customer"]
+        assert len(customer.encode()) <= 200
+        assert name.replace("\0", "").startswith(customer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
 from nnguard._base.times import now
 from nnguard._selling.audit import START, AuditEntry
@@ -63,6 +63,9 @@ class AuditRows:
 
         The head is read after the entries, so others may go on writing: what it names is there.
         """
+        first = self._connection.execute(select(func.min(AUDIT.c.number))).scalar()
+        if first not in (None, 1):
+            raise _broken(f"its first entry has number {first}")
         last: AuditEntry | None = None
         seen = expect is None
         while True:

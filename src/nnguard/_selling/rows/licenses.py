@@ -96,9 +96,9 @@ class LicenseRows:
             if wanted:
                 query = query.where(column == wanted)
         if state is not None:
-            ended = func.coalesce(LICENSES.c.expires_at <= seconds_of(at), False)
-            wanted_state = {"revoked": ~_NEVER, "expired": _NEVER & ended}
-            query = query.where(wanted_state.get(state, _NEVER & ~ended))
+            end, now = LICENSES.c.expires_at, seconds_of(at)
+            wanted_state = {"revoked": ~_NEVER, "expired": _NEVER & (end <= now)}
+            query = query.where(wanted_state.get(state, _NEVER & (end.is_(None) | (end > now))))
         if after:
             last = select(*_PLACE).where(LICENSES.c.license_id == after)
             row = there(self._connection.execute(last).one_or_none(), f"license {after}")

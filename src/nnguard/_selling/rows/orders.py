@@ -129,9 +129,9 @@ class OrderRows:
             query = query.where(ORDERS.c.product == product)
         if state is not None:
             cancelled = ORDERS.c.cancelled_at.is_not(None)
-            ended = func.coalesce(ORDERS.c.expires_at <= at, False)
-            wanted = {"cancelled": cancelled, "expired": ~cancelled & ended}
-            query = query.where(wanted.get(state, ~cancelled & ~ended))
+            end = ORDERS.c.expires_at
+            wanted = {"cancelled": cancelled, "expired": ~cancelled & (end <= at)}
+            query = query.where(wanted.get(state, ~cancelled & (end.is_(None) | (end > at))))
         if after:
             last = select(ORDERS.c.number).where(ORDERS.c.id == after)
             number = there(self._connection.execute(last).scalar_one_or_none(), f"order {after}")

@@ -194,7 +194,8 @@ class CustomerPages:
         number = license.terms.id
         request.app.state.metrics.licenses.labels(kind).inc()
         note(request, license=number, order=order.id)
-        seat = next(each for each in self._ledger.seats(order.id) if each.license_id == number)
+        seat = self._ledger.seat_of(number)  # which may have a newer license by now
+        assert seat is not None
         return RedirectResponse(f"/order?done=license&seat={seat.id}", 303)
 
     def _entrance(

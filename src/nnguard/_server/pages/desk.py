@@ -5,6 +5,7 @@ Whoever has an API token logs in with it; what is done stands in the audit log u
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ _LASTS = timedelta(hours=12)
 _ROWS = 25
 _LINES = 50
 _MOST = 100
+_LAST = 1 << 62
+"""Number of an entry of the audit log, at most."""
+
 _BETWEEN = "␟"
 """Stands between product and tier where both are one choice."""
 
@@ -187,7 +191,7 @@ class DeskPages:
             issuer = self._issuer.acting_as(seller.actor)
             order_id = self._ledger.once(
                 f"desk:{seller.token.id}:{once}",
-                repr(sorted(written.items())),
+                hashlib.sha256(repr(sorted(written.items())).encode()).hexdigest(),
                 lambda: issuer.order(name, **terms).id,
             )
             return RedirectResponse(f"/desk/orders/{order_id}?done=made", 303)
@@ -307,7 +311,7 @@ class DeskPages:
                 self._ledger.check_audit(expect.strip() or None)
             except LedgerError as error:
                 problem = Problem("The chain is broken", str(error), 200)
-        start = number_of(before, "before") if before else 0
+        start = number_of(before, "before", most=_LAST) if before else 0
         found = self._ledger.audit(newest=True, after=start, limit=_LINES + 1)
         return self._show(
             "audit",

@@ -57,14 +57,14 @@ def pasted_text_of(text: str, field: str, label: str) -> str:
     return text
 
 
-def number_of(text: str, field: str, *, least: int = 0) -> int:
+def number_of(text: str, field: str, *, least: int = 0, most: int = _MOST) -> int:
     """Return a whole number."""
     digits = text.strip()
-    if not (digits.isascii() and digits.isdecimal() and len(digits) <= len(str(_MOST))):
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= len(str(most))):
         raise ProblemError(Problem("Write a whole number", field=field))
     number = int(digits)
-    if not least <= number <= _MOST:
-        raise ProblemError(Problem(f"Write a number from {least} to {_MOST:,}", field=field))
+    if not least <= number <= most:
+        raise ProblemError(Problem(f"Write a number from {least} to {most:,}", field=field))
     return number
 
 

@@ -223,7 +223,7 @@ CASES = [
     Case("a body that does not come", "408 refused", slow),
     Case("a body of another length than it says", "400", raw(
         "POST /v1/licenses HTTP/1.1", "Content-Length: 5", "Content-Length: 6", data=b"abcdef")),
-    Case("both a length and chunks (smuggling)", "400 or one answer", raw(
+    Case("both a length and chunks (smuggling)", "400 malformed", raw(
         "POST /v1/licenses HTTP/1.1", "Content-Length: 4", "Transfer-Encoding: chunked",
         data=b"0\r\n\r\nGET /v1/orders HTTP/1.1\r\nHost: x\r\n\r\n")),
     Case("a header with a line end in it", "400", raw("GET /healthz HTTP/1.1", "X: a\rb: c")),
@@ -291,11 +291,7 @@ def test_hostile_clients(shop: Shop, case: Case) -> None:
     sent = case.send(shop)
     assert time.monotonic() - begun < PATIENCE
     found = outcome_of(sent)
-    if case.outcome == "400 or one answer":
-        assert isinstance(sent, bytes)
-        assert sent.count(b"HTTP/1.1 ") == 1
-    else:
-        assert found == case.outcome
+    assert found == case.outcome
     after = shop.ledger.check_audit()
     assert case.does or after == before
     assert httpx.get(f"{shop.server.url}/healthz").status_code == 200
