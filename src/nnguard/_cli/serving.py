@@ -18,6 +18,7 @@ from nnguard._cli.commands import Options, command
 from nnguard._cli.keys import PASSPHRASE_FILE, load_private, load_signer
 from nnguard._cli.options import option, under
 from nnguard._cli.output import Outcome
+from nnguard._cli.selling import open_ledger
 from nnguard._cli.systemd import tell_systemd
 
 __all__ = ["check_installed", "run_serve"]
@@ -96,9 +97,11 @@ def run_serve(options: Options) -> Outcome:
         token_rate=options.token_rate,
         guess_rate=options.guess_rate,
     )
+    if settings.policy_path is not None:
+        nnguard.TrustPolicy.load(settings.policy_path)  # better no server than one without it
     key = load_signer(options.key, options.passphrase_file)
     identity = load_private(nnguard.Identity, options.ledger_key, options.ledger_passphrase_file)
-    with nnguard.licensing.Ledger(options.ledger) as ledger:
+    with open_ledger(options.ledger) as ledger:
         issuer = nnguard.licensing.Issuer(
             ledger, key, identity, actor="server", server=options.public_url
         )
