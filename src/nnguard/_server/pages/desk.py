@@ -20,6 +20,7 @@ from nnguard._selling.issuer import Issuer
 from nnguard._selling.order import Order, OrderState
 from nnguard._selling.tokens import Role, Token
 from nnguard._server.access import client_of
+from nnguard._server.logs import note
 from nnguard._server.pages.chart import chart_of
 from nnguard._server.pages.forms import days_of, end_of, number_of
 from nnguard._server.pages.html import show
@@ -334,7 +335,7 @@ class DeskPages:
         token = self._ledger.token(visit.subject)
         if token.revoked_at is not None:
             raise ElsewhereError("/desk/login")
-        request.scope.setdefault("nnguard.known", {})["token"] = token.id
+        note(request, token=token.id)
         may = _RIGHTS[token.role]
         if right not in may:
             text = f"Its role is “{token.role}”. Log in with a token of another role."
