@@ -27,7 +27,7 @@ from ledger_behavior import entry_of, execute, run, run_together
 from nnguard._base.times import now
 from nnguard._selling.migrations import VERSION_TABLE, migrate
 from nnguard._selling.tables import TABLES
-from nnguard.errors import ActivationError, LedgerError, LedgerReason
+from nnguard.errors import ActivationError, LedgerError, LedgerReason, WrongKeyError
 from nnguard.licensing import (
     ActivationReason,
     AuditEntry,
@@ -448,6 +448,37 @@ class SellingBehavior:
             cancelled = issuer.cancel(order.id)
             assert issuer.order("small", seats=2, reference="A-1") == cancelled
             assert issuer.order("small") != issuer.order("small")
+
+    def test_an_order_that_ends_so_long_after_it_was_made_is_the_same_again(
+        self, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with shop(url) as issuer:
+            order = issuer.order("small", reference="A-1", expires_at=730 * DAY)
+            assert order.expires_at == order.created_at + 730 * DAY
+            later = order.created_at + 3 * DAY
+            monkeypatch.setattr("nnguard._selling.ordering.now", lambda: later)
+            assert issuer.order("small", reference="A-1", expires_at=730 * DAY) == order
+            assert issuer.order("small", reference="A-1", expires_at=order.expires_at) == order
+            for other in (729 * DAY, later + 730 * DAY, None):
+                with pytest.raises(LedgerError, match="another order"):
+                    issuer.order("small", reference="A-1", expires_at=other)
+
+    def test_another_identity_spoils_nothing(self, url: str) -> None:
+        with shop(url) as issuer:
+            order = issuer.order("small")
+            code = issuer.code(order)
+            locked = goods().locked
+            other = Issuer(issuer.ledger, goods().key, nnguard.Identity.generate())
+            uses: list[Callable[[], object]] = [
+                lambda: other.code(order),
+                lambda: other.order_of(code),
+                lambda: other.answer(ask(code)),
+                lambda: other.add_product(locked.trial, locked.content_key),
+            ]
+            for use in uses:
+                with pytest.raises(WrongKeyError, match="with another identity"):
+                    use()
+            assert issuer.answer(ask(code)).terms.order == order.id
 
     def test_orders_are_found(self, url: str) -> None:
         with shop(url) as issuer:

@@ -163,11 +163,16 @@ def test_secrets_of_webhooks_are_shown(issuer: Issuer, run: Run) -> None:
         (("--tls-certificate", "vendor.pub", "--tls-key", "vendor.key"), 2, "certificate of TLS"),
         (("--stripe-secret-file", "nothing"), 1, "no such file"),
         (("--key", "vendor.pub"), 6, ""),
+        (("--ledger-key", "other.key"), 7, "with another identity"),
+        (("--ledger", "license.db"), 14, "there is no ledger license.db"),
+        (("--policy", "nothing"), 1, "no such file"),
+        (("--policy", "vendor.pub"), 18, "vendor.pub"),
     ],
 )
 def test_what_cannot_be_is_told_before_it_listens(
     issuer: Issuer, run: Run, options: tuple[str, ...], code: int, said: str
 ) -> None:
+    nnguard.Identity.generate().save("other.key")
     result = run(*SERVE, *options)
     assert (result.code, result.out) == (code, "")
     assert said in result.err

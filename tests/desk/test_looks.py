@@ -158,6 +158,18 @@ def test_pages_fit_a_phone(visit: Open, ids: dict[str, str]) -> None:
             assert width == PHONE["width"], path
 
 
+@pytest.mark.parametrize("width", [PHONE["width"], 1280])
+def test_long_names_fit(visit: Open, shop: shops.Shop, width: int) -> None:
+    name = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft" * 2
+    order = shop.order(customer=name, reference=f"cs_live_{width}_" + "b1" * 40)
+    page = visit("/desk/orders", role="support", viewport={"width": width, "height": 800})
+    for path in ("/desk/orders", f"/desk/orders/{order.id}"):
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth") == width, path
+        parts = "[...document.querySelectorAll('.cards')].map(each => each.scrollWidth)"
+        assert max(page.evaluate(parts), default=0) <= width, path
+
+
 def unfold(page: chromium.Page) -> None:
     page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
 

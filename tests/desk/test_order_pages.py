@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import shlex
 import sqlite3
 from datetime import timedelta
+from pathlib import Path
 
+import click
 import pytest
 
 import nnguard
 import shop as shops
+from nnguard._cli.commands import NNGUARD
 from nnguard.licensing import License, Receipt
 
+TEMPLATES = Path(nnguard.__file__).parent / "_server" / "pages" / "templates"
 HTML = "<script>alert('x')</script><b>Ada & \"Söhne\"</b>"
 KEY_OF_ANOTHER_KIND = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----\n"
 
@@ -24,6 +30,24 @@ def upload(visitor: shops.Visitor, text: str | bytes) -> None:
 def paste(visitor: shops.Visitor, key: str, name: str) -> None:
     visitor.get("/order")
     visitor.send("/order/key", key=key, name=name)
+
+
+def test_commands_on_pages_are_commands() -> None:
+    """What customers copy is read by the very parser that it is for."""
+    found = []
+    for page in sorted(TEMPLATES.rglob("*.html")):
+        for text in re.findall(r"<code>(nnguard .*?)</code></pre>", page.read_text(), re.DOTALL):
+            words = shlex.split(re.sub(r"{{.*?}}", "https://shop.example", text))[1:]
+            command: click.Command = NNGUARD
+            while isinstance(command, click.Group):
+                found.append(words.pop(0))
+                named = command.get_command(click.Context(command), found[-1])
+                assert named is not None, text
+                command = named
+            command.make_parser(click.Context(command)).parse_args([*words])
+            options = [each for each in command.params if isinstance(each, click.Option)]
+            assert all({*each.opts} & {*words} for each in options if each.required), text
+    assert {*found} == {"license", "activate", "release", "request", "unlock"}
 
 
 class TestEntrance:

@@ -163,7 +163,8 @@ def run_refresh(options: Options) -> Outcome:
         ends = new.terms.expires_at
         until = "for good" if ends is None else f"until {ends.isoformat()}"
         what = "Renewed" if renewed else "Not renewed"
-        yield f"{what}: {options.license} holds {until}"
+        why = "" if renewed or ends is None else ", and half of that is not over"
+        yield f"{what}: {options.license} holds {until}{why}"
 
     values = {"file": options.license, "renewed": renewed, "license": new.terms.to_json()}
     return Outcome(values, lines())

@@ -109,6 +109,7 @@ def load_private(kind: _Kind[_Private], path: str, passphrase_file: str | None) 
         "ed25519, the default; p256 or p384, for tokens that have no Ed25519; ml-dsa-65 or "
         "ml-dsa-87, hybrids with Ed25519 that hold against quantum computers: 3 and 5 kB more.",
         default="ed25519",
+        show_default=False,
     ),
     option("--identity", "Make a customer's pair."),
     option(

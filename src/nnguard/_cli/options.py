@@ -186,6 +186,8 @@ def option(declaration: str, help: str, **attributes: Any) -> click.Option:  # n
     kind = _KINDS.get(metavar, str)
     if "read" in attributes:
         kind = _Read(attributes.pop("read"))
+    shown = attributes.get("default") not in (None, "", 0, "0", "0d")
+    attributes.setdefault("show_default", shown)
     if kind is str and not many and not attributes.get("required"):
         attributes.setdefault("default", "")
     metavar = "FILE" if isinstance(kind, _OutputPath) else metavar

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import click
 
 from nnguard._cli.commands import Group, Options, command
-from nnguard._cli.options import argument, option, under
+from nnguard._cli.options import argument, option, read_duration, read_time, under
 from nnguard._cli.output import Outcome, table
 from nnguard._cli.selling import LEDGER_KEY, ledger_option, load_ledger_key, open_ledger
 from nnguard.licensing import Issuer, Ledger, Order, Receipt, Seat
@@ -27,6 +27,12 @@ __all__ = [
 
 _STATES = ("open", "expired", "cancelled")
 _LIST = "sign the revocation list anew: nnguard license revoke -o FILE.revoked"
+
+
+def read_end(text: str) -> datetime | timedelta:
+    """Read when an order ends: a time, or so long after the order was made."""
+    return read_duration(text) if re.fullmatch(r"[\d.]+[hdw]", text, re.ASCII) else read_time(text)
+
 
 run_order = Group(
     "order",
@@ -57,7 +63,7 @@ run_order = Group(
         "Terms",
         option("--tier NAME", "Which tier; by default, the highest."),
         option("--lasts DURATION", "Licenses hold so long, and are refreshed; or to the end."),
-        option("--expires TIME", "The order's end, such as 365d; by default, none."),
+        option("--expires TIME", "The order's end, such as 365d; by default, none.", read=read_end),
         option("--grace DURATION", "Licenses hold so long after they expired.", default="0d"),
         option("--cooling DURATION", "A seat that you take back is free so late.", default="7d"),
         option("--warn-only", "Licenses that hold no longer only warn."),
@@ -67,7 +73,7 @@ run_order = Group(
     ),
 )
 def run_new(options: Options) -> Outcome:
-    """Write down an order, and print its code.
+    r"""Write down an order, and print its code.
 
     The customer needs the code to get licenses; whoever has it can take the order's seats.
 

@@ -55,8 +55,8 @@ def run_add(options: Options) -> Outcome:
     ):
         issuer = nnguard.licensing.Issuer(ledger, key, load_ledger_key(options))
         product = issuer.add_product(trial, content_key, name=options.name, progress=progress)
-    tiers = ", ".join(tier.name for tier in product.tiers)
-    return Outcome({"product": product.to_json()}, [f"Product {product.name}, with {tiers}"])
+    tiers = ", ".join(f"tier {tier.name}" for tier in product.tiers)
+    return Outcome({"product": product.to_json()}, [f"Product {product.name}, {tiers}"])
 
 
 @command(

@@ -229,7 +229,7 @@ def check_exists(url: str) -> None:
     """Make sure that there is a ledger, where that can be told by its name."""
     path = url.removeprefix("sqlite:///")
     if "://" not in path and path and not Path(path).exists():
-        hint = f"nnguard license issue --ledger makes it; --ledger or {_VARIABLE} names another"
+        hint = f"nnguard product add makes it; --ledger or {_VARIABLE} names another"
         raise LedgerError(f"there is no ledger {url}", hint=hint)
 
 

@@ -14,6 +14,7 @@ from nnguard._cli.keys import PASSPHRASE_FILE, load_private, load_signer, read_s
 from nnguard._cli.listening import listening_of, listening_options, serve
 from nnguard._cli.options import option, under
 from nnguard._cli.output import Outcome
+from nnguard._cli.selling import open_ledger
 
 __all__ = ["check_installed", "run_serve"]
 
@@ -79,9 +80,11 @@ def run_serve(options: Options) -> Outcome:
         token_rate=options.token_rate,
         guess_rate=options.guess_rate,
     )
+    if settings.policy_path is not None:
+        nnguard.TrustPolicy.load(settings.policy_path)  # better no server than one without it
     key = load_signer(options.key, options.passphrase_file)
     identity = load_private(nnguard.Identity, options.ledger_key, options.ledger_passphrase_file)
-    with nnguard.licensing.Ledger(options.ledger) as ledger:
+    with open_ledger(options.ledger) as ledger:
         issuer = nnguard.licensing.Issuer(
             ledger, key, identity, actor="server", server=options.public_url
         )

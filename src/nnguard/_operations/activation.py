@@ -233,6 +233,7 @@ def refresh(
     conditions = _conditions(license_policy, device)
     holds = _holds(old, trust, policy, conditions)
     old.unwrap(mine)  # it is authentic, and ours
+    where = _server_of(old.terms, server)  # at once, rather than when half of its life is over
     at = now() if conditions.now is None else to_utc(conditions.now)
     if not early and holds is None and not _is_due(old.terms, at):
         return old
@@ -240,7 +241,7 @@ def refresh(
     try:
         new = activate(
             asked,
-            _server_of(old.terms, server),
+            where,
             mine,
             trust,
             policy=policy,

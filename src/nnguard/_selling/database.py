@@ -39,7 +39,7 @@ class Database:
     Args:
         url_or_path: A text with `://` is a SQLAlchemy URL, all else the path of an SQLite file,
             which is made when something is written, for its owner's eyes only. `postgresql://`
-            means `postgresql+psycopg://`.
+            and `postgres://` mean `postgresql+psycopg://`.
 
     Raises:
         LedgerError: The URL is malformed, or names nothing that lasts.
@@ -110,7 +110,10 @@ def _to_url(text: str) -> URL:
             raise ValueError  # what follows the first could be the rest of the password
     except (ArgumentError, ValueError):
         raise LedgerError("the ledger's URL is malformed", hint=_EXAMPLE) from None
-    if url.drivername == "postgresql":  # psycopg2 for SQLAlchemy 2.0, psycopg from 2.1 on
+    if url.drivername in (
+        "postgresql",
+        "postgres",
+    ):  # psycopg2 for SQLAlchemy 2.0, psycopg from 2.1 on
         url = url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
         raise LedgerError("a ledger needs a file: memory forgets it")

@@ -94,6 +94,7 @@ class Issuer:
         self._ledger = ledger
         self._signer_or_none = None if signer is None else as_signer(signer)
         self._identity = None if identity is None else loaded(identity, Identity, "identity")
+        self._fits = False
 
     def issue(
         self,
@@ -212,7 +213,7 @@ class Issuer:
         tier: str = "",
         lasts: timedelta | None = None,
         grace: timedelta = timedelta(0),
-        expires_at: TimeLike | None = None,
+        expires_at: TimeLike | timedelta | None = None,
         cooling: timedelta = timedelta(days=7),
         warn_only: bool = False,
         named_devices: bool = True,
@@ -221,7 +222,8 @@ class Issuer:
     ) -> Order:
         """Write down what somebody bought; `code` tells what the customer needs of it.
 
-        The same reference again, with the same content, gives the same order.
+        The same reference again, with the same content, gives the same order. `expires_at` may be
+        a timedelta: so long after the order was made.
 
         Raises:
             LedgerError: There is no such product, or an order with this reference and other
@@ -244,8 +246,9 @@ class Issuer:
             features=features,
             metadata=metadata,
         )
+        relative = isinstance(expires_at, timedelta)
         with self._ledger.writing() as rows:
-            return add_order(rows, made, self._actor)
+            return add_order(rows, made, self._actor, relative=relative)
 
     def code(self, order: Order | str) -> str:
         """Return the code of an order, or of that of this id: who has it, can take its seats."""
@@ -352,7 +355,21 @@ class Issuer:
                 "orders need your own identity: codes come from it, and it opens content keys",
                 hint="give the ledger's key (--ledger-key)",
             )
+        if not self._fits:
+            self._fits = self._opens_products()
         return self._identity
+
+    def _opens_products(self) -> bool:
+        """Tell whether there are products; all of them have to open with this identity."""
+        products = self._ledger.products()
+        for each in products:
+            wrapped = self._ledger.wrapped_content_key(each.lock)
+            if wrapped is not None and self._unwrap(each.lock, wrapped) is None:
+                raise WrongKeyError(
+                    f"product {each.name} was added with another identity than this one",
+                    hint="a ledger has one, and codes of orders come from it (--ledger-key)",
+                )
+        return bool(products)
 
     def _id_of(self, code: str) -> str:
         """Return the id of the order of a code, which need not be in the ledger."""

@@ -74,7 +74,7 @@ def make_order(
     tier: str,
     lasts: timedelta | None,
     grace: timedelta,
-    expires_at: TimeLike | None,
+    expires_at: TimeLike | timedelta | None,
     cooling: timedelta,
     warn_only: bool,
     named_devices: bool,
@@ -93,7 +93,12 @@ def make_order(
         raise ArgumentError(
             f"the product {product.name} has no tier {tier!r}", hint=f"it has {', '.join(tiers)}"
         )
-    created, ends = now(), None if expires_at is None else to_utc(expires_at, "expires_at")
+    created, ends = now(), None
+    if isinstance(expires_at, timedelta):
+        _check_span(expires_at, "expires_at", 1)
+        ends = created + expires_at
+    elif expires_at is not None:
+        ends = to_utc(expires_at, "expires_at")
     if ends is not None and ends <= created:
         raise ArgumentError(f"an order that ends at {ends.isoformat()} would never hold")
     spans = {"grace": grace, "cooling": cooling} | ({} if lasts is None else {"lasts": lasts})
@@ -121,8 +126,14 @@ def make_order(
     )
 
 
-def add_order(rows: Transaction, order: Order, actor: str) -> Order:
+def add_order(rows: Transaction, order: Order, actor: str, *, relative: bool = False) -> Order:
     """Insert an order, unless the one of its reference is there, and says the same.
+
+    Args:
+        rows: Where.
+        order: What is to be there.
+        actor: Who does it.
+        relative: Whether it ends so long after it was made, rather than at a time.
 
     Raises:
         LedgerError: It says something else.
@@ -132,6 +143,8 @@ def add_order(rows: Transaction, order: Order, actor: str) -> Order:
         rows.events.add("order.created", order.created_at, order_data(order))
         return order
     kept = rows.orders.of_reference(order.reference)
+    if kept is not None and relative and kept.expires_at and order.expires_at:
+        order = replace(order, expires_at=kept.created_at + (order.expires_at - order.created_at))
     own = {"id": order.id, "created_at": order.created_at, "cancelled_at": None, "reason": ""}
     if kept is None or replace(kept, **own) != order:  # type: ignore[arg-type]
         raise LedgerError(

@@ -157,4 +157,8 @@ def _invalid(error: RequestValidationError) -> Problem:
     ]
     named = ".".join(errors[0]["where"]) if errors else "the request"
     what = errors[0]["what"] if errors else "malformed"
-    return Problem(422, f"{named}: {what}", reason="malformed", errors=errors)
+    if named == "body":
+        hint = "send JSON, with Content-Type: application/json; /openapi.json has examples"
+    else:
+        hint = "/openapi.json has the fields, and examples"
+    return Problem(422, f"{named}: {what}", reason="malformed", hint=hint, errors=errors)

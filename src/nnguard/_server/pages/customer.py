@@ -233,6 +233,7 @@ class CustomerPages:
             token=self.sessions.token(visit),
             order=order,
             code=self._issuer.code(order),
+            server=request.app.state.settings.public_url,
             seats=[seat for seat in seats if seat.state_at(when) != "free"],
             names=names_of(seats),
             free=order.seats - taken_of(seats, when),
