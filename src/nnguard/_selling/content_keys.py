@@ -58,6 +58,22 @@ class ContentKeys:
             wrapped = self.identity.recipient.wrap(key.secret, _info(lock))
             self.ledger.keep_content_key(lock, product, wrapped, actor=self.actor)
 
+    def check(self) -> bool:
+        """Tell whether there are products.
+
+        Raises:
+            WrongKeyError: The content key of one is wrapped to another identity.
+        """
+        products = self.ledger.products()
+        for each in products:
+            wrapped = self.ledger.wrapped_content_key(each.lock)
+            if wrapped is not None and self._unwrap(each.lock, wrapped) is None:
+                raise WrongKeyError(
+                    f"product {each.name} was added with another identity than this one",
+                    hint="a ledger has one, and codes of orders come from it (--ledger-key)",
+                )
+        return bool(products)
+
     def _unwrap(self, lock: str, wrapped: bytes | None) -> ContentKey | None:
         if wrapped is None or self.identity is None:
             return None

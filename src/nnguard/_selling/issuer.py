@@ -356,20 +356,8 @@ class Issuer:
                 hint="give the ledger's key (--ledger-key)",
             )
         if not self._fits:
-            self._fits = self._opens_products()
+            self._fits = self._content_keys.check()
         return self._identity
-
-    def _opens_products(self) -> bool:
-        """Tell whether there are products; all of them have to open with this identity."""
-        products = self._ledger.products()
-        for each in products:
-            wrapped = self._ledger.wrapped_content_key(each.lock)
-            if wrapped is not None and self._unwrap(each.lock, wrapped) is None:
-                raise WrongKeyError(
-                    f"product {each.name} was added with another identity than this one",
-                    hint="a ledger has one, and codes of orders come from it (--ledger-key)",
-                )
-        return bool(products)
 
     def _id_of(self, code: str) -> str:
         """Return the id of the order of a code, which need not be in the ledger."""
