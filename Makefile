@@ -256,7 +256,7 @@ fuzz-streams: $(ENVIRONMENT)
 
 fuzz-credentials: $(ENVIRONMENT)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
-	for kind in licenses requests license-states lists statements states policies keys bundles records; do \
+	for kind in licenses leases requests license-states lists statements states policies keys bundles records; do \
 		$(BIN)/python tests/fuzz/credentials.py $$kind out/fuzz/$$kind -max_total_time=$(SECONDS) \
 		-max_len=8192 -timeout=10 -artifact_prefix=out/fuzz/$$kind- || exit 1; done
 

@@ -45,7 +45,7 @@ def room_of(module: str) -> str:
 
 ROOMS = {
     "_server": "SERVE",
-    "_relay": "SERVE",
+    "_relay": "REL",
     "_selling": "SELL",
     "_operations": "OPS",
     "_locking": "LOCK",

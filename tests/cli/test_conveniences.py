@@ -357,7 +357,7 @@ def test_completion_completes_commands_and_options() -> None:
         return [line.split(",")[1] for line in piped(**asked).out.split()]
 
     assert complete("nnguard ve") == ["verify"]
-    assert complete("nnguard license re") == ["revoke"]
+    assert complete("nnguard license rev") == ["revoke"]
     assert complete("nnguard verify --al") == ["--allow-trial"]
 
 

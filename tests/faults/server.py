@@ -36,6 +36,7 @@ from instances import Answer, Connection, Instance, Starter, Vendor, ask, starti
 from nnguard._server.metrics import Metrics
 from nnguard._server.settings import ServerSettings
 from nnguard._server.telling import Teller
+from nnguard.errors import LedgerError
 from nnguard.licensing import Request
 from postgresql import Server, running_server
 
@@ -93,16 +94,17 @@ class World:
         requests: list[Request] = []
         while not self.ended:
             if not requests:
-                order = await asyncio.to_thread(self._sell)
-                requests = await asyncio.to_thread(self.seller.requests, order, 2)
+                requests = await asyncio.to_thread(self._sell)
             await self.going.wait()
             await self._ask(requests.pop(), number)
 
-    def _sell(self) -> str:
-        with contextlib.suppress(Exception):
-            return self.seller.issuer.order("small", seats=2).id
-        time.sleep(0.05)  # the database is away
-        return self._sell()
+    def _sell(self) -> list[Request]:
+        """Sell two seats; return the requests for them."""
+        while True:
+            try:
+                return self.seller.requests(self.seller.issuer.order("small", seats=2), 2)
+            except LedgerError:  # the database is away
+                time.sleep(0.05)
 
     async def _ask(self, request: Request, number: int) -> None:
         """Ask until there is a license; sometimes once more, though there is one."""

@@ -34,6 +34,7 @@ from nnguard._crypto import armor, cose, identity
 from nnguard._crypto.cbor import encode_cbor, parse_cbor
 from nnguard._crypto.ecdsa import EcdsaKey
 from nnguard._hiding import extract, frame
+from nnguard._licensing.lease import Lease
 from nnguard._licensing.license import License
 from nnguard._licensing.receipt import Receipt
 from nnguard._licensing.request import Request
@@ -130,6 +131,30 @@ def change_request(rng: random.Random, data: bytes) -> bytes:
 def request_seeds() -> list[bytes]:
     label = "NNGUARD LICENSE"
     return envelopes("request", f"{label} REQUEST") + envelopes("receipt", f"{label} RECEIPT")
+
+
+def read_lease(data: bytes) -> None:
+    """Leases: only the word of the key that the license in one names makes it hold."""
+    read = Lease.parse(data)
+    assert Lease.from_text(str(read)).encoded == read.encoded
+    read.to_json()
+    nnguard.licensing.check(read, toolbox.VENDOR.public_key, license_policy=POLICY)
+    by = [
+        customer.request_signer
+        for customer in selling.CUSTOMERS.values()
+        if customer.request_signer.public_key == read.license.terms.leaser
+    ]
+    assert read.encoded[-64:] == by[0].sign(signed_bytes(read.encoded, Lease._DOMAIN))
+
+
+def change_lease(rng: random.Random, data: bytes) -> bytes:
+    """Claims are changed, and signed again by one of the customers."""
+    try:
+        claims = edit(rng, parse_cbor(cose.parse_signed(data).payload))
+        signer = rng.choice([*selling.CUSTOMERS.values()]).request_signer
+        return toolbox.signed_message(signer, {}, encode_cbor(claims), Lease._DOMAIN)
+    except Exception:  # no envelope, or no claims
+        return mutate(rng, data or b"x")
 
 
 def read_license_state(data: bytes) -> None:
@@ -387,6 +412,9 @@ TARGETS = {
         lambda: envelopes("revocations", "NNGUARD REVOCATION LIST"),
     ),
     "requests": Target(read_request, change_request, request_seeds),
+    "leases": Target(
+        read_lease, change_lease, lambda: envelopes("license", "NNGUARD LICENSE LEASE")
+    ),
     "license-states": Target(read_license_state, change_json, license_state_seeds),
     "statements": Target(
         read_statement,

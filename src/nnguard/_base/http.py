@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import ipaddress
 import json
 import queue
 import threading
 import urllib.error
 import urllib.request
+from ipaddress import ip_address
 from typing import Any, NamedTuple
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from nnguard._base.texts import visible
 from nnguard.errors import ActivationError, ActivationReason, ArgumentError
 
-__all__ = ["check_server", "delete", "get", "post"]
+__all__ = ["check_server", "delete", "get", "is_loopback", "post"]
 
 _DEADLINE = 30.0
 _LARGEST = 1 << 20
@@ -41,7 +41,7 @@ def check_server(server: str) -> str:
     """
     try:
         parts = urlsplit(server)
-        safe = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts))
+        safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
         whole = bool(parts.hostname) and parts.port != 0 and server.isprintable()
     except ValueError:
         raise ArgumentError(f"{_cut(server)!r} is not a URL") from None
@@ -97,6 +97,14 @@ def get(server: str, path: str) -> str:
         ArgumentError: It is not a URL that is asked.
     """
     return _exchange(_Question(server, path, None, "GET"), _DEADLINE)
+
+
+def is_loopback(host: str | None) -> bool:
+    """Tell whether a host is this machine, by its address or the one name that means it."""
+    try:
+        return host == "localhost" or ip_address(host or "").is_loopback
+    except ValueError:
+        return False
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -213,16 +221,6 @@ def _unreachable(server: str, why: str, hint: str = "") -> ActivationError:
 
 def _host(server: str) -> str:
     return _cut(urlsplit(server).netloc)
-
-
-def _is_loopback(parts: SplitResult) -> bool:
-    """Tell whether a host is this machine, by its address or the one name that means it."""
-    if parts.hostname == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(parts.hostname or "").is_loopback
-    except ValueError:
-        return False
 
 
 def _cut(text: str) -> str:

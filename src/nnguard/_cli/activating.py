@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +11,7 @@ import nnguard
 from nnguard._base.atomic import named_together
 from nnguard._cli.commands import Options, command
 from nnguard._cli.inputs import open_model
-from nnguard._cli.keys import PASSPHRASE_FILE, load_private, new_passphrase
+from nnguard._cli.keys import PASSPHRASE_FILE, load_private, own_identity
 from nnguard._cli.licensing import POLICY, load_device, policy_of, terms_lines
 from nnguard._cli.options import AUTHORITY, argument, authority, option, output
 from nnguard._cli.output import Outcome, progress_bar
@@ -64,7 +63,7 @@ def run_request(options: Options) -> Outcome:
             made = False
             request = nnguard.licensing.renewal(options.renews, identity, device=device)
         else:
-            identity, made = _own_identity(options)
+            identity, made = own_identity(options)
             request = _ask(options, identity, device)
         request.save(options.output, overwrite=options.force)
 
@@ -109,7 +108,7 @@ def run_activate(options: Options) -> Outcome:
         raise click.UsageError("--order is missing; give the code of your order")
     believed = authority(options)
     policy = policy_of(options)
-    identity, made = _own_identity(options)
+    identity, made = own_identity(options)
     request = _ask(options, identity, policy.device)
     license = nnguard.licensing.activate(  # noqa: A001
         request, options.server, identity, **believed, license_policy=policy
@@ -215,15 +214,6 @@ def run_release(options: Options) -> Outcome:
 
     values = {"file": options.output, "sent": bool(options.server), "receipt": receipt.to_json()}
     return Outcome(values, lines())
-
-
-def _own_identity(options: Options) -> tuple[nnguard.Identity, bool]:
-    """Load the customer's private key, or make one; whether it was made."""
-    if Path(options.identity).exists():
-        return load_private(nnguard.Identity, options.identity, options.passphrase_file), False
-    identity = nnguard.Identity.generate()
-    identity.save(options.identity, passphrase=new_passphrase(options.passphrase_file))
-    return identity, True
 
 
 def _made_lines(options: Options, made: bool) -> Sequence[str]:

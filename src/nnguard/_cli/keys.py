@@ -28,10 +28,13 @@ __all__ = [
     "load_private",
     "load_signer",
     "new_passphrase",
+    "own_identity",
+    "read_secret",
     "run_keygen",
 ]
 
 _VARIABLE = "NNGUARD_PASSPHRASE"
+_LONGEST_SECRET = 4096
 _WAYS = f"give --passphrase-file, or set {_VARIABLE}"
 
 _Private = TypeVar("_Private", covariant=True)
@@ -180,6 +183,15 @@ def _generate(
     return key, key.public_key
 
 
+def own_identity(options: Options) -> tuple[nnguard.Identity, bool]:
+    """Load the private key that `--identity` names, or make one; tell whether it was made."""
+    if Path(options.identity).exists():
+        return load_private(nnguard.Identity, options.identity, options.passphrase_file), False
+    identity = nnguard.Identity.generate()
+    identity.save(options.identity, passphrase=new_passphrase(options.passphrase_file))
+    return identity, True
+
+
 def new_passphrase(file: str | None, *, protect: bool = False) -> str | None:
     """Return the passphrase for a key that is made now, or None for none.
 
@@ -197,6 +209,21 @@ def new_passphrase(file: str | None, *, protect: bool = False) -> str | None:
     if given == "":
         raise KeyFormatError("an empty passphrase protects nothing", hint=_WAYS)
     return given
+
+
+def read_secret(path: str | None) -> str:
+    """Return the secret in the first line of a file; empty, where none is named.
+
+    Raises:
+        UsageError: There is nothing that a header of HTTP can hold.
+    """
+    if not path:
+        return ""
+    text = read_file(path, _LONGEST_SECRET).decode("utf-8", "replace")
+    secret = text.partition("\n")[0].strip()
+    if not secret or not secret.isascii() or not secret.isprintable():
+        raise click.UsageError(f"{path} has no secret, in ASCII, in its first line")
+    return secret
 
 
 def _ask(prompt: str, otherwise: str, ways: str = _WAYS) -> str:

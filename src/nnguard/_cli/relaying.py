@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import nnguard
-from nnguard._base.files import read_file
 from nnguard._cli.commands import Options, command
-from nnguard._cli.keys import PASSPHRASE_FILE, load_private
+from nnguard._cli.keys import PASSPHRASE_FILE, load_private, own_identity, read_secret
 from nnguard._cli.licensing import POLICY, policy_of
+from nnguard._cli.listening import listening_of, listening_options, serve
 from nnguard._cli.options import AUTHORITY, argument, authority, option, output, read_number, under
 from nnguard._cli.output import Outcome, warn
-from nnguard._cli.serving import read_port
-from nnguard._cli.systemd import tell_systemd
 from nnguard.errors import ActivationError
 
 if TYPE_CHECKING:
@@ -28,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["run_lease", "run_relay"]
 
-_LONGEST_TOKEN = 4096
 _SHORTEST, _LONGEST = 3, 3600
 
 
@@ -65,11 +59,7 @@ def read_patience(text: str) -> float:
     option("--server URL", "License server; by default, the one that the license names."),
     under(
         "Where",
-        option("--host NAME", "Address to listen on.", default="127.0.0.1"),
-        option("--port PORT", "Port; 0 for one that is free.", default="8444", read=read_port),
-        option("--tls-certificate FILE", "PEM: the certificate, and those up to its root."),
-        option("--tls-key FILE", "PEM: its private key."),
-        option("--behind-proxy ADDRESS...", "A proxy, or its network, has TLS."),
+        *listening_options("8444", "A proxy, or its network, has TLS."),
         _token_file(),
     ),
     AUTHORITY,
@@ -90,23 +80,14 @@ def run_relay(options: Options) -> Outcome:
     """
     believed = authority(options)
     identity = load_private(nnguard.Identity, options.identity, options.passphrase_file)
-    token = _token(options)
+    token = read_secret(options.token_file)
     from nnguard._relay.app import make_app
     from nnguard._relay.refresher import Refresher
-    from nnguard._server.listening import HttpServer, Listening
-    from nnguard._server.logs import log_to, tell
 
-    listening = Listening(
-        host=options.host,
-        port=options.port,
-        certificate=Path(options.tls_certificate) if options.tls_certificate else None,
-        key=Path(options.tls_key) if options.tls_key else None,
-        proxies=tuple(options.behind_proxy),
-    )
+    listening = listening_of(options)
     relay = _relay_of(options, identity, believed)
     terms = relay.held().license.terms
     relay.leases.open(first=options.first_time)
-    log_to(sys.stderr)
     refresher = None
     if options.server or terms.server:
         renew = partial(
@@ -117,16 +98,7 @@ def run_relay(options: Options) -> Outcome:
             license_policy=policy_of(options),
         )
         refresher = Refresher(relay.license, renew)
-    server = HttpServer(make_app(relay, token=token, refresher=refresher), listening)
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, server.stop)
-
-    def ready() -> None:
-        tell("listening", url=server.url, pid=os.getpid(), version=nnguard.__version__)
-        tell_systemd("READY=1")
-
-    server.run(ready)
-    tell("ended")
+    serve(make_app(relay, token=token, refresher=refresher), listening)
     return Outcome({}, [])
 
 
@@ -183,8 +155,9 @@ def run_lease(options: Options) -> Outcome:
     from nnguard._relay.holder import Holder
     from nnguard._relay.line import HttpLine
 
-    line = HttpLine(options.url, _token(options))
-    holder = Holder(line, _own_identity(options), load_trust(options.trust))
+    identity, _ = own_identity(options)
+    line = HttpLine(options.url, read_secret(options.token_file))
+    holder = Holder(line, identity, load_trust(options.trust))
     lease = acquire(holder, options.wait)
     path = Path(options.output)
     if not options.commands:
@@ -203,25 +176,6 @@ def run_lease(options: Options) -> Outcome:
 
 def _replace(path: Path, lease: nnguard.licensing.Lease) -> None:
     lease.save(path, overwrite=True)
-
-
-def _own_identity(options: Options) -> nnguard.Identity:
-    """Return the machine's keys, which nobody else needs to know."""
-    if not Path(options.identity).exists():
-        identity = nnguard.Identity.generate()
-        identity.save(options.identity)
-        return identity
-    return load_private(nnguard.Identity, options.identity, options.passphrase_file)
-
-
-def _token(options: Options) -> str:
-    if options.token_file is None:
-        return ""
-    text = read_file(options.token_file, _LONGEST_TOKEN).decode("utf-8", "replace")
-    token = text.partition("\n")[0].strip()
-    if not token.isascii() or not token.isprintable() or " " in token or not token:
-        raise click.UsageError(f"{options.token_file}: its first line is not a token in ASCII")
-    return token
 
 
 def _lines(options: Options, lease: nnguard.licensing.Lease) -> Iterator[str]:

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import os
-import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 import nnguard
-from nnguard._base.files import read_file
 from nnguard._cli.commands import Options, command
-from nnguard._cli.keys import PASSPHRASE_FILE, load_private, load_signer
+from nnguard._cli.keys import PASSPHRASE_FILE, load_private, load_signer, read_secret
+from nnguard._cli.listening import listening_of, listening_options, serve
 from nnguard._cli.options import option, under
 from nnguard._cli.output import Outcome
 from nnguard._cli.selling import open_ledger
-from nnguard._cli.systemd import tell_systemd
 
 __all__ = ["check_installed", "run_serve"]
 
-_LONGEST_SECRET = 4096
 _PORT = "8443"
 _VARIABLES = "NNGUARD_"
 _PACKAGES = ("sqlalchemy", "fastapi", "uvicorn", "jinja2", "argon2", "limits", "httpx")
-
-
-def read_port(text: str) -> int:
-    """Read the number of a port."""
-    if not (text.isascii() and text.isdigit() and int(text[:6]) <= 65535):
-        raise ValueError(f"{text!r} is not a port, 0 to 65535")
-    return int(text)
 
 
 def _set(declaration: str, help: str, **attributes: object) -> click.Option:  # noqa: A002
@@ -50,11 +37,7 @@ def _set(declaration: str, help: str, **attributes: object) -> click.Option:  # 
     _set("--ledger-passphrase-file FILE", "Its first line is the ledger key's passphrase."),
     under(
         "Where",
-        _set("--host NAME", "Address to listen on.", default="127.0.0.1"),
-        _set("--port PORT", "Port; 0 for one that is free.", default=_PORT, read=read_port),
-        _set("--tls-certificate FILE", "PEM: the certificate, and those up to its root."),
-        _set("--tls-key FILE", "PEM: its private key."),
-        _set("--behind-proxy ADDRESS...", "A proxy, or its network, has TLS and tells who asks."),
+        *listening_options(_PORT, "A proxy, or its network, has TLS and tells who asks.", _set),
         _set("--public-url URL", "Where customers reach the server."),
     ),
     under(
@@ -91,7 +74,7 @@ def run_serve(options: Options) -> Outcome:
     settings = ServerSettings(
         public_url=options.public_url,
         policy_path=Path(options.policy) if options.policy else None,
-        stripe_secret=_stripe_secret(options),
+        stripe_secret=read_secret(options.stripe_secret_file),
         webhook_urls=tuple(options.webhook),
         rate=options.rate,
         token_rate=options.token_rate,
@@ -108,38 +91,9 @@ def run_serve(options: Options) -> Outcome:
         if options.show_webhook_secrets:
             return _secrets(issuer, settings.webhook_urls)
         from nnguard._server.app import make_app
-        from nnguard._server.listening import HttpServer, Listening
-        from nnguard._server.logs import log_to, tell
 
-        listening = Listening(
-            host=options.host,
-            port=options.port,
-            certificate=Path(options.tls_certificate) if options.tls_certificate else None,
-            key=Path(options.tls_key) if options.tls_key else None,
-            proxies=tuple(options.behind_proxy),
-        )
-        log_to(sys.stderr)
-        server = HttpServer(make_app(issuer, settings), listening)
-
-        def ready() -> None:
-            tell("listening", url=server.url, pid=os.getpid(), version=nnguard.__version__)
-            tell_systemd("READY=1")
-
-        with _signals(server.stop):
-            server.run(ready)
-        tell("ended")
+        serve(make_app(issuer, settings), listening_of(options))
     return Outcome({}, [])
-
-
-@contextlib.contextmanager
-def _signals(stop: Callable[..., object]) -> Iterator[None]:
-    """Stop at a signal to end; signals are as they were after it."""
-    before = {each: signal.signal(each, stop) for each in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def check_installed() -> None:
@@ -152,16 +106,6 @@ def check_installed() -> None:
         if importlib.util.find_spec(name) is None:
             message = f'a server needs {name}: pip install "nnguard[server]"'
             raise ImportError(message, name=name)
-
-
-def _stripe_secret(options: Options) -> str:
-    if not options.stripe_secret_file:
-        return ""
-    text = read_file(options.stripe_secret_file, _LONGEST_SECRET).decode("utf-8", "replace")
-    secret = text.partition("\n")[0].strip()
-    if not secret:
-        raise click.UsageError(f"{options.stripe_secret_file} has no secret in its first line")
-    return secret
 
 
 def _secrets(issuer: nnguard.licensing.Issuer, urls: tuple[str, ...]) -> Outcome:

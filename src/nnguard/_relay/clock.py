@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from nnguard._relay.deadman import now
 
 __all__ = ["Clock"]
 
@@ -16,12 +17,6 @@ _NAMESPACE = Path("/proc/self/ns/time")
 
 _PROCESS = secrets.token_hex(16)
 """Where nothing tells which start of the machine this is, each process has a clock of its own."""
-
-
-def _uptime() -> float:
-    if hasattr(time, "CLOCK_BOOTTIME"):
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.monotonic()
 
 
 def _which() -> str:
@@ -45,4 +40,4 @@ class Clock:
     """
 
     id: str = field(default_factory=_which)
-    seconds: Callable[[], float] = _uptime
+    seconds: Callable[[], float] = now

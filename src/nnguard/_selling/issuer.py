@@ -27,10 +27,10 @@ from nnguard._licensing.receipt import Receipt
 from nnguard._licensing.request import Request
 from nnguard._licensing.revocation import RevocationList
 from nnguard._locking.opening import lock_id
-from nnguard._locking.tiers import MAX_TIERS
 from nnguard._models.stream_set import StreamSet, as_model
 from nnguard._selling.answering import Answerer
 from nnguard._selling.catalog import open_product
+from nnguard._selling.content_keys import ContentKeys
 from nnguard._selling.entry import LedgerEntry, check_storable
 from nnguard._selling.issue import issue
 from nnguard._selling.ledger import Ledger
@@ -42,12 +42,11 @@ from nnguard._selling.product import Product
 from nnguard._selling.returning import cancel, give_back, revoke_licenses, take_back
 from nnguard._selling.terms import Terms
 from nnguard._stream import StreamLike
-from nnguard.errors import KeyFormatError, LedgerError, LedgerReason, WrongKeyError
+from nnguard.errors import KeyFormatError, LedgerError, LedgerReason
 
 __all__ = ["Issuer"]
 
 _LONGEST_NAME = 200
-_WRAPPING = b"nnguard ledger content key v1\0"
 
 
 class Issuer:
@@ -132,7 +131,7 @@ class Issuer:
         model = as_model(trial)
         lock = lock_id(model)
         given = None if content_key is None else loaded(content_key, ContentKey, "content_key")
-        key = self._kept(lock) if given is None else given
+        key = self._content_keys.get(lock) if given is None else given
         license = issue(  # noqa: A001
             model, key, to=to, signer=self._signer, terms=terms, progress=progress
         )
@@ -140,7 +139,7 @@ class Issuer:
             if output is not None:
                 license.save(output, overwrite=overwrite)
             if given is not None:
-                self._keep(lock, license.terms.product, given)
+                self._content_keys.keep(lock, license.terms.product, given)
             self._ledger.add(LedgerEntry.of(license), actor=self._actor)
         return license
 
@@ -201,7 +200,7 @@ class Issuer:
         key = loaded(content_key, ContentKey, "content_key")
         opened = open_product(model, key, name, self._signer.public_key, progress)
         with self._ledger.writing() as rows:
-            self._keep(opened.product.lock, opened.product.name, key)
+            self._content_keys.keep(opened.product.lock, opened.product.name, key)
             return add_opened(rows, opened, self._actor, renamed=bool(name))
 
     def order(
@@ -357,20 +356,8 @@ class Issuer:
                 hint="give the ledger's key (--ledger-key)",
             )
         if not self._fits:
-            self._fits = self._opens_products()
+            self._fits = self._content_keys.check()
         return self._identity
-
-    def _opens_products(self) -> bool:
-        """Tell whether there are products; all of them have to open with this identity."""
-        products = self._ledger.products()
-        for each in products:
-            wrapped = self._ledger.wrapped_content_key(each.lock)
-            if wrapped is not None and self._unwrap(each.lock, wrapped) is None:
-                raise WrongKeyError(
-                    f"product {each.name} was added with another identity than this one",
-                    hint="a ledger has one, and codes of orders come from it (--ledger-key)",
-                )
-        return bool(products)
 
     def _id_of(self, code: str) -> str:
         """Return the id of the order of a code, which need not be in the ledger."""
@@ -379,42 +366,15 @@ class Issuer:
             raise unknown_order()
         return order_id
 
+    @property
+    def _content_keys(self) -> ContentKeys:
+        return ContentKeys(self._ledger, self._identity, self._actor)
+
     def _answerer(self) -> Answerer:
-        return Answerer(self._signer, self._kept, self._actor, self._server)
+        return Answerer(self._signer, self._content_keys.get, self._actor, self._server)
 
     def _order_of_license(self, license_id: str) -> str:
         seat = self._ledger.seat_of(license_id)
         if seat is None:
             raise unknown_order(f"license {license_id} is of no order")
         return seat.order_id
-
-    def _kept(self, lock: str) -> ContentKey:
-        wrapped = self._ledger.wrapped_content_key(lock)
-        if wrapped is None:
-            raise KeyFormatError(
-                f"the ledger has no content key for lock {lock}", hint="give the content key once"
-            )
-        key = self._unwrap(lock, wrapped)
-        if key is None:
-            raise WrongKeyError("the content key in the ledger is wrapped to another key")
-        return key
-
-    def _keep(self, lock: str, product: str, key: ContentKey) -> None:
-        """Keep a content key, unless the ledger has that of a higher tier."""
-        if self._identity is None:
-            return
-        kept = self._unwrap(lock, self._ledger.wrapped_content_key(lock))
-        if kept is None or not any(kept.below(steps) == key for steps in range(MAX_TIERS)):
-            wrapped = self._identity.recipient.wrap(key.secret, _info(lock))
-            self._ledger.keep_content_key(lock, product, wrapped, actor=self._actor)
-
-    def _unwrap(self, lock: str, wrapped: bytes | None) -> ContentKey | None:
-        """Return the content key that the ledger keeps; None where it keeps none for us."""
-        if wrapped is None or self._identity is None:
-            return None
-        secret = self._identity.unwrap(wrapped, _info(lock))
-        return None if secret is None else ContentKey(secret)
-
-
-def _info(lock: str) -> bytes:
-    return _WRAPPING + bytes.fromhex(lock)

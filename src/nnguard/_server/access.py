@@ -18,6 +18,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
+from nnguard._server.logs import note
 from nnguard._server.problems import Problem
 from nnguard._server.settings import ServerSettings
 from nnguard.licensing import Issuer, Token
@@ -118,7 +119,7 @@ class Access:
         if token is None:
             self.limits.count("guess", client)
             raise _unauthorized("the API token is not valid")
-        request.scope.setdefault("nnguard.known", {})["token"] = token.id
+        note(request, token=token.id)
         self.limits.count("token", token.id)
         if token.role not in roles:
             wanted = " or ".join(roles)

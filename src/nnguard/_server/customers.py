@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from nnguard import licensing
 from nnguard._server.access import client_of, limited
+from nnguard._server.logs import note
 from nnguard._server.metrics import Metrics
 from nnguard._server.models import ReceiptOut
 from nnguard._server.openapi import armored, problems, published
@@ -70,8 +71,7 @@ def customers_routes(issuer: Issuer, settings: ServerSettings, metrics: Metrics)
                 guesses.count("guess", client_of(request))
             raise
         metrics.licenses.labels("repeated" if repeated else "new").inc()
-        known = {"license": license.terms.id, "order": license.terms.order}
-        request.scope.setdefault("nnguard.known", {}).update(known)
+        note(request, license=license.terms.id, order=license.terms.order)
         return Response(str(license), 200 if repeated else 201, media_type=_TEXT)
 
     @routes.post(
@@ -84,7 +84,7 @@ def customers_routes(issuer: Issuer, settings: ServerSettings, metrics: Metrics)
         receipt = licensing.Receipt.from_text(text)
         receipt.authenticate_self()
         seat = desk.give_back(receipt, at=settings.now())
-        request.scope.setdefault("nnguard.known", {})["seat"] = seat.id
+        note(request, seat=seat.id)
         return ReceiptOut(seat=seat.id, state=seat.state)
 
     published_file: dict[str, Any] = {

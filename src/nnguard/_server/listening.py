@@ -11,7 +11,6 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from nnguard._base.http import is_loopback
 from nnguard.errors import ArgumentError
 
 __all__ = ["HttpServer", "Listening"]
@@ -58,7 +58,7 @@ class Listening:
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
             raise ArgumentError("TLS needs a certificate and its private key")
-        if self.certificate is None and not self.proxies and not _is_loopback(self.host):
+        if self.certificate is None and not self.proxies and not is_loopback(self.host):
             raise ArgumentError(
                 f"without TLS the server listens on this machine only, and {self.host} is not it",
                 hint="--tls-certificate and --tls-key, or --behind-proxy where a proxy has TLS",
@@ -184,10 +184,3 @@ def _context(listening: Listening) -> ssl.SSLContext:
 def _no_password() -> str:
     """Give no passphrase, where OpenSSL would ask the terminal."""
     raise ValueError("passphrase")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

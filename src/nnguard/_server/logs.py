@@ -13,7 +13,9 @@ import traceback
 from datetime import datetime, timezone
 from typing import Any, TextIO
 
-__all__ = ["LOG", "log_to", "tell"]
+from starlette.requests import Request
+
+__all__ = ["LOG", "log_to", "note", "tell"]
 
 LOG = logging.getLogger("nnguard.server")
 
@@ -43,6 +45,11 @@ def tell(event: str, /, *, level: int = logging.INFO, **known: Any) -> None:
     """Log an event, with what is known of it; a bug as `error`."""
     error = known.pop("bug", None)
     LOG.log(level, event, exc_info=error, extra={_EVENT: {"event": event, **known}})
+
+
+def note(request: Request, **known: str) -> None:
+    """Note what is known of a request, for its line in the log."""
+    request.scope.setdefault("nnguard.known", {}).update(known)
 
 
 def log_to(file: TextIO | None = None) -> logging.Handler:

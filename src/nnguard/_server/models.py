@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
+from nnguard._selling.order import OrderState, SeatState
+
 __all__ = [
     "AuditOut",
     "LicenseOut",
@@ -108,7 +110,7 @@ class OrderOut(_Out):
     features: list[str]
     metadata: dict[str, str]
     created_at: datetime
-    state: Literal["open", "expired", "cancelled"]
+    state: OrderState
     cancelled_at: datetime | None
     reason: str
     code: str | None = Field(
@@ -134,7 +136,7 @@ class SeatOut(_Out):
     device: list[str] | None = Field(description="Which components of the machine are known.")
     name: str
     leases: int
-    state: Literal["taken", "cooling", "free"]
+    state: SeatState
     taken_at: datetime
     license_id: str
     expires_at: datetime | None
@@ -221,7 +223,7 @@ class ReceiptOut(_Out):
     """A seat that was given back."""
 
     seat: str
-    state: Literal["taken", "cooling", "free"]
+    state: SeatState
 
 
 class ReportOut(_Out):

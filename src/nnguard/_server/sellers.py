@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import BaseModel
 
+from nnguard._selling.entry import LicenseState
+from nnguard._selling.order import OrderState
 from nnguard._server import models as m
 from nnguard._server.access import Anyone, Auditor, Caller, Seller, Support
 from nnguard._server.openapi import problems
@@ -41,7 +43,6 @@ After = Annotated[
 Search = Annotated[
     str, Query(max_length=200, pattern=r"^[^\x00]*$", description="A part of a name or id.")
 ]
-State = Literal["open", "expired", "cancelled"]
 
 
 def sellers_routes(settings: ServerSettings) -> APIRouter:
@@ -92,7 +93,7 @@ def _add_orders(routes: APIRouter, settings: ServerSettings) -> None:
         caller: Anyone,
         search: Search = "",
         product: Search = "",
-        state: State | None = None,
+        state: OrderState | None = None,
         limit: Limit = 100,
         after: After = "",
     ) -> dict[str, Any]:
@@ -135,7 +136,7 @@ def _add_seats_and_licenses(routes: APIRouter, settings: ServerSettings) -> None
         caller: Anyone,
         search: Search = "",
         order: Annotated[str, Query(pattern="^([0-9a-f]{16})?$")] = "",
-        state: Literal["valid", "expired", "revoked"] | None = None,
+        state: LicenseState | None = None,
         limit: Limit = 100,
         after: Annotated[str, Query(pattern="^([0-9a-f]{32})?$")] = "",
     ) -> dict[str, Any]:

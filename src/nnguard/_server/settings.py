@@ -11,12 +11,11 @@ from urllib.parse import urlsplit
 
 import limits
 
+from nnguard._base.http import is_loopback
 from nnguard._base.times import time_of
 from nnguard.errors import ArgumentError
 
 __all__ = ["ServerSettings", "check_url"]
-
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +80,7 @@ def check_url(url: str) -> str:
         port_is_right = parts.port != 0
     except ValueError:
         raise ArgumentError("a URL is malformed") from None
-    secure = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+    secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
     plain = url.isascii() and url.isprintable() and " " not in url and "@" not in parts.netloc
     if not (secure and plain and parts.hostname and port_is_right):
         raise ArgumentError(

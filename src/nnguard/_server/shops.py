@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Request
 
 from nnguard._server.access import limited
+from nnguard._server.logs import note
 from nnguard._server.metrics import Metrics
 from nnguard._server.models import ReportOut
 from nnguard._server.openapi import problems
@@ -55,8 +56,7 @@ def shops_routes(issuer: Issuer, metrics: Metrics) -> APIRouter:
         if not done and outcome != "ignored":
             outcome = "repeated"
         metrics.reports.labels(outcome).inc()
-        known = {"report": outcome, "order": order_id}
-        request.scope.setdefault("nnguard.known", {}).update(known)
+        note(request, report=outcome, order=order_id)
         return ReportOut.model_validate({"outcome": outcome, "order": order_id or None})
 
     return routes

@@ -17,6 +17,7 @@ from nnguard._licensing.request import Request as LicenseRequest
 from nnguard._selling.issuer import Issuer
 from nnguard._selling.order import Order, Seat
 from nnguard._server.access import client_of
+from nnguard._server.logs import note
 from nnguard._server.pages.forms import pasted_text_of, text_of
 from nnguard._server.pages.html import HEADERS, show
 from nnguard._server.pages.problems import ElsewhereError, Problem, ProblemError, problem_of
@@ -192,7 +193,7 @@ class CustomerPages:
     ) -> Response:
         number = license.terms.id
         request.app.state.metrics.licenses.labels(kind).inc()
-        request.scope.setdefault("nnguard.known", {}).update(license=number, order=order.id)
+        note(request, license=number, order=order.id)
         seat = self._ledger.seat_of(number)  # which may have a newer license by now
         assert seat is not None
         return RedirectResponse(f"/order?done=license&seat={seat.id}", 303)

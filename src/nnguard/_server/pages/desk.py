@@ -8,9 +8,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
@@ -18,19 +17,16 @@ from fastapi.responses import RedirectResponse, Response
 from nnguard._base.times import now
 from nnguard._selling.issuer import Issuer
 from nnguard._selling.order import Order, OrderState
-from nnguard._selling.tokens import Role, Token
-from nnguard._server.access import client_of
 from nnguard._server.pages.chart import chart_of
 from nnguard._server.pages.forms import days_of, end_of, number_of
 from nnguard._server.pages.html import show
-from nnguard._server.pages.problems import ElsewhereError, Problem, ProblemError, problem_of
+from nnguard._server.pages.problems import Problem, ProblemError, problem_of
 from nnguard._server.pages.seats import names_of, taken_of
-from nnguard._server.pages.sessions import Sessions
+from nnguard._server.pages.seller import LoginPages, Seller
 from nnguard.errors import LedgerError, NnguardError
 
 __all__ = ["DeskPages"]
 
-_LASTS = timedelta(hours=12)
 _ROWS = 25
 _LINES = 50
 _MOST = 100
@@ -39,34 +35,6 @@ _LAST = 1 << 62
 
 _BETWEEN = "␟"
 """Stands between product and tier where both are one choice."""
-
-Right = Literal["orders", "sell", "licenses", "change", "activity", "audit"]
-_RIGHTS: dict[Role, frozenset[Right]] = {
-    "shop": frozenset({"orders", "licenses", "activity", "sell"}),
-    "support": frozenset({"orders", "licenses", "activity", "sell", "change"}),
-    "auditor": frozenset({"orders", "licenses", "activity", "audit"}),
-}
-"""What a role sees and does: orders, new ones and order codes, licenses, taking away, and so on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seller:
-    """Who is at the desk.
-
-    Attributes:
-        token: What was shown.
-        form: What forms carry.
-        may: What the role may.
-    """
-
-    token: Token
-    form: str
-    may: frozenset[Right]
-
-    @property
-    def actor(self) -> str:
-        """Who this is in the audit log."""
-        return f"token {self.token.id}"
 
 
 class DeskPages:
@@ -80,16 +48,15 @@ class DeskPages:
     def __init__(self, issuer: Issuer, secret: bytes) -> None:
         self._issuer = issuer
         self._ledger = issuer.ledger
-        self.sessions = Sessions(secret, "desk", _LASTS)
+        self._login = LoginPages(issuer.ledger, secret)
+        self.sessions = self._login.sessions
 
     def add_to(self, pages: APIRouter) -> None:
         """Add the pages to a router."""
+        self._login.add_to(pages)
         both = ["GET", "POST"]
         for path, answer, methods in (
             ("", self.home, ["GET"]),
-            ("/login", self.entrance, ["GET"]),
-            ("/login", self.log_in, ["POST"]),
-            ("/logout", self.log_out, ["POST"]),
             ("/orders", self.orders, ["GET"]),
             ("/orders/new", self.new_order, ["GET"]),
             ("/orders/new", self.make_order, ["POST"]),
@@ -107,34 +74,11 @@ class DeskPages:
         """Go to the orders."""
         return RedirectResponse("/desk/orders", 303)
 
-    def entrance(self, request: Request) -> Response:
-        """Ask for an API token."""
-        return self._entrance(request)
-
-    def log_in(self, request: Request, secret: Annotated[str, Form()] = "") -> Response:
-        """Take an API token."""
-        guesses, client = request.app.state.access.limits, client_of(request)
-        guesses.check("guess", client)
-        token = self._ledger.check_token(secret.strip())
-        if token is None:
-            guesses.count("guess", client)
-            text = "Look whether all of it was copied. Tokens that were revoked hold no longer."
-            return self._entrance(request, Problem("This token is not known", text, 403, "secret"))
-        response = RedirectResponse("/desk/orders", 303)
-        self.sessions.open(request, response, token.id)
-        return response
-
-    def log_out(self, request: Request) -> Response:
-        """Forget the token."""
-        response = RedirectResponse("/desk/login", 303)
-        self.sessions.close(request, response)
-        return response
-
     def orders(
         self, request: Request, search: str = "", state: str = "", after: str = ""
     ) -> Response:
         """List orders."""
-        seller = self._seller(request, "orders")
+        seller = self._login.seller(request, "orders")
         known = next((each for each in get_args(OrderState) if each == state), None)
         found = self._ledger.orders(search=search, state=known, limit=_ROWS + 1, after=after)
         rows = [(order, self._taken(order)) for order in found[:_ROWS]]
@@ -151,7 +95,7 @@ class DeskPages:
 
     def new_order(self, request: Request) -> Response:
         """Ask what was sold."""
-        return self._new_order(request, self._seller(request, "sell"), {})
+        return self._new_order(request, self._login.seller(request, "sell"), {})
 
     def make_order(
         self,
@@ -170,7 +114,7 @@ class DeskPages:
         once: Annotated[str, Form()] = "",
     ) -> Response:
         """Write down what was sold."""
-        seller = self._seller(request, "sell")
+        seller = self._login.seller(request, "sell")
         written = {name: text for name, text in locals().items() if isinstance(text, str)}
         try:
             name, _, tier = product.partition(_BETWEEN)
@@ -202,7 +146,7 @@ class DeskPages:
 
     def order(self, request: Request, order_id: str, done: str = "") -> Response:
         """Show an order."""
-        seller = self._seller(request, "orders")
+        seller = self._login.seller(request, "orders")
         order = self._found(lambda: self._ledger.order(order_id), "order")
         seats = self._ledger.seats(order.id)
         return self._show(
@@ -225,7 +169,7 @@ class DeskPages:
         self, request: Request, order_id: str, reason: Annotated[str, Form()] = ""
     ) -> Response:
         """Ask why an order is cancelled, and cancel it."""
-        seller = self._seller(request, "change")
+        seller = self._login.seller(request, "change")
         order = self._found(lambda: self._ledger.order(order_id), "order")
         issuer = self._issuer.acting_as(seller.actor)
         return self._with_reason(
@@ -242,7 +186,7 @@ class DeskPages:
         self, request: Request, seat_id: str, reason: Annotated[str, Form()] = ""
     ) -> Response:
         """Ask why a seat is taken back, and take it back."""
-        seller = self._seller(request, "change")
+        seller = self._login.seller(request, "change")
         seat = self._found(lambda: self._ledger.seat(seat_id), "seat")
         order = self._ledger.order(seat.order_id)
         issuer = self._issuer.acting_as(seller.actor)
@@ -260,7 +204,7 @@ class DeskPages:
 
     def licenses(self, request: Request, search: str = "", after: str = "") -> Response:
         """List licenses."""
-        seller = self._seller(request, "licenses")
+        seller = self._login.seller(request, "licenses")
         found = self._ledger.licenses(search=search, limit=_ROWS + 1, after=after)
         return self._show(
             "licenses",
@@ -276,7 +220,7 @@ class DeskPages:
         self, request: Request, license_id: str, reason: Annotated[str, Form()] = ""
     ) -> Response:
         """Ask why a license is revoked, and revoke it."""
-        seller = self._seller(request, "change")
+        seller = self._login.seller(request, "change")
         entry = self._found(lambda: self._ledger.get(license_id), "license")
         issuer = self._issuer.acting_as(seller.actor)
         order = self._ledger.order(entry.order_id) if entry.order_id else None
@@ -292,7 +236,7 @@ class DeskPages:
 
     def activity(self, request: Request, days: str = "30") -> Response:
         """Draw how many machines were activated on each day."""
-        seller = self._seller(request, "activity")
+        seller = self._login.seller(request, "activity")
         length = int(days) if days in ("30", "90", "365") else 30
         today = now().date()
         counts = self._ledger.activations(today - timedelta(days=length - 1), today)
@@ -303,7 +247,7 @@ class DeskPages:
         self, request: Request, before: str = "", check: str = "", expect: str = ""
     ) -> Response:
         """Show the audit log, the newest entries first, and check its chain when asked to."""
-        seller = self._seller(request, "audit")
+        seller = self._login.seller(request, "audit")
         problem = None
         if check:
             try:
@@ -325,34 +269,6 @@ class DeskPages:
             expect=expect,
             problem=problem,
         )
-
-    def _seller(self, request: Request, right: Right) -> Seller:
-        """Return who is at the desk, if the token still holds and its role may do this."""
-        visit = self.sessions.visit(request)
-        if not visit.subject:
-            raise ElsewhereError("/desk/login")
-        token = self._ledger.token(visit.subject)
-        if token.revoked_at is not None:
-            raise ElsewhereError("/desk/login")
-        request.scope.setdefault("nnguard.known", {})["token"] = token.id
-        may = _RIGHTS[token.role]
-        if right not in may:
-            text = f"Its role is “{token.role}”. Log in with a token of another role."
-            raise ProblemError(Problem("Your token may not do this", text, 403))
-        return Seller(token, self.sessions.token(visit), may)
-
-    def _entrance(self, request: Request, problem: Problem | None = None) -> Response:
-        visit = self.sessions.visit(request)
-        response = show(
-            "desk/login.html",
-            request,
-            status=200 if problem is None else problem.status,
-            token=self.sessions.token(visit),
-            problem=problem,
-        )
-        if not visit.subject:
-            self.sessions.welcome(request, response, visit)
-        return response
 
     def _new_order(
         self,

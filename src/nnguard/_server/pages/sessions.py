@@ -19,10 +19,11 @@ from fastapi import Request
 from fastapi.responses import Response
 from itsdangerous import BadData, URLSafeTimedSerializer
 
+from nnguard._base.http import is_loopback
+
 __all__ = ["Sessions", "Visit"]
 
 _LABEL = b"nnguard forms v1\0"
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,4 +117,4 @@ def _secure(request: Request) -> bool:
 
     Behind a proxy that ends TLS the scheme is http here, and the host is the public one.
     """
-    return request.url.scheme == "https" or request.url.hostname not in _LOOPBACK
+    return request.url.scheme == "https" or not is_loopback(request.url.hostname)
