@@ -207,7 +207,7 @@ def test_an_event_that_a_killed_instance_had_taken_comes_again(issuer: Issuer) -
     due(clock)
     with receiving() as receiver:
         teller = teller_of(issuer, clock, receiver.url)
-        now = teller._now()
+        now = ServerSettings(clock=clock).now()
         (taken,) = issuer.ledger.take_events(10, at=now)  # and then it was killed
         assert teller.tell_due() == 0
         clock.now += 10 * 60
