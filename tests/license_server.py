@@ -16,7 +16,7 @@ from typing import Any
 from nnguard._server.listening import HttpServer, Listening
 from nnguard._server.logs import log_to
 
-PATIENCE = 30
+PATIENCE = 60
 
 _LOGS: list[io.StringIO] = []
 """Of servers that run: a process has one log, which is that of the newest."""
