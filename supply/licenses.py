@@ -31,9 +31,7 @@ def main() -> None:
     extras = project["optional-dependencies"]
     wanted = {canonicalize_name(each.name): str(each.specifier) for each in locked()}
     wanted |= dict.fromkeys(UNLOCKED, "")
-    # The metadata of these does not say; what they hold does.
-    silent = {"atheris": "Apache-2.0", "axe-playwright-python": "MIT, and MPL-2.0 (axe-core)"}
-    licenses = read_licenses(wanted) | silent
+    licenses = read_licenses(wanted)
     run_time = closure(project["dependencies"])
     # nncodec's own requirements are not installed: it is a peer for tests, and an option.
     optional = closure(each for name in extras if name != "nncodec" for each in extras[name])

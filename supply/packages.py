@@ -55,9 +55,15 @@ def version_of(name: str) -> str:
     return ".".join(re.findall(define, header.read_text(encoding="utf-8")))
 
 
+SILENT = {"atheris": "Apache-2.0", "axe-playwright-python": "MIT, and MPL-2.0 (axe-core)"}
+"""Packages whose metadata does not say; what they hold does."""
+
+
 def license_of(package: importlib.metadata.Distribution) -> str:
     """An SPDX expression where the package has one, else its own words."""
     metadata = package.metadata
+    if (name := canonicalize_name(package.name)) in SILENT:
+        return SILENT[name]
     if "License-Expression" in metadata:
         return metadata["License-Expression"]
     words = metadata.get("License", "")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import nnguard
+import second_activation
 import second_coder
 import second_hpke
 import second_licensing
@@ -31,7 +32,7 @@ from one_tensor import with_qp
 ALLOWED = {"cbor2", "cryptography", "numpy"}
 
 MODULES = [
-    *(second, second_coder, second_hpke, second_licensing),
+    *(second, second_activation, second_coder, second_hpke, second_licensing),
     *(second_policies, second_reader, second_sets, second_signatures, second_state),
     second_unlocker,
 ]
