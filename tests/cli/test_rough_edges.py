@@ -224,7 +224,7 @@ def test_nothing_is_left_of_a_folder_when_the_process_is_told_to_leave(
     folder: Path, number: int
 ) -> None:
     (folder / "model").mkdir()
-    weights = np.random.default_rng(0).normal(0, 0.05, (3000, 3000)).astype(np.float32)
+    weights = np.random.default_rng(0).normal(0, 0.05, (6000, 3000)).astype(np.float32)
     save_file({"w": weights}, folder / "model" / "m.safetensors")
     index = json.dumps({"weight_map": {"w": "m.safetensors"}})
     (folder / "model" / "model.safetensors.index.json").write_text(index)

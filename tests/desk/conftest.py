@@ -10,7 +10,7 @@ import chromium
 import shop as shops
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[shops.Shop]:
     with shops.opened(str(tmp_path_factory.mktemp("shop") / "ledger.db")) as shop:
         yield shop

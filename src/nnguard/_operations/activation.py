@@ -225,7 +225,8 @@ def refresh(
 
     Examples:
         >>> license = licensing.License.load("ada.license")
-        >>> licensing.refresh(license, "ada.key", "vendor.pub") == license  # not due yet
+        >>> server = "https://licenses.acme.ai"  # where the license names none
+        >>> licensing.refresh(license, "ada.key", "vendor.pub", server=server) == license  # not due
         True
     """
     old = loaded(license, License, "license")
