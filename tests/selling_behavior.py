@@ -153,9 +153,9 @@ class SellingBehavior:
         with shop(url) as issuer:
             order = issuer.order("small")
             request = ask(issuer.code(order))
-            assert not issuer.was_answered(request)
-            first = issuer.answer(request)
-            assert issuer.was_answered(request)
+            first, repeated = issuer.answer_once(request)
+            assert not repeated
+            assert issuer.answer_once(request) == (first, True)
             later = now() + 30 * DAY  # long after it is too old to be answered for the first time
             assert issuer.answer(request, at=later).encoded == first.encoded
             assert len(issuer.ledger.entries()) == 1
@@ -163,8 +163,9 @@ class SellingBehavior:
     def test_many_who_send_the_same_request_at_once_get_one_license(self, url: str) -> None:
         with shop(url) as issuer, ThreadPoolExecutor(16) as pool:
             request = ask(issuer.code(issuer.order("small", seats=SEATS)))
-            answers = set(pool.map(lambda _: issuer.answer(request), range(1000)))
-            assert len(answers) == len(issuer.ledger.entries()) == 1
+            answers = [*pool.map(lambda _: issuer.answer_once(request), range(1000))]
+            assert len({each.license for each in answers}) == len(issuer.ledger.entries()) == 1
+            assert sum(not each.repeated for each in answers) == 1
 
     def test_a_refresh_of_the_same_machine_takes_no_seat(self, url: str) -> None:
         ada, rack = nnguard.Identity.generate(), machine("a", "b", "c")

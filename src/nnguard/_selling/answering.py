@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nnguard._base.mappings import FrozenMapping
 from nnguard._base.times import CLOCKS_DIFFER
@@ -35,10 +35,22 @@ from nnguard.errors import ActivationError, ActivationReason, WrongKeyError
 if TYPE_CHECKING:
     from nnguard._selling.store import Transaction
 
-__all__ = ["Answerer"]
+__all__ = ["Answer", "Answerer"]
 
 _OLDEST = timedelta(days=7)
 """A request travels for so long at most; its answer can be had again for ever."""
+
+
+class Answer(NamedTuple):
+    """What a request got.
+
+    Attributes:
+        license: The license.
+        repeated: The same request had got it before.
+    """
+
+    license: License
+    repeated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +69,13 @@ class Answerer:
     actor: str
     server: str
 
-    def answer(self, rows: Transaction, order_id: str, request: Request, at: datetime) -> License:
+    def answer(self, rows: Transaction, order_id: str, request: Request, at: datetime) -> Answer:
         """Answer a request that the customer signed; see `Issuer.answer`."""
         order = _open_order(rows, order_id, at)
         key = request.key.raw.hex()
         earlier = rows.seats.answered(key, request.nonce)
         if earlier is not None:
-            return _again(rows, *earlier)
+            return Answer(_again(rows, *earlier), repeated=True)
         _check_age(request.issued_at, at)
         product = self._product(rows, order)
         if (request.stream, request.lock) != (product.stream, product.lock):
@@ -92,7 +104,7 @@ class Answerer:
         leaser = request.key if request.leases else None
         license_ = self._license(rows, order, product, seat, request.recipient, leaser, at)
         rows.seats.activate(_seated(rows, seat, license_), key, request.nonce)
-        return license_
+        return Answer(license_, repeated=False)
 
     def grant(
         self, rows: Transaction, order_id: str, recipient: Recipient, name: str, at: datetime

@@ -28,7 +28,7 @@ from nnguard._licensing.request import Request
 from nnguard._licensing.revocation import RevocationList
 from nnguard._locking.opening import lock_id
 from nnguard._models.stream_set import StreamSet, as_model
-from nnguard._selling.answering import Answerer
+from nnguard._selling.answering import Answer, Answerer
 from nnguard._selling.catalog import open_product
 from nnguard._selling.content_keys import ContentKeys
 from nnguard._selling.entry import LedgerEntry, check_storable
@@ -274,6 +274,10 @@ class Issuer:
         Raises:
             ActivationError: There is none for it.
         """
+        return self.answer_once(request, at=at).license
+
+    def answer_once(self, request: Request, *, at: TimeLike | None = None) -> Answer:
+        """Answer a request, and tell whether it was answered before; see `answer`."""
         check_type(request, Request, "request")
         request.authenticate_self()
         if request.license:
@@ -343,10 +347,6 @@ class Issuer:
     def secret(self, label: bytes) -> bytes:
         """Return 32 bytes that come from the identity, for one use: see `Identity.derive`."""
         return self._own().derive(label)
-
-    def was_answered(self, request: Request) -> bool:
-        """Tell whether a request was answered with a license before."""
-        return self._ledger.answered(request.key.raw.hex(), request.nonce)
 
     def _own(self) -> Identity:
         """Return the identity that order codes and content keys come from."""

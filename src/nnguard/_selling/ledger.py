@@ -268,11 +268,6 @@ class Ledger:
         check_storable(license_id, "license_id")
         return self._store.read(lambda rows: rows.seats.of_license(license_id), None)
 
-    def answered(self, request_key: str, nonce: str) -> bool:
-        """Tell whether a request of this key was answered with a license before."""
-        asked = check_id(request_key, "request_key"), check_id(nonce, "nonce")
-        return self._store.read(lambda rows: rows.seats.answered(*asked), None) is not None
-
     def activations(self, since: date, until: date, *, product: str = "") -> dict[date, int]:
         """Return how many seats were taken on each day (UTC) on which any was.
 

@@ -62,8 +62,7 @@ def customers_routes(issuer: Issuer, settings: ServerSettings, metrics: Metrics)
         guesses = request.app.state.access.limits
         guesses.check("guess", client_of(request))
         try:
-            repeated = desk.was_answered(asked)
-            license = desk.answer(asked, at=settings.now())  # noqa: A001
+            license, repeated = desk.answer_once(asked, at=settings.now())  # noqa: A001
         except (KeyFormatError, WrongKeyError) as error:  # of ours: the customer's was read before
             raise LedgerError(f"the keys of this server do not fit its ledger: {error}") from error
         except ActivationError as error:

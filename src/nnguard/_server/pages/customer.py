@@ -92,8 +92,8 @@ class CustomerPages:
         try:
             asked = LicenseRequest.from_text(text_of(file, "file", LicenseRequest._ARMOR))
             self._check_order(asked, order)
-            kind = "repeated" if self._issuer.was_answered(asked) else "new"
-            return self._licensed(request, self._issuer.answer(asked), order, kind)
+            license_, repeated = self._issuer.answer_once(asked)
+            return self._licensed(request, license_, order, "repeated" if repeated else "new")
         except NnguardError as error:
             problem = problem_of(error, "file")
         except ProblemError as error:
