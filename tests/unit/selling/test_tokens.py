@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from nnguard._selling import tokens
@@ -32,7 +34,7 @@ def test_a_text_that_fits_is_hashed_once_a_minute(monkeypatch: pytest.MonkeyPatc
 
     clock = [1000.0]
     monkeypatch.setattr(tokens, "_hasher", Counting)
-    monkeypatch.setattr(tokens.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(tokens, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     text, kept = "text", hasher.hash("text")
     verifier = Verifier()
     for _ in range(3):
