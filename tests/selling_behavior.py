@@ -475,6 +475,9 @@ class SellingBehavior:
                 lambda: other.order_of(code),
                 lambda: other.answer(ask(code)),
                 lambda: other.add_product(locked.trial, locked.content_key),
+                lambda: other.issue(
+                    locked.trial, locked.content_key, to=nnguard.Identity.generate().recipient
+                ),
             ]
             for use in uses:
                 with pytest.raises(WrongKeyError, match="with another identity"):

@@ -53,26 +53,26 @@ class ContentKeys:
         """Keep a content key, unless the ledger has that of a higher tier."""
         if self.identity is None:
             return
+        self.check()
         kept = self._unwrap(lock, self.ledger.wrapped_content_key(lock))
         if kept is None or not any(kept.below(steps) == key for steps in range(MAX_TIERS)):
             wrapped = self.identity.recipient.wrap(key.secret, _info(lock))
             self.ledger.keep_content_key(lock, product, wrapped, actor=self.actor)
 
-    def check(self) -> bool:
-        """Tell whether there are products.
+    def check(self) -> None:
+        """Make sure that this is the identity that products were added with; opens no key.
 
         Raises:
-            WrongKeyError: The content key of one is wrapped to another identity.
+            WrongKeyError: It is another.
         """
-        products = self.ledger.products()
-        for each in products:
-            wrapped = self.ledger.wrapped_content_key(each.lock)
-            if wrapped is not None and self._unwrap(each.lock, wrapped) is None:
-                raise WrongKeyError(
-                    f"product {each.name} was added with another identity than this one",
-                    hint="a ledger has one, and codes of orders come from it (--ledger-key)",
-                )
-        return bool(products)
+        if self.identity is None:
+            return
+        product = self.ledger.product_of_others(self.identity.recipient.id.hex())
+        if product is not None:
+            raise WrongKeyError(
+                f"product {product} was added with another identity than this one",
+                hint="a ledger has one, and codes of orders come from it (--ledger-key)",
+            )
 
     def _unwrap(self, lock: str, wrapped: bytes | None) -> ContentKey | None:
         if wrapped is None or self.identity is None:

@@ -195,13 +195,13 @@ class Issuer:
 
         Adding the same trial again changes nothing, unless the key is that of a higher tier.
         """
-        self._own()
+        recipient = self._own().recipient.id.hex()
         model = as_model(trial)
         key = loaded(content_key, ContentKey, "content_key")
         opened = open_product(model, key, name, self._signer.public_key, progress)
         with self._ledger.writing() as rows:
             self._content_keys.keep(opened.product.lock, opened.product.name, key)
-            return add_opened(rows, opened, self._actor, renamed=bool(name))
+            return add_opened(rows, opened, recipient, self._actor, renamed=bool(name))
 
     def order(
         self,
@@ -356,7 +356,8 @@ class Issuer:
                 hint="give the ledger's key (--ledger-key)",
             )
         if not self._fits:
-            self._fits = self._content_keys.check()
+            self._content_keys.check()
+            self._fits = True
         return self._identity
 
     def _id_of(self, code: str) -> str:

@@ -204,6 +204,11 @@ class Ledger:
         check_id(content_key_id, "content_key_id")
         return self._store.read(lambda rows: rows.content_keys.wrapped(content_key_id), None)
 
+    def product_of_others(self, recipient: str) -> str | None:
+        """Return the name of a product whose content key is wrapped to another key, or None."""
+        check_id(recipient, "recipient")
+        return self._store.read(lambda rows: rows.products.of_others(recipient), None)
+
     def products(self) -> list[Product]:
         """Return all products, by name."""
         return self._store.read(lambda rows: rows.products.all(), [])

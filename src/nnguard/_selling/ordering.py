@@ -37,14 +37,16 @@ _SIZE_OF_REST = 16_384
 """Bytes of features and metadata together."""
 
 
-def add_opened(rows: Transaction, opened: Opened, actor: str, *, renamed: bool) -> Product:
+def add_opened(
+    rows: Transaction, opened: Opened, wrapped_to: str, actor: str, *, renamed: bool
+) -> Product:
     """Insert a product; the same trial again only brings along what a higher key opens.
 
     Raises:
         LedgerError: The trial is there under another name, or the name stands for another trial.
     """
     product = opened.product
-    if rows.products.add(product, opened.signed_by):
+    if rows.products.add(product, opened.signed_by, wrapped_to):
         rows.note(actor, "product.added", product.lock, name=product.name, stream=product.stream)
         return product
     kept = rows.products.of_stream(product.stream)

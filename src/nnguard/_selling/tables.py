@@ -85,6 +85,7 @@ PRODUCTS = Table(
     Column("issuer", Text, nullable=False),
     Column("tiers", Json, nullable=False),
     Column("signed_by", String(LONGEST_ID), nullable=False),
+    Column("wrapped_to", String(LONGEST_ID), nullable=False),
     Column("added_at", Seconds, nullable=False),
 )
 ORDERS = Table(

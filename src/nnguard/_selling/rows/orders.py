@@ -61,12 +61,24 @@ class ProductRows:
         row = self._connection.execute(query).mappings().one_or_none()
         return None if row is None else (_to_product(row), row["signed_by"])
 
-    def add(self, product: Product, signed_by: str) -> bool:
-        """Insert a product; False where its name or its trial is there."""
+    def of_others(self, recipient: str) -> str | None:
+        """Return the name of a product whose content key is wrapped to another key, or None."""
+        query = select(PRODUCTS.c.name).where(PRODUCTS.c.wrapped_to != recipient)
+        return self._connection.execute(query.limit(1)).scalar_one_or_none()
+
+    def add(self, product: Product, signed_by: str, wrapped_to: str) -> bool:
+        """Insert a product; False where its name or its trial is there.
+
+        Args:
+            product: The product.
+            signed_by: Identifier of the key that signed its trial; empty where none did.
+            wrapped_to: Identifier of the key that its content key is wrapped to.
+        """
         values = {each.name: getattr(product, each.name) for each in fields(product)}
+        values |= {"signed_by": signed_by, "wrapped_to": wrapped_to}
         try:
             with self._connection.begin_nested():
-                self._connection.execute(insert(PRODUCTS).values(**values, signed_by=signed_by))
+                self._connection.execute(insert(PRODUCTS).values(**values))
         except IntegrityError:
             return False
         return True
@@ -233,7 +245,7 @@ def _seat_values(seat: Seat) -> dict[str, Any]:
 
 
 def _to_product(row: RowMapping) -> Product:
-    values = _values(row, "signed_by")
+    values = _values(row, "signed_by", "wrapped_to")
     try:
         return Product(**values | {"tiers": tuple(Tier(*tier) for tier in values["tiers"])})
     except (TypeError, ValueError):

@@ -28,6 +28,7 @@ def _make_orders() -> None:
         sa.Column("issuer", sa.Text, nullable=False),
         sa.Column("tiers", sa.Text, nullable=False),
         sa.Column("signed_by", sa.String(128), nullable=False),
+        sa.Column("wrapped_to", sa.String(128), nullable=False),
         sa.Column("added_at", sa.BigInteger, nullable=False),
     )
     op.create_table(
