@@ -423,7 +423,7 @@ def test_progress_is_shown_on_a_terminal(large: Path) -> None:
 
 
 def started(*command: str, folder: Path) -> subprocess.Popen[bytes]:
-    """Start a command in a session of its own, that heeds SIGINT even if the tests do not."""
+    """Start a command in a session of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "nnguard", *command],
         cwd=folder,
@@ -431,7 +431,6 @@ def started(*command: str, folder: Path) -> subprocess.Popen[bytes]:
         stderr=subprocess.PIPE,
         start_new_session=True,
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # no threads but ours
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

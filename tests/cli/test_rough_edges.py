@@ -224,13 +224,18 @@ def test_nothing_is_left_of_a_folder_when_the_process_is_told_to_leave(
     folder: Path, number: int
 ) -> None:
     (folder / "model").mkdir()
-    weights = np.random.default_rng(0).normal(0, 0.05, (6000, 3000)).astype(np.float32)
-    save_file({"w": weights}, folder / "model" / "m.safetensors")
+    save_file({"w": np.ones((40, 30), np.float32)}, folder / "model" / "m.safetensors")
     index = json.dumps({"weight_map": {"w": "m.safetensors"}})
     (folder / "model" / "model.safetensors.index.json").write_text(index)
     before = {path.name for path in folder.iterdir()}
+    slow_disk = (
+        "import os, time\n"
+        "os.fsync = lambda descriptor: time.sleep(50)\n"
+        "from nnguard.__main__ import run\n"
+        "run()\n"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-m", "nnguard", "compress", "model", "-o", "streams"]
+        [sys.executable, "-c", slow_disk, "compress", "model", "-o", "streams"]
     )
     while process.poll() is None and not list(folder.glob(".streams.*")):
         time.sleep(0.01)
