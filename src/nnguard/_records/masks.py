@@ -52,9 +52,9 @@ class MaskedTensor:
 
     def to_cbor(self) -> list[Any]:
         """Encode the tensor."""
-        outliers = None if self.outliers is None else self.outliers.to_cbor()
+        outliers = [] if self.outliers is None else [self.outliers.to_cbor()]
         numbers = [self.unit, self.width, self.entries, self.sparsity]
-        return [*numbers, self.rows, self.columns, outliers]
+        return [*numbers, self.rows, self.columns, *outliers]
 
     @classmethod
     def from_cbor(cls, encoded: Any) -> MaskedTensor:
@@ -71,14 +71,15 @@ class MaskedTensor:
                 int() as sparsity,
                 (bytes() | memoryview()) as rows,
                 (bytes() | memoryview()) as columns,
-                outliers,
+                *outliers,
             ] if (
                 unit >= 0
                 and 2 <= width <= MAX_WIDTH
                 and 0 < entries <= MAX_ENTRIES
                 and 0 <= sparsity <= _MAX_SPARSITY
+                and len(outliers) <= 1
             ):
-                put_right = None if outliers is None else Replaced.from_cbor(outliers)
+                put_right = Replaced.from_cbor(outliers[0]) if outliers else None
                 if put_right is not None and put_right.unit != unit:
                     raise ValueError("outliers of another tensor")
                 return cls(unit, width, entries, sparsity, bytes(rows), bytes(columns), put_right)
@@ -112,7 +113,7 @@ class Masks:
     def to_cbor(self) -> list[Any]:
         """Encode the masks."""
         tensors = [tensor.to_cbor() for tensor in self.tensors]
-        return [self.nonce, tensors, None if self.claims is None else self.claims.to_cwt()]
+        return [self.nonce, tensors, *([] if self.claims is None else [self.claims.to_cwt()])]
 
     @classmethod
     def from_cbor(cls, encoded: Any) -> Masks:
@@ -123,12 +124,11 @@ class Masks:
             VerificationError: The claims are.
         """
         match encoded:
-            case [(bytes() | memoryview()) as nonce, [_, *_] as tensors, claims] if (
-                len(nonce) == _NONCE_SIZE
+            case [bytes() as nonce, [_, *_] as tensors, *claims] if (
+                len(nonce) == _NONCE_SIZE and len(claims) <= 1
             ):
                 found = tuple(map(MaskedTensor.from_cbor, tensors))
                 units = [tensor.unit for tensor in found]
                 if units == sorted(set(units)):
-                    said = None if claims is None else Claims.from_cwt(claims)
-                    return cls(bytes(nonce), found, said)
+                    return cls(nonce, found, Claims.from_cwt(claims[0]) if claims else None)
         raise ValueError("masks")
