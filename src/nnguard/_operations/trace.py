@@ -26,7 +26,7 @@ from nnguard._locking.opening import open_files
 from nnguard._models.sources import MODEL_SUFFIXES, WeightsLike, open_weights
 from nnguard._models.stream_set import StreamSet, as_model
 from nnguard._operations.copies import caster_of
-from nnguard._records.hashed import digest_of, hash_files
+from nnguard._records.hashed import hash_files
 from nnguard._stream import Stream, StreamLike
 from nnguard._tracing.accusation import log10_innocent, scores
 from nnguard._tracing.evidence import collect, weights_of
