@@ -36,7 +36,7 @@ _MOST_ENTRIES = 1 << 15
 _FEWEST_ENTRIES = 1 << 12
 """Fingerprints of fewer entries do not tell ten thousand licensees apart, once some of them met."""
 
-_FEWEST_USES = 2
+_FEWEST_USES = 1
 """Weights of a mask, at least, where there are enough masks."""
 
 _TOLD = 0.25
