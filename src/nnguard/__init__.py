@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from nnguard._operations.report import Report
     from nnguard._operations.sign import sign
     from nnguard._operations.strip import strip
+    from nnguard._operations.trace import Trace, trace
     from nnguard._operations.unlock import unlock
     from nnguard._operations.verify import verify
     from nnguard._policy.latest import LatestStatement
@@ -71,6 +72,7 @@ __all__ = [
     "Stream",
     "StreamSet",
     "Tier",
+    "Trace",
     "TrustPolicy",
     "__version__",
     "attach",
@@ -90,6 +92,7 @@ __all__ = [
     "plotting",
     "sign",
     "strip",
+    "trace",
     "unlock",
     "verify",
 ]
@@ -116,6 +119,7 @@ if not TYPE_CHECKING:  # a type checker knows the names above, and reports all o
         "_operations.report": "Report",
         "_operations.sign": "sign",
         "_operations.strip": "strip",
+        "_operations.trace": "Trace trace",
         "_operations.unlock": "unlock",
         "_operations.verify": "verify",
         "_policy.latest": "LatestStatement",

@@ -21,6 +21,7 @@ from nnguard._base.files import write_atomically
 from nnguard._hiding import extract, plan_record
 from nnguard._locking.search import CurvePoint
 from nnguard._locking.tiers import Locked
+from nnguard._operations.trace import Trace
 from nnguard._stream import StreamLike, as_stream
 from nnguard._stream.quantized import QuantizedTensor, decode
 from nnguard.errors import ArgumentError, NoRecordError
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_carrier", "plot_search"]
+__all__ = ["plot_carrier", "plot_search", "plot_trace"]
 
 _SIZE, _DOTS = (10, 5.6), 200
 """Width and height in inches, and dots an inch where a picture is made of dots."""
@@ -229,6 +230,44 @@ def _paint_search(axes: Axes, locked: Locked, color: str) -> None:
 def _places(points: Sequence[CurvePoint]) -> tuple[list[float], list[float]]:
     """Return where points are: percent, and scores."""
     return [100 * point.fraction for point in points], [point.score for point in points]
+
+
+def plot_trace(trace: Trace, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Draw the scores of all licenses that a suspect was compared with.
+
+    Args:
+        trace: What `nnguard.trace` returned.
+        path: The picture to write.
+        overwrite: Replace a file that is there already.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        ArgumentError: No picture format has the suffix, or there were no licenses.
+    """
+    check_picture(path)
+    if not trace.license_ids:
+        raise ArgumentError("there are no scores to draw: there were no licenses")
+    guilty = {accusation.license_id for accusation in trace.accused}
+    others = [
+        score
+        for license_id, score in zip(trace.license_ids, trace.scores, strict=True)
+        if license_id not in guilty
+    ]
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.hist(others, bins=60, color=_COLORS[0], label=f"{len(others):,} others")
+        for accusation, color in zip(trace.accused, itertools.cycle(_COLORS[1:]), strict=False):
+            label = f"license {accusation.license_id[:8]}: {accusation.score:.1f}"
+            axes.plot([accusation.score], [0.5], "D", color=color, mec="black", label=label)
+        axes.set_yscale("symlog", linthresh=1)
+        axes.set_xlabel("score (standard deviations of what innocents score)")
+        axes.set_ylabel("licenses")
+        verdict = "accused" if trace.accused else "nobody is accused"
+        axes.set_title(f"{len(trace.accused) or ''} {verdict}".strip(), loc="left")
+        figure.legend(loc="outside lower center", ncols=4)
+
+    _draw(path, paint, overwrite=overwrite)
 
 
 def _flat(tensor: QuantizedTensor) -> npt.NDArray[np.int64]:

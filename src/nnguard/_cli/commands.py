@@ -55,6 +55,7 @@ _SECTIONS = {
         "order": "ordering",
         "ledger": "ledgers",
         "serve": "serving",
+        "trace": "tracing",
     },
     "Customers, who unlock them": {
         "unlock": "unlocking",

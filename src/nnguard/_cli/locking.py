@@ -73,6 +73,11 @@ _NEEDS = {"trial": "a file", "soft": "no value"}
             read=read_scramble,
             default=None,
         ),
+        option(
+            "--traceable",
+            "With --trial: each license opens a copy of its own, and nnguard trace finds whose copy "
+            "a network was made with.",
+        ),
         option("--soft", "Replace a few weights: a demonstration, which anybody can repair."),
         option(
             "--tier NAME[:FIELD=VALUE,...]...",
@@ -132,6 +137,7 @@ def run_lock(options: Options) -> Outcome:
         signer=signer,
         spool=Path(options.output).parent,
         progress=Search([tier.soft.target for tier in tiers if tier.soft]),
+        traceable=bool(options.traceable),
     )
     _save(options, locks)
     whole = release.size + sum(trial.size for trial in trials.values())
@@ -237,6 +243,8 @@ def _deeds(locked: nnguard.Locked) -> Iterator[str]:
     """Say what a lock did, and what it did to the score."""
     if locked.carried:
         yield f"{locked.carried:,} bytes carried by another network"
+    if locked.license_key_size:
+        yield f"traceable, {locked.license_key_size:,} bytes a license"
     if locked.replaced:
         share = 100 * locked.replaced / locked.weights
         yield f"{locked.replaced:,} weights replaced ({share:.4f} %)"
@@ -254,6 +262,7 @@ def _tier_json(locked: nnguard.Locked) -> dict[str, Any]:
     return {
         "tier": locked.tier,
         "carried": locked.carried,
+        "license_key_size": locked.license_key_size,
         "scrambled": locked.scrambled,
         "replaced": locked.replaced,
         "weights": locked.weights,

@@ -27,9 +27,9 @@ from nnguard._crypto.cose import A256GCM, NONCE_SIZE, Encrypt0, Label
 from nnguard._crypto.pem import load_key
 from nnguard.errors import ArgumentError, KeyFormatError
 
-__all__ = ["ContentKey", "ContentKeyLike", "Keystream"]
+__all__ = ["CONTENT_KEY_SIZE", "ContentKey", "ContentKeyLike", "Keystream"]
 
-_KEY_SIZE = 32
+CONTENT_KEY_SIZE = 32
 _ARMOR = "NNGUARD CONTENT KEY"
 _LABEL = b"nnguard content key v1\0"
 
@@ -47,15 +47,15 @@ class ContentKey:
     __slots__ = ("_id", "_secret")
 
     def __init__(self, secret: bytes) -> None:
-        if len(secret) != _KEY_SIZE:
-            raise ArgumentError(f"a content key has {_KEY_SIZE} bytes")
+        if len(secret) != CONTENT_KEY_SIZE:
+            raise ArgumentError(f"a content key has {CONTENT_KEY_SIZE} bytes")
         self._secret = bytes(secret)
         self._id = self._derive(b"identifier", b"")[:8]
 
     @classmethod
     def generate(cls) -> ContentKey:
         """Make a new key from the system's randomness."""
-        return cls(secrets.token_bytes(_KEY_SIZE))
+        return cls(secrets.token_bytes(CONTENT_KEY_SIZE))
 
     @property
     def id(self) -> bytes:
@@ -143,7 +143,7 @@ class ContentKey:
         write_bytes(as_path(path), data, overwrite=overwrite, mode=0o600)
 
     def _derive(self, use: bytes, salt: bytes) -> bytes:
-        kdf = HKDF(SHA256(), _KEY_SIZE, salt=salt or None, info=_LABEL + use)
+        kdf = HKDF(SHA256(), CONTENT_KEY_SIZE, salt=salt or None, info=_LABEL + use)
         return kdf.derive(self._secret)
 
     def __eq__(self, other: object) -> bool:

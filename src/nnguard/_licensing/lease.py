@@ -17,12 +17,12 @@ from typing import Any
 
 from nnguard._base.times import CLOCKS_DIFFER, TimeLike, seconds_of, time_of, time_or_now
 from nnguard._crypto.cbor import encode_cbor, parse_cbor
-from nnguard._crypto.content_key import ContentKey
 from nnguard._crypto.identity import Identity, Recipient
 from nnguard._crypto.keys import Signer
 from nnguard._crypto.signed_file import SignedFile
 from nnguard._licensing.claims import ID_SIZE, KEY_ID_SIZE, bytes_claim
 from nnguard._licensing.license import License, LicenseTerms
+from nnguard._licensing.unwrapped import Unwrapped
 from nnguard.errors import LicenseError, Refusal, WrongKeyError
 
 __all__ = ["LONGEST_LEASE", "Lease", "end_of"]
@@ -79,7 +79,7 @@ class Lease(SignedFile):
     def make(
         cls,
         license: License,  # noqa: A002
-        content_key: ContentKey,
+        secrets: Unwrapped,
         recipient: Recipient,
         signer: Signer,
         *,
@@ -87,11 +87,11 @@ class Lease(SignedFile):
         lasts: timedelta,
         issued_at: TimeLike | None = None,
     ) -> Lease:
-        """Wrap the content key to a machine and sign the lease.
+        """Wrap a license's secrets to a machine and sign the lease.
 
         Args:
             license: It names the signer's key as its `leaser`.
-            content_key: That of the license.
+            secrets: Those of the license.
             recipient: The machine's key.
             signer: Signs (`Identity.request_signer`).
             id: 16 bytes in hexadecimal.
@@ -110,7 +110,7 @@ class Lease(SignedFile):
             "license": license.encoded,
             "to": recipient.id,
         }
-        wrapped = recipient.wrap(content_key.secret, _WRAPPING + encode_cbor(claims))
+        wrapped = recipient.wrap(secrets.to_bytes(), _WRAPPING + encode_cbor(claims))
         return cls._sign({**claims, "key": wrapped}, signer)
 
     @classmethod
@@ -171,8 +171,8 @@ class Lease(SignedFile):
                 hint="nnguard lease gets a new one",
             )
 
-    def unwrap(self, identity: Identity) -> ContentKey:
-        """Return the content key; the lease has been authenticated before.
+    def unwrap(self, identity: Identity) -> Unwrapped:
+        """Return the license's secrets; the lease has been authenticated before.
 
         Raises:
             WrongKeyError: The lease is made out to another key.
@@ -189,7 +189,7 @@ class Lease(SignedFile):
                 f"the lease is made out to key {self.recipient}, not to {mine.hex()}",
                 hint="unlock with the private key that it was asked for with",
             )
-        return ContentKey(secret)
+        return Unwrapped.from_bytes(secret)
 
     def to_json(self) -> dict[str, Any]:
         """Return what it says as JSON values."""

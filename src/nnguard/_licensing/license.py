@@ -19,7 +19,6 @@ from typing import Any
 from nnguard._base.mappings import EMPTY, FrozenMapping
 from nnguard._base.times import seconds_of, time_of
 from nnguard._crypto.cbor import encode_cbor
-from nnguard._crypto.content_key import ContentKey
 from nnguard._crypto.identity import Identity, Recipient
 from nnguard._crypto.keys import PublicKey, Signer
 from nnguard._crypto.signed_file import SignedFile
@@ -32,6 +31,7 @@ from nnguard._licensing.claims import (
     text_claim,
 )
 from nnguard._licensing.device import DeviceBinding
+from nnguard._licensing.unwrapped import Unwrapped
 from nnguard.errors import WrongKeyError
 
 __all__ = ["License", "LicenseTerms"]
@@ -201,6 +201,8 @@ class License(SignedFile):
     Attributes:
         encoded: Its bytes.
         terms: What it says.
+        signature: Record of the signature of the copy that it opens, where the lock is traceable
+            and the release was signed; empty otherwise.
 
     Examples:
         >>> license = licensing.License.load("me.license")
@@ -209,6 +211,7 @@ class License(SignedFile):
     """
 
     terms: LicenseTerms
+    signature: bytes
     _wrapped: bytes
 
     _WHAT = "license"
@@ -218,27 +221,46 @@ class License(SignedFile):
 
     @classmethod
     def make(
-        cls, terms: LicenseTerms, content_key: ContentKey, recipient: Recipient, signer: Signer
+        cls,
+        terms: LicenseTerms,
+        secrets: Unwrapped,
+        recipient: Recipient,
+        signer: Signer,
+        *,
+        signature: bytes = b"",
     ) -> License:
-        """Wrap the content key to the customer and sign the license.
+        """Wrap the secrets to the customer and sign the license.
+
+        Args:
+            terms: What it says.
+            secrets: What opens the lock.
+            recipient: The customer's public key.
+            signer: The vendor's key.
+            signature: See `License`.
 
         Raises:
             ArgumentError: A claim has the wrong type, or is out of range.
             ArgumentError: The signature does not verify with the signer's own public key.
         """
         claims = terms.to_cwt()
-        wrapped = recipient.wrap(content_key.secret, _WRAPPING + encode_cbor(claims))
-        return cls._sign({**claims, "key": wrapped}, signer)
+        wrapped = recipient.wrap(secrets.to_bytes(), _WRAPPING + encode_cbor(claims))
+        copy = {"copy": signature} if signature else {}
+        return cls._sign({**claims, **copy, "key": wrapped}, signer)
 
     @classmethod
     def _fields(cls, claims: Any) -> dict[str, Any]:
-        wrapped = claims.pop("key")
+        wrapped, signature = claims.pop("key"), claims.pop("copy", None)
         if not isinstance(wrapped, bytes):
             raise ValueError("key")
-        return {"terms": LicenseTerms.from_cwt(claims), "_wrapped": wrapped}
+        if signature is None:
+            signature = b""
+        elif not isinstance(signature, bytes) or not signature:
+            raise ValueError("copy")
+        terms = LicenseTerms.from_cwt(claims)
+        return {"terms": terms, "signature": signature, "_wrapped": wrapped}
 
-    def unwrap(self, identity: Identity) -> ContentKey:
-        """Return the content key; the license has been authenticated before.
+    def unwrap(self, identity: Identity) -> Unwrapped:
+        """Return the content key, and what goes with it; the license has been authenticated before.
 
         Raises:
             WrongKeyError: The license is made out to another key.
@@ -253,7 +275,7 @@ class License(SignedFile):
                 f"the license is made out to key {self.terms.recipient}, not to {mine.hex()}",
                 hint="unlock with the private key whose public half you sent to the vendor",
             )
-        return ContentKey(secret)
+        return Unwrapped.from_bytes(secret)
 
     def __repr__(self) -> str:
         return f"<nnguard.licensing.License {self.terms.id} to {self.terms.customer!r}>"

@@ -24,7 +24,8 @@ from nnguard._locking.search import Scores
 from nnguard._locking.tiers import Tier
 from nnguard._locking.twins import find_twins
 from nnguard._records.hashed import Hashed
-from nnguard._records.lock import LockContent, LockedFile, LockShard, Replaced
+from nnguard._records.lock import LockContent, LockedFile, LockShard
+from nnguard._records.replaced import Replaced
 from nnguard._stream import Stream
 from nnguard._stream.quantized import QuantizedTensor
 

@@ -22,18 +22,27 @@ from nnguard._records.hashed import Files, Hashed
 from nnguard._records.kinds import RecordKind
 from nnguard._records.layers import layers
 from nnguard._records.lock import LockContent, LockedFile, LockShard
+from nnguard._records.masks import Masks
 from nnguard._stream import Stream, Unit
 from nnguard._stream.quantized import decode
 from nnguard.errors import CapacityError, FormatError, LockError, NoRecordError
 
-__all__ = ["carry", "check_trial"]
+__all__ = ["carry", "check_trial", "share_out"]
+
+_BYTES_PER_WEIGHT = 1.8
+"""What a weight of a trial holds, of two bytes: some are zeros."""
 
 _MOST_BITS = 16
 """In a weight."""
 
 
 def carry(
-    release: Files, trial: Hashed, tier: str, key: ContentKey, shard: LockShard | None = None
+    release: Files,
+    trial: Hashed,
+    tier: str,
+    key: ContentKey,
+    shard: LockShard | None = None,
+    masks: Masks | None = None,
 ) -> tuple[Stream, int]:
     """Hide a release in another network.
 
@@ -43,6 +52,7 @@ def carry(
         tier: Name of what the key opens.
         key: The content key.
         shard: Which part of a locked set the trial is.
+        masks: Those that are on the release, if any.
 
     Returns:
         The trial with the release in it, and how many bytes it carries.
@@ -53,7 +63,7 @@ def carry(
     locked: list[LockedFile] = []
     for name, file in sorted(release.items()):
         units = _units(file.stream.pinned(file.digests), file.digests, trial.digests)
-        locked.append(LockedFile(name, file.digest, units))
+        locked.append(LockedFile(name, file.digest, units, masks))
     content = LockContent((), (), tuple(locked))
     carried = sum(file.carried for file in locked)
     try:
@@ -92,6 +102,29 @@ def check_trial(release: Files, trial: Files) -> None:
             "the trial holds the whole release in the clear",
             hint="the trial is a weaker network: an early checkpoint, or a smaller one",
         )
+
+
+def share_out(release: Files, trial: Files) -> dict[str, list[str]]:
+    """Return which files of the release each file of the trial carries.
+
+    Those of the same names, if all are, and if it looks as if they fit; otherwise the largest
+    first, each to where most room is.
+    """
+    room = {name: _BYTES_PER_WEIGHT * _room(file) for name, file in trial.items()}
+    sizes = {name: file.stream.size for name, file in release.items()}
+    if [*release] == [*trial] and all(sizes[name] < room[name] for name in trial):
+        return {name: [name] for name in trial}
+    shares: dict[str, list[str]] = {name: [] for name in trial}
+    for name in sorted(sizes, key=lambda name: -sizes[name]):
+        most = max(room, key=lambda name: room[name])
+        shares[most].append(name)
+        room[most] -= sizes[name]
+    return shares
+
+
+def _room(file: Hashed) -> int:
+    """Return how many weights could carry."""
+    return sum(weights_in(file.stream, index) for index in candidates(file.stream))
 
 
 def _holds_matrices(release: Stream, given: Mapping[str, Unit]) -> bool:

@@ -24,6 +24,7 @@ from nnguard._records.hashed import Files, Hashed
 from nnguard._records.kinds import RecordKind, kind_name
 from nnguard._records.layers import layers
 from nnguard._records.lock import PEEK_SIZE, LockRecord
+from nnguard._records.masks import Masks
 from nnguard._stream import Stream
 from nnguard.errors import (
     NoRecordError,
@@ -47,11 +48,15 @@ class Opened(NamedTuple):
         files: What was locked, byte for byte, by name.
         tiers: Names of the locks, the outermost first.
         carried: How many of the locks were of a trial that is another network.
+        masks: Those that are on what was locked, which only a license takes off; None if none are.
+        key_id: Identifier of the key of the innermost lock.
     """
 
     files: dict[str, Hashed]
     tiers: tuple[str, ...]
     carried: int
+    masks: Masks | None
+    key_id: bytes
 
 
 def open_files(
@@ -77,20 +82,20 @@ def open_files(
         VerificationError: The trial was changed.
         UnlockError: What is restored is not what was locked.
     """
-    keys = {key.below(steps).id: key.below(steps) for steps in range(MAX_TIERS)}
+    keys = {key.below(steps).id: key.below(steps) for steps in range(MAX_TIERS + 1)}
     tiers: list[str] = []
     carried = 0
     while True:
         found: dict[str, Hashed] = {}
         first: LockRecord | None = None
-        carries = False
+        carries, masks = False, None
         for position, (name, hashed) in enumerate(sorted(trial.items())):
             with naming(name):
                 place = position, len(trial) if name else 0
                 counter = _Counter(progress if not tiers else None, hashed.stream.size)
                 lock = _open(hashed, keys, first, *place, counter.add)
                 counter.finish()
-                first, carries = first or lock.record, carries or lock.carries
+                first, carries, masks = first or lock.record, carries or lock.carries, lock.masks
                 while lock.files:  # one file after the other is let go
                     own, file = lock.files.popitem()
                     if (own or name) in found:
@@ -102,16 +107,20 @@ def open_files(
             raise UnlockError("the locks open no file")
         tiers.append(first.tier)
         carried += carries
-        if first.envelope.key_id == key.id:
-            return Opened(found, tuple(tiers), carried)
+        if first.envelope.key_id == key.id or masks is not None:
+            return Opened(found, tuple(tiers), carried, masks, first.envelope.key_id)
         trial = found
 
 
 class _Lock(NamedTuple):
-    """A lock that was opened: its record without the content, and the files that it opens."""
+    """A lock that was opened: its record without the content, and the files that it opens.
+
+    Of a stream by itself, also the masks that are on it.
+    """
 
     record: LockRecord
     carries: bool
+    masks: Masks | None
     files: dict[str, Hashed]
 
 
@@ -169,13 +178,16 @@ def _open(
     names = [file.name for file in content.files]
     if not count and names != [""]:
         raise UnlockError("the lock opens a set of streams, not one in the place of the trial")
+    if count and any(file.masks is not None for file in content.files):
+        raise UnlockError("the lock masks a stream of a set")
     if not all(is_plain_name(name, ".nnc") for name in names if name):
         raise UnlockError("the lock opens a file whose name is not one of a set")
     record = replace(record, envelope=replace(record.envelope, ciphertext=b""))
     extraction = replace(extraction, record=b"")  # both are as large as what they hold
     carries = any(file.carried for file in content.files)
     files = restore(locked, extraction, content, keys[key_id], record.envelope.nonce)
-    return _Lock(record, carries, files)
+    masks = None if count else content.files[0].masks
+    return _Lock(record, carries, masks, files)
 
 
 def _take_out(hashed: Hashed, progress: Progress) -> tuple[Hashed, Extraction]:

@@ -18,7 +18,8 @@ from nnguard._locking.coding import encode_all
 from nnguard._locking.scramble import unscramble
 from nnguard._records.digest import model_digest
 from nnguard._records.hashed import Hashed
-from nnguard._records.lock import LockContent, LockedFile, Replaced
+from nnguard._records.lock import LockContent, LockedFile
+from nnguard._records.replaced import Replaced
 from nnguard._stream import Stream
 from nnguard._stream.hashing import UnitDigests
 from nnguard._stream.quantized import QuantizedTensor, decode

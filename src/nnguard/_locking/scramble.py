@@ -20,14 +20,10 @@ from nnguard._crypto.content_key import Keystream
 from nnguard._locking.choice import can_lock, count_weights
 from nnguard._locking.twins import Place, find_twins_in_set
 from nnguard._stream import Stream, Unit
-from nnguard._stream.coding import Indices
-from nnguard._stream.quantized import QuantizedTensor
-from nnguard._stream.trellis import odd_states
+from nnguard._stream.quantized import QuantizedTensor, integers_of, narrowed, with_integers
 from nnguard.errors import ArgumentError
 
 __all__ = ["scramble", "tensors_to_scramble", "unscramble"]
-
-_LARGEST = (1 << 31) - 1
 
 _LARGE = 0.1
 """A tensor with more of all weights, an embedding as a rule, comes after all others: the magnitudes
@@ -109,7 +105,7 @@ def scramble(tensor: QuantizedTensor, unit: int, keystream: Keystream) -> Quanti
         ValueError: An index would be too large.
     """
     if tensor.indices.ndim == 1:
-        return _with_integers(tensor, _integers(tensor)[_order(tensor, unit, keystream)])
+        return with_integers(tensor, integers_of(tensor)[_order(tensor, unit, keystream)])
     return _with_flipped_signs(tensor, unit, keystream)
 
 
@@ -117,8 +113,8 @@ def unscramble(tensor: QuantizedTensor, unit: int, keystream: Keystream) -> Quan
     """Decrypt a tensor; see `scramble`."""
     if tensor.indices.ndim == 1:
         integers = np.empty(tensor.indices.size, np.int64)
-        integers[_order(tensor, unit, keystream)] = _integers(tensor)
-        return _with_integers(tensor, integers)
+        integers[_order(tensor, unit, keystream)] = integers_of(tensor)
+        return with_integers(tensor, integers)
     return _with_flipped_signs(tensor, unit, keystream)
 
 
@@ -129,32 +125,10 @@ def _with_flipped_signs(
     flat = tensor.indices.reshape(-1)
     bits = np.frombuffer(keystream.read(unit, (flat.size + 7) // 8), np.uint8)
     flipped = np.unpackbits(bits, count=flat.size).astype(bool)
-    return tensor.with_indices(_checked(np.where(flipped, -flat.astype(np.int64), flat)))
+    return tensor.with_indices(narrowed(np.where(flipped, -flat.astype(np.int64), flat)))
 
 
 def _order(tensor: QuantizedTensor, unit: int, keystream: Keystream) -> npt.NDArray[np.intp]:
     """Return for each place where its integer stood."""
     numbers = np.frombuffer(keystream.read(unit, 8 * tensor.indices.size), ">u8")
     return np.argsort(numbers, kind="stable")
-
-
-def _integers(tensor: QuantizedTensor) -> npt.NDArray[np.int64]:
-    """Return the integers that the payload codes (`docs/SPEC.md`, section 2.4.5)."""
-    wide = tensor.indices.astype(np.int64)
-    return np.sign(wide) * (np.abs(wide) + 1 >> 1) if tensor.header.dependent else wide
-
-
-def _with_integers(tensor: QuantizedTensor, integers: npt.NDArray[np.int64]) -> QuantizedTensor:
-    """Return the tensor whose payload codes these integers."""
-    if not tensor.header.dependent:
-        return tensor.with_indices(_checked(integers))
-    parities = (integers & 1).astype(np.uint8)
-    odd, _ = odd_states(parities, np.zeros_like(parities))
-    magnitudes = np.maximum(2 * np.abs(integers) - odd.astype(np.int64), 0)
-    return tensor.with_indices(_checked(np.where(integers < 0, -magnitudes, magnitudes)))
-
-
-def _checked(indices: npt.NDArray[np.int64]) -> Indices:
-    if np.abs(indices).max(initial=0) > _LARGEST:
-        raise ValueError("an index is too large to be scrambled")
-    return indices.astype(np.int32)

@@ -154,6 +154,7 @@ class Locked:
         weights: Weights of the release, in tensors of two dimensions or more.
         carried: Bytes of the release that are in the trial, encrypted, where the trial is another
             network.
+        license_key_size: Bytes of a license that take masks off, where the lock is traceable.
         scrambled: Weights in tensors that are scrambled.
         replaced: Weights that were replaced.
         soft: The soft lock that was asked for, if any.
@@ -173,6 +174,7 @@ class Locked:
     tier: str
     weights: int
     carried: int = 0
+    license_key_size: int = 0
     scrambled: int = 0
     replaced: int = 0
     soft: Soft | None = None
@@ -183,9 +185,10 @@ class Locked:
     def worth(self) -> str:
         """What the lock is worth by itself, in one line; locks of other tiers do not count."""
         if self.carried:
+            copies = "; each license opens a copy of its own" if self.license_key_size else ""
             return (
                 "without a license one has the network that is the trial, and nothing of the "
-                "release but what both share"
+                f"release but what both share{copies}"
             )
         if self.scrambled >= _DEFAULT_SCRAMBLE * self.weights:
             return "without a license one has to train what is scrambled anew"
@@ -204,6 +207,9 @@ class Locked:
             "worth": self.worth,
             "size": f"{self.trial.size:,} bytes",
             "carried": f"{self.carried:,} bytes" if self.carried else "",
+            "masks in a license": f"{self.license_key_size:,} bytes"
+            if self.license_key_size
+            else "",
             "scrambled": f"{self.scrambled:,} weights" if self.scrambled else "",
             "replaced": f"{self.replaced:,} weights" if self.replaced else "",
             "score of the release": "" if scores is None else f"{scores.release:g}",

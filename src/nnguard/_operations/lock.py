@@ -19,11 +19,9 @@ from dataclasses import dataclass, replace
 from nnguard._base.arguments import loaded
 from nnguard._crypto.content_key import ContentKey, ContentKeyLike
 from nnguard._crypto.keys import Signer, SignerLike, as_signer
-from nnguard._hiding import candidates
-from nnguard._hiding.carriers import weights_in
 from nnguard._locking.aiming import reach_target
 from nnguard._locking.builder import LockBuilder
-from nnguard._locking.carrying import carry, check_trial
+from nnguard._locking.carrying import carry, check_trial, share_out
 from nnguard._locking.choice import count_weights
 from nnguard._locking.opening import open_files
 from nnguard._locking.scramble import tensors_to_scramble
@@ -37,17 +35,15 @@ from nnguard._models.stream_set import (
     naming,
     streams_of,
 )
+from nnguard._operations.copies import any_copy, check_traceable, mask
 from nnguard._operations.sign import Signing
 from nnguard._operations.signatures import claims_of, is_signed
-from nnguard._records.hashed import Files, Hashed, hash_files
+from nnguard._records.hashed import Files, hash_files
 from nnguard._records.lock import LockShard
 from nnguard._stream import Stream
 from nnguard.errors import ArgumentError, LockError
 
 __all__ = ["lock", "lock_tiers"]
-
-_BYTES_PER_WEIGHT = 1.8
-"""What a weight of a trial holds, of two bytes: some are zeros."""
 
 _ROUNDED = 2
 """Weights that rounding may take from a fraction."""
@@ -71,6 +67,7 @@ def lock(
     signer: SignerLike | None = None,
     spool: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    traceable: bool = False,
 ) -> Locked:
     """Make a trial, and hide the release in it, encrypted, or what restores the release.
 
@@ -99,6 +96,8 @@ def lock(
             one, or your own `Signer`.
         spool: Folder for temporary files that hold the trial of a set; in memory, if None.
         progress: Called with each point of the search for a target.
+        traceable: Each license opens a copy of its own, with a fingerprint by which `trace` finds
+            whose it was. For a stream whose trial is another network.
 
     Returns:
         The trial and its content key, and how it came about.
@@ -126,6 +125,7 @@ def lock(
         signer=signer,
         spool=spool,
         progress=progress,
+        traceable=traceable,
     )
     return locked
 
@@ -139,6 +139,7 @@ def lock_tiers(
     signer: SignerLike | None = None,
     spool: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    traceable: bool = False,
 ) -> list[Locked]:
     """Lock a release several times, so that licenses of different tiers open it to different depth.
 
@@ -157,6 +158,7 @@ def lock_tiers(
         signer: See `lock`; signs every tier's trial.
         spool: See `lock`.
         progress: See `lock`.
+        traceable: Licenses of the highest tier open copies with fingerprints; see `lock`.
 
     Returns:
         For each tier its trial and its key. A key opens its own lock and those of lower tiers.
@@ -180,13 +182,15 @@ def lock_tiers(
         if content_key is None
         else loaded(content_key, ContentKey, "content_key")
     )
+    if traceable:
+        check_traceable(model, tiers[0])
     options = _Options(
         evaluate, None if signer is None else as_signer(signer, "signer"), spool, progress
     )
-    locks: list[Locked] = []
-    for depth, tier in enumerate(tiers):
-        locks.append(_lock(model, tier, key.below(depth), options))
-        model = locks[-1].trial
+    first, *lower = tiers
+    locks = [_lock(model, first, key, options, traceable=traceable)]
+    for depth, tier in enumerate(lower, 2 if traceable else 1):
+        locks.append(_lock(locks[-1].trial, tier, key.below(depth), options))
     return locks
 
 
@@ -206,7 +210,9 @@ class _Options:
         return Signing(self.signer).sign(trial, claims_of(release, locked=tier))
 
 
-def _lock(release: Model, tier: Tier, key: ContentKey, options: _Options) -> Locked:
+def _lock(
+    release: Model, tier: Tier, key: ContentKey, options: _Options, *, traceable: bool = False
+) -> Locked:
     if tier.soft is not None and tier.soft.target is not None:
         return _lock_to_target(streams_of(release)[""], tier, tier.soft.target, key, options)
     trial = None if tier.trial is None else _as_trial(tier.trial, release)
@@ -214,7 +220,7 @@ def _lock(release: Model, tier: Tier, key: ContentKey, options: _Options) -> Loc
     if trial is None:
         locked = _change(release, files, tier, key, options.spool)
     else:
-        locked = _carry(release, files, trial, tier, key, options.spool)
+        locked = _carry(release, files, trial, tier, key, options.spool, traceable=traceable)
     locked = replace(locked, trial=options.sign(locked.trial, release, tier.name))
     if options.evaluate is None:
         return locked
@@ -296,17 +302,24 @@ def _carry(
     tier: Tier,
     key: ContentKey,
     spool: str | os.PathLike[str] | None,
+    *,
+    traceable: bool,
 ) -> Locked:
     """Hide a release in another network."""
     given = hash_files(trial)
     check_trial(files, given)
-    shares, shards = _share_out(files, given), _shards(trial)
+    masks = None
+    lock_key = key
+    if traceable:
+        files, masks = mask(streams_of(release)[""], streams_of(trial).values(), key)
+        lock_key = key.below()
+    shares, shards = share_out(files, given), _shards(trial)
     made: dict[str, Stream] = {}
     carried = 0
     for name, file in given.items():
         with naming(name):
             share = {each: files[each] for each in shares[name]}
-            stream, size = carry(share, file, tier.name, key, shards[name])
+            stream, size = carry(share, file, tier.name, lock_key, shards[name], masks)
             carried += size
             made[name] = _spooled(stream, spool)
     if not carried:
@@ -320,12 +333,13 @@ def _carry(
         tier=tier.name,
         weights=_weights_of(release),
         carried=carried,
+        license_key_size=0 if masks is None else masks.key_size,
     )
 
 
 def _scored(locked: Locked, release: Stream, evaluate: Evaluate) -> Locked:
     """Score a release, its trial, and what the key makes of the trial."""
-    opened = open_files(hash_files(locked.trial), locked.content_key).files[""].stream
+    opened = any_copy(open_files(hash_files(locked.trial), locked.content_key), locked.content_key)
     trial = streams_of(locked.trial)[""]
     scores = LockScores(*(score_of(evaluate, each) for each in (release, trial, opened)))
     if locked.carried and scores.trial > scores.release:
@@ -370,29 +384,6 @@ def _shards(model: Model) -> dict[str, LockShard | None]:
 
 def _spooled(stream: Stream, spool: str | os.PathLike[str] | None) -> Stream:
     return stream if spool is None else stream.spooled(spool)
-
-
-def _share_out(release: Files, trial: Files) -> dict[str, list[str]]:
-    """Return which files of the release each file of the trial carries.
-
-    Those of the same names, if all are, and if it looks as if they fit; otherwise the largest
-    first, each to where most room is.
-    """
-    room = {name: _BYTES_PER_WEIGHT * _room(file) for name, file in trial.items()}
-    sizes = {name: file.stream.size for name, file in release.items()}
-    if [*release] == [*trial] and all(sizes[name] < room[name] for name in trial):
-        return {name: [name] for name in trial}
-    shares: dict[str, list[str]] = {name: [] for name in trial}
-    for name in sorted(sizes, key=lambda name: -sizes[name]):
-        most = max(room, key=lambda name: room[name])
-        shares[most].append(name)
-        room[most] -= sizes[name]
-    return shares
-
-
-def _room(file: Hashed) -> int:
-    """Return how many weights could carry."""
-    return sum(weights_in(file.stream, index) for index in candidates(file.stream))
 
 
 def _weights_of(model: Model) -> int:

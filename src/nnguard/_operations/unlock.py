@@ -32,6 +32,7 @@ from nnguard._locking.opening import Opened, check_places, lock_id, open_files
 from nnguard._models.stream_set import AnyModel, Model, ModelLike, StreamSet, as_model, streams_of
 from nnguard._oms.bundle import Bundle
 from nnguard._operations.authority import Authority, LatestLike, PathLike, authority_of
+from nnguard._operations.copies import take_copy
 from nnguard._operations.report import Report
 from nnguard._operations.signatures import signed_by
 from nnguard._operations.verify import check_bundle
@@ -243,7 +244,7 @@ def unlock_by(
             f"the license opens tier {license.terms.tier!r}, not {tier!r}",
             reason=Refusal.OTHER_TIER,
         )
-    key = given.unwrap(mine)  # step 8
+    secrets = given.unwrap(mine)  # step 8
     files = hash_files(model, progress, whole=oms is not None)
     if not hmac.compare_digest(digest_of(files).hex(), license.terms.stream):  # step 9
         raise _of_another(license, model)
@@ -252,7 +253,10 @@ def unlock_by(
         authority.judge_licensed(trial[0], license)
     if oms is not None:
         check_bundle(oms, model, files)
-    opened = open_files(files, key, spool=spool, progress=progress)  # step 11
+    opened = open_files(files, secrets.content_key, spool=spool, progress=progress)  # step 11
+    if opened.masks is not None:
+        copy = take_copy(opened, secrets, license.signature)
+        opened = opened._replace(files={"": copy})
     if not hmac.compare_digest(digest_of(opened.files).hex(), license.terms.opens):
         raise UnlockError("what was restored is not what the license says that it opens")
     result = _model_of(opened, model)

@@ -11,9 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from nnguard._crypto.cbor import encode_cbor, parse_cbor
 from nnguard._crypto.content_key import ContentKey
 from nnguard._crypto.cose import (
@@ -24,10 +21,11 @@ from nnguard._crypto.cose import (
     parse_encrypt0,
     peek_encrypt0,
 )
-from nnguard._stream.bits import BitReader, BitWriter
-from nnguard.errors import ArgumentError, FormatError, NnguardError, UnlockError, VerificationError
+from nnguard._records.masks import Masks
+from nnguard._records.replaced import Replaced
+from nnguard.errors import ArgumentError, NnguardError, UnlockError, VerificationError
 
-__all__ = ["PEEK_SIZE", "LockContent", "LockRecord", "LockShard", "LockedFile", "Replaced"]
+__all__ = ["PEEK_SIZE", "LockContent", "LockRecord", "LockShard", "LockedFile"]
 
 Part = bytes | memoryview | range
 
@@ -38,52 +36,6 @@ PEEK_SIZE = 512
 """Bytes of a record that tell what lock it is; what is encrypted may be as large as a network."""
 
 _DIGEST_SIZE, _KEY_ID_SIZE, _SET_ID_SIZE = 32, 8, 16
-_MAX_ORDER = 24
-_LARGEST_INDEX = (1 << 31) - 1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Replaced:
-    """Weights of one tensor that were replaced.
-
-    Attributes:
-        unit: Position of its unit.
-        positions: int64 array, ascending; secret, as the values are, so `repr` shows neither.
-        values: int32 array, the original indices.
-    """
-
-    unit: int
-    positions: npt.NDArray[np.int64] = field(repr=False)
-    values: npt.NDArray[np.int32] = field(repr=False)
-
-    def to_cbor(self) -> list[Any]:
-        """Encode the list, positions as gaps."""
-        gaps = np.diff(self.positions, prepend=-1) - 1
-        gap_order, value_order = _best_order(gaps), _best_order(_unsigned(self.values))
-        writer = BitWriter()
-        for gap, value in zip(gaps.tolist(), _unsigned(self.values).tolist(), strict=True):
-            writer.ue(gap_order, gap)
-            writer.ue(value_order, value)
-        writer.align()
-        return [self.unit, self.positions.size, gap_order, value_order, writer.to_bytes()]
-
-    @classmethod
-    def from_cbor(cls, encoded: Any) -> Replaced:
-        """Decode a list.
-
-        Raises:
-            ValueError: It is malformed.
-        """
-        match encoded:
-            case [
-                int() as unit,
-                int() as count,
-                int() as gap_order,
-                int() as value_order,
-                (bytes() | memoryview()) as bits,
-            ] if 0 < count <= 8 * len(bits) and min(gap_order, value_order) >= 0:
-                return cls(unit, *_read_list(bytes(bits), count, gap_order, value_order))
-        raise ValueError("replaced")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,11 +48,13 @@ class LockedFile:
         units: Its units, in order: bytes of one or several (or a view of many), and ranges of
             positions in the degraded stream, once that is put right. Secret, so `repr` does not
             show them.
+        masks: Where weights of it are masked: a license takes the masks off.
     """
 
     name: str
     digest: bytes
     units: tuple[Part, ...] = field(repr=False)
+    masks: Masks | None = field(default=None, repr=False)
 
     @property
     def carried(self) -> int:
@@ -113,7 +67,8 @@ class LockedFile:
             [part.start, part.stop - part.start] if isinstance(part, range) else part
             for part in self.units
         ]
-        return [self.name, self.digest, units]
+        masks = [] if self.masks is None else [self.masks.to_cbor()]
+        return [self.name, self.digest, units, *masks]
 
     @classmethod
     def from_cbor(cls, encoded: Any) -> LockedFile:
@@ -123,10 +78,11 @@ class LockedFile:
             ValueError: It is malformed.
         """
         match encoded:
-            case [str() as name, bytes() as digest, [_, *_] as units] if (
-                len(digest) == _DIGEST_SIZE
+            case [str() as name, bytes() as digest, [_, *_] as units, *more] if (
+                len(digest) == _DIGEST_SIZE and len(more) <= 1
             ):
-                return cls(name, digest, tuple(map(_units_from_cbor, units)))
+                masks = Masks.from_cbor(more[0]) if more else None
+                return cls(name, digest, tuple(map(_units_from_cbor, units)), masks)
         raise ValueError("file")
 
 
@@ -312,37 +268,3 @@ def _units_from_cbor(encoded: Any) -> Part:
         case [int() as position, int() as count] if position >= 0 and count > 0:
             return range(position, position + count)
     raise ValueError("units")
-
-
-def _read_list(
-    bits: bytes, count: int, gap_order: int, value_order: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-    reader = BitReader(bits)
-    numbers = np.zeros((count, 2), np.int64)
-    try:
-        for row in range(count):
-            numbers[row] = reader.ue(gap_order), reader.ue(value_order)
-        reader.align()
-    except FormatError:
-        raise ValueError("list ends too early, or has no end") from None
-    folded = numbers[:, 1]
-    values = np.where(folded & 1, (folded + 1) >> 1, -(folded >> 1))
-    if reader.byte_position != len(bits) or np.abs(values).max() > _LARGEST_INDEX:
-        raise ValueError("list goes on, or an index is too large")
-    return np.cumsum(numbers[:, 0] + 1) - 1, values.astype(np.int32)
-
-
-def _unsigned(values: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-    """Fold signed numbers into unsigned ones, small ones first, as `ie(k)` does."""
-    wide = values.astype(np.int64)
-    return np.where(wide > 0, 2 * wide - 1, -2 * wide)
-
-
-def _best_order(numbers: npt.NDArray[np.int64]) -> int:
-    """Return the order of the Exp-Golomb code that takes the fewest bits."""
-
-    def bits(order: int) -> int:
-        scaled = (numbers >> order) + 1
-        return int((2 * np.frexp(scaled.astype(np.float64))[1] - 1).sum()) + order * numbers.size
-
-    return min(range(_MAX_ORDER), key=bits)

@@ -21,6 +21,7 @@ from nnguard._crypto.keys import PublicKey, Signer
 from nnguard._licensing.device import Device
 from nnguard._licensing.license import License, LicenseTerms
 from nnguard._licensing.request import Request
+from nnguard._licensing.unwrapped import Unwrapped
 from nnguard._locking.tiers import MAX_TIERS
 from nnguard._selling.entry import LedgerEntry
 from nnguard._selling.issue import bind
@@ -172,7 +173,7 @@ class Answerer:
             leaser=leaser,
         )
         key = _key_of_tier(self.content_key(product.lock), product.lock, place)
-        license_ = License.make(terms, key, recipient, self.signer)
+        license_ = License.make(terms, Unwrapped(key), recipient, self.signer)
         entry = LedgerEntry.of(license_)
         rows.licenses.add(entry)
         note_issued(rows, entry, self.actor, order=order, seat=seat.id)

@@ -65,11 +65,17 @@ def open_product(
     if not name:
         raise ArgumentError("the product has no name", hint="the trial says none: give it a name")
     spool = None if "" in files else tempfile.gettempdir()
-    opened, names, _ = open_files(files, content_key, spool=spool, progress=progress)
-    tiers = [Tier(names[-1], digest_of(opened).hex())]
+    opened = open_files(files, content_key, spool=spool, progress=progress)
+    if opened.masks is not None:
+        raise ArgumentError(
+            "the trial is traceable: each license has a copy of its own, and orders cannot make it",
+            hint="issue its licenses with nnguard license, one by one",
+        )
+    names = opened.tiers
+    tiers = [Tier(names[-1], digest_of(opened.files).hex())]
     for steps, tier in enumerate(reversed(names[:-1]), 1):
-        opened = open_files(files, content_key.below(steps), spool=spool).files
-        tiers.insert(0, Tier(tier, digest_of(opened).hex()))
+        below = open_files(files, content_key.below(steps), spool=spool).files
+        tiers.insert(0, Tier(tier, digest_of(below).hex()))
     product = Product(name, digest_of(files).hex(), lock, claims.issuer, tuple(tiers), now())
     return Opened(product, _signer_of(model))
 

@@ -20,8 +20,10 @@ from nnguard._crypto.identity import Recipient, RecipientLike
 from nnguard._crypto.keys import PublicKey, SignerLike, as_signer
 from nnguard._licensing.device import Device, DeviceBinding
 from nnguard._licensing.license import License, LicenseTerms
-from nnguard._locking.opening import lock_id, open_files
+from nnguard._licensing.unwrapped import Unwrapped
+from nnguard._locking.opening import Opened, lock_id, open_files
 from nnguard._models.stream_set import StreamSet, as_model
+from nnguard._operations.copies import Copy, cast
 from nnguard._operations.signatures import signed_by, signer_of
 from nnguard._records.claims import Claims
 from nnguard._records.hashed import Files, digest_of, hash_files
@@ -83,13 +85,18 @@ def issue(
     files = hash_files(model, progress)
     lock = lock_id(model)
     claims = signed_claims(model, files, signer.public_key)
-    key, opened, tiers = _open_tier(files, content_key, terms.tier, progress)
+    license_id = secrets.token_hex(16)
+    opened, key = _open_tier(files, content_key, terms.tier, progress)
+    if opened.masks is None:
+        copy = Copy(b"", b"", digest_of(opened.files))
+    else:
+        copy, key = cast(opened, key, license_id, signer), key.below()
     said = LicenseTerms(
-        id=secrets.token_hex(16),
+        id=license_id,
         issuer=terms.issuer or claims.issuer,
         customer=terms.customer,
         product=terms.product or claims.name,
-        tier=tiers[-1],
+        tier=opened.tiers[-1],
         issued_at=issued,
         not_before=begins,
         expires_at=ends,
@@ -98,11 +105,12 @@ def issue(
         metadata=FrozenMapping(terms.metadata),
         device=device,
         stream=digest_of(files).hex(),
-        opens=digest_of(opened).hex(),
+        opens=copy.digest.hex(),
         lock=lock,
         recipient=recipient.id.hex(),
     )
-    return License.make(said, key, recipient, signer)
+    unwrapped = Unwrapped(key, copy.license_key)
+    return License.make(said, unwrapped, recipient, signer, signature=copy.signature)
 
 
 def _period(terms: Terms) -> tuple[datetime, datetime, datetime | None]:
@@ -132,16 +140,20 @@ def signed_claims(model: Stream | StreamSet, files: Files, key: PublicKey) -> Cl
 
 def _open_tier(
     trial: Files, content_key: ContentKey, tier: str, progress: Progress | None
-) -> tuple[ContentKey, Files, tuple[str, ...]]:
-    """Find the key of a tier, and what it opens."""
+) -> tuple[Opened, ContentKey]:
+    """Open the locks down to a tier; also return the key of that, of a traceable one the vendor's.
+
+    The vendor's key is above that of the lock: locks of lower tiers are one step further down.
+    """
     spool = None if "" in trial else tempfile.gettempdir()
-    opened, tiers, _ = open_files(trial, content_key, spool=spool, progress=progress)
+    opened = open_files(trial, content_key, spool=spool, progress=progress)
+    tiers = opened.tiers
     if not tier or tiers[-1] == tier:
-        return content_key, opened, tiers
+        return opened, content_key
     if tier in tiers:
-        key = content_key.below(len(tiers) - 1 - tiers.index(tier))
-        opened, tiers, _ = open_files(trial, key, spool=spool)
-        return key, opened, tiers
+        above = 0 if opened.key_id == content_key.id else 1
+        key = content_key.below(above + len(tiers) - 1 - tiers.index(tier))
+        return open_files(trial, key, spool=spool), key
     raise UnlockError(
         f"the content key opens no tier {tier!r}", hint=f"it opens {', '.join(tiers)}"
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from nnguard._stream import _coder
 from nnguard._stream.coding import (
@@ -19,13 +20,25 @@ from nnguard._stream.coding import (
     step_size,
 )
 from nnguard._stream.headers import PayloadType, TensorHeader
+from nnguard._stream.trellis import odd_states
 from nnguard._stream.units import Unit, frame_unit, size_field, usual_size_field
 from nnguard.errors import FormatError, LimitError
 
-__all__ = ["QuantizedTensor", "decode", "encode", "pieces_of", "recode"]
+__all__ = [
+    "QuantizedTensor",
+    "decode",
+    "encode",
+    "integers_of",
+    "narrowed",
+    "pieces_of",
+    "recode",
+    "with_integers",
+]
 
 MAX_WEIGHTS = 1 << 24
 """Tensors of more weights are not decoded whole unless the caller says so: 64 MiB of indices."""
+
+_LARGEST_INDEX = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,6 +144,38 @@ def encode(tensor: QuantizedTensor) -> bytes:
     flat = np.ascontiguousarray(tensor.indices).reshape(-1)
     payload, _ = encode_payload(header, [flat], tensor.parameters)
     return frame_unit(tensor.prefix + payload)
+
+
+def integers_of(tensor: QuantizedTensor) -> npt.NDArray[np.int64]:
+    """Return the integers that the payload codes (`docs/SPEC.md`, section 2.4.5)."""
+    wide = tensor.indices.astype(np.int64)
+    return np.sign(wide) * (np.abs(wide) + 1 >> 1) if tensor.header.dependent else wide
+
+
+def with_integers(tensor: QuantizedTensor, integers: npt.NDArray[np.int64]) -> QuantizedTensor:
+    """Return the tensor whose payload codes these integers.
+
+    Raises:
+        ValueError: An index would be too large.
+    """
+    if not tensor.header.dependent:
+        return tensor.with_indices(narrowed(integers))
+    flat = integers.reshape(-1)
+    parities = (flat & 1).astype(np.uint8)
+    odd, _ = odd_states(parities, np.zeros_like(parities))
+    magnitudes = np.maximum(2 * np.abs(flat) - odd.astype(np.int64), 0)
+    return tensor.with_indices(narrowed(np.where(flat < 0, -magnitudes, magnitudes)))
+
+
+def narrowed(indices: npt.NDArray[np.int64]) -> Indices:
+    """Return indices as those of a tensor.
+
+    Raises:
+        ValueError: One is too large.
+    """
+    if np.abs(indices).max(initial=0) > _LARGEST_INDEX:
+        raise ValueError("an index is too large")
+    return indices.astype(np.int32)
 
 
 def _quantized(unit: Unit) -> TensorHeader:

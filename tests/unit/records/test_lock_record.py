@@ -15,7 +15,8 @@ import samples
 from nnguard._crypto.cbor import encode_cbor, parse_cbor
 from nnguard._hiding import embed, extract, plan_record
 from nnguard._records.kinds import RecordKind
-from nnguard._records.lock import LockContent, LockedFile, LockRecord, LockShard, Replaced
+from nnguard._records.lock import LockContent, LockedFile, LockRecord, LockShard
+from nnguard._records.replaced import Replaced
 from opening import lock_of, open_locks
 
 KEY = nnguard.ContentKey(bytes(range(32)))

@@ -1,0 +1,110 @@
+"""`trace`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+import nnguard
+from nnguard._cli.commands import Options, command
+from nnguard._cli.inputs import name_of, open_model
+from nnguard._cli.options import argument, option
+from nnguard._cli.output import Outcome
+from nnguard._cli.selling import ledger_option, open_ledger
+from nnguard._models.sources import MODEL_SUFFIXES
+from nnguard._records.hashed import digest_of, hash_files
+from nnguard.licensing import License
+from nnguard.plotting import check_picture
+
+__all__ = ["run_trace"]
+
+_SURE = -300
+"""Logarithms of probabilities below this are of no use to anybody."""
+
+
+@command(
+    argument("SUSPECT", "Stream, safetensors file or PyTorch checkpoint."),
+    option("--trial FILE", "The trial that was sold, locked with --traceable.", required=True),
+    option("--content-key FILE", "The key that lock made.", required=True),
+    ledger_option(required=False),
+    option("--license FILE...", "Licenses to compare with, besides those of a ledger."),
+    option(
+        "--probability SHARE",
+        "Accuse nobody where the chance to be innocent is higher (1e-9).",
+        read=float,
+        default=1e-9,
+    ),
+    option("--plot OUTPUT", "Draw the scores of all licenses."),
+)
+def run_trace(options: Options) -> Outcome:
+    r"""Find out from whose copies a network was made.
+
+    Each license of a traceable trial opens a copy with a fingerprint of its own. Compare a network
+    with all copies that were licensed. It may have been fine-tuned, pruned, quantized anew, or
+    mixed of several. What is found is whose copy it was made with, not who passed it on.
+
+    Examples:
+      nnguard trace suspect.safetensors --trial trial.nnc --content-key content.key \
+          --ledger licenses.db
+      nnguard trace suspect.nnc --trial trial.nnc --content-key content.key \
+          --license ada.license --plot scores.png
+    """
+    if options.plot is not None:
+        check_picture(options.plot)
+    trial = open_model(options.trial)
+    if isinstance(trial, nnguard.StreamSet):
+        raise click.UsageError("--trial: fingerprints are for a single stream, not for a folder")
+    customers = _customers(options, trial)
+    if not customers:
+        raise click.UsageError("there are no licenses of this trial: give --ledger, or --license")
+    suspect = options.suspect
+    if not suspect.lower().endswith(MODEL_SUFFIXES):
+        suspect = open_model(suspect)
+    trace = nnguard.trace(
+        suspect, trial, options.content_key, customers, probability=options.probability
+    )
+    if options.plot is not None:
+        nnguard.plotting.plot_trace(trace, options.plot, overwrite=options.force)
+    values = {"file": options.suspect, **trace.to_json()}
+    for accusation in values["accused"]:
+        accusation["customer"] = customers[accusation["license_id"]]
+    return Outcome(values, _lines(options, trace, customers))
+
+
+def _customers(options: Options, trial: nnguard.Stream) -> dict[str, str]:
+    """Return who has the licenses of a trial, by their ids."""
+    found: dict[str, str] = {}
+    digest = digest_of(hash_files(trial)).hex()
+    if options.ledger is not None:
+        with open_ledger(options.ledger) as ledger:
+            found = {
+                entry.license_id: entry.customer
+                for entry in ledger.entries()
+                if entry.stream == digest
+            }
+    for path in options.license or []:
+        terms = License.load(path).terms
+        if terms.stream != digest:
+            raise click.UsageError(f"--license {path}: it is of another trial")
+        found[terms.id] = terms.customer
+    return found
+
+
+def _lines(options: Options, trace: nnguard.Trace, customers: dict[str, str]) -> Iterator[str]:
+    tensors, all_of_them = len(trace.tensors), len(trace.tensors) + len(trace.missing)
+    many = len(trace.license_ids)
+    yield (
+        f"Compared {name_of(options.suspect)} with the copies of {many:,} "
+        f"license{'s' * (many != 1)}: {trace.marks:,} weights in {tensors} of {all_of_them} tensors"
+    )
+    for accusation in trace.accused:
+        who = customers[accusation.license_id] or "a customer without a name"
+        power = max(accusation.log10_probability, _SURE)
+        yield f"Made with the copy of {who}, license {accusation.license_id}"
+        yield f"  score {accusation.score:.1f}; by chance, with a probability below 1e{power:.0f}"
+    if not trace.accused:
+        highest = f" (the highest score is {trace.scores.max():.1f})" if many else ""
+        yield f"Nobody: no copy can be told from those of innocents{highest}"
+    else:
+        yield "It says whose copy this was made with, not who passed it on (docs/tracing.md)"

@@ -1,0 +1,166 @@
+"""Licensees' copies of a traceable release: made for a license, and taken from a trial with one.
+
+Each has a fingerprint, and the vendor's signature, which comes with the license.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from secrets import token_hex
+from typing import NamedTuple
+
+from nnguard._crypto.content_key import ContentKey
+from nnguard._crypto.keys import Signer
+from nnguard._hiding import plan_record
+from nnguard._licensing.unwrapped import Unwrapped
+from nnguard._locking.opening import Opened
+from nnguard._locking.tiers import Tier
+from nnguard._models.stream_set import Model, StreamSet, streams_of
+from nnguard._operations.sign import Signing
+from nnguard._records.claims import Claims
+from nnguard._records.hashed import Hashed, hash_files
+from nnguard._records.kinds import RecordKind
+from nnguard._records.layers import Layer, layers
+from nnguard._records.masks import Masks
+from nnguard._records.signature import SignatureRecord
+from nnguard._stream import Stream
+from nnguard._tracing.casting import Caster, take_off
+from nnguard._tracing.choosing import choose_masks
+from nnguard.errors import ArgumentError, CapacityError, NoRecordError, UnlockError, WrongKeyError
+
+__all__ = ["Copy", "any_copy", "cast", "caster_of", "check_traceable", "mask", "take_copy"]
+
+
+def check_traceable(release: Model, tier: Tier) -> None:
+    """Refuse what cannot have a traceable lock.
+
+    Raises:
+        ArgumentError: The release is a folder, or the trial no other network.
+    """
+    if isinstance(release, StreamSet):
+        raise ArgumentError("traceable: fingerprints are for a single stream, not for a folder")
+    if tier.trial is None:
+        raise ArgumentError(
+            "traceable: the trial has to be another network",
+            hint="give one: a lock that scrambles leaves most of the release in the clear",
+        )
+
+
+def mask(
+    release: Stream, known: Iterable[Stream], key: ContentKey
+) -> tuple[dict[str, Hashed], Masks]:
+    """Put masks on a release.
+
+    Args:
+        release: The release; its signature is taken out, as each copy gets its own.
+        known: Networks that are given away.
+        key: The vendor's content key.
+
+    Raises:
+        CapacityError: It has too few weights for fingerprints.
+        ArgumentError: It holds more than one signature.
+    """
+    bare, claims = _without_signature(release)
+    masks = choose_masks(bare, known, claims)
+    return hash_files(Caster(key, masks).mask(bare)), masks
+
+
+def _without_signature(release: Stream) -> tuple[Stream, Claims | None]:
+    """Return a release below its signature, and what that says."""
+    found: list[Layer] = []
+    try:
+        for layer in layers(release, vouched=True):
+            kind = layer.kind
+            found.append(layer)
+            if kind != RecordKind.SIGNATURE or len(found) > 1:
+                raise ArgumentError(
+                    "traceable: the release has more than one signature, and a copy gets only one",
+                    hint="lock the release as it was signed first",
+                )
+    except NoRecordError:
+        pass
+    if not found:
+        return release, None
+    return found[0].below, SignatureRecord.parse(found[0].record).claims
+
+
+class Copy(NamedTuple):
+    """What a license has for its copy.
+
+    Attributes:
+        license_key: Takes the masks off.
+        signature: Record of the copy's signature; empty where copies are not signed.
+        digest: Model digest of the copy.
+    """
+
+    license_key: bytes
+    signature: bytes
+    digest: bytes
+
+
+def cast(opened: Opened, key: ContentKey, license_id: str, signer: Signer) -> Copy:
+    """Return what a license needs for its copy.
+
+    Args:
+        opened: What the lock opens.
+        key: The vendor's content key.
+        license_id: In hexadecimal.
+        signer: Signs the copy.
+
+    Raises:
+        WrongKeyError: The key opens the lock, but is not the vendor's.
+    """
+    assert opened.masks is not None
+    license_key = caster_of(opened, key).key_for(license_id)
+    copy = _take_off(opened, key.below(), license_key)
+    signature = b""
+    if opened.masks.claims is not None:
+        copy = streams_of(Signing(signer).sign_again(copy, opened.masks.claims, {}))[""]
+        signature = Layer(copy, vouched=True).record
+    return Copy(license_key, signature, hash_files(copy)[""].digest)
+
+
+def any_copy(opened: Opened, key: ContentKey) -> Stream:
+    """Return what a content key opens; of a traceable release a copy that nobody gets."""
+    if opened.masks is None:
+        return opened.files[""].stream
+    license_key = caster_of(opened, key).key_for(token_hex(16))
+    return _take_off(opened, key.below(), license_key)
+
+
+def take_copy(opened: Opened, secrets: Unwrapped, signature: bytes) -> Hashed:
+    """Return a licensee's copy; it is to be believed once it has the digest that its license names.
+
+    Args:
+        opened: What the lock opens.
+        secrets: Those of the license.
+        signature: See `Copy`.
+
+    Raises:
+        UnlockError: The license has nothing for it, or something for another lock.
+    """
+    if not secrets.license_key:
+        raise UnlockError("the lock is traceable, and the license is not made for that")
+    copy = _take_off(opened, secrets.content_key, secrets.license_key)
+    if signature:
+        try:
+            plan = plan_record(copy, RecordKind.SIGNATURE, len(signature), cheap=True)
+        except CapacityError:
+            raise UnlockError("the copy has no room for its signature") from None
+        copy = plan.embed(signature)
+    return hash_files(copy)[""]
+
+
+def _take_off(opened: Opened, key: ContentKey, license_key: bytes) -> Stream:
+    assert opened.masks is not None
+    return take_off(opened.files[""].stream, opened.masks, key, license_key)
+
+
+def caster_of(opened: Opened, key: ContentKey) -> Caster:
+    assert opened.masks is not None
+    if opened.key_id == key.id:
+        raise WrongKeyError(
+            "the key opens the trial, but makes no copies: it is what licensees have",
+            hint="give the content key that lock made",
+        )
+    return Caster(key, opened.masks)

@@ -1,0 +1,1 @@
+"""Fingerprints in licensees' copies, and finding whose copy a suspect is."""
