@@ -1,7 +1,7 @@
 """Fine-tuning for the tracing benchmark: what it does to the weights, kept for many coalitions.
 
-    tuned = Tuned(folder, network)
-    tuned.change(0.01)   # by tensor: weights after less weights before
+tuned = Tuned(folder, network)
+tuned.change(0.01)   # by tensor: weights after less weights before
 """
 
 from __future__ import annotations
