@@ -32,6 +32,7 @@ from nnguard._cli import main
 from nnguard._crypto.trust import load_trust
 from nnguard._hiding import extract
 from nnguard._licensing.license import License
+from nnguard._licensing.unwrapped import Unwrapped
 from nnguard._locking.choice import choose
 from nnguard._locking.coding import read_all
 from nnguard._records.lock import LockContent
@@ -200,7 +201,7 @@ def test_what_is_given_away(shop: Shop) -> None:
 
 def test_license_of_a_lower_tier_holds_no_higher_key(shop: Shop) -> None:
     """Even unwrapped, it leads down only."""
-    silver = shop.make(tier="silver").unwrap(shop.customer)
+    silver = shop.make(tier="silver").unwrap(shop.customer).content_key
     below = {silver.below(steps).secret for steps in range(8)}
     assert shop.tiers[0].content_key.secret not in below
 
@@ -267,7 +268,7 @@ def test_objects_with_keys_are_not_copied(shop: Shop, copier: Callable[[object],
 def wrong_key_license(shop: Shop) -> nnguard.licensing.License:
     terms = shop.license.terms
     stranger = nnguard.ContentKey(planted("stranger"))
-    return License.make(terms, stranger, shop.customer.recipient, shop.vendor)
+    return License.make(terms, Unwrapped(stranger), shop.customer.recipient, shop.vendor)
 
 
 def changed_trial(shop: Shop) -> nnguard.Stream:
@@ -332,7 +333,7 @@ REFUSALS: dict[str, Callable[[Shop], object]] = {
     "other result": lambda shop: shop.unlock(
         License.make(
             replace(shop.license.terms, opens="00" * 32),
-            shop.tiers[0].content_key,
+            Unwrapped(shop.tiers[0].content_key),
             shop.customer.recipient,
             shop.vendor,
         )

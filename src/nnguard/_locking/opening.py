@@ -82,7 +82,7 @@ def open_files(
         VerificationError: The trial was changed.
         UnlockError: What is restored is not what was locked.
     """
-    keys = {key.below(steps).id: key.below(steps) for steps in range(MAX_TIERS + 1)}
+    keys = {key.below(steps).id: key.below(steps) for steps in range(MAX_TIERS)}
     tiers: list[str] = []
     carried = 0
     while True:

@@ -57,7 +57,7 @@ def mask(
         key: The vendor's content key.
 
     Raises:
-        CapacityError: It has too few weights for fingerprints.
+        LockError: It has too few weights for fingerprints.
         ArgumentError: It holds more than one signature.
     """
     bare, claims = _without_signature(release)

@@ -169,8 +169,9 @@ def lock_tiers(
         >>> gold, silver = nnguard.lock_tiers("release.nnc", [gold, silver])
         >>> silver.trial.save("tiers-trial.nnc")
     """
-    if not 0 < len(tiers) <= MAX_TIERS or len({tier.name for tier in tiers}) != len(tiers):
-        raise ArgumentError(f"a release has 1 to {MAX_TIERS} tiers of different names")
+    most = MAX_TIERS - 1 if traceable else MAX_TIERS  # the vendor's key is above all tiers
+    if not 0 < len(tiers) <= most or len({tier.name for tier in tiers}) != len(tiers):
+        raise ArgumentError(f"a release has 1 to {most} tiers of different names")
     aims = any(tier.soft is not None and tier.soft.target is not None for tier in tiers)
     if evaluate is None and aims:
         raise ArgumentError("a target needs a function that evaluates")

@@ -110,7 +110,7 @@ class Trace:
 
 
 def trace(
-    suspect: StreamLike | StreamSet | WeightsLike,
+    suspect: Stream | StreamSet | WeightsLike,
     trial: StreamLike,
     content_key: ContentKeyLike,
     licenses: Iterable[str],
@@ -180,7 +180,7 @@ def trace(
 
 
 def _tensors_of(
-    suspect: StreamLike | StreamSet | WeightsLike, sizes: set[int]
+    suspect: Stream | StreamSet | WeightsLike, sizes: set[int]
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Read a suspect's floating-point tensors of these sizes."""
     if isinstance(suspect, (Stream, StreamSet)) or (

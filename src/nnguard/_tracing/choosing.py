@@ -10,6 +10,7 @@ too, and tensors with twins, as somebody has them in the clear
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -25,7 +26,7 @@ from nnguard._records.replaced import Replaced
 from nnguard._stream import Stream, Unit
 from nnguard._stream.quantized import QuantizedTensor, decode
 from nnguard._tracing.masking import levels_of
-from nnguard.errors import CapacityError, FormatError
+from nnguard.errors import FormatError, LockError
 
 __all__ = ["choose_masks"]
 
@@ -35,7 +36,7 @@ _MOST_ENTRIES = 1 << 15
 _FEWEST_ENTRIES = 1 << 12
 """Fingerprints of fewer entries do not tell ten thousand licensees apart, once some of them met."""
 
-_FEWEST_USES = 2
+_FEWEST_USES = 1
 """Weights of a mask, at least, where there are enough masks."""
 
 _TOLD = 0.25
@@ -45,9 +46,11 @@ fingerprint: a fifth of it."""
 _NARROWEST = 4.0
 """Steps that the weights of a row or column spread over, at least."""
 
-_SPARSITY = {False: 2, True: 4}
-"""Of URQ every fourth weight of a tensor is marked, of TCQ every sixteenth: there a mark moves its
-weight by four steps. Powers of two."""
+_LOUDEST = 5e-4
+"""Power of the marks to that of the weights, at most: 33 dB below them, a network scores the same."""
+
+_SPARSEST, _DENSEST = 7, 1
+"""Logarithms of how many weights there are for each mark."""
 
 _OUTLIERS = 1e-4
 """Of a tensor's weights, how many may be too large for a mask."""
@@ -82,7 +85,7 @@ def choose_masks(release: Stream, known: Iterable[Stream], claims: Claims | None
         claims: What the signature of a copy says.
 
     Raises:
-        CapacityError: There are too few weights that could be.
+        LockError: There are too few weights that could be.
     """
     others = [{unit.name: unit for unit in stream if can_lock(unit)} for stream in known]
     twins = find_twins(release)
@@ -102,10 +105,9 @@ def choose_masks(release: Stream, known: Iterable[Stream], claims: Claims | None
     marks = sum(each.marks for each in chosen)
     entries = min(_MOST_ENTRIES, int(marks / _FEWEST_USES))
     if entries < _FEWEST_ENTRIES:
-        raise CapacityError(
-            f"too few weights for fingerprints: {int(marks):,} can have one",
-            needed=_FEWEST_ENTRIES * _FEWEST_USES,
-            available=int(marks),
+        raise LockError(
+            f"the release has too little room for fingerprints: {int(marks):,} weights can have "
+            f"one, and {_FEWEST_ENTRIES * _FEWEST_USES:,} are needed",
             hint="fingerprints go into tensors of two dimensions or more, of weights that spread "
             "over many steps: a finer step (a lower qp) makes them wider",
         )
@@ -132,7 +134,8 @@ def _candidate(index: int, unit: Unit, others: Iterable[Mapping[str, Unit]]) -> 
     variances = _variances(secret)[np.ix_(rows, columns)]
     if not variances.size:
         return None
-    sparsity = _SPARSITY[tensor.header.dependent]
+    told = float(np.mean(1 / variances))
+    sparsity = min(max(math.ceil(-math.log2(_LOUDEST / told)), _DENSEST), _SPARSEST)
     width, large = _width(levels)
     outliers = None
     if large.size:
@@ -146,7 +149,6 @@ def _candidate(index: int, unit: Unit, others: Iterable[Mapping[str, Unit]]) -> 
         np.packbits(columns).tobytes(),
         outliers,
     )
-    told = float(np.mean(1 / variances))
     if width > MAX_WIDTH or _TOLD / told < 1:
         return None
     return _Candidate(part, variances.size / 2**sparsity, _TOLD / told)

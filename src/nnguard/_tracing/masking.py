@@ -64,12 +64,11 @@ def marks_of(part: MaskedTensor, shape: Sequence[int], places: Keystream) -> Mar
     """
     rows = _bits(part.rows, shape[0])
     columns = _bits(part.columns, int(np.prod(shape[1:], dtype=np.int64)))
-    drawn = np.frombuffer(places.read(part.unit, 4 * rows.size * columns.size), "<u4")
+    drawn = np.frombuffer(places.read(part.unit, rows.size * columns.size), np.uint8)
     chosen = (drawn & ((1 << part.sparsity) - 1)) == 0
     positions = np.flatnonzero(chosen & (rows[:, None] & columns).reshape(-1))
-    drawn = drawn[positions]
-    signs = 1 - 2 * (drawn >> part.sparsity & 1).astype(np.int64)
-    return Marks(positions, (drawn >> 8).astype(np.int64) % part.entries, signs)
+    signs = 1 - 2 * (drawn[positions] >> 7).astype(np.int64)
+    return Marks(positions, np.arange(positions.size) % part.entries, signs)
 
 
 def levels_of(tensor: QuantizedTensor) -> npt.NDArray[np.int64]:

@@ -12,6 +12,7 @@ import pytest
 
 import nnguard
 import sales
+from nnguard._licensing.unwrapped import Unwrapped
 from nnguard.licensing import Lease, License, Policy
 from nnguard.licensing import Refusal as Reason
 from sales import DAY, START, Sale
@@ -31,7 +32,7 @@ def to_lease(sale: Sale, *, signer: nnguard.Signer | None = None, **terms: Any) 
     leaser = sale.customer.request_signer.public_key
     found = replace(sale.license().terms, **{"leases": 2, "leaser": leaser, **terms})
     key = sale.locked.content_key
-    return License.make(found, key, sale.customer.recipient, signer or sale.vendor)
+    return License.make(found, Unwrapped(key), sale.customer.recipient, signer or sale.vendor)
 
 
 def lease_of(sale: Sale, license_: License | None = None, **changes: Any) -> Lease:
@@ -45,7 +46,7 @@ def lease_of(sale: Sale, license_: License | None = None, **changes: Any) -> Lea
     }
     recipient, signer = given.pop("recipient"), given.pop("signer")
     license_ = to_lease(sale) if license_ is None else license_
-    return Lease.make(license_, sale.locked.content_key, recipient, signer, **given)
+    return Lease.make(license_, Unwrapped(sale.locked.content_key), recipient, signer, **given)
 
 
 def unlock(sale: Sale, lease: Lease | Path, at: datetime = START + DAY, **options: Any) -> object:

@@ -19,6 +19,7 @@ from nnguard._crypto.cbor import encode_cbor, parse_cbor
 from nnguard._crypto.cose import parse_signed, sign
 from nnguard._licensing.device import DeviceBinding
 from nnguard._licensing.license import License, LicenseTerms
+from nnguard._licensing.unwrapped import Unwrapped
 
 START = datetime(2026, 3, 1, tzinfo=timezone.utc)
 CONTENT_KEY = nnguard.ContentKey(bytes(range(32)))
@@ -64,13 +65,13 @@ all_terms = st.builds(
 
 @given(all_terms)
 def test_terms_come_back(key: nnguard.SigningKey, terms: LicenseTerms) -> None:
-    license_ = License.make(terms, CONTENT_KEY, CUSTOMER.recipient, key)
+    license_ = License.make(terms, Unwrapped(CONTENT_KEY), CUSTOMER.recipient, key)
     read = License.from_text(str(license_))
     assert read.terms == terms
     assert read.encoded == license_.encoded
     assert read.key_id == key.public_key.id.hex()
     read.authenticate([key.public_key])
-    assert read.unwrap(CUSTOMER) == CONTENT_KEY
+    assert read.unwrap(CUSTOMER).content_key == CONTENT_KEY
     assert json.loads(json.dumps(terms.to_json()))["customer"] == terms.customer
 
 
@@ -94,7 +95,7 @@ def make_terms(**changes: Any) -> LicenseTerms:
 
 @pytest.fixture
 def license_(key: nnguard.SigningKey) -> License:
-    return License.make(make_terms(), CONTENT_KEY, CUSTOMER.recipient, key)
+    return License.make(make_terms(), Unwrapped(CONTENT_KEY), CUSTOMER.recipient, key)
 
 
 def test_what_is_shown_of_a_license(license_: License) -> None:
@@ -228,7 +229,7 @@ def test_vendor_is_told_that_a_claim_cannot_be(
 ) -> None:
     """Not that the license was changed, which nobody has seen yet."""
     with pytest.raises(ValueError, match="claim"):
-        License.make(make_terms(**changes), CONTENT_KEY, CUSTOMER.recipient, key)
+        License.make(make_terms(**changes), Unwrapped(CONTENT_KEY), CUSTOMER.recipient, key)
 
 
 # What a vendor's signature does not make right

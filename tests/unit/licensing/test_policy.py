@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import nnguard
+from nnguard._licensing.unwrapped import Unwrapped
 from sales import DAY, START, WEEK, Sale, flips, sell
 
 License = nnguard.licensing.License
@@ -403,7 +404,9 @@ def warning(sale: Sale, **policy: Any) -> str:
 
 def warn_only(license_: License, sale: Sale) -> License:
     terms = replace(license_.terms, warn_only=True)
-    return License.make(terms, sale.locked.content_key, sale.customer.recipient, sale.vendor)
+    return License.make(
+        terms, Unwrapped(sale.locked.content_key), sale.customer.recipient, sale.vendor
+    )
 
 
 def test_license_that_only_warns(

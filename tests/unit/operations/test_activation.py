@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import nnguard
+from nnguard._licensing.unwrapped import Unwrapped
 from nnguard.errors import (
     ActivationError,
     ActivationReason,
@@ -211,14 +212,16 @@ def test_license_without_a_server(shop: Shop, order: Order, ada: Any) -> None:
 def signed(shop: Shop, ada: nnguard.Identity, license_: License, **terms: Any) -> License:
     """The same license, with other terms, signed by the vendor."""
     content_key, recipient = shop.sale.locked.content_key, ada.recipient
-    return License.make(replace(license_.terms, **terms), content_key, recipient, shop.sale.vendor)
+    return License.make(
+        replace(license_.terms, **terms), Unwrapped(content_key), recipient, shop.sale.vendor
+    )
 
 
 def test_answers_of_a_server_that_lies(shop: Shop, order: Order, ada: Any) -> None:
     license_ = get(shop, order, ada)
     eve = nnguard.SigningKey.generate()
     stranger = nnguard.Identity.generate()
-    terms, key = license_.terms, shop.sale.locked.content_key
+    terms, key = license_.terms, Unwrapped(shop.sale.locked.content_key)
     answers = {
         "nonsense": (LicenseError, "not a license"),
         str(nnguard.licensing.Receipt.make(ada, terms.id)): (LicenseError, "not a license"),

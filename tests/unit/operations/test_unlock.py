@@ -16,6 +16,7 @@ import stock
 from nnguard._hiding import Plan, embed, extract, room_of
 from nnguard._hiding.frame import FrameHeader
 from nnguard._licensing.license import License
+from nnguard._licensing.unwrapped import Unwrapped
 from nnguard._operations.unlock import lock_id
 from nnguard._records.kinds import RecordKind
 
@@ -284,7 +285,9 @@ def test_mark_of_another_vendor_is_refused(
     key: nnguard.SigningKey,
     other_key: nnguard.SigningKey,
 ) -> None:
-    foreign = License.make(license_.terms, locked.content_key, customer.recipient, other_key)
+    foreign = License.make(
+        license_.terms, Unwrapped(locked.content_key), customer.recipient, other_key
+    )
     marked = embed(release, foreign.encoded, kind=RecordKind.LICENSE)
     with pytest.raises(nnguard.errors.WrongKeyError):
         nnguard.verify(marked, key.public_key)

@@ -10,6 +10,7 @@ import pytest
 import nnguard
 import samples
 from nnguard._licensing.license import License
+from nnguard._licensing.unwrapped import Unwrapped
 from nnguard._records.signature import model_digest
 from sales import Sale, flips, sell
 
@@ -57,7 +58,7 @@ def test_content_key_that_is_wrapped_to_somebody_else(sale: Sale) -> None:
     """A license that names one customer, with a content key that only another can read."""
     terms = sale.license().terms
     stranger = nnguard.Identity.generate().recipient
-    license_ = License.make(terms, sale.locked.content_key, stranger, sale.vendor)
+    license_ = License.make(terms, Unwrapped(sale.locked.content_key), stranger, sale.vendor)
     with pytest.raises(nnguard.errors.WrongKeyError):
         sale.unlock(license_)
 
@@ -89,7 +90,9 @@ def test_trial_of_another_vendor(sale: Sale, other_key: nnguard.SigningKey) -> N
     locked = nnguard.lock(sale.release, signer=other_key, soft=nnguard.Soft(fraction=0.005))
     theirs = replace(sale, locked=locked)
     terms = theirs.license(signer=other_key).terms
-    license_ = License.make(terms, locked.content_key, sale.customer.recipient, sale.vendor)
+    license_ = License.make(
+        terms, Unwrapped(locked.content_key), sale.customer.recipient, sale.vendor
+    )
     with pytest.raises(nnguard.errors.WrongKeyError, match="not among the 1 trusted"):
         theirs.unlock(license_)
 
@@ -115,7 +118,7 @@ def test_content_key_of_another_release(sale: Sale, other_sale: Sale) -> None:
         )
     terms = sale.license().terms
     wrong = other_sale.locked.content_key
-    license_ = License.make(terms, wrong, sale.customer.recipient, sale.vendor)
+    license_ = License.make(terms, Unwrapped(wrong), sale.customer.recipient, sale.vendor)
     with pytest.raises(nnguard.errors.WrongKeyError, match="content key"):
         sale.unlock(license_)
 
@@ -160,7 +163,7 @@ def test_license_that_names_a_stream_which_is_not_locked(sale: Sale, model: nngu
         digest = model_digest(stream.sha256_of_units()).hex()
         terms = replace(sale.license().terms, stream=digest)
         key, recipient = sale.locked.content_key, sale.customer.recipient
-        license_ = License.make(terms, key, recipient, sale.vendor)
+        license_ = License.make(terms, Unwrapped(key), recipient, sale.vendor)
         with pytest.raises(nnguard.errors.NoRecordError):
             nnguard.unlock(stream, license_, sale.customer, sale.trust)
 
@@ -168,7 +171,7 @@ def test_license_that_names_a_stream_which_is_not_locked(sale: Sale, model: nngu
 def test_license_that_promises_something_else(sale: Sale) -> None:
     terms = replace(sale.license().terms, opens="00" * 32)
     key, recipient = sale.locked.content_key, sale.customer.recipient
-    license_ = License.make(terms, key, recipient, sale.vendor)
+    license_ = License.make(terms, Unwrapped(key), recipient, sale.vendor)
     with pytest.raises(nnguard.errors.UnlockError, match="not what the license says"):
         sale.unlock(license_)
 

@@ -47,7 +47,7 @@ def test_everything_may_be_a_path(
     assert license_.terms.expires_at == datetime(2999, 12, 31, tzinfo=timezone.utc)
     assert license_.terms.device is not None
     assert license_.terms.device.matches(device) == 2
-    assert license_.unwrap(customer) == locked.content_key
+    assert license_.unwrap(customer) == (locked.content_key, b"")
 
 
 @pytest.mark.parametrize(
