@@ -2,12 +2,13 @@
 
     export PYTHONPATH=tests:benchmarks:examples/pretrained
     python benchmarks/tracing_structure.py NETWORK STREAM --data DIR --cifar10 PATH --wheels DIR
-        --output DIR [--repair 0.01] [--repair-steps 300]
+        --output DIR [--repair 0.01] [--repair-steps 300] [--base FILE]
 
 A licensee knows which weights are marked, which of them share an entry, and with which signs.
 *Centered*: of each entry, the mean over its marks is taken off all of them, whatever it was; of
 several copies, where they differ, the fingerprint is known besides. *Noise* and *nothing instead*
-are on marked weights alone. *Known weights*: the release was trained from a public network.
+are on marked weights alone. With `--base`, the release was trained from that public network, and
+what it has at the marks is put there instead, or entries are centered about it.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from safetensors.torch import load_file
 
 import cifar10
 import nnguard
@@ -45,6 +46,9 @@ class Structure:
             options.network, options.data, options.cifar10, options.wheels, options.images
         )
         self._repair = options.repair, options.repair_steps
+        self.base: Values | None = None
+        if options.base is not None:
+            self.base = self.marked.at(load_file(options.base))
 
     def held(self, size: int) -> Values:
         """Return the marked weights of the mean of the first buyers' copies."""
@@ -102,36 +106,15 @@ def jobs(bench: Structure) -> dict[str, tuple[int, Callable[[Values], Values], b
     }
     for times in NOISE:
         found[f"noise of {times}"] = 1, lambda v, t=times: bench.noisy(v, t), False
+    if (base := bench.base) is not None:
+        found["the base instead"] = 1, lambda _: base, False
+        found["centered about the base"] = 1, lambda v: base + bench.centered(v - base), False
     if bench._repair[0]:
         found["a copy, trained"] = 1, lambda v: v, True
         found["centered, trained"] = 1, bench.centered, True
         found["noise of 16, trained"] = 1, lambda v: bench.noisy(v, 16), True
         found["nothing instead, trained"] = 1, lambda v: v * 0, True
     return found
-
-
-def guessed(
-    marked: Marked, fingerprint: npt.NDArray[np.float64], base: Values, rng: np.random.Generator
-) -> dict[str, float]:
-    """Guess a copy's fingerprint from the weights of a public network, each with some noise.
-
-    Args:
-        marked: The marks of the release.
-        fingerprint: The copy's.
-        base: What the public network has at the marks.
-        rng: Breaks ties.
-    """
-    copy = marked.values(fingerprint)
-    moved = marked.sign * (copy - base) / marked.amplitude
-    noise = max(float(np.std(np.abs(moved))), 0.1)
-    told = np.tanh(moved / noise**2)  # of one mark; those of an entry are added up
-    sums = np.bincount(marked.entry, told, minlength=marked.entries)
-    guess = np.sign(sums + 1e-9 * rng.standard_normal(sums.size))
-    used = marked.counts > 0
-    return {
-        "right": float((guess == fingerprint)[used].mean()),
-        "apart": float(np.sqrt(np.mean(((marked.ours - base) / marked.amplitude) ** 2))),
-    }
 
 
 def report(values: dict[str, Any]) -> str:
@@ -156,6 +139,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--repair", type=float, help="learning rate of a repair")
     parser.add_argument("--repair-steps", type=int, default=300)
+    parser.add_argument("--base", type=Path, metavar="FILE", help="safetensors")
     parser.add_argument("--only", nargs="*", help="names of attacks")
     parser.add_argument("--buyers", type=int, default=1000, help="(%(default)s)")
     parser.add_argument("--images", type=int, default=10_000, help="test images (%(default)s)")
