@@ -49,6 +49,7 @@ ROOMS = {
     "_selling": "SELL",
     "_operations": "OPS",
     "_locking": "LOCK",
+    "_tracing": "TRACE",
     "_compression": "COMP",
     "_policy": "POL",
     "_licensing": "LIC",

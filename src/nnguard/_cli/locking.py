@@ -75,8 +75,8 @@ _NEEDS = {"trial": "a file", "soft": "no value"}
         ),
         option(
             "--traceable",
-            "With --trial: each license opens a copy of its own, and nnguard trace finds whose copy "
-            "a network was made with.",
+            "With --trial: each license opens a copy of its own, and nnguard trace finds whose "
+            "copy a network was made with.",
         ),
         option("--soft", "Replace a few weights: a demonstration, which anybody can repair."),
         option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import click
@@ -9,7 +10,7 @@ import click
 import nnguard
 from nnguard._cli.commands import Options, command
 from nnguard._cli.inputs import name_of, open_model
-from nnguard._cli.options import argument, option
+from nnguard._cli.options import FORCE, argument, option
 from nnguard._cli.output import Outcome
 from nnguard._cli.selling import ledger_option, open_ledger
 from nnguard._models.sources import MODEL_SUFFIXES
@@ -18,9 +19,6 @@ from nnguard.licensing import License
 from nnguard.plotting import check_picture
 
 __all__ = ["run_trace"]
-
-_SURE = -300
-"""Logarithms of probabilities below this are of no use to anybody."""
 
 
 @command(
@@ -36,6 +34,7 @@ _SURE = -300
         default=1e-9,
     ),
     option("--plot OUTPUT", "Draw the scores of all licenses."),
+    FORCE,
 )
 def run_trace(options: Options) -> Outcome:
     r"""Find out from whose copies a network was made.
@@ -100,9 +99,9 @@ def _lines(options: Options, trace: nnguard.Trace, customers: dict[str, str]) ->
     )
     for accusation in trace.accused:
         who = customers[accusation.license_id] or "a customer without a name"
-        power = max(accusation.log10_probability, _SURE)
+        power = math.ceil(accusation.log10_probability)
         yield f"Made with the copy of {who}, license {accusation.license_id}"
-        yield f"  score {accusation.score:.1f}; by chance, with a probability below 1e{power:.0f}"
+        yield f"  score {accusation.score:.1f}; by chance, with a probability below 1e{power}"
     if not trace.accused:
         highest = f" (the highest score is {trace.scores.max():.1f})" if many else ""
         yield f"Nobody: no copy can be told from those of innocents{highest}"

@@ -26,7 +26,15 @@ from nnguard._records.signature import SignatureRecord
 from nnguard._stream import Stream
 from nnguard._tracing.casting import Caster, take_off
 from nnguard._tracing.choosing import choose_masks
-from nnguard.errors import ArgumentError, CapacityError, NoRecordError, UnlockError, WrongKeyError
+from nnguard.errors import (
+    ArgumentError,
+    CapacityError,
+    FormatError,
+    LimitError,
+    NoRecordError,
+    UnlockError,
+    WrongKeyError,
+)
 
 __all__ = ["Copy", "any_copy", "cast", "caster_of", "check_traceable", "mask", "take_copy"]
 
@@ -145,9 +153,9 @@ def take_copy(opened: Opened, secrets: Unwrapped, signature: bytes) -> Hashed:
     if signature:
         try:
             plan = plan_record(copy, RecordKind.SIGNATURE, len(signature), cheap=True)
-        except CapacityError:
-            raise UnlockError("the copy has no room for its signature") from None
-        copy = plan.embed(signature)
+            copy = plan.embed(signature)
+        except (CapacityError, FormatError, LimitError):
+            raise UnlockError("the license has a signature that its copy has no room for") from None
     return hash_files(copy)[""]
 
 

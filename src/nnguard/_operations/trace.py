@@ -37,6 +37,9 @@ __all__ = ["Accusation", "Trace", "trace"]
 
 _PROBABILITY = 1e-9
 
+_LEAST = -38.0
+"""Logarithm of the least probability that is told: that of guessing the vendor's key, 128 bits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Accusation:
@@ -163,7 +166,8 @@ def trace(
     union = math.log10(max(len(ids), 1))
     accused: list[Accusation] = []
     for index in np.argsort(-found):
-        bound = union + log10_innocent(evidence.estimates, caster.biases, float(found[index]))
+        chance = log10_innocent(evidence.estimates, caster.biases, float(found[index]))
+        bound = max(union + chance, _LEAST)
         if bound > math.log10(probability):
             break
         accused.append(Accusation(ids[index], float(found[index]), bound))

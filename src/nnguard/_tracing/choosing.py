@@ -47,7 +47,7 @@ _NARROWEST = 4.0
 """Steps that the weights of a row or column spread over, at least."""
 
 _LOUDEST = 5e-4
-"""Power of the marks to that of the weights, at most: 33 dB below them, a network scores the same."""
+"""Power of the marks to that of the weights, at most: 33 dB less changes no score that counts."""
 
 _SPIKE = 2.0
 """Of weights that spread over `s` steps, one of `s / 2` may lie within a step of zero, and one of a

@@ -1,10 +1,10 @@
 """The fingerprinting code: licensees who compare their copies cannot make one that is nobody's.
 
-By Tardos (Optimal probabilistic fingerprint codes, 2003): each entry has a bias, known to the vendor
-alone, and a licensee's fingerprint is 1 there with that probability, -1 otherwise. Where all copies
-of a coalition agree, nothing can be changed. Biases near 0 and 1 make that happen in coalitions of
-any size, and many: they follow the arcsine law, which serves best against attacks that nobody can
-foresee.
+By Tardos (Optimal probabilistic fingerprint codes, 2003): each entry has a bias, known to the
+vendor alone, and a licensee's fingerprint is 1 there with that probability, -1 otherwise. Where all
+copies of a coalition agree, nothing can be changed. Biases near 0 and 1 make that happen in
+coalitions of any size, and many: they follow the arcsine law, which serves best against attacks
+that nobody can foresee.
 """
 
 from __future__ import annotations
