@@ -47,9 +47,9 @@ def release_of(*, dependent: bool, row_skipping: bool = True) -> nnguard.Stream:
 
 
 @functools.cache
-def trial_of(*, dependent: bool = False, seed: int = 1) -> nnguard.Stream:
+def trial_of(*, dependent: bool = False, seed: int = 1, rows: int = 200) -> nnguard.Stream:
     """Return another network with room for a release."""
-    arrays = {f"other.{name}": array for name, array in network(seed, rows=200).items()}
+    arrays = {f"other.{name}": array for name, array in network(seed, rows=rows).items()}
     return nnguard.Stream.from_bytes(stock.encode(arrays, qp=QP, dependent=dependent))
 
 

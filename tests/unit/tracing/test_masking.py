@@ -251,7 +251,7 @@ def test_masks_of_another_stream_are_refused(*, dependent: bool) -> None:
         refused(replace(masks, tensors=(replace(first, outliers=even),)), dependent=True)
 
 
-GOOD = [bytes(12), [[3, 8, 5, 1, b"\xff", b"\xff"]]]
+GOOD: list[Any] = [bytes(12), [[3, 8, 5, 1, b"\xff", b"\xff"]]]
 LIST = [3, 1, 0, 0, b"\xe0"]
 
 
