@@ -19,6 +19,7 @@ import cbor2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+import second_masks
 import second_reader
 import second_sets
 from second_hpke import Customer
@@ -48,7 +49,7 @@ REQUIRED = {5: int, 6: int, 7: 16, "grace": int, "stream": 32, "opens": 32, "loc
 REQUIRED |= {"key": bytes}
 OPTIONAL = {1: str, 2: str, 4: int, "product": str, "tier": str}
 OPTIONAL |= {"features": list, "meta": dict, "device": list, "leases": int, "leaser": 32}
-OPTIONAL |= {"order": str, "server": str, "warn": int}
+OPTIONAL |= {"order": str, "server": str, "warn": int, "copy": bytes}
 
 
 def unarmor(label: str, text: str) -> bytes:
@@ -81,7 +82,7 @@ def read_license(encoded: bytes) -> tuple[Message, dict[Any, Any]]:
     if claims.keys() != kinds.keys() or not all(
         (type(claims[key]) is bytes and len(claims[key]) == kind)
         if isinstance(kind, int)
-        else type(claims[key]) is kind and (kind in (int, bytes) or claims[key])
+        else type(claims[key]) is kind and (kind is int or key == "key" or claims[key])
         for key, kind in kinds.items()
     ):
         raise Refused("malformed")
@@ -248,7 +249,7 @@ def check_license(
 
 
 def unwrap(claims: dict[Any, Any], label: bytes, customer: Customer) -> bytes | None:
-    rest = {name: value for name, value in claims.items() if name != "key"}
+    rest = {name: value for name, value in claims.items() if name not in ("key", "copy")}
     info = label + cbor2.dumps(rest, canonical=True)
     return customer.unwrap(claims["key"], info) if claims["to"] == customer.id else None
 
@@ -282,16 +283,19 @@ def unlock(
     message, claims = read_license(encoded)
     authenticate(message, b"nnguard license v1", trust)
     standing = check_license(message.kids[0], claims, here, trust, lease)
-    content_key = unwrap(claims, b"nnguard license content key v1\0", customer)
+    secret = unwrap(claims, b"nnguard license content key v1\0", customer)
     if lease:
-        content_key = unwrap(lease[1], b"nnguard license lease content key v1\0", customer)
-    if content_key is None:
+        secret = unwrap(lease[1], b"nnguard license lease content key v1\0", customer)
+    if secret is None:
         raise Outcome("WrongKeyError", "made out to another")
     check_binding(trial, claims)
     if None in map(outermost, trial.values()):
         raise Outcome("NoRecordError", "not locked")
     check_signatures(trial, trust, folder)
-    opened = open_locks(trial, content_key)
+    opened = open_locks(trial, secret[:32])
+    if opened.masks:
+        copy = second_masks.copy_of(opened, secret[32:], claims.get("copy", b""))
+        opened.files = {ALONE: copy}
     if digest_of(opened.files) != claims["opens"]:
         raise Outcome("UnlockError", "not what the license says")
     result = folder and second_sets.below(folder, opened.carried, opened.files)

@@ -348,8 +348,8 @@ def first_places(indices: Indices, count: int) -> int:
     return int((np.flatnonzero(indices)[:count].tolist() or [-1])[-1]) + 1
 
 
-def plan(units: list[bytes], kind: int, size: int) -> bytes | None:
-    """5.2: the header of a record of so many bytes, if there is one."""
+def plan(units: list[bytes], kind: int, size: int, *, of_copy: bool = False) -> bytes | None:
+    """5.2: the header of a record of so many bytes, if there is one; 6.7 for that of a copy."""
     tensors = eligible(units)
     layer, last = 1, None
     with contextlib.suppress(Outcome):
@@ -357,11 +357,22 @@ def plan(units: list[bytes], kind: int, size: int) -> bytes | None:
         layer, last = below[5] + 1, next(iter(carriers))
     if layer > 255:
         return None
+    best: tuple[int, bytes] | None = None
     for most in range(1, 17):
         with contextlib.suppress(NoPlanForWidth):
             if header := plan_with(units, tensors, bytes([kind, layer]), size, last, most):
-                return header
-    return None
+                if not of_copy:
+                    return header
+                cost = price(header, tensors)
+                best = best if best and best[0] < cost else (cost, header)
+    return best and best[1]
+
+
+def price(header: bytes, tensors: dict[int, Carrier]) -> int:
+    """6.7: `b + 2 n`."""
+    carriers = read_carriers(header[12:-4])
+    bits = sum(k * (room(tensors[at], k) or (0, 0))[1] for at, k in carriers.items())
+    return bits + 2 * sum(tensors[at].size for at in carriers)
 
 
 def plan_with(

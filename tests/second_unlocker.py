@@ -1,4 +1,4 @@
-"""The second reader, continued: locks, written from `docs/SPEC.md`, 6.4, alone.
+"""The second reader, continued: locks, written from `docs/SPEC.md`, 6.4 and 6.7, alone.
 
 Nothing of nnguard is used here.
 """
@@ -33,7 +33,10 @@ from second_reader import (
     split,
 )
 
-__all__ = ["ALONE", "Files", "Opened", "ascends", "open_locks", "peek_kid"]
+__all__ = [
+    *("ALONE", "Files", "Masked", "Masks", "Opened", "ascends", "derive"),
+    *("open_locks", "peek_kid"),
+]
 
 Files = dict[str, list[bytes]]
 """Streams of a set, by name, or one stream, whose name is `ALONE`: their units."""
@@ -55,11 +58,16 @@ def lock_id(content_key: bytes) -> bytes:
 
 @dataclass
 class Opened:
-    """What locks held, names of tiers, the outermost first, and how many carried a release."""
+    """What locks held, names of tiers, the outermost first, and how many carried a release.
+
+    Where what they held has masks, these, and the content key of their lock.
+    """
 
     files: Files
     tiers: list[str]
     carried: int
+    masks: Masks | None
+    key: bytes
 
 
 def read_lock(record: bytes) -> tuple[dict[Any, Any], bytes, bytes]:
@@ -123,12 +131,34 @@ class Part:
 
 
 @dataclass
+class Masked:
+    """6.7: a tensor with masks; `outliers` are indices by position."""
+
+    unit: int
+    width: int
+    entries: int
+    sparsity: int
+    rows: bytes
+    columns: bytes
+    outliers: dict[int, int]
+
+
+@dataclass
+class Masks:
+    """6.7."""
+
+    nonce: bytes
+    tensors: list[Masked]
+
+
+@dataclass
 class File:
     """A stream that a lock opens: units as they are, or where they stand and how many."""
 
     name: str
     digest: bytes
     units: list[bytes | tuple[int, int]]
+    masks: Masks | None
 
 
 @dataclass
@@ -169,12 +199,38 @@ def read_unit(unit: Any) -> int:
     return unit
 
 
-def read_file(name: Any, digest: Any, units: Any) -> File:
-    if [type(part) for part in (name, digest, units)] != [str, bytes, list]:
+def read_file(name: Any, digest: Any, units: Any, *masks: Any) -> File:
+    if len(masks) > 1 or [type(part) for part in (name, digest, units)] != [*(str, bytes, list)]:
         raise ValueError("file")
     if len(digest) != 32 or not units:
         raise ValueError("file")
-    return File(name, digest, [read_run(run) for run in units])
+    found = read_masks(*masks[0]) if masks else None
+    return File(name, digest, [read_run(run) for run in units], found)
+
+
+def read_masks(nonce: Any, tensors: Any, *claims: Any) -> Masks:
+    """6.7, form."""
+    if [type(nonce), type(tensors)] != [bytes, list] or len(nonce) != 12 or len(claims) > 1:
+        raise ValueError("masks")
+    if claims and not second_reader.well_formed_claims(claims[0]):
+        raise ValueError("claims")
+    found = [read_masked(*tensor) for tensor in tensors]
+    if not found or not ascends(tensor.unit for tensor in found):
+        raise ValueError("tensors with masks")
+    return Masks(nonce, found)
+
+
+def read_masked(*fields: Any) -> Masked:
+    numbers, flags, outliers = fields[:4], fields[4:6], fields[6:]
+    kinds = [type(field) for field in fields[:6]]
+    if kinds != [int, int, int, int, bytes, bytes] or len(outliers) > 1:
+        raise ValueError("tensor with masks")
+    unit, width, entries, sparsity = numbers
+    limits = 2 <= width <= 24 and 1 <= entries <= 1 << 20 and 0 <= sparsity <= 7
+    put_back = read_replaced(*outliers[0]) if outliers else Part(unit, {})
+    if unit < 0 or not limits or put_back.unit != unit:
+        raise ValueError("tensor with masks")
+    return Masked(unit, width, entries, sparsity, *flags, put_back.indices)
 
 
 def read_run(run: Any) -> bytes | tuple[int, int]:
@@ -293,7 +349,7 @@ def open_locks(files: Files, content_key: bytes) -> Opened:
         keys.append(derive(keys[-1], b"tier below"))
     known = {lock_id(key): key for key in keys}
     while True:
-        first, opened, carries = None, {}, False
+        first, opened, carries, masks = None, {}, False, None
         for position, name in enumerate(sorted(files)):
             taken = take_lock(files[name])
             header, _, _ = read_lock(taken.record)
@@ -304,6 +360,7 @@ def open_locks(files: Files, content_key: bytes) -> Opened:
             check_place(header, first, position, 0 if name == ALONE else len(files))
             content = read_content(plaintext)
             check_names(content, name, opened)
+            masks = content.files[0].masks if content.files else None
             carries |= any(type(part) is bytes for file in content.files for part in file.units)
             restored = restore(taken.original, content, key, header[5])
             opened |= {file.name or name: gather(file, restored) for file in content.files}
@@ -312,8 +369,8 @@ def open_locks(files: Files, content_key: bytes) -> Opened:
         files = opened
         tiers.append(first["tier"])
         carried += carries
-        if first[4] == lock_id(content_key):
-            return Opened(files, tiers, carried)
+        if first[4] == lock_id(content_key) or masks:
+            return Opened(files, tiers, carried, masks, known[first[4]])
 
 
 def take_lock(units: list[bytes]) -> Taken:
@@ -339,6 +396,8 @@ def check_names(content: Content, name: str, opened: Files) -> None:
     names = [file.name for file in content.files]
     if name == ALONE and names != [ALONE]:
         raise Outcome("UnlockError", "a set, not a stream")
+    if name != ALONE and any(file.masks for file in content.files):
+        raise Outcome("UnlockError", "a stream of a set with masks")
     if not all(each == "" or second_sets.is_name(each) for each in names):
         raise Outcome("UnlockError", "no name of a file")
     named = [each or name for each in names]

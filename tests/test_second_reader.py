@@ -17,6 +17,7 @@ import second_activation
 import second_coder
 import second_hpke
 import second_licensing
+import second_masks
 import second_policies
 import second_reader
 import second_sets
@@ -34,7 +35,7 @@ ALLOWED = {"cbor2", "cryptography", "numpy"}
 MODULES = [
     *(second, second_activation, second_coder, second_hpke, second_licensing),
     *(second_policies, second_reader, second_sets, second_signatures, second_state),
-    second_unlocker,
+    *(second_unlocker, second_masks),
 ]
 
 
@@ -80,7 +81,8 @@ def test_plans_the_same_carriers() -> None:
                 mixed += len({*header.widths}) > 1
             except nnguard.errors.CapacityError:
                 expected = None
-            assert second_reader.plan(second_reader.split(bytes(stream)), 4, size) == expected
+            units = second_reader.split(bytes(stream))
+            assert second_reader.plan(units, 4, size) == expected
             found[0 if expected is None else len(header.carriers)] += 1
     assert len(found) > 8, found
     assert mixed > 20, mixed

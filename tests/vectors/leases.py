@@ -37,8 +37,8 @@ def lease_of(license_: bytes, **changes: Any) -> str:
     Args:
         license_: Its license.
         changes: `claims`: None to leave one out; `key`: who signs; `to`, `wrapped_to`: names of
-            customers; `bound_to`: claims that the wrapped key is bound to; `domain`:
-            `external_aad`; `changed`: function of the lease's bytes.
+            customers; `bound_to`: claims that the wrapped key is bound to; `secret`: what is
+            wrapped; `domain`: `external_aad`; `changed`: function of the lease's bytes.
     """
     to = changes.get("to", "ada")
     claims: dict[Any, Any] = {
@@ -53,7 +53,9 @@ def lease_of(license_: bytes, **changes: Any) -> str:
     bound = cbor2.dumps({**claims, **changes.get("bound_to", {})}, canonical=True)
     wrapped_to = changes.get("wrapped_to", to)
     info = b"nnguard license lease content key v1\0" + bound
-    claims["key"] = wrap(FULL.secret, CUSTOMERS[wrapped_to], info, wrapped_to)
+    claims["key"] = wrap(
+        changes.get("secret", FULL.secret), CUSTOMERS[wrapped_to], info, wrapped_to
+    )
     payload = cbor2.dumps(claims, canonical=True)
     domain = changes.get("domain", b"nnguard license lease v1\0")
     key = changes.get("key", RELAY.request_signer)

@@ -249,7 +249,8 @@ def license_of(trial: Model, result: Model, **changes: Any) -> bytes:
         result: What it opens.
         changes: `claims`: None to leave one out; `key`: who signs; `content_key`; `to`,
             `wrapped_to`: names of customers; `bound_to`: claims that the wrapped key is bound to;
-            `domain`: `external_aad`; `payload`: function of the claims' bytes.
+            `secret`: what is wrapped; `domain`: `external_aad`; `payload`: function of the claims'
+            bytes.
     """
     to = changes.get("to", "ada")
     content_key = changes.get("content_key", FULL)
@@ -269,10 +270,13 @@ def license_of(trial: Model, result: Model, **changes: Any) -> bytes:
         **changes.get("claims", {}),
     }
     claims = {label: value for label, value in claims.items() if value is not None}
-    bound = cbor2.dumps({**claims, **changes.get("bound_to", {})}, canonical=True)
+    said = {**claims, **changes.get("bound_to", {})}
+    said.pop("copy", None)
+    bound = cbor2.dumps(said, canonical=True)
     wrapped_to = changes.get("wrapped_to", to)
     info = b"nnguard license content key v1\0" + bound
-    claims["key"] = wrap(content_key.secret, CUSTOMERS[wrapped_to], info, wrapped_to)
+    secret = changes.get("secret", content_key.secret)
+    claims["key"] = wrap(secret, CUSTOMERS[wrapped_to], info, wrapped_to)
     payload = cbor2.dumps(claims, canonical=True)
     payload = changes.get("payload", lambda data: data)(payload)
     domain = changes.get("domain", b"nnguard license v1\0")
