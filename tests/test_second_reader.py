@@ -88,6 +88,29 @@ def test_plans_the_same_carriers() -> None:
     assert mixed > 20, mixed
 
 
+def test_plans_the_signature_of_a_copy() -> None:
+    """6.7: as cheap as there is, for few weights and many."""
+    random = np.random.default_rng(1)
+    widths: Counter[int] = Counter()
+    for round_ in range(12):
+        shapes = [(int(rows), 16) for rows in random.integers(16, 200, random.integers(1, 6))]
+        arrays = {f"{n}": random.laplace(0, 0.05, shape) for n, shape in enumerate(shapes)}
+        data = stock.encode({n: a.astype(np.float32) for n, a in arrays.items()}, qp=-24)
+        stream = nnguard.Stream.from_bytes(data)
+        if round_ % 3 == 0:
+            stream = with_small_steps(stream, random)
+        for size in random.integers(100, 4000, 3).tolist():
+            try:
+                header = plan_record(stream, 1, size, cheap=True).header
+                expected = bytes(header)
+                widths[max(header.widths)] += 1
+            except nnguard.errors.CapacityError:
+                expected = None
+            units = second_reader.split(bytes(stream))
+            assert second_reader.plan(units, 1, size, of_copy=True) == expected
+    assert len(widths) > 3, widths
+
+
 def with_small_steps(stream: nnguard.Stream, random: np.random.Generator) -> nnguard.Stream:
     """The stream with steps of tensors that can be divided 2^0 to 2^5 times at most."""
     steps = {}
