@@ -165,10 +165,20 @@ def _take_off(opened: Opened, key: ContentKey, license_key: bytes) -> Stream:
 
 
 def caster_of(opened: Opened, key: ContentKey) -> Caster:
+    """Return what makes copies.
+
+    Raises:
+        WrongKeyError: The key opens the lock, but is not the vendor's.
+    """
     assert opened.masks is not None
     if opened.key_id == key.id:
         raise WrongKeyError(
             "the key opens the trial, but makes no copies: it is what licensees have",
             hint="give the content key that lock made",
+        )
+    if opened.key_id != key.below().id:
+        raise WrongKeyError(
+            "the key opens the trial, but makes no copies: it is above the key that lock had",
+            hint="give the content key that lock was given",
         )
     return Caster(key, opened.masks)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from nnguard._crypto.content_key import ContentKey
 from nnguard._locking.choice import can_lock
-from nnguard._locking.twins import find_twins
+from nnguard._locking.twins import find_twins_in_set
 from nnguard._records.claims import Claims
 from nnguard._records.masks import MAX_ENTRIES, MAX_WIDTH, MaskedTensor, Masks
 from nnguard._records.replaced import Replaced
@@ -48,6 +48,10 @@ _NARROWEST = 4.0
 
 _LOUDEST = 5e-4
 """Power of the marks to that of the weights, at most: 33 dB less changes no score that counts."""
+
+_SPIKE = 2.0
+"""Of weights that spread over `s` steps, one of `s / 2` may lie within a step of zero, and one of a
+hundred more: of zeros among other weights a fingerprint makes ones."""
 
 _SPARSEST, _DENSEST = 7, 1
 """Logarithms of how many weights there are for each mark."""
@@ -87,8 +91,9 @@ def choose_masks(release: Stream, known: Iterable[Stream], claims: Claims | None
     Raises:
         LockError: There are too few weights that could be.
     """
-    others = [{unit.name: unit for unit in stream if can_lock(unit)} for stream in known]
-    twins = find_twins(release)
+    streams = {str(number): stream for number, stream in enumerate(known)}
+    others = [{unit.name: unit for unit in each if can_lock(unit)} for each in streams.values()]
+    twins = {at for file, at in find_twins_in_set({**streams, "": release}) if not file}
     found = [
         candidate
         for index, unit in enumerate(release)
@@ -131,8 +136,12 @@ def _candidate(index: int, unit: Unit, others: Iterable[Mapping[str, Unit]]) -> 
     except FormatError:
         return None
     rows, columns = _wide(secret)
-    variances = _variances(secret)[np.ix_(rows, columns)]
+    rows &= levels.any(axis=1)  # it may be skipped
+    allowed = np.ix_(rows, columns)
+    variances = _variances(secret)[allowed]
     if not variances.size:
+        return None
+    if np.mean(np.abs(secret[allowed]) < 1) > 0.01 + _SPIKE * np.mean(1 / np.sqrt(variances)):
         return None
     told = float(np.mean(1 / variances))
     sparsity = min(max(math.ceil(-math.log2(_LOUDEST / told)), _DENSEST), _SPARSEST)
