@@ -20,7 +20,7 @@ FILES ?= 10000
 # Archives are dated by the last commit, so that everybody builds the same bytes.
 dist sbom wheel: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
 
-.PHONY: help dev demo sell first-hour test check format bench paper pictures docs pretrained vectors lock dist sbom wheel \
+.PHONY: help dev demo sell first-hour test check format bench bench-tracing paper pictures docs pretrained vectors lock dist sbom wheel \
 	reproducible cross audit fuzz-coder fuzz-streams fuzz-models fuzz-credentials fuzz-server fuzz \
 	hostile mutate faults faults-server leases bench-server clean
 
@@ -34,6 +34,7 @@ help:
 	@echo "make paper   the paper's experiments; with DATA=folder, PyTorch, and hours."
 	@echo "             CIFAR10=path trains its networks first, each for MINUTES=60;"
 	@echo "             ITEMS=200 MESSAGES=1 takes less test data and one message a size"
+	@echo "make bench-tracing   who is named when copies are mixed, trained, pruned; DATA=, CIFAR10="
 	@echo "make pictures    draw the pictures of README and docs again"
 	@echo "make docs    build the documentation site in out/site; a link that leads nowhere fails"
 	@echo "make pretrained  take networks of others all the way; with DATA=folder and PyTorch"
@@ -161,6 +162,18 @@ paper: $(ENVIRONMENT) $(TRAINED:%=$(NETWORKS)/%.safetensors)
 		--items $(ITEMS) --messages $(MESSAGES) --output $(NETWORKS)/results.json || exit 1; done
 	$(PAPER) $(BIN)/python benchmarks/paper/page.py $(NETWORKS)/results.json \
 		--page docs/results.md --pictures docs/pictures
+
+# Hours, most of them for training; what is in out/tracing is not measured again.
+TRACING = --data $(DATA) --cifar10 $(CIFAR10) --wheels out/tracing/wheels --output out/tracing
+bench-tracing: $(ENVIRONMENT)
+	$(PAPER) $(BIN)/python benchmarks/tracing.py resnet56 $(TRACING) --rates 0.002 0.01 0.05 \
+		--parts harmless accuracies coalitions strategies --check 1 5
+	$(PAPER) $(BIN)/python benchmarks/tracing.py minilm $(TRACING) --rates 2e-5 1e-4 \
+		--parts harmless accuracies coalitions strategies
+	$(PAPER) $(BIN)/python benchmarks/tracing_structure.py resnet56 $(TRACING) --repair 0.01
+	$(PAPER) $(BIN)/python benchmarks/tracing_structure.py minilm $(TRACING) --repair 1e-4
+	for network in resnet56 minilm; do for part in tracing tracing_structure; do echo && \
+		$(PAPER) $(BIN)/python benchmarks/$$part.py $$network $(TRACING) --report; done; done
 
 pictures: $(ENVIRONMENT)
 	$(PAPER):examples/digits $(BIN)/python benchmarks/pictures.py

@@ -1,13 +1,12 @@
 """Who is named when licensees' copies are mixed, trained, pruned, rounded.
 
     export PYTHONPATH=tests:benchmarks:examples/pretrained
-    python benchmarks/tracing.py NETWORK STREAM --data DIR --cifar10 PATH --wheels DIR --output DIR
+    python benchmarks/tracing.py NETWORK --data DIR --cifar10 PATH --wheels DIR --output DIR
 
-NETWORK is resnet20, resnet56, resnet18 or minilm; STREAM its release. Marks and fingerprints are
-nnguard's. Training takes a tenth of the training data and is done once for each learning rate,
-from the release; what it changed is added to what coalitions have (`--check` trains real copies, to
-see that this makes no difference). Results are added to DIR/NAME.json as they come; `--report`
-prints them as Markdown.
+NETWORK is resnet20, resnet56, resnet18 or minilm. Marks and fingerprints are nnguard's. Training
+takes a tenth of the training data and is done once for each learning rate, from the release; what
+it changed is added to what coalitions have (`--check` trains real copies, to see that this makes no
+difference). Results are added to DIR/NAME.json as they come; `--report` prints them as Markdown.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from results import SEED, Results
 from tracing_attacks import MIXES, STRATEGIES, mixed, pruned, rounded
 from tracing_buyers import Accused, Buyers, accused
 from tracing_marks import Marked, Values
-from tracing_tuning import State, Subject, Tuned, subject
+from tracing_tuning import State, Subject, Tuned, release, subject
 
 SIZES = (1, 2, 5, 10)
 PRUNED = (30, 50, 70)
@@ -252,10 +251,10 @@ def main() -> None:
     """Measure, or report, from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("network", choices=["resnet20", "resnet56", "resnet18", "minilm"])
-    parser.add_argument("stream", type=Path, metavar="STREAM")
-    parser.add_argument("--data", type=Path, metavar="DIR")
+    parser.add_argument("--stream", type=Path, metavar="FILE", help="the release")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--cifar10", type=Path, metavar="PATH", help=cifar10.FORMS)
-    parser.add_argument("--wheels", type=Path, metavar="DIR")
+    parser.add_argument("--wheels", type=Path, required=True, metavar="DIR")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--parts", nargs="*", default=["coalitions", "strategies", "accuracies"])
     parser.add_argument("--rates", type=float, nargs="*", default=[])
@@ -268,6 +267,10 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="print what was measured before")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    options.output.mkdir(parents=True, exist_ok=True)
+    options.stream = options.stream or release(
+        options.network, options.data, options.wheels, options.output
+    )
     results = Results(options.output / f"{options.stream.stem}.json")
     if options.report:
         print("".join(report(results.values)), end="")

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from math import log10
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
+from nnguard._tracing.accusation import log10_innocent
 from tracing_marks import Marked
 
 __all__ = ["Accused", "Buyers", "accused"]
 
 _BLOCK = 500
-_ERROR = 1e-6
-"""Allowed for each suspect: that anybody innocent is accused."""
+_ERROR = 1e-9
+"""Allowed for each suspect: that anybody innocent is accused; as `nnguard trace` has it."""
+
+_SURE = 12.0
+"""A score whose bound need not be computed."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +30,11 @@ class Accused:
     Attributes:
         suspects: How many.
         named: Share of them of which a guilty buyer was named.
-        all_named: Share of all guilty buyers that were named.
+        all_named: Share of all guilty buyers that were, as normal noise has it.
         least: The least score of the best guilty buyer of any suspect.
         median: The median score of the best guilty buyer.
         innocent: The greatest score of any innocent.
-        wrongly: Innocents that were named, of `trials`.
+        wrongly: Innocents that were, of `trials`, as normal noise has it.
         trials: Suspects times innocents.
     """
 
@@ -89,13 +95,6 @@ class Buyers:
             yield weights @ self.fingerprints[start : start + _BLOCK].T.astype(np.float32)
 
 
-def threshold(buyers: int) -> float:
-    """Return the score beyond which a buyer is named, as normal noise has it."""
-    from statistics import NormalDist
-
-    return -NormalDist().inv_cdf(_ERROR / buyers)
-
-
 def accused(
     buyers: Buyers, estimates: npt.NDArray[np.float64], members: npt.NDArray[np.int64]
 ) -> Accused:
@@ -107,14 +106,19 @@ def accused(
         members: Array (suspects, size of the coalition), whose copies each suspect was made of.
     """
     scores = buyers.scores(estimates)
-    limit = threshold(scores.shape[1])
+    limit = -NormalDist().inv_cdf(_ERROR / scores.shape[1])
     guilty = np.take_along_axis(scores, members, 1)
     innocent = scores.copy()
     np.put_along_axis(innocent, members, -np.inf, 1)
     best = guilty.max(1)
+    named = [
+        score >= _SURE
+        or log10_innocent(own, buyers.biases, float(score)) <= log10(_ERROR / scores.shape[1])
+        for own, score in zip(estimates, best, strict=True)
+    ]
     return Accused(
         len(scores),
-        float((best >= limit).mean()),
+        float(np.mean(named)),
         float((guilty >= limit).mean()),
         float(best.min()),
         float(np.median(best)),

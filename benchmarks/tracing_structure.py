@@ -1,7 +1,7 @@
 """What somebody can take off who knows everything but the vendor's secret: how copies are made.
 
     export PYTHONPATH=tests:benchmarks:examples/pretrained
-    python benchmarks/tracing_structure.py NETWORK STREAM --data DIR --cifar10 PATH --wheels DIR
+    python benchmarks/tracing_structure.py NETWORK --data DIR --cifar10 PATH --wheels DIR
         --output DIR [--repair 0.01] [--repair-steps 300] [--base FILE]
 
 A licensee knows which weights are marked, which of them share an entry, and with which signs.
@@ -29,7 +29,7 @@ import nnguard.torch
 from results import SEED, Results
 from tracing_buyers import Buyers
 from tracing_marks import Marked, Values
-from tracing_tuning import State, Subject, subject
+from tracing_tuning import State, Subject, release, subject
 
 NOISE = (2, 4, 8, 16)
 
@@ -132,10 +132,10 @@ def main() -> None:
     """Measure, or report, from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("network", choices=["resnet20", "resnet56", "resnet18", "minilm"])
-    parser.add_argument("stream", type=Path, metavar="STREAM")
-    parser.add_argument("--data", type=Path, metavar="DIR")
+    parser.add_argument("--stream", type=Path, metavar="FILE", help="the release")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--cifar10", type=Path, metavar="PATH", help=cifar10.FORMS)
-    parser.add_argument("--wheels", type=Path, metavar="DIR")
+    parser.add_argument("--wheels", type=Path, required=True, metavar="DIR")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--repair", type=float, help="learning rate of a repair")
     parser.add_argument("--repair-steps", type=int, default=300)
@@ -146,6 +146,10 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="print what was measured before")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    options.output.mkdir(parents=True, exist_ok=True)
+    options.stream = options.stream or release(
+        options.network, options.data, options.wheels, options.output
+    )
     results = Results(options.output / f"{options.stream.stem}-structure.json")
     if options.report:
         print(report(results.values))

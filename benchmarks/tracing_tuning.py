@@ -24,8 +24,9 @@ import nnguard.torch
 from bert import SentenceEncoder
 from networks import NETWORKS, accuracy
 from results import SEED
+from tasks import tasks
 
-__all__ = ["Classifier", "Encoder", "Subject", "Tuned", "subject"]
+__all__ = ["Classifier", "Encoder", "Subject", "Tuned", "release", "subject"]
 
 State = Mapping[str, Tensor]
 SHARE = 10
@@ -124,6 +125,17 @@ def subject(name: str, data: Path, training: Path | None, wheels: Path, images: 
     if name == "minilm":
         return Encoder(data, next(wheels.rglob("vocab.txt")))
     return Classifier(name, data, training, images)
+
+
+def release(name: str, data: Path, wheels: Path, folder: Path) -> Path:
+    """Return the stream of a network: of the data folder, or compressed as `nnguard` does it."""
+    if name != "minilm":
+        return data / "streams" / f"{name}.urq38.nnc"
+    path = folder / "minilm.nnc"
+    if not path.exists():
+        (task,) = (t for t in tasks(data, wheels, 1) if "MiniLM" in t.name)
+        nnguard.compress(task.weights).save(path)
+    return path
 
 
 class Tuned:
