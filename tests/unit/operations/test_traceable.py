@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import nnguard
+import stock
 import traceable
 from nnguard._crypto.keys import AlgorithmName
 from nnguard._hiding import embed
@@ -257,6 +258,20 @@ def test_tiers_below_open_as_ever() -> None:
     assert bytes(sale.unlock(lower)) == bytes(top.trial)
     with pytest.raises(WrongKeyError, match="makes no copies"):
         sale.license(key=top.content_key.below(), tier="gold")
+
+
+def test_what_any_tier_gives_away_has_no_masks() -> None:
+    """The network of the lowest tier is the one that everybody has."""
+    release = traceable.release_of(dependent=False)
+    shared = {**traceable.network(3, rows=700), "conv.weight": traceable.network()["conv.weight"]}
+    small = nnguard.Stream.from_bytes(stock.encode(shared, qp=traceable.QP, dependent=False))
+    medium = traceable.trial_of()
+    tiers = [nnguard.Tier("gold", trial=medium), nnguard.Tier("silver", trial=small)]
+    top, _ = nnguard.lock_tiers(release, tiers, traceable=True)
+    opened = open_files(hash_files(top.trial), top.content_key)
+    assert opened.masks is not None
+    names = [release[part.unit].name for part in opened.masks.tensors]
+    assert names == ["first.weight"]
 
 
 def test_at_most_seven_tiers() -> None:
