@@ -26,9 +26,14 @@ import second_state
 import second_unlocker
 import stock
 from conformance import second
-from nnguard._hiding import plan_record
+from nnguard._hiding import extract, plan_record
+from nnguard._licensing.unwrapped import Unwrapped
+from nnguard._locking.opening import open_files
+from nnguard._operations.copies import take_copy
+from nnguard._records.hashed import hash_files
 from nnguard._stream.quantized import decode, encode
 from one_tensor import with_qp
+from vectors import masked
 
 ALLOWED = {"cbor2", "cryptography", "numpy"}
 
@@ -109,6 +114,36 @@ def test_plans_the_signature_of_a_copy() -> None:
             units = second_reader.split(bytes(stream))
             assert second_reader.plan(units, 1, size, of_copy=True) == expected
     assert len(widths) > 3, widths
+
+
+@pytest.mark.parametrize("dependent", [False, True], ids=["urq", "tcq"])
+def test_makes_the_same_of_any_license_key(*, dependent: bool) -> None:
+    """6.7, with records of any size in place of the signature."""
+    random = np.random.default_rng(2)
+    made = masked.sale(dependent=dependent)
+    opened = open_files(hash_files(masked.trial_of(dependent=dependent)), masked.LOWER)
+    units = [unit.read() for unit in opened.files[""].stream]
+    tensors = [
+        second_unlocker.Masked(
+            *(part.unit, part.width, part.entries, part.sparsity, part.rows, part.columns),
+            {}
+            if part.outliers is None
+            else dict(
+                zip(part.outliers.positions.tolist(), part.outliers.values.tolist(), strict=True)
+            ),
+        )
+        for part in made.masks.tensors
+    ]
+    masks = second_unlocker.Masks(made.masks.nonce, tensors)
+    widths: set[int] = set()
+    for size in (0, 40, 170, 700, 2500):
+        license_key, record = (random.bytes(count) for count in (made.masks.key_size, size))
+        copy = take_copy(opened, Unwrapped(masked.LOWER, license_key), record).stream
+        same = second_unlocker.Opened({"": units}, [], 0, masks, masked.LOWER.secret)
+        assert b"".join(second_masks.copy_of(same, license_key, record)) == bytes(copy)
+        if record:
+            widths |= {*extract(copy).header.widths}
+    assert len(widths) > 2, widths
 
 
 def with_small_steps(stream: nnguard.Stream, random: np.random.Generator) -> nnguard.Stream:

@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nnguard
+import stock
 import traceable
 from nnguard._crypto.cbor import parse_cbor
 from nnguard._records.lock import LockContent, LockedFile
 from nnguard._records.masks import MAX_ENTRIES, MAX_WIDTH, MaskedTensor, Masks
+from nnguard._records.replaced import Replaced
 from nnguard._stream.quantized import decode, integers_of, with_integers
 from nnguard._tracing.casting import take_off
 from nnguard._tracing.masking import Numbers, add, levels_of, marks_of, pack, place, unpack
@@ -59,6 +61,52 @@ def test_what_was_added_comes_off(*, dependent: bool, row_skipping: bool) -> Non
     assert changed == [part.unit for part in masks.tensors]
     back = add(masked, masks, place(KEY, masks), [-each for each in numbers])
     assert bytes(back) == bytes(release)
+
+
+@given(
+    st.integers(0, 2**32),
+    st.booleans(),
+    st.booleans(),
+    st.integers(3, MAX_WIDTH),
+    st.integers(0, 7),
+    st.integers(1, 60),
+    st.sampled_from([-24, -40, -56]),
+)
+@settings(max_examples=60)
+def test_any_masks_come_off(
+    seed: int,
+    dependent: bool,
+    row_skipping: bool,
+    width: int,
+    sparsity: int,
+    entries: int,
+    qp: int,
+) -> None:
+    """Whatever is too large for them is an outlier, be it all."""
+    rng = np.random.default_rng(seed)
+    weights = rng.laplace(0, 0.05, (9, 3, 7)).astype(np.float32)
+    weights[rng.random(9) < 0.3] = 0
+    data = stock.encode({"w": weights}, qp=qp, dependent=dependent, row_skipping=row_skipping)
+    release = nnguard.Stream.from_bytes(data)
+    tensor = decode(release[3])
+    large = np.flatnonzero(np.abs(levels_of(tensor)) + 2 > 1 << width - 1)
+    outliers = Replaced(3, large, tensor.indices.reshape(-1)[large]) if large.size else None
+    rows = tensor.indices.reshape(9, -1).any(axis=1) & (rng.random(9) < 0.8)
+    columns = rng.random(21) < 0.8
+    flags = np.packbits(rows).tobytes(), np.packbits(columns).tobytes()
+    masks = Masks(bytes(12), (MaskedTensor(3, width, entries, sparsity, *flags, outliers),), None)
+    numbers, places = some_numbers(masks, seed), place(KEY, masks)
+    masked = add(release, masks, places, numbers)
+    back = add(masked, masks, places, [-each for each in numbers])
+    assert bytes(back) == bytes(release)
+    own = [(numbers[0] - 1) % (1 << width)]
+    copy = take_off(masked, masks, KEY, pack(masks, own))
+    moved = levels_of(decode(copy[3])) - levels_of(tensor)
+    marks = marks_of(masks.tensors[0], tensor.indices.shape, places)
+    expected = np.zeros(moved.size, np.int64)
+    expected[marks.positions] = marks.signs
+    expected[large] = 0
+    assert np.array_equal(moved, expected)
 
 
 @KINDS
