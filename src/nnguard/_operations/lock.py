@@ -183,13 +183,16 @@ def lock_tiers(
         if content_key is None
         else loaded(content_key, ContentKey, "content_key")
     )
+    given: list[Stream] | None = None
     if traceable:
         check_traceable(model, tiers[0])
+        trials = [as_model(tier.trial, "trial") for tier in tiers if tier.trial is not None]
+        given = [stream for trial in trials for stream in streams_of(trial).values()]
     options = _Options(
         evaluate, None if signer is None else as_signer(signer, "signer"), spool, progress
     )
     first, *lower = tiers
-    locks = [_lock(model, first, key, options, traceable=traceable)]
+    locks = [_lock(model, first, key, options, given)]
     for depth, tier in enumerate(lower, 2 if traceable else 1):
         locks.append(_lock(locks[-1].trial, tier, key.below(depth), options))
     return locks
@@ -212,8 +215,13 @@ class _Options:
 
 
 def _lock(
-    release: Model, tier: Tier, key: ContentKey, options: _Options, *, traceable: bool = False
+    release: Model,
+    tier: Tier,
+    key: ContentKey,
+    options: _Options,
+    given: Sequence[Stream] | None = None,
 ) -> Locked:
+    """Make one lock; a traceable one, where `given` has the networks that are given away."""
     if tier.soft is not None and tier.soft.target is not None:
         return _lock_to_target(streams_of(release)[""], tier, tier.soft.target, key, options)
     trial = None if tier.trial is None else _as_trial(tier.trial, release)
@@ -221,7 +229,7 @@ def _lock(
     if trial is None:
         locked = _change(release, files, tier, key, options.spool)
     else:
-        locked = _carry(release, files, trial, tier, key, options.spool, traceable=traceable)
+        locked = _carry(release, files, trial, tier, key, options.spool, given)
     locked = replace(locked, trial=options.sign(locked.trial, release, tier.name))
     if options.evaluate is None:
         return locked
@@ -303,16 +311,15 @@ def _carry(
     tier: Tier,
     key: ContentKey,
     spool: str | os.PathLike[str] | None,
-    *,
-    traceable: bool,
+    known: Sequence[Stream] | None,
 ) -> Locked:
-    """Hide a release in another network."""
+    """Hide a release in another network; with masks, where `known` has what is given away."""
     given = hash_files(trial)
     check_trial(files, given)
     masks = None
     lock_key = key
-    if traceable:
-        files, masks = mask(streams_of(release)[""], streams_of(trial).values(), key)
+    if known is not None:
+        files, masks = mask(streams_of(release)[""], known, key)
         lock_key = key.below()
     shares, shards = share_out(files, given), _shards(trial)
     made: dict[str, Stream] = {}
