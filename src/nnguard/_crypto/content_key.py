@@ -27,7 +27,7 @@ from nnguard._crypto.cose import A256GCM, NONCE_SIZE, Encrypt0, Label
 from nnguard._crypto.pem import load_key
 from nnguard.errors import ArgumentError, KeyFormatError
 
-__all__ = ["CONTENT_KEY_SIZE", "ContentKey", "ContentKeyLike", "Keystream"]
+__all__ = ["CONTENT_KEY_SIZE", "ContentKey", "ContentKeyLike", "Keystream", "entry_masks"]
 
 CONTENT_KEY_SIZE = 32
 _ARMOR = "NNGUARD CONTENT KEY"
@@ -187,3 +187,16 @@ class Keystream:
 
     def __reduce__(self) -> Any:
         raise TypeError("keystreams are not pickled")
+
+
+def entry_masks(entry_key: bytes, entry: int, size: int, nonce: bytes) -> bytes:
+    """Return the masks that an entry's key takes off; see `docs/SPEC.md`, section 6.7.
+
+    Args:
+        entry_key: Of one variant of the entry; used for nothing else.
+        entry: Its number.
+        size: Bytes.
+        nonce: Of the masks.
+    """
+    info = _LABEL + b"entry " + entry.to_bytes(4, "big")
+    return Keystream(HKDF(SHA256(), 32, nonce, info).derive(entry_key)).read(0, size)

@@ -25,7 +25,7 @@ from nnguard.errors import ArgumentError
 
 __all__ = ["scramble", "tensors_to_scramble", "unscramble"]
 
-_LARGE = 0.1
+LARGE = 0.1
 """A tensor with more of all weights, an embedding as a rule, comes after all others: the magnitudes
 of its rows tell an attacker as much as their signs (`docs/adr/0020-scrambling.md`)."""
 
@@ -79,7 +79,7 @@ def _first(streams: Mapping[str, Stream], usable: Sequence[Place], fraction: flo
     matrices = [at for at, shape in shapes.items() if len(shape) > 1]
     chosen: list[Place] = []
     needed = fraction * weights
-    for at in sorted(matrices, key=lambda at: math.prod(shapes[at]) > _LARGE * weights):
+    for at in sorted(matrices, key=lambda at: math.prod(shapes[at]) > LARGE * weights):
         if needed <= 0:
             break
         chosen.append(at)

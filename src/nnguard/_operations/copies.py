@@ -6,6 +6,7 @@ Each has a fingerprint, and the vendor's signature, which comes with the license
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from secrets import token_hex
 from typing import NamedTuple
 
@@ -24,8 +25,9 @@ from nnguard._records.layers import Layer, layers
 from nnguard._records.masks import Masks
 from nnguard._records.signature import SignatureRecord
 from nnguard._stream import Stream
+from nnguard._tracing import casting
 from nnguard._tracing.casting import Caster, take_off
-from nnguard._tracing.choosing import choose_masks
+from nnguard._tracing.choosing import choose
 from nnguard.errors import (
     ArgumentError,
     CapacityError,
@@ -57,7 +59,7 @@ def check_traceable(release: Model, tier: Tier) -> None:
 def mask(
     release: Stream, known: Iterable[Stream], key: ContentKey
 ) -> tuple[dict[str, Hashed], Masks]:
-    """Put masks on a release.
+    """Take weights out of a release, and mask them.
 
     Args:
         release: The release; its signature is taken out, as each copy gets its own.
@@ -69,8 +71,9 @@ def mask(
         ArgumentError: It holds more than one signature.
     """
     bare, claims = _without_signature(release)
-    masks = choose_masks(bare, known, claims)
-    return hash_files(Caster(key, masks).mask(bare)), masks
+    chosen, entries = choose(bare, known)
+    masked, masks = casting.mask(bare, chosen, entries, claims, key)
+    return hash_files(masked), masks
 
 
 def _without_signature(release: Stream) -> tuple[Stream, Claims | None]:
@@ -82,14 +85,16 @@ def _without_signature(release: Stream) -> tuple[Stream, Claims | None]:
             found.append(layer)
             if kind != RecordKind.SIGNATURE or len(found) > 1:
                 raise ArgumentError(
-                    "traceable: the release has more than one signature, and a copy gets only one",
+                    "traceable: the release has more in it than one signature, which is what a "
+                    "copy gets",
                     hint="lock the release as it was signed first",
                 )
-    except NoRecordError:
+    except (NoRecordError, FormatError):  # none, or tensors of a foreign encoder
         pass
     if not found:
         return release, None
-    return found[0].below, SignatureRecord.parse(found[0].record).claims
+    claims = SignatureRecord.parse(found[0].record).claims
+    return found[0].below, replace(claims, shard=None)
 
 
 class Copy(NamedTuple):
@@ -181,4 +186,4 @@ def caster_of(opened: Opened, key: ContentKey) -> Caster:
             "the key opens the trial, but makes no copies: it is above the key that lock had",
             hint="give the content key that lock was given",
         )
-    return Caster(key, opened.masks)
+    return Caster(key, opened.files[""].stream, opened.masks)

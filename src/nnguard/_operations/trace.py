@@ -29,8 +29,7 @@ from nnguard._operations.copies import caster_of
 from nnguard._records.hashed import hash_files
 from nnguard._stream import Stream, StreamLike
 from nnguard._tracing.accusation import log10_innocent, scores
-from nnguard._tracing.evidence import collect, weights_of
-from nnguard._tracing.masking import place
+from nnguard._tracing.evidence import collect
 from nnguard.errors import ArgumentError
 
 __all__ = ["Accusation", "Trace", "trace"]
@@ -155,12 +154,11 @@ def trace(
             hint="lock with --traceable",
         )
     caster = caster_of(opened, key)
-    release = caster.unmask(opened.files[""].stream)
-    wanted = weights_of(release, opened.masks)
-    sizes = {weights.size for weights in wanted.values()}
-    evidence = collect(
-        release, opened.masks, place(key.below(), opened.masks), _tensors_of(suspect, sizes)
-    )
+    release, marks = caster.release()
+    wanted = [release[unit] for unit in marks]
+    sizes = {unit.tensor.size for unit in wanted if unit.tensor is not None}
+    tensors = _tensors_of(suspect, sizes)
+    evidence = collect(release, marks, caster.biases.size, tensors)
     ids = tuple(dict.fromkeys(licenses))
     found = scores(evidence.estimates, caster.biases, map(caster.fingerprint, ids))
     union = math.log10(max(len(ids), 1))
@@ -177,7 +175,7 @@ def trace(
         found,
         evidence.tensors,
         evidence.noise,
-        tuple(name for name in wanted if name not in evidence.tensors),
+        tuple(unit.name for unit in wanted if unit.name not in evidence.tensors),
         evidence.marks,
         probability,
     )

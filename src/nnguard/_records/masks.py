@@ -1,26 +1,30 @@
-"""Which weights of a release are masked, so that each license takes the mask off to another copy.
+"""Which weights of a release are masked: each license takes the masks off to a copy of its own.
 
 Part of a lock's content (`docs/SPEC.md`, section 6.7): whoever has the content key may know it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nnguard._records.claims import Claims
-from nnguard._records.replaced import Replaced
 
-__all__ = ["MAX_ENTRIES", "MAX_WIDTH", "MaskedTensor", "Masks"]
+__all__ = ["ENTRY_KEY_SIZE", "MAX_ENTRIES", "MAX_WIDTH", "MaskedTensor", "Masks"]
 
-MAX_WIDTH = 24
+MAX_WIDTH = 16
 """Bits of a mask, at most."""
 
-MAX_ENTRIES = 1 << 20
-"""Masks of a tensor, at most."""
+MAX_ENTRIES = 1 << 16
+"""Entries, at most."""
+
+ENTRY_KEY_SIZE = 8
+"""Bytes of a key that takes the masks off one variant of one entry."""
 
 _MAX_SPARSITY = 7
 _NONCE_SIZE = 12
+
+Variant = bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,32 +33,20 @@ class MaskedTensor:
 
     Attributes:
         unit: Position of its unit.
-        width: Bits of a mask.
-        entries: How many masks there are for it.
-        sparsity: One of `2**sparsity` weights is masked.
-        rows: A bit for each row, most significant first: 1 where weights of it may be masked.
-        columns: The same for each place in a row.
-        outliers: Weights that are too large for a mask, and are put right afterwards.
+        width: Bits of a masked weight.
+        sparsity: One of `2**sparsity` weights is masked; all, if it is 0.
+        variants: Masked weights, `width` bits each, row by row, padded to whole bytes; twice, and a
+            license takes the mask off one of the two.
     """
 
     unit: int
     width: int
-    entries: int
     sparsity: int
-    rows: bytes
-    columns: bytes
-    outliers: Replaced | None
-
-    @property
-    def key_size(self) -> int:
-        """Bytes that a license has for it."""
-        return (self.entries * self.width + 7) // 8
+    variants: tuple[Variant, Variant] = field(repr=False)
 
     def to_cbor(self) -> list[Any]:
         """Encode the tensor."""
-        outliers = [] if self.outliers is None else [self.outliers.to_cbor()]
-        numbers = [self.unit, self.width, self.entries, self.sparsity]
-        return [*numbers, self.rows, self.columns, *outliers]
+        return [self.unit, self.width, self.sparsity, *self.variants]
 
     @classmethod
     def from_cbor(cls, encoded: Any) -> MaskedTensor:
@@ -67,22 +59,16 @@ class MaskedTensor:
             case [
                 int() as unit,
                 int() as width,
-                int() as entries,
                 int() as sparsity,
-                (bytes() | memoryview()) as rows,
-                (bytes() | memoryview()) as columns,
-                *outliers,
+                (bytes() | memoryview()) as first,
+                (bytes() | memoryview()) as second,
             ] if (
                 unit >= 0
                 and 2 <= width <= MAX_WIDTH
-                and 0 < entries <= MAX_ENTRIES
                 and 0 <= sparsity <= _MAX_SPARSITY
-                and len(outliers) <= 1
+                and len(first) == len(second)
             ):
-                put_right = Replaced.from_cbor(outliers[0]) if outliers else None
-                if put_right is not None and put_right.unit != unit:
-                    raise ValueError("outliers of another tensor")
-                return cls(unit, width, entries, sparsity, bytes(rows), bytes(columns), put_right)
+                return cls(unit, width, sparsity, (first, second))
         raise ValueError("masked tensor")
 
 
@@ -92,28 +78,26 @@ class Masks:
 
     Attributes:
         nonce: 12 bytes that no other release of the same key has.
+        entries: Masked weights take so many entries in turn; a license has a key for each.
         tensors: Ascending by unit; one at least.
         claims: What the signature of a copy says; None where copies are not signed.
     """
 
     nonce: bytes
+    entries: int
     tensors: tuple[MaskedTensor, ...]
     claims: Claims | None
 
     @property
-    def entries(self) -> int:
-        """How many masks there are."""
-        return sum(tensor.entries for tensor in self.tensors)
-
-    @property
     def key_size(self) -> int:
-        """Bytes that take all masks off."""
-        return sum(tensor.key_size for tensor in self.tensors)
+        """Bytes that a license has for all entries: which variant, a bit each, and keys."""
+        return (self.entries + 7) // 8 + ENTRY_KEY_SIZE * self.entries
 
     def to_cbor(self) -> list[Any]:
         """Encode the masks."""
         tensors = [tensor.to_cbor() for tensor in self.tensors]
-        return [self.nonce, tensors, *([] if self.claims is None else [self.claims.to_cwt()])]
+        claims = [] if self.claims is None else [self.claims.to_cwt()]
+        return [self.nonce, self.entries, tensors, *claims]
 
     @classmethod
     def from_cbor(cls, encoded: Any) -> Masks:
@@ -124,11 +108,12 @@ class Masks:
             VerificationError: The claims are.
         """
         match encoded:
-            case [bytes() as nonce, [_, *_] as tensors, *claims] if (
-                len(nonce) == _NONCE_SIZE and len(claims) <= 1
+            case [bytes() as nonce, int() as entries, [_, *_] as tensors, *claims] if (
+                len(nonce) == _NONCE_SIZE and 0 < entries <= MAX_ENTRIES and len(claims) <= 1
             ):
                 found = tuple(map(MaskedTensor.from_cbor, tensors))
                 units = [tensor.unit for tensor in found]
                 if units == sorted(set(units)):
-                    return cls(nonce, found, Claims.from_cwt(claims[0]) if claims else None)
+                    said = Claims.from_cwt(claims[0]) if claims else None
+                    return cls(nonce, entries, found, said)
         raise ValueError("masks")

@@ -1,78 +1,86 @@
-"""What the vendor alone can do: put masks on, take them off, and make a licensee's copy.
+"""Copies of a release: the vendor makes them possible, and a license makes one.
 
-All comes from the vendor's content key, of which licensees get the one below it.
+All that the vendor needs comes from their content key, of which licensees get the one below it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from nnguard._crypto.content_key import ContentKey
-from nnguard._records.masks import Masks
+from nnguard._records.claims import Claims
+from nnguard._records.masks import ENTRY_KEY_SIZE, MaskedTensor, Masks
 from nnguard._stream import Stream
+from nnguard._stream.quantized import decode
 from nnguard._tracing import code
-from nnguard._tracing.masking import Numbers, add, pack, place, unpack
+from nnguard._tracing.choosing import Chosen
+from nnguard._tracing.masking import (
+    Numbers,
+    check_units,
+    levels_of,
+    masks_of,
+    pack,
+    place,
+    positions_in,
+    put,
+    split_key,
+    unpack,
+)
 
-__all__ = ["Caster", "take_off"]
+__all__ = ["Caster", "Marks", "mask", "take_off"]
 
 Fingerprint = npt.NDArray[np.int8]
 
 
-class Caster:
-    """Makes copies of a release, each with another fingerprint.
+def mask(
+    release: Stream, chosen: Sequence[Chosen], entries: int, claims: Claims | None, key: ContentKey
+) -> tuple[Stream, Masks]:
+    """Take weights out of a release, and mask them.
 
     Args:
-        key: The vendor's content key. The lock has the one below it.
-        masks: What is masked.
+        release: The release, without records.
+        chosen: Which tensors.
+        entries: How many entries the code has.
+        claims: What the signature of a copy says.
+        key: The vendor's content key.
+
+    Returns:
+        The release with zeros (with TCQ, or ones) in their places, and the masks.
     """
-
-    def __init__(self, key: ContentKey, masks: Masks) -> None:
-        self._key, self._masks = key, masks
-        self.biases = code.biases(key.keystream("biases", masks.nonce), masks.entries)
-
-    def mask(self, release: Stream) -> Stream:
-        """Put the masks on a release."""
-        return self._add(release, self._table())
-
-    def unmask(self, masked: Stream) -> Stream:
-        """Take the masks off, and leave nothing: the release, as nobody else ever has it."""
-        return self._add(masked, [-numbers for numbers in self._table()])
-
-    def key_for(self, license_id: str) -> bytes:
-        """Return what takes the masks off for one license, and leaves its fingerprint."""
-        left = self._by_tensor(self.fingerprint(license_id).astype(np.int64))
-        ends = [1 << part.width for part in self._masks.tensors]
-        pairs = zip(self._table(), left, ends, strict=True)
-        return pack(self._masks, [(own - left) % end for own, left, end in pairs])
-
-    def fingerprint(self, license_id: str) -> Fingerprint:
-        """Return the fingerprint of a license, -1 or 1 for each entry of all tables.
-
-        Args:
-            license_id: In hexadecimal.
-        """
-        use = f"fingerprint {license_id}"
-        return code.fingerprint(self._key.keystream(use, self._masks.nonce), self.biases)
-
-    def _table(self) -> list[Numbers]:
-        keystream = self._key.keystream("masks", self._masks.nonce)
-        return [
-            np.frombuffer(keystream.read(part.unit, 4 * part.entries), "<u4").astype(np.int64)
-            % (1 << part.width)
-            for part in self._masks.tensors
-        ]
-
-    def _by_tensor(self, numbers: Numbers) -> list[Numbers]:
-        ends = np.cumsum([part.entries for part in self._masks.tensors])
-        return np.split(numbers, ends[:-1])
-
-    def _add(self, stream: Stream, numbers: list[Numbers]) -> Stream:
-        return add(stream, self._masks, place(self._key.below(), self._masks), numbers)
+    nonce = ContentKey.new_nonce()
+    places, signs = place(key.below(), nonce), key.keystream("signs", nonce)
+    positions: dict[int, Numbers] = {}
+    pairs: list[tuple[Numbers, Numbers]] = []
+    for each in chosen:
+        levels = levels_of(decode(release[each.unit]))
+        at = positions_in(levels.size, each.unit, each.sparsity, places)
+        positions[each.unit], levels = at, levels[at]
+        drawn = np.frombuffer(signs.read(each.unit, 2 * at.size), "<u2").astype(np.int64)
+        marked = (drawn >> 1 < each.share * 32768) & (np.abs(levels) > 1)  # zeros stay zeros
+        shifts = np.where(marked, 1 - 2 * (drawn & 1), 0)
+        pairs.append((levels + shifts, levels - shifts))
+    count = sum(at.size for at in positions.values())
+    both = [masks_of(keys, count, nonce) for keys in _entry_keys(key, nonce, entries)]
+    tensors = []
+    start = 0
+    for each, pair in zip(chosen, pairs, strict=True):
+        stop = start + pair[0].size
+        first, second = (
+            pack(values + masks[start:stop], each.width)
+            for values, masks in zip(pair, both, strict=True)
+        )
+        tensors.append(MaskedTensor(each.unit, each.width, each.sparsity, (first, second)))
+        start = stop
+    masks = Masks(nonce, entries, tuple(tensors), claims)
+    return put(release, masks, {unit: (at, 0 * at) for unit, at in positions.items()}), masks
 
 
 def take_off(masked: Stream, masks: Masks, key: ContentKey, license_key: bytes) -> Stream:
-    """Take the masks off with what one license has for that.
+    """Return the copy of a license.
 
     Args:
         masked: What the lock opens.
@@ -83,5 +91,106 @@ def take_off(masked: Stream, masks: Masks, key: ContentKey, license_key: bytes) 
     Raises:
         UnlockError: It is of another lock.
     """
-    numbers = [-each for each in unpack(masks, license_key)]
-    return add(masked, masks, place(key, masks), numbers)
+    second, keys = split_key(masks, license_key)
+    check_units(masked, masks)
+    positions = _positions(masked, masks, key)
+    count = sum(at.size for at in positions)
+    own = masks_of(keys, count, masks.nonce)
+    chosen = second[np.arange(count) % masks.entries]
+    levels = {}
+    start = 0
+    for part, at in zip(masks.tensors, positions, strict=True):
+        run = slice(start, start := start + at.size)
+        values = np.where(chosen[run], *[*unpack(part, at.size)][::-1])
+        levels[part.unit] = at, _centered(values - own[run], part.width)
+    return put(masked, masks, levels)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Marks:
+    """The marks of one tensor, as only the vendor knows them.
+
+    Attributes:
+        positions: int64 array (n), in the tensor, row by row.
+        entries: int64 array (n), which entry each belongs to.
+        signs: int64 array (n), 1 where the first variant is a step higher than the release, -1
+            where it is lower.
+    """
+
+    positions: Numbers
+    entries: Numbers
+    signs: Numbers
+
+
+class Caster:
+    """What the vendor alone can do with a traceable release.
+
+    Args:
+        key: The vendor's content key. The lock has the one below it.
+        masked: What the lock opens.
+        masks: What it says of that.
+    """
+
+    def __init__(self, key: ContentKey, masked: Stream, masks: Masks) -> None:
+        self._key, self._masks = key, masks
+        self.biases = code.biases(key.keystream("biases", masks.nonce), masks.entries)
+        check_units(masked, masks)
+        self._masked = masked
+        self._keys = _entry_keys(key, masks.nonce, masks.entries)
+
+    def key_for(self, license_id: str) -> bytes:
+        """Return what makes the copy of a license: for each entry, the key of one variant."""
+        second = self.fingerprint(license_id) < 0
+        keys = (self._keys[which][entry] for entry, which in enumerate(second.astype(int)))
+        return np.packbits(second).tobytes() + b"".join(keys)
+
+    def fingerprint(self, license_id: str) -> Fingerprint:
+        """Return the fingerprint of a license: for each entry, 1 where it has the first variant.
+
+        Args:
+            license_id: In hexadecimal.
+        """
+        use = f"fingerprint {license_id}"
+        return code.fingerprint(self._key.keystream(use, self._masks.nonce), self.biases)
+
+    def release(self) -> tuple[Stream, dict[int, Marks]]:
+        """Return the release, as nobody else ever has it, and the marks of its tensors, by unit."""
+        positions = _positions(self._masked, self._masks, self._key.below())
+        count = sum(at.size for at in positions)
+        first, second = (masks_of(keys, count, self._masks.nonce) for keys in self._keys)
+        levels: dict[int, tuple[Numbers, Numbers]] = {}
+        marks: dict[int, Marks] = {}
+        start = 0
+        for part, at in zip(self._masks.tensors, positions, strict=True):
+            run = slice(start, start + at.size)
+            high, low = (
+                _centered(values - own[run], part.width)
+                for values, own in zip(unpack(part, at.size), (first, second), strict=True)
+            )
+            levels[part.unit] = at, (high + low) // 2
+            signs = (high - low) // 2
+            real = signs != 0
+            entries = np.arange(start, start + at.size) % self._masks.entries
+            marks[part.unit] = Marks(at[real], entries[real], signs[real])
+            start += at.size
+        return put(self._masked, self._masks, levels), marks
+
+
+def _entry_keys(key: ContentKey, nonce: bytes, entries: int) -> tuple[list[bytes], list[bytes]]:
+    """Return the keys of all entries, for the first variant and for the second."""
+    drawn = key.keystream("entries", nonce).read(0, 2 * entries * ENTRY_KEY_SIZE)
+    ends = range(0, len(drawn), ENTRY_KEY_SIZE)
+    keys = [drawn[at : at + ENTRY_KEY_SIZE] for at in ends]
+    return keys[:entries], keys[entries:]
+
+
+def _positions(stream: Stream, masks: Masks, key: ContentKey) -> list[Numbers]:
+    places = place(key, masks.nonce)
+    sizes = [tensor.size for part in masks.tensors if (tensor := stream[part.unit].tensor)]
+    pairs = zip(sizes, masks.tensors, strict=True)
+    return [positions_in(size, part.unit, part.sparsity, places) for size, part in pairs]
+
+
+def _centered(values: Numbers, width: int) -> Numbers:
+    half = 1 << width - 1
+    return (values + half & (1 << width) - 1) - half
