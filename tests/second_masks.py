@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 import second_coder
 import second_reader
 from second_reader import NEXT, Carrier, Indices, Outcome, read_carriers
-from second_unlocker import ALONE, Masked, Opened, derive
+from second_unlocker import ALONE, Masked, Opened, derive, hkdf
 
 __all__ = ["copy_of"]
 
@@ -24,66 +24,72 @@ def copy_of(opened: Opened, license_key: bytes, signature: bytes) -> list[bytes]
     Raises:
         Outcome: There is none; whether it is the right one is not looked at.
     """
-    assert opened.masks is not None
-    units, parts = list(opened.files[ALONE]), opened.masks.tensors
-    sizes = [(part.entries * part.width + 7) // 8 for part in parts]
-    if not license_key or len(license_key) != sum(sizes):
+    masks = opened.masks
+    assert masks is not None
+    units, bits = list(opened.files[ALONE]), (masks.entries + 7) // 8
+    if not license_key or len(license_key) != bits + 8 * masks.entries:
         raise Outcome("UnlockError", "the license key is of another lock")
-    key = derive(opened.key, b"keystream marks", opened.masks.nonce)
-    tensors, at = second_reader.coded(units), 0
-    for part, size in zip(parts, sizes, strict=True):
-        numbers = read_numbers(license_key[at : at + size], part)
-        at += size
-        if part.unit not in tensors:
-            raise Outcome("UnlockError", "no tensor that could have masks")
-        units[part.unit] = without_masks(tensors[part.unit], part, key, numbers)
+    tensors = second_reader.coded(units)
+    places = [masked_weights(tensors, part, opened) for part in masks.tensors]
+    keys = [license_key[at : at + 8] for at in range(bits, len(license_key), 8)]
+    most = -(-sum(map(len, places)) // masks.entries)
+    streams = [entry_masks(key, j, most, masks.nonce) for j, key in enumerate(keys)]
+    number = 0
+    for part, at in zip(masks.tensors, places, strict=True):
+        variants = [read_numbers(variant, part, len(at)) for variant in part.variants]
+        levels = {}
+        for n, i in enumerate(at):
+            turn, j = divmod(number, masks.entries)
+            second = license_key[j // 8] >> 7 - j % 8 & 1
+            half = 1 << part.width - 1
+            h = variants[second][n] - streams[j][turn]
+            levels[i] = (h + half) % (1 << part.width) - half
+            number += 1
+        units[part.unit] = with_levels(tensors[part.unit], levels)
     return sign(units, signature) if signature else units
 
 
-def read_numbers(data: bytes, part: Masked) -> list[int]:
-    """`D` of one tensor."""
-    bits = "".join(f"{byte:08b}" for byte in data)
+def masked_weights(tensors: dict[int, Carrier], part: Masked, opened: Opened) -> list[int]:
+    """Their positions, ascending."""
+    carrier = tensors.get(part.unit)
+    if carrier is None or carrier.size > 1 << 24:
+        raise Outcome("UnlockError", "no tensor that could have masks")
+    if not part.sparsity:
+        return list(range(carrier.size))
+    assert opened.masks is not None
+    key = derive(opened.key, b"keystream marks", opened.masks.nonce)
+    drawn = keystream(key, carrier.size, part.unit)
+    return [i for i, byte in enumerate(drawn) if byte % (1 << part.sparsity) == 0]
+
+
+def keystream(key: bytes, size: int, run: int = 0) -> bytes:
+    cipher = Cipher(algorithms.AES(key), modes.CTR(run.to_bytes(8, "big") + bytes(8)))
+    return cipher.encryptor().update(bytes(size))
+
+
+def entry_masks(key: bytes, entry: int, count: int, nonce: bytes) -> list[int]:
+    """So many masks of one entry."""
+    info = b"nnguard content key v1\0entry " + entry.to_bytes(4, "big")
+    data = keystream(hkdf(key, nonce, info), 2 * count)
+    return [int.from_bytes(data[at : at + 2], "little") for at in range(0, 2 * count, 2)]
+
+
+def read_numbers(data: bytes, part: Masked, count: int) -> list[int]:
+    """One variant."""
     w = part.width
-    return [int(bits[w * j : w * (j + 1)], 2) for j in range(part.entries)]
+    if len(data) != (count * w + 7) // 8:
+        raise Outcome("UnlockError", "masks of another number of weights")
+    bits = "".join(f"{byte:08b}" for byte in data)
+    return [int(bits[w * j : w * (j + 1)], 2) for j in range(count)]
 
 
-def has_bit(flags: bytes, number: int) -> bool:
-    return flags[number // 8] >> 7 - number % 8 & 1 == 1
-
-
-def marks(carrier: Carrier, part: Masked, key: bytes) -> list[tuple[int, int]]:
-    """Positions and signs; mark `m` is number `m` of the list."""
-    rows, width = carrier.shape[0], carrier.size // carrier.shape[0]
-    sizes = (rows + 7) // 8, (width + 7) // 8
-    if (len(part.rows), len(part.columns)) != sizes:
-        raise Outcome("UnlockError", "flags of a tensor of another shape")
-    counter = part.unit.to_bytes(8, "big") + bytes(8)
-    cipher = Cipher(algorithms.AES(key), modes.CTR(counter))
-    found = []
-    for i, byte in enumerate(cipher.encryptor().update(bytes(carrier.size))):
-        row, place = divmod(i, width)
-        drawn = byte % (1 << part.sparsity) == 0
-        if drawn and has_bit(part.rows, row) and has_bit(part.columns, place):
-            found.append((i, -1 if byte >> 7 else 1))
-    return found
-
-
-def without_masks(carrier: Carrier, part: Masked, key: bytes, numbers: list[int]) -> bytes:
-    if carrier.size > 1 << 24 or max(part.outliers, default=0) >= carrier.size:
-        raise Outcome("UnlockError", "the masks do not fit the tensor")
-    places = marks(carrier, part, key)
+def with_levels(carrier: Carrier, levels: dict[int, int]) -> bytes:
     try:
         coded = integers(carrier)
-        for m, (i, s) in enumerate(places):
-            k = coded[i]
-            h, last = (k >> 1, k & 1) if carrier.dependent else (k, 0)
-            half = 1 << part.width - 1
-            h = (h - s * numbers[m % part.entries] + half) % (1 << part.width) - half
-            coded[i] = 2 * h + last if carrier.dependent else h
-        indices = indices_of(carrier, coded)
-        for i, index in part.outliers.items():
-            indices[i] = index
-        return carrier.encode(np.array(indices, np.int64).astype(np.int32).reshape(carrier.shape))
+        for i, h in levels.items():
+            coded[i] = 2 * h + coded[i] % 2 if carrier.dependent else h
+        indices = np.array(indices_of(carrier, coded), np.int64).astype(np.int32)
+        return carrier.encode(indices.reshape(carrier.shape))
     except (Outcome, second_coder.Damaged):
         raise Outcome("UnlockError", "a tensor cannot be restored") from None
 

@@ -34,7 +34,7 @@ from second_reader import (
 )
 
 __all__ = [
-    *("ALONE", "Files", "Masked", "Masks", "Opened", "ascends", "derive"),
+    *("ALONE", "Files", "Masked", "Masks", "Opened", "ascends", "derive", "hkdf"),
     *("open_locks", "peek_kid"),
 ]
 
@@ -132,15 +132,12 @@ class Part:
 
 @dataclass
 class Masked:
-    """6.7: a tensor with masks; `outliers` are indices by position."""
+    """6.7: a tensor with masks."""
 
     unit: int
     width: int
-    entries: int
     sparsity: int
-    rows: bytes
-    columns: bytes
-    outliers: dict[int, int]
+    variants: tuple[bytes, bytes]
 
 
 @dataclass
@@ -148,6 +145,7 @@ class Masks:
     """6.7."""
 
     nonce: bytes
+    entries: int
     tensors: list[Masked]
 
 
@@ -208,29 +206,27 @@ def read_file(name: Any, digest: Any, units: Any, *masks: Any) -> File:
     return File(name, digest, [read_run(run) for run in units], found)
 
 
-def read_masks(nonce: Any, tensors: Any, *claims: Any) -> Masks:
+def read_masks(nonce: Any, entries: Any, tensors: Any, *claims: Any) -> Masks:
     """6.7, form."""
-    if [type(nonce), type(tensors)] != [bytes, list] or len(nonce) != 12 or len(claims) > 1:
+    if [type(part) for part in (nonce, entries, tensors)] != [bytes, int, list]:
+        raise ValueError("masks")
+    if len(nonce) != 12 or not 1 <= entries <= 1 << 16 or len(claims) > 1:
         raise ValueError("masks")
     if claims and not second_reader.well_formed_claims(claims[0]):
         raise ValueError("claims")
     found = [read_masked(*tensor) for tensor in tensors]
     if not found or not ascends(tensor.unit for tensor in found):
         raise ValueError("tensors with masks")
-    return Masks(nonce, found)
+    return Masks(nonce, entries, found)
 
 
-def read_masked(*fields: Any) -> Masked:
-    numbers, flags, outliers = fields[:4], fields[4:6], fields[6:]
-    kinds = [type(field) for field in fields[:6]]
-    if kinds != [int, int, int, int, bytes, bytes] or len(outliers) > 1:
+def read_masked(unit: Any, width: Any, sparsity: Any, first: Any, second: Any) -> Masked:
+    kinds = [type(field) for field in (unit, width, sparsity, first, second)]
+    if kinds != [int, int, int, bytes, bytes] or len(first) != len(second):
         raise ValueError("tensor with masks")
-    unit, width, entries, sparsity = numbers
-    limits = 2 <= width <= 24 and 1 <= entries <= 1 << 20 and 0 <= sparsity <= 7
-    put_back = read_replaced(*outliers[0]) if outliers else Part(unit, {})
-    if unit < 0 or not limits or put_back.unit != unit:
+    if unit < 0 or not 2 <= width <= 16 or not 0 <= sparsity <= 7:
         raise ValueError("tensor with masks")
-    return Masked(unit, width, entries, sparsity, *flags, put_back.indices)
+    return Masked(unit, width, sparsity, (first, second))
 
 
 def read_run(run: Any) -> bytes | tuple[int, int]:

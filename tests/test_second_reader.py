@@ -124,17 +124,10 @@ def test_makes_the_same_of_any_license_key(*, dependent: bool) -> None:
     opened = open_files(hash_files(masked.trial_of(dependent=dependent)), masked.LOWER)
     units = [unit.read() for unit in opened.files[""].stream]
     tensors = [
-        second_unlocker.Masked(
-            *(part.unit, part.width, part.entries, part.sparsity, part.rows, part.columns),
-            {}
-            if part.outliers is None
-            else dict(
-                zip(part.outliers.positions.tolist(), part.outliers.values.tolist(), strict=True)
-            ),
-        )
+        second_unlocker.Masked(part.unit, part.width, part.sparsity, part.variants)
         for part in made.masks.tensors
     ]
-    masks = second_unlocker.Masks(made.masks.nonce, tensors)
+    masks = second_unlocker.Masks(made.masks.nonce, made.masks.entries, tensors)
     widths: set[int] = set()
     for size in (0, 40, 170, 700, 2500):
         license_key, record = (random.bytes(count) for count in (made.masks.key_size, size))

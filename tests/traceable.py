@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
+from collections.abc import Sequence
 
 import numpy as np
 
 import nnguard
 import stock
-from nnguard._records.masks import MaskedTensor, Masks
+from nnguard._records.claims import Claims
+from nnguard._records.masks import Masks
 from nnguard._stream.quantized import decode
-from nnguard._tracing.casting import Caster
-from nnguard._tracing.choosing import choose_masks
+from nnguard._tracing import casting
+from nnguard._tracing.choosing import Chosen
+from nnguard._tracing.masking import levels_of
 
-__all__ = ["QP", "caster", "masks_of", "network", "parts_of", "release_of", "trial_of"]
+__all__ = ["KEY", "QP", "chosen_of", "masked", "network", "release_of", "trial_of"]
 
 QP = -56
-"""So fine a step that 10,000 weights have room for fingerprints."""
+"""So fine a step that 20,000 weights have room for fingerprints."""
+
+KEY = nnguard.ContentKey(bytes(range(32)))
+"""A vendor's."""
 
 
-def network(seed: int = 0, *, rows: int = 100) -> dict[str, stock.Array]:
+def network(seed: int = 0, *, rows: int = 180) -> dict[str, stock.Array]:
     """Return matrices with outliers, rows of zeros, twins, and tensors that cannot have masks."""
     rng = np.random.default_rng(seed)
     first = rng.laplace(0, 0.05, (rows, 100)).astype(np.float32)
-    first[[3, 40]] = 0  # one is skipped
-    first[9, 9] = 40  # too large for a mask
+    first[[3, 40]] = 0  # they are skipped
+    first[9, 9] = 1
     twin = rng.laplace(0, 0.05, (30, 30)).astype(np.float32)
     sparse = np.where(rng.random((30, 40)) < 0.1, rng.laplace(0, 0.05, (30, 40)), 0)
     return {
@@ -47,23 +52,34 @@ def release_of(*, dependent: bool, row_skipping: bool = True) -> nnguard.Stream:
 
 
 @functools.cache
-def trial_of(*, dependent: bool = False, seed: int = 1, rows: int = 200) -> nnguard.Stream:
+def trial_of(*, dependent: bool = False, seed: int = 1, rows: int = 600) -> nnguard.Stream:
     """Return another network with room for a release."""
     arrays = {f"other.{name}": array for name, array in network(seed, rows=rows).items()}
     return nnguard.Stream.from_bytes(stock.encode(arrays, qp=QP, dependent=dependent))
 
 
-def masks_of(release: nnguard.Stream) -> Masks:
-    """Return masks for a release, the same ones each time."""
-    return replace(choose_masks(release, []), nonce=bytes(range(12)))
+def chosen_of(
+    release: nnguard.Stream,
+    names: Sequence[str] = ("first.weight", "conv.weight", "sparse.weight"),
+    *,
+    sparsity: int = 0,
+    share: float = 0.5,
+) -> list[Chosen]:
+    """Choose tensors; half of the weights that are masked are marked."""
+    found = []
+    for at, unit in enumerate(release):
+        if unit.name in names:
+            levels = levels_of(decode(unit))
+            width = int(np.abs(levels).max() + 1).bit_length() + 1
+            found.append(Chosen(at, levels.size, width, share, sparsity))
+    return found
 
 
-def caster(release: nnguard.Stream) -> tuple[Caster, Masks]:
-    """Return what makes copies of a release, by a fixed key."""
-    masks = masks_of(release)
-    return Caster(nnguard.ContentKey(bytes(range(32))), masks), masks
-
-
-def parts_of(release: nnguard.Stream, masks: Masks) -> dict[str, MaskedTensor]:
-    """Return what is masked, by the names of tensors."""
-    return {decode(release[part.unit]).header.name: part for part in masks.tensors}
+@functools.cache
+def masked(
+    *, dependent: bool, sparsity: int = 0, entries: int = 500, claims: Claims | None = None
+) -> tuple[nnguard.Stream, nnguard.Stream, Masks]:
+    """Return a release, what a lock opens, and masks."""
+    release = release_of(dependent=dependent)
+    chosen = chosen_of(release, sparsity=sparsity)
+    return release, *casting.mask(release, chosen, entries, claims, KEY)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import functools
 from typing import Any, NamedTuple
+from unittest import mock
 
 import cbor2
 import numpy as np
 
+import nnguard
 from nnguard._operations.sign import Signing
 from nnguard._records.claims import Claims
 from nnguard._records.layers import Layer
-from nnguard._records.masks import MaskedTensor, Masks
-from nnguard._records.replaced import Replaced
+from nnguard._records.masks import Masks
 from nnguard._stream import Stream
-from nnguard._tracing.casting import Caster, take_off
+from nnguard._tracing.casting import Caster, mask, take_off
+from nnguard._tracing.choosing import Chosen
 from nnguard._tracing.masking import levels_of
 from vectors.carried import LOWER, weaker
 from vectors.leases import LEASED, lease_of
@@ -33,20 +35,15 @@ from vectors.toolbox import (
 )
 
 MASKS_NONCE = bytes(range(0xB0, 0xBC))
+ENTRIES = 53
 SAID = Claims(CLAIMS["issuer"], CLAIMS["name"], CLAIMS["version"], ISSUED)
 
 
-def part_of(release: Stream, name: str, entries: int, sparsity: int, width: int) -> MaskedTensor:
-    """Masks for a tensor; not for the first of its rows, nor for the last place in each."""
+def choose(release: Stream, name: str, share: float, sparsity: int) -> Chosen:
     at = position(release, name)
-    tensor = tensor_of(release, at)
-    rows, width_of_row = tensor.indices.shape[0], tensor.indices[0].size
-    large = np.flatnonzero(np.abs(levels_of(tensor)) + 2 > 1 << width - 1)
-    outliers = Replaced(at, large, tensor.indices.reshape(-1)[large]) if large.size else None
-    flags = [np.ones(count, bool) for count in (rows, width_of_row)]
-    flags[0][0] = flags[1][-1] = False
-    packed = [np.packbits(each).tobytes() for each in flags]
-    return MaskedTensor(at, width, entries, sparsity, packed[0], packed[1], outliers)
+    levels = levels_of(tensor_of(release, at))
+    width = int(np.abs(levels).max() + 1).bit_length() + 1
+    return Chosen(at, levels.size, width, share, sparsity)
 
 
 class Sale(NamedTuple):
@@ -64,14 +61,10 @@ class Sale(NamedTuple):
 def sale(*, dependent: bool = False, signed: bool = True) -> Sale:
     """Two tensors have masks, one of them at every weight; the key of the lock is `LOWER`."""
     release = small(dependent=dependent)
-    parts = (
-        part_of(release, "conv.weight", 150, 2, 4 if dependent else 5),
-        part_of(release, "fc.weight", 7, 0, 7),
-    )
-    masks = Masks(MASKS_NONCE, parts, SAID if signed else None)
-    caster = Caster(FULL, masks)
-    masked = caster.mask(release)
-    license_key = caster.key_for(LICENSE_ID.hex())
+    chosen = [choose(release, "conv.weight", 1.0, 4), choose(release, "fc.weight", 0.5, 0)]
+    with mock.patch.object(nnguard.ContentKey, "new_nonce", return_value=MASKS_NONCE):
+        masked, masks = mask(release, chosen, ENTRIES, SAID if signed else None, FULL)
+    license_key = Caster(FULL, masked, masks).key_for(LICENSE_ID.hex())
     copy, signature = take_off(masked, masks, LOWER, license_key), b""
     if signed:
         made = Signing(VENDOR).sign_again(copy, SAID, {})
@@ -111,7 +104,7 @@ def unlocks(trial: Stream, made: Sale, license_: bytes | None = None) -> Made:
 
 @vector("6.7", "ok", operation="unlock")
 def masked_urq() -> Made:
-    """Masks on two tensors, with outliers; the license has the signature of its copy."""
+    """Masks on two tensors, on one wholly; the license has the signature of its copy."""
     return unlocks(trial_of(), sale())
 
 

@@ -6,23 +6,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from nnguard._operations.sign import Signing
 from nnguard._records.layers import Layer
-from nnguard._records.masks import Masks
-from nnguard._records.replaced import Replaced
+from nnguard._records.masks import MaskedTensor, Masks
 from nnguard._stream import Stream
+from nnguard._stream.quantized import encode
 from nnguard._tracing.casting import take_off
-from vectors.carried import LOWER
+from vectors.carried import LOWER, weaker
 from vectors.licenses import sold
 from vectors.masked import MASKS_NONCE, SAID, license_for, lock_masked, sale, trial_of
 from vectors.selling import armor, with_key
-from vectors.toolbox import OTHER, Made, small, vector
+from vectors.toolbox import OTHER, Made, position, several, small, tensor_of, vector
 
 MALFORMED = "the content of the lock is malformed"
-PART: list[Any] = [3, 8, 5, 1, b"\xff" * 5, b"\xff" * 21]
-LIST = [3, 1, 0, 0, b"\xe0"]
+PART: list[Any] = [3, 8, 7, bytes(50), bytes(50)]
 
 
 # The form
@@ -35,9 +32,9 @@ def content(masks: Any) -> Made:
 
 
 def with_part(**changes: Any) -> Made:
-    names = ("unit", "width", "entries", "sparsity", "rows", "columns", "outliers")
-    fields = {**dict(zip(names, PART, strict=False)), **changes}
-    return content([MASKS_NONCE, [[*fields.values()]]])
+    names = ("unit", "width", "sparsity", "first", "second")
+    fields = {**dict(zip(names, PART, strict=True)), **changes}
+    return content([MASKS_NONCE, 5, [[*fields.values()]]])
 
 
 def malformed(make: Callable[[], Made]) -> Callable[[], Made]:
@@ -49,37 +46,37 @@ def malformed(make: Callable[[], Made]) -> Callable[[], Made]:
 @malformed
 def masks_of_nothing() -> Made:
     """No tensor has masks."""
-    return content([MASKS_NONCE, []])
+    return content([MASKS_NONCE, 5, []])
 
 
 @malformed
 def masks_with_short_nonce() -> Made:
     """A nonce of 11 bytes."""
-    return content([bytes(11), [PART]])
+    return content([bytes(11), 5, [PART]])
 
 
 @malformed
 def masks_unsorted() -> Made:
     """Two tensors stand in the wrong order."""
-    return content([MASKS_NONCE, [[5, *PART[1:]], PART]])
+    return content([MASKS_NONCE, 5, [[5, *PART[1:]], PART]])
 
 
 @malformed
 def masks_twice() -> Made:
     """One tensor has masks twice."""
-    return content([MASKS_NONCE, [PART, PART]])
+    return content([MASKS_NONCE, 5, [PART, PART]])
 
 
 @malformed
 def masks_with_other_claims() -> Made:
     """An empty text among the claims."""
-    return content([MASKS_NONCE, [PART], {1: ""}])
+    return content([MASKS_NONCE, 5, [PART], {1: ""}])
 
 
 @malformed
 def masks_with_more() -> Made:
-    """Masks of four fields."""
-    return content([MASKS_NONCE, [PART], {}, {}])
+    """Masks of five fields."""
+    return content([MASKS_NONCE, 5, [PART], {}, {}])
 
 
 @malformed
@@ -95,45 +92,39 @@ def masks_of_one_bit() -> Made:
 
 
 @malformed
-def masks_of_25_bits() -> Made:
-    """Masks of 25 bits."""
-    return with_part(width=25)
+def masks_of_17_bits() -> Made:
+    """Masks of 17 bits."""
+    return with_part(width=17)
 
 
 @malformed
 def masks_without_entries() -> Made:
-    """A tensor has no entries."""
-    return with_part(entries=0)
+    """There are no entries."""
+    return content([MASKS_NONCE, 0, [PART]])
 
 
 @malformed
 def masks_with_many_entries() -> Made:
-    """A tensor has 2^20 entries and one."""
-    return with_part(entries=(1 << 20) + 1)
+    """There are 2^16 entries and one."""
+    return content([MASKS_NONCE, (1 << 16) + 1, [PART]])
 
 
 @malformed
 def masks_too_sparse() -> Made:
-    """One of 2^8 weights is a mark."""
+    """One of 2^8 weights is masked."""
     return with_part(sparsity=8)
 
 
 @malformed
-def masks_with_text_for_rows() -> Made:
-    """The bits of rows are a text."""
-    return with_part(rows="rows")
+def masks_with_text_for_variant() -> Made:
+    """A variant is a text."""
+    return with_part(first="first")
 
 
 @malformed
-def masks_with_outliers_of_another() -> Made:
-    """Outliers of another tensor."""
-    return with_part(outliers=[5, *LIST[1:]])
-
-
-@malformed
-def masks_with_empty_list() -> Made:
-    """A list of no outliers."""
-    return with_part(outliers=[3, 0, 0, 0, b"\x80"])
+def masks_of_unequal_variants() -> Made:
+    """The second variant has a byte more."""
+    return with_part(second=bytes(51))
 
 
 # What the masks say, and the stream does not have
@@ -144,7 +135,7 @@ def fits_not(change: Callable[[Masks], Masks], *, dependent: bool = False) -> Ma
     made = sale(dependent=dependent)
     masks = change(made.masks)
     trial = in_itself(made.masked, masks)
-    license_ = license_for(trial, made, license_key=made.license_key[: masks.key_size])
+    license_ = license_for(trial, made)
     told = sold(license_, file="")
     return Made(bytes(trial), None, told.details, told.texts)
 
@@ -168,7 +159,7 @@ def first(**changes: Any) -> Callable[[Masks], Masks]:
 )
 def masks_of_a_vector() -> Made:
     """Position of a unit that is no tensor."""
-    return fits_not(first(unit=1, outliers=None))
+    return fits_not(first(unit=1))
 
 
 @vector(
@@ -179,53 +170,71 @@ def masks_of_a_vector() -> Made:
 )
 def masks_behind_the_last_unit() -> Made:
     """Position of a unit that is not there."""
-    return fits_not(first(unit=1000, outliers=None))
+    return fits_not(first(unit=1000))
 
 
 @vector(
     "6.7",
     "UnlockError: the masks do not fit the stream",
-    message="cannot be restored",
+    message="another number of weights",
     operation="unlock",
 )
-def masks_with_short_rows() -> Made:
-    """There are bits for 32 rows of 36."""
-    return fits_not(first(rows=b"\xff" * 4))
+def masks_of_fewer_weights() -> Made:
+    """A variant is shorter by a byte than the masked weights of its tensor."""
+    return fits_not(lambda masks: cut(masks, -1))
 
 
 @vector(
     "6.7",
     "UnlockError: the masks do not fit the stream",
-    message="cannot be restored",
+    message="another number of weights",
     operation="unlock",
 )
-def masks_with_long_columns() -> Made:
-    """There are bits for places that rows do not have."""
-    return fits_not(first(columns=b"\xff" * 22))
+def masks_of_more_weights() -> Made:
+    """A variant is longer by a byte."""
+    return fits_not(lambda masks: cut(masks, 1))
 
 
 @vector(
     "6.7",
     "UnlockError: the masks do not fit the stream",
-    message="cannot be restored",
+    message="another number of weights",
     operation="unlock",
 )
-def masks_with_far_outlier() -> Made:
-    """An outlier at the first position behind the last weight."""
-    far = Replaced(3, np.array([36 * 18 * 9]), np.array([40], np.int32))
-    return fits_not(first(outliers=far))
+def masks_of_other_sparsity() -> Made:
+    """Where one of 16 weights is masked, the lock says one of 8."""
+    return fits_not(first(sparsity=3))
+
+
+def cut(masks: Masks, by: int) -> Masks:
+    part = masks.tensors[0]
+    one, two = ((bytes(each) + b"\0")[: len(each) + by] for each in part.variants)
+    return first(variants=(one, two))(masks)
 
 
 @vector(
     "6.7",
-    "UnlockError: the masks do not fit the stream",
+    "UnlockError: a row that is skipped",
     message="cannot be restored",
     operation="unlock",
 )
-def masks_with_outlier_of_other_state() -> Made:
-    """TCQ: the first weight is even, and an outlier says that it is odd."""
-    odd = Replaced(3, np.array([0]), np.array([41], np.int32))
-    return fits_not(first(outliers=odd), dependent=True)
+def masks_in_skipped_row() -> Made:
+    """A license key that makes weights of a row of zeros, which is skipped."""
+    release = several(1, (40, 60), dependent=False)
+    at = position(release, "layer0.weight")
+    tensor = tensor_of(release, at)
+    indices = tensor.indices.copy()
+    indices[7] = 0
+    flags = bytes(row == 7 for row in range(40))
+    parameters = replace(tensor.parameters, skipped_rows=flags)
+    masked = release.replace(
+        {at: encode(replace(tensor.with_indices(indices), parameters=parameters))}
+    )
+    masks = Masks(MASKS_NONCE, 1, (MaskedTensor(at, 2, 0, (b"\x1b" * 600, b"\x1b" * 600)),), None)
+    trial = lock_masked(weaker(), masked, masks.to_cbor(), bits=10)
+    license_ = license_for(trial, sale(), license_key=bytes(9), signature=b"")
+    told = sold(license_, file="")
+    return Made(bytes(trial), None, told.details, told.texts)
 
 
 # Licenses
@@ -245,7 +254,7 @@ def license_without_license_key() -> Made:
 @vector(
     "6.7",
     "UnlockError: another license key",
-    message="masks of another lock",
+    message="keys for another lock",
     operation="unlock",
 )
 def license_key_cut() -> Made:
@@ -256,7 +265,7 @@ def license_key_cut() -> Made:
 @vector(
     "6.7",
     "UnlockError: another license key",
-    message="masks of another lock",
+    message="keys for another lock",
     operation="unlock",
 )
 def license_key_with_more() -> Made:
@@ -270,9 +279,17 @@ OTHERWISE = "not what the license says"
 
 @vector("6.7", NOT_THE_COPY, message=OTHERWISE, operation="unlock")
 def license_key_with_other_bit() -> Made:
-    """One number of the license key is larger by one."""
+    """One bit of the key of an entry is another one."""
     key = bytearray(sale().license_key)
     key[len(key) // 2] ^= 1
+    return refused(license_key=bytes(key))
+
+
+@vector("6.7", NOT_THE_COPY, message=OTHERWISE, operation="unlock")
+def license_key_with_other_variant() -> Made:
+    """Of one entry it has the key of one variant, and says that it is of the other."""
+    key = bytearray(sale().license_key)
+    key[2] ^= 1
     return refused(license_key=bytes(key))
 
 

@@ -1,4 +1,4 @@
-"""What is masked hides the fingerprint under it."""
+"""What is masked, so that a fingerprint has room and hides."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 import nnguard
 import stock
 import traceable
-from nnguard._records.masks import MAX_WIDTH, MaskedTensor
+from nnguard._records.masks import MAX_WIDTH
 from nnguard._stream.quantized import decode
-from nnguard._tracing import choosing
+from nnguard._tracing import casting
 from nnguard._tracing.casting import Caster
-from nnguard._tracing.choosing import choose_masks
+from nnguard._tracing.choosing import Chosen, choose
 from nnguard._tracing.masking import levels_of
 from nnguard.errors import LockError
 
@@ -32,46 +32,33 @@ def laplace(shape: tuple[int, ...], seed: int = 0, scale: float = 0.05) -> stock
     return np.random.default_rng(seed).laplace(0, scale, shape)
 
 
-LARGE = laplace((120, 100), 77)
+LARGE = laplace((180, 100), 77)
 
 
-@functools.cache
-def large(*, dependent: bool = False) -> nnguard.Stream:
-    return stream_of({"large": LARGE}, dependent=dependent)
+def by_name(release: nnguard.Stream, *known: nnguard.Stream) -> dict[str, Chosen]:
+    return {release[each.unit].name: each for each in choose(release, known)[0]}
 
 
 def chosen(
     arrays: dict[str, stock.Array], *known: nnguard.Stream, dependent: bool = False
-) -> dict[str, MaskedTensor]:
-    """What is masked of a release, beside a large tensor that has enough room."""
-    release = stream_of({"large": LARGE, **arrays}, dependent=dependent)
-    found = traceable.parts_of(release, choose_masks(release, known))
+) -> dict[str, Chosen]:
+    """What is chosen beside a large tensor that has enough room."""
+    found = by_name(stream_of({"large": LARGE, **arrays}, dependent=dependent), *known)
     del found["large"]
     return found
-
-
-def rows_of(part: MaskedTensor, count: int) -> list[int]:
-    return np.flatnonzero(np.unpackbits(np.frombuffer(part.rows, np.uint8))[:count]).tolist()
 
 
 @KINDS
 def test_wide_tensors_of_two_dimensions_are_masked(*, dependent: bool) -> None:
     release = traceable.release_of(dependent=dependent)
-    found = traceable.parts_of(release, choose_masks(release, []))
-    assert {*found} == {"first.weight", "conv.weight"}
-    first = found["first.weight"]
-    assert rows_of(first, 100) == [row for row in range(100) if row not in (3, 40)]
-    assert first.outliers is not None
-    assert first.outliers.positions.tolist() == [909]
-
-
-@KINDS
-def test_every_level_fits_under_its_mask(*, dependent: bool) -> None:
-    release = traceable.release_of(dependent=dependent)
-    for part in choose_masks(release, []).tensors:
-        levels = levels_of(decode(release[part.unit]))
-        usual = levels if part.outliers is None else np.delete(levels, part.outliers.positions)
-        assert np.abs(usual).max() + 2 <= 1 << part.width - 1 <= 1 << MAX_WIDTH - 1
+    found = by_name(release)
+    assert {*found} == {"first.weight", "conv.weight", "sparse.weight"}
+    assert {each.sparsity for each in found.values()} == {0}
+    for each in found.values():
+        levels = levels_of(decode(release[each.unit]))
+        assert each.size == levels.size
+        assert np.abs(levels).max() + 1 < 1 << each.width - 1 <= 1 << MAX_WIDTH - 1
+        assert each.share == pytest.approx(min(5e-4 * np.mean(levels**2), 0.5))
 
 
 def test_tensors_with_twins_are_left_out() -> None:
@@ -87,58 +74,51 @@ def test_tensors_that_the_trial_has_are_left_out(*, dependent: bool) -> None:
     assert {*chosen(arrays, trial, dependent=dependent)} == {"b"}
 
 
-def test_tensors_that_the_trial_has_at_another_step_are_left_out() -> None:
+def test_tensors_that_any_network_has_at_another_step_are_left_out() -> None:
     arrays = {"a": laplace((30, 40)), "b": laplace((30, 40), 1)}
     coarse = stream_of({"a": arrays["a"]}, qp=traceable.QP + 4)
-    assert {*chosen(arrays, coarse)} == {"b"}
+    assert {*chosen(arrays, stream_of({"c": arrays["b"]}, qp=-30), coarse)} == {"b"}
 
 
 def test_tensors_that_the_trial_has_by_another_name_are_left_out() -> None:
     arrays = {"a": laplace((30, 40)), "b": laplace((30, 40), 1)}
-    trial = stream_of({"module.a": arrays["a"]})
-    assert {*chosen(arrays, trial)} == {"b"}
+    assert {*chosen(arrays, stream_of({"module.a": arrays["a"]}))} == {"b"}
 
 
 @KINDS
-def test_rows_of_zeros_stay_zeros_whatever_the_trial_has(*, dependent: bool) -> None:
-    """They are skipped: a mask cannot be coded there."""
-    row = laplace((30, 40), 1)
-    row[4] = 0
-    release = stream_of({"large": LARGE, "a": row}, dependent=dependent)
-    near = row + laplace((30, 40), 2)
-    trial = stream_of({"a": near}, dependent=dependent)
-    masks = choose_masks(release, [trial])
-    part = traceable.parts_of(release, masks)["a"]
-    assert 4 not in rows_of(part, 30)
-    caster = Caster(nnguard.ContentKey.generate(), masks)
-    assert bytes(caster.unmask(caster.mask(release))) == bytes(release)
+def test_narrow_tensors_are_left_out(*, dependent: bool) -> None:
+    assert not chosen({"a": laplace((30, 40), scale=1e-4)}, dependent=dependent)
+
+
+def test_what_is_narrow_to_whoever_knows_the_base_is_left_out() -> None:
+    base = laplace((60, 50))
+    near, far = (base + laplace((60, 50), 1, scale) for scale in (1e-4, 1e-2))
+    assert {*chosen({"a": near, "b": far})} == {"a", "b"}
+    assert {*chosen({"a": near, "b": far}, stream_of({"a": base, "b": base}))} == {"b"}
+
+
+def test_tensors_of_too_many_bits_are_left_out() -> None:
+    wide = laplace((30, 40))
+    wide[0, 0] = 40
+    assert not chosen({"a": wide})
 
 
 @KINDS
-def test_narrow_tensors_and_rows_are_left_out(*, dependent: bool) -> None:
-    narrow = laplace((30, 40), scale=1e-4)
-    assert not chosen({"a": narrow}, dependent=dependent)
-    half = laplace((30, 40))
-    half[::2] = narrow[::2]
-    assert rows_of(chosen({"a": half}, dependent=dependent)["a"], 30) == [*range(1, 30, 2)]
-
-
-@KINDS
-def test_narrow_columns_are_left_out(*, dependent: bool) -> None:
-    half = laplace((30, 40))
-    half[:, ::2] *= 1e-4
-    part = chosen({"a": half}, dependent=dependent)["a"]
-    bits = np.unpackbits(np.frombuffer(part.columns, np.uint8))
-    assert np.flatnonzero(bits).tolist() == [*range(1, 40, 2)]
-
-
-@pytest.mark.parametrize("share", [0.5, 0.1, 0.02])
-@KINDS
-def test_sparse_tensors_are_left_out(*, dependent: bool, share: float) -> None:
-    """A weight that was zero, and is a step away from it, tells the fingerprint by itself."""
-    rng = np.random.default_rng(5)
-    sparse = np.where(rng.random((30, 40)) < share, laplace((30, 40)), 0)
-    assert not chosen({"a": sparse}, dependent=dependent)
+def test_rows_of_zeros_and_zeros_stay(*, dependent: bool) -> None:
+    """Whatever the trial has there: a mark cannot be coded in a row that is skipped."""
+    rows = laplace((30, 40), 1)
+    rows[4] = 0
+    rows[np.random.default_rng(5).random((30, 40)) < 0.8] = 0
+    release = stream_of({"large": LARGE, "a": rows}, dependent=dependent)
+    trial = stream_of({"a": rows + laplace((30, 40), 2)}, dependent=dependent)
+    found, entries = choose(release, [trial])
+    assert {release[each.unit].name for each in found} == {"large", "a"}
+    masked, masks = casting.mask(release, found, entries, None, traceable.KEY)
+    caster = Caster(traceable.KEY, masked, masks)
+    own, marks = caster.release()
+    assert bytes(own) == bytes(release)
+    at = found[1].unit
+    assert (decode(release[at]).indices.reshape(-1)[marks[at].positions] != 0).all()
 
 
 def test_vectors_and_integers_are_left_out() -> None:
@@ -147,78 +127,58 @@ def test_vectors_and_integers_are_left_out() -> None:
         "vector": laplace((2000,)).astype(np.float32),
         "numbers": np.arange(2000, dtype=np.int32).reshape(40, 50),
     }
-    release = nnguard.Stream.from_bytes(
-        stock.encode(arrays, qp=traceable.QP, nonweight_qp=traceable.QP)
-    )
-    assert {*traceable.parts_of(release, choose_masks(release, []))} == {"large"}
+    data = stock.encode(arrays, qp=traceable.QP, nonweight_qp=traceable.QP)
+    assert {*by_name(nnguard.Stream.from_bytes(data))} == {"large"}
 
 
-@pytest.mark.parametrize("scan_order", [0, 1])
-def test_tensors_coded_in_blocks_are_left_out(scan_order: int) -> None:
+def test_tensors_coded_in_blocks_are_left_out() -> None:
     arrays = {"large": LARGE.astype(np.float32)}
-    data = stock.encode(arrays, qp=traceable.QP, scan_order=scan_order)
-    release = nnguard.Stream.from_bytes(data)
-    if not scan_order:
-        assert choose_masks(release, []).tensors
-    else:
-        with pytest.raises(LockError, match="too little room"):
-            choose_masks(release, [])
+    data = stock.encode(arrays, qp=traceable.QP, scan_order=1)
+    with pytest.raises(LockError, match="too little room for fingerprints: 0 weights"):
+        choose(nnguard.Stream.from_bytes(data), [])
 
 
 # How many
 
 
 def test_too_few_weights_are_refused() -> None:
-    with pytest.raises(LockError, match="too little room for fingerprints: 3,200 weights") as error:
-        choose_masks(stream_of({"w": laplace((80, 80))}), [])
-    assert "4,096 are needed" in str(error.value)
+    with pytest.raises(LockError, match="too little room for fingerprints: 8,000") as error:
+        choose(stream_of({"w": laplace((160, 100))}), [])
+    assert "8,192 are needed" in str(error.value)
     assert "lower qp" in error.value.hint
-    with pytest.raises(LockError, match="fingerprints: 0 weights"):
-        choose_masks(stream_of({"w": laplace((80, 80), scale=1e-6)}), [])
 
 
 def test_coarse_steps_have_less_room() -> None:
-    fine = choose_masks(large(), [])
-    coarse = choose_masks(stream_of({"large": laplace((400, 400))}, qp=-32), [])
-    assert fine.tensors[0].sparsity == 1
-    assert coarse.tensors[0].sparsity > 1
-    assert coarse.tensors[0].width < fine.tensors[0].width
+    release = stream_of({"w": laplace((180, 100))}, qp=-24)
+    with pytest.raises(LockError, match="too little room"):
+        choose(release, [])
 
 
-def test_entries_are_limited_and_shared_out() -> None:
-    release = stream_of({"a": laplace((300, 300)), "b": laplace((100, 100), 1)})
-    masks = choose_masks(release, [])
-    parts = traceable.parts_of(release, masks)
-    assert 32_000 < masks.entries <= 32_768
-    assert 8 < parts["a"].entries / parts["b"].entries < 10
+@functools.cache
+def deep() -> nnguard.Stream:
+    return stream_of({f"{n}": laplace((120, 100), n) for n in range(5)})
 
 
-def test_units_ascend() -> None:
-    release = stream_of({f"{n}": laplace((50, 60), n, 0.05 * 2**n) for n in range(5)})
-    units = [part.unit for part in choose_masks(release, []).tensors]
-    assert units == sorted(units)
-    assert len(units) == 5
+def test_first_tensors_are_masked_wholly_and_others_here_and_there() -> None:
+    """The first 32,768 weights of 60,000, at least, by whole tensors."""
+    found, entries = choose(deep(), [])
+    assert [each.sparsity for each in found] == [0, 0, 0, 4, 4]
+    assert [each.share for each in found] == [0.5] * 3 + [1.0] * 2
+    assert entries == 12_288
+    assert [each.unit for each in found] == sorted(each.unit for each in found)
 
 
-def test_known_base_makes_fewer_uses_for_each_entry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever knows what a tensor was made of knows its weights up to a narrower rest."""
-    for limit in ("_MOST_ENTRIES", "_FEWEST_ENTRIES"):
-        monkeypatch.setattr(choosing, limit, 512)
-    base = laplace((200, 200))
-    tuned = base + laplace((200, 200), 1, scale=0.0006)
-    release = stream_of({"tuned": tuned, "large": laplace((200, 200), 2)}, qp=-50)
-    alone, known = (
-        traceable.parts_of(release, choose_masks(release, others))
-        for others in ([], [stream_of({"tuned": base}, qp=-50)])
-    )
-
-    def uses(parts: dict[str, MaskedTensor], name: str) -> float:
-        return float(200 * 200 / 2 ** parts[name].sparsity / parts[name].entries)
-
-    assert uses(alone, "tuned") == pytest.approx(uses(alone, "large"), rel=0.1)
-    assert uses(known, "tuned") < 0.8 * uses(known, "large")
-    assert uses(known, "tuned") < 0.8 * uses(alone, "tuned")
+def test_large_tensors_come_last() -> None:
+    """Embeddings are first in a network, and nothing depends on all of one."""
+    arrays = {"embedding": laplace((400, 200), 9), **{f"{n}": laplace((80, 90), n) for n in (1, 2)}}
+    found = by_name(stream_of(arrays))
+    assert [found[name].sparsity for name in ("embedding", "1", "2")] == [0, 0, 0]
+    arrays |= {f"{n}": laplace((80, 90), n) for n in range(3, 8)}
+    found = by_name(stream_of(arrays))
+    assert (found["embedding"].sparsity, found["1"].sparsity, found["5"].sparsity) == (4, 0, 0)
 
 
-def test_every_lock_has_a_nonce_of_its_own() -> None:
-    assert len({choose_masks(large(), []).nonce for _ in range(4)}) == 4
+def test_few_marks_have_an_entry_each() -> None:
+    release = stream_of({"w": laplace((180, 100))})
+    [each], entries = choose(release, [])
+    assert entries == int(each.size * each.share) == 9_000
