@@ -46,8 +46,8 @@ def network(seed: int = 0, *, rows: int = 180) -> dict[str, stock.Array]:
 
 
 @functools.cache
-def release_of(*, dependent: bool, row_skipping: bool = True) -> nnguard.Stream:
-    data = stock.encode(network(), qp=QP, dependent=dependent, row_skipping=row_skipping)
+def release_of(*, dependent: bool, row_skipping: bool = True, rows: int = 180) -> nnguard.Stream:
+    data = stock.encode(network(rows=rows), qp=QP, dependent=dependent, row_skipping=row_skipping)
     return nnguard.Stream.from_bytes(data)
 
 

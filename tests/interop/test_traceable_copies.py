@@ -20,6 +20,7 @@ import second_reader
 import stock
 import traceable
 from nnguard._records.digest import model_digest
+from nnguard._tracing import choosing
 from nnguard.licensing import License, Terms, issue
 from second_signatures import VendorKey
 from second_unlocker import ALONE
@@ -34,11 +35,18 @@ CUSTOMERS = (
 KINDS = [(dependent, signed) for dependent in (False, True) for signed in (False, True)]
 
 
+@pytest.fixture(autouse=True)
+def _small_releases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let small releases have fingerprints, too short to be found, and quick to make."""
+    monkeypatch.setattr(choosing, "_FEWEST_MARKS", 3000)
+    monkeypatch.setattr(choosing, "_MOST_ENTRIES", 300)
+
+
 def lock(*, dependent: bool, signed: bool) -> tuple[nnguard.Stream, nnguard.Locked]:
     """Return a release as a copy is, but for fingerprint and signature, and its trial."""
-    model = traceable.release_of(dependent=dependent)
+    model = traceable.release_of(dependent=dependent, rows=60)
     release = nnguard.sign(model, VENDOR, name="net", version="2") if signed else model
-    trial = traceable.trial_of(dependent=not dependent)
+    trial = traceable.trial_of(dependent=not dependent, rows=250)
     return model, nnguard.lock(release, trial=trial, traceable=True, signer=VENDOR)
 
 
@@ -82,9 +90,8 @@ def test_every_copy_is_the_one_that_its_license_names() -> None:
     assert changed == 3 * LICENSES  # tensors with masks
 
 
-@pytest.mark.parametrize("dependent", [False, True], ids=["urq", "tcq"])
-def test_second_implementation_gives_the_same_copy(*, dependent: bool) -> None:
-    _, locked = lock(dependent=dependent, signed=True)
+def test_second_implementation_gives_the_same_copy() -> None:
+    _, locked = lock(dependent=True, signed=True)
     customer = CUSTOMERS[0]
     license_ = issue(locked.trial, locked.content_key, to=customer.recipient, signer=VENDOR)
     copy = nnguard.unlock(locked.trial, license_, customer, VENDOR.public_key)
