@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import nnguard
@@ -95,6 +96,7 @@ def examples(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     release = nnguard.sign(nnguard.compress(folder / "digits-hf"), folder / "vendor.key")
     nnguard.oms.save(release, folder / "digits-release", folder / "model.sig", key)
     _open_shop(folder)
+    _sell_copies(folder)
     return folder
 
 
@@ -108,6 +110,26 @@ def _open_shop(folder: Path) -> None:
         machine = nnguard.Identity.generate()
         request = nnguard.licensing.request(folder / "trial.nnc", machine, order=issuer.code(order))
         issuer.answer(request)
+
+
+def _sell_copies(folder: Path) -> None:
+    """Sell a traceable trial of a network that is large enough for that."""
+    random = np.random.default_rng(0)
+    weights, others = (random.normal(0, 0.05, size).astype(np.float32) for size in (40_000, 90_000))
+    locked = nnguard.lock(
+        nnguard.compress({"w": weights.reshape(200, 200)}, nnguard.Settings(dependent=False)),
+        trial=nnguard.compress({"v": others.reshape(300, 300)}),
+        traceable=True,
+    )
+    locked.trial.save(folder / "sold.nnc")
+    locked.content_key.save(folder / "sold.key")
+    with nnguard.licensing.Ledger(folder / "sold.db") as ledger:
+        issuer = nnguard.licensing.Issuer(ledger, folder / "vendor.key")
+        ada = nnguard.Identity.generate()
+        license_ = issuer.issue(locked.trial, locked.content_key, to=ada.recipient)
+    license_.save(folder / "ada-copy.license")
+    copy = nnguard.unlock(locked.trial, license_, ada, folder / "vendor.pub")
+    copy.save(folder / "copy.nnc")
 
 
 @pytest.mark.parametrize(("module", "name"), PUBLIC, ids=lambda name: name)

@@ -243,6 +243,11 @@ def plot_trace(trace: Trace, path: str | os.PathLike[str], *, overwrite: bool = 
     Raises:
         ImportError: matplotlib is not installed.
         ArgumentError: No picture format has the suffix, or there were no licenses.
+
+    Examples:
+        >>> licenses = [licensing.License.load("ada-copy.license").terms.id]
+        >>> trace = nnguard.trace("copy.nnc", "sold.nnc", "sold.key", licenses)
+        >>> nnguard.plotting.plot_trace(trace, "scores.png")
     """
     check_picture(path)
     if not trace.license_ids:

@@ -17,6 +17,7 @@ import samples
 import stock
 from nnguard._cli import keys, main
 from nnguard._licensing.license import License
+from nnguard._licensing.unwrapped import Unwrapped
 from transcripts import Run, is_one_line
 
 pytest.importorskip("sqlalchemy")
@@ -85,7 +86,7 @@ def shop(
 
     begin, end = (datetime(year, 1, 1, tzinfo=timezone.utc) for year in (2089, 2090))
     license_ = issue("ada.license", expires_at=end, grace=timedelta(days=7))
-    License.make(license_.terms, locked.content_key, ada.recipient, other_key).save(
+    License.make(license_.terms, Unwrapped(locked.content_key), ada.recipient, other_key).save(
         shop / "other.license"
     )
     issue("later.license", not_before=begin)

@@ -80,7 +80,7 @@ class Trace:
 
     Examples:
         >>> with licensing.Ledger("sold.db") as ledger:
-        ...     licenses = [entry.license_id for entry in ledger.licenses()]
+        ...     licenses = [entry.license_id for entry in ledger.entries()]
         >>> trace = nnguard.trace("copy.nnc", "sold.nnc", "sold.key", licenses)
         >>> [accusation.license_id for accusation in trace.accused] == licenses[:1]
         True

@@ -5,7 +5,7 @@ All that the vendor needs comes from their content key, of which licensees get t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,18 +15,19 @@ from nnguard._crypto.content_key import ContentKey
 from nnguard._records.claims import Claims
 from nnguard._records.masks import ENTRY_KEY_SIZE, MaskedTensor, Masks
 from nnguard._stream import Stream
-from nnguard._stream.quantized import decode
+from nnguard._stream.quantized import QuantizedTensor, decode
 from nnguard._tracing import code
 from nnguard._tracing.choosing import Chosen
 from nnguard._tracing.masking import (
     Numbers,
-    check_units,
     levels_of,
+    masked_in,
     masks_of,
     pack,
     place,
-    positions_in,
+    places_in,
     put,
+    read,
     split_key,
     unpack,
 )
@@ -53,11 +54,14 @@ def mask(
     """
     nonce = ContentKey.new_nonce()
     places, signs = place(key.below(), nonce), key.keystream("signs", nonce)
+    tensors = {each.unit: decode(release[each.unit]) for each in chosen}
     positions: dict[int, Numbers] = {}
     pairs: list[tuple[Numbers, Numbers]] = []
     for each in chosen:
-        levels = levels_of(decode(release[each.unit]))
-        at = positions_in(levels.size, each.unit, each.sparsity, places)
+        levels = levels_of(tensors[each.unit])
+        small = np.abs(levels) + 1 < 1 << each.width - 1
+        may_be = places_in(levels.size, each.unit, each.sparsity, places)
+        at = np.flatnonzero(may_be & small)
         positions[each.unit], levels = at, levels[at]
         drawn = np.frombuffer(signs.read(each.unit, 2 * at.size), "<u2").astype(np.int64)
         marked = (drawn >> 1 < each.share * 32768) & (np.abs(levels) > 1)  # zeros stay zeros
@@ -65,7 +69,7 @@ def mask(
         pairs.append((levels + shifts, levels - shifts))
     count = sum(at.size for at in positions.values())
     both = [masks_of(keys, count, nonce) for keys in _entry_keys(key, nonce, entries)]
-    tensors = []
+    parts = []
     start = 0
     for each, pair in zip(chosen, pairs, strict=True):
         stop = start + pair[0].size
@@ -73,10 +77,11 @@ def mask(
             pack(values + masks[start:stop], each.width)
             for values, masks in zip(pair, both, strict=True)
         )
-        tensors.append(MaskedTensor(each.unit, each.width, each.sparsity, (first, second)))
+        parts.append(MaskedTensor(each.unit, each.width, each.sparsity, (first, second)))
         start = stop
-    masks = Masks(nonce, entries, tuple(tensors), claims)
-    return put(release, masks, {unit: (at, 0 * at) for unit, at in positions.items()}), masks
+    masks = Masks(nonce, entries, tuple(parts), claims)
+    zeros = {unit: (at, 0 * at) for unit, at in positions.items()}
+    return put(release, tensors, zeros), masks
 
 
 def take_off(masked: Stream, masks: Masks, key: ContentKey, license_key: bytes) -> Stream:
@@ -92,18 +97,20 @@ def take_off(masked: Stream, masks: Masks, key: ContentKey, license_key: bytes) 
         UnlockError: It is of another lock.
     """
     second, keys = split_key(masks, license_key)
-    check_units(masked, masks)
-    positions = _positions(masked, masks, key)
+    tensors = read(masked, masks)
+    positions = _positions(tensors, masks, key)
     count = sum(at.size for at in positions)
     own = masks_of(keys, count, masks.nonce)
     chosen = second[np.arange(count) % masks.entries]
-    levels = {}
+    levels: dict[int, tuple[Numbers, Numbers]] = {}
     start = 0
     for part, at in zip(masks.tensors, positions, strict=True):
-        run = slice(start, start := start + at.size)
-        values = np.where(chosen[run], *[*unpack(part, at.size)][::-1])
+        run = slice(start, start + at.size)
+        high, low = unpack(part, at.size)
+        values = np.where(chosen[run], low, high)
         levels[part.unit] = at, _centered(values - own[run], part.width)
-    return put(masked, masks, levels)
+        start += at.size
+    return put(masked, tensors, levels)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,7 +141,6 @@ class Caster:
     def __init__(self, key: ContentKey, masked: Stream, masks: Masks) -> None:
         self._key, self._masks = key, masks
         self.biases = code.biases(key.keystream("biases", masks.nonce), masks.entries)
-        check_units(masked, masks)
         self._masked = masked
         self._keys = _entry_keys(key, masks.nonce, masks.entries)
 
@@ -155,7 +161,8 @@ class Caster:
 
     def release(self) -> tuple[Stream, dict[int, Marks]]:
         """Return the release, as nobody else ever has it, and the marks of its tensors, by unit."""
-        positions = _positions(self._masked, self._masks, self._key.below())
+        tensors = read(self._masked, self._masks)
+        positions = _positions(tensors, self._masks, self._key.below())
         count = sum(at.size for at in positions)
         first, second = (masks_of(keys, count, self._masks.nonce) for keys in self._keys)
         levels: dict[int, tuple[Numbers, Numbers]] = {}
@@ -173,7 +180,7 @@ class Caster:
             entries = np.arange(start, start + at.size) % self._masks.entries
             marks[part.unit] = Marks(at[real], entries[real], signs[real])
             start += at.size
-        return put(self._masked, self._masks, levels), marks
+        return put(self._masked, tensors, levels), marks
 
 
 def _entry_keys(key: ContentKey, nonce: bytes, entries: int) -> tuple[list[bytes], list[bytes]]:
@@ -184,11 +191,11 @@ def _entry_keys(key: ContentKey, nonce: bytes, entries: int) -> tuple[list[bytes
     return keys[:entries], keys[entries:]
 
 
-def _positions(stream: Stream, masks: Masks, key: ContentKey) -> list[Numbers]:
+def _positions(
+    tensors: Mapping[int, QuantizedTensor], masks: Masks, key: ContentKey
+) -> list[Numbers]:
     places = place(key, masks.nonce)
-    sizes = [tensor.size for part in masks.tensors if (tensor := stream[part.unit].tensor)]
-    pairs = zip(sizes, masks.tensors, strict=True)
-    return [positions_in(size, part.unit, part.sparsity, places) for size, part in pairs]
+    return [masked_in(tensors[part.unit], part, places) for part in masks.tensors]
 
 
 def _centered(values: Numbers, width: int) -> Numbers:

@@ -45,6 +45,10 @@ _SPARSEST, _DENSEST = 7, 4
 _LOUDEST = 5e-4
 """Power of the marks to that of the weights, at most: 33 dB less changes no score that counts."""
 
+_SMALL = 0.999
+"""Of a tensor's weights, how many are small enough to be masked, at least; others stay as they are,
+in the clear for whoever has a license."""
+
 _NARROWEST = 4.0
 """Levels that a tensor's weights spread over, at least, beyond what somebody knows of them."""
 
@@ -124,7 +128,7 @@ def _candidate(index: int, unit: Unit, others: Iterable[Unit]) -> Chosen | None:
         secret = _variance_left(tensor, levels, others)
     except FormatError:
         return None
-    width = (int(np.abs(levels).max(initial=0)) + 1).bit_length() + 1
+    width = (int(np.quantile(np.abs(levels), _SMALL)) + 1).bit_length() + 1
     if secret < _NARROWEST**2 or width > MAX_WIDTH:
         return None
     return Chosen(index, levels.size, width, min(_LOUDEST * float(np.mean(levels**2)), 0.5))

@@ -16,22 +16,23 @@ import numpy.typing as npt
 
 from nnguard._crypto.content_key import ContentKey, Keystream, entry_masks
 from nnguard._locking.choice import can_lock
-from nnguard._locking.coding import encode_all
+from nnguard._locking.coding import encode_all, read_all
 from nnguard._records.masks import ENTRY_KEY_SIZE, MaskedTensor, Masks
 from nnguard._stream import Stream
-from nnguard._stream.quantized import QuantizedTensor, decode, integers_of, with_integers
+from nnguard._stream.quantized import QuantizedTensor, integers_of, with_integers
 from nnguard.errors import FormatError, UnlockError
 
 __all__ = [
     "levels_of",
+    "masked_in",
     "masks_of",
     "pack",
     "place",
-    "positions_in",
+    "places_in",
     "put",
+    "read",
     "split_key",
     "unpack",
-    "with_levels",
 ]
 
 Numbers = npt.NDArray[np.int64]
@@ -42,12 +43,13 @@ def place(key: ContentKey, nonce: bytes) -> Keystream:
     return key.keystream("marks", nonce)
 
 
-def positions_in(size: int, unit: int, sparsity: int, places: Keystream) -> Numbers:
-    """Return where a tensor's masked weights are: int64 array, ascending."""
+def places_in(size: int, unit: int, sparsity: int, places: Keystream) -> npt.NDArray[np.bool_]:
+    """Return for each weight of a tensor whether it may be masked."""
     if not sparsity:
-        return np.arange(size)
+        return np.ones(size, bool)
     drawn = np.frombuffer(places.read(unit, size), np.uint8)
-    return np.flatnonzero((drawn & ((1 << sparsity) - 1)) == 0)
+    chosen: npt.NDArray[np.bool_] = drawn & ((1 << sparsity) - 1) == 0
+    return chosen
 
 
 def levels_of(tensor: QuantizedTensor) -> Numbers:
@@ -70,30 +72,48 @@ def with_levels(tensor: QuantizedTensor, positions: Numbers, levels: Numbers) ->
     return with_integers(tensor, integers.reshape(tensor.indices.shape))
 
 
-def put(stream: Stream, masks: Masks, levels_at: Mapping[int, tuple[Numbers, Numbers]]) -> Stream:
-    """Return a stream with other levels: for each masked tensor, where, and which.
+def read(masked: Stream, masks: Masks) -> dict[int, QuantizedTensor]:
+    """Decode the masked tensors of a stream, by unit.
+
+    Raises:
+        UnlockError: One is not there, or is damaged.
+    """
+    units = [part.unit for part in masks.tensors]
+    if all(unit < len(masked) and can_lock(masked[unit]) for unit in units):
+        tensors = read_all(masked, units)
+        if len(tensors) == len(units):
+            return tensors
+    raise UnlockError("the lock names a tensor that cannot be masked")
+
+
+def masked_in(tensor: QuantizedTensor, part: MaskedTensor, places: Keystream) -> Numbers:
+    """Return which weights are masked: those that may be, and of which nothing is left.
+
+    Returns:
+        int64 array, ascending; in the tensor, row by row.
+    """
+    may_be = places_in(tensor.indices.size, part.unit, part.sparsity, places)
+    return np.flatnonzero(may_be & (levels_of(tensor) == 0))
+
+
+def put(
+    stream: Stream,
+    tensors: Mapping[int, QuantizedTensor],
+    levels_at: Mapping[int, tuple[Numbers, Numbers]],
+) -> Stream:
+    """Return a stream with other levels in some tensors: by unit, where, and which.
 
     Raises:
         UnlockError: A tensor cannot have them.
     """
 
     def changed(unit: int) -> QuantizedTensor:
-        return with_levels(decode(stream[unit]), *levels_at[unit])
+        return with_levels(tensors[unit], *levels_at[unit])
 
     try:
-        return stream.replace(encode_all([part.unit for part in masks.tensors], changed))
+        return stream.replace(encode_all([*levels_at], changed))
     except (FormatError, ValueError):
         raise UnlockError("a tensor that the lock masks cannot be restored") from None
-
-
-def check_units(stream: Stream, masks: Masks) -> None:
-    """Refuse masks of tensors that are not there.
-
-    Raises:
-        UnlockError: They are.
-    """
-    if not all(part.unit < len(stream) and can_lock(stream[part.unit]) for part in masks.tensors):
-        raise UnlockError("the lock names a tensor that cannot be masked")
 
 
 def masks_of(keys: Sequence[bytes], count: int, nonce: bytes) -> Numbers:
