@@ -54,12 +54,15 @@ def masked_weights(tensors: dict[int, Carrier], part: Masked, opened: Opened) ->
     carrier = tensors.get(part.unit)
     if carrier is None or carrier.size > 1 << 24:
         raise Outcome("UnlockError", "no tensor that could have masks")
-    if not part.sparsity:
-        return list(range(carrier.size))
     assert opened.masks is not None
     key = derive(opened.key, b"keystream marks", opened.masks.nonce)
     drawn = keystream(key, carrier.size, part.unit)
-    return [i for i, byte in enumerate(drawn) if byte % (1 << part.sparsity) == 0]
+    try:
+        coded = integers(carrier)
+    except Outcome:
+        raise Outcome("UnlockError", "a tensor cannot be restored") from None
+    levels = [k >> 1 if carrier.dependent else k for k in coded]
+    return [i for i, h in enumerate(levels) if h == 0 and drawn[i] % (1 << part.sparsity) == 0]
 
 
 def keystream(key: bytes, size: int, run: int = 0) -> bytes:

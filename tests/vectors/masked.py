@@ -42,7 +42,7 @@ SAID = Claims(CLAIMS["issuer"], CLAIMS["name"], CLAIMS["version"], ISSUED)
 def choose(release: Stream, name: str, share: float, sparsity: int) -> Chosen:
     at = position(release, name)
     levels = levels_of(tensor_of(release, at))
-    width = int(np.abs(levels).max() + 1).bit_length() + 1
+    width = int(np.sort(np.abs(levels))[-10] + 1).bit_length() + 1
     return Chosen(at, levels.size, width, share, sparsity)
 
 
@@ -104,7 +104,8 @@ def unlocks(trial: Stream, made: Sale, license_: bytes | None = None) -> Made:
 
 @vector("6.7", "ok", operation="unlock")
 def masked_urq() -> Made:
-    """Masks on two tensors, on one wholly; the license has the signature of its copy."""
+    """Masks on two tensors, on one at all weights that are not too large; the license has the
+    signature of its copy."""
     return unlocks(trial_of(), sale())
 
 

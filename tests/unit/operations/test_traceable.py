@@ -270,7 +270,10 @@ def test_tiers_below_open_as_ever() -> None:
 def test_what_any_tier_gives_away_has_no_masks() -> None:
     """The network of the lowest tier is the one that everybody has."""
     release = traceable.release_of(dependent=False)
-    shared = {**traceable.network(3, rows=1000), "conv.weight": traceable.network()["conv.weight"]}
+    shared = {
+        **traceable.network(3, rows=1000, outlier=1),
+        "conv.weight": traceable.network()["conv.weight"],
+    }
     small = nnguard.Stream.from_bytes(stock.encode(shared, qp=traceable.QP, dependent=False))
     medium = traceable.trial_of()
     tiers = [nnguard.Tier("gold", trial=medium), nnguard.Tier("silver", trial=small)]

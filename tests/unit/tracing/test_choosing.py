@@ -57,7 +57,9 @@ def test_wide_tensors_of_two_dimensions_are_masked(*, dependent: bool) -> None:
     for each in found.values():
         levels = levels_of(decode(release[each.unit]))
         assert each.size == levels.size
-        assert np.abs(levels).max() + 1 < 1 << each.width - 1 <= 1 << MAX_WIDTH - 1
+        small = np.abs(levels) + 1 < 1 << each.width - 1
+        assert 0.998 < small.mean() <= 1
+        assert each.width <= MAX_WIDTH
         assert each.share == pytest.approx(min(5e-4 * np.mean(levels**2), 0.5))
 
 
@@ -99,7 +101,9 @@ def test_what_is_narrow_to_whoever_knows_the_base_is_left_out() -> None:
 
 def test_tensors_of_too_many_bits_are_left_out() -> None:
     wide = laplace((30, 40))
-    wide[0, 0] = 40
+    wide[0, 0] = 40  # one of a thousand stays as it is
+    assert chosen({"a": wide})
+    wide[1:4] *= 100
     assert not chosen({"a": wide})
 
 

@@ -18,11 +18,13 @@ from nnguard._stream.quantized import decode, integers_of, with_integers
 from nnguard._tracing.casting import take_off
 from nnguard._tracing.masking import (
     levels_of,
+    masked_in,
     masks_of,
     pack,
     place,
-    positions_in,
+    places_in,
     put,
+    read,
     split_key,
     unpack,
     with_levels,
@@ -77,23 +79,23 @@ def test_levels_are_put_and_put_back(seed: int, dependent: bool, size: int) -> N
 # Where, and with what
 
 
-def test_positions_follow_from_key_nonce_and_unit() -> None:
+def test_places_follow_from_key_nonce_and_unit() -> None:
     ways = [
         (3, place(KEY, NONCE)),
         (4, place(KEY, NONCE)),
         (3, place(KEY.below(), NONCE)),
         (3, place(KEY, bytes(12))),
     ]
-    found = [tuple(positions_in(9000, unit, 3, places).tolist()) for unit, places in ways]
+    found = [tuple(places_in(9000, unit, 3, places).tolist()) for unit, places in ways]
     assert len({*found}) == 4
-    assert found[0] == tuple(positions_in(9000, *ways[0][:1], 3, place(KEY, NONCE)).tolist())
+    assert found[0] == tuple(places_in(9000, 3, 3, place(KEY, NONCE)).tolist())
 
 
 @pytest.mark.parametrize("sparsity", range(8))
-def test_one_of_so_many_weights_is_masked(sparsity: int) -> None:
-    found = positions_in(50_000, 3, sparsity, place(KEY, NONCE))
-    assert found.size == pytest.approx(50_000 / 2**sparsity, rel=0.15)
-    assert np.array_equal(found, np.unique(found))
+def test_one_of_so_many_weights_may_be_masked(sparsity: int) -> None:
+    found = places_in(50_000, 3, sparsity, place(KEY, NONCE))
+    assert found.shape == (50_000,)
+    assert found.sum() == pytest.approx(50_000 / 2**sparsity, rel=0.15)
 
 
 def test_entries_take_turns() -> None:
@@ -184,10 +186,22 @@ def test_masks_of_another_stream_are_refused(*, dependent: bool) -> None:
 def test_levels_in_skipped_rows_are_refused(*, dependent: bool) -> None:
     release, _, masks = traceable.masked(dependent=dependent)
     zero = 3 * 100, 3 * 100 + 1
-    levels = {part.unit: (np.array([], int), np.array([], int)) for part in masks.tensors}
-    levels[3] = np.array(zero), np.array([5, 6])
+    levels = {3: (np.array(zero), np.array([5, 6]))}
     with pytest.raises(UnlockError, match="cannot be restored"):
-        put(release, masks, levels)
+        put(release, read(release, masks), levels)
+
+
+@KINDS
+def test_masked_are_those_of_which_nothing_is_left(*, dependent: bool) -> None:
+    release, masked, masks = traceable.masked(dependent=dependent)
+    places = place(KEY.below(), masks.nonce)
+    for part in masks.tensors:
+        at = masked_in(decode(masked[part.unit]), part, places)
+        levels = levels_of(decode(release[part.unit]))
+        small = np.abs(levels) + 1 < 1 << part.width - 1
+        assert np.array_equal(at, np.flatnonzero(small))
+        assert small.mean() > 0.99
+    assert not np.isin(909, masked_in(decode(masked[3]), masks.tensors[0], places))
 
 
 PART: list[Any] = [3, 8, 1, b"\xff", b"\xff"]
