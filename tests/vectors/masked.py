@@ -42,7 +42,7 @@ SAID = Claims(CLAIMS["issuer"], CLAIMS["name"], CLAIMS["version"], ISSUED)
 def choose(release: Stream, name: str, share: float, sparsity: int) -> Chosen:
     at = position(release, name)
     levels = levels_of(tensor_of(release, at))
-    width = int(np.sort(np.abs(levels))[-10] + 1).bit_length() + 1
+    width = int(np.sort(np.abs(levels))[-levels.size // 8] + 1).bit_length() + 1
     return Chosen(at, levels.size, width, share, sparsity)
 
 

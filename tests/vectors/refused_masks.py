@@ -223,13 +223,9 @@ def masks_in_skipped_row() -> Made:
     release = several(1, (40, 60), dependent=False)
     at = position(release, "layer0.weight")
     tensor = tensor_of(release, at)
-    indices = tensor.indices.copy()
-    indices[7] = 0
-    flags = bytes(row == 7 for row in range(40))
-    parameters = replace(tensor.parameters, skipped_rows=flags)
-    masked = release.replace(
-        {at: encode(replace(tensor.with_indices(indices), parameters=parameters))}
-    )
+    skipped = replace(tensor.parameters, skipped_rows=bytes(row == 7 for row in range(40)))
+    changed = replace(tensor.with_indices(0 * tensor.indices), parameters=skipped)
+    masked = release.replace({at: encode(changed)})
     masks = Masks(MASKS_NONCE, 1, (MaskedTensor(at, 2, 0, (b"\x1b" * 600, b"\x1b" * 600)),), None)
     trial = lock_masked(weaker(), masked, masks.to_cbor(), bits=10)
     license_ = license_for(trial, sale(), license_key=bytes(9), signature=b"")
