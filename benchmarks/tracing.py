@@ -26,7 +26,7 @@ import nnguard
 import nnguard.torch
 from results import SEED, Results
 from tracing_attacks import MIXES, STRATEGIES, mixed, pruned, rounded
-from tracing_buyers import Accused, Buyers, accused
+from tracing_buyers import Accused, Buyers, accused, name_of
 from tracing_marks import Marked, Values
 from tracing_tuning import State, Subject, Tuned, release, subject
 
@@ -43,7 +43,7 @@ class Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         self.stream = nnguard.Stream.open(options.stream)
         self.state: State = nnguard.torch.decompress(self.stream, allow_trial=True)
-        self.marked = Marked.of(self.stream)
+        self.marked = Marked(self.stream)
         self.buyers = Buyers(self.marked, options.buyers)
         self._options = options
         self._tuned = Tuned(
@@ -151,7 +151,7 @@ def harmless(bench: Bench, results: Results, copies: int) -> None:
     results.add("accuracy|release", lambda: bench.subject().score(bench.state))
 
     def measure(buyer: int) -> dict[str, float]:
-        copy = bench.marked.copy(bench.buyers.fingerprints[buyer])
+        copy = bench.marked.copy(name_of(buyer))
         return {
             "score": bench.subject().score(nnguard.torch.decompress(copy, allow_trial=True)),
             "growth": 100 * (copy.size / bench.stream.size - 1),
@@ -276,10 +276,10 @@ def main() -> None:
         print("".join(report(results.values)), end="")
         return
     bench = Bench(options)
-    if "coalitions" in options.parts:
-        coalitions(bench, results, options.trials)
     if "strategies" in options.parts:
         strategies(bench, results, options.trials)
+    if "coalitions" in options.parts:
+        coalitions(bench, results, options.trials)
     if "harmless" in options.parts:
         harmless(bench, results, options.copies)
     if "accuracies" in options.parts:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from nnguard._tracing.accusation import log10_innocent
 from tracing_marks import Marked
 
-__all__ = ["Accused", "Buyers", "accused"]
+__all__ = ["Accused", "Buyers", "accused", "name_of"]
 
 _BLOCK = 500
 _ERROR = 1e-9
@@ -52,6 +52,11 @@ class Accused:
         return asdict(self)
 
 
+def name_of(buyer: int) -> str:
+    """Return the license of a buyer."""
+    return f"{buyer:032x}"
+
+
 class Buyers:
     """The fingerprints of buyers, as the vendor derives them.
 
@@ -62,7 +67,7 @@ class Buyers:
 
     def __init__(self, marked: Marked, count: int) -> None:
         self.biases = marked.caster.biases
-        found = (marked.caster.fingerprint(f"{n:032x}") for n in range(count))
+        found = (marked.caster.fingerprint(name_of(number)) for number in range(count))
         self.fingerprints = np.stack([*found])
         self._spread = 2 * np.sqrt(self.biases * (1 - self.biases))
 

@@ -1,36 +1,37 @@
-"""What somebody can take off who knows everything but the vendor's secret: how copies are made.
+"""What a licensee can take off who knows all but the vendor's secret: which weights are masked.
 
     export PYTHONPATH=tests:benchmarks:examples/pretrained
     python benchmarks/tracing_structure.py NETWORK --data DIR --cifar10 PATH --wheels DIR
         --output DIR [--repair 0.01] [--repair-steps 300] [--base FILE]
 
-A licensee knows which weights are marked, which of them share an entry, and with which signs.
-*Centered*: of each entry, the mean over its marks is taken off all of them, whatever it was; of
-several copies, where they differ, the fingerprint is known besides. *Noise* and *nothing instead*
-are on marked weights alone. With `--base`, the release was trained from that public network, and
-what it has at the marks is put there instead, or entries are centered about it.
+A licensee knows which weights are masked, not which of them are marked, nor which way. They can
+spoil all, add noise to all, or guess what is likelier by what other weights are. With `--base`, the
+release was trained from that public network, and its weights are put there instead. `--repair`
+trains afterwards.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
+from torch import Tensor, nn
 
 import cifar10
 import nnguard
 import nnguard.torch
+from nnguard._tracing.accusation import log10_innocent
 from results import SEED, Results
 from tracing_buyers import Buyers
-from tracing_marks import Marked, Values
+from tracing_marks import Marked, Part
 from tracing_tuning import State, Subject, release, subject
 
+Change = Callable[[Part, Tensor], Tensor]
 NOISE = (2, 4, 8, 16)
 
 
@@ -40,91 +41,118 @@ class Structure:
     def __init__(self, options: argparse.Namespace) -> None:
         self.stream = nnguard.Stream.open(options.stream)
         self.state: State = nnguard.torch.decompress(self.stream, allow_trial=True)
-        self.marked = Marked.of(self.stream)
+        self.marked = Marked(self.stream)
         self.buyers = Buyers(self.marked, options.buyers)
         self.subject: Subject = subject(
             options.network, options.data, options.cifar10, options.wheels, options.images
         )
+        self.base: State | None = None if options.base is None else load_file(options.base)
+        self.repairs: bool = options.repair is not None
         self._repair = options.repair, options.repair_steps
-        self.base: Values | None = None
-        if options.base is not None:
-            self.base = self.marked.at(load_file(options.base))
+        values = self.marked.values(self.buyers.fingerprints[0].astype(float))
+        self.copy = self.marked.put(self.state, values)
 
-    def held(self, size: int) -> Values:
-        """Return the marked weights of the mean of the first buyers' copies."""
-        return self.marked.values(self.buyers.fingerprints[:size].mean(0))
+    def changed(self, change: Change, *, core: bool | None = None) -> State:
+        """Change the masked weights of the copy; those of the core, or those elsewhere, if asked.
 
-    def centered(self, values: Values, share: float = 1.0) -> Values:
-        """Take off of each entry what its marks have in common."""
-        marked = self.marked
-        moved = marked.sign * values / marked.amplitude
-        sums = np.bincount(marked.entry, moved, minlength=marked.entries)
-        means = (sums / np.maximum(marked.counts, 1)).astype(np.float32)
-        return values - share * marked.amplitude * marked.sign * means[marked.entry]
+        Args:
+            change: Makes new weights of those of one tensor.
+            core: Whether only the core is changed, or only what is not in it.
+        """
+        found = {name: value.clone() for name, value in self.copy.items()}
+        for part in self.marked.parts:
+            if core is None or core == part.core:
+                flat = found[part.name].view(-1)
+                flat[part.covered] = change(part, flat[part.covered])
+        return found
 
-    def noisy(self, values: Values, times: float) -> Values:
-        """Add normal noise, so many times the amplitude of marks."""
-        rng = np.random.default_rng(SEED)
-        noise = rng.standard_normal(values.size, np.float32)
-        return values + np.float32(times) * self.marked.amplitude * noise
+    def like(self, part: Part, theirs: Tensor) -> Tensor:
+        """Go back by what a mark is likelier to have done, as the weights of the tensor spread."""
+        step = float(part.amplitude)
+        whole = self.copy[part.name].view(-1)
+        spread = float(whole.std()) / 40
+        places = torch.linspace(float(whole.min()), float(whole.max()), 2001)
+        width = float(places[1] - places[0])
+        counts = torch.histc(whole, 2001, float(places[0]), float(places[-1]))
+        reach = max(int(4 * spread / width), 1)
+        kernel = torch.exp(-((torch.arange(-reach, reach + 1) * width / spread) ** 2) / 2)
+        density = nn.functional.conv1d(counts[None, None], kernel[None, None], padding=reach)[0, 0]
 
-    def like_others(self, values: Values) -> Values:
-        """Replace marked weights by others of the same tensor."""
-        rng, found = np.random.default_rng(SEED), []
-        pieces = np.split(values, self.marked.starts[1:-1])
-        for piece in pieces:
-            found.append(rng.permutation(piece))
-        return np.concatenate(found)
+        def at(values: Tensor) -> Tensor:
+            index = ((values - places[0]) / width).round().long().clamp(0, 2000)
+            return density[index] + 1e-3
 
-    def tell(self, values: Values, size: int, *, repaired: bool = False) -> dict[str, float]:
-        """Return the best score of the guilty, the change in amplitudes, and how good it is."""
-        marked = self.marked
-        state = marked.put(self.state, values)
+        up, down = at(theirs - step), at(theirs + step)  # it was moved up, or down
+        return theirs - step * (up - down) / (up + down)
+
+    def tell(self, state: State, *, repaired: bool = False) -> dict[str, float]:
+        """Return the guilty buyer's score, the bound on an innocent's, and how good it is."""
         if repaired:
             rate, steps = self._repair
             state = self.subject.train(state, steps=steps, rate=rate)
-            values = marked.at(state)
-        scores = self.buyers.scores(marked.estimates(values)[None])[0]
-        change = (values - marked.ours) / marked.amplitude
+        estimates = self.marked.estimates(self.marked.at(state))
+        scores = self.buyers.scores(estimates[None])[0]
         return {
-            "z": float(scores[:size].max()),
-            "innocent": float(scores[size:].max()),
-            "change": float(np.sqrt((change * change).mean())),
+            "z": float(scores[0]),
+            "bound": log10_innocent(estimates, self.buyers.biases, float(scores[0])),
+            "innocent": float(scores[1:].max()),
             "score": self.subject.score(state),
         }
 
 
-def jobs(bench: Structure) -> dict[str, tuple[int, Callable[[Values], Values], bool]]:
-    """Return attacks by name: how many copies, what is done, and whether it is trained then."""
-    found: dict[str, tuple[int, Callable[[Values], Values], bool]] = {
-        "a copy": (1, lambda v: v, False),
-        "centered by half": (1, lambda v: bench.centered(v, 0.5), False),
-        "centered": (1, bench.centered, False),
-        "mean of 2, centered": (2, bench.centered, False),
-        "others instead": (1, bench.like_others, False),
-        "nothing instead": (1, lambda v: v * 0, False),
-    }
+def jobs(bench: Structure) -> Iterator[tuple[str, Callable[[], State]]]:
+    """Yield attacks: their names, and what they make."""
+    rng = torch.Generator().manual_seed(SEED)
+
+    def noise(times: float, part: Part, theirs: Tensor) -> Tensor:
+        return theirs + times * float(part.amplitude) * torch.randn(theirs.shape, generator=rng)
+
+    def others(_: Part, theirs: Tensor) -> Tensor:
+        return theirs[torch.randperm(theirs.numel(), generator=rng)]
+
+    def likelier(times: float, part: Part, theirs: Tensor) -> Tensor:
+        return theirs + times * (bench.like(part, theirs) - theirs)
+
+    yield "a copy", lambda: bench.copy
+    for where, core in (("all", None), ("the core", True), ("elsewhere", False)):
+        yield f"nothing instead, {where}", partial(bench.changed, lambda _, v: v * 0, core=core)
+        yield f"others instead, {where}", partial(bench.changed, others, core=core)
     for times in NOISE:
-        found[f"noise of {times}"] = 1, lambda v, t=times: bench.noisy(v, t), False
+        yield f"noise of {times} marks", partial(bench.changed, partial(noise, times))
+    for times in (1, 10):
+        yield (
+            f"back to the likelier, {times} times",
+            partial(bench.changed, partial(likelier, times)),
+        )
+    for kept in (0.99, 0.95):
+        yield f"{kept:.0%} of the energy kept, by rank", partial(low_rank, bench, kept)
     if (base := bench.base) is not None:
-        found["the base instead"] = 1, lambda _: base, False
-        found["centered about the base"] = 1, lambda v: base + bench.centered(v - base), False
-    if bench._repair[0]:
-        found["a copy, trained"] = 1, lambda v: v, True
-        found["centered, trained"] = 1, bench.centered, True
-        found["noise of 16, trained"] = 1, lambda v: bench.noisy(v, 16), True
-        found["nothing instead, trained"] = 1, lambda v: v * 0, True
+        yield (
+            "the base instead",
+            partial(bench.changed, lambda part, _: base[part.name].reshape(-1)[part.covered]),
+        )
+
+
+def low_rank(bench: Structure, kept: float) -> State:
+    """Return the copy with masked tensors of the least rank that keeps so much of their energy."""
+    found = dict(bench.copy)
+    for part in bench.marked.parts:
+        matrix = found[part.name].flatten(1)
+        left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+        energy = values.square().cumsum(0) / values.square().sum()
+        rank = int((energy < kept).sum()) + 1
+        low = left[:, :rank] * values[:rank] @ right[:rank]
+        found[part.name] = low.reshape(found[part.name].shape)
     return found
 
 
 def report(values: dict[str, Any]) -> str:
     """Return what was measured, as a table."""
-    rows = ["| attack | guilty | change of marked weights, in marks | score |", "|---|--:|--:|--:|"]
+    rows = ["| attack | guilty | bound for an innocent | score |", "|---|--:|--:|--:|"]
     for name, value in values.items():
-        if name != "made" and "z" in value:
-            rows.append(
-                f"| {name} | {value['z']:.1f} | {value['change']:.1f} | {value['score']:.2f} |"
-            )
+        if name != "made":
+            figures = f"{value['z']:.1f} | 10^{value['bound']:.0f} | {value['score']:.2f}"
+            rows.append(f"| {name} | {figures} |")
     return "\n".join(rows)
 
 
@@ -155,14 +183,19 @@ def main() -> None:
         print(report(results.values))
         return
     bench = Structure(options)
-    for name, (size, attack, repaired) in jobs(bench).items():
-        if options.only and name not in options.only:
-            continue
-        seconds = results.add(
-            name, lambda s=size, a=attack, r=repaired: bench.tell(a(bench.held(s)), s, repaired=r)
-        )
-        if seconds is not None:
-            print(f"{name}: {results.values[name]} ({seconds:.0f} s)", file=sys.stderr, flush=True)
+    for name, attack in jobs(bench):
+        for repaired in (False, True)[: 1 + bench.repairs]:
+            label = f"{name}, trained" if repaired else name
+            if options.only and label not in options.only:
+                continue
+            measure = partial(measured, bench, attack, repaired=repaired)
+            if (seconds := results.add(label, measure)) is not None:
+                print(f"{label}: {results.values[label]} ({seconds:.0f} s)", flush=True)
+
+
+def measured(bench: Structure, attack: Callable[[], State], *, repaired: bool) -> dict[str, float]:
+    """Make a suspect and tell what is found of it."""
+    return bench.tell(attack(), repaired=repaired)
 
 
 if __name__ == "__main__":
