@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,9 @@ from nnguard._models.stream_set import StreamSet, as_model
 from nnguard._operations.copies import caster_of
 from nnguard._records.hashed import hash_files
 from nnguard._stream import Stream, StreamLike
-from nnguard._tracing.accusation import log10_innocent, scores
-from nnguard._tracing.evidence import collect
+from nnguard._tracing.accusation import log10_innocent, scores, weightings
+from nnguard._tracing.casting import Caster
+from nnguard._tracing.evidence import Evidence, collect
 from nnguard.errors import ArgumentError
 
 __all__ = ["Accusation", "Trace", "trace"]
@@ -69,9 +70,10 @@ class Trace:
     """What was found of a suspect.
 
     Attributes:
-        accused: Licenses whose copies had a part in it, the highest score first.
+        accused: Licenses whose copies had a part in it, the surest first.
         license_ids: All that it was compared with.
-        scores: float64 array, of each license: standard deviations of what innocents score.
+        scores: float64 array, of each license, the highest in several ways of scoring: standard
+            deviations of what innocents score.
         tensors: Masked tensors that were found in the suspect, and how they were brought in line.
         noise: The same, how far weights were moved by something else, in steps of the fingerprint.
         missing: Names of those that were not found.
@@ -160,15 +162,7 @@ def trace(
     tensors = _tensors_of(suspect, sizes)
     evidence = collect(release, marks, caster.biases.size, tensors)
     ids = tuple(dict.fromkeys(licenses))
-    found = scores(evidence.estimates, caster.biases, map(caster.fingerprint, ids))
-    union = math.log10(max(len(ids), 1))
-    accused: list[Accusation] = []
-    for index in np.argsort(-found):
-        chance = log10_innocent(evidence.estimates, caster.biases, float(found[index]))
-        bound = max(union + chance, _LEAST)
-        if bound > math.log10(probability):
-            break
-        accused.append(Accusation(ids[index], float(found[index]), bound))
+    found, accused = _accuse(evidence, caster, ids, probability)
     return Trace(
         tuple(accused),
         ids,
@@ -179,6 +173,27 @@ def trace(
         evidence.marks,
         probability,
     )
+
+
+def _accuse(
+    evidence: Evidence, caster: Caster, ids: Sequence[str], probability: float
+) -> tuple[npt.NDArray[np.float64], list[Accusation]]:
+    """Score licenses in several ways, and accuse those whom one of them proves to be guilty."""
+    biases = caster.biases
+    ways = [way for each in evidence.estimates for way in weightings(each, biases)]
+    fingerprints = [caster.fingerprint(license_id) for license_id in ids]
+    found = np.array([scores(way, biases, fingerprints) for way in ways])
+    tried = math.log10(max(len(ids) * len(ways), 1))
+    bounds: dict[int, float] = {}
+    for way, own in zip(ways, found, strict=True):
+        for index in np.argsort(-own).tolist():
+            bound = max(tried + log10_innocent(way, biases, float(own[index])), _LEAST)
+            if bound > math.log10(probability):
+                break
+            bounds[index] = min(bound, bounds.get(index, 0.0))
+    best = found.max(axis=0) if ids else np.empty(0)
+    guilty = sorted(bounds, key=lambda index: (bounds[index], -best[index]))
+    return best, [Accusation(ids[at], float(best[at]), bounds[at]) for at in guilty]
 
 
 def _tensors_of(

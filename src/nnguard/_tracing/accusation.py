@@ -1,10 +1,15 @@
 """Accusing licensees, and how likely somebody innocent is accused.
 
-The score is that of Škorić, Katzenbeisser and Celik (Symmetric Tardos fingerprinting codes for
-arbitrary alphabet sizes, 2008), with estimates that need not be certain. Law: the fingerprint of
-somebody innocent is independent of the suspect. So the distribution of an innocent's score is
-known, whatever the suspect is and however its estimates came about: it follows from the biases
-alone, and so does the bound.
+A score is a weighted sum over a fingerprint. Law: the fingerprint of somebody innocent is
+independent of the suspect. So the distribution of an innocent's score is known, whatever the
+suspect is and wherever the weights come from: it follows from the biases alone, and so does the
+bound.
+
+Two weightings are tried. One is that of Škorić, Katzenbeisser and Celik (Symmetric Tardos
+fingerprinting codes for arbitrary alphabet sizes, 2008), which loses little against any attack. The
+other is the likelihood that the suspect's entries were taken from copies at random (Oosterwijk,
+Škorić and Doumen, Optimal suspicion functions for Tardos traitor tracing schemes, 2013), which is
+better against most.
 """
 
 from __future__ import annotations
@@ -16,10 +21,13 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["log10_innocent", "scores"]
+__all__ = ["log10_innocent", "scores", "weightings"]
 
 _TOGETHER = 128
 """Fingerprints that are scored at once."""
+
+_COALITION = 20
+"""Copies that the likelihood assumes."""
 
 _STEPS = 80
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -28,20 +36,41 @@ _LARGEST_TILT = 1e3
 Numbers = npt.NDArray[np.float64]
 
 
-def scores(
-    estimates: Numbers, biases: Numbers, fingerprints: Iterable[npt.NDArray[np.int8]]
-) -> Numbers:
-    """Return the score of each fingerprint: of the innocent, with mean 0 and variance 1.
+def weightings(estimates: Numbers, biases: Numbers) -> list[Numbers]:
+    """Return what each entry of a fingerprint counts for, by several weightings.
 
     Args:
         estimates: float64 array (L), what was found of the fingerprint at each entry.
         biases: float64 array (L).
-        fingerprints: int8 arrays (L).
 
     Raises:
         ValueError: An estimate is not finite.
     """
-    weights = _weights(estimates, biases)
+    if not np.isfinite(estimates).all():
+        raise ValueError("estimates are finite")
+    found = np.clip(estimates, -0.999, 0.999)
+    share = 2 / _COALITION * found / (1 + found * (2 * biases - 1))
+    likelihood = np.log1p(share * (1 - biases)) - np.log1p(-share * biases)
+    symmetric = estimates / np.sqrt(biases * (1 - biases))
+    return [_scaled(weights, biases) for weights in (symmetric, likelihood)]
+
+
+def _scaled(weights: Numbers, biases: Numbers) -> Numbers:
+    """Return weights of scores with variance 1."""
+    deviation = 2 * float(np.linalg.norm(weights * np.sqrt(biases * (1 - biases))))
+    return weights / (deviation or 1.0)
+
+
+def scores(
+    weights: Numbers, biases: Numbers, fingerprints: Iterable[npt.NDArray[np.int8]]
+) -> Numbers:
+    """Return the score of each fingerprint: of the innocent, with mean 0 and variance 1.
+
+    Args:
+        weights: float64 array (L); see `weightings`.
+        biases: float64 array (L).
+        fingerprints: int8 arrays (L).
+    """
     mean = float(weights @ (2 * biases - 1))
     found: list[Numbers] = []
     rest = iter(fingerprints)
@@ -50,17 +79,15 @@ def scores(
     return np.concatenate(found) if found else np.empty(0)
 
 
-def log10_innocent(estimates: Numbers, biases: Numbers, score: float) -> float:
+def log10_innocent(weights: Numbers, biases: Numbers, score: float) -> float:
     """Return the logarithm, to base 10, of the probability that somebody innocent scores so high.
 
-    An upper bound, by Chernoff: it holds for these very estimates, without an assumption.
+    An upper bound, by Chernoff: it holds for these very weights, without an assumption.
     """
     if score <= 0:
         return 0.0
-    weights = _weights(estimates, biases)
     up, down = weights * 2 * (1 - biases), weights * -2 * biases
-    with np.errstate(divide="ignore"):
-        high, low = np.log(biases), np.log1p(-biases)
+    high, low = np.log(biases), np.log1p(-biases)
 
     def bound(tilt: float) -> float:
         return float(np.logaddexp(high + tilt * up, low + tilt * down).sum()) - tilt * score
@@ -73,11 +100,3 @@ def log10_innocent(estimates: Numbers, biases: Numbers, score: float) -> float:
         else:
             left = right - width
     return min(bound(left), 0.0) / math.log(10)
-
-
-def _weights(estimates: Numbers, biases: Numbers) -> Numbers:
-    """Return what each entry of a fingerprint counts for."""
-    if not np.isfinite(estimates).all():
-        raise ValueError("estimates are finite")
-    length = float(np.linalg.norm(estimates)) or 1.0
-    return estimates / (length * 2 * np.sqrt(biases * (1 - biases)))

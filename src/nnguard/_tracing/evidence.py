@@ -37,15 +37,17 @@ class Evidence:
     """What was found in a suspect.
 
     Attributes:
-        estimates: float64 array, for each entry: the fingerprint there, from about -1 to 1, the
-            nearer to 0 the less is known; 0 where nothing is.
+        estimates: float64 arrays, for each entry: the fingerprint there, from about -1 to 1, the
+            nearer to 0 the less is known; 0 where nothing is. Two: of marks together, which is
+            best against noise, and of each mark cut off at the fingerprint itself, which is best
+            where somebody knows the fingerprint at some marks, and moved them far.
         marks: How many marks were found, those at weights that were pruned not counted.
         tensors: For each masked tensor that was found, by name, how it was brought in line.
         noise: The same, what else was done to its weights: standard deviation, in steps of the
             fingerprint.
     """
 
-    estimates: Numbers
+    estimates: tuple[Numbers, ...]
     marks: int
     tensors: Mapping[str, str]
     noise: Mapping[str, float]
@@ -67,7 +69,7 @@ def collect(
     """
     tensors = {release[unit].name: decode(release[unit]) for unit in marks}
     aligned = align({name: _weights(tensor) for name, tensor in tensors.items()}, suspect)
-    sums, weights = np.zeros(entries), np.zeros(entries)
+    sums, cut, weights = np.zeros((3, entries))
     noise: dict[str, float] = {}
     found = 0
     for unit, own in marks.items():
@@ -79,10 +81,12 @@ def collect(
                 limit = 1 + _CLIP * noise[name]
                 weight = noise[name] ** -2
                 sums += weight * np.bincount(at, np.clip(moved, -limit, limit), entries)
+                cut += weight * np.bincount(at, np.clip(moved, -1, 1), entries)
                 weights += weight * np.bincount(at, minlength=entries)
                 found += at.size
     how = {name: aligned[name].how for name in noise}
-    return Evidence(_estimates(sums, weights), found, how, noise)
+    estimates = (_estimates(sums, weights), _estimates(cut, weights))
+    return Evidence(estimates, found, how, noise)
 
 
 def _moved(
