@@ -129,7 +129,7 @@ def _sell_copies(folder: Path) -> None:
         license_ = issuer.issue(locked.trial, locked.content_key, to=ada.recipient)
     license_.save(folder / "ada-copy.license")
     copy = nnguard.unlock(locked.trial, license_, ada, folder / "vendor.pub")
-    copy.save(folder / "copy.nnc")
+    copy.save(folder / "ada-copy.nnc")
 
 
 @pytest.mark.parametrize(("module", "name"), PUBLIC, ids=lambda name: name)

@@ -246,7 +246,7 @@ def plot_trace(trace: Trace, path: str | os.PathLike[str], *, overwrite: bool = 
 
     Examples:
         >>> licenses = [licensing.License.load("ada-copy.license").terms.id]
-        >>> trace = nnguard.trace("copy.nnc", "sold.nnc", "sold.key", licenses)
+        >>> trace = nnguard.trace("ada-copy.nnc", "sold.nnc", "sold.key", licenses)
         >>> nnguard.plotting.plot_trace(trace, "scores.png")
     """
     check_picture(path)

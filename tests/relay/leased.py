@@ -11,6 +11,7 @@ from typing import Any
 
 import nnguard
 import sales
+from nnguard._licensing.unwrapped import Unwrapped
 from nnguard._operations.authority import authority_of
 from nnguard._relay.clock import Clock
 from nnguard._relay.leases import Leases
@@ -35,7 +36,7 @@ def licensed(leases: int, **terms: Any) -> License:
     sold = sale()
     leaser = sold.customer.request_signer.public_key
     found = replace(sold.license().terms, **{"leases": leases, "leaser": leaser, **terms})
-    return License.make(found, sold.locked.content_key, sold.customer.recipient, VENDOR)
+    return License.make(found, Unwrapped(sold.locked.content_key), sold.customer.recipient, VENDOR)
 
 
 def write_license(path: Path, leases: int, **terms: Any) -> None:

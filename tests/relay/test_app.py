@@ -18,6 +18,7 @@ import license_server
 import nnguard
 from leased import NOW, POD, VENDOR, licensed, relay_of, sale, write_license
 from license_server import Running
+from nnguard._licensing.unwrapped import Unwrapped
 from nnguard._relay.app import make_app
 from nnguard._relay.holder import Holder
 from nnguard._relay.line import HttpLine
@@ -81,7 +82,7 @@ def test_takes_renews_and_gives_back(server: Running, relay: Relay) -> None:
     one, other, third = holder(server), holder(server), holder(server)
     lease = one.ask()
     assert 299 < one.left <= 300
-    assert lease.unwrap(POD) == sale().locked.content_key
+    assert lease.unwrap(POD).content_key == sale().locked.content_key
     other.ask()
     with pytest.raises(ActivationError, match="all 2 leases are out") as caught:
         third.ask()
@@ -264,7 +265,7 @@ def test_another_relays_license(relay: Relay) -> None:
 def test_a_license_of_another_vendor(relay: Relay, other_key: nnguard.SigningKey) -> None:
     terms = licensed(2).terms
     key, to = sale().locked.content_key, sale().customer.recipient
-    License.make(terms, key, to, other_key).save(relay.license, overwrite=True)
+    License.make(terms, Unwrapped(key), to, other_key).save(relay.license, overwrite=True)
     refuses(relay, WrongKeyError, "not among the 1 trusted")
 
 
@@ -316,7 +317,7 @@ class Answers:
 
 def lease(**changes: Any) -> Lease:
     given = {
-        "license": licensed(2), "content_key": sale().locked.content_key,
+        "license": licensed(2), "secrets": Unwrapped(sale().locked.content_key),
         "recipient": POD.recipient, "signer": sale().customer.request_signer,
         "id": "0" * 32, "lasts": timedelta(minutes=5), **changes,
     }  # fmt: skip
@@ -335,7 +336,10 @@ def test_an_answer_to_another_question(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_answer_of_another_relay_or_vendor(other_key: nnguard.SigningKey) -> None:
     stranger = License.make(
-        licensed(2).terms, sale().locked.content_key, sale().customer.recipient, other_key
+        licensed(2).terms,
+        Unwrapped(sale().locked.content_key),
+        sale().customer.recipient,
+        other_key,
     )
     for wrong in (lease(signer=POD.request_signer), lease(license=stranger)):
         with pytest.raises(WrongKeyError, match="is signed with key"):

@@ -26,6 +26,7 @@ from test_shops import paid, report
 
 import nnguard
 from nnguard._licensing.license import License
+from nnguard._licensing.unwrapped import Unwrapped
 from nnguard._selling.order_code import LABEL as CODES
 from nnguard._server.telling import secret_of
 from planting import Secrets
@@ -244,8 +245,9 @@ def bugs(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
     add_code(life.secrets, "of a bug", shop.issuer.code(order))
     request = shop.request(order, "a")
 
-    def make(terms: Any, key: nnguard.ContentKey, *_: Any) -> License:
-        quoted = f"{key.secret!r} {key.secret.hex()} {shop.secrets['shop']} {request.order}"
+    def make(terms: Any, unwrapped: Unwrapped, *_: Any) -> License:
+        key = unwrapped.content_key.secret
+        quoted = f"{key!r} {key.hex()} {shop.secrets['shop']} {request.order}"
         raise ValueError(quoted) from RuntimeError(quoted)
 
     with monkeypatch.context() as patch:

@@ -83,7 +83,7 @@ class Trace:
     Examples:
         >>> with licensing.Ledger("sold.db") as ledger:
         ...     licenses = [entry.license_id for entry in ledger.entries()]
-        >>> trace = nnguard.trace("copy.nnc", "sold.nnc", "sold.key", licenses)
+        >>> trace = nnguard.trace("ada-copy.nnc", "sold.nnc", "sold.key", licenses)
         >>> [accusation.license_id for accusation in trace.accused] == licenses[:1]
         True
     """
@@ -143,7 +143,7 @@ def trace(
 
     Examples:
         >>> licenses = [licensing.License.load("ada-copy.license").terms.id]
-        >>> nnguard.trace("copy.nnc", "sold.nnc", "sold.key", licenses).accused[0].score > 30
+        >>> nnguard.trace("ada-copy.nnc", "sold.nnc", "sold.key", licenses).accused[0].score > 30
         True
     """
     if not 0 < probability < 1:
