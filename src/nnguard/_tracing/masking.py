@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nnguard._crypto.content_key import ContentKey, Keystream, entry_masks
-from nnguard._locking.choice import can_lock
+from nnguard._locking.choice import MAX_WEIGHTS
 from nnguard._locking.coding import encode_all, read_all
 from nnguard._records.masks import ENTRY_KEY_SIZE, MaskedTensor, Masks
-from nnguard._stream import Stream
+from nnguard._stream import Stream, Unit
+from nnguard._stream.headers import PayloadType
 from nnguard._stream.quantized import QuantizedTensor, integers_of, with_integers
 from nnguard.errors import FormatError, UnlockError
 
@@ -79,11 +80,21 @@ def read(masked: Stream, masks: Masks) -> dict[int, QuantizedTensor]:
         UnlockError: One is not there, or is damaged.
     """
     units = [part.unit for part in masks.tensors]
-    if all(unit < len(masked) and can_lock(masked[unit]) for unit in units):
+    if all(unit < len(masked) and _can_be_masked(masked[unit]) for unit in units):
         tensors = read_all(masked, units)
         if len(tensors) == len(units):
             return tensors
     raise UnlockError("the lock names a tensor that cannot be masked")
+
+
+def _can_be_masked(unit: Unit) -> bool:
+    """Tell whether a unit is quantized, and of a size that a lock may change.
+
+    However few bytes it has: of a tensor that is masked all over, only zeros are left.
+    """
+    tensor = unit.tensor
+    quantized = tensor is not None and tensor.payload_type == PayloadType.FLOAT
+    return quantized and tensor is not None and tensor.size <= MAX_WEIGHTS
 
 
 def masked_in(tensor: QuantizedTensor, part: MaskedTensor, places: Keystream) -> Numbers:
