@@ -15,20 +15,18 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-import cifar10
 import nnguard
 import nnguard.torch
 from results import SEED, Results
 from tracing_attacks import MIXES, STRATEGIES, mixed, pruned, rounded
 from tracing_buyers import Accused, Buyers, accused, name_of
 from tracing_marks import Marked, Values
-from tracing_tuning import State, Subject, Tuned, release, subject
+from tracing_tuning import State, Subject, Tuned, network_arguments, prepared, subject
 
 SIZES = (1, 2, 5, 10)
 PRUNED = (30, 50, 70)
@@ -201,8 +199,8 @@ def check(bench: Bench, results: Results, size: int, rate: float) -> None:
         start = bench.marked.put(bench.state, bench.marked.values(levels))
         after = bench.subject().train(start, steps=bench._options.steps, rate=rate)
         short = bench.marked.values(levels) + bench.change(rate)
-        found = np.array([bench.marked.estimates(v) for v in (bench.marked.at(after), short)])
-        scores = bench.buyers.scores(found)[:, members]
+        suspects = (bench.marked.estimates(v) for v in (bench.marked.at(after), short))
+        scores = [bench.buyers.scores(bench.buyers.ways(e)).max(0)[members] for e in suspects]
         return {
             "score": bench.subject().score(after),
             "real": float(scores[0].max()),
@@ -249,28 +247,15 @@ def figure(value: dict[str, float] | None) -> str:
 
 def main() -> None:
     """Measure, or report, from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("network", choices=["resnet20", "resnet56", "resnet18", "minilm"])
-    parser.add_argument("--stream", type=Path, metavar="FILE", help="the release")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--cifar10", type=Path, metavar="PATH", help=cifar10.FORMS)
-    parser.add_argument("--wheels", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser = network_arguments(__doc__.partition("\n")[0])
     parser.add_argument("--parts", nargs="*", default=["coalitions", "strategies", "accuracies"])
     parser.add_argument("--rates", type=float, nargs="*", default=[])
     parser.add_argument("--steps", type=int, default=1000, help="of training (%(default)s)")
     parser.add_argument("--trials", type=int, default=100, help="coalitions (%(default)s)")
     parser.add_argument("--buyers", type=int, default=10_000, help="(%(default)s)")
-    parser.add_argument("--images", type=int, default=10_000, help="test images (%(default)s)")
     parser.add_argument("--copies", type=int, default=5, help="that are scored (%(default)s)")
     parser.add_argument("--check", type=int, nargs="*", default=[], help="sizes of real coalitions")
-    parser.add_argument("--report", action="store_true", help="print what was measured before")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    options.output.mkdir(parents=True, exist_ok=True)
-    options.stream = options.stream or release(
-        options.network, options.data, options.wheels, options.output
-    )
+    options = prepared(parser.parse_args())
     results = Results(options.output / f"{options.stream.stem}.json")
     if options.report:
         print("".join(report(results.values)), end="")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from math import log10
 from statistics import NormalDist
@@ -10,17 +9,13 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from nnguard._tracing.accusation import log10_innocent
+from nnguard._tracing.accusation import log10_innocent, scores, weightings
 from tracing_marks import Marked
 
 __all__ = ["Accused", "Buyers", "accused", "name_of"]
 
-_BLOCK = 500
 _ERROR = 1e-9
 """Allowed for each suspect: that anybody innocent is accused; as `nnguard trace` has it."""
-
-_SURE = 12.0
-"""A score whose bound need not be computed."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +64,6 @@ class Buyers:
         self.biases = marked.caster.biases
         found = (marked.caster.fingerprint(name_of(number)) for number in range(count))
         self.fingerprints = np.stack([*found])
-        self._spread = 2 * np.sqrt(self.biases * (1 - self.biases))
 
     def coalition(self, size: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """Draw the numbers of some buyers."""
@@ -80,24 +74,17 @@ class Buyers:
         own: npt.NDArray[np.int64] = (self.fingerprints[members] > 0).sum(0)
         return own
 
-    def scores(self, estimates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return the scores of all buyers, of mean 0 and variance 1 if they are innocent.
+    def ways(self, estimates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return all ways of scoring a suspect, as `nnguard trace` has them: (4, entries).
 
         Args:
-            estimates: Of suspects: array (suspects, entries).
-
-        Returns:
-            Array (suspects, buyers).
+            estimates: Of the suspect: array (2, entries).
         """
-        weights = estimates / self._spread
-        middle = weights @ (2 * self.biases - 1)
-        found = np.concatenate([*self._blocks(weights.astype(np.float32))], 1)
-        norm = np.sqrt((estimates**2).sum(1)).clip(1e-9)
-        return (found - middle[:, None]) / norm[:, None]
+        return np.concatenate([weightings(each, self.biases) for each in estimates])
 
-    def _blocks(self, weights: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.float32]]:
-        for start in range(0, len(self.fingerprints), _BLOCK):
-            yield weights @ self.fingerprints[start : start + _BLOCK].T.astype(np.float32)
+    def scores(self, ways: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the scores of all buyers: (..., buyers) for ways (..., entries)."""
+        return scores(ways, self.biases, self.fingerprints)
 
 
 def accused(
@@ -107,22 +94,27 @@ def accused(
 
     Args:
         buyers: All buyers.
-        estimates: Array (suspects, entries).
+        estimates: Array (suspects, 2, entries).
         members: Array (suspects, size of the coalition), whose copies each suspect was made of.
     """
-    scores = buyers.scores(estimates)
-    limit = -NormalDist().inv_cdf(_ERROR / scores.shape[1])
-    guilty = np.take_along_axis(scores, members, 1)
-    innocent = scores.copy()
+    ways = np.stack([buyers.ways(each) for each in estimates])
+    found = buyers.scores(ways.reshape(-1, ways.shape[-1])).reshape(*ways.shape[:2], -1)
+    tried = found[0].size
+    limit = -NormalDist().inv_cdf(_ERROR / tried)
+    highest = found.max(1)
+    guilty = np.take_along_axis(highest, members, 1)
+    innocent = highest.copy()
     np.put_along_axis(innocent, members, -np.inf, 1)
     best = guilty.max(1)
     named = [
-        score >= _SURE
-        or log10_innocent(own, buyers.biases, float(score)) <= log10(_ERROR / scores.shape[1])
-        for own, score in zip(estimates, best, strict=True)
+        any(
+            log10_innocent(way, buyers.biases, float(own[team].max())) <= log10(_ERROR / tried)
+            for way, own in zip(each, of, strict=True)
+        )
+        for each, of, team in zip(ways, found, members, strict=True)
     ]
     return Accused(
-        len(scores),
+        len(highest),
         float(np.mean(named)),
         float((guilty >= limit).mean()),
         float(best.min()),

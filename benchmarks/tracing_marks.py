@@ -15,11 +15,18 @@ from torch import Tensor
 
 import nnguard
 from nnguard._crypto.content_key import ContentKey
-from nnguard._stream.quantized import QuantizedTensor, decode
+from nnguard._stream.quantized import QuantizedTensor
 from nnguard._tracing.casting import Caster, Marks, mask, take_off
 from nnguard._tracing.choosing import choose
-from nnguard._tracing.evidence import _CLIP, _estimates, _noise_of
-from nnguard._tracing.masking import levels_of, masked_in, place, read, with_levels
+from nnguard._tracing.evidence import Moves, estimates_of, noise_of
+from nnguard._tracing.masking import (
+    level_size,
+    levels_of,
+    masked_in,
+    place,
+    read,
+    with_levels,
+)
 
 __all__ = ["Marked", "Part", "Values"]
 
@@ -49,7 +56,7 @@ class Part:
     @property
     def amplitude(self) -> np.float32:
         """How far a mark moves its weight."""
-        return np.float32(self.tensor.step * (4 if self.tensor.header.dependent else 1))
+        return np.float32(level_size(self.tensor))
 
     def moved(self, by: int) -> Values:
         """Return the marked weights, with a fingerprint of -1, 0 or 1."""
@@ -71,19 +78,18 @@ class Marked:
         with mock.patch.object(ContentKey, "new_nonce", return_value=bytes(12)):
             self.masked, self.masks = mask(stream, chosen, self.entries, None, _KEY)
         self.caster = Caster(_KEY, self.masked, self.masks)
-        restored, marks = self.caster.release()
-        if bytes(restored) != bytes(stream):
+        if bytes(self.caster.release()) != bytes(stream):
             raise AssertionError("the vendor does not get the release back")
         tensors = read(self.masked, self.masks)
         places = place(_KEY.below(), self.masks.nonce)
         self.parts = [
             Part(
-                decode(stream[part.unit]),
-                marks[part.unit],
+                own.tensor,
+                own.marks,
                 masked_in(tensors[part.unit], part, places),
                 not part.sparsity,
             )
-            for part in self.masks.tensors
+            for part, own in zip(self.masks.tensors, self.caster.marked_tensors(), strict=True)
         ]
         sizes = [part.marks.positions.size for part in self.parts]
         self.starts = np.cumsum([0, *sizes])
@@ -121,18 +127,12 @@ class Marked:
         return found
 
     def estimates(self, suspect: Values) -> npt.NDArray[np.float64]:
-        """Return what a suspect tells of each entry, as `nnguard trace` has it."""
-        sums, weights = np.zeros(self.entries), np.zeros(self.entries)
+        """Return what a suspect tells of each entry, as `nnguard trace` has it: two estimates."""
+        moves: list[Moves] = []
         for part, run in zip(self.parts, self._runs, strict=True):
-            theirs = suspect[run]
-            kept = theirs != 0
-            if not kept.any():
-                continue
-            at = self.entry[run][kept]
-            moved = (self.sign[run] * (theirs - self.ours[run]) / part.amplitude)[kept]
-            moved = moved.astype(np.float64)
-            noise = _noise_of(at, moved, self.entries)
-            limit = 1 + _CLIP * noise
-            sums += noise**-2 * np.bincount(at, np.clip(moved, -limit, limit), self.entries)
-            weights += noise**-2 * np.bincount(at, minlength=self.entries)
-        return _estimates(sums, weights)
+            kept = suspect[run] != 0
+            if kept.any():
+                moved = self.sign[run] * (suspect[run] - self.ours[run]) / part.amplitude
+                moves.append(Moves(self.entry[run][kept], moved[kept].astype(np.float64)))
+        noise = [noise_of(each, self.entries) for each in moves]
+        return np.stack(estimates_of(moves, noise, self.entries))

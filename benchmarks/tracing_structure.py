@@ -13,6 +13,7 @@ trains afterwards.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -22,14 +23,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-import cifar10
 import nnguard
 import nnguard.torch
 from nnguard._tracing.accusation import log10_innocent
 from results import SEED, Results
 from tracing_buyers import Buyers
 from tracing_marks import Marked, Part
-from tracing_tuning import State, Subject, release, subject
+from tracing_tuning import State, Subject, network_arguments, prepared, subject
 
 Change = Callable[[Part, Tensor], Tensor]
 NOISE = (2, 4, 8, 16)
@@ -90,12 +90,16 @@ class Structure:
         if repaired:
             rate, steps = self._repair
             state = self.subject.train(state, steps=steps, rate=rate)
-        estimates = self.marked.estimates(self.marked.at(state))
-        scores = self.buyers.scores(estimates[None])[0]
+        ways = self.buyers.ways(self.marked.estimates(self.marked.at(state)))
+        scores = self.buyers.scores(ways)
+        bounds = [
+            log10_innocent(way, self.buyers.biases, float(own[0]))
+            for way, own in zip(ways, scores, strict=True)
+        ]
         return {
-            "z": float(scores[0]),
-            "bound": log10_innocent(estimates, self.buyers.biases, float(scores[0])),
-            "innocent": float(scores[1:].max()),
+            "z": float(scores[:, 0].max()),
+            "bound": min(bounds) + math.log10(len(ways)),
+            "innocent": float(scores[:, 1:].max()),
             "score": self.subject.score(state),
         }
 
@@ -158,26 +162,13 @@ def report(values: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure, or report, from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("network", choices=["resnet20", "resnet56", "resnet18", "minilm"])
-    parser.add_argument("--stream", type=Path, metavar="FILE", help="the release")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--cifar10", type=Path, metavar="PATH", help=cifar10.FORMS)
-    parser.add_argument("--wheels", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser = network_arguments(__doc__.partition("\n")[0])
     parser.add_argument("--repair", type=float, help="learning rate of a repair")
     parser.add_argument("--repair-steps", type=int, default=300)
     parser.add_argument("--base", type=Path, metavar="FILE", help="safetensors")
     parser.add_argument("--only", nargs="*", help="names of attacks")
     parser.add_argument("--buyers", type=int, default=1000, help="(%(default)s)")
-    parser.add_argument("--images", type=int, default=10_000, help="test images (%(default)s)")
-    parser.add_argument("--report", action="store_true", help="print what was measured before")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    options.output.mkdir(parents=True, exist_ok=True)
-    options.stream = options.stream or release(
-        options.network, options.data, options.wheels, options.output
-    )
+    options = prepared(parser.parse_args())
     results = Results(options.output / f"{options.stream.stem}-structure.json")
     if options.report:
         print(report(results.values))

@@ -6,6 +6,7 @@ tuned.change(0.01)   # by tensor: weights after less weights before
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -136,6 +137,30 @@ def release(name: str, data: Path, wheels: Path, folder: Path) -> Path:
         (task,) = (t for t in tasks(data, wheels, 1) if "MiniLM" in t.name)
         nnguard.compress(task.weights).save(path)
     return path
+
+
+def network_arguments(description: str) -> argparse.ArgumentParser:
+    """Return a parser of what every benchmark of tracing has to know."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("network", choices=["resnet20", "resnet56", "resnet18", "minilm"])
+    parser.add_argument("--stream", type=Path, metavar="FILE", help="the release")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--cifar10", type=Path, metavar="PATH", help=cifar10.FORMS)
+    parser.add_argument("--wheels", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--images", type=int, default=10_000, help="test images (%(default)s)")
+    parser.add_argument("--report", action="store_true", help="print what was measured before")
+    return parser
+
+
+def prepared(options: argparse.Namespace) -> argparse.Namespace:
+    """Return options with the release, once everything is ready for measuring."""
+    torch.set_num_threads(1)
+    options.output.mkdir(parents=True, exist_ok=True)
+    options.stream = options.stream or release(
+        options.network, options.data, options.wheels, options.output
+    )
+    return options
 
 
 class Tuned:

@@ -13,10 +13,20 @@ from nnguard._records.claims import Claims
 from nnguard._records.masks import Masks
 from nnguard._stream.quantized import decode
 from nnguard._tracing import casting
+from nnguard._tracing.casting import Caster, Marks
 from nnguard._tracing.choosing import Chosen
 from nnguard._tracing.masking import levels_of
 
-__all__ = ["KEY", "QP", "chosen_of", "masked", "network", "release_of", "trial_of"]
+__all__ = [
+    "KEY",
+    "QP",
+    "chosen_of",
+    "marks_by_unit",
+    "masked",
+    "network",
+    "release_of",
+    "trial_of",
+]
 
 QP = -56
 """So fine a step that 20,000 weights have room for fingerprints."""
@@ -83,3 +93,8 @@ def masked(
     release = release_of(dependent=dependent)
     chosen = chosen_of(release, sparsity=sparsity)
     return release, *casting.mask(release, chosen, entries, claims, KEY)
+
+
+def marks_by_unit(caster: Caster) -> dict[int, Marks]:
+    """Return the marks of each tensor, by its unit."""
+    return {each.unit: each.marks for each in caster.marked_tensors()}

@@ -21,7 +21,6 @@ from nnguard._base.files import write_atomically
 from nnguard._hiding import extract, plan_record
 from nnguard._locking.search import CurvePoint
 from nnguard._locking.tiers import Locked
-from nnguard._operations.trace import Trace
 from nnguard._stream import StreamLike, as_stream
 from nnguard._stream.quantized import QuantizedTensor, decode
 from nnguard.errors import ArgumentError, NoRecordError
@@ -29,6 +28,8 @@ from nnguard.errors import ArgumentError, NoRecordError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from nnguard._operations.trace import Trace
 
 __all__ = ["plot_carrier", "plot_search", "plot_trace"]
 

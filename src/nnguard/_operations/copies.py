@@ -12,12 +12,11 @@ from typing import NamedTuple
 
 from nnguard._crypto.content_key import ContentKey
 from nnguard._crypto.keys import Signer
-from nnguard._hiding import plan_record
 from nnguard._licensing.unwrapped import Unwrapped
 from nnguard._locking.opening import Opened
 from nnguard._locking.tiers import Tier
 from nnguard._models.stream_set import Model, StreamSet, streams_of
-from nnguard._operations.sign import Signing
+from nnguard._operations.sign import Signing, plan_signature
 from nnguard._records.claims import Claims
 from nnguard._records.hashed import Hashed, hash_files
 from nnguard._records.kinds import RecordKind
@@ -157,8 +156,7 @@ def take_copy(opened: Opened, secrets: Unwrapped, signature: bytes) -> Hashed:
     copy = _take_off(opened, secrets.content_key, secrets.license_key)
     if signature:
         try:
-            plan = plan_record(copy, RecordKind.SIGNATURE, len(signature), cheap=True)
-            copy = plan.embed(signature)
+            copy = plan_signature(copy, len(signature)).embed(signature)
         except (CapacityError, FormatError, LimitError):
             raise UnlockError("the license has a signature that its copy has no room for") from None
     return hash_files(copy)[""]

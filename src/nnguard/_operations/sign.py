@@ -17,7 +17,7 @@ from nnguard._base.threads import Progress
 from nnguard._base.times import TimeLike, time_or_now
 from nnguard._crypto.keys import PublicKey, Signer, SignerLike, as_signer
 from nnguard._crypto.trust import Trust, load_trust
-from nnguard._hiding import plan_record
+from nnguard._hiding import Plan, plan_record
 from nnguard._models.stream_set import AnyModel, Model, ModelLike, StreamSet, as_model, check_index
 from nnguard._operations.verify import hashing, verified
 from nnguard._records.claims import Claims, Shard, check_release
@@ -28,7 +28,7 @@ from nnguard._records.signature import SignatureRecord
 from nnguard._stream import Stream
 from nnguard.errors import ArgumentError, FormatError
 
-__all__ = ["Planned", "Signing", "sign"]
+__all__ = ["Planned", "Signing", "plan_signature", "sign"]
 
 Planned = Callable[[int], object]
 """Called with the number of weights in the tensors that a signature goes into."""
@@ -195,7 +195,7 @@ class Signing:
         public = self.key.public_key
         with hashing(stream, self.progress, digests) as found:
             size = SignatureRecord.size(public, claims, len(stream), localize=self.localize)
-            plan = plan_record(stream, RecordKind.SIGNATURE, size, cheap=True)
+            plan = plan_signature(stream, size)
             if self.planned is not None:
                 self.planned(plan.weights)
             record = SignatureRecord.make(
@@ -203,6 +203,11 @@ class Signing:
             )
         _LOG.info("signed with key %s: %d bytes in %d weights", public.id.hex(), size, plan.weights)
         return plan.embed(record)
+
+
+def plan_signature(stream: Stream, size: int) -> Plan:
+    """Choose where a signature of so many bytes goes; see `plan_record`."""
+    return plan_record(stream, RecordKind.SIGNATURE, size, cheap=True)
 
 
 def _make_claims(

@@ -9,7 +9,6 @@ probability of that is below `probability`, whatever the suspect is (`docs/SPEC.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from nnguard._models.stream_set import StreamSet, as_model
 from nnguard._operations.copies import caster_of
 from nnguard._records.hashed import hash_files
 from nnguard._stream import Stream, StreamLike
-from nnguard._tracing.accusation import log10_innocent, scores, weightings
+from nnguard._tracing.accusation import proofs, scores, weightings
 from nnguard._tracing.casting import Caster
 from nnguard._tracing.evidence import Evidence, collect
 from nnguard.errors import ArgumentError
@@ -36,9 +35,6 @@ from nnguard.errors import ArgumentError
 __all__ = ["Accusation", "Trace", "trace"]
 
 _PROBABILITY = 1e-9
-
-_LEAST = -38.0
-"""Logarithm of the least probability that is told: that of guessing the vendor's key, 128 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +152,9 @@ def trace(
             hint="lock with --traceable",
         )
     caster = caster_of(opened, key)
-    release, marks = caster.release()
-    wanted = [release[unit] for unit in marks]
-    sizes = {unit.tensor.size for unit in wanted if unit.tensor is not None}
-    tensors = _tensors_of(suspect, sizes)
-    evidence = collect(release, marks, caster.biases.size, tensors)
+    wanted = caster.marked_tensors()
+    suspects = _tensors_of(suspect, {each.tensor.indices.size for each in wanted})
+    evidence = collect(wanted, caster.biases.size, suspects)
     ids = tuple(dict.fromkeys(licenses))
     found, accused = _accuse(evidence, caster, ids, probability)
     return Trace(
@@ -169,7 +163,7 @@ def trace(
         found,
         evidence.tensors,
         evidence.noise,
-        tuple(unit.name for unit in wanted if unit.name not in evidence.tensors),
+        tuple(each.name for each in wanted if each.name not in evidence.tensors),
         evidence.marks,
         probability,
     )
@@ -180,18 +174,10 @@ def _accuse(
 ) -> tuple[npt.NDArray[np.float64], list[Accusation]]:
     """Score licenses in several ways, and accuse those whom one of them proves to be guilty."""
     biases = caster.biases
-    ways = [way for each in evidence.estimates for way in weightings(each, biases)]
-    fingerprints = [caster.fingerprint(license_id) for license_id in ids]
-    found = np.array([scores(way, biases, fingerprints) for way in ways])
-    tried = math.log10(max(len(ids) * len(ways), 1))
-    bounds: dict[int, float] = {}
-    for way, own in zip(ways, found, strict=True):
-        for index in np.argsort(-own).tolist():
-            bound = max(tried + log10_innocent(way, biases, float(own[index])), _LEAST)
-            if bound > math.log10(probability):
-                break
-            bounds[index] = min(bound, bounds.get(index, 0.0))
-    best = found.max(axis=0) if ids else np.empty(0)
+    ways = np.concatenate([weightings(each, biases) for each in evidence.estimates])
+    found = scores(ways, biases, map(caster.fingerprint, ids))
+    bounds = proofs(ways, biases, found, probability)
+    best = found.max(axis=0)
     guilty = sorted(bounds, key=lambda index: (bounds[index], -best[index]))
     return best, [Accusation(ids[at], float(best[at]), bounds[at]) for at in guilty]
 

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["log10_innocent", "scores", "weightings"]
+__all__ = ["log10_innocent", "proofs", "scores", "weightings"]
 
 _TOGETHER = 128
 """Fingerprints that are scored at once."""
@@ -33,11 +33,14 @@ _STEPS = 80
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _LARGEST_TILT = 1e3
 
+_LEAST = -38.0
+"""Logarithm of the least probability that is told: that of guessing the vendor's key, 128 bits."""
+
 Numbers = npt.NDArray[np.float64]
 
 
-def weightings(estimates: Numbers, biases: Numbers) -> list[Numbers]:
-    """Return what each entry of a fingerprint counts for, by several weightings.
+def weightings(estimates: Numbers, biases: Numbers) -> Numbers:
+    """Return what each entry of a fingerprint counts for: array (2, L), by two weightings.
 
     Args:
         estimates: float64 array (L), what was found of the fingerprint at each entry.
@@ -52,7 +55,7 @@ def weightings(estimates: Numbers, biases: Numbers) -> list[Numbers]:
     share = 2 / _COALITION * found / (1 + found * (2 * biases - 1))
     likelihood = np.log1p(share * (1 - biases)) - np.log1p(-share * biases)
     symmetric = estimates / np.sqrt(biases * (1 - biases))
-    return [_scaled(weights, biases) for weights in (symmetric, likelihood)]
+    return np.stack([_scaled(weights, biases) for weights in (symmetric, likelihood)])
 
 
 def _scaled(weights: Numbers, biases: Numbers) -> Numbers:
@@ -64,19 +67,48 @@ def _scaled(weights: Numbers, biases: Numbers) -> Numbers:
 def scores(
     weights: Numbers, biases: Numbers, fingerprints: Iterable[npt.NDArray[np.int8]]
 ) -> Numbers:
-    """Return the score of each fingerprint: of the innocent, with mean 0 and variance 1.
+    """Return the scores of fingerprints: of the innocent, with mean 0 and variance 1.
 
     Args:
-        weights: float64 array (L); see `weightings`.
+        weights: float64 array (..., L), for each way of scoring; see `weightings`.
         biases: float64 array (L).
-        fingerprints: int8 arrays (L).
+        fingerprints: Of n licenses: int8 arrays (L).
+
+    Returns:
+        Array (..., n).
     """
-    mean = float(weights @ (2 * biases - 1))
-    found: list[Numbers] = []
+    mean = weights @ (2 * biases - 1)
+    found: list[Numbers] = [np.empty((0, *weights.shape[:-1]))]
     rest = iter(fingerprints)
     while chunk := [*itertools.islice(rest, _TOGETHER)]:
-        found.append(np.stack(chunk).astype(np.float64) @ weights - mean)
-    return np.concatenate(found) if found else np.empty(0)
+        found.append(np.stack(chunk).astype(np.float64) @ weights.T - mean)
+    return np.concatenate(found).T
+
+
+def proofs(
+    weights: Numbers, biases: Numbers, found: Numbers, probability: float
+) -> dict[int, float]:
+    """Return whom some way of scoring proves to be guilty.
+
+    Args:
+        weights: float64 array (k, L), for each way of scoring.
+        biases: float64 array (L).
+        found: float64 array (k, n), scores of n licenses.
+        probability: Of accusing any of them who had no part, at most.
+
+    Returns:
+        By the number of the license, the logarithm to base 10 of the probability, for all of them
+        and all ways together, that somebody innocent scores so high: an upper bound.
+    """
+    tried = math.log10(max(found.size, 1))
+    bounds: dict[int, float] = {}
+    for way, own in zip(weights, found, strict=True):
+        for index in np.argsort(-own).tolist():
+            bound = max(tried + log10_innocent(way, biases, float(own[index])), _LEAST)
+            if bound > math.log10(probability):
+                break
+            bounds[index] = min(bound, bounds.get(index, 0.0))
+    return bounds
 
 
 def log10_innocent(weights: Numbers, biases: Numbers, score: float) -> float:

@@ -8,7 +8,7 @@ by the fingerprint, and by what training or rounding did.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,25 +70,25 @@ def align(
         if np.isfinite(weights := np.asarray(array, np.float32)).all() and weights.any()
     }
     found: dict[str, Aligned] = {}
-    for name, weights in release.items():
-        for theirs in [other for other in left if _is_named(name, other)]:
-            if (aligned := _match(weights, left[theirs])) is not None:
-                same = "as named" if name == theirs else f"named {theirs}"
-                found[name] = Aligned(aligned.weights, ", ".join(filter(None, (same, aligned.how))))
-                del left[theirs]
-                break
-    features = {other: _profile(weights) for other, weights in left.items()}
+
+    def try_each(name: str, others: Iterable[str]) -> None:
+        """Take the first of the suspect's tensors that is the release's."""
+        for other in others:
+            if (aligned := _match(release[name], left[other])) is not None:
+                named = "as named" if name == other else f"named {other}"
+                how = f"{named}, {aligned.how}" if aligned.how else named
+                found[name] = Aligned(aligned.weights, how)
+                del left[other]
+                return
+
+    for name in release:
+        try_each(name, [other for other in left if _is_named(name, other)])
+    profiles = {other: _profile(weights) for other, weights in left.items()}
     for name in [name for name in release if name not in found]:
-        weights = release[name]
-        profile = _profile(weights)
-        of_size = [other for other in left if left[other].size == weights.size]
-        of_size.sort(key=lambda other: float(np.abs(features[other] - profile).sum()))
-        for theirs in of_size[:_TRIED]:
-            if (aligned := _match(weights, left[theirs])) is not None:
-                same = f"named {theirs}"
-                found[name] = Aligned(aligned.weights, ", ".join(filter(None, (same, aligned.how))))
-                del left[theirs]
-                break
+        profile = _profile(release[name])
+        of_size = [other for other in left if left[other].size == release[name].size]
+        of_size.sort(key=lambda other: float(np.abs(profiles[other] - profile).sum()))
+        try_each(name, of_size[:_TRIED])
     return {name: found[name] for name in release if name in found}
 
 

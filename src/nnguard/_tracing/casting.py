@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnguard._crypto.content_key import ContentKey
+from nnguard._locking.coding import encode_all
 from nnguard._records.claims import Claims
 from nnguard._records.masks import ENTRY_KEY_SIZE, MaskedTensor, Masks
 from nnguard._stream import Stream
@@ -30,9 +31,10 @@ from nnguard._tracing.masking import (
     read,
     split_key,
     unpack,
+    with_levels,
 )
 
-__all__ = ["Caster", "Marks", "mask", "take_off"]
+__all__ = ["Caster", "MarkedTensor", "Marks", "mask", "take_off"]
 
 Fingerprint = npt.NDArray[np.int8]
 
@@ -67,18 +69,13 @@ def mask(
         marked = (drawn >> 1 < each.share * 32768) & (np.abs(levels) > 1)  # zeros stay zeros
         shifts = np.where(marked, 1 - 2 * (drawn & 1), 0)
         pairs.append((levels + shifts, levels - shifts))
-    count = sum(at.size for at in positions.values())
-    both = [masks_of(keys, count, nonce) for keys in _entry_keys(key, nonce, entries)]
+    both = [_masks(keys, [*positions.values()], nonce) for keys in _entry_keys(key, nonce, entries)]
     parts = []
-    start = 0
-    for each, pair in zip(chosen, pairs, strict=True):
-        stop = start + pair[0].size
+    for each, pair, own in zip(chosen, pairs, zip(*both, strict=True), strict=True):
         first, second = (
-            pack(values + masks[start:stop], each.width)
-            for values, masks in zip(pair, both, strict=True)
+            pack(values + mask, each.width) for values, mask in zip(pair, own, strict=True)
         )
         parts.append(MaskedTensor(each.unit, each.width, each.sparsity, (first, second)))
-        start = stop
     masks = Masks(nonce, entries, tuple(parts), claims)
     zeros = {unit: (at, 0 * at) for unit, at in positions.items()}
     return put(release, tensors, zeros), masks
@@ -99,17 +96,13 @@ def take_off(masked: Stream, masks: Masks, key: ContentKey, license_key: bytes) 
     second, keys = split_key(masks, license_key)
     tensors = read(masked, masks)
     positions = _positions(tensors, masks, key)
-    count = sum(at.size for at in positions)
-    own = masks_of(keys, count, masks.nonce)
-    chosen = second[np.arange(count) % masks.entries]
+    own = _masks(keys, positions, masks.nonce)
+    entries = _entries(positions, masks.entries)
     levels: dict[int, tuple[Numbers, Numbers]] = {}
-    start = 0
-    for part, at in zip(masks.tensors, positions, strict=True):
-        run = slice(start, start + at.size)
+    for part, at, mask, entry in zip(masks.tensors, positions, own, entries, strict=True):
         high, low = unpack(part, at.size)
-        values = np.where(chosen[run], low, high)
-        levels[part.unit] = at, _centered(values - own[run], part.width)
-        start += at.size
+        values = np.where(second[entry], low, high)
+        levels[part.unit] = at, _centered(values - mask, part.width)
     return put(masked, tensors, levels)
 
 
@@ -127,6 +120,26 @@ class Marks:
     positions: Numbers
     entries: Numbers
     signs: Numbers
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MarkedTensor:
+    """A tensor of the release, and its marks.
+
+    Attributes:
+        unit: Position of its unit.
+        tensor: As it is in the release.
+        marks: Its marks.
+    """
+
+    unit: int
+    tensor: QuantizedTensor
+    marks: Marks
+
+    @property
+    def name(self) -> str:
+        """The tensor's name."""
+        return self.tensor.header.name
 
 
 class Caster:
@@ -159,28 +172,29 @@ class Caster:
         use = f"fingerprint {license_id}"
         return code.fingerprint(self._key.keystream(use, self._masks.nonce), self.biases)
 
-    def release(self) -> tuple[Stream, dict[int, Marks]]:
-        """Return the release, as nobody else ever has it, and the marks of its tensors, by unit."""
+    def marked_tensors(self) -> list[MarkedTensor]:
+        """Return the tensors of the release that have marks."""
         tensors = read(self._masked, self._masks)
         positions = _positions(tensors, self._masks, self._key.below())
-        count = sum(at.size for at in positions)
-        first, second = (masks_of(keys, count, self._masks.nonce) for keys in self._keys)
-        levels: dict[int, tuple[Numbers, Numbers]] = {}
-        marks: dict[int, Marks] = {}
-        start = 0
-        for part, at in zip(self._masks.tensors, positions, strict=True):
-            run = slice(start, start + at.size)
+        both = [_masks(keys, positions, self._masks.nonce) for keys in self._keys]
+        entries = _entries(positions, self._masks.entries)
+        parts = zip(self._masks.tensors, positions, entries, *both, strict=True)
+        found: list[MarkedTensor] = []
+        for part, at, entry, *own in parts:
             high, low = (
-                _centered(values - own[run], part.width)
-                for values, own in zip(unpack(part, at.size), (first, second), strict=True)
+                _centered(values - mask, part.width)
+                for values, mask in zip(unpack(part, at.size), own, strict=True)
             )
-            levels[part.unit] = at, (high + low) // 2
+            tensor = with_levels(tensors[part.unit], at, (high + low) // 2)
             signs = (high - low) // 2
             real = signs != 0
-            entries = np.arange(start, start + at.size) % self._masks.entries
-            marks[part.unit] = Marks(at[real], entries[real], signs[real])
-            start += at.size
-        return put(self._masked, tensors, levels), marks
+            found.append(MarkedTensor(part.unit, tensor, Marks(at[real], entry[real], signs[real])))
+        return found
+
+    def release(self) -> Stream:
+        """Return the release, as nobody else ever has it."""
+        tensors = {each.unit: each.tensor for each in self.marked_tensors()}
+        return self._masked.replace(encode_all([*tensors], tensors.__getitem__))
 
 
 def _entry_keys(key: ContentKey, nonce: bytes, entries: int) -> tuple[list[bytes], list[bytes]]:
@@ -196,6 +210,20 @@ def _positions(
 ) -> list[Numbers]:
     places = place(key, masks.nonce)
     return [masked_in(tensors[part.unit], part, places) for part in masks.tensors]
+
+
+def _masks(keys: Sequence[bytes], positions: Sequence[Numbers], nonce: bytes) -> list[Numbers]:
+    """Return the masks of all masked weights, by tensor."""
+    return _by_tensor(masks_of(keys, sum(at.size for at in positions), nonce), positions)
+
+
+def _entries(positions: Sequence[Numbers], entries: int) -> list[Numbers]:
+    """Return which entry each masked weight belongs to, by tensor: entries take turns."""
+    return _by_tensor(np.arange(sum(at.size for at in positions)) % entries, positions)
+
+
+def _by_tensor(numbers: Numbers, positions: Sequence[Numbers]) -> list[Numbers]:
+    return np.split(numbers, np.cumsum([at.size for at in positions])[:-1])
 
 
 def _centered(values: Numbers, width: int) -> Numbers:

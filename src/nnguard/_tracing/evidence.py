@@ -7,18 +7,19 @@ all marks of an entry.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from nnguard._stream import Stream
-from nnguard._stream.quantized import QuantizedTensor, decode
+from nnguard._stream.quantized import QuantizedTensor
 from nnguard._tracing.alignment import Aligned, align
-from nnguard._tracing.casting import Marks
+from nnguard._tracing.casting import MarkedTensor
+from nnguard._tracing.masking import level_size
 
-__all__ = ["Evidence", "collect"]
+__all__ = ["Evidence", "Moves", "collect", "estimates_of", "noise_of"]
 
 _CLIP = 3.0
 """Standard deviations beyond which a difference counts no more."""
@@ -54,71 +55,87 @@ class Evidence:
 
 
 def collect(
-    release: Stream,
-    marks: Mapping[int, Marks],
+    release: Sequence[MarkedTensor],
     entries: int,
     suspect: Mapping[str, npt.NDArray[np.generic]],
 ) -> Evidence:
     """Compare a suspect with the release.
 
     Args:
-        release: The release, without records.
-        marks: Those of its tensors, by unit.
+        release: Its tensors that have marks.
         entries: Of the code.
         suspect: Its tensors by name, as many as may be of use.
     """
-    tensors = {release[unit].name: decode(release[unit]) for unit in marks}
-    aligned = align({name: _weights(tensor) for name, tensor in tensors.items()}, suspect)
-    sums, cut, weights = np.zeros((3, entries))
-    noise: dict[str, float] = {}
-    found = 0
-    for unit, own in marks.items():
-        name = release[unit].name
-        if name in aligned:
-            at, moved = _moved(tensors[name], own, aligned[name])
-            if at.size:
-                noise[name] = _noise_of(at, moved, entries)
-                limit = 1 + _CLIP * noise[name]
-                weight = noise[name] ** -2
-                sums += weight * np.bincount(at, np.clip(moved, -limit, limit), entries)
-                cut += weight * np.bincount(at, np.clip(moved, -1, 1), entries)
-                weights += weight * np.bincount(at, minlength=entries)
-                found += at.size
-    how = {name: aligned[name].how for name in noise}
-    estimates = (_estimates(sums, weights), _estimates(cut, weights))
-    return Evidence(estimates, found, how, noise)
+    aligned = align({each.name: _weights(each.tensor) for each in release}, suspect)
+    found = {
+        each.name: _moves(each, aligned[each.name]) for each in release if each.name in aligned
+    }
+    moves = {name: each for name, each in found.items() if each.moved.size}
+    noise = {name: noise_of(each, entries) for name, each in moves.items()}
+    return Evidence(
+        estimates_of([*moves.values()], [*noise.values()], entries),
+        sum(each.moved.size for each in moves.values()),
+        {name: aligned[name].how for name in moves},
+        noise,
+    )
 
 
-def _moved(
-    tensor: QuantizedTensor, marks: Marks, aligned: Aligned
-) -> tuple[npt.NDArray[np.int64], Numbers]:
-    """Return of each mark its entry, and how far its weight has moved in the mark's direction.
+class Moves(NamedTuple):
+    """How far the marks of a tensor have moved in a suspect.
 
-    In steps of the fingerprint. Marks at weights that were pruned are left out.
+    Attributes:
+        entries: int64 array (n), which entry each mark belongs to.
+        moved: float64 array (n), how far, in the mark's direction: in steps of the fingerprint.
     """
+
+    entries: npt.NDArray[np.int64]
+    moved: Numbers
+
+
+def estimates_of(
+    moves: Sequence[Moves], noise: Sequence[float], entries: int
+) -> tuple[Numbers, Numbers]:
+    """Estimate the fingerprint at each entry, in two ways; see `Evidence`.
+
+    Args:
+        moves: Of each tensor.
+        noise: The same; see `noise_of`.
+        entries: Of the code.
+    """
+    together, cut, weights = np.zeros((3, entries))
+    for (at, moved), deviation in zip(moves, noise, strict=True):
+        limit, weight = 1 + _CLIP * deviation, deviation**-2
+        together += weight * np.bincount(at, np.clip(moved, -limit, limit), entries)
+        cut += weight * np.bincount(at, np.clip(moved, -1, 1), entries)
+        weights += weight * np.bincount(at, minlength=entries)
+    return _shrunk(together, weights), _shrunk(cut, weights)
+
+
+def _moves(release: MarkedTensor, aligned: Aligned) -> Moves:
+    """Return how far marks have moved; those at weights that were pruned are left out."""
+    tensor, marks = release.tensor, release.marks
     theirs = aligned.weights.reshape(-1)[marks.positions].astype(np.float64)
     ours = tensor.step * tensor.indices.reshape(-1)[marks.positions]
     kept = theirs != 0
-    amplitude = tensor.step * (4 if tensor.header.dependent else 1)
-    return marks.entries[kept], marks.signs[kept] * (theirs - ours)[kept] / amplitude
+    moved = marks.signs[kept] * (theirs - ours)[kept] / level_size(tensor)
+    return Moves(marks.entries[kept], moved)
 
 
-def _noise_of(at: npt.NDArray[np.int64], moved: Numbers, entries: int) -> float:
+def noise_of(moves: Moves, entries: int) -> float:
     """Return the standard deviation of noise: of deviations within entries, where there are any.
 
     Whoever knows the fingerprint at an entry may move all marks there by far, which is no noise.
     """
+    at, moved = moves
     counts = np.bincount(at, minlength=entries)
     means = np.bincount(at, moved, entries) / np.maximum(counts, 1)
     several = counts[at] > 1
-    within = (moved - means[at])[several] * np.sqrt(
-        (counts / np.maximum(counts - 1, 1))[at[several]]
-    )
-    left = within if several.mean() > 0.5 else moved
+    unbiased = np.sqrt(counts / np.maximum(counts - 1, 1))[at]
+    left = ((moved - means[at]) * unbiased)[several] if several.mean() > 0.5 else moved
     return max(_NORMAL * float(np.median(np.abs(left))), _LEAST_NOISE)
 
 
-def _estimates(sums: Numbers, weights: Numbers) -> Numbers:
+def _shrunk(sums: Numbers, weights: Numbers) -> Numbers:
     """Return estimates of fingerprints, of weighted sums: small where they are uncertain.
 
     A mean farther out than any fingerprint is one that somebody has put there, and tells nothing.

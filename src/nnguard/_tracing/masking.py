@@ -24,6 +24,7 @@ from nnguard._stream.quantized import QuantizedTensor, integers_of, with_integer
 from nnguard.errors import FormatError, UnlockError
 
 __all__ = [
+    "level_size",
     "levels_of",
     "masked_in",
     "masks_of",
@@ -34,6 +35,7 @@ __all__ = [
     "read",
     "split_key",
     "unpack",
+    "with_levels",
 ]
 
 Numbers = npt.NDArray[np.int64]
@@ -60,6 +62,11 @@ def levels_of(tensor: QuantizedTensor) -> Numbers:
     """
     integers = integers_of(tensor).reshape(-1)
     return integers >> 1 if tensor.header.dependent else integers
+
+
+def level_size(tensor: QuantizedTensor) -> float:
+    """Return how far a weight moves when its level grows by 1."""
+    return tensor.step * (4 if tensor.header.dependent else 1)
 
 
 def with_levels(tensor: QuantizedTensor, positions: Numbers, levels: Numbers) -> QuantizedTensor:
@@ -92,9 +99,9 @@ def _can_be_masked(unit: Unit) -> bool:
 
     However few bytes it has: of a tensor that is masked all over, only zeros are left.
     """
-    tensor = unit.tensor
-    quantized = tensor is not None and tensor.payload_type == PayloadType.FLOAT
-    return quantized and tensor is not None and tensor.size <= MAX_WEIGHTS
+    if unit.tensor is None or unit.tensor.payload_type != PayloadType.FLOAT:
+        return False
+    return unit.tensor.size <= MAX_WEIGHTS
 
 
 def masked_in(tensor: QuantizedTensor, part: MaskedTensor, places: Keystream) -> Numbers:

@@ -143,7 +143,7 @@ def test_copy_is_stripped_to_release_and_fingerprint() -> None:
     assert {release[at].name for at in changed} == masked
     opened = open_files(hash_files(sale.locked.trial), sale.locked.content_key)
     caster = caster_of(opened, sale.locked.content_key)
-    assert bytes(caster.release()[0]) == bytes(release)
+    assert bytes(caster.release()) == bytes(release)
     assert caster.fingerprint(license_.terms.id).size == caster.biases.size
 
 

@@ -10,10 +10,12 @@ import pytest
 import nnguard
 import traceable
 from nnguard._licensing.unwrapped import Unwrapped
+from nnguard._locking.choice import can_lock
 from nnguard._records.masks import Masks
 from nnguard._stream.quantized import decode, integers_of
 from nnguard._tracing import casting
 from nnguard._tracing.casting import Caster, take_off
+from nnguard._tracing.choosing import Chosen
 from nnguard._tracing.masking import levels_of, masked_in, place, unpack
 from nnguard.errors import UnlockError
 
@@ -31,8 +33,7 @@ def copy_of(masked: nnguard.Stream, masks: Masks, license_id: str) -> nnguard.St
 @SPARSITY
 def test_vendor_gets_the_release_without_a_trace(*, dependent: bool, sparsity: int) -> None:
     release, masked, masks = traceable.masked(dependent=dependent, sparsity=sparsity)
-    found, _ = Caster(KEY, masked, masks).release()
-    assert bytes(found) == bytes(release)
+    assert bytes(Caster(KEY, masked, masks).release()) == bytes(release)
     assert bytes(masked) != bytes(release)
 
 
@@ -53,8 +54,7 @@ def test_masked_weights_are_not_in_the_stream(*, dependent: bool, row_skipping: 
         assert old.parameters == new.parameters
         if dependent:
             assert not ((integers_of(old) ^ integers_of(new)) & 1).any()
-    found, _ = Caster(KEY, masked, masks).release()
-    assert bytes(found) == bytes(release)
+    assert bytes(Caster(KEY, masked, masks).release()) == bytes(release)
 
 
 @KINDS
@@ -66,7 +66,7 @@ def test_copy_is_release_and_fingerprint(*, dependent: bool, sparsity: int) -> N
     copy = copy_of(masked, masks, ONE)
     fingerprint = caster.fingerprint(ONE).astype(np.int64)
     assert fingerprint.size == masks.entries == 500
-    _, all_marks = caster.release()
+    all_marks = traceable.marks_by_unit(caster)
     assert [*all_marks] == [part.unit for part in masks.tensors]
     start = 0
     for at, unit in enumerate(release):
@@ -97,7 +97,7 @@ def test_share_and_signs_are_as_asked_for(*, dependent: bool) -> None:
     for share in (0.5, 0.1, 0.0):
         chosen = traceable.chosen_of(release, ["first.weight"], share=share)
         masked, masks = casting.mask(release, chosen, 100, None, KEY)
-        marks = Caster(KEY, masked, masks).release()[1][3]
+        marks = traceable.marks_by_unit(Caster(KEY, masked, masks))[3]
         assert marks.positions.size == pytest.approx(share * 17_800, rel=0.1, abs=1)
         if share:
             assert abs(marks.signs.mean()) < 0.08
@@ -128,7 +128,7 @@ def test_variants_hide_what_they_are(*, dependent: bool) -> None:
 def test_variants_of_a_license_do_not_tell_which_is_higher() -> None:
     """Marks of one entry have both signs, whichever variant a license has."""
     _, masked, masks = traceable.masked(dependent=False)
-    _, marks = Caster(KEY, masked, masks).release()
+    marks = traceable.marks_by_unit(Caster(KEY, masked, masks))
     of = [marks[3].signs[marks[3].entries == entry] for entry in range(100)]
     means = np.array([signs.mean() for signs in of])
     sizes = np.array([signs.size for signs in of])
@@ -196,9 +196,19 @@ def test_any_number_of_entries(entries: int) -> None:
     chosen = traceable.chosen_of(release, ["conv.weight"])  # 1,800 weights
     masked, masks = casting.mask(release, chosen, entries, None, KEY)
     caster = Caster(KEY, masked, masks)
-    assert bytes(caster.release()[0]) == bytes(release)
+    assert bytes(caster.release()) == bytes(release)
     copy = take_off(masked, masks, KEY.below(), caster.key_for(ONE))
     assert bytes(copy) != bytes(release)
+
+
+def test_a_large_tensor_may_be_masked_all_over() -> None:
+    """Zeros are left of it, in fewer bytes than tensors of its size need to be looked into."""
+    weights = np.random.default_rng(0).normal(0, 0.05, (640, 520)).astype(np.float32)
+    release = nnguard.compress({"w": weights}, nnguard.Settings(qp=-20, dependent=False))
+    [at] = [index for index, unit in enumerate(release) if unit.name == "w"]
+    masked, masks = casting.mask(release, [Chosen(at, weights.size, 8, 0.5)], 100, None, KEY)
+    assert not can_lock(masked[at])
+    assert bytes(Caster(KEY, masked, masks).release()) == bytes(release)
 
 
 def test_nothing_secret_is_shown() -> None:
