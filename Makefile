@@ -166,12 +166,13 @@ paper: $(ENVIRONMENT) $(TRAINED:%=$(NETWORKS)/%.safetensors)
 # Hours, most of them for training; what is in out/tracing is not measured again.
 TRACING = --data $(DATA) --cifar10 $(CIFAR10) --wheels out/tracing/wheels --output out/tracing
 bench-tracing: $(ENVIRONMENT)
-	$(PAPER) $(BIN)/python benchmarks/tracing.py resnet56 $(TRACING) --rates 0.002 0.01 0.05 \
+	$(PAPER) $(BIN)/python benchmarks/tracing.py resnet56 $(TRACING) --rates 0.01 0.05 \
 		--parts harmless accuracies coalitions strategies --check 1 5
-	$(PAPER) $(BIN)/python benchmarks/tracing.py minilm $(TRACING) --rates 2e-5 1e-4 \
-		--parts harmless accuracies coalitions strategies
-	$(PAPER) $(BIN)/python benchmarks/tracing_structure.py resnet56 $(TRACING) --repair 0.01
-	$(PAPER) $(BIN)/python benchmarks/tracing_structure.py minilm $(TRACING) --repair 1e-4
+	$(PAPER) $(BIN)/python benchmarks/tracing.py minilm $(TRACING) --rates 1e-4 --steps 300 \
+		--trials 20 --parts harmless accuracies coalitions strategies
+	$(PAPER) $(BIN)/python benchmarks/tracing_structure.py resnet56 $(TRACING) --repair 0.03
+	$(PAPER) $(BIN)/python benchmarks/tracing_structure.py minilm $(TRACING) --repair 1e-4 \
+		--repair-steps 150
 	for network in resnet56 minilm; do for part in tracing tracing_structure; do echo && \
 		$(PAPER) $(BIN)/python benchmarks/$$part.py $$network $(TRACING) --report; done; done
 

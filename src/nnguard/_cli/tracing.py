@@ -10,7 +10,7 @@ import click
 import nnguard
 from nnguard._cli.commands import Options, command
 from nnguard._cli.inputs import name_of, open_model
-from nnguard._cli.options import FORCE, argument, option
+from nnguard._cli.options import FORCE, argument, option, read_share
 from nnguard._cli.output import Outcome
 from nnguard._cli.selling import ledger_option, open_ledger
 from nnguard._models.sources import MODEL_SUFFIXES
@@ -30,7 +30,7 @@ __all__ = ["run_trace"]
     option(
         "--probability SHARE",
         "Accuse nobody where the chance to be innocent is higher (1e-9).",
-        read=float,
+        read=read_share,
         default=1e-9,
     ),
     option("--plot OUTPUT", "Draw the scores of all licenses."),
@@ -75,7 +75,7 @@ def _customers(options: Options, trial: nnguard.Stream) -> dict[str, str]:
     """Return who has the licenses of a trial, by their ids."""
     found: dict[str, str] = {}
     digest = digest_of(hash_files(trial)).hex()
-    if options.ledger is not None:
+    if options.ledger:
         with open_ledger(options.ledger) as ledger:
             found = {
                 entry.license_id: entry.customer
