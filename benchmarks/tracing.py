@@ -93,8 +93,8 @@ class Bench:
         members, estimates = [], []
         for _ in range(trials):
             members.append(self.buyers.coalition(size, rng))
-            estimates.append(self.marked.estimates(make(self.buyers.counts(members[-1]), rng)))
-        return accused(self.buyers, np.array(estimates), np.array(members))
+            estimates.append(self.marked.estimate(make(self.buyers.counts(members[-1]), rng)))
+        return accused(self.buyers, estimates, np.array(members))
 
 
 def coalitions(bench: Bench, results: Results, trials: int) -> None:
@@ -199,7 +199,7 @@ def check(bench: Bench, results: Results, size: int, rate: float) -> None:
         start = bench.marked.put(bench.state, bench.marked.values(levels))
         after = bench.subject().train(start, steps=bench._options.steps, rate=rate)
         short = bench.marked.values(levels) + bench.change(rate)
-        suspects = (bench.marked.estimates(v) for v in (bench.marked.at(after), short))
+        suspects = (bench.marked.estimate(v) for v in (bench.marked.at(after), short))
         scores = [bench.buyers.scores(bench.buyers.ways(e)).max(0)[members] for e in suspects]
         return {
             "score": bench.subject().score(after),

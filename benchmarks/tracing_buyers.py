@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import log10
 from statistics import NormalDist
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnguard._tracing.accusation import log10_innocent, scores, weightings
+from nnguard._tracing.evidence import Estimate
 from tracing_marks import Marked
 
 __all__ = ["Accused", "Buyers", "accused", "name_of"]
@@ -74,13 +76,9 @@ class Buyers:
         own: npt.NDArray[np.int64] = (self.fingerprints[members] > 0).sum(0)
         return own
 
-    def ways(self, estimates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return all ways of scoring a suspect, as `nnguard trace` has them: (4, entries).
-
-        Args:
-            estimates: Of the suspect: array (2, entries).
-        """
-        return np.concatenate([weightings(each, self.biases) for each in estimates])
+    def ways(self, estimate: Estimate) -> npt.NDArray[np.float64]:
+        """Return all ways of scoring a suspect, as `nnguard trace` has them: (3, entries)."""
+        return weightings(estimate, self.biases)
 
     def scores(self, ways: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the scores of all buyers: (..., buyers) for ways (..., entries)."""
@@ -88,13 +86,15 @@ class Buyers:
 
 
 def accused(
-    buyers: Buyers, estimates: npt.NDArray[np.float64], members: npt.NDArray[np.int64]
+    buyers: Buyers,
+    estimates: Sequence[Estimate],
+    members: npt.NDArray[np.int64],
 ) -> Accused:
     """Score suspects and tell who is named.
 
     Args:
         buyers: All buyers.
-        estimates: Array (suspects, 2, entries).
+        estimates: Of each suspect; see `Marked.estimate`.
         members: Array (suspects, size of the coalition), whose copies each suspect was made of.
     """
     ways = np.stack([buyers.ways(each) for each in estimates])

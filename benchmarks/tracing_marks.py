@@ -18,7 +18,7 @@ from nnguard._crypto.content_key import ContentKey
 from nnguard._stream.quantized import QuantizedTensor
 from nnguard._tracing.casting import Caster, Marks, mask, take_off
 from nnguard._tracing.choosing import choose
-from nnguard._tracing.evidence import Moves, estimates_of, noise_of
+from nnguard._tracing.evidence import Estimate, Moves, estimate_of, noise_of
 from nnguard._tracing.masking import (
     level_size,
     levels_of,
@@ -126,13 +126,12 @@ class Marked:
             flat[part.marks.positions] = flat.new_tensor(values[run])
         return found
 
-    def estimates(self, suspect: Values) -> npt.NDArray[np.float64]:
-        """Return what a suspect tells of each entry, as `nnguard trace` has it: two estimates."""
+    def estimate(self, suspect: Values) -> Estimate:
+        """Return what a suspect tells of each entry, as `nnguard trace` has it."""
         moves: list[Moves] = []
         for part, run in zip(self.parts, self._runs, strict=True):
             kept = suspect[run] != 0
             if kept.any():
                 moved = self.sign[run] * (suspect[run] - self.ours[run]) / part.amplitude
                 moves.append(Moves(self.entry[run][kept], moved[kept].astype(np.float64)))
-        noise = [noise_of(each, self.entries) for each in moves]
-        return np.stack(estimates_of(moves, noise, self.entries))
+        return estimate_of(moves, noise_of(moves, self.entries), self.entries)

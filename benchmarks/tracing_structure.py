@@ -90,7 +90,7 @@ class Structure:
         if repaired:
             rate, steps = self._repair
             state = self.subject.train(state, steps=steps, rate=rate)
-        ways = self.buyers.ways(self.marked.estimates(self.marked.at(state)))
+        ways = self.buyers.ways(self.marked.estimate(self.marked.at(state)))
         scores = self.buyers.scores(ways)
         bounds = [
             log10_innocent(way, self.buyers.biases, float(own[0]))

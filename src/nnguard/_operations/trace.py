@@ -174,7 +174,7 @@ def _accuse(
 ) -> tuple[npt.NDArray[np.float64], list[Accusation]]:
     """Score licenses in several ways, and accuse those whom one of them proves to be guilty."""
     biases = caster.biases
-    ways = np.concatenate([weightings(each, biases) for each in evidence.estimates])
+    ways = weightings(evidence.estimate, biases)
     found = scores(ways, biases, map(caster.fingerprint, ids))
     bounds = proofs(ways, biases, found, probability)
     best = found.max(axis=0)

@@ -5,11 +5,10 @@ independent of the suspect. So the distribution of an innocent's score is known,
 suspect is and wherever the weights come from: it follows from the biases alone, and so does the
 bound.
 
-Two weightings are tried. One is that of Škorić, Katzenbeisser and Celik (Symmetric Tardos
-fingerprinting codes for arbitrary alphabet sizes, 2008), which loses little against any attack. The
-other is the likelihood that the suspect's entries were taken from copies at random (Oosterwijk,
-Škorić and Doumen, Optimal suspicion functions for Tardos traitor tracing schemes, 2013), which is
-better against most.
+A score is the logarithm of how much likelier the suspect is with a license's copy in it than
+without (Oosterwijk, Škorić and Doumen, Optimal suspicion functions for Tardos traitor tracing
+schemes, 2013). That hangs on how a coalition mixes its copies, which nobody knows; so some ways of
+mixing are assumed, one after the other. A wrong assumption costs power, and accuses nobody.
 """
 
 from __future__ import annotations
@@ -17,17 +16,29 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from nnguard._tracing.evidence import Estimate
 
 __all__ = ["log10_innocent", "proofs", "scores", "weightings"]
 
 _TOGETHER = 128
 """Fingerprints that are scored at once."""
 
-_COALITION = 20
-"""Copies that the likelihood assumes."""
+_COALITION = 10
+"""Copies that are assumed to be mixed."""
+
+_LEAST_DEVIATION = 0.2
+"""Of what is found at an entry: no coalition does just what is assumed of it."""
+
+_FAR = 4.0
+"""How far a coalition that knows where copies differ may go there, in steps of the fingerprint."""
+
+_TINY = 1e-30
+"""A density that every finding has: what fits nothing tells nothing."""
 
 _STEPS = 80
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -39,23 +50,75 @@ _LEAST = -38.0
 Numbers = npt.NDArray[np.float64]
 
 
-def weightings(estimates: Numbers, biases: Numbers) -> Numbers:
-    """Return what each entry of a fingerprint counts for: array (2, L), by two weightings.
+class Mix(NamedTuple):
+    """What a coalition may do at an entry, by how many of its copies have 1 there: of c, 0 to c.
+
+    Attributes:
+        levels: array (n, c + 1), where the suspect then is, on average: from -1 to 1.
+        spreads: array (n, c + 1), standard deviations of that.
+        shares: array (n, c + 1), how often each of the n things is done.
+    """
+
+    levels: Numbers
+    spreads: Numbers
+    shares: Numbers
+
+
+def averaged(copies: int = _COALITION) -> Mix:
+    """Return what comes of averaging copies."""
+    level = np.linspace(-1, 1, copies + 1)[None]
+    return Mix(level, np.zeros_like(level), np.ones_like(level))
+
+
+def one_of_them(copies: int = _COALITION) -> Mix:
+    """Return what comes of taking each entry from one of the copies."""
+    plus = np.linspace(0, 1, copies + 1)
+    levels = np.stack([np.ones_like(plus), -np.ones_like(plus)])
+    return Mix(levels, np.zeros_like(levels), np.stack([plus, 1 - plus]))
+
+
+def where_they_differ(copies: int = _COALITION) -> Mix:
+    """Return what comes of comparing copies, and of doing whatever one likes where they differ."""
+    levels = np.repeat([[1.0], [-1.0], [0.0], [0.0]], copies + 1, axis=1)
+    levels[:, 0], levels[:, -1] = -1, 1
+    spreads = np.zeros_like(levels)
+    spreads[3, 1:-1] = _FAR
+    shares = np.repeat([[0.3], [0.3], [0.3], [0.1]], copies + 1, axis=1)
+    return Mix(levels, spreads, shares)
+
+
+def weightings(found: Estimate, biases: Numbers) -> Numbers:
+    """Return what each entry of a fingerprint counts for: array (3, L), in three ways of scoring.
 
     Args:
-        estimates: float64 array (L), what was found of the fingerprint at each entry.
+        found: What was found of the fingerprint, of L entries.
         biases: float64 array (L).
 
     Raises:
         ValueError: An estimate is not finite.
     """
-    if not np.isfinite(estimates).all():
+    mixes = averaged(), one_of_them(), where_they_differ()
+    return np.stack([_scaled(_likelihood(found, mix, biases), biases) for mix in mixes])
+
+
+def _likelihood(found: Estimate, mix: Mix, biases: Numbers) -> Numbers:
+    """Return the logarithm of how much likelier what was found is, with a copy that has 1 there."""
+    if not np.isfinite(found.means).all():
         raise ValueError("estimates are finite")
-    found = np.clip(estimates, -0.999, 0.999)
-    share = 2 / _COALITION * found / (1 + found * (2 * biases - 1))
-    likelihood = np.log1p(share * (1 - biases)) - np.log1p(-share * biases)
-    symmetric = estimates / np.sqrt(biases * (1 - biases))
-    return np.stack([_scaled(weights, biases) for weights in (symmetric, likelihood)])
+    deviations = np.maximum(found.deviations, _LEAST_DEVIATION)[:, None]
+    density = np.full((biases.size, mix.levels.shape[1]), _TINY)
+    for levels, spreads, shares in zip(*mix, strict=True):
+        all_in_all = np.hypot(deviations, spreads)
+        away = (found.means[:, None] - levels) / all_in_all
+        density += shares * np.exp(-(away**2) / 2) / all_in_all
+    others = mix.levels.shape[1] - 2
+    plus = np.arange(others + 1)
+    ways = np.array([math.comb(others, each) for each in plus])
+    p = biases[:, None]
+    chances = ways * p**plus * (1 - p) ** (others - plus)  # of so many 1s among the others
+    with_it, without = (chances * density[:, 1:]).sum(1), (chances * density[:, :-1]).sum(1)
+    logarithms: Numbers = np.log(with_it / without)
+    return logarithms
 
 
 def _scaled(weights: Numbers, biases: Numbers) -> Numbers:

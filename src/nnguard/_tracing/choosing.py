@@ -39,7 +39,7 @@ _CORE, _CORE_LEAST, _CORE_MOST = 0.05, 1 << 15, 1 << 22
 _ELSEWHERE = 1 << 18
 """Weights that are masked in other tensors, about."""
 
-_SPARSEST, _DENSEST = 7, 4
+_SPARSEST, _DENSEST = 7, 2
 """Logarithms of how many weights of other tensors there are for each that is masked."""
 
 _LOUDEST = 5e-4

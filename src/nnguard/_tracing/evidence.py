@@ -7,6 +7,7 @@ all marks of an entry.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from nnguard._tracing.alignment import Aligned, align
 from nnguard._tracing.casting import MarkedTensor
 from nnguard._tracing.masking import level_size
 
-__all__ = ["Evidence", "Moves", "collect", "estimates_of", "noise_of"]
+__all__ = ["Estimate", "Evidence", "Moves", "collect", "estimate_of", "noise_of"]
 
 _CLIP = 3.0
 """Standard deviations beyond which a difference counts no more."""
@@ -30,7 +31,29 @@ _NORMAL = 1.4826
 _LEAST_NOISE = 0.05
 """Of a suspect that is a copy as it was: steps of the fingerprint."""
 
+_PASSES = 4
+"""Noise is found by what marks should be, and that by the noise."""
+
+_OWN = 0.1
+"""Of the variance that is seen in a tensor, how much is its own, at least."""
+
+_ALONE = 0.9
+"""Share in the mean of an entry, beyond which a mark has no others to be compared with."""
+
 Numbers = npt.NDArray[np.float64]
+
+
+class Estimate(NamedTuple):
+    """What was found of the fingerprint at each entry.
+
+    Attributes:
+        means: float64 array (L), in steps of the fingerprint: 1 or -1 for a copy as it was.
+        deviations: float64 array (L), standard deviations of the means; infinite where an entry has
+            no marks.
+    """
+
+    means: Numbers
+    deviations: Numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,17 +61,14 @@ class Evidence:
     """What was found in a suspect.
 
     Attributes:
-        estimates: float64 arrays, for each entry: the fingerprint there, from about -1 to 1, the
-            nearer to 0 the less is known; 0 where nothing is. Two: of marks together, which is
-            best against noise, and of each mark cut off at the fingerprint itself, which is best
-            where somebody knows the fingerprint at some marks, and moved them far.
+        estimate: Of the fingerprint.
         marks: How many marks were found, those at weights that were pruned not counted.
         tensors: For each masked tensor that was found, by name, how it was brought in line.
         noise: The same, what else was done to its weights: standard deviation, in steps of the
             fingerprint.
     """
 
-    estimates: tuple[Numbers, ...]
+    estimate: Estimate
     marks: int
     tensors: Mapping[str, str]
     noise: Mapping[str, float]
@@ -71,12 +91,12 @@ def collect(
         each.name: _moves(each, aligned[each.name]) for each in release if each.name in aligned
     }
     moves = {name: each for name, each in found.items() if each.moved.size}
-    noise = {name: noise_of(each, entries) for name, each in moves.items()}
+    noise = noise_of([*moves.values()], entries)
     return Evidence(
-        estimates_of([*moves.values()], [*noise.values()], entries),
+        estimate_of([*moves.values()], noise, entries),
         sum(each.moved.size for each in moves.values()),
         {name: aligned[name].how for name in moves},
-        noise,
+        dict(zip(moves, noise, strict=True)),
     )
 
 
@@ -92,23 +112,35 @@ class Moves(NamedTuple):
     moved: Numbers
 
 
-def estimates_of(
-    moves: Sequence[Moves], noise: Sequence[float], entries: int
-) -> tuple[Numbers, Numbers]:
-    """Estimate the fingerprint at each entry, in two ways; see `Evidence`.
+def estimate_of(moves: Sequence[Moves], noise: Sequence[float], entries: int) -> Estimate:
+    """Estimate the fingerprint at each entry: means over marks, none counted beyond all noise.
 
     Args:
         moves: Of each tensor.
         noise: The same; see `noise_of`.
         entries: Of the code.
     """
-    together, cut, weights = np.zeros((3, entries))
+    return _means(_cut(moves, noise), noise, entries)
+
+
+def _cut(moves: Sequence[Moves], noise: Sequence[float]) -> list[Moves]:
+    """Return moves of which none is farther than noise takes a fingerprint."""
+    limits = [1 + _CLIP * deviation for deviation in noise]
+    return [
+        Moves(at, np.clip(moved, -limit, limit))
+        for (at, moved), limit in zip(moves, limits, strict=True)
+    ]
+
+
+def _means(moves: Sequence[Moves], noise: Sequence[float], entries: int) -> Estimate:
+    sums, weights = np.zeros((2, entries))
     for (at, moved), deviation in zip(moves, noise, strict=True):
-        limit, weight = 1 + _CLIP * deviation, deviation**-2
-        together += weight * np.bincount(at, np.clip(moved, -limit, limit), entries)
-        cut += weight * np.bincount(at, np.clip(moved, -1, 1), entries)
-        weights += weight * np.bincount(at, minlength=entries)
-    return _shrunk(together, weights), _shrunk(cut, weights)
+        sums += np.bincount(at, moved, entries) / deviation**2
+        weights += np.bincount(at, minlength=entries) / deviation**2
+    known = weights > 0
+    means = np.divide(sums, weights, out=np.zeros(entries), where=known)
+    deviations = np.divide(1, np.sqrt(weights), out=np.full(entries, np.inf), where=known)
+    return Estimate(means, deviations)
 
 
 def _moves(release: MarkedTensor, aligned: Aligned) -> Moves:
@@ -121,31 +153,37 @@ def _moves(release: MarkedTensor, aligned: Aligned) -> Moves:
     return Moves(marks.entries[kept], moved)
 
 
-def noise_of(moves: Moves, entries: int) -> float:
-    """Return the standard deviation of noise: of deviations within entries, where there are any.
+def noise_of(moves: Sequence[Moves], entries: int) -> list[float]:
+    """Return the standard deviation of noise in each tensor.
 
-    Whoever knows the fingerprint at an entry may move all marks there by far, which is no noise.
+    That is how far marks are from where other marks of their entries are, in whatever tensor.
+    Whoever knows the fingerprint at an entry may move all its marks by far, which is no noise.
     """
-    at, moved = moves
-    counts = np.bincount(at, minlength=entries)
-    means = np.bincount(at, moved, entries) / np.maximum(counts, 1)
-    several = counts[at] > 1
-    unbiased = np.sqrt(counts / np.maximum(counts - 1, 1))[at]
-    left = ((moved - means[at]) * unbiased)[several] if several.mean() > 0.5 else moved
-    return max(_NORMAL * float(np.median(np.abs(left))), _LEAST_NOISE)
+    noise = [max(_spread(each.moved), _LEAST_NOISE) for each in moves]
+    moves = _cut(moves, noise)
+    for _ in range(_PASSES):
+        means = _means(moves, noise, entries)
+        noise = [_own(each, own, means) for each, own in zip(moves, noise, strict=True)]
+    return noise
 
 
-def _shrunk(sums: Numbers, weights: Numbers) -> Numbers:
-    """Return estimates of fingerprints, of weighted sums: small where they are uncertain.
+def _own(moves: Moves, noise: float, found: Estimate) -> float:
+    """Return the noise of one tensor, by what the other marks of its entries tell."""
+    means, deviations = (each[moves.entries] for each in found)
+    share = (deviations / noise) ** 2  # that a mark has in the mean of its entry
+    several = share < _ALONE
+    if several.mean() < 0.5:
+        return noise
+    share, moved = share[several], moves.moved[several]
+    others = (means[several] - share * moved) / (1 - share)
+    seen = _spread(moved - others) ** 2
+    uncertain = float(np.median(deviations[several] ** 2 / (1 - share)))  # of the others
+    return math.sqrt(max(seen - uncertain, _OWN * seen, _LEAST_NOISE**2))
 
-    A mean farther out than any fingerprint is one that somebody has put there, and tells nothing.
-    """
-    known = np.maximum(weights, 1e-12)
-    means, deviations = sums / known, 1 / np.sqrt(known)
-    sure, most = 1 + 2 * deviations, 1.5 + 3 * deviations
-    faded = np.clip((most - np.abs(means)) / (most - sure), 0, 1)
-    clipped = np.clip(means, -sure, sure) * faded
-    return np.where(weights > 0, clipped / (1 + deviations**2), 0)
+
+def _spread(values: Numbers) -> float:
+    """Return the standard deviation, as if all but a few values were normal."""
+    return _NORMAL * float(np.median(np.abs(values)))
 
 
 def _weights(tensor: QuantizedTensor) -> npt.NDArray[np.float32]:
