@@ -26,6 +26,7 @@ from torch import Tensor, nn
 import nnguard
 import nnguard.torch
 from nnguard._tracing.accusation import log10_innocent
+from nnguard._tracing.evidence import collect
 from results import SEED, Results
 from tracing_buyers import Buyers
 from tracing_marks import Marked, Part
@@ -51,6 +52,7 @@ class Structure:
         self._repair = options.repair, options.repair_steps
         values = self.marked.values(self.buyers.fingerprints[0].astype(float))
         self.copy = self.marked.put(self.state, values)
+        self._tensors = self.marked.caster.marked_tensors()
 
     def changed(self, change: Change, *, core: bool | None = None) -> State:
         """Change the masked weights of the copy; those of the core, or those elsewhere, if asked.
@@ -90,7 +92,9 @@ class Structure:
         if repaired:
             rate, steps = self._repair
             state = self.subject.train(state, steps=steps, rate=rate)
-        ways = self.buyers.ways(self.marked.estimate(self.marked.at(state)))
+        suspect = {name: value.numpy() for name, value in state.items()}
+        found = collect(self._tensors, self.marked.entries, suspect)
+        ways = self.buyers.ways(found.estimate)
         scores = self.buyers.scores(ways)
         bounds = [
             log10_innocent(way, self.buyers.biases, float(own[0]))
@@ -130,11 +134,41 @@ def jobs(bench: Structure) -> Iterator[tuple[str, Callable[[], State]]]:
         )
     for kept in (0.99, 0.95):
         yield f"{kept:.0%} of the energy kept, by rank", partial(low_rank, bench, kept)
+    yield "channels permuted and scaled", lambda: disguised(bench.copy, rng)
     if (base := bench.base) is not None:
         yield (
             "the base instead",
             partial(bench.changed, lambda part, _: base[part.name].reshape(-1)[part.covered]),
         )
+
+
+def disguised(state: State, rng: torch.Generator) -> State:
+    """Return the same function in other weights: of a ResNet, or of an encoder.
+
+    Inside of each block, channels take other places; where batch normalization follows, they are
+    scaled as well.
+    """
+    found = dict(state)
+    for first in state:
+        block = first.removesuffix(".conv1.weight")
+        if block != first:
+            vectors, second = f"{block}.bn1.", f"{block}.conv2.weight"
+        elif first.endswith(".intermediate.dense.weight"):
+            vectors = first.removesuffix("weight")
+            second = first.replace("intermediate", "output")
+        else:
+            continue
+        order = torch.randperm(found[first].shape[0], generator=rng)
+        scale = torch.exp(torch.randn(order.numel(), generator=rng) / 2) if block != first else None
+        for name in {first, *(name for name in found if name.startswith(vectors))}:
+            if found[name].shape[:1] == order.shape:
+                found[name] = found[name][order]
+        found[second] = found[second][:, order]
+        if scale is not None:
+            found[first] = found[first] * scale.view(-1, 1, 1, 1)
+            found[f"{vectors}running_mean"] = found[f"{vectors}running_mean"] * scale
+            found[f"{vectors}running_var"] = found[f"{vectors}running_var"] * scale**2
+    return found
 
 
 def low_rank(bench: Structure, kept: float) -> State:

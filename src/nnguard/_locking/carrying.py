@@ -203,8 +203,8 @@ def _too_small(error: CapacityError, size: int, carried: int, trial: Stream) -> 
     if error.available:
         least = max(least, weights * error.needed / error.available)
     return CapacityError(
-        f"the release does not fit into the trial: of its {size:,} bytes the trial has to carry "
-        f"{carried:,}, and it holds {error.available // 8:,}, at {_MOST_BITS} bits a weight",
+        f"the release, of {size:,} bytes, does not fit into the trial, which has to carry "
+        f"{carried:,} and holds {error.available // 8:,}, at {_MOST_BITS} bits a weight",
         needed=error.needed,
         available=error.available,
         hint=f"a trial of this kind needs about {_rounded_up(least):,} weights, and this one has "

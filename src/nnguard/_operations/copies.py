@@ -72,6 +72,8 @@ def mask(
     bare, claims = _without_signature(release)
     chosen, entries = choose(bare, known)
     masked, masks = casting.mask(bare, chosen, entries, claims, key)
+    if bytes(Caster(key, masked, masks).release()) != bytes(bare):
+        raise RuntimeError("the release does not come out of its masks as it was")
     return hash_files(masked), masks
 
 

@@ -58,8 +58,9 @@ class LockedFile:
 
     @property
     def carried(self) -> int:
-        """Bytes of the stream that are in the record."""
-        return sum(len(part) for part in self.units if not isinstance(part, range))
+        """Bytes of the stream that are in the record; masked weights among them."""
+        whole = sum(len(part) for part in self.units if not isinstance(part, range))
+        return whole + (0 if self.masks is None else self.masks.size)
 
     def to_cbor(self) -> list[Any]:
         """Encode the file."""

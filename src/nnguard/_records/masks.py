@@ -93,6 +93,11 @@ class Masks:
         """Bytes that a license has for all entries: which variant, a bit each, and keys."""
         return (self.entries + 7) // 8 + ENTRY_KEY_SIZE * self.entries
 
+    @property
+    def size(self) -> int:
+        """Bytes of masked weights, in both variants."""
+        return sum(len(variant) for tensor in self.tensors for variant in tensor.variants)
+
     def to_cbor(self) -> list[Any]:
         """Encode the masks."""
         tensors = [tensor.to_cbor() for tensor in self.tensors]
