@@ -105,7 +105,7 @@ $(PEER): requirements/model_signing.txt $(LOCKED:%=requirements/model_signing-lo
 	touch $@
 
 test: $(ENVIRONMENT) $(PEER) $(SOFTHSM) $(CHROMIUM) $(BUBBLEWRAP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # A token in software, which tests sign with, and a sandbox, which the gate runs in: Debian's packages,
 # unpacked without root, where the system has none.
