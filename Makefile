@@ -173,6 +173,15 @@ bench-tracing: $(ENVIRONMENT)
 	$(PAPER) $(BIN)/python benchmarks/tracing_structure.py resnet56 $(TRACING) --repair 0.03
 	$(PAPER) $(BIN)/python benchmarks/tracing_structure.py minilm $(TRACING) --repair 1e-4 \
 		--repair-steps 150
+	$(BIN)/nnguard compress --force out/tracing/tuned/resnet56.urq38-1000-0.01.safetensors -o out/tracing/next.nnc
+	$(BIN)/nnguard decompress --force $(DATA)/streams/resnet56.urq38.nnc -o out/tracing/base.safetensors
+	$(PAPER) $(BIN)/python benchmarks/tracing_structure.py resnet56 $(TRACING) --stream out/tracing/next.nnc \
+		--base out/tracing/base.safetensors --only "a copy" "the base instead"
+	for network in resnet20 resnet18; do \
+		$(PAPER) $(BIN)/python benchmarks/tracing.py $$network $(TRACING) --parts harmless || exit 1; done
+	for network in resnet56 minilm vgg16; do \
+		$(PAPER) $(BIN)/python benchmarks/tracing_cost.py $$network --data $(DATA) --wheels out/tracing/wheels || exit 1; done
+	$(PAPER) $(BIN)/python benchmarks/tracing_copies.py $(DATA)/streams/resnet20.urq38.nnc
 	for network in resnet56 minilm; do for part in tracing tracing_structure; do echo && \
 		$(PAPER) $(BIN)/python benchmarks/$$part.py $$network $(TRACING) --report; done; done
 

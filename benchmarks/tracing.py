@@ -160,7 +160,10 @@ def harmless(bench: Bench, results: Results, copies: int) -> None:
 
 
 def accuracies(bench: Bench, results: Results) -> None:
-    """Measure what is left of a real copy, one buyer's, after each attack."""
+    """Measure what is left of a real copy, one buyer's, after each attack but training.
+
+    That is of the release: a copy trains like it (`check`).
+    """
     subject_, marked = bench.subject(), bench.marked
     results.add("accuracy|release", lambda: subject_.score(bench.state))
     own = bench.buyers.fingerprints[0].astype(float)

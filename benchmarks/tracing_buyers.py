@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from math import log10
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
-from nnguard._tracing.accusation import log10_innocent, scores, weightings
+from nnguard._operations.trace import PROBABILITY
+from nnguard._tracing.accusation import proofs, scores, weightings
 from nnguard._tracing.evidence import Estimate
 from tracing_marks import Marked
 
 __all__ = ["Accused", "Buyers", "accused", "name_of"]
-
-_ERROR = 1e-9
-"""Allowed for each suspect: that anybody innocent is accused; as `nnguard trace` has it."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +23,15 @@ class Accused:
     Attributes:
         suspects: How many.
         named: Share of them of which a guilty buyer was named.
-        all_named: Share of all guilty buyers that were, as normal noise has it.
         least: The least score of the best guilty buyer of any suspect.
         median: The median score of the best guilty buyer.
         innocent: The greatest score of any innocent.
-        wrongly: Innocents that were, of `trials`, as normal noise has it.
+        wrongly: Innocents that were, of `trials`.
         trials: Suspects times innocents.
     """
 
     suspects: int
     named: float
-    all_named: float
     least: float
     median: float
     innocent: float
@@ -97,29 +91,23 @@ def accused(
         estimates: Of each suspect; see `Marked.estimate`.
         members: Array (suspects, size of the coalition), whose copies each suspect was made of.
     """
-    ways = np.stack([buyers.ways(each) for each in estimates])
-    found = buyers.scores(ways.reshape(-1, ways.shape[-1])).reshape(*ways.shape[:2], -1)
-    tried = found[0].size
-    limit = -NormalDist().inv_cdf(_ERROR / tried)
-    highest = found.max(1)
-    guilty = np.take_along_axis(highest, members, 1)
-    innocent = highest.copy()
-    np.put_along_axis(innocent, members, -np.inf, 1)
-    best = guilty.max(1)
-    named = [
-        any(
-            log10_innocent(way, buyers.biases, float(own[team].max())) <= log10(_ERROR / tried)
-            for way, own in zip(each, of, strict=True)
-        )
-        for each, of, team in zip(ways, found, members, strict=True)
-    ]
+    best, innocent, named, wrongly = [], [], 0, 0
+    for estimate, team in zip(estimates, members, strict=True):
+        ways = buyers.ways(estimate)
+        found = buyers.scores(ways)
+        accused_ = set(proofs(ways, buyers.biases, found, PROBABILITY))
+        named += not accused_.isdisjoint(team.tolist())
+        wrongly += len(accused_.difference(team.tolist()))
+        highest = found.max(axis=0)
+        best.append(highest[team].max())
+        innocent.append(np.delete(highest, team).max())
+    trials = members.shape[0] * (len(buyers.fingerprints) - members.shape[1])
     return Accused(
-        len(highest),
-        float(np.mean(named)),
-        float((guilty >= limit).mean()),
-        float(best.min()),
+        len(best),
+        named / len(best),
+        float(min(best)),
         float(np.median(best)),
-        float(innocent.max()),
-        int((innocent >= limit).sum()),
-        innocent.size - members.size,
+        float(max(innocent)),
+        wrongly,
+        trials,
     )

@@ -75,7 +75,8 @@ def measure(at: Path, runs: int, licenses: int) -> None:
     files = [at / "traceable.nnc", at / "traceable-trial.nnc", at / "content-traceable.key"]
     trace = [sys.executable, "-c", TRACE, *files, license_.terms.id]
     found = in_turns([*trace, str(licenses)], [*trace, "1"], runs)
-    print(row(f"trace: {licenses:,} licenses; one", found), flush=True)
+    print(f"\n| | {licenses:,} licenses s | MB | one s | MB | ratio |\n|---|--:|--:|--:|--:|--:|")
+    print(row("trace", found), flush=True)
     for name in ("{}-trial.nnc", "{}.license"):
         sizes = [(at / name.format(kind)).stat().st_size for kind in KINDS]
         print(f"\n{name.format('')}: exact {sizes[0]:,} bytes, traceable {sizes[1]:,}")

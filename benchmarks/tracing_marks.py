@@ -15,10 +15,9 @@ from torch import Tensor
 
 import nnguard
 from nnguard._crypto.content_key import ContentKey
-from nnguard._stream.quantized import QuantizedTensor
-from nnguard._tracing.casting import Caster, Marks, mask, take_off
+from nnguard._tracing.casting import Caster, MarkedTensor, mask, take_off
 from nnguard._tracing.choosing import choose
-from nnguard._tracing.evidence import Estimate, Moves, estimate_of, noise_of
+from nnguard._tracing.evidence import Estimate, estimate_of, moves_of, noise_of
 from nnguard._tracing.masking import (
     level_size,
     levels_of,
@@ -37,21 +36,14 @@ _KEY = ContentKey(bytes(range(32)))
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """The marks of one tensor: what its weights are, plain and with each fingerprint.
+class Part(MarkedTensor):
+    """A tensor with marks: what its weights are, plain and with each fingerprint.
 
     `covered` are all masked weights, marked or not; `core` tells whether that is all of them.
     """
 
-    tensor: QuantizedTensor
-    marks: Marks
     covered: npt.NDArray[np.int64]
     core: bool
-
-    @property
-    def name(self) -> str:
-        """The tensor's name."""
-        return self.tensor.header.name
 
     @property
     def amplitude(self) -> np.float32:
@@ -84,6 +76,7 @@ class Marked:
         places = place(_KEY.below(), self.masks.nonce)
         self.parts = [
             Part(
+                own.unit,
                 own.tensor,
                 own.marks,
                 masked_in(tensors[part.unit], part, places),
@@ -128,10 +121,6 @@ class Marked:
 
     def estimate(self, suspect: Values) -> Estimate:
         """Return what a suspect tells of each entry, as `nnguard trace` has it."""
-        moves: list[Moves] = []
-        for part, run in zip(self.parts, self._runs, strict=True):
-            kept = suspect[run] != 0
-            if kept.any():
-                moved = self.sign[run] * (suspect[run] - self.ours[run]) / part.amplitude
-                moves.append(Moves(self.entry[run][kept], moved[kept].astype(np.float64)))
+        parts = zip(self.parts, self._runs, strict=True)
+        moves = [moves_of(part, suspect[run]) for part, run in parts if suspect[run].any()]
         return estimate_of(moves, noise_of(moves, self.entries), self.entries)

@@ -110,13 +110,13 @@ class Structure:
 
 def jobs(bench: Structure) -> Iterator[tuple[str, Callable[[], State]]]:
     """Yield attacks: their names, and what they make."""
-    rng = torch.Generator().manual_seed(SEED)
 
     def noise(times: float, part: Part, theirs: Tensor) -> Tensor:
-        return theirs + times * float(part.amplitude) * torch.randn(theirs.shape, generator=rng)
+        drawn = torch.randn(theirs.shape, generator=seeded(part.unit))
+        return theirs + times * float(part.amplitude) * drawn
 
-    def others(_: Part, theirs: Tensor) -> Tensor:
-        return theirs[torch.randperm(theirs.numel(), generator=rng)]
+    def others(part: Part, theirs: Tensor) -> Tensor:
+        return theirs[torch.randperm(theirs.numel(), generator=seeded(part.unit))]
 
     def likelier(times: float, part: Part, theirs: Tensor) -> Tensor:
         return theirs + times * (bench.like(part, theirs) - theirs)
@@ -134,12 +134,17 @@ def jobs(bench: Structure) -> Iterator[tuple[str, Callable[[], State]]]:
         )
     for kept in (0.99, 0.95):
         yield f"{kept:.0%} of the energy kept, by rank", partial(low_rank, bench, kept)
-    yield "channels permuted and scaled", lambda: disguised(bench.copy, rng)
+    yield "channels permuted and scaled", lambda: disguised(bench.copy, seeded(0))
     if (base := bench.base) is not None:
         yield (
             "the base instead",
             partial(bench.changed, lambda part, _: base[part.name].reshape(-1)[part.covered]),
         )
+
+
+def seeded(number: int) -> torch.Generator:
+    """Return a source of random numbers that does not hang on what was run before."""
+    return torch.Generator().manual_seed(SEED + number)
 
 
 def disguised(state: State, rng: torch.Generator) -> State:

@@ -1,7 +1,6 @@
 """Fine-tuning for the tracing benchmark: what it does to the weights, kept for many coalitions.
 
-tuned = Tuned(folder, network)
-tuned.change(0.01)   # by tensor: weights after less weights before
+weights = Tuned(folder, name, make, stream, steps).weights(0.01)
 """
 
 from __future__ import annotations

@@ -243,7 +243,7 @@ def plot_trace(trace: Trace, path: str | os.PathLike[str], *, overwrite: bool = 
 
     Raises:
         ImportError: matplotlib is not installed.
-        ArgumentError: No picture format has the suffix, or there were no licenses.
+        ArgumentError: No picture format has the suffix.
 
     Examples:
         >>> licenses = [licensing.License.load("ada-copy.license").terms.id]
@@ -251,14 +251,7 @@ def plot_trace(trace: Trace, path: str | os.PathLike[str], *, overwrite: bool = 
         >>> nnguard.plotting.plot_trace(trace, "scores.png")
     """
     check_picture(path)
-    if not trace.license_ids:
-        raise ArgumentError("there are no scores to draw: there were no licenses")
-    guilty = {accusation.license_id for accusation in trace.accused}
-    others = [
-        score
-        for license_id, score in zip(trace.license_ids, trace.scores, strict=True)
-        if license_id not in guilty
-    ]
+    others = trace.other_scores
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
@@ -267,7 +260,7 @@ def plot_trace(trace: Trace, path: str | os.PathLike[str], *, overwrite: bool = 
             label = f"license {accusation.license_id[:8]}: {accusation.score:.1f}"
             axes.plot([accusation.score], [0.5], "D", color=color, mec="black", label=label)
         axes.set_yscale("symlog", linthresh=1)
-        axes.set_xlabel("score (standard deviations of what innocents score)")
+        axes.set_xlabel("score (standard deviations of what licenses score that had no part)")
         axes.set_ylabel("licenses")
         verdict = "accused" if trace.accused else "nobody is accused"
         axes.set_title(f"{len(trace.accused) or ''} {verdict}".strip(), loc="left")

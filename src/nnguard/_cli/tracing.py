@@ -14,6 +14,7 @@ from nnguard._cli.options import FORCE, argument, option, read_share
 from nnguard._cli.output import Outcome
 from nnguard._cli.selling import ledger_option, open_ledger
 from nnguard._models.sources import MODEL_SUFFIXES
+from nnguard._operations.trace import PROBABILITY
 from nnguard._records.hashed import digest_of, hash_files
 from nnguard.licensing import License
 from nnguard.plotting import check_picture
@@ -29,9 +30,9 @@ __all__ = ["run_trace"]
     option("--license FILE...", "Licenses to compare with, besides those of a ledger."),
     option(
         "--probability SHARE",
-        "Accuse nobody where the chance to be innocent is higher (1e-9).",
+        "Upper bound on the probability of accusing anybody who had no part (1e-9).",
         read=read_share,
-        default=1e-9,
+        default=PROBABILITY,
     ),
     option("--plot OUTPUT", "Draw the scores of all licenses."),
     FORCE,
@@ -101,9 +102,13 @@ def _lines(options: Options, trace: nnguard.Trace, customers: dict[str, str]) ->
         who = customers[accusation.license_id] or "a customer without a name"
         power = math.ceil(accusation.log10_probability)
         yield f"Made with the copy of {who}, license {accusation.license_id}"
-        yield f"  score {accusation.score:.1f}; by chance, with a probability below 1e{power}"
-    if not trace.accused:
-        highest = f" (the highest score is {trace.scores.max():.1f})" if many else ""
-        yield f"Nobody: no copy can be told from those of innocents{highest}"
+        yield (
+            f"  score {accusation.score:.1f}; a license that had no part would score so with a "
+            f"probability below 1e{power}"
+        )
+    if not trace.marks:
+        yield "Nobody: nothing of the release was found in it"
+    elif not trace.accused:
+        yield f"Nobody: no score is high enough; the highest is {trace.scores.max():.1f}"
     else:
         yield "It says whose copy this was made with, not who passed it on (docs/tracing.md)"

@@ -46,6 +46,10 @@ class Format:
         """Whether tensors of the format are quantized."""
         return self.dtype.kind == "f" or self.name == "bfloat16"
 
+    def to_numbers(self, values: Array) -> Array:
+        """Return values as an array of numbers, which bfloat16 is not."""
+        return self.to_float32(values) if self.name == "bfloat16" else values
+
     def to_float32(self, values: Array) -> npt.NDArray[np.float32]:
         """Return values of a floating-point format as float32; too large ones become infinite."""
         if self.name == "bfloat16":

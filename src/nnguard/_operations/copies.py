@@ -44,7 +44,7 @@ def check_traceable(release: Model, tier: Tier) -> None:
     """Refuse what cannot have a traceable lock.
 
     Raises:
-        ArgumentError: The release is a folder, or the trial no other network.
+        ArgumentError: The release is a folder, or the trial is not another network.
     """
     if isinstance(release, StreamSet):
         raise ArgumentError("traceable: fingerprints are for a single stream, not for a folder")

@@ -10,6 +10,7 @@ probability of that is below `probability`, whatever the suspect is (`docs/SPEC.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,20 +22,24 @@ import numpy.typing as npt
 from nnguard._base.arguments import loaded
 from nnguard._compression.decompress import decompress
 from nnguard._crypto.content_key import ContentKey, ContentKeyLike
+from nnguard._licensing.license import License
 from nnguard._locking.opening import open_files
 from nnguard._models.sources import MODEL_SUFFIXES, WeightsLike, open_weights
 from nnguard._models.stream_set import StreamSet, as_model
 from nnguard._operations.copies import caster_of
 from nnguard._records.hashed import hash_files
 from nnguard._stream import Stream, StreamLike
-from nnguard._tracing.accusation import proofs, scores, weightings
+from nnguard._tracing.accusation import LOG10_FLOOR, proofs, scores, weightings
 from nnguard._tracing.casting import Caster
 from nnguard._tracing.evidence import Evidence, collect
 from nnguard.errors import ArgumentError
 
-__all__ = ["Accusation", "Trace", "trace"]
+__all__ = ["PROBABILITY", "Accusation", "Trace", "TracedTensor", "trace"]
 
-_PROBABILITY = 1e-9
+_ID = re.compile("[0-9a-f]{32}")
+
+PROBABILITY = 1e-9
+"""Of accusing anybody who had no part, at most, unless something else is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +48,11 @@ class Accusation:
 
     Attributes:
         license_id: In hexadecimal.
-        score: In standard deviations of what innocents score.
-        log10_probability: Logarithm to base 10 of the probability that any of the licenses that
-            were compared scores as high without having had a part: an upper bound.
+        score: The highest in several ways of scoring: standard deviations of what licenses score
+            that had no part.
+        log10_probability: Logarithm to base 10 of an upper bound on the probability that any of the
+            licenses that were compared, had none of them a part, would be accused by as much: the
+            lowest in these ways.
     """
 
     license_id: str
@@ -61,6 +68,19 @@ class Accusation:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class TracedTensor:
+    """A masked tensor that was found in the suspect.
+
+    Attributes:
+        how: How it was brought in line with the release's, in a few words.
+        noise: How far weights were moved by something else, in steps of the fingerprint.
+    """
+
+    how: str
+    noise: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Trace:
     """What was found of a suspect.
@@ -68,13 +88,11 @@ class Trace:
     Attributes:
         accused: Licenses whose copies had a part in it, the surest first.
         license_ids: All that it was compared with.
-        scores: float64 array, of each license, the highest in several ways of scoring: standard
-            deviations of what innocents score.
-        tensors: Masked tensors that were found in the suspect, and how they were brought in line.
-        noise: The same, how far weights were moved by something else, in steps of the fingerprint.
+        scores: float64 array, of each license; see `Accusation.score`.
+        tensors: Masked tensors that were found in the suspect, by their names in the release.
         missing: Names of those that were not found.
         marks: Weights of the suspect that were compared.
-        probability: Nobody is accused at a higher probability of being innocent.
+        probability: Upper bound on the probability of accusing anybody who had no part.
 
     Examples:
         >>> with licensing.Ledger("sold.db") as ledger:
@@ -82,28 +100,36 @@ class Trace:
         >>> trace = nnguard.trace("ada-copy.nnc", "sold.nnc", "sold.key", licenses)
         >>> [accusation.license_id for accusation in trace.accused] == licenses[:1]
         True
+        >>> trace.other_scores.size == len(licenses) - 1
+        True
     """
 
     accused: tuple[Accusation, ...]
     license_ids: tuple[str, ...]
     scores: npt.NDArray[np.float64]
-    tensors: Mapping[str, str]
-    noise: Mapping[str, float]
+    tensors: Mapping[str, TracedTensor]
     missing: tuple[str, ...]
     marks: int
     probability: float
 
+    @property
+    def other_scores(self) -> npt.NDArray[np.float64]:
+        """Scores of the licenses that are not accused."""
+        accused = [accusation.license_id for accusation in self.accused]
+        return self.scores[~np.isin(self.license_ids, accused)]
+
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values; of the scores, the highest that was not accused."""
-        innocent = np.sort(self.scores)[::-1][len(self.accused) :]
+        others = self.other_scores
         return {
             "accused": [accusation.to_json() for accusation in self.accused],
             "licenses": len(self.license_ids),
-            "highest_other_score": float(innocent[0]) if innocent.size else None,
+            "highest_other_score": float(others.max()) if others.size else None,
             "probability": self.probability,
             "marks": self.marks,
             "tensors": {
-                name: {"how": how, "noise": self.noise[name]} for name, how in self.tensors.items()
+                name: {"how": found.how, "noise": found.noise}
+                for name, found in self.tensors.items()
             },
             "missing": list(self.missing),
         }
@@ -113,9 +139,9 @@ def trace(
     suspect: Stream | StreamSet | WeightsLike,
     trial: StreamLike,
     content_key: ContentKeyLike,
-    licenses: Iterable[str],
+    licenses: Iterable[License | str],
     *,
-    probability: float = _PROBABILITY,
+    probability: float = PROBABILITY,
 ) -> Trace:
     """Find out from which licensees' copies a network was made.
 
@@ -129,11 +155,12 @@ def trace(
             by name; a PyTorch module.
         trial: The trial that was sold, which was locked with `traceable=True`.
         content_key: The vendor's, which `lock` made.
-        licenses: Identifiers of the licenses of this trial, in hexadecimal.
-        probability: Of accusing anybody who had no part, at most.
+        licenses: The licenses of this trial, or their identifiers, in hexadecimal.
+        probability: Upper bound on that of accusing anybody who had no part; 1e-38 at least.
 
     Raises:
-        ArgumentError: The trial is not traceable; or the probability is not between 0 and 1.
+        ArgumentError: The trial is not traceable, an argument is none of these, or there are no
+            licenses.
         WrongKeyError: The key is not the vendor's.
         NnguardError: The suspect cannot be read, or the trial not opened.
 
@@ -142,8 +169,9 @@ def trace(
         >>> nnguard.trace("ada-copy.nnc", "sold.nnc", "sold.key", licenses).accused[0].score > 30
         True
     """
-    if not 0 < probability < 1:
-        raise ArgumentError(f"probability: {probability:g} is not between 0 and 1")
+    if not 10**LOG10_FLOOR <= probability < 1:
+        raise ArgumentError(f"probability: {probability:g} is not between 1e-38 and 1")
+    ids = _ids_of(licenses)
     key = loaded(content_key, ContentKey, "content_key")
     opened = open_files(hash_files(as_model(trial, "trial")), key)
     if opened.masks is None:
@@ -153,48 +181,64 @@ def trace(
         )
     caster = caster_of(opened, key)
     wanted = caster.marked_tensors()
-    suspects = _tensors_of(suspect, {each.tensor.indices.size for each in wanted})
+    least = min((each.tensor.indices.size for each in wanted), default=1)
+    suspects = _tensors_of(suspect, least)
     evidence = collect(wanted, caster.biases.size, suspects)
-    ids = tuple(dict.fromkeys(licenses))
     found, accused = _accuse(evidence, caster, ids, probability)
     return Trace(
-        tuple(accused),
-        ids,
-        found,
-        evidence.tensors,
-        evidence.noise,
-        tuple(each.name for each in wanted if each.name not in evidence.tensors),
-        evidence.marks,
-        probability,
+        accused=tuple(accused),
+        license_ids=ids,
+        scores=found,
+        tensors={
+            name: TracedTensor(how, evidence.noise[name]) for name, how in evidence.tensors.items()
+        },
+        missing=tuple(each.name for each in wanted if each.name not in evidence.tensors),
+        marks=evidence.marks,
+        probability=probability,
     )
+
+
+def _ids_of(licenses: Iterable[License | str]) -> tuple[str, ...]:
+    """Return identifiers as they are in licenses, each once."""
+    if isinstance(licenses, str):
+        raise ArgumentError("licenses: give a list of licenses, or of their identifiers")
+    ids = [each.terms.id if isinstance(each, License) else each.lower() for each in licenses]
+    for license_id in ids:
+        if not _ID.fullmatch(license_id):
+            raise ArgumentError(
+                f"licenses: {license_id!r} is not the identifier of a license, of 32 hexadecimal "
+                "digits"
+            )
+    if not ids:
+        raise ArgumentError("licenses: there are none that the suspect could be compared with")
+    return tuple(dict.fromkeys(ids))
 
 
 def _accuse(
     evidence: Evidence, caster: Caster, ids: Sequence[str], probability: float
 ) -> tuple[npt.NDArray[np.float64], list[Accusation]]:
-    """Score licenses in several ways, and accuse those whom one of them proves to be guilty."""
+    """Score licenses in several ways, and accuse those whom one of these accuses."""
     biases = caster.biases
     ways = weightings(evidence.estimate, biases)
     found = scores(ways, biases, map(caster.fingerprint, ids))
     bounds = proofs(ways, biases, found, probability)
     best = found.max(axis=0)
-    guilty = sorted(bounds, key=lambda index: (bounds[index], -best[index]))
-    return best, [Accusation(ids[at], float(best[at]), bounds[at]) for at in guilty]
+    surest = sorted(bounds, key=lambda index: (bounds[index], -best[index]))
+    return best, [Accusation(ids[at], float(best[at]), bounds[at]) for at in surest]
 
 
 def _tensors_of(
-    suspect: Stream | StreamSet | WeightsLike, sizes: set[int]
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Read a suspect's floating-point tensors of these sizes."""
+    suspect: Stream | StreamSet | WeightsLike, least: int
+) -> dict[str, npt.NDArray[np.generic]]:
+    """Read a suspect's tensors of so many weights, or more."""
     if isinstance(suspect, (Stream, StreamSet)) or (
         isinstance(suspect, (str, os.PathLike))
         and Path(suspect).suffix.lower() not in MODEL_SUFFIXES
     ):
         suspect = decompress(suspect, allow_trial=True)
-    found: dict[str, npt.NDArray[np.float32]] = {}
+    found: dict[str, npt.NDArray[np.generic]] = {}
     for tensor in open_weights(suspect):
-        if tensor.size in sizes and tensor.type.format.is_float:
-            values = tensor.values.read(0, tensor.size)
-            weights = tensor.type.format.to_float32(values)
+        if tensor.size >= least:
+            weights = tensor.type.format.to_numbers(tensor.values.read(0, tensor.size))
             found[tensor.name] = weights.reshape(tensor.shape)
     return found

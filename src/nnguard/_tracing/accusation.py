@@ -6,9 +6,10 @@ suspect is and wherever the weights come from: it follows from the biases alone,
 bound.
 
 A score is the logarithm of how much likelier the suspect is with a license's copy in it than
-without (Oosterwijk, Škorić and Doumen, Optimal suspicion functions for Tardos traitor tracing
-schemes, 2013). That hangs on how a coalition mixes its copies, which nobody knows; so some ways of
-mixing are assumed, one after the other. A wrong assumption costs power, and accuses nobody.
+without (Laarhoven, Asymptotics of fingerprinting and group testing: capacity-achieving
+log-likelihood decoders, 2016), less its mean over innocents, in standard deviations of that. It
+hangs on how a coalition mixes its copies, which nobody knows; so some ways of mixing are assumed,
+one after the other. A wrong assumption costs power, and accuses nobody.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy.typing as npt
 
 from nnguard._tracing.evidence import Estimate
 
-__all__ = ["log10_innocent", "proofs", "scores", "weightings"]
+__all__ = ["LOG10_FLOOR", "log10_innocent", "proofs", "scores", "weightings"]
 
 _TOGETHER = 128
 """Fingerprints that are scored at once."""
@@ -32,7 +33,7 @@ _COALITION = 10
 """Copies that are assumed to be mixed."""
 
 _LEAST_DEVIATION = 0.2
-"""Of what is found at an entry: no coalition does just what is assumed of it."""
+"""Smallest standard deviation assumed at an entry: no coalition does just what is assumed of it."""
 
 _FAR = 4.0
 """How far a coalition that knows where copies differ may go there, in steps of the fingerprint."""
@@ -40,12 +41,12 @@ _FAR = 4.0
 _TINY = 1e-30
 """A density that every finding has: what fits nothing tells nothing."""
 
-_STEPS = 80
+_STEPS = 40
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _LARGEST_TILT = 1e3
 
-_LEAST = -38.0
-"""Logarithm of the least probability that is told: that of guessing the vendor's key, 128 bits."""
+LOG10_FLOOR = -38.0
+"""Logarithm of the least probability that is told: keys and hashes promise no more, 2**-128."""
 
 Numbers = npt.NDArray[np.float64]
 
@@ -64,26 +65,26 @@ class Mix(NamedTuple):
     shares: Numbers
 
 
-def averaged(copies: int = _COALITION) -> Mix:
+def _averaged() -> Mix:
     """Return what comes of averaging copies."""
-    level = np.linspace(-1, 1, copies + 1)[None]
+    level = np.linspace(-1, 1, _COALITION + 1)[None]
     return Mix(level, np.zeros_like(level), np.ones_like(level))
 
 
-def one_of_them(copies: int = _COALITION) -> Mix:
+def _one_of_them() -> Mix:
     """Return what comes of taking each entry from one of the copies."""
-    plus = np.linspace(0, 1, copies + 1)
+    plus = np.linspace(0, 1, _COALITION + 1)
     levels = np.stack([np.ones_like(plus), -np.ones_like(plus)])
     return Mix(levels, np.zeros_like(levels), np.stack([plus, 1 - plus]))
 
 
-def where_they_differ(copies: int = _COALITION) -> Mix:
+def _where_they_differ() -> Mix:
     """Return what comes of comparing copies, and of doing whatever one likes where they differ."""
-    levels = np.repeat([[1.0], [-1.0], [0.0], [0.0]], copies + 1, axis=1)
+    levels = np.repeat([[1.0], [-1.0], [0.0], [0.0]], _COALITION + 1, axis=1)
     levels[:, 0], levels[:, -1] = -1, 1
     spreads = np.zeros_like(levels)
     spreads[3, 1:-1] = _FAR
-    shares = np.repeat([[0.3], [0.3], [0.3], [0.1]], copies + 1, axis=1)
+    shares = np.repeat([[0.3], [0.3], [0.3], [0.1]], _COALITION + 1, axis=1)
     return Mix(levels, spreads, shares)
 
 
@@ -97,12 +98,12 @@ def weightings(found: Estimate, biases: Numbers) -> Numbers:
     Raises:
         ValueError: An estimate is not finite.
     """
-    mixes = averaged(), one_of_them(), where_they_differ()
+    mixes = _averaged(), _one_of_them(), _where_they_differ()
     return np.stack([_scaled(_likelihood(found, mix, biases), biases) for mix in mixes])
 
 
 def _likelihood(found: Estimate, mix: Mix, biases: Numbers) -> Numbers:
-    """Return the logarithm of how much likelier what was found is, with a copy that has 1 there."""
+    """Return log-likelihood ratios of what was found: with a copy that has 1 there, and with -1."""
     if not np.isfinite(found.means).all():
         raise ValueError("estimates are finite")
     deviations = np.maximum(found.deviations, _LEAST_DEVIATION)[:, None]
@@ -133,12 +134,12 @@ def scores(
     """Return the scores of fingerprints: of the innocent, with mean 0 and variance 1.
 
     Args:
-        weights: float64 array (..., L), for each way of scoring; see `weightings`.
+        weights: float64 array (k, L), for each way of scoring; see `weightings`. Or (L).
         biases: float64 array (L).
         fingerprints: Of n licenses: int8 arrays (L).
 
     Returns:
-        Array (..., n).
+        Array (k, n), or (n).
     """
     mean = weights @ (2 * biases - 1)
     found: list[Numbers] = [np.empty((0, *weights.shape[:-1]))]
@@ -151,23 +152,24 @@ def scores(
 def proofs(
     weights: Numbers, biases: Numbers, found: Numbers, probability: float
 ) -> dict[int, float]:
-    """Return whom some way of scoring proves to be guilty.
+    """Return whom some way of scoring accuses.
 
     Args:
         weights: float64 array (k, L), for each way of scoring.
         biases: float64 array (L).
         found: float64 array (k, n), scores of n licenses.
-        probability: Of accusing any of them who had no part, at most.
+        probability: Upper bound on that of accusing anybody who had no part; not below
+            `10**LOG10_FLOOR`.
 
     Returns:
-        By the number of the license, the logarithm to base 10 of the probability, for all of them
-        and all ways together, that somebody innocent scores so high: an upper bound.
+        By the index of the license, the logarithm to base 10 of an upper bound on the probability
+        that any of them, in any of the ways, scores so high without having had a part.
     """
     tried = math.log10(max(found.size, 1))
     bounds: dict[int, float] = {}
     for way, own in zip(weights, found, strict=True):
         for index in np.argsort(-own).tolist():
-            bound = max(tried + log10_innocent(way, biases, float(own[index])), _LEAST)
+            bound = max(tried + log10_innocent(way, biases, float(own[index])), LOG10_FLOOR)
             if bound > math.log10(probability):
                 break
             bounds[index] = min(bound, bounds.get(index, 0.0))

@@ -61,7 +61,7 @@ class Chosen:
         unit: Position of its unit.
         size: Its weights.
         width: Bits of a masked weight.
-        share: Of its weights, how many may be marked.
+        share: Of its masked weights, how many may be marked.
         sparsity: One of `2**sparsity` weights is masked; see `MaskedTensor`.
     """
 

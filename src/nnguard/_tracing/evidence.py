@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nnguard._stream.quantized import QuantizedTensor
-from nnguard._tracing.alignment import Aligned, align
+from nnguard._tracing.alignment import align
 from nnguard._tracing.casting import MarkedTensor
 from nnguard._tracing.masking import level_size
 
-__all__ = ["Estimate", "Evidence", "Moves", "collect", "estimate_of", "noise_of"]
+__all__ = ["Estimate", "Evidence", "Moves", "collect", "estimate_of", "moves_of", "noise_of"]
 
 _CLIP = 3.0
 """Standard deviations beyond which a difference counts no more."""
@@ -32,10 +32,10 @@ _LEAST_NOISE = 0.05
 """Of a suspect that is a copy as it was: steps of the fingerprint."""
 
 _PASSES = 4
-"""Noise is found by what marks should be, and that by the noise."""
+"""Iterations: what marks should be follows from the noise, and the noise from that."""
 
-_OWN = 0.1
-"""Of the variance that is seen in a tensor, how much is its own, at least."""
+_LEAST_SHARE = 0.1
+"""Of the variance that is seen in a tensor, how much is put down to its own noise, at least."""
 
 _ALONE = 0.9
 """Share in the mean of an entry, beyond which a mark has no others to be compared with."""
@@ -88,7 +88,9 @@ def collect(
     """
     aligned = align({each.name: _weights(each.tensor) for each in release}, suspect)
     found = {
-        each.name: _moves(each, aligned[each.name]) for each in release if each.name in aligned
+        each.name: moves_of(each, aligned[each.name].weights.reshape(-1)[each.marks.positions])
+        for each in release
+        if each.name in aligned
     }
     moves = {name: each for name, each in found.items() if each.moved.size}
     noise = noise_of([*moves.values()], entries)
@@ -143,13 +145,17 @@ def _means(moves: Sequence[Moves], noise: Sequence[float], entries: int) -> Esti
     return Estimate(means, deviations)
 
 
-def _moves(release: MarkedTensor, aligned: Aligned) -> Moves:
-    """Return how far marks have moved; those at weights that were pruned are left out."""
+def moves_of(release: MarkedTensor, theirs: npt.NDArray[np.floating]) -> Moves:
+    """Return how far marks have moved; those at weights that were pruned are left out.
+
+    Args:
+        release: A tensor of the release.
+        theirs: What the suspect has at its marks.
+    """
     tensor, marks = release.tensor, release.marks
-    theirs = aligned.weights.reshape(-1)[marks.positions].astype(np.float64)
     ours = tensor.step * tensor.indices.reshape(-1)[marks.positions]
     kept = theirs != 0
-    moved = marks.signs[kept] * (theirs - ours)[kept] / level_size(tensor)
+    moved = marks.signs[kept] * (theirs.astype(np.float64) - ours)[kept] / level_size(tensor)
     return Moves(marks.entries[kept], moved)
 
 
@@ -178,7 +184,7 @@ def _own(moves: Moves, noise: float, found: Estimate) -> float:
     others = (means[several] - share * moved) / (1 - share)
     seen = _spread(moved - others) ** 2
     uncertain = float(np.median(deviations[several] ** 2 / (1 - share)))  # of the others
-    return math.sqrt(max(seen - uncertain, _OWN * seen, _LEAST_NOISE**2))
+    return math.sqrt(max(seen - uncertain, _LEAST_SHARE * seen, _LEAST_NOISE**2))
 
 
 def _spread(values: Numbers) -> float:
