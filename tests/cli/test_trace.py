@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from safetensors.numpy import load_file, save_file
 
 import nnguard
 from nnguard._cli import main
+from nnguard._licensing.unwrapped import Unwrapped
+from nnguard.licensing import License
 from transcripts import Run
 
 pytest.importorskip("sqlalchemy")
@@ -96,10 +99,30 @@ def test_nobody_is_accused_of_what_is_not_a_copy(run: Run, folder: Path) -> None
 
 
 def test_licenses_stand_for_a_ledger(run: Run) -> None:
-    result = run(*TRACE, "eve.nnc", "--license", "ada.license")
-    assert "Nobody" in result.out
-    result = run(*TRACE, "eve.nnc", "--license", "ada.license", "--license", "eve.license")
-    assert "Made with the copy of eve" in result.out
+    trust = ("--trust", "vendor.pub")
+    result = run(*TRACE, "eve.nnc", "--license", "ada.license", *trust)
+    assert "Nobody: no score is high enough" in result.out
+    both = ("--license", "ada.license", "--license", "eve.license")
+    assert "Made with the copy of eve" in run(*TRACE, "eve.nnc", *both, *trust).out
+
+
+def test_a_customer_cannot_put_another_name_on_a_license(
+    run: Run, folder: Path, key: nnguard.SigningKey
+) -> None:
+    """Nobody but the vendor says whose license it is; nor does the vendor say two things."""
+    license_ = nnguard.licensing.License.load("eve.license")
+    terms = replace(license_.terms, customer="ada")
+    secrets = Unwrapped(nnguard.ContentKey.generate(), bytes(99840))
+    for name, signer in (("forged", nnguard.SigningKey.generate()), ("changed", key)):
+        recipient = nnguard.Identity.load("eve.key").recipient
+        License.make(terms, secrets, recipient, signer).save(folder / f"{name}.license")
+    line = (*TRACE, "eve.nnc", "--trust", "vendor.pub", "--ledger", "licenses.db", "--license")
+    forged = run(*line, "forged.license")
+    assert (forged.code, "Made with" in forged.out) == (7, False)
+    changed = run(*line, "changed.license")
+    assert (changed.code, "the ledger names another customer" in changed.err) == (2, True)
+    unsure = run(*TRACE, "eve.nnc", "--license", "eve.license")
+    assert (unsure.code, "--trust is missing" in unsure.err) == (2, True)
 
 
 def test_picture_of_the_scores(run: Run, folder: Path) -> None:
@@ -122,7 +145,7 @@ def test_what_cannot_be_traced(run: Run, folder: Path) -> None:
     issuer = nnguard.licensing.issue("exact.nnc", "exact.key", to="ada.pub", signer="vendor.key")
     issuer.save("exact.license")
     line = ("trace", "eve.nnc", "--trial", "exact.nnc", "--content-key", "exact.key")
-    result = run(*line, "--license", "exact.license")
+    result = run(*line, "--license", "exact.license", "--trust", "vendor.pub")
     assert (result.code, "not traceable" in result.err) == (2, True)
-    other = run(*TRACE, "eve.nnc", "--license", "exact.license")
+    other = run(*TRACE, "eve.nnc", "--license", "exact.license", "--trust", "vendor.pub")
     assert (other.code, "of another trial" in other.err) == (2, True)

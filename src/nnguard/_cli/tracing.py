@@ -13,6 +13,7 @@ from nnguard._cli.inputs import name_of, open_model
 from nnguard._cli.options import FORCE, argument, option, read_share
 from nnguard._cli.output import Outcome
 from nnguard._cli.selling import ledger_option, open_ledger
+from nnguard._crypto.trust import load_trust
 from nnguard._models.sources import MODEL_SUFFIXES
 from nnguard._operations.trace import PROBABILITY
 from nnguard._records.hashed import digest_of, hash_files
@@ -28,6 +29,7 @@ __all__ = ["run_trace"]
     option("--content-key FILE", "The key that lock made.", required=True),
     ledger_option(required=False),
     option("--license FILE...", "Licenses to compare with, besides those of a ledger."),
+    option("--trust PATH...", "Your public keys, which have to have signed the --license files."),
     option(
         "--probability SHARE",
         "Upper bound on the probability of accusing anybody who had no part (1e-9).",
@@ -48,7 +50,7 @@ def run_trace(options: Options) -> Outcome:
       nnguard trace suspect.safetensors --trial trial.nnc --content-key content.key \
           --ledger licenses.db
       nnguard trace suspect.nnc --trial trial.nnc --content-key content.key \
-          --license ada.license --plot scores.png
+          --license ada.license --trust vendor.pub --plot scores.png
     """
     if options.plot is not None:
         check_picture(options.plot)
@@ -83,11 +85,18 @@ def _customers(options: Options, trial: nnguard.Stream) -> dict[str, str]:
                 for entry in ledger.entries()
                 if entry.stream == digest
             }
+    if options.license and not options.trust:
+        raise click.UsageError(
+            "--trust is missing: what a license says of its customer is true if you signed it"
+        )
     for path in options.license or []:
-        terms = License.load(path).terms
+        license_ = License.load(path)
+        license_.authenticate(load_trust(options.trust))
+        terms = license_.terms
         if terms.stream != digest:
             raise click.UsageError(f"--license {path}: it is of another trial")
-        found[terms.id] = terms.customer
+        if found.setdefault(terms.id, terms.customer) != terms.customer:
+            raise click.UsageError(f"--license {path}: the ledger names another customer")
     return found
 
 

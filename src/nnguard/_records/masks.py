@@ -63,7 +63,8 @@ class MaskedTensor:
                 (bytes() | memoryview()) as first,
                 (bytes() | memoryview()) as second,
             ] if (
-                unit >= 0
+                bool not in map(type, encoded)
+                and unit >= 0
                 and 2 <= width <= MAX_WIDTH
                 and 0 <= sparsity <= _MAX_SPARSITY
                 and len(first) == len(second)
@@ -114,7 +115,10 @@ class Masks:
         """
         match encoded:
             case [bytes() as nonce, int() as entries, [_, *_] as tensors, *claims] if (
-                len(nonce) == _NONCE_SIZE and 0 < entries <= MAX_ENTRIES and len(claims) <= 1
+                len(nonce) == _NONCE_SIZE
+                and type(entries) is int
+                and 0 < entries <= MAX_ENTRIES
+                and len(claims) <= 1
             ):
                 found = tuple(map(MaskedTensor.from_cbor, tensors))
                 units = [tensor.unit for tensor in found]

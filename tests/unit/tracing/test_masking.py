@@ -224,6 +224,7 @@ PART: list[Any] = [3, 8, 1, b"\xff", b"\xff"]
         [NONCE, -5, [PART]],
         [NONCE, MAX_ENTRIES + 1, [PART]],
         [NONCE, 5.0, [PART]],
+        [NONCE, True, [PART]],
         [NONCE, 5, {}],
         [NONCE, 5, [PART], {}, {}],
         [NONCE, 5, [PART], {1: 5}],
@@ -248,6 +249,8 @@ PART: list[Any] = [3, 8, 1, b"\xff", b"\xff"]
                 [3, 8, 1, "variant", b"\xff"],
                 [3, 8, 1, b"\xff", [1]],
                 [3.0, *PART[1:]],
+                [True, *PART[1:]],
+                [3, 8, True, *PART[3:]],
             )
         ),
     ],
