@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnguard._operations.trace import PROBABILITY
-from nnguard._tracing.accusation import proofs, scores, weightings
+from nnguard._tracing.accusation import proofs, weightings
 from nnguard._tracing.evidence import Estimate
 from tracing_marks import Marked
 
@@ -60,6 +60,7 @@ class Buyers:
         self.biases = marked.caster.biases
         found = (marked.caster.fingerprint(name_of(number)) for number in range(count))
         self.fingerprints = np.stack([*found])
+        self._as_floats = self.fingerprints.astype(np.float32)
 
     def coalition(self, size: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """Draw the numbers of some buyers."""
@@ -75,8 +76,12 @@ class Buyers:
         return weightings(estimate, self.biases)
 
     def scores(self, ways: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return the scores of all buyers: (..., buyers) for ways (..., entries)."""
-        return scores(ways, self.biases, self.fingerprints)
+        """Return the scores of all buyers: (k, buyers) for ways (k, entries).
+
+        As `accusation.scores` has them, in single precision and at once.
+        """
+        mean = ways @ (2 * self.biases - 1)
+        return (ways.astype(np.float32) @ self._as_floats.T).astype(np.float64) - mean[:, None]
 
 
 def accused(
@@ -91,16 +96,16 @@ def accused(
         estimates: Of each suspect; see `Marked.estimate`.
         members: Array (suspects, size of the coalition), whose copies each suspect was made of.
     """
+    ways = np.stack([buyers.ways(each) for each in estimates])
+    scored = buyers.scores(ways.reshape(-1, ways.shape[-1])).reshape(*ways.shape[:2], -1)
     best, innocent, named, wrongly = [], [], 0, 0
-    for estimate, team in zip(estimates, members, strict=True):
-        ways = buyers.ways(estimate)
-        found = buyers.scores(ways)
-        accused_ = set(proofs(ways, buyers.biases, found, PROBABILITY))
-        named += not accused_.isdisjoint(team.tolist())
-        wrongly += len(accused_.difference(team.tolist()))
-        highest = found.max(axis=0)
-        best.append(highest[team].max())
-        innocent.append(np.delete(highest, team).max())
+    for weights, found, team in zip(ways, scored, members, strict=True):
+        guilty = found[:, team].max(axis=1, keepdims=True)
+        others = np.delete(found, team, axis=1)
+        named += bool(proofs(weights, buyers.biases, guilty, PROBABILITY / len(found[0])))
+        wrongly += len(proofs(weights, buyers.biases, others, PROBABILITY))
+        best.append(guilty.max())
+        innocent.append(others.max())
     trials = members.shape[0] * (len(buyers.fingerprints) - members.shape[1])
     return Accused(
         len(best),

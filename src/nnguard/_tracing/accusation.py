@@ -41,9 +41,9 @@ _FAR = 4.0
 _TINY = 1e-30
 """A density that every finding has: what fits nothing tells nothing."""
 
-_STEPS = 40
-_GOLDEN = (math.sqrt(5) - 1) / 2
+_STEPS = 8
 _LARGEST_TILT = 1e3
+_LEAST_CURVATURE = 1e-3
 
 LOG10_FLOOR = -38.0
 """Logarithm of the least probability that is told: keys and hashes promise no more, 2**-128."""
@@ -185,15 +185,13 @@ def log10_innocent(weights: Numbers, biases: Numbers, score: float) -> float:
         return 0.0
     up, down = weights * 2 * (1 - biases), weights * -2 * biases
     high, low = np.log(biases), np.log1p(-biases)
-
-    def bound(tilt: float) -> float:
-        return float(np.logaddexp(high + tilt * up, low + tilt * down).sum()) - tilt * score
-
-    left, right = 0.0, _LARGEST_TILT
-    for _ in range(_STEPS):  # the bound is convex in the tilt, and holds for each
-        width = _GOLDEN * (right - left)
-        if bound(right - width) < bound(left + width):
-            right = left + width
-        else:
-            left = right - width
-    return min(bound(left), 0.0) / math.log(10)
+    tilt, best = score, 0.0
+    for _ in range(_STEPS):  # Newton's method: the bound is convex in the tilt, and holds for each
+        one, other = high + tilt * up, low + tilt * down
+        both = np.logaddexp(one, other)
+        best = min(best, float(both.sum()) - tilt * score)
+        share = np.exp(one - both)  # of tilted fingerprints that have 1
+        slope = float((share * up + (1 - share) * down).sum()) - score
+        curvature = float((share * (1 - share) * (up - down) ** 2).sum())
+        tilt = min(max(tilt - slope / max(curvature, _LEAST_CURVATURE), 0.0), _LARGEST_TILT)
+    return best / math.log(10)
