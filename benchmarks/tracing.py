@@ -31,6 +31,7 @@ from tracing_tuning import State, Subject, Tuned, network_arguments, prepared, s
 SIZES = (1, 2, 5, 10)
 PRUNED = (30, 50, 70)
 COARSER = (2, 4, 8)
+NOISE = (4, 8)
 
 After = Callable[[Values], Values]
 
@@ -73,6 +74,14 @@ class Bench:
             yield f"{percent} % pruned", lambda v, p=percent: pruned(v, self.limit(p))
         for times in COARSER:
             yield f"steps {times} times", lambda v, t=times: rounded(v, t * self.marked.step)
+        rng = np.random.default_rng(SEED)
+        for times in NOISE:
+            yield (
+                f"noise of {times} marks",
+                lambda v, t=times: (
+                    v + t * self.marked.amplitude * rng.standard_normal(v.size, np.float32)
+                ),
+            )
         for rate in self._options.rates:
             yield f"trained at {rate}", lambda v, r=rate: v + self.change(r)
         for rate in self._options.rates:
