@@ -147,5 +147,8 @@ def test_what_cannot_be_traced(run: Run, folder: Path) -> None:
     line = ("trace", "eve.nnc", "--trial", "exact.nnc", "--content-key", "exact.key")
     result = run(*line, "--license", "exact.license", "--trust", "vendor.pub")
     assert (result.code, "not traceable" in result.err) == (2, True)
+    line = ("trace", "eve.nnc", "--trial", "exact.nnc", "--content-key", "exact.key")
+    result = run(*line, "--ledger", "licenses.db")
+    assert (result.code, "has no license of exact.nnc" in result.err) == (2, True)
     other = run(*TRACE, "eve.nnc", "--license", "exact.license", "--trust", "vendor.pub")
     assert (other.code, "of another trial" in other.err) == (2, True)

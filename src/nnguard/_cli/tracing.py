@@ -24,9 +24,9 @@ __all__ = ["run_trace"]
 
 
 @command(
-    argument("SUSPECT", "Stream, safetensors file or PyTorch checkpoint."),
-    option("--trial FILE", "The trial that was sold, locked with --traceable.", required=True),
-    option("--content-key FILE", "The key that lock made.", required=True),
+    argument("SUSPECT", "Stream, folder of streams, safetensors file or PyTorch checkpoint."),
+    option("--trial FILE", "Trial that was sold, locked with --traceable.", required=True),
+    option("--content-key FILE", "Content key that lock made.", required=True),
     ledger_option(required=False),
     option("--license FILE...", "Licenses to compare with, besides those of a ledger."),
     option("--trust PATH...", "Your public keys, which have to have signed the --license files."),
@@ -57,9 +57,14 @@ def run_trace(options: Options) -> Outcome:
     trial = open_model(options.trial)
     if isinstance(trial, nnguard.StreamSet):
         raise click.UsageError("--trial: fingerprints are for a single stream, not for a folder")
+    if not options.ledger and not options.license:
+        raise click.UsageError("there are no licenses to compare with: give --ledger, or --license")
     customers = _customers(options, trial)
     if not customers:
-        raise click.UsageError("there are no licenses of this trial: give --ledger, or --license")
+        raise click.UsageError(
+            f"the ledger has no license of {options.trial}: is this the trial that was sold, "
+            "locked with --traceable?"
+        )
     suspect = options.suspect
     if not suspect.lower().endswith(MODEL_SUFFIXES):
         suspect = open_model(suspect)
@@ -112,9 +117,11 @@ def _lines(options: Options, trace: nnguard.Trace, customers: dict[str, str]) ->
         power = math.ceil(accusation.log10_probability)
         yield f"Made with the copy of {who}, license {accusation.license_id}"
         yield (
-            f"  score {accusation.score:.1f}; a license that had no part would score so with a "
-            f"probability below 1e{power}"
+            f"  score {accusation.score:.1f}; the chance that this accuses somebody innocent, over "
+            f"all {many:,} licenses, is below 1e{power}"
         )
+    if options.plot is not None:
+        yield f"Wrote {options.plot}"
     if not trace.marks:
         yield "Nobody: nothing of the release was found in it"
     elif not trace.accused:

@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from nnguard._locking.opening import open_files
 from nnguard._models.sources import MODEL_SUFFIXES, WeightsLike, open_weights
 from nnguard._models.stream_set import StreamSet, as_model
 from nnguard._operations.copies import caster_of
-from nnguard._records.hashed import hash_files
+from nnguard._records.hashed import digest_of, hash_files
 from nnguard._stream import Stream, StreamLike
 from nnguard._tracing.accusation import LOG10_FLOOR, proofs, scores, weightings
 from nnguard._tracing.casting import Caster
@@ -40,6 +40,18 @@ _ID = re.compile("[0-9a-f]{32}")
 
 PROBABILITY = 1e-9
 """Of accusing anybody who had no part, at most, unless something else is asked for."""
+
+
+class Sold(Protocol):
+    """What is used of an entry of a ledger."""
+
+    @property
+    def license_id(self) -> str:
+        """Identifier of the license, in hexadecimal."""
+
+    @property
+    def stream(self) -> str:
+        """Digest of the trial that it is for, in hexadecimal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +86,9 @@ class TracedTensor:
 
     Attributes:
         how: How it was brought in line with the release's, in a few words.
-        noise: How far weights were moved by something else, in steps of the fingerprint.
+        noise: How far weights were moved by something else, in steps of the fingerprint: standard
+            deviation, 0.05 or more. Where too few other marks are found to tell, the fingerprint
+            itself counts as noise, of about 1.5.
     """
 
     how: str
@@ -96,18 +110,17 @@ class Trace:
 
     Examples:
         >>> with licensing.Ledger("sold.db") as ledger:
-        ...     licenses = [entry.license_id for entry in ledger.entries()]
-        >>> trace = nnguard.trace("ada-copy.nnc", "sold.nnc", "sold.key", licenses)
-        >>> [accusation.license_id for accusation in trace.accused] == licenses[:1]
-        True
-        >>> trace.other_scores.size == len(licenses) - 1
-        True
+        ...     sold = ledger.entries()
+        >>> trace = nnguard.trace("ada-copy.nnc", "sold.nnc", "sold.key", sold)
+        >>> customers = {entry.license_id: entry.customer for entry in sold}
+        >>> [customers[accusation.license_id] for accusation in trace.accused]
+        ['Ada']
     """
 
     accused: tuple[Accusation, ...]
-    license_ids: tuple[str, ...]
-    scores: npt.NDArray[np.float64]
-    tensors: Mapping[str, TracedTensor]
+    license_ids: tuple[str, ...] = field(repr=False)
+    scores: npt.NDArray[np.float64] = field(repr=False)
+    tensors: Mapping[str, TracedTensor] = field(repr=False)
     missing: tuple[str, ...]
     marks: int
     probability: float
@@ -139,7 +152,7 @@ def trace(
     suspect: Stream | StreamSet | WeightsLike,
     trial: StreamLike,
     content_key: ContentKeyLike,
-    licenses: Iterable[License | str],
+    licenses: Iterable[License | Sold | str],
     *,
     probability: float = PROBABILITY,
 ) -> Trace:
@@ -155,30 +168,36 @@ def trace(
             by name; a PyTorch module.
         trial: The trial that was sold, which was locked with `traceable=True`.
         content_key: The vendor's, which `lock` made.
-        licenses: The licenses of this trial, or their identifiers, in hexadecimal.
+        licenses: Licenses, entries of a ledger, or identifiers of licenses, in hexadecimal.
+            Licenses and entries of other trials are left out.
         probability: Upper bound on that of accusing anybody who had no part; 1e-38 at least.
 
     Raises:
-        ArgumentError: The trial is not traceable, an argument is none of these, or there are no
-            licenses.
+        ArgumentError: The trial is not traceable, an argument is none of these, or no license is of
+            this trial.
         WrongKeyError: The key is not the vendor's.
         NnguardError: The suspect cannot be read, or the trial not opened.
 
     Examples:
-        >>> licenses = [licensing.License.load("ada-copy.license").terms.id]
-        >>> nnguard.trace("ada-copy.nnc", "sold.nnc", "sold.key", licenses).accused[0].score > 30
+        >>> license_ = licensing.License.load("ada-copy.license")
+        >>> nnguard.trace("ada-copy.nnc", "sold.nnc", "sold.key", [license_]).accused[0].score > 30
         True
     """
     if not 10**LOG10_FLOOR <= probability < 1:
         raise ArgumentError(f"probability: {probability:g} is not between 1e-38 and 1")
-    ids = _ids_of(licenses)
+    given = _read_licenses(licenses)
     key = loaded(content_key, ContentKey, "content_key")
-    opened = open_files(hash_files(as_model(trial, "trial")), key)
+    files = hash_files(as_model(trial, "trial"))
+    opened = open_files(files, key)
     if opened.masks is None:
         raise ArgumentError(
             "the trial is not traceable: all its licenses open the same model",
             hint="lock with --traceable",
         )
+    digest = digest_of(files).hex()
+    ids = tuple(license_id for license_id, stream in given.items() if stream in ("", digest))
+    if not ids:
+        raise ArgumentError("licenses: there are none of this trial")
     caster = caster_of(opened, key)
     wanted = caster.marked_tensors()
     least = min((each.tensor.indices.size for each in wanted), default=1)
@@ -198,20 +217,25 @@ def trace(
     )
 
 
-def _ids_of(licenses: Iterable[License | str]) -> tuple[str, ...]:
-    """Return identifiers as they are in licenses, each once."""
+def _read_licenses(licenses: Iterable[License | Sold | str]) -> dict[str, str]:
+    """Return the identifiers of licenses, each once, and of which trial, if they say so."""
     if isinstance(licenses, str):
         raise ArgumentError("licenses: give a list of licenses, or of their identifiers")
-    ids = [each.terms.id if isinstance(each, License) else each.lower() for each in licenses]
-    for license_id in ids:
+    found: dict[str, str] = {}
+    for each in licenses:
+        if isinstance(each, str):
+            license_id, stream = each.lower(), ""
+        elif isinstance(each, License):
+            license_id, stream = each.terms.id, each.terms.stream
+        else:
+            license_id, stream = each.license_id, each.stream
         if not _ID.fullmatch(license_id):
             raise ArgumentError(
                 f"licenses: {license_id!r} is not the identifier of a license, of 32 hexadecimal "
                 "digits"
             )
-    if not ids:
-        raise ArgumentError("licenses: there are none that the suspect could be compared with")
-    return tuple(dict.fromkeys(ids))
+        found[license_id] = stream
+    return found
 
 
 def _accuse(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -24,6 +24,11 @@ def network(seed: int) -> Network:
         f"{layer}.weight": random.laplace(0, 0.05, (150, 150)).astype(np.float32)
         for layer in range(2)
     } | {"bias": random.normal(0, 0.1, 150).astype(np.float32)}
+
+
+class Sold(NamedTuple):
+    license_id: str
+    stream: str
 
 
 @functools.cache
@@ -111,7 +116,9 @@ def test_strangers_have_nothing_of_it() -> None:
 def test_licenses_are_given_in_any_form_each_once() -> None:
     _, licenses, copies = sale()
     ids = [license_.terms.id for license_ in licenses]
-    for given in (ids, [each.upper() for each in ids], iter(ids), [*ids, *licenses]):
+    sold = [Sold(each, licenses[0].terms.stream) for each in ids]
+    more = [*sold, Sold("ab" * 16, "cd" * 32)]  # of another trial
+    for given in (ids, [each.upper() for each in ids], iter(ids), [*ids, *licenses], sold, more):
         found = trace(copies[1], given)
         assert found.license_ids == tuple(ids)
         assert accused(found) == [1]
@@ -123,6 +130,11 @@ def test_licenses_are_given_in_any_form_each_once() -> None:
 def test_what_is_no_license_is_refused(licenses: Any) -> None:
     with pytest.raises(ArgumentError, match="licenses: "):
         trace(sale()[2][0], licenses)
+
+
+def test_licenses_of_another_trial_alone_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="none of this trial"):
+        trace(sale()[2][0], [Sold("ab" * 16, "cd" * 32)])
 
 
 def test_probability_is_one_that_can_be_told() -> None:
