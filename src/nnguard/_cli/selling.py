@@ -106,7 +106,7 @@ def run_issue(options: Options) -> Outcome:
         yield f"Issued license {issued.terms.id}: {options.output}"
         yield from terms_lines(issued.terms)
         if issued.signature and not options.ledger:
-            yield "It opens a copy with a fingerprint. It is in no ledger: trace will need this file"
+            yield "It opens a copy with a fingerprint. As it is in no ledger, trace needs this file"
 
     return Outcome({"file": options.output, "license": issued.terms.to_json()}, lines())
 
