@@ -85,13 +85,15 @@ def choose(release: Stream, known: Iterable[Stream]) -> tuple[list[Chosen], int]
     found = _candidates(release, known)
     weights = count_weights(release)
     core = min(max(_CORE * weights, _CORE_LEAST), _CORE_MOST)
-    sparsity = min(max(math.ceil(math.log2(max(weights / _ELSEWHERE, 1))), _DENSEST), _SPARSEST)
+    densest = min(max(math.ceil(math.log2(max(weights / _ELSEWHERE, 1))), _DENSEST), _SPARSEST)
     chosen: list[Chosen] = []
     for each in sorted(found, key=lambda each: each.size > LARGE * weights):
         if core > 0:
             chosen.append(each)
             core -= each.size
         else:
+            half_marked = int(math.log2(0.5 / each.share))  # sparser, and there were too few marks
+            sparsity = min(max(half_marked, densest), _SPARSEST)
             share = min(each.share * 2**sparsity, 1.0)
             chosen.append(Chosen(each.unit, each.size, each.width, share, sparsity))
     marks = int(sum(each.size * each.share / 2**each.sparsity for each in chosen))
