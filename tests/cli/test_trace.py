@@ -79,6 +79,18 @@ def test_copy_names_its_licensee(run: Run) -> None:
     assert "ada" not in result.out
 
 
+def test_a_folder_of_shards_is_read_as_it_is(run: Run, folder: Path) -> None:
+    weights = load_file(folder / "eve.safetensors")
+    (folder / "found").mkdir()
+    (folder / "found" / "config.json").write_text("{}")
+    save_file(weights, folder / "found" / "model-00001.safetensors")
+    save_file({"x": np.ones(3, np.float32)}, folder / "found" / "model-00002.safetensors")
+    for suspect in ("found", "nothing"):
+        result = run(*TRACE, suspect, "--ledger", "licenses.db")
+        assert ("Made with the copy of eve" in result.out) is (suspect == "found")
+    assert result.code != 0
+
+
 def test_mixture_names_both_for_machines(run: Run, folder: Path) -> None:
     both = [nnguard.decompress(f"{name}.nnc")["w"] for name in ("ada", "eve")]
     save_file({"module.w": (both[0] + both[1]) / 2}, folder / "mixed.safetensors")

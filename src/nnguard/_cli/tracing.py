@@ -14,7 +14,7 @@ from nnguard._cli.options import FORCE, argument, option, read_share
 from nnguard._cli.output import Outcome
 from nnguard._cli.selling import ledger_option, open_ledger
 from nnguard._crypto.trust import load_trust
-from nnguard._models.sources import MODEL_SUFFIXES
+from nnguard._models.sources import files_of_weights
 from nnguard._operations.trace import PROBABILITY
 from nnguard._records.hashed import digest_of, hash_files
 from nnguard.licensing import License
@@ -24,7 +24,7 @@ __all__ = ["run_trace"]
 
 
 @command(
-    argument("SUSPECT", "Stream, folder of streams, safetensors file or PyTorch checkpoint."),
+    argument("SUSPECT", "Stream, safetensors file, PyTorch checkpoint, or a folder of such."),
     option("--trial FILE", "Trial that was sold, locked with --traceable.", required=True),
     option("--content-key FILE", "Content key that lock made.", required=True),
     ledger_option(required=False),
@@ -66,7 +66,7 @@ def run_trace(options: Options) -> Outcome:
             "locked with --traceable?"
         )
     suspect = options.suspect
-    if not suspect.lower().endswith(MODEL_SUFFIXES):
+    if not files_of_weights(suspect):
         suspect = open_model(suspect)
     trace = nnguard.trace(
         suspect, trial, options.content_key, customers, probability=options.probability

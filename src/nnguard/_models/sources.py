@@ -15,7 +15,7 @@ from nnguard._stream.kinds import CHECKPOINT, SAFETENSORS, recognize
 from nnguard._stream.source import FileSource
 from nnguard.errors import ModelError
 
-__all__ = ["MODEL_SUFFIXES", "HasStateDict", "WeightsLike", "open_weights"]
+__all__ = ["MODEL_SUFFIXES", "HasStateDict", "WeightsLike", "files_of_weights", "open_weights"]
 
 MODEL_SUFFIXES = (*SAFETENSORS.suffixes, *CHECKPOINT.suffixes)
 """Names of files that `open_weights` reads end like this."""
@@ -30,6 +30,21 @@ class HasStateDict(Protocol):
 
 WeightsLike = Mapping[str, Any] | HasStateDict | str | os.PathLike[str]
 """A model: arrays or PyTorch tensors by name, a module, or the path of a file."""
+
+
+def files_of_weights(path: str | os.PathLike[str]) -> list[Path]:
+    """Return a file that `open_weights` reads, or those of a folder that has no streams.
+
+    Args:
+        path: File, by its name, or folder, by the names of what is in it.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return [path] if path.suffix.lower() in MODEL_SUFFIXES else []
+    files = sorted(path.iterdir())
+    if any(file.suffix.lower() == ".nnc" for file in files):
+        return []
+    return [file for file in files if file.suffix.lower() in MODEL_SUFFIXES]
 
 
 def open_weights(model: WeightsLike) -> list[Tensor]:

@@ -9,11 +9,11 @@ probability of that is below `probability`, whatever the suspect is (`docs/SPEC.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,7 +24,7 @@ from nnguard._compression.decompress import decompress
 from nnguard._crypto.content_key import ContentKey, ContentKeyLike
 from nnguard._licensing.license import License
 from nnguard._locking.opening import open_files
-from nnguard._models.sources import MODEL_SUFFIXES, WeightsLike, open_weights
+from nnguard._models.sources import WeightsLike, files_of_weights, open_weights
 from nnguard._models.stream_set import StreamSet, as_model
 from nnguard._operations.copies import caster_of
 from nnguard._records.hashed import digest_of, hash_files
@@ -164,7 +164,7 @@ def trace(
     it came from its licensee to where it was, is not in it.
 
     Args:
-        suspect: A stream, or a folder of them; a safetensors file, a checkpoint; arrays or tensors
+        suspect: A stream, a safetensors file, a checkpoint, or a folder of such; arrays or tensors
             by name; a PyTorch module.
         trial: The trial that was sold, which was locked with `traceable=True`.
         content_key: The vendor's, which `lock` made.
@@ -255,13 +255,15 @@ def _tensors_of(
     suspect: Stream | StreamSet | WeightsLike, least: int
 ) -> dict[str, npt.NDArray[np.generic]]:
     """Read a suspect's tensors of so many weights, or more."""
-    if isinstance(suspect, (Stream, StreamSet)) or (
-        isinstance(suspect, (str, os.PathLike))
-        and Path(suspect).suffix.lower() not in MODEL_SUFFIXES
-    ):
-        suspect = decompress(suspect, allow_trial=True)
+    parts: list[WeightsLike]
+    if isinstance(suspect, (Stream, StreamSet)):
+        parts = [decompress(suspect, allow_trial=True)]
+    elif isinstance(suspect, (str, os.PathLike)):
+        parts = [*files_of_weights(suspect)] or [decompress(suspect, allow_trial=True)]
+    else:
+        parts = [suspect]
     found: dict[str, npt.NDArray[np.generic]] = {}
-    for tensor in open_weights(suspect):
+    for tensor in itertools.chain.from_iterable(map(open_weights, parts)):
         if tensor.size >= least:
             weights = tensor.type.format.to_numbers(tensor.values.read(0, tensor.size))
             found[tensor.name] = weights.reshape(tensor.shape)
