@@ -126,7 +126,8 @@ def _sell_copies(folder: Path) -> None:
     with nnguard.licensing.Ledger(folder / "sold.db") as ledger:
         issuer = nnguard.licensing.Issuer(ledger, folder / "vendor.key")
         ada = nnguard.Identity.generate()
-        license_ = issuer.issue(locked.trial, locked.content_key, to=ada.recipient)
+        terms = nnguard.licensing.Terms(customer="Ada")
+        license_ = issuer.issue(locked.trial, locked.content_key, to=ada.recipient, terms=terms)
     license_.save(folder / "ada-copy.license")
     copy = nnguard.unlock(locked.trial, license_, ada, folder / "vendor.pub")
     copy.save(folder / "ada-copy.nnc")
