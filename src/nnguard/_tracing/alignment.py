@@ -35,10 +35,16 @@ _CERTAIN = 0.98
 """Mean of these correlations, beyond which no other tensor is tried."""
 
 _BALANCING = 16
-"""Times that outputs are scaled by inputs, and the other way round."""
+"""Times that outputs are scaled by inputs, and the other way round, at most."""
+
+_BALANCED = 1e-3
+"""Relative change of their scales by which they may still differ."""
 
 _SCALING = 10
-"""Times that scales are found by least squares, of what is alike."""
+"""Times that scales are found by least squares, of what is alike, at most."""
+
+_SCALED = 1e-5
+"""Relative change by which they may still differ."""
 
 _ROUNDS = 5
 """Times that outputs are matched by inputs, and the other way round."""
@@ -267,8 +273,11 @@ def _balance(weights: Weights) -> tuple[Numbers, Numbers]:
     powers = np.einsum("oik,oik->oi", weights, weights, dtype=np.float64)
     outputs, inputs = np.ones(powers.shape[0]), np.ones(powers.shape[1])
     for _ in range(_BALANCING):
+        before = outputs
         inputs = _inverse(outputs @ powers)
         outputs = _inverse(powers @ inputs)
+        if np.allclose(outputs, before, _BALANCED, 0):
+            break
     return np.sqrt(outputs), np.sqrt(inputs)
 
 
@@ -372,11 +381,15 @@ def _rescaled(ours: Weights, theirs: Weights) -> tuple[Weights, float]:
     (outputs, inputs), (own_outputs, own_inputs) = _balance(theirs), _balance(ours)
     left = theirs * (outputs * _inverse(own_outputs))[:, None, None]
     left *= (inputs * _inverse(own_inputs))[:, None]
+    changes: list[float] = []
     for axes in ((0, 1, 2), *_SCALING * ((1, 2), (0, 2))):
         products = (release * left).sum(axis=axes, keepdims=True)
         squares = np.where(kept, release * release, 0).sum(axis=axes, keepdims=True)
         scales: Numbers = np.ones_like(products)
         np.divide(products, squares, out=scales, where=(squares > 0) & (products != 0))
         left /= scales
+        changes.append(float(np.abs(scales - 1).max()))
+        if len(changes) > 2 and max(changes[-2:]) < _SCALED:
+            break
     before = np.abs(theirs[kept] / left[kept])
     return left.astype(np.float32), float(np.median(before)) if kept.any() else 1.0
