@@ -156,7 +156,8 @@ def disguised(state: State, rng: torch.Generator) -> State:
     found = dict(state)
     for first in state:
         block = first.removesuffix(".conv1.weight")
-        if block != first:
+        normalized = block != first
+        if normalized:
             vectors, second = f"{block}.bn1.", f"{block}.conv2.weight"
         elif first.endswith(".intermediate.dense.weight"):
             vectors = first.removesuffix("weight")
@@ -164,12 +165,12 @@ def disguised(state: State, rng: torch.Generator) -> State:
         else:
             continue
         order = torch.randperm(found[first].shape[0], generator=rng)
-        scale = torch.exp(torch.randn(order.numel(), generator=rng) / 2) if block != first else None
         for name in {first, *(name for name in found if name.startswith(vectors))}:
             if found[name].shape[:1] == order.shape:
                 found[name] = found[name][order]
         found[second] = found[second][:, order]
-        if scale is not None:
+        if normalized:
+            scale = torch.exp(torch.randn(order.numel(), generator=rng) / 2)
             found[first] = found[first] * scale.view(-1, 1, 1, 1)
             found[f"{vectors}running_mean"] = found[f"{vectors}running_mean"] * scale
             found[f"{vectors}running_var"] = found[f"{vectors}running_var"] * scale**2

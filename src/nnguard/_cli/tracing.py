@@ -94,9 +94,10 @@ def _customers(options: Options, trial: nnguard.Stream) -> dict[str, str]:
         raise click.UsageError(
             "--trust is missing: what a license says of its customer is true if you signed it"
         )
+    trusted = load_trust(options.trust) if options.license else ()
     for path in options.license or []:
         license_ = License.load(path)
-        license_.authenticate(load_trust(options.trust))
+        license_.authenticate(trusted)
         terms = license_.terms
         if terms.stream != digest:
             raise click.UsageError(f"--license {path}: it is of another trial")

@@ -31,10 +31,10 @@ from nnguard._records.hashed import digest_of, hash_files
 from nnguard._stream import Stream, StreamLike
 from nnguard._tracing.accusation import LOG10_FLOOR, proofs, scores, weightings
 from nnguard._tracing.casting import Caster
-from nnguard._tracing.evidence import Evidence, collect
+from nnguard._tracing.evidence import Evidence, TracedTensor, collect
 from nnguard.errors import ArgumentError
 
-__all__ = ["PROBABILITY", "Accusation", "Trace", "TracedTensor", "trace"]
+__all__ = ["PROBABILITY", "Accusation", "Trace", "trace"]
 
 _ID = re.compile("[0-9a-f]{32}")
 
@@ -78,21 +78,6 @@ class Accusation:
             "score": self.score,
             "log10_probability": self.log10_probability,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class TracedTensor:
-    """A masked tensor that was found in the suspect.
-
-    Attributes:
-        how: How it was brought in line with the release's, in a few words.
-        noise: How far weights were moved by something else, in steps of the fingerprint: standard
-            deviation, 0.05 or more. Where too few other marks are found to tell, the fingerprint
-            itself counts as noise, of about 1.5.
-    """
-
-    how: str
-    noise: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -208,9 +193,7 @@ def trace(
         accused=tuple(accused),
         license_ids=ids,
         scores=found,
-        tensors={
-            name: TracedTensor(how, evidence.noise[name]) for name, how in evidence.tensors.items()
-        },
+        tensors=evidence.tensors,
         missing=tuple(each.name for each in wanted if each.name not in evidence.tensors),
         marks=evidence.marks,
         probability=probability,

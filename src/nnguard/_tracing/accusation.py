@@ -51,7 +51,7 @@ LOG10_FLOOR = -38.0
 Numbers = npt.NDArray[np.float64]
 
 
-class Mix(NamedTuple):
+class _Mix(NamedTuple):
     """What a coalition may do at an entry, by how many of its copies have 1 there: of c, 0 to c.
 
     Attributes:
@@ -65,27 +65,27 @@ class Mix(NamedTuple):
     shares: Numbers
 
 
-def _averaged() -> Mix:
+def _averaged() -> _Mix:
     """Return what comes of averaging copies."""
     level = np.linspace(-1, 1, _COALITION + 1)[None]
-    return Mix(level, np.zeros_like(level), np.ones_like(level))
+    return _Mix(level, np.zeros_like(level), np.ones_like(level))
 
 
-def _one_of_them() -> Mix:
+def _one_of_them() -> _Mix:
     """Return what comes of taking each entry from one of the copies."""
     plus = np.linspace(0, 1, _COALITION + 1)
     levels = np.stack([np.ones_like(plus), -np.ones_like(plus)])
-    return Mix(levels, np.zeros_like(levels), np.stack([plus, 1 - plus]))
+    return _Mix(levels, np.zeros_like(levels), np.stack([plus, 1 - plus]))
 
 
-def _where_they_differ() -> Mix:
+def _where_they_differ() -> _Mix:
     """Return what comes of comparing copies, and of doing whatever one likes where they differ."""
     levels = np.repeat([[1.0], [-1.0], [0.0], [0.0]], _COALITION + 1, axis=1)
     levels[:, 0], levels[:, -1] = -1, 1
     spreads = np.zeros_like(levels)
     spreads[3, 1:-1] = _FAR
     shares = np.repeat([[0.3], [0.3], [0.3], [0.1]], _COALITION + 1, axis=1)
-    return Mix(levels, spreads, shares)
+    return _Mix(levels, spreads, shares)
 
 
 def weightings(found: Estimate, biases: Numbers) -> Numbers:
@@ -98,25 +98,23 @@ def weightings(found: Estimate, biases: Numbers) -> Numbers:
     Raises:
         ValueError: An estimate is not finite.
     """
-    mixes = _averaged(), _one_of_them(), _where_they_differ()
-    return np.stack([_scaled(_likelihood(found, mix, biases), biases) for mix in mixes])
-
-
-def _likelihood(found: Estimate, mix: Mix, biases: Numbers) -> Numbers:
-    """Return log-likelihood ratios of what was found: with a copy that has 1 there, and with -1."""
     if not np.isfinite(found.means).all():
         raise ValueError("estimates are finite")
+    plus, p = np.arange(_COALITION), biases[:, None]
+    ways = np.array([math.comb(_COALITION - 1, each) for each in plus])
+    chances = ways * p**plus * (1 - p) ** (plus[-1] - plus)  # of so many 1s in all copies but one
+    mixes = _averaged(), _one_of_them(), _where_they_differ()
+    return np.stack([_scaled(_likelihood(found, mix, chances), biases) for mix in mixes])
+
+
+def _likelihood(found: Estimate, mix: _Mix, chances: Numbers) -> Numbers:
+    """Return log-likelihood ratios of what was found: with a copy that has 1 there, and with -1."""
     deviations = np.maximum(found.deviations, _LEAST_DEVIATION)[:, None]
-    density = np.full((biases.size, mix.levels.shape[1]), _TINY)
+    density = np.full((found.means.size, mix.levels.shape[1]), _TINY)
     for levels, spreads, shares in zip(*mix, strict=True):
         all_in_all = np.hypot(deviations, spreads)
         away = (found.means[:, None] - levels) / all_in_all
         density += shares * np.exp(-(away**2) / 2) / all_in_all
-    others = mix.levels.shape[1] - 2
-    plus = np.arange(others + 1)
-    ways = np.array([math.comb(others, each) for each in plus])
-    p = biases[:, None]
-    chances = ways * p**plus * (1 - p) ** (others - plus)  # of so many 1s among the others
     with_it, without = (chances * density[:, 1:]).sum(1), (chances * density[:, :-1]).sum(1)
     logarithms: Numbers = np.log(with_it / without)
     return logarithms

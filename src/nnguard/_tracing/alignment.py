@@ -185,11 +185,12 @@ def _in_place(
     """Yield what is like a tensor of the release, its channels where they are."""
     ours = _channels(release)
     few = slice(None, None, max(math.ceil(ours.size / _SAMPLE), 1))
+    sample, whole = _balanced(ours[few]), _balanced(ours)
     for other in others:
         for how, theirs in _forms(release, suspect[other].weights):
-            if theirs.shape != ours.shape or not _matches(ours[few], theirs[few]):
+            if theirs.shape != ours.shape or not _matches(sample, theirs[few]):
                 continue
-            if alike := _matches(ours, theirs):
+            if alike := _matches(whole, theirs):
                 yield _Match(other, [how], suspect[other].peak, theirs, alike)
 
 
@@ -198,22 +199,23 @@ def _permuted(
 ) -> Iterator[_Match]:
     """Yield what is like a tensor of the release, its channels in another order."""
     ours = _channels(release)
-    profile = _profile(ours)
+    balanced = _balanced(ours)
+    profile = _profile(balanced)
     forms = [
-        (float(np.abs(_profile(theirs) - profile).sum()), other, how, theirs)
+        (float(np.abs(_profile(_balanced(theirs)) - profile).sum()), other, how, theirs)
         for other in others
         for how, theirs in _forms(release, suspect[other].weights)
     ]
     forms.sort(key=lambda form: form[0])
     most = max(_WORK // (ours.shape[0] * ours.size), 1)
-    tried = [(form, way) for form in forms[: min(_TRIED, most)] for way in (_balanced, _as_it_is)]
-    for (_, other, how, theirs), way in tried:
-        orders = _orders(way(ours), way(theirs))
+    tried = [(form, scaled) for form in forms[: min(_TRIED, most)] for scaled in (False, True)]
+    for (_, other, how, theirs), as_scaled in tried:
+        orders = _orders(ours, theirs) if as_scaled else _orders(balanced, _balanced(theirs))
         if orders is None:
             continue
         outputs, inputs = orders
         ordered = theirs[outputs][:, inputs]
-        alike = _matches(ours, ordered)
+        alike = _matches(balanced, ordered)
         if alike is not None and alike[0].mean() > _SURE:
             moved = [
                 f"{what} permuted"
@@ -233,16 +235,16 @@ def _forms(release: Weights, suspect: Weights) -> Iterator[tuple[str, Weights]]:
     ours = _channels(release).shape
     if suspect.size == release.size:
         yield "", suspect.reshape(ours)
+    if suspect.ndim != release.ndim:
+        return
     for how, axes in _LAYOUTS.get(release.ndim, {}).items():
-        if suspect.ndim == release.ndim:
-            form = suspect.transpose(axes)
-            wider = all(
-                few <= many <= _WIDER * few
-                for few, many in zip(ours[:2], form.shape[:2], strict=True)
-            )
-            same = how == "" and form.shape == release.shape
-            if wider and form.shape[2:] == release.shape[2:] and not same:
-                yield how, _channels(np.ascontiguousarray(form))
+        form = suspect.transpose(axes)
+        wider = all(
+            few <= many <= _WIDER * few for few, many in zip(ours[:2], form.shape[:2], strict=True)
+        )
+        same = how == "" and form.shape == release.shape
+        if wider and form.shape[2:] == release.shape[2:] and not same:
+            yield how, _channels(np.ascontiguousarray(form))
 
 
 def _channels(weights: Weights) -> Weights:
@@ -251,9 +253,9 @@ def _channels(weights: Weights) -> Weights:
     return weights.reshape(outputs, inputs, -1)
 
 
-def _profile(weights: Weights) -> Numbers:
-    """Return what neither order nor scale changes."""
-    magnitudes = np.sort(np.abs(_balanced(weights).reshape(-1)))
+def _profile(balanced: Weights) -> Numbers:
+    """Return what no order changes."""
+    magnitudes = np.sort(np.abs(balanced.reshape(-1)))
     profile: Numbers = magnitudes[(_QUANTILES * magnitudes.size).astype(int)].astype(np.float64)
     return profile
 
@@ -262,10 +264,6 @@ def _balanced(weights: Weights) -> Weights:
     """Scale outputs and inputs until the weights of each have the same power, but for zeros."""
     outputs, inputs = _balance(weights)
     return (weights * outputs[:, None, None] * inputs[None, :, None]).astype(np.float32)
-
-
-def _as_it_is(weights: Weights) -> Weights:
-    return weights
 
 
 def _balance(weights: Weights) -> tuple[Numbers, Numbers]:
@@ -287,11 +285,16 @@ def _inverse(values: Numbers) -> Numbers:
     return found
 
 
-def _matches(ours: Weights, theirs: Weights) -> tuple[Numbers, Numbers] | None:
-    """Return correlations of outputs, and of inputs; None unless most outputs are alike."""
-    ours, theirs = _balanced(ours), _balanced(theirs)
-    outputs, inputs = (_correlations(ours, theirs, axis) for axis in "oi")
-    real = np.einsum("oik,oik->o", ours, ours) > 0
+def _matches(balanced: Weights, theirs: Weights) -> tuple[Numbers, Numbers] | None:
+    """Return correlations of outputs, and of inputs; None unless most outputs are alike.
+
+    Args:
+        balanced: A tensor of the release, balanced.
+        theirs: One of the suspect, as it is.
+    """
+    theirs = _balanced(theirs)
+    outputs, inputs = (_correlations(balanced, theirs, axis) for axis in "oi")
+    real = np.einsum("oik,oik->o", balanced, balanced) > 0
     return (outputs, inputs) if (outputs > _ALIKE)[real].mean() > _MOST else None
 
 
@@ -312,12 +315,12 @@ def _orders(ours: Weights, theirs: Weights) -> tuple[Order, Order] | None:
     and so on. None if that soon leads nowhere: it is another tensor.
     """
     outputs = _pair(*_extremes(ours, theirs))
-    inputs = np.arange(ours.shape[1])
+    own_outputs, own_inputs = _flat(ours, 0), _flat(ours, 1)
     for _ in range(_ROUNDS):
-        inputs = _pair(_flat(ours, 1), _flat(theirs[outputs], 1))
+        inputs = _pair(own_inputs, _flat(theirs[outputs], 1))
         rows = _flat(theirs[:, inputs], 0)
-        outputs = _pair(_flat(ours, 0), rows)
-        alike = np.einsum("on,on->o", _flat(ours, 0), rows[outputs]) > _ALIKE
+        outputs = _pair(own_outputs, rows)
+        alike = np.einsum("on,on->o", own_outputs, rows[outputs]) > _ALIKE
         if alike.mean() < _FEW:
             return None
     return outputs, inputs

@@ -20,7 +20,16 @@ from nnguard._tracing.alignment import align
 from nnguard._tracing.casting import MarkedTensor
 from nnguard._tracing.masking import level_size
 
-__all__ = ["Estimate", "Evidence", "Moves", "collect", "estimate_of", "moves_of", "noise_of"]
+__all__ = [
+    "Estimate",
+    "Evidence",
+    "Moves",
+    "TracedTensor",
+    "collect",
+    "estimate_of",
+    "moves_of",
+    "noise_of",
+]
 
 _CLIP = 3.0
 """Standard deviations beyond which a difference counts no more."""
@@ -56,6 +65,21 @@ class Estimate(NamedTuple):
     deviations: Numbers
 
 
+@dataclass(frozen=True, slots=True)
+class TracedTensor:
+    """A masked tensor that was found in the suspect.
+
+    Attributes:
+        how: How it was brought in line with the release's, in a few words.
+        noise: How far weights were moved by something else, in steps of the fingerprint: standard
+            deviation, 0.05 or more. Where too few other marks are found to tell, the fingerprint
+            itself counts as noise, of about 1.5.
+    """
+
+    how: str
+    noise: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
     """What was found in a suspect.
@@ -63,15 +87,12 @@ class Evidence:
     Attributes:
         estimate: Of the fingerprint.
         marks: How many marks were found, those at weights that were pruned not counted.
-        tensors: For each masked tensor that was found, by name, how it was brought in line.
-        noise: The same, what else was done to its weights: standard deviation, in steps of the
-            fingerprint.
+        tensors: Masked tensors that were found, by name.
     """
 
     estimate: Estimate
     marks: int
-    tensors: Mapping[str, str]
-    noise: Mapping[str, float]
+    tensors: Mapping[str, TracedTensor]
 
 
 def collect(
@@ -97,8 +118,10 @@ def collect(
     return Evidence(
         estimate_of([*moves.values()], noise, entries),
         sum(each.moved.size for each in moves.values()),
-        {name: aligned[name].how for name in moves},
-        dict(zip(moves, noise, strict=True)),
+        {
+            name: TracedTensor(aligned[name].how, own)
+            for name, own in zip(moves, noise, strict=True)
+        },
     )
 
 
