@@ -30,7 +30,7 @@ from nnguard._tracing.evidence import collect
 from results import SEED, Results
 from tracing_buyers import Buyers
 from tracing_marks import Marked, Part
-from tracing_tuning import State, Subject, network_arguments, prepared, subject
+from tracing_tuning import Classifier, State, Subject, network_arguments, prepared, subject
 
 Change = Callable[[Part, Tensor], Tensor]
 NOISE = (2, 4, 8, 16)
@@ -135,6 +135,11 @@ def jobs(bench: Structure) -> Iterator[tuple[str, Callable[[], State]]]:
     for kept in (0.99, 0.95):
         yield f"{kept:.0%} of the energy kept, by rank", partial(low_rank, bench, kept)
     yield "channels permuted and scaled", lambda: disguised(bench.copy, seeded(0))
+    if isinstance(taught := bench.subject, Classifier):
+        yield (
+            "another network, trained on its answers",
+            lambda: taught.distill(bench.copy, steps=1000, rate=0.1),
+        )
     if (base := bench.base) is not None:
         yield (
             "the base instead",

@@ -65,6 +65,7 @@ class Classifier:
     rates = (0.002, 0.01, 0.05)
 
     def __init__(self, name: str, data: Path, training: Path | None, images: int) -> None:
+        self._name = name
         self._module = NETWORKS[name]().to(memory_format=torch.channels_last)
         test, labels = cifar10.load(data, "test")
         self._test = test[:images], labels[:images]
@@ -84,6 +85,21 @@ class Classifier:
         attacks.load(self._module, state)
         attacks.train(self._module, images[mine], labels[mine], steps=steps, rate=rate)
         return _float_state(self._module)
+
+    def distill(self, state: State, *, steps: int, rate: float) -> dict[str, Tensor]:
+        """Train a new network on the answers of one to a tenth of the training images."""
+        if self._training is None:
+            raise ValueError("no training images: give --cifar10")
+        images, labels = cifar10.load(self._training, "train")
+        mine = images[np.random.default_rng(SEED).permutation(len(labels))[: len(labels) // SHARE]]
+        attacks.load(self._module, state)
+        self._module.eval()
+        with torch.no_grad():
+            answers = torch.cat([self._module(part).argmax(1) for part in mine.split(250)])
+        torch.manual_seed(SEED)
+        student = NETWORKS[self._name]().to(memory_format=torch.channels_last)
+        attacks.train(student, mine, answers, steps=steps, rate=rate)
+        return _float_state(student)
 
 
 class Encoder:
