@@ -24,6 +24,7 @@ from typing_extensions import Unpack  # PyTorch requires it
 
 from nnguard._base.arguments import as_path
 from nnguard._base.files import check_target
+from nnguard._base.threads import Workers
 from nnguard._base.times import TimeLike
 from nnguard._compression.compress import compress
 from nnguard._compression.decompress import decompress as decompress_to_arrays
@@ -165,7 +166,13 @@ def load(
     digests: Mapping[str, Sequence[bytes]] = {}
     if license is not None and identity is not None:
         opened = unlock_by(
-            authority, model, license, identity, license_policy=license_policy, oms=oms
+            authority,
+            model,
+            license,
+            identity,
+            license_policy=license_policy,
+            oms=oms,
+            workers=Workers(workers, executor),
         )
         model, digests, judged = opened.model, opened.digests, opened.judged
         signed = opened.signed

@@ -15,6 +15,9 @@ import pytest
 
 import nnguard
 import stock
+from nnguard._base.threads import Workers
+from nnguard._locking.opening import open_files
+from nnguard._records.hashed import hash_files
 
 SETTINGS = nnguard.Settings(qp=-20, qp_per_tensor={"1.weight": -24}, dependent=False)
 
@@ -138,3 +141,13 @@ def test_executor_whose_process_died(network: dict[str, stock.Array]) -> None:
             nnguard.decompress(stream, executor=executor)
         with pytest.raises(nnguard.errors.WorkerError, match="died"):
             nnguard.compress(network, SETTINGS, executor=executor)
+
+
+def test_locks_open(executor: Executor, network: dict[str, stock.Array]) -> None:
+    release = nnguard.compress({"1.weight": -network["1.weight"]}, SETTINGS)
+    trial = nnguard.compress({**network, "3.weight": network["0.weight"] / 2}, SETTINGS)
+    for options in ({"trial": trial}, {"scramble": 0.5}):
+        locked = nnguard.lock(release, executor=executor, **options)  # type: ignore[arg-type]
+        workers = Workers(count=1, executor=executor)
+        found = open_files(hash_files(locked.trial), locked.content_key, workers=workers)
+        assert bytes(found.files[""].stream) == bytes(release)

@@ -1,15 +1,28 @@
-"""Work on several tensors side by side. The coder works without the interpreter's lock."""
+"""Work on several tensors side by side: by threads of this process, or an executor of the caller's.
+
+The coder works without the interpreter's lock, so threads run side by side.
+"""
 
 from __future__ import annotations
 
 import collections
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+)
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-__all__ = ["Progress", "in_order", "processors"]
+from nnguard.errors import ArgumentError, WorkerError
+
+__all__ = ["HERE", "Progress", "Workers", "in_order", "processors", "result_of", "submit"]
 
 Progress = Callable[[int], object]
 """Called with the number of bytes done since the last call."""
@@ -17,35 +30,129 @@ Progress = Callable[[int], object]
 _Result = TypeVar("_Result")
 
 
-def in_order(
-    call: Callable[..., _Result], items: Sequence[Any], *more: Iterable[Any]
-) -> Iterator[_Result]:
-    """Call a function with each item, in threads; yield results in the order of the items.
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Who works on tensors.
 
-    One thread more than there are processors has something in hand, so that memory stays bounded.
+    Attributes:
+        count: Threads, at most; with an executor, tensors to hand out at a time. As many as there
+            are processors, if None.
+        executor: Does the work instead of threads, here or on other machines.
 
-    Args:
-        call: What to do.
-        items: Its first arguments.
-        *more: Further arguments, one of each for every item.
+    Raises:
+        ArgumentError: There are to be fewer than one worker.
     """
-    calls = zip(items, *more)  # noqa: B905 - more may be longer
-    wanted = min(processors(), len(items))
-    if wanted <= 1:
-        yield from itertools.starmap(call, calls)
-        return
-    with ThreadPoolExecutor(wanted, thread_name_prefix="nnguard") as pool:
-        running: collections.deque[Future[_Result]] = collections.deque()
-        try:
-            for arguments in calls:
-                running.append(pool.submit(call, *arguments))
-                if len(running) > wanted:
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
-        finally:
-            for future in running:
-                future.cancel()
+
+    count: int | None = None
+    executor: Executor | None = None
+
+    def __post_init__(self) -> None:
+        if self.count is not None and self.count < 1:
+            raise ArgumentError(f"workers is {self.count}; there has to be one at least")
+
+    def in_order(
+        self, call: Callable[..., _Result], items: Iterable[Any], *more: Iterable[Any]
+    ) -> Iterator[_Result]:
+        """Call a function with each item; yield results in the order of the items.
+
+        One thread more than there are processors has something in hand, so that memory stays
+        bounded. An executor is sent the function and its arguments by value.
+
+        Args:
+            call: What to do.
+            items: Its first arguments.
+            *more: Further arguments, one of each for every item.
+
+        Raises:
+            WorkerError: A worker died.
+        """
+        calls: Iterator[tuple[Any, ...]] = zip(items, *more)  # noqa: B905 - more may be longer
+        if self.executor is not None:
+            in_hand = self.count or 2 * processors()
+            yield from _in_order(self.executor, call, map(_by_value, calls), in_hand)
+            return
+        wanted = self.count or processors()
+        first = [*itertools.islice(calls, wanted)]
+        wanted = min(wanted, len(first))
+        calls = itertools.chain(first, calls)
+        if wanted <= 1:
+            yield from itertools.starmap(call, calls)
+            return
+        with ThreadPoolExecutor(wanted, thread_name_prefix="nnguard") as pool:
+            yield from _in_order(pool, call, calls, wanted)
+
+
+HERE = Workers()
+"""Threads of this process, as many as there are processors."""
+
+
+def in_order(
+    call: Callable[..., _Result], items: Iterable[Any], *more: Iterable[Any]
+) -> Iterator[_Result]:
+    """Call a function with each item, in threads of this process; see `Workers.in_order`."""
+    return HERE.in_order(call, items, *more)
+
+
+def _in_order(
+    executor: Executor,
+    call: Callable[..., _Result],
+    calls: Iterable[tuple[Any, ...]],
+    in_hand: int,
+) -> Iterator[_Result]:
+    running: collections.deque[Future[_Result]] = collections.deque()
+    try:
+        for arguments in calls:
+            running.append(submit(executor, call, arguments))
+            if len(running) > in_hand:
+                yield result_of(running.popleft())
+        while running:
+            yield result_of(running.popleft())
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def _by_value(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return arguments that hold their bytes, in place of those that say where these lie."""
+    return tuple(each.by_value() if hasattr(each, "by_value") else each for each in arguments)
+
+
+def submit(
+    executor: Executor, work: Callable[..., _Result], arguments: tuple[Any, ...]
+) -> Future[_Result]:
+    """Hand work out.
+
+    Raises:
+        WorkerError: No worker is left.
+    """
+    try:
+        return executor.submit(_do, work, arguments, uuid.uuid4().hex)
+    except BrokenExecutor as error:
+        raise _death() from error
+
+
+def _do(work: Callable[..., _Result], arguments: tuple[Any, ...], _name: str) -> _Result:
+    """Do the work; with a name of its own, Dask does not take it for work that was canceled."""
+    return work(*arguments)
+
+
+def result_of(future: Future[_Result]) -> _Result:
+    """Wait for work that was handed out.
+
+    Raises:
+        WorkerError: The worker died.
+    """
+    try:
+        return future.result()
+    except (BrokenExecutor, CancelledError) as error:
+        raise _death() from error
+
+
+def _death() -> WorkerError:
+    return WorkerError(
+        "a worker died while it coded a tensor",
+        hint="out of memory, perhaps: try fewer workers",
+    )
 
 
 def processors() -> int:

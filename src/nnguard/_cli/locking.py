@@ -13,6 +13,7 @@ import click
 import nnguard
 from nnguard._base.atomic import named_together
 from nnguard._cli.commands import Options, command
+from nnguard._cli.compression import WORKERS
 from nnguard._cli.evaluating import Search, load_function
 from nnguard._cli.inputs import open_model
 from nnguard._cli.keys import PASSPHRASE_FILE, load_signer
@@ -99,6 +100,7 @@ _NEEDS = {"trial": "a file", "soft": "no value"}
         option("--max-fraction SHARE", "Replace no more for the target (0.01)."),
         option("--plot OUTPUT", "Draw the search: fraction against score."),
     ),
+    WORKERS,
 )
 def run_lock(options: Options) -> Outcome:
     r"""Make a trial that a license unlocks.
@@ -138,6 +140,7 @@ def run_lock(options: Options) -> Outcome:
         spool=Path(options.output).parent,
         progress=Search([tier.soft.target for tier in tiers if tier.soft]),
         traceable=bool(options.traceable),
+        workers=options.workers,
     )
     _save(options, locks)
     whole = release.size + sum(trial.size for trial in trials.values())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nnguard
 from nnguard._cli.commands import Options, command
+from nnguard._cli.compression import WORKERS
 from nnguard._cli.inputs import open_model
 from nnguard._cli.keys import PASSPHRASE_FILE, load_private
 from nnguard._cli.licensing import POLICY, policy_of
@@ -38,6 +39,7 @@ __all__ = ["run_unlock"]
     option("--watermark", 'Hide the license in the full model: verify says "licensed to".'),
     POLICY,
     OMS,
+    WORKERS,
 )
 def run_unlock(options: Options) -> Outcome:
     r"""Restore the full model with a license.
@@ -69,6 +71,7 @@ def run_unlock(options: Options) -> Outcome:
             watermark=options.watermark,
             spool=Path(options.output).parent,
             progress=progress,
+            workers=options.workers,
         )
     full.save(options.output, overwrite=options.force)
 

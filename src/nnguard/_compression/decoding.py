@@ -16,7 +16,6 @@ from nnguard._models.formats import WORD, Array, Format, TensorType
 from nnguard._stream import Stream
 from nnguard._stream.coding import Indices, decode_pieces, step_size
 from nnguard._stream.headers import PayloadType, TensorHeader
-from nnguard._stream.source import MemorySource
 from nnguard._stream.units import Unit
 from nnguard.errors import FormatError
 
@@ -52,14 +51,12 @@ class DecodeJob:
         header: Of its unit.
         type: What it was.
         unit: The unit.
-        offset: Where the unit lies in the stream.
         block_rows: Only these rows of blocks; None for all.
     """
 
     header: TensorHeader
     type: TensorType
     unit: Unit
-    offset: int
     block_rows: range | None = None
 
     @property
@@ -83,9 +80,7 @@ class DecodeJob:
 
     def by_value(self) -> DecodeJob:
         """Return the job with its unit in memory, for another process."""
-        return replace(
-            self, unit=replace(self.unit, source=MemorySource(self.unit.read()), offset=0)
-        )
+        return replace(self, unit=self.unit.by_value())
 
 
 def decode_side_by_side(
@@ -166,7 +161,7 @@ def decode_job(
     size = job.unit.size - header.payload_offset
     parts = _parts(job.unit, header.payload_offset, size if header.in_blocks else _PART)
     weights = np.empty(0, np.float32)
-    offset = job.offset + header.payload_offset
+    offset = job.unit.offset + header.payload_offset
     for piece, indices, decoder in decode_pieces(
         header, parts, size, block_rows=job.block_rows, offset=offset
     ):
@@ -198,8 +193,7 @@ def decode_values(job: DecodeJob, check: Check = lambda: None) -> tuple[int, Arr
 
 
 def _job(stream: Stream, tensor: CodedTensor) -> DecodeJob:
-    unit = stream[tensor.unit]
-    return DecodeJob(tensor.header, tensor.type, unit, unit.offset)
+    return DecodeJob(tensor.header, tensor.type, stream[tensor.unit])
 
 
 def _shares(header: TensorHeader) -> list[range | None]:

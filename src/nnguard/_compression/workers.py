@@ -8,23 +8,13 @@ from __future__ import annotations
 
 import itertools
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    CancelledError,
-    Executor,
-    Future,
-    ThreadPoolExecutor,
-    wait,
-)
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from nnguard._base.threads import Progress, processors
-from nnguard.errors import ArgumentError, WorkerError
+from nnguard._base.threads import Progress, Workers, processors, result_of, submit
 
 __all__ = ["Batch", "Execution", "WorkerPool", "largest_first", "make_batches", "run"]
 
@@ -94,21 +84,13 @@ class WorkerPool:
 
 
 @dataclass(frozen=True, slots=True)
-class Execution:
-    """How the caller wants the work done.
+class Execution(Workers):
+    """How the caller wants the work done, in batches.
 
     Attributes:
-        workers: Threads, at most; with an executor, batches to hand out at a time. As many as there
-            are processors, if None.
-        executor: Does the work instead of threads.
         progress: Is told of it.
-
-    Raises:
-        ArgumentError: There are to be fewer than one worker.
     """
 
-    workers: int | None = None
-    executor: Executor | None = None
     progress: Progress | None = None
 
     def report(self, size: int) -> None:
@@ -119,8 +101,6 @@ class Execution:
     @contextmanager
     def pool(self, batches: Sequence[Batch]) -> Iterator[WorkerPool]:
         """Give the workers for some batches, and see to it that none is left behind."""
-        if self.workers is not None and self.workers < 1:
-            raise ArgumentError(f"workers is {self.workers}; there has to be one at least")
         stop = threading.Event()
 
         def check() -> None:
@@ -128,10 +108,10 @@ class Execution:
                 raise _StoppedError
 
         if self.executor is not None:
-            in_flight = self.workers or 2 * processors()
+            in_flight = self.count or 2 * processors()
             yield WorkerPool(self.executor, in_flight, remote=True, check=check)
             return
-        wanted = min(self.workers or processors(), len(batches))
+        wanted = min(self.count or processors(), len(batches))
         if wanted <= 1:
             yield WorkerPool(None, 1, remote=False, check=check)
             return
@@ -173,43 +153,15 @@ def run(
     try:
         while True:
             for batch in itertools.islice(waiting, team.in_flight - len(running)):
-                running[_submit(team.executor, *call(batch))] = batch
+                running[submit(team.executor, *call(batch))] = batch
             if not running:
                 return
             if in_order:
                 future = next(iter(running))
             else:
                 future = next(iter(wait(running, return_when=FIRST_COMPLETED).done))
-            result = _result(future)
+            result = result_of(future)
             yield running.pop(future), result
     finally:
         for future in running:
             future.cancel()
-
-
-def _submit(
-    executor: Executor, work: Callable[..., _Result], arguments: tuple[Any, ...]
-) -> Future[_Result]:
-    try:
-        return executor.submit(_do, work, arguments, uuid.uuid4().hex)
-    except BrokenExecutor as error:
-        raise _death() from error
-
-
-def _do(work: Callable[..., _Result], arguments: tuple[Any, ...], _name: str) -> _Result:
-    """Do the work; with a name of its own, Dask does not take it for work that was canceled."""
-    return work(*arguments)
-
-
-def _result(future: Future[_Result]) -> _Result:
-    try:
-        return future.result()
-    except (BrokenExecutor, CancelledError) as error:
-        raise _death() from error
-
-
-def _death() -> WorkerError:
-    return WorkerError(
-        "a worker died while it coded a tensor",
-        hint="out of memory, perhaps: try fewer workers",
-    )

@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from nnguard._base.threads import in_order
+from nnguard._base.threads import HERE, Workers
 from nnguard._hiding.carriers import (
     USUAL_WIDTH,
     can_carry,
@@ -31,7 +31,7 @@ from nnguard._hiding.frame import (
     size_in_list,
 )
 from nnguard._hiding.tensor import NO_ROOM, Room, embed_bits, room_in
-from nnguard._stream import Stream
+from nnguard._stream import Stream, Unit
 from nnguard.errors import CapacityError, FormatError, LimitError, NnguardError, NoRecordError
 
 __all__ = ["Plan", "embed", "lies_as_planned", "plan_record", "room_of"]
@@ -63,28 +63,25 @@ class Plan:
         """Weights of all tensors that hold bits; every reader decodes them."""
         return sum(weights_in(self.stream, carrier) for carrier in self.header.carriers)
 
-    def embed(self, record: bytes) -> Stream:
+    def embed(self, record: bytes, *, workers: Workers = HERE) -> Stream:
         """Return the stream with the record in it.
 
         Args:
             record: `header.record_size` bytes.
+            workers: Who decodes and encodes the carriers.
         """
         data, header = frame_record(self.header, record), self.header
+        carriers = [self.stream[carrier] for carrier in header.carriers]
         bits = map(operator.mul, header.widths, self._places)
-
-        def with_bits(carrier: int, width: int, begin: int) -> bytes:
-            return embed_bits(self.stream[carrier], data, begin, width)
-
-        def restored(carrier: int) -> bool:
-            return taken.restore(carrier) == self.stream[carrier].read()
-
-        begins = itertools.accumulate(bits, initial=0)
-        units = in_order(with_bits, header.carriers, header.widths, begins)
+        begins = [*itertools.accumulate(bits, initial=0)]
+        shares = (data[begin // 8 : -(-end // 8)] for begin, end in itertools.pairwise(begins))
+        within = (begin % 8 for begin in begins)
+        units = workers.in_order(embed_bits, carriers, shares, within, header.widths)
         carrying = self.stream.replace(dict(zip(header.carriers, units, strict=True)))
         try:
-            taken = extract(carrying, vouched=True)
+            taken = extract(carrying, vouched=True, workers=workers)
             found = (taken.header, taken.record) == (header, record)
-            if found and all(in_order(restored, header.carriers)):
+            if found and all(map(operator.eq, taken.originals(), map(Unit.read, carriers))):
                 return carrying
         except NnguardError:
             pass
@@ -92,7 +89,13 @@ class Plan:
 
 
 def plan_record(
-    stream: Stream, kind: int, size: int, *, dense: bool = False, cheap: bool = False
+    stream: Stream,
+    kind: int,
+    size: int,
+    *,
+    dense: bool = False,
+    cheap: bool = False,
+    workers: Workers = HERE,
 ) -> Plan:
     """Choose where a record goes.
 
@@ -108,12 +111,13 @@ def plan_record(
             carriers cost more than `max_cost`. Readers then have to know whose the stream is.
         cheap: Put as many bits into a weight as costs least, in bits that the file grows by and in
             weights that every reader decodes; otherwise, as few as there can be.
+        workers: Who decodes what a dense plan needs in any case.
 
     Raises:
         CapacityError: The stream has not enough room.
         LimitError: The stream holds too many records, or the record is too large.
     """
-    planner = _Planner(stream, dense=dense)
+    planner = _Planner(stream, workers, dense=dense)
     below = _outermost(stream)
     header = FrameHeader(kind, 1 if below is None else 1 + below.layer, size, ())
     bytes(replace(header, carriers=(0,), widths=(1,)))  # within its limits?
@@ -175,8 +179,8 @@ def room_of(stream: Stream, index: int) -> Room:
 class _Planner:
     """Plans for one stream; what was found out is kept, since several plans are tried."""
 
-    def __init__(self, stream: Stream, *, dense: bool) -> None:
-        self._stream = stream
+    def __init__(self, stream: Stream, workers: Workers, *, dense: bool) -> None:
+        self._stream, self._workers = stream, workers
         self._dense = dense
         self._rooms: dict[int, Room | None] = {}
         self._primaries = primary_candidates(stream)
@@ -229,6 +233,8 @@ class _Planner:
         behind = frame_size(header) - size
         limit = max_cost(self._stream) * USUAL_WIDTH // max(USUAL_WIDTH, most)
         index = primary
+        if self._dense:
+            self._decode_largest(others, 8 * behind // most)
         while True:
             room = self._room(index)
             width = 0 if room is None else self._width(room, most, first=not chosen)
@@ -251,14 +257,31 @@ class _Planner:
             if not self._dense and cost + cost_of(self._stream, index) > limit:
                 raise _too_large(needed, bits)
 
+    def _decode_largest(self, others: Sequence[tuple[int, int]], rest: int) -> None:
+        """Look into the largest tensors, side by side: into all that so many weights take."""
+        largest = [*reversed(others)]
+        totals = itertools.accumulate(size for size, _ in largest)
+        wanted = [
+            index
+            for (_, index), total in zip(largest, totals, strict=True)
+            if total <= rest and index not in self._rooms
+        ]
+        rooms = self._workers.in_order(_room_in, [self._stream[index] for index in wanted])
+        self._rooms.update(zip(wanted, rooms, strict=True))
+
     def _room(self, index: int) -> Room | None:
         """Return what the tensor at a position can hold; None where the decoder refuses it."""
         if index not in self._rooms:
-            try:
-                self._rooms[index] = room_in(self._stream[index])
-            except FormatError:
-                self._rooms[index] = None
+            self._rooms[index] = _room_in(self._stream[index])
         return self._rooms[index]
+
+
+def _room_in(unit: Unit) -> Room | None:
+    """Return what a tensor can hold; None where the decoder refuses it."""
+    try:
+        return room_in(unit)
+    except FormatError:
+        return None
 
 
 def _price_for_owner(plan: Plan) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nnguard._base.threads import Progress, in_order
+from nnguard._base.threads import HERE, Progress, Workers
 from nnguard._hiding.carriers import (
     can_carry,
     carriers_cost,
@@ -23,7 +23,6 @@ from nnguard._hiding.carriers import (
     weights_in,
 )
 from nnguard._hiding.frame import FrameHeader, frame_size, unframe_record
-from nnguard._hiding.hqim import Numbers
 from nnguard._hiding.packing import Joiner
 from nnguard._hiding.tensor import Carrier
 from nnguard._stream import Stream
@@ -66,13 +65,17 @@ class Extraction:
     cost: int
     _stream: Stream
     _carriers: Sequence[Carrier]
+    _workers: Workers = HERE
 
     @functools.cached_property
     def restored(self) -> dict[int, bytes]:
         """Position and original bytes of each carrier; they are encoded when first asked for."""
-        carriers = self.header.carriers
-        units = _mapping(self._stream, carriers)(self.restore, carriers)
-        return dict(zip(carriers, units, strict=True))
+        return dict(zip(self.header.carriers, self.originals(), strict=True))
+
+    def originals(self) -> Iterator[bytes]:
+        """Encode the original of each carrier, in the order of the header."""
+        mapping = _mapping(self._stream, self.header.carriers, self._workers)
+        return mapping(Carrier.restore, self._carriers, self.header.widths)
 
     def restore(self, carrier: int) -> bytes:
         """Encode the original of one carrier, and no other."""
@@ -107,6 +110,7 @@ def extract(
     *,
     vouched: bool = False,
     progress: Progress = lambda _: None,
+    workers: Workers = HERE,
 ) -> Extraction:
     """Take the outermost record out of a stream.
 
@@ -118,6 +122,7 @@ def extract(
         found: Where the record is, if that was looked for.
         vouched: Somebody who is trusted made it, so that it may cost more than `max_cost`.
         progress: Called with the bytes of each carrier, once the bits are out.
+        workers: Who decodes the carriers, and encodes the originals.
 
     Raises:
         NoRecordError: There is no record.
@@ -130,12 +135,9 @@ def extract(
     cost = found.cost + _check_carriers(stream, header, vouched=vouched)
     carriers = _carriers(stream, found)
     joiner = Joiner(frame_size(header))
-
-    def numbers(carrier: Carrier, width: int) -> list[Numbers]:
-        return list(carrier.numbers(width))
-
     with _damaged_later():
-        held = _mapping(stream, header.carriers)(numbers, carriers, header.widths)
+        mapping = _mapping(stream, header.carriers, workers)
+        held = mapping(Carrier.all_numbers, carriers, header.widths)
         for carrier, each, width in zip(carriers, held, header.widths, strict=True):
             for part in each:
                 joiner.add(part, width)
@@ -143,7 +145,7 @@ def extract(
     record = unframe_record(header, joiner.data)
     if record is None or not joiner.clear:
         raise VerificationError("the hidden record was changed: its checksum does not fit")
-    return Extraction(header, record, cost, stream, carriers)
+    return Extraction(header, record, cost, stream, carriers, workers)
 
 
 def _carriers(stream: Stream, found: Found) -> list[Carrier]:
@@ -153,9 +155,11 @@ def _carriers(stream: Stream, found: Found) -> list[Carrier]:
     return [found.primary, *others]
 
 
-def _mapping(stream: Stream, carriers: Sequence[int]) -> Callable[..., Iterator[Any]]:
-    """Return what calls a function for each carrier: in threads, unless these are small."""
-    return map if _are_few(stream, carriers) else in_order
+def _mapping(
+    stream: Stream, carriers: Sequence[int], workers: Workers
+) -> Callable[..., Iterator[Any]]:
+    """Return what calls a function for each carrier: workers, unless these are small."""
+    return map if _are_few(stream, carriers) else workers.in_order
 
 
 def _are_few(stream: Stream, carriers: Sequence[int]) -> bool:

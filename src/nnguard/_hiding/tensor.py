@@ -109,6 +109,10 @@ class Carrier:
         self.unit, self._keep = unit, keep
         self._taken: dict[int, tuple[hqim.Numbers, Indices]] = {}
 
+    def by_value(self) -> Carrier:
+        """Return the tensor with its bytes in memory, for another process."""
+        return Carrier(self.unit.by_value(), keep=self._keep)
+
     def find_header(self) -> FrameHeader | None:
         """Find the header of the outermost record, if this is a primary carrier.
 
@@ -140,6 +144,10 @@ class Carrier:
             if header and header.widths[0] == bits_per_weight:
                 return header
         return None
+
+    def all_numbers(self, bits_per_weight: int) -> list[hqim.Numbers]:
+        """Return what `numbers` yields."""
+        return list(self.numbers(bits_per_weight))
 
     def numbers(self, bits_per_weight: int) -> Iterator[hqim.Numbers]:
         """Yield what the places hold, piece by piece.

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from nnguard._base.threads import HERE, Workers
 from nnguard._crypto.content_key import ContentKey
 from nnguard._hiding.carriers import weights_in
 from nnguard._locking.choice import (
@@ -41,6 +42,7 @@ class LockBuilder:
         key: The content key.
         scrambled: Positions of the tensors to scramble.
         shard: Which part of a set the stream is.
+        workers: Who decodes and encodes tensors.
     """
 
     def __init__(
@@ -50,10 +52,12 @@ class LockBuilder:
         key: ContentKey,
         scrambled: Sequence[int],
         shard: LockShard | None = None,
+        *,
+        workers: Workers = HERE,
     ) -> None:
         self._stream, self._digest = release.stream, release.digest
         self._tier, self._key, self._shard = tier, key, shard
-        self._soft = tier.soft
+        self._soft, self._workers = tier.soft, workers
         self._importance = None if tier.soft is None else tier.soft.importance
         self.weights, self.twins = count_weights(self._stream), find_twins(self._stream)
         self.tensors: dict[int, QuantizedTensor] = {}
@@ -95,7 +99,8 @@ class LockBuilder:
         usable = usable_tensors(self._stream, self._importance, self.twins)
         found: dict[int, float] = {}
         for unit in sorted(usable, key=partial(weights_in, self._stream))[-most:]:
-            tensors = read_all(self._stream, self._with_twins([unit]))
+            units = self._with_twins([unit])
+            tensors = read_all(self._stream, units, workers=self._workers)
             choice = self._choose({unit: tensors[unit]} if unit in tensors else {})
             scores.next_draw()
             found[unit] = scores.of(choice, apply(choice, tensors, self.twins))
@@ -115,7 +120,7 @@ class LockBuilder:
     def _read(self, units: Sequence[int]) -> dict[int, QuantizedTensor]:
         """Decode tensors that were not decoded before; leave out those of no use."""
         missing = [unit for unit in units if unit not in self.tensors]
-        self.tensors |= read_all(self._stream, missing)
+        self.tensors |= read_all(self._stream, missing, workers=self._workers)
         return {unit: self.tensors[unit] for unit in units if unit in self.tensors}
 
     def finish(self, choice: Choice) -> Stream:
@@ -125,11 +130,20 @@ class LockBuilder:
         keystream = self._key.keystream("scramble", nonce)
         for unit in self._scrambled:
             changed[unit] = scramble(changed.get(unit, self.tensors[unit]), unit, keystream)
-        degraded = self._stream.replace(encode_all(sorted(changed), changed.__getitem__))
+        units = encode_all(sorted(changed), changed.__getitem__, workers=self._workers)
+        degraded = self._stream.replace(units)
         replaced = tuple(self._replaced(choice))
         file = LockedFile("", self._digest, (range(len(self._stream)),))
         content = LockContent(tuple(self._scrambled), replaced, (file,))
-        return hide(degraded, content, self._tier.name, self._key, nonce, shard=self._shard)
+        return hide(
+            degraded,
+            content,
+            self._tier.name,
+            self._key,
+            nonce,
+            shard=self._shard,
+            workers=self._workers,
+        )
 
     def _replaced(self, choice: Choice) -> Iterator[Replaced]:
         for unit, pairs in sorted(choice.by_unit(self.twins), key=lambda change: change[0]):

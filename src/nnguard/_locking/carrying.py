@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnguard._base.threads import HERE, Workers
 from nnguard._crypto.content_key import ContentKey
 from nnguard._hiding import candidates
 from nnguard._hiding.carriers import weights_in
@@ -43,6 +44,7 @@ def carry(
     key: ContentKey,
     shard: LockShard | None = None,
     masks: Masks | None = None,
+    workers: Workers = HERE,
 ) -> tuple[Stream, int]:
     """Hide a release in another network.
 
@@ -53,6 +55,7 @@ def carry(
         key: The content key.
         shard: Which part of a locked set the trial is.
         masks: Those that are on the release, if any.
+        workers: Who decodes and encodes tensors.
 
     Returns:
         The trial with the release in it, and how many bytes it carries.
@@ -66,8 +69,10 @@ def carry(
         locked.append(LockedFile(name, file.digest, units, masks))
     content = LockContent((), (), tuple(locked))
     carried = sum(file.carried for file in locked)
+    nonce = key.new_nonce()
     try:
-        return hide(trial.stream, content, tier, key, key.new_nonce(), shard=shard), carried
+        stream = hide(trial.stream, content, tier, key, nonce, shard=shard, workers=workers)
+        return stream, carried
     except CapacityError as error:
         size = sum(file.stream.size for file in release.values())
         raise _too_small(error, size, carried, trial.stream) from None

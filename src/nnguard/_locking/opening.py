@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from nnguard._base.threads import Progress
+from nnguard._base.threads import HERE, Progress, Workers
 from nnguard._crypto.content_key import ContentKey
 from nnguard._hiding import Extraction
 from nnguard._locking.restoring import restore
@@ -65,6 +65,7 @@ def open_files(
     *,
     spool: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    workers: Workers = HERE,
 ) -> Opened:
     """Open all locks that a key opens, of one file after the other, and the signatures between.
 
@@ -75,6 +76,7 @@ def open_files(
         key: Of the highest tier that is to be opened.
         spool: Folder for temporary files that hold what was opened; in memory, if None.
         progress: Called with the number of bytes of the trial opened since the last call.
+        workers: Who decodes and encodes tensors.
 
     Raises:
         NoRecordError: The stream is not locked.
@@ -93,7 +95,7 @@ def open_files(
             with naming(name):
                 place = position, len(trial) if name else 0
                 counter = _Counter(progress if not tiers else None, hashed.stream.size)
-                lock = _open(hashed, keys, first, *place, counter.add)
+                lock = _open(hashed, keys, first, *place, counter.add, workers)
                 counter.finish()
                 first, carries, masks = first or lock.record, carries or lock.carries, lock.masks
                 while lock.files:  # one file after the other is let go
@@ -153,6 +155,7 @@ def _open(
     position: int,
     count: int,
     progress: Progress,
+    workers: Workers,
 ) -> _Lock:
     """Open the outermost lock of one stream.
 
@@ -163,8 +166,9 @@ def _open(
         position: Of the file.
         count: Files of the set; 0 for a stream of its own.
         progress: See `nnguard._hiding.extract`.
+        workers: Who decodes and encodes tensors.
     """
-    locked, extraction = _take_out(hashed, progress)
+    locked, extraction = _take_out(hashed, progress, workers)
     record = LockRecord.parse(extraction.record)
     key_id = record.envelope.key_id
     if key_id not in keys:
@@ -185,15 +189,16 @@ def _open(
     record = replace(record, envelope=replace(record.envelope, ciphertext=b""))
     extraction = replace(extraction, record=b"")  # both are as large as what they hold
     carries = any(file.carried for file in content.files)
-    files = restore(locked, extraction, content, keys[key_id], record.envelope.nonce)
+    nonce = record.envelope.nonce
+    files = restore(locked, extraction, content, keys[key_id], nonce, workers=workers)
     masks = None if count else content.files[0].masks
     return _Lock(record, carries, masks, files)
 
 
-def _take_out(hashed: Hashed, progress: Progress) -> tuple[Hashed, Extraction]:
+def _take_out(hashed: Hashed, progress: Progress, workers: Workers) -> tuple[Hashed, Extraction]:
     """Return the stream with the lock in it, below signatures, and the lock that was taken out."""
     with _not_locked():
-        for layer in layers(hashed.stream, vouched=True, progress=progress):
+        for layer in layers(hashed.stream, vouched=True, progress=progress, workers=workers):
             if layer.extraction.header.kind != RecordKind.SIGNATURE:
                 break
             hashed = Hashed(layer.below, layer.digests_below(hashed.digests))

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from nnguard._base.threads import HERE, Workers
 from nnguard._crypto.content_key import ContentKey
 from nnguard._hiding import Extraction
 from nnguard._locking.choice import can_lock
-from nnguard._locking.coding import encode_all
+from nnguard._locking.coding import recode_all
 from nnguard._locking.scramble import unscramble
 from nnguard._records.digest import model_digest
 from nnguard._records.hashed import Hashed
@@ -22,7 +23,7 @@ from nnguard._records.lock import LockContent, LockedFile
 from nnguard._records.replaced import Replaced
 from nnguard._stream import Stream
 from nnguard._stream.hashing import UnitDigests
-from nnguard._stream.quantized import QuantizedTensor, decode
+from nnguard._stream.quantized import QuantizedTensor
 from nnguard._stream.source import MemorySource
 from nnguard._stream.stream import MAX_UNITS
 from nnguard._stream.trellis import is_path
@@ -33,7 +34,13 @@ __all__ = ["restore"]
 
 
 def restore(
-    locked: Hashed, extraction: Extraction, content: LockContent, key: ContentKey, nonce: bytes
+    locked: Hashed,
+    extraction: Extraction,
+    content: LockContent,
+    key: ContentKey,
+    nonce: bytes,
+    *,
+    workers: Workers = HERE,
 ) -> dict[str, Hashed]:
     """Return the files that a lock opens, by name, once each has the digest that the lock names.
 
@@ -43,13 +50,14 @@ def restore(
         content: What it says.
         key: The content key.
         nonce: Of the lock's record.
+        workers: Who decodes and encodes tensors.
 
     Raises:
         UnlockError: What is restored is not what was locked.
     """
     changed: dict[int, bytes] = {}
     if content.scrambled or content.replaced:
-        changed = _restore(extraction.original, content, key, nonce)
+        changed = _restore(extraction.original, content, key, nonce, workers)
     restored = _Restored(locked, extraction, changed)
     return {file.name: _gather(file, restored) for file in content.files}
 
@@ -133,7 +141,7 @@ def _digests(stream: Stream, places: Sequence[Place], known: Mapping[Place, byte
 
 
 def _restore(
-    stream: Stream, content: LockContent, key: ContentKey, nonce: bytes
+    stream: Stream, content: LockContent, key: ContentKey, nonce: bytes, workers: Workers
 ) -> dict[int, bytes]:
     """Return the original units of all tensors that the lock changed."""
     keystream = key.keystream("scramble", nonce)
@@ -141,14 +149,14 @@ def _restore(
     scrambled = {*content.scrambled}
     _check(stream, content)
 
-    def original(unit: int) -> QuantizedTensor:
-        tensor = decode(stream[unit])
+    def original(unit: int, tensor: QuantizedTensor) -> QuantizedTensor:
         if unit in scrambled:
             tensor = unscramble(tensor, unit, keystream)
         return _put_back(tensor, replaced[unit]) if unit in replaced else tensor
 
     try:
-        return encode_all(sorted({*replaced, *scrambled}), original)
+        units = sorted({*replaced, *scrambled})
+        return recode_all(stream, units, original, workers=workers)
     except (FormatError, ValueError):
         raise UnlockError("a tensor that the lock names cannot be restored") from None
 

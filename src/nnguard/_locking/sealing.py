@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nnguard._base.threads import HERE, Workers
 from nnguard._crypto.content_key import ContentKey
 from nnguard._hiding import plan_record
 from nnguard._records.kinds import RecordKind
@@ -19,6 +20,7 @@ def hide(
     nonce: bytes,
     *,
     shard: LockShard | None = None,
+    workers: Workers = HERE,
 ) -> Stream:
     """Hide a lock in the stream that is given away.
 
@@ -29,6 +31,7 @@ def hide(
         key: The content key.
         nonce: Seals this record alone.
         shard: Which part of a locked set the stream is.
+        workers: Who decodes and encodes tensors.
 
     Raises:
         CapacityError: The stream has not enough room.
@@ -37,5 +40,6 @@ def hide(
     large = any(file.carried for file in content.files)
     plain = bytes(content)
     size = LockRecord.size_of(key, tier, plain, shard)
-    plan = plan_record(degraded, RecordKind.LOCK, size, dense=large)
-    return plan.embed(LockRecord.seal(key, nonce, tier, plain, bytes(plan.header), shard=shard))
+    plan = plan_record(degraded, RecordKind.LOCK, size, dense=large, workers=workers)
+    record = LockRecord.seal(key, nonce, tier, plain, bytes(plan.header), shard=shard)
+    return plan.embed(record, workers=workers)

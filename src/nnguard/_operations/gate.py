@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from nnguard._base.threads import Workers
 from nnguard._compression.decompress import decompress_to_file
 from nnguard._crypto.identity import IdentityLike
 from nnguard._crypto.keys import SignerLike
@@ -156,6 +157,7 @@ class Gate:
                     license_policy=self.license_policy,
                     oms=oms,
                     spool=spool,
+                    workers=Workers(self.workers),
                 )
             model, digests, signed = opened.model, opened.digests, opened.signed
         start = time.monotonic()

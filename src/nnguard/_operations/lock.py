@@ -14,9 +14,11 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 from nnguard._base.arguments import loaded
+from nnguard._base.threads import Workers
 from nnguard._crypto.content_key import ContentKey, ContentKeyLike
 from nnguard._crypto.keys import Signer, SignerLike, as_signer
 from nnguard._locking.aiming import reach_target
@@ -68,6 +70,8 @@ def lock(
     spool: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     traceable: bool = False,
+    workers: int | None = None,
+    executor: Executor | None = None,
 ) -> Locked:
     """Make a trial, and hide the release in it, encrypted, or what restores the release.
 
@@ -98,6 +102,10 @@ def lock(
         progress: Called with each point of the search for a target.
         traceable: Each license opens a copy of its own, with a fingerprint by which `trace` finds
             whose it was. For a stream whose trial is another network.
+        workers: Threads, at most; with an executor, tensors to hand out at a time. As many as there
+            are processors, if None.
+        executor: Decodes and encodes tensors instead, here or on other machines; see
+            `nnguard.compress`. It is sent tensors, never a key.
 
     Returns:
         The trial and its content key, and how it came about.
@@ -126,6 +134,8 @@ def lock(
         spool=spool,
         progress=progress,
         traceable=traceable,
+        workers=workers,
+        executor=executor,
     )
     return locked
 
@@ -140,6 +150,8 @@ def lock_tiers(
     spool: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     traceable: bool = False,
+    workers: int | None = None,
+    executor: Executor | None = None,
 ) -> list[Locked]:
     """Lock a release several times, so that licenses of different tiers open it to different depth.
 
@@ -159,6 +171,8 @@ def lock_tiers(
         spool: See `lock`.
         progress: See `lock`.
         traceable: Licenses of the highest tier open copies with fingerprints; see `lock`.
+        workers: See `lock`.
+        executor: See `lock`.
 
     Returns:
         For each tier its trial and its key. A key opens its own lock and those of lower tiers.
@@ -189,7 +203,11 @@ def lock_tiers(
         trials = [as_model(tier.trial, "trial") for tier in tiers if tier.trial is not None]
         given = [stream for trial in trials for stream in streams_of(trial).values()]
     options = _Options(
-        evaluate, None if signer is None else as_signer(signer, "signer"), spool, progress
+        evaluate,
+        None if signer is None else as_signer(signer, "signer"),
+        spool,
+        progress,
+        Workers(workers, executor),
     )
     first, *lower = tiers
     locks = [_lock(model, first, key, options, given)]
@@ -206,6 +224,7 @@ class _Options:
     signer: Signer | None
     spool: str | os.PathLike[str] | None
     progress: Progress | None
+    workers: Workers
 
     def sign(self, trial: Model, release: Model, tier: str) -> Model:
         """Sign a trial with the claims of the release, if there are any, and the tier."""
@@ -227,9 +246,9 @@ def _lock(
     trial = None if tier.trial is None else _as_trial(tier.trial, release)
     files = hash_files(release)
     if trial is None:
-        locked = _change(release, files, tier, key, options.spool)
+        locked = _change(release, files, tier, key, options)
     else:
-        locked = _carry(release, files, trial, tier, key, options.spool, given)
+        locked = _carry(release, files, trial, tier, key, options, given)
     locked = replace(locked, trial=options.sign(locked.trial, release, tier.name))
     if options.evaluate is None:
         return locked
@@ -242,7 +261,7 @@ def _lock_to_target(
     """Make a soft lock with a target."""
     assert tier.soft is not None
     assert options.evaluate is not None
-    builder = LockBuilder(hash_files(release)[""], tier, key, ())
+    builder = LockBuilder(hash_files(release)[""], tier, key, (), workers=options.workers)
     scores = Scores(options.evaluate, release, builder.weights, options.progress)
 
     def sign(trial: Stream) -> Stream:
@@ -260,9 +279,7 @@ def _lock_to_target(
     )
 
 
-def _change(
-    release: Model, files: Files, tier: Tier, key: ContentKey, spool: str | os.PathLike[str] | None
-) -> Locked:
+def _change(release: Model, files: Files, tier: Tier, key: ContentKey, options: _Options) -> Locked:
     """Scramble tensors of a release, or replace weights, in each of its files."""
     chosen = tensors_to_scramble(streams_of(release), tier.scrambling)
     shards = _shards(release)
@@ -270,11 +287,13 @@ def _change(
     scrambled = replaced = 0
     for name, file in files.items():
         with naming(name):
-            builder = LockBuilder(file, tier, key, chosen[name], shards[name])
+            builder = LockBuilder(
+                file, tier, key, chosen[name], shards[name], workers=options.workers
+            )
             scrambled += builder.scrambled
             replaced += builder.choice.weights
             if scrambled or replaced or shards[name] is not None:
-                made[name] = _spooled(builder.finish(builder.choice), spool)
+                made[name] = _spooled(builder.finish(builder.choice), options.spool)
     if not scrambled and not replaced:
         raise LockError(
             "the network has no weights that a lock could change",
@@ -310,7 +329,7 @@ def _carry(
     trial: Model,
     tier: Tier,
     key: ContentKey,
-    spool: str | os.PathLike[str] | None,
+    options: _Options,
     known: Sequence[Stream] | None,
 ) -> Locked:
     """Hide a release in another network; with masks, where `known` has what is given away."""
@@ -327,9 +346,11 @@ def _carry(
     for name, file in given.items():
         with naming(name):
             share = {each: files[each] for each in shares[name]}
-            stream, size = carry(share, file, tier.name, lock_key, shards[name], masks)
+            stream, size = carry(
+                share, file, tier.name, lock_key, shards[name], masks, options.workers
+            )
             carried += size
-            made[name] = _spooled(stream, spool)
+            made[name] = _spooled(stream, options.spool)
     if not carried:
         raise LockError("the trial holds the whole release in the clear")
     result = _like(trial, made)

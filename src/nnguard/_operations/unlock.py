@@ -12,11 +12,12 @@ import hmac
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from typing import NamedTuple, overload
 
 from nnguard._base.arguments import loaded
-from nnguard._base.threads import Progress
+from nnguard._base.threads import HERE, Progress, Workers
 from nnguard._crypto.identity import Identity, IdentityLike
 from nnguard._crypto.trust import Trust
 from nnguard._hiding import embed
@@ -72,6 +73,8 @@ def unlock(
     watermark: bool = ...,
     spool: str | os.PathLike[str] | None = ...,
     progress: Progress | None = ...,
+    workers: int | None = ...,
+    executor: Executor | None = ...,
 ) -> AnyModel: ...
 @overload
 def unlock(
@@ -89,6 +92,8 @@ def unlock(
     watermark: bool = ...,
     spool: str | os.PathLike[str] | None = ...,
     progress: Progress | None = ...,
+    workers: int | None = ...,
+    executor: Executor | None = ...,
 ) -> Model: ...
 
 
@@ -107,6 +112,8 @@ def unlock(
     watermark: bool = False,
     spool: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    workers: int | None = None,
+    executor: Executor | None = None,
 ) -> Model:
     """Restore what a license opens, byte for byte.
 
@@ -133,6 +140,10 @@ def unlock(
         spool: Folder for temporary files that hold what was restored of a set; in memory, if None.
         progress: Called with the number of bytes hashed since the last call, and again
             when they were opened: with twice the size of the trial in all.
+        workers: Threads, at most; with an executor, tensors to hand out at a time. As many as there
+            are processors, if None.
+        executor: Decodes and encodes tensors instead, here or on other machines; see
+            `nnguard.compress`. It is sent tensors, never a key.
 
     Returns:
         What was locked.
@@ -171,6 +182,7 @@ def unlock(
         oms=oms,
         spool=spool,
         progress=progress,
+        workers=Workers(workers, executor),
     )
     result = _with_watermark(opened, license_of(given)) if watermark else opened.model
     if state is not None and opened.judged is not None:
@@ -231,6 +243,7 @@ def unlock_by(
     oms: Bundle | None = None,
     spool: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    workers: Workers = HERE,
 ) -> Unlocked:
     """Restore what a license opens, by an authority; see `unlock`. No release is remembered."""
     keys = authority.keys
@@ -253,7 +266,9 @@ def unlock_by(
         authority.judge_licensed(trial[0], license)
     if oms is not None:
         check_bundle(oms, model, files)
-    opened = open_files(files, secrets.content_key, spool=spool, progress=progress)  # step 11
+    opened = open_files(  # step 11
+        files, secrets.content_key, spool=spool, progress=progress, workers=workers
+    )
     if opened.masks is not None:
         copy = take_copy(opened, secrets, license.signature)
         opened = opened._replace(files={"": copy})

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 
-from nnguard._base.threads import Progress
+from nnguard._base.threads import HERE, Progress, Workers
 from nnguard._hiding import Extraction, Found, FrameHeader, extract, locate, peek
 from nnguard._records.kinds import RecordKind
 from nnguard._stream import Stream
@@ -34,6 +34,7 @@ class Layer:
         stream: The stream with the record in it.
         vouched: See `nnguard._hiding.extract`.
         progress: See `nnguard._hiding.extract`.
+        workers: See `nnguard._hiding.extract`.
     """
 
     def __init__(
@@ -42,9 +43,12 @@ class Layer:
         *,
         vouched: bool = False,
         progress: Progress = lambda _: None,
+        workers: Workers = HERE,
     ) -> None:
         self.stream = stream
-        self._vouched, self._progress = vouched, progress
+        self._extract = functools.partial(
+            extract, vouched=vouched, progress=progress, workers=workers
+        )
 
     @functools.cached_property
     def _found(self) -> Found:
@@ -67,7 +71,7 @@ class Layer:
     @functools.cached_property
     def extraction(self) -> Extraction:
         """The record and its carriers, taken out of the stream and checked against it."""
-        return extract(self.stream, self._found, vouched=self._vouched, progress=self._progress)
+        return self._extract(self.stream, self._found)
 
     @property
     def cost(self) -> int:
@@ -94,6 +98,7 @@ def layers(
     *,
     vouched: bool = False,
     progress: Progress = lambda _: None,
+    workers: Workers = HERE,
 ) -> Iterator[Layer]:
     """Walk down the layers of a stream, the outermost first.
 
@@ -106,9 +111,10 @@ def layers(
         stream: The stream.
         vouched: See `nnguard._hiding.extract`.
         progress: See `nnguard._hiding.extract`.
+        workers: See `nnguard._hiding.extract`.
     """
     for _ in range(_MOST):
-        layer = Layer(stream, vouched=vouched, progress=progress)
+        layer = Layer(stream, vouched=vouched, progress=progress, workers=workers)
         yield layer
         if layer.kind == RecordKind.LOCK:
             return

@@ -55,20 +55,28 @@ class Source(Protocol):
 
 
 class MemorySource:
-    """Bytes in memory."""
+    """Bytes in memory.
 
-    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+    Args:
+        data: The bytes.
+        start: Offset of the first of them: in another process, a unit lies where it lay here.
+    """
+
+    def __init__(self, data: bytes | bytearray | memoryview, *, start: int = 0) -> None:
         constant = isinstance(data, memoryview) and data.readonly
         self._data = data if constant else bytes(data)
+        self._start = start
 
     @property
     def size(self) -> int:
-        return len(self._data)
+        return self._start + len(self._data)
 
     def read(self, offset: int, size: int) -> bytes:
+        offset -= self._start
         return bytes(self._data[offset : offset + size])
 
     def copy(self, offset: int, size: int, target: BinaryIO) -> None:
+        offset -= self._start
         write_all(target, memoryview(self._data)[offset : offset + size])
 
 

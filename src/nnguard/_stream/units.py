@@ -70,6 +70,10 @@ class Unit:
             self.check(hashlib.sha256(data).digest())
         return data
 
+    def by_value(self) -> Unit:
+        """Return the unit with its bytes in memory, for another process."""
+        return replace(self, source=MemorySource(self.read(), start=self.offset))
+
     def check(self, digest: bytes) -> None:
         """Compare the SHA-256 of bytes that were read with that of those that were verified.
 

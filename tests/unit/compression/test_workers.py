@@ -5,14 +5,12 @@ from __future__ import annotations
 import gc
 import itertools
 import os
-import pickle
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ import pytest
 import nnguard
 import samples
 import stock
+from elsewhere import Elsewhere
 from nnguard._compression import decoding, workers
 from nnguard._compression import decompress as decompressing
 from nnguard._compression.workers import make_batches
@@ -491,24 +490,6 @@ def test_descriptors_are_closed(network: dict[str, stock.Array], stream: nnguard
 
 
 # Executors get everything by value
-
-
-class Elsewhere(Executor):
-    """Does work as another machine would: from what was sent, and nothing else."""
-
-    def __init__(self) -> None:
-        self.sent: list[bytes] = []
-
-    def submit(self, work: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
-        sent = pickle.dumps((work, args, options))
-        self.sent.append(sent)
-        work, args, options = pickle.loads(sent)
-        future: Future[Any] = Future()
-        try:
-            future.set_result(pickle.loads(pickle.dumps(work(*args, **options))))
-        except Exception as error:
-            future.set_exception(error)
-        return future
 
 
 def test_executors_get_everything_by_value(stream: nnguard.Stream, tmp_path: Path) -> None:
