@@ -58,7 +58,7 @@ def masked_weights(tensors: dict[int, Carrier], part: Masked, opened: Opened) ->
     key = derive(opened.key, b"keystream marks", opened.masks.nonce)
     drawn = keystream(key, carrier.size, part.unit)
     try:
-        coded = integers(carrier)
+        coded = carrier.integers()
     except Outcome:
         raise Outcome("UnlockError", "a tensor cannot be restored") from None
     levels = [k >> 1 if carrier.dependent else k for k in coded]
@@ -88,33 +88,13 @@ def read_numbers(data: bytes, part: Masked, count: int) -> list[int]:
 
 def with_levels(carrier: Carrier, levels: dict[int, int]) -> bytes:
     try:
-        coded = integers(carrier)
+        coded = carrier.integers()
         for i, h in levels.items():
             coded[i] = 2 * h + coded[i] % 2 if carrier.dependent else h
-        indices = np.array(indices_of(carrier, coded), np.int64).astype(np.int32)
+        indices = np.array(carrier.indices_of(coded), np.int64).astype(np.int32)
         return carrier.encode(indices.reshape(carrier.shape))
     except (Outcome, second_coder.Damaged):
         raise Outcome("UnlockError", "a tensor cannot be restored") from None
-
-
-def integers(carrier: Carrier) -> list[int]:
-    """2.4.5: what is coded."""
-    indices: list[int] = carrier.decode().reshape(-1).tolist()
-    if not carrier.dependent:
-        return indices
-    return [(abs(v) + 1) // 2 * (1 if v > 0 else -1) for v in indices]
-
-
-def indices_of(carrier: Carrier, coded: list[int]) -> list[int]:
-    """2.4.5: the indices that are coded so."""
-    if not carrier.dependent:
-        return coded
-    found, state = [], 0
-    for k in coded:
-        magnitude = 2 * abs(k) - state % 2 if k else 0
-        found.append(magnitude if k > 0 else -magnitude)
-        state = NEXT[k % 2][state]
-    return found
 
 
 # The signature of a copy

@@ -106,7 +106,16 @@ def eligible(units: list[bytes]) -> dict[int, Carrier]:
 
 
 def coded(units: list[bytes]) -> dict[int, Carrier]:
-    """2.1 and 3: all tensors that are eligible, but for the least number of weights."""
+    """3: all tensors that are eligible, but for the least number of weights."""
+    return {
+        at: each
+        for at, each in quantized(units).items()
+        if each.size <= 1 << 28 and each.cost <= max(1 << 18, 8 * len(each.unit))
+    }
+
+
+def quantized(units: list[bytes]) -> dict[int, Carrier]:
+    """2.1 to 2.3: all FLOAT tensors that are not opaque, by position."""
     tensors: dict[int, Carrier] = {}
     profile, model = 0, None
     if not units:
@@ -130,8 +139,7 @@ def coded(units: list[bytes]) -> dict[int, Carrier]:
             if model is None:
                 raise Outcome("FormatError", "no model parameter set")
             tensor = read_tensor(Fields(unit, width + 1), unit, profile, *model)
-            dense = tensor and tensor.cost <= max(1 << 18, 8 * len(unit))
-            if tensor and dense and tensor.size <= 1 << 28:
+            if tensor:
                 tensors[position] = tensor
     return tensors
 
@@ -230,6 +238,24 @@ class Carrier:
             raise Outcome("FormatError", "the decoder refuses the payload") from None
         self.qp = self.found.qp
         return np.array(self.found.indices, np.int64).astype(np.int32).reshape(self.shape)
+
+    def integers(self) -> list[int]:
+        """2.4.5: what is coded."""
+        indices: list[int] = self.decode().reshape(-1).tolist()
+        if not self.dependent:
+            return indices
+        return [(abs(v) + 1) // 2 * (1 if v > 0 else -1) for v in indices]
+
+    def indices_of(self, coded: list[int]) -> list[int]:
+        """2.4.5: the indices that are coded so."""
+        if not self.dependent:
+            return coded
+        found, state = [], 0
+        for k in coded:
+            magnitude = 2 * abs(k) - state % 2 if k else 0
+            found.append(magnitude if k > 0 else -magnitude)
+            state = NEXT[k % 2][state]
+        return found
 
     def encode(self, indices: Indices, width: int = 0) -> bytes:
         """2.4.10: the whole unit, after `decode`; its step was divided by 2^width."""

@@ -22,7 +22,6 @@ import second_reader
 import second_sets
 from second_hpke import expand
 from second_reader import (
-    NEXT,
     Carrier,
     Fields,
     Indices,
@@ -150,12 +149,24 @@ class Masks:
 
 
 @dataclass
+class Difference:
+    """6.4: a unit, and the position of its base."""
+
+    position: int
+    unit: bytes
+
+
+Run = bytes | tuple[int, int] | Difference
+"""6.4, `units`: units as they are, or where they stand and how many, or one less its base."""
+
+
+@dataclass
 class File:
-    """A stream that a lock opens: units as they are, or where they stand and how many."""
+    """A stream that a lock opens."""
 
     name: str
     digest: bytes
-    units: list[bytes | tuple[int, int]]
+    units: list[Run]
     masks: Masks | None
 
 
@@ -229,9 +240,13 @@ def read_masked(unit: Any, width: Any, sparsity: Any, first: Any, second: Any) -
     return Masked(unit, width, sparsity, (first, second))
 
 
-def read_run(run: Any) -> bytes | tuple[int, int]:
+def read_run(run: Any) -> Run:
     if type(run) is bytes and run:
         return run
+    if type(run) is list and [type(part) for part in run] == [int, bytes]:
+        position, unit = run
+        if position >= 0 and len(split(unit)) == 1:
+            return Difference(position, unit)
     if type(run) is list and [type(part) for part in run] == [int, int]:
         position, count = run
         if position >= 0 and count > 0:
@@ -293,45 +308,68 @@ def unscramble(carrier: Carrier, indices: Indices, key: bytes, unit: int) -> Ind
     stream = cipher.encryptor().update(bytes(8 * indices.size))
     if len(carrier.shape) == 1:
         numbers = [stream[at : at + 8] for at in range(0, len(stream), 8)]
-        return put_in_order(carrier, indices, numbers)
+        return put_in_order(carrier, numbers)
     flipped = np.unpackbits(np.frombuffer(stream, np.uint8))[: indices.size] == 1
     return np.where(flipped.reshape(indices.shape), -indices, indices).astype(np.int32)
 
 
-def put_in_order(carrier: Carrier, indices: Indices, numbers: list[bytes]) -> Indices:
+def put_in_order(carrier: Carrier, numbers: list[bytes]) -> Indices:
     """The integers of 2.4.5 go back where they were; for TCQ that makes other indices of them."""
     drawn = sorted(range(len(numbers)), key=lambda at: numbers[at])
     integers = [0] * len(numbers)
-    for place, index in zip(drawn, indices.tolist(), strict=True):
-        integers[place] = index
-    if carrier.dependent:
-        state = 0
-        for place, index in enumerate(integers):
-            k = (abs(index) + 1) // 2
-            magnitude = 2 * k - state % 2 if k else 0
-            integers[place] = magnitude if index > 0 else -magnitude
-            state = NEXT[k % 2][state]
-    return np.array(integers, np.int64).astype(np.int32)
+    for place, integer in zip(drawn, carrier.integers(), strict=True):
+        integers[place] = integer
+    return np.array(carrier.indices_of(integers), np.int64).astype(np.int32)
 
 
 def gather(file: File, restored: list[bytes]) -> list[bytes]:
     """6.4, step 8."""
     units: list[bytes] = []
+    bases: dict[int, int] = {}
     try:
         for run in file.units:
             if isinstance(run, bytes):
                 units += split(run)
+            elif isinstance(run, Difference):
+                bases[len(units)] = run.position
+                units.append(run.unit)
             else:
                 position, count = run
                 if position + count > len(restored):
                     raise Outcome("UnlockError", "the lock names units that are not there")
                 units += restored[position : position + count]
+        if bases:
+            units = with_bases(units, bases, restored)
         second_reader.eligible(split(b"".join(units)))
-    except Outcome:
+    except (Outcome, second_coder.Damaged):
         raise Outcome("UnlockError", "the lock holds no stream") from None
     if model_digest(units) != file.digest:
         raise Outcome("UnlockError", "this is not what was locked")
     return units
+
+
+def with_bases(units: list[bytes], bases: dict[int, int], restored: list[bytes]) -> list[bytes]:
+    """6.4, step 8: the units, differences among them made whole.
+
+    The header of a difference is that of the result, so the stream that it is in tells how it is
+    read; for its base that is the degraded stream.
+    """
+    differences, tensors = second_reader.quantized(units), second_reader.quantized(restored)
+    whole = list(units)
+    for at, position in bases.items():
+        whole[at] = add(differences.get(at), tensors.get(position))
+    return whole
+
+
+def add(difference: Carrier | None, base: Carrier | None) -> bytes:
+    """6.4: the unit that a difference stands for; an integer in a skipped row is `Damaged`."""
+    if difference is None or base is None or difference.shape != base.shape:
+        raise Outcome("UnlockError", "a difference does not fit its base")
+    pairs = zip(difference.integers(), base.integers(), strict=True)
+    indices = np.array(difference.indices_of([sum(pair) for pair in pairs]), np.int64)
+    if abs(indices).max() >= 1 << 31:
+        raise Outcome("UnlockError", "an index is too large")
+    return difference.encode(indices.astype(np.int32))
 
 
 def open_locks(files: Files, content_key: bytes) -> Opened:
@@ -357,7 +395,8 @@ def open_locks(files: Files, content_key: bytes) -> Opened:
             content = read_content(plaintext)
             check_names(content, name, opened)
             masks = content.files[0].masks if content.files else None
-            carries |= any(type(part) is bytes for file in content.files for part in file.units)
+            runs = [run for file in content.files for run in file.units]
+            carries |= any(isinstance(run, (bytes, Difference)) for run in runs)
             restored = restore(taken.original, content, key, header[5])
             opened |= {file.name or name: gather(file, restored) for file in content.files}
         if not opened:
