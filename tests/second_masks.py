@@ -29,7 +29,7 @@ def copy_of(opened: Opened, license_key: bytes, signature: bytes) -> list[bytes]
     units, bits = list(opened.files[ALONE]), (masks.entries + 7) // 8
     if not license_key or len(license_key) != bits + 8 * masks.entries:
         raise Outcome("UnlockError", "the license key is of another lock")
-    tensors = second_reader.coded(units)
+    tensors = second_reader.quantized(units)
     places = [masked_weights(tensors, part, opened) for part in masks.tensors]
     keys = [license_key[at : at + 8] for at in range(bits, len(license_key), 8)]
     most = -(-sum(map(len, places)) // masks.entries)

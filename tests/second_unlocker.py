@@ -365,6 +365,8 @@ def add(difference: Carrier | None, base: Carrier | None) -> bytes:
     """6.4: the unit that a difference stands for; an integer in a skipped row is `Damaged`."""
     if difference is None or base is None or difference.shape != base.shape:
         raise Outcome("UnlockError", "a difference does not fit its base")
+    if base.size > 1 << 28:
+        raise Outcome("UnlockError", "a difference of too many weights")
     pairs = zip(difference.integers(), base.integers(), strict=True)
     indices = np.array(difference.indices_of([sum(pair) for pair in pairs]), np.int64)
     if abs(indices).max() >= 1 << 31:

@@ -22,6 +22,7 @@ from vectors import (
     algorithms,
     carried,
     countersigned,
+    differences,
     leases,
     licenses,
     locked_sets,
@@ -50,7 +51,7 @@ SPEC = FOLDER.parents[1] / "docs" / "SPEC.md"
 SPEC_VERSION = "5.0"
 MODULES = (
     *(accepted, algorithms, refused_streams, refused_changes, refused_records),
-    *(locks, carried, refused_locks, refused_contents),
+    *(locks, carried, differences, refused_locks, refused_contents),
     *(licenses, refused_licenses, refused_sales, leases),
     *(masked, refused_masks),
     *(sets, locked_sets, refused_locked_sets),

@@ -50,6 +50,11 @@ class Workers:
         if self.count is not None and self.count < 1:
             raise ArgumentError(f"workers is {self.count}; there has to be one at least")
 
+    @property
+    def threads(self) -> Workers:
+        """Threads of this process, for what no executor may be sent."""
+        return self if self.executor is None else HERE
+
     def in_order(
         self, call: Callable[..., _Result], items: Iterable[Any], *more: Iterable[Any]
     ) -> Iterator[_Result]:

@@ -22,9 +22,10 @@ from nnguard._locking.sealing import hide
 from nnguard._records.hashed import Files, Hashed
 from nnguard._records.kinds import RecordKind
 from nnguard._records.layers import layers
-from nnguard._records.lock import LockContent, LockedFile, LockShard
+from nnguard._records.lock import Difference, LockContent, LockedFile, LockShard, Part
 from nnguard._records.masks import Masks
 from nnguard._stream import Stream, Unit
+from nnguard._stream.differences import looks_near, subtract
 from nnguard._stream.quantized import decode
 from nnguard.errors import CapacityError, FormatError, LockError, NoRecordError
 
@@ -35,6 +36,12 @@ _BYTES_PER_WEIGHT = 1.8
 
 _MOST_BITS = 16
 """In a weight."""
+
+_NOISY = 1.25
+"""Two roundings of one tensor are apart by less than so many times what is to be expected."""
+
+_PAYS = 0.5
+"""A difference has at most this share of the bytes: adding it takes time."""
 
 
 def carry(
@@ -65,7 +72,7 @@ def carry(
     """
     locked: list[LockedFile] = []
     for name, file in sorted(release.items()):
-        units = _units(file.stream.pinned(file.digests), file.digests, trial.digests)
+        units = _units(file.stream.pinned(file.digests), file.digests, trial, workers)
         locked.append(LockedFile(name, file.digest, units, masks))
     content = LockContent((), (), tuple(locked))
     carried = sum(file.carried for file in locked)
@@ -105,7 +112,8 @@ def check_trial(release: Files, trial: Files) -> None:
     if all(map(in_the_clear, release.values())):
         raise LockError(
             "the trial holds the whole release in the clear",
-            hint="the trial is a weaker network: an early checkpoint, or a smaller one",
+            hint="the trial is a weaker network: an early checkpoint, or a smaller one; of two that "
+            "differ by less than they are rounded by, compress both at a finer step (a lower qp)",
         )
 
 
@@ -144,12 +152,16 @@ def _alike(one: Unit, other: Unit) -> bool:
     """Tell whether two tensors are one that was rounded in two ways."""
     try:
         left, right = decode(one), decode(other)
-        most = 2 * (left.step + right.step)  # TCQ may round to the next but one
+        widths = [(1 + each.header.dependent) * each.step for each in (left, right)]
     except (FormatError, OverflowError):
         return False
     if left.indices.shape != right.indices.shape:
         return False
-    return bool(np.abs(left.step * left.indices - right.step * right.indices).max() <= most)
+    apart = np.abs(left.step * left.indices - right.step * right.indices)
+    noise = math.hypot(*widths) / math.sqrt(12)  # that of two roundings
+    most = 2 * (left.step + right.step)  # TCQ may round to the next but one
+    rounded = apart.max() <= most and np.sqrt(np.mean(apart**2)) <= _NOISY * noise
+    return bool(rounded)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,31 +186,60 @@ def _forms(file: Hashed) -> list[_Form]:
 
 
 def _units(
-    release: Stream, digests: Sequence[bytes], given: Sequence[bytes]
-) -> tuple[bytes | range, ...]:
-    """Return the units of a release: those that the trial has as runs of positions, others whole.
+    release: Stream, digests: Sequence[bytes], trial: Hashed, workers: Workers
+) -> tuple[Part, ...]:
+    """Return the units of a release.
+
+    Those that the trial has are runs of positions there, those that are near to one of the trial
+    are differences, and others are whole.
 
     Args:
         release: The release.
         digests: SHA-256 of its units.
-        given: SHA-256 of the units of the trial.
+        trial: The trial.
+        workers: How many threads make differences.
     """
+    given = trial.digests
     first = {digest: position for position, digest in reversed([*enumerate(given)])}
-    parts: list[range | list[Unit]] = []
-    for unit, digest in zip(release, digests, strict=True):
+    others = {at: unit for at, unit in enumerate(release) if digests[at] not in first}
+    near = _differences(others, trial.stream, workers)
+    parts: list[range | Difference | list[Unit]] = []
+    for at, (unit, digest) in enumerate(zip(release, digests, strict=True)):
         last = parts[-1] if parts else []
         if isinstance(last, range) and [digest] == [*given[last.stop : last.stop + 1]]:
             parts[-1] = range(last.start, last.stop + 1)
         elif digest in first:
             parts.append(range(first[digest], first[digest] + 1))
+        elif at in near:
+            parts.append(near[at])
         elif isinstance(last, list) and last:
             last.append(unit)
         else:
             parts.append([unit])
     return tuple(
-        part if isinstance(part, range) else b"".join(unit.read() for unit in part)
-        for part in parts
+        b"".join(unit.read() for unit in part) if isinstance(part, list) else part for part in parts
     )
+
+
+def _differences(
+    units: Mapping[int, Unit], trial: Stream, workers: Workers
+) -> dict[int, Difference]:
+    """Return the differences of tensors to those of the same names, where that pays."""
+    positions = {unit.name: at for at, unit in enumerate(trial) if unit.tensor is not None}
+    bases = {at: positions[unit.name] for at, unit in units.items() if unit.name in positions}
+
+    def difference(at: int, base: int) -> Difference | None:
+        unit = units[at]
+        try:
+            if looks_near(unit, trial[base]):
+                found = Difference(base, subtract(unit, trial[base]))
+                return found if len(found) <= _PAYS * unit.size else None
+        except (FormatError, ValueError):
+            pass
+        return None
+
+    found = workers.threads.in_order(difference, bases, bases.values())
+    return {at: each for at, each in zip(bases, found, strict=True) if each is not None}
 
 
 def _too_small(error: CapacityError, size: int, carried: int, trial: Stream) -> CapacityError:

@@ -19,15 +19,16 @@ from nnguard._locking.coding import recode_all
 from nnguard._locking.scramble import unscramble
 from nnguard._records.digest import model_digest
 from nnguard._records.hashed import Hashed
-from nnguard._records.lock import LockContent, LockedFile
+from nnguard._records.lock import Difference, LockContent, LockedFile
 from nnguard._records.replaced import Replaced
-from nnguard._stream import Stream
+from nnguard._stream import Stream, Unit
+from nnguard._stream.differences import add
 from nnguard._stream.hashing import UnitDigests
 from nnguard._stream.quantized import QuantizedTensor
 from nnguard._stream.source import MemorySource
 from nnguard._stream.stream import MAX_UNITS
 from nnguard._stream.trellis import is_path
-from nnguard._stream.units import Place, places_in
+from nnguard._stream.units import Place, places_in, replaced
 from nnguard.errors import FormatError, LimitError, UnlockError
 
 __all__ = ["restore"]
@@ -59,7 +60,7 @@ def restore(
     if content.scrambled or content.replaced:
         changed = _restore(extraction.original, content, key, nonce, workers)
     restored = _Restored(locked, extraction, changed)
-    return {file.name: _gather(file, restored) for file in content.files}
+    return {file.name: _gather(file, restored, workers) for file in content.files}
 
 
 class _Restored:
@@ -87,6 +88,14 @@ class _Restored:
             self._found[index] = self._find(index)
         return self._found[index]
 
+    def unit(self, index: int) -> Unit:
+        """Return a unit."""
+        (source, offset), _ = self[index]
+        found = self._locked.stream[index]
+        if source is found.source:
+            return found
+        return replaced(found, source.read(offset, source.size))
+
     def _find(self, index: int) -> tuple[Place, bytes]:
         if index in self._changed:
             unit = self._changed[index]
@@ -99,34 +108,67 @@ class _Restored:
         return (MemorySource(unit), 0), hashlib.sha256(unit).digest()
 
 
-def _gather(file: LockedFile, restored: _Restored) -> Hashed:
+def _gather(file: LockedFile, restored: _Restored, workers: Workers) -> Hashed:
     """Return a stream that a lock opens.
 
     Raises:
         UnlockError: It is none, or not the one that was locked.
     """
     ranges = [part for part in file.units if isinstance(part, range)]
-    if any(part.stop > len(restored) for part in ranges):
+    bases = [part.base for part in file.units if isinstance(part, Difference)]
+    if any(last >= len(restored) for last in [*(part.stop - 1 for part in ranges), *bases]):
         raise UnlockError("the lock names a unit that is not there")
     if sum(map(len, ranges)) > MAX_UNITS:
         raise UnlockError("the lock names more units than a stream may have")
     places: list[Place] = []
     known: dict[Place, bytes] = {}
+    base_of: dict[int, int] = {}
     try:
         for part in file.units:
             if isinstance(part, range):
                 found = dict(restored[index] for index in part)
                 places += found
                 known |= found
+            elif isinstance(part, Difference):
+                base_of[len(places)] = part.base
+                [place] = places_in(part.unit)
+                places.append(place)
             else:
                 places += places_in(part)
         stream = Stream.gather(places)
-    except (FormatError, LimitError):
+    except (FormatError, LimitError, ValueError):
         raise UnlockError("what the lock holds is not a well-formed stream") from None
+    if base_of:
+        stream = _with_sums(stream, base_of, restored, workers)
+        places = [(unit.source, unit.offset) for unit in stream]
     digests = _digests(stream, places, known)
     if not hmac.compare_digest(model_digest(digests), file.digest):
         raise UnlockError("what was restored is not what was locked: the trial was changed")
     return Hashed(stream.pinned(digests), digests)
+
+
+def _with_sums(
+    stream: Stream, base_of: Mapping[int, int], restored: _Restored, workers: Workers
+) -> Stream:
+    """Return a stream with differences added to their bases.
+
+    Threads do that, and no executor: differences are secret.
+
+    Args:
+        stream: The stream, with differences in the place of sums.
+        base_of: Positions of differences, and those of their bases in the degraded stream.
+        restored: The degraded stream, put right.
+        workers: How many threads.
+    """
+
+    def added(index: int, base: int) -> bytes:
+        return add(stream[index], restored.unit(base))
+
+    try:
+        sums = workers.threads.in_order(added, base_of, base_of.values())
+        return stream.replace(dict(zip(base_of, sums, strict=True)))
+    except (FormatError, ValueError):
+        raise UnlockError("a difference that the lock holds does not fit its base") from None
 
 
 def _digests(stream: Stream, places: Sequence[Place], known: Mapping[Place, bytes]) -> list[bytes]:

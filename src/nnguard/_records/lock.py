@@ -25,9 +25,15 @@ from nnguard._records.masks import Masks
 from nnguard._records.replaced import Replaced
 from nnguard.errors import ArgumentError, NnguardError, UnlockError, VerificationError
 
-__all__ = ["PEEK_SIZE", "LockContent", "LockRecord", "LockShard", "LockedFile"]
-
-Part = bytes | memoryview | range
+__all__ = [
+    "PEEK_SIZE",
+    "Difference",
+    "LockContent",
+    "LockRecord",
+    "LockShard",
+    "LockedFile",
+    "Part",
+]
 
 _DOMAIN = b"nnguard lock v1\0"
 _TIER, _SHARD = "tier", "shard"
@@ -39,15 +45,34 @@ _DIGEST_SIZE, _KEY_ID_SIZE, _SET_ID_SIZE = 32, 8, 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Difference:
+    """A unit of a stream that a lock opens, less one of the degraded stream.
+
+    Attributes:
+        base: Position of the latter.
+        unit: Bytes of the difference (`nnguard._stream.differences`).
+    """
+
+    base: int
+    unit: bytes | memoryview = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.unit)
+
+
+Part = bytes | memoryview | range | Difference
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class LockedFile:
     """A stream that a lock opens.
 
     Attributes:
         name: Of its file in a set; empty where it takes the place of the trial.
         digest: Its model digest.
-        units: Its units, in order: bytes of one or several (or a view of many), and ranges of
-            positions in the degraded stream, once that is put right. Secret, so `repr` does not
-            show them.
+        units: Its units, in order: bytes of one or several (or a view of many), ranges of
+            positions in the degraded stream, once that is put right, and differences to units of
+            that. Secret, so `repr` does not show them.
         masks: Where weights of it are masked: a license takes the masks off.
     """
 
@@ -64,10 +89,7 @@ class LockedFile:
 
     def to_cbor(self) -> list[Any]:
         """Encode the file."""
-        units = [
-            [part.start, part.stop - part.start] if isinstance(part, range) else part
-            for part in self.units
-        ]
+        units = [_units_to_cbor(part) for part in self.units]
         masks = [] if self.masks is None else [self.masks.to_cbor()]
         return [self.name, self.digest, units, *masks]
 
@@ -262,10 +284,21 @@ class LockRecord:
         return LockContent.parse(content)
 
 
+def _units_to_cbor(part: Part) -> Any:
+    match part:
+        case range():
+            return [part.start, part.stop - part.start]
+        case Difference():
+            return [part.base, part.unit]
+    return part
+
+
 def _units_from_cbor(encoded: Any) -> Part:
     match encoded:
         case bytes() | memoryview() if encoded:
             return encoded
+        case [int() as base, (bytes() | memoryview()) as unit] if base >= 0 and unit:
+            return Difference(base, unit)
         case [int() as position, int() as count] if position >= 0 and count > 0:
             return range(position, position + count)
     raise ValueError("units")

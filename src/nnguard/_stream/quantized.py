@@ -25,6 +25,7 @@ from nnguard._stream.units import Unit, frame_unit, size_field, usual_size_field
 from nnguard.errors import FormatError, LimitError
 
 __all__ = [
+    "Integers",
     "QuantizedTensor",
     "decode",
     "encode",
@@ -32,11 +33,15 @@ __all__ = [
     "narrowed",
     "pieces_of",
     "recode",
+    "to_indices",
+    "to_integers",
     "with_integers",
 ]
 
 MAX_WEIGHTS = 1 << 24
 """Tensors of more weights are not decoded whole unless the caller says so: 64 MiB of indices."""
+
+Integers = npt.NDArray[np.int64]
 
 _LARGEST_INDEX = (1 << 31) - 1
 
@@ -146,28 +151,50 @@ def encode(tensor: QuantizedTensor) -> bytes:
     return frame_unit(tensor.prefix + payload)
 
 
-def integers_of(tensor: QuantizedTensor) -> npt.NDArray[np.int64]:
+def integers_of(tensor: QuantizedTensor) -> Integers:
     """Return the integers that the payload codes (`docs/SPEC.md`, section 2.4.5)."""
-    wide = tensor.indices.astype(np.int64)
-    return np.sign(wide) * (np.abs(wide) + 1 >> 1) if tensor.header.dependent else wide
+    return to_integers(tensor.indices, dependent=tensor.header.dependent)
 
 
-def with_integers(tensor: QuantizedTensor, integers: npt.NDArray[np.int64]) -> QuantizedTensor:
+def with_integers(tensor: QuantizedTensor, integers: Integers) -> QuantizedTensor:
     """Return the tensor whose payload codes these integers.
 
     Raises:
         ValueError: An index would be too large.
     """
-    if not tensor.header.dependent:
-        return tensor.with_indices(narrowed(integers))
-    flat = integers.reshape(-1)
-    parities = (flat & 1).astype(np.uint8)
-    odd, _ = odd_states(parities, np.zeros_like(parities))
-    magnitudes = np.maximum(2 * np.abs(flat) - odd.astype(np.int64), 0)
-    return tensor.with_indices(narrowed(np.where(flat < 0, -magnitudes, magnitudes)))
+    indices, _ = to_indices(integers.reshape(-1), dependent=tensor.header.dependent)
+    return tensor.with_indices(indices)
 
 
-def narrowed(indices: npt.NDArray[np.int64]) -> Indices:
+def to_integers(indices: Indices, *, dependent: bool) -> Integers:
+    """Return the integers that indices are coded as."""
+    wide = indices.astype(np.int64)
+    return np.sign(wide) * (np.abs(wide) + 1 >> 1) if dependent else wide
+
+
+def to_indices(integers: Integers, *, dependent: bool, state: int = 0) -> tuple[Indices, int]:
+    """Return the indices that integers are the code of.
+
+    Args:
+        integers: Flat array, all of a tensor's or a piece of them.
+        dependent: Trellis-coded quantization.
+        state: That of the first integer in the trellis.
+
+    Returns:
+        The indices, and the state that follows the last.
+
+    Raises:
+        ValueError: An index would be too large.
+    """
+    if not dependent:
+        return narrowed(integers), state
+    parities = (integers & 1).astype(np.uint8)
+    odd, state = odd_states(parities, np.zeros_like(parities), state)
+    magnitudes = np.maximum(2 * np.abs(integers) - odd.astype(np.int64), 0)
+    return narrowed(np.where(integers < 0, -magnitudes, magnitudes)), state
+
+
+def narrowed(indices: Integers) -> Indices:
     """Return indices as those of a tensor.
 
     Raises:
