@@ -11,9 +11,14 @@ import pytest
 import nnguard
 import samples
 import stock
+from elsewhere import Elsewhere
+from nnguard._base.threads import Workers
 from nnguard._hiding import Extraction, extract
+from nnguard._locking.opening import open_files
 from nnguard._locking.tiers import LockScores
-from nnguard._records.lock import LockContent
+from nnguard._models.stream_set import StreamSet
+from nnguard._records.hashed import hash_files
+from nnguard._records.lock import Difference, LockContent
 from opening import lock_of, open_locks
 
 SHARED = ("norm.scale", "norm.shift")
@@ -309,3 +314,88 @@ def test_trial_that_shares_one_matrix_with_the_release(release: nnguard.Stream) 
     mixed = {**arrays(1), "first": arrays(2)["first"]}
     locked = nnguard.lock(release, trial=nnguard.Stream.from_bytes(stock.encode(mixed, qp=-24)))
     assert opened(locked.trial, locked.content_key) == bytes(release)
+
+
+def tuned(seed: int = 1, rows: int = 200) -> dict[str, stock.Array]:
+    """What training makes of `arrays(seed, rows)`: all but the vectors has moved."""
+    moves = arrays(9, rows)
+    return {
+        name: array + (0 if name in SHARED else moves[name] / 10)
+        for name, array in arrays(seed, rows).items()
+    }
+
+
+def coded(values: dict[str, stock.Array], *, dependent: bool, qp: int = -24) -> nnguard.Stream:
+    return nnguard.Stream.from_bytes(stock.encode(values, qp=qp, dependent=dependent))
+
+
+@pytest.mark.parametrize("dependent", [True, False], ids=["TCQ", "URQ"])
+def test_release_that_was_trained_further(dependent: bool, key: nnguard.SigningKey) -> None:
+    """Only the differences are carried, and with them what has no counterpart in the trial."""
+    base = coded(arrays(1, 200), dependent=dependent)
+    release = coded({**tuned(), "head": arrays(3)["first"]}, dependent=dependent)
+    signed = nnguard.sign(release, key)
+    for full, trial, most in ((release, base, 0.6), (signed, nnguard.sign(base, key), 0.9)):
+        locked = nnguard.lock(full, trial=trial)
+        found = sum(map(differs, content_of(locked).files[0].units))
+        assert found == (2 if full is release else 1), "one tensor holds the signature"
+        assert locked.carried < most * full.size
+        assert opened(locked.trial, locked.content_key) == bytes(full)
+
+
+def differs(part: object) -> bool:
+    return isinstance(part, Difference)
+
+
+@pytest.mark.parametrize("qp", [-26, -22])
+def test_differences_to_tensors_of_another_step_do_not_pay(qp: int) -> None:
+    base = coded(arrays(1, 200), dependent=False)
+    locked = nnguard.lock(coded(tuned(), dependent=False, qp=qp), trial=base)
+    assert not any(differs(part) for part in content_of(locked).files[0].units)
+
+
+def test_tensors_of_the_name_and_another_shape() -> None:
+    base = coded(arrays(1, 220), dependent=True)
+    release = coded(tuned(), dependent=True)
+    locked = nnguard.lock(release, trial=base)
+    assert not any(differs(part) for part in content_of(locked).files[0].units)
+    assert opened(locked.trial, locked.content_key) == bytes(release)
+
+
+def test_differences_in_tiers_and_sets() -> None:
+    """A network trained twice, each release the trial of the next; and in a folder of shards."""
+    first, second = coded(arrays(1, 200), dependent=True), coded(tuned(), dependent=True)
+    third = coded({**tuned(), "last": -tuned()["last"]}, dependent=True)
+    tiers = [nnguard.Tier("gold", trial=second), nnguard.Tier("silver", trial=first)]
+    gold, silver = nnguard.lock_tiers(third, tiers)
+    assert opened(silver.trial, gold.content_key) == bytes(third)
+    assert opened(silver.trial, silver.content_key) == bytes(gold.trial)
+    locked = nnguard.lock(StreamSet.of({"a.nnc": second}), trial=StreamSet.of({"a.nnc": first}))
+    found = open_files(hash_files(locked.trial), locked.content_key)
+    assert bytes(found.files["a.nnc"].stream) == bytes(second)
+    assert found.carried == 1
+
+
+def test_differences_never_leave_the_process() -> None:
+    """An executor is sent the trial and ciphertext; with differences it would have the release."""
+    release, base = coded(tuned(), dependent=True), coded(arrays(1, 200), dependent=True)
+    executor = Elsewhere()
+    locked = nnguard.lock(release, trial=base, executor=executor)
+    assert any(differs(part) for part in content_of(locked).files[0].units)
+    workers = Workers(executor=executor)
+    opened_there = open_files(hash_files(locked.trial), locked.content_key, workers=workers)
+    assert bytes(opened_there.files[""].stream) == bytes(release)
+    secret = [unit.read()[-50:] for unit in release if unit.tensor and unit.size > 1000]
+    parts = content_of(locked).files[0].units
+    secret += [bytes(part.unit)[-50:] for part in parts if isinstance(part, Difference)]
+    assert secret
+    assert not any(each in sent for each in secret for sent in executor.sent)
+
+
+def test_difference_below_the_rounding() -> None:
+    """Networks that are apart by less than they are rounded by are one, and the hint says so."""
+    values = arrays(1, 200)
+    moved = {name: array + 1e-4 * arrays(9, 200)[name] for name, array in values.items()}
+    with pytest.raises(nnguard.errors.LockError, match="in the clear") as caught:
+        nnguard.lock(coded(moved, dependent=False), trial=coded(values, dependent=False))
+    assert "finer step" in caught.value.hint
