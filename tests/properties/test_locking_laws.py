@@ -104,18 +104,23 @@ def networks(draw: st.DrawFn, scale: float = 1) -> Network:
 @st.composite
 def pairs(draw: st.DrawFn) -> tuple[Network, Network]:
     """Draw a release, and a network that may have room for it: any other one, or one of the same
-    architecture in which some tensors are the same."""
+    architecture in which some tensors are the same, and others are shuffled, or have moved."""
     release = draw(networks())
     if draw(st.booleans()):
         return release, draw(networks(scale=draw(st.floats(0.4, 10))))
     rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
     same = draw(st.sets(st.sampled_from(sorted(release.arrays))))
+    moves = draw(st.sampled_from([None, 0.01, 0.1, 0.3]))
+
+    def changed(array: stock.Array) -> stock.Array:
+        shuffled = rng.permuted(array.reshape(-1)).reshape(array.shape)
+        return shuffled if moves is None else array + np.float32(moves) * shuffled
+
     arrays = {
-        name: array if name in same else rng.permuted(array.reshape(-1)).reshape(array.shape)
-        for name, array in release.arrays.items()
+        name: array if name in same else changed(array) for name, array in release.arrays.items()
     }
     dependent = draw(st.booleans())
-    how = f"{release}, shuffled but for {same}, {dependent}"
+    how = f"{release}, moved by {moves} but for {same}, {dependent}"
     return release, Network(arrays, {**release.options, "dependent": dependent}, how)
 
 
@@ -192,7 +197,7 @@ def test_random_networks_carry_others(
     tiers = [nnguard.Tier("gold", trial=weaker), *lower]
     plan = functools.partial(plan_record, dense=dense)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sealing, "plan_record", lambda *where, dense: plan(*where))
+        patch.setattr(sealing, "plan_record", lambda *where, dense, workers: plan(*where))
         try:
             locks = nnguard.lock_tiers(release, tiers, signer=key if sign_trial else None)
         except (CapacityError, LockError):  # no room, or nothing but the same
