@@ -82,9 +82,10 @@ def lock(
     Args:
         release: A stream, or a folder of shards; signed, if `unlock` is to prove the result by the
             release's own signature.
-        trial: A weaker network of any architecture: an early checkpoint, a smaller sibling. It
-            takes about a third of the release's weights. Of a folder, it may have fewer or more
-            files than the release.
+        trial: A weaker network of any architecture: an early checkpoint, a smaller sibling, the
+            base of a fine-tuned one. It takes about a third of the release's weights, or less
+            where tensors of both are near. Of a folder, it may have fewer or more files than the
+            release.
         scramble: Scramble the first tensors with this fraction of all weights, and all of one
             dimension; or tensors of these names, which may be patterns: `["layer1.*"]`. Where
             neither a trial nor a soft lock is asked for, 0.05 of all weights. Repairing that costs
