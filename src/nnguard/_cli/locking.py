@@ -64,8 +64,8 @@ _NEEDS = {"trial": "a file", "soft": "no value"}
         option(
             "--trial PATH",
             "Stream or folder of another network, which is given away and carries the release: an "
-            "early checkpoint, a smaller one, the base of a fine-tuned one. It takes about a third of "
-            "the release's weights, or less where the two are near.",
+            "early checkpoint, a smaller one, the base of a fine-tuned one. It takes about a third "
+            "of the release's weights, or less where the two are near.",
         ),
         option(
             "--scramble SHARE|NAMES",

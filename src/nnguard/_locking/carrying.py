@@ -104,16 +104,22 @@ def check_trial(release: Files, trial: Files) -> None:
     known = {digest for forms in given for form in forms for digest in form.digests}
     tensors = {unit.name: unit for forms in given for unit in forms[-1].stream if can_lock(unit)}
 
-    def in_the_clear(file: Hashed) -> bool:
-        forms = _forms(file)
-        whole = any(known.issuperset(form.digests) for form in forms)
-        return whole or _holds_matrices(forms[-1].stream, tensors)
+    def is_given(file: Hashed) -> bool:
+        return any(known.issuperset(form.digests) for form in _forms(file))
 
-    if all(map(in_the_clear, release.values())):
+    def is_near(file: Hashed) -> bool:
+        return is_given(file) or _holds_matrices(_forms(file)[-1].stream, tensors)
+
+    if all(map(is_given, release.values())):
         raise LockError(
             "the trial holds the whole release in the clear",
-            hint="the trial is a weaker network: an early checkpoint, or a smaller one; of two that "
-            "differ by less than they are rounded by, compress both at a finer step (a lower qp)",
+            hint="the trial is a weaker network: an early checkpoint, or a smaller one",
+        )
+    if all(map(is_near, release.values())):
+        raise LockError(
+            "the trial holds the whole release in the clear, but for how weights are rounded",
+            hint="give a weaker network; if one was trained further, compress both at a finer "
+            "step (a lower qp)",
         )
 
 
