@@ -190,7 +190,9 @@ def read_content(data: bytes) -> Content:
                 )
                 listed = content.scrambled, [part.unit for part in content.replaced]
                 names = [file.name for file in content.files]
-                if all(map(ascends, (*listed, names))):
+                runs = [run for file in content.files for run in file.units]
+                bases = [run.position for run in runs if isinstance(run, Difference)]
+                if all(map(ascends, (*listed, names, sorted(bases)))):
                     return content
     except (Outcome, TypeError, ValueError, OverflowError):
         pass

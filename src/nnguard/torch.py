@@ -130,7 +130,7 @@ def load(
             than the file as it is.
         map_location: Device that the tensors go to; the CPU, if None.
         workers: See `nnguard.decompress`.
-        executor: See `nnguard.decompress`.
+        executor: See `nnguard.decompress`, and for a license `nnguard.unlock`.
         max_size: See `nnguard.decompress`.
 
     Returns:

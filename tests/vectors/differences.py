@@ -173,10 +173,16 @@ def difference_to_start() -> Made:
     return refused(base=0)
 
 
+@vector("6.4", "UnlockError: base of two differences", message="malformed", operation="open")
+def difference_of_one_base() -> Made:
+    """Otherwise, few bytes could ask for any amount of work."""
+    return refused(base=position(network(), "last"))
+
+
 @vector("6.4", "UnlockError: base of another shape", message="does not fit", operation="open")
 def difference_of_other_shape() -> Made:
-    """The matrix with 48 rows."""
-    return refused(base=position(network(), "last"))
+    """A vector."""
+    return refused(base=position(network(), "scale"))
 
 
 @vector("6.4", "UnlockError: difference that is no tensor", message="well-formed", operation="open")

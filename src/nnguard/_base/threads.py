@@ -1,4 +1,4 @@
-"""Work on several tensors side by side: by threads of this process, or an executor of the caller's.
+"""Work on several tensors side by side, by threads or an executor of the caller's.
 
 The coder works without the interpreter's lock, so threads run side by side.
 """
@@ -18,7 +18,7 @@ from concurrent.futures import (
     ThreadPoolExecutor,
 )
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from nnguard.errors import ArgumentError, WorkerError
 
@@ -35,8 +35,8 @@ class Workers:
     """Who works on tensors.
 
     Attributes:
-        count: Threads, at most; with an executor, tensors to hand out at a time. As many as there
-            are processors, if None.
+        count: Threads, at most; as many as this machine has processors, if None. Of an executor,
+            how many tensors it has in hand at a time: twice as many, if None.
         executor: Does the work instead of threads, here or on other machines.
 
     Raises:
@@ -51,6 +51,11 @@ class Workers:
             raise ArgumentError(f"workers is {self.count}; there has to be one at least")
 
     @property
+    def in_hand(self) -> int:
+        """How many items an executor has in hand at a time."""
+        return self.count or 2 * processors()
+
+    @property
     def threads(self) -> Workers:
         """Threads of this process, for what no executor may be sent."""
         return self if self.executor is None else HERE
@@ -60,8 +65,8 @@ class Workers:
     ) -> Iterator[_Result]:
         """Call a function with each item; yield results in the order of the items.
 
-        One thread more than there are processors has something in hand, so that memory stays
-        bounded. An executor is sent the function and its arguments by value.
+        Memory is bounded: there is one item in hand more than there are threads. An executor is
+        sent the function and its arguments by value.
 
         Args:
             call: What to do.
@@ -73,8 +78,7 @@ class Workers:
         """
         calls: Iterator[tuple[Any, ...]] = zip(items, *more)  # noqa: B905 - more may be longer
         if self.executor is not None:
-            in_hand = self.count or 2 * processors()
-            yield from _in_order(self.executor, call, map(_by_value, calls), in_hand)
+            yield from _in_order(self.executor, call, map(_by_value, calls), self.in_hand)
             return
         wanted = self.count or processors()
         first = [*itertools.islice(calls, wanted)]
@@ -84,7 +88,7 @@ class Workers:
             yield from itertools.starmap(call, calls)
             return
         with ThreadPoolExecutor(wanted, thread_name_prefix="nnguard") as pool:
-            yield from _in_order(pool, call, calls, wanted)
+            yield from _in_order(pool, call, calls, wanted + 1)
 
 
 HERE = Workers()
@@ -107,9 +111,9 @@ def _in_order(
     running: collections.deque[Future[_Result]] = collections.deque()
     try:
         for arguments in calls:
-            running.append(submit(executor, call, arguments))
-            if len(running) > in_hand:
+            if len(running) == in_hand:
                 yield result_of(running.popleft())
+            running.append(submit(executor, call, arguments))
         while running:
             yield result_of(running.popleft())
     finally:
@@ -117,9 +121,17 @@ def _in_order(
             future.cancel()
 
 
+@runtime_checkable
+class _ByValue(Protocol):
+    """What says where its bytes lie."""
+
+    def by_value(self) -> Any:
+        """Return the same with its bytes in memory, for another process."""
+
+
 def _by_value(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return arguments that hold their bytes, in place of those that say where these lie."""
-    return tuple(each.by_value() if hasattr(each, "by_value") else each for each in arguments)
+    """Return arguments that hold their bytes."""
+    return tuple(each.by_value() if isinstance(each, _ByValue) else each for each in arguments)
 
 
 def submit(

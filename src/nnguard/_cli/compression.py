@@ -28,7 +28,7 @@ def read_qp(text: str) -> tuple[str, int]:
 
 
 _DEFAULT = nnguard.Settings()
-WORKERS = option("--workers N", "Threads (as many as there are processors).")
+WORKERS = option("--workers N", "Use N threads (default: one for each processor).")
 CODING = under(
     "Coding",
     option("--qp N", f"Quantization parameter of weights, lower is finer ({_DEFAULT.qp})."),

@@ -246,7 +246,9 @@ def _lines(
 def _deeds(locked: nnguard.Locked) -> Iterator[str]:
     """Say what a lock did, and what it did to the score."""
     if locked.carried:
-        yield f"{locked.carried:,} bytes carried by another network"
+        count = locked.differences
+        near = f", {count:,} tensor{'s' * (count > 1)} as differences" if count else ""
+        yield f"{locked.carried:,} bytes carried by another network{near}"
     if locked.license_key_size:
         yield f"traceable, {locked.license_key_size:,} bytes a license"
     if locked.replaced:
@@ -266,6 +268,7 @@ def _tier_json(locked: nnguard.Locked) -> dict[str, Any]:
     return {
         "tier": locked.tier,
         "carried": locked.carried,
+        "differences": locked.differences,
         "license_key_size": locked.license_key_size,
         "scrambled": locked.scrambled,
         "replaced": locked.replaced,

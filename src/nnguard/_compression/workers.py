@@ -108,8 +108,7 @@ class Execution(Workers):
                 raise _StoppedError
 
         if self.executor is not None:
-            in_flight = self.count or 2 * processors()
-            yield WorkerPool(self.executor, in_flight, remote=True, check=check)
+            yield WorkerPool(self.executor, self.in_hand, remote=True, check=check)
             return
         wanted = min(self.count or processors(), len(batches))
         if wanted <= 1:

@@ -32,7 +32,14 @@ from nnguard._hiding.frame import (
 )
 from nnguard._hiding.tensor import NO_ROOM, Room, embed_bits, room_in
 from nnguard._stream import Stream, Unit
-from nnguard.errors import CapacityError, FormatError, LimitError, NnguardError, NoRecordError
+from nnguard.errors import (
+    CapacityError,
+    FormatError,
+    LimitError,
+    NnguardError,
+    NoRecordError,
+    WorkerError,
+)
 
 __all__ = ["Plan", "embed", "lies_as_planned", "plan_record", "room_of"]
 
@@ -83,6 +90,8 @@ class Plan:
             found = (taken.header, taken.record) == (header, record)
             if found and all(map(operator.eq, taken.originals(), map(Unit.read, carriers))):
                 return carrying
+        except WorkerError:
+            raise
         except NnguardError:
             pass
         raise FormatError("this stream misleads the search for a record; it cannot carry one")

@@ -37,10 +37,10 @@ _BYTES_PER_WEIGHT = 1.8
 _MOST_BITS = 16
 """In a weight."""
 
-_NOISY = 1.25
-"""Two roundings of one tensor are apart by less than so many times what is to be expected."""
+_ANOTHER_ENCODER = 0.02
+"""Share of the indices that another encoder may choose otherwise, at the same step."""
 
-_PAYS = 0.5
+_PAYS = 0.8
 """A difference has at most this share of the bytes: adding it takes time."""
 
 
@@ -49,10 +49,11 @@ def carry(
     trial: Hashed,
     tier: str,
     key: ContentKey,
+    *,
     shard: LockShard | None = None,
     masks: Masks | None = None,
     workers: Workers = HERE,
-) -> tuple[Stream, int]:
+) -> tuple[Stream, LockContent]:
     """Hide a release in another network.
 
     Args:
@@ -65,7 +66,7 @@ def carry(
         workers: Who decodes and encodes tensors.
 
     Returns:
-        The trial with the release in it, and how many bytes it carries.
+        The trial with the release in it, and what the lock says of that.
 
     Raises:
         CapacityError: The release does not fit; the error says how large a trial has to be.
@@ -75,12 +76,12 @@ def carry(
         units = _units(file.stream.pinned(file.digests), file.digests, trial, workers)
         locked.append(LockedFile(name, file.digest, units, masks))
     content = LockContent((), (), tuple(locked))
-    carried = sum(file.carried for file in locked)
     nonce = key.new_nonce()
     try:
         stream = hide(trial.stream, content, tier, key, nonce, shard=shard, workers=workers)
-        return stream, carried
+        return stream, content
     except CapacityError as error:
+        carried = sum(file.carried for file in locked)
         size = sum(file.stream.size for file in release.values())
         raise _too_small(error, size, carried, trial.stream) from None
 
@@ -126,19 +127,31 @@ def check_trial(release: Files, trial: Files) -> None:
 def share_out(release: Files, trial: Files) -> dict[str, list[str]]:
     """Return which files of the release each file of the trial carries.
 
-    Those of the same names, if all are, and if it looks as if they fit; otherwise the largest
-    first, each to where most room is.
+    Those of the same names, if all are, and if it looks as if they fit. Otherwise the largest
+    first, each to where most of its tensors have counterparts, or else to where most room is.
     """
     room = {name: _BYTES_PER_WEIGHT * _room(file) for name, file in trial.items()}
     sizes = {name: file.stream.size for name, file in release.items()}
     if [*release] == [*trial] and all(sizes[name] < room[name] for name in trial):
         return {name: [name] for name in trial}
     shares: dict[str, list[str]] = {name: [] for name in trial}
+    given = {name: _shapes(file) for name, file in trial.items()}
     for name in sorted(sizes, key=lambda name: -sizes[name]):
-        most = max(room, key=lambda name: room[name])
-        shares[most].append(name)
-        room[most] -= sizes[name]
+        shapes = _shapes(release[name])
+        common = {
+            each: sum(math.prod(shape) for _, shape in shapes & given[each])
+            for each in trial
+            if sizes[name] < room[each]
+        }
+        best = max(trial, key=lambda each: (common.get(each, 0), room[each]))
+        shares[best].append(name)
+        room[best] -= sizes[name]
     return shares
+
+
+def _shapes(file: Hashed) -> set[tuple[str, tuple[int, ...]]]:
+    """Return names and shapes of the tensors of a file."""
+    return {(unit.name, unit.tensor.shape) for unit in file.stream if unit.tensor}
 
 
 def _room(file: Hashed) -> int:
@@ -155,19 +168,20 @@ def _holds_matrices(release: Stream, given: Mapping[str, Unit]) -> bool:
 
 
 def _alike(one: Unit, other: Unit) -> bool:
-    """Tell whether two tensors are one that was rounded in two ways."""
+    """Tell whether two tensors are one that was rounded in two ways.
+
+    Rounded in the same way, one tensor has the same indices, or nearly so from another encoder.
+    """
     try:
         left, right = decode(one), decode(other)
-        widths = [(1 + each.header.dependent) * each.step for each in (left, right)]
+        most = 2 * (left.step + right.step)  # TCQ may round to the next but one
     except (FormatError, OverflowError):
         return False
     if left.indices.shape != right.indices.shape:
         return False
-    apart = np.abs(left.step * left.indices - right.step * right.indices)
-    noise = math.hypot(*widths) / math.sqrt(12)  # that of two roundings
-    most = 2 * (left.step + right.step)  # TCQ may round to the next but one
-    rounded = apart.max() <= most and np.sqrt(np.mean(apart**2)) <= _NOISY * noise
-    return bool(rounded)
+    if (left.step, left.header.dependent) == (right.step, right.header.dependent):
+        return bool(np.mean(left.indices != right.indices) <= _ANOTHER_ENCODER)
+    return bool(np.abs(left.step * left.indices - right.step * right.indices).max() <= most)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -231,8 +245,8 @@ def _differences(
     units: Mapping[int, Unit], trial: Stream, workers: Workers
 ) -> dict[int, Difference]:
     """Return the differences of tensors to those of the same names, where that pays."""
-    positions = {unit.name: at for at, unit in enumerate(trial) if unit.tensor is not None}
-    bases = {at: positions[unit.name] for at, unit in units.items() if unit.name in positions}
+    named = {unit.name: at for at, unit in units.items() if unit.tensor is not None}
+    bases = {named[unit.name]: at for at, unit in enumerate(trial) if unit.name in named}
 
     def difference(at: int, base: int) -> Difference | None:
         unit = units[at]

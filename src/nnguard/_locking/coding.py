@@ -67,10 +67,12 @@ def recode_all(
         FormatError: A tensor is damaged.
     """
     if workers.executor is None:
-        return encode_all(units, lambda index: change(index, decode(stream[index])))
+        return encode_all(
+            units, lambda index: change(index, decode(stream[index])), workers=workers
+        )
     tensors = workers.in_order(decode, [stream[index] for index in units])
-    changed = map(change, units, tensors)
-    return encode_all(units, lambda _: next(changed), workers=workers)
+    encoded = workers.in_order(encode, map(change, units, tensors))
+    return dict(zip(units, encoded, strict=True))
 
 
 def _read(unit: Unit) -> QuantizedTensor | None:

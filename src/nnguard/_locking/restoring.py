@@ -115,8 +115,7 @@ def _gather(file: LockedFile, restored: _Restored, workers: Workers) -> Hashed:
         UnlockError: It is none, or not the one that was locked.
     """
     ranges = [part for part in file.units if isinstance(part, range)]
-    bases = [part.base for part in file.units if isinstance(part, Difference)]
-    if any(last >= len(restored) for last in [*(part.stop - 1 for part in ranges), *bases]):
+    if any(last >= len(restored) for last in [*(part.stop - 1 for part in ranges), *file.bases]):
         raise UnlockError("the lock names a unit that is not there")
     if sum(map(len, ranges)) > MAX_UNITS:
         raise UnlockError("the lock names more units than a stream may have")

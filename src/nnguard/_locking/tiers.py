@@ -154,6 +154,7 @@ class Locked:
         weights: Weights of the release, in tensors of two dimensions or more.
         carried: Bytes of the release that are in the trial, encrypted, where the trial is another
             network.
+        differences: How many of its tensors are there as differences to those of the trial.
         license_key_size: Bytes of a license that take masks off, where the lock is traceable.
         scrambled: Weights in tensors that are scrambled.
         replaced: Weights that were replaced.
@@ -174,6 +175,7 @@ class Locked:
     tier: str
     weights: int
     carried: int = 0
+    differences: int = 0
     license_key_size: int = 0
     scrambled: int = 0
     replaced: int = 0

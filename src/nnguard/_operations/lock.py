@@ -12,8 +12,7 @@ Locks nest, and so make tiers. In a folder of shards each stream has a lock of i
 from __future__ import annotations
 
 import os
-import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
@@ -25,10 +24,9 @@ from nnguard._locking.aiming import reach_target
 from nnguard._locking.builder import LockBuilder
 from nnguard._locking.carrying import carry, check_trial, share_out
 from nnguard._locking.choice import count_weights
-from nnguard._locking.opening import open_files
 from nnguard._locking.scramble import tensors_to_scramble
-from nnguard._locking.search import CurvePoint, Evaluate, Scores, score_of
-from nnguard._locking.tiers import MAX_TIERS, Locked, LockScores, Soft, Tier
+from nnguard._locking.search import CurvePoint, Evaluate, Scores
+from nnguard._locking.tiers import MAX_TIERS, Locked, Soft, Tier
 from nnguard._models.stream_set import (
     Model,
     ModelLike,
@@ -37,11 +35,11 @@ from nnguard._models.stream_set import (
     naming,
     streams_of,
 )
-from nnguard._operations.copies import any_copy, check_traceable, mask
+from nnguard._operations.copies import check_traceable, mask
 from nnguard._operations.sign import Signing
-from nnguard._operations.signatures import claims_of, is_signed
+from nnguard._operations.signatures import claims_of
+from nnguard._operations.trial import as_trial, like, parts_of, scored, without_others
 from nnguard._records.hashed import Files, hash_files
-from nnguard._records.lock import LockShard
 from nnguard._stream import Stream
 from nnguard.errors import ArgumentError, LockError
 
@@ -49,9 +47,6 @@ __all__ = ["lock", "lock_tiers"]
 
 _ROUNDED = 2
 """Weights that rounding may take from a fraction."""
-
-_WHOLE_FILE = "model.nnc"
-"""Name of a trial's file in a set, where it is a single stream."""
 
 Progress = Callable[[CurvePoint], object]
 """Called with each point of the search for a target."""
@@ -67,11 +62,11 @@ def lock(
     evaluate: Evaluate | None = None,
     content_key: ContentKeyLike | None = None,
     signer: SignerLike | None = None,
+    workers: int | None = None,
+    executor: Executor | None = None,
     spool: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     traceable: bool = False,
-    workers: int | None = None,
-    executor: Executor | None = None,
 ) -> Locked:
     """Make a trial, and hide the release in it, encrypted, or what restores the release.
 
@@ -99,14 +94,12 @@ def lock(
         content_key: The key, or the path of one; a new one, if not given.
         signer: Signs the trial, with the claims of the release's own signature: a key, the path of
             one, or your own `Signer`.
+        workers: See `nnguard.compress`.
+        executor: See `nnguard.compress`. It is sent tensors, never a key.
         spool: Folder for temporary files that hold the trial of a set; in memory, if None.
         progress: Called with each point of the search for a target.
         traceable: Each license opens a copy of its own, with a fingerprint by which `trace` finds
             whose it was. For a stream whose trial is another network.
-        workers: Threads, at most; with an executor, tensors to hand out at a time. As many as there
-            are processors, if None.
-        executor: Decodes and encodes tensors instead, here or on other machines; see
-            `nnguard.compress`. It is sent tensors, never a key.
 
     Returns:
         The trial and its content key, and how it came about.
@@ -118,6 +111,7 @@ def lock(
         LimitError: The stream holds too many records.
         LockError: The target cannot be reached; the trial holds the release in the clear, or is
             locked itself; or the network has no weights that a lock could change.
+        WorkerError: A worker of the executor died.
         ArgumentError: The arguments contradict each other, or the network scores less than the
             target, or less than the network that is to be the trial.
 
@@ -148,11 +142,11 @@ def lock_tiers(
     evaluate: Evaluate | None = None,
     content_key: ContentKeyLike | None = None,
     signer: SignerLike | None = None,
+    workers: int | None = None,
+    executor: Executor | None = None,
     spool: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     traceable: bool = False,
-    workers: int | None = None,
-    executor: Executor | None = None,
 ) -> list[Locked]:
     """Lock a release several times, so that licenses of different tiers open it to different depth.
 
@@ -169,11 +163,11 @@ def lock_tiers(
         evaluate: See `lock`.
         content_key: Of the highest tier; the others follow from it.
         signer: See `lock`; signs every tier's trial.
+        workers: See `lock`.
+        executor: See `lock`.
         spool: See `lock`.
         progress: See `lock`.
         traceable: Licenses of the highest tier open copies with fingerprints; see `lock`.
-        workers: See `lock`.
-        executor: See `lock`.
 
     Returns:
         For each tier its trial and its key. A key opens its own lock and those of lower tiers.
@@ -190,7 +184,7 @@ def lock_tiers(
     aims = any(tier.soft is not None and tier.soft.target is not None for tier in tiers)
     if evaluate is None and aims:
         raise ArgumentError("a target needs a function that evaluates")
-    model = _without_others(as_model(release, "release"))
+    model = without_others(as_model(release, "release"))
     if evaluate is not None and isinstance(model, StreamSet):
         raise ArgumentError("evaluate scores a network in one stream, not a folder")
     key = (
@@ -244,7 +238,7 @@ def _lock(
     """Make one lock; a traceable one, where `given` has the networks that are given away."""
     if tier.soft is not None and tier.soft.target is not None:
         return _lock_to_target(streams_of(release)[""], tier, tier.soft.target, key, options)
-    trial = None if tier.trial is None else _as_trial(tier.trial, release)
+    trial = None if tier.trial is None else as_trial(tier.trial, release)
     files = hash_files(release)
     if trial is None:
         locked = _change(release, files, tier, key, options)
@@ -253,7 +247,7 @@ def _lock(
     locked = replace(locked, trial=options.sign(locked.trial, release, tier.name))
     if options.evaluate is None:
         return locked
-    return _scored(locked, streams_of(release)[""], options.evaluate)
+    return scored(locked, streams_of(release)[""], options.evaluate, options.workers)
 
 
 def _lock_to_target(
@@ -283,17 +277,17 @@ def _lock_to_target(
 def _change(release: Model, files: Files, tier: Tier, key: ContentKey, options: _Options) -> Locked:
     """Scramble tensors of a release, or replace weights, in each of its files."""
     chosen = tensors_to_scramble(streams_of(release), tier.scrambling)
-    shards = _shards(release)
+    parts = parts_of(release)
     made: dict[str, Stream] = {}
     scrambled = replaced = 0
     for name, file in files.items():
         with naming(name):
             builder = LockBuilder(
-                file, tier, key, chosen[name], shards[name], workers=options.workers
+                file, tier, key, chosen[name], parts[name], workers=options.workers
             )
             scrambled += builder.scrambled
             replaced += builder.choice.weights
-            if scrambled or replaced or shards[name] is not None:
+            if scrambled or replaced or parts[name] is not None:
                 made[name] = _spooled(builder.finish(builder.choice), options.spool)
     if not scrambled and not replaced:
         raise LockError(
@@ -301,7 +295,7 @@ def _change(release: Model, files: Files, tier: Tier, key: ContentKey, options: 
             hint="it changes quantized tensors of two dimensions or more, not coded in blocks",
         )
     locked = Locked(
-        trial=_like(release, made),
+        trial=like(release, made),
         content_key=key,
         tier=tier.name,
         weights=_weights_of(release),
@@ -341,20 +335,27 @@ def _carry(
     if known is not None:
         files, masks = mask(streams_of(release)[""], known, key)
         lock_key = key.below()
-    shares, shards = share_out(files, given), _shards(trial)
+    shares, parts = share_out(files, given), parts_of(trial)
     made: dict[str, Stream] = {}
-    carried = 0
+    carried = differences = 0
     for name, file in given.items():
         with naming(name):
             share = {each: files[each] for each in shares[name]}
-            stream, size = carry(
-                share, file, tier.name, lock_key, shards[name], masks, options.workers
+            stream, content = carry(
+                share,
+                file,
+                tier.name,
+                lock_key,
+                shard=parts[name],
+                masks=masks,
+                workers=options.workers,
             )
-            carried += size
+            carried += sum(each.carried for each in content.files)
+            differences += sum(len(each.bases) for each in content.files)
             made[name] = _spooled(stream, options.spool)
     if not carried:
         raise LockError("the trial holds the whole release in the clear")
-    result = _like(trial, made)
+    result = like(trial, made)
     if isinstance(release, StreamSet) and isinstance(result, StreamSet):
         result = result.with_all_files().with_files_of(release)
     return Locked(
@@ -363,53 +364,9 @@ def _carry(
         tier=tier.name,
         weights=_weights_of(release),
         carried=carried,
+        differences=differences,
         license_key_size=0 if masks is None else masks.key_size,
     )
-
-
-def _scored(locked: Locked, release: Stream, evaluate: Evaluate) -> Locked:
-    """Score a release, its trial, and what the key makes of the trial."""
-    opened = any_copy(open_files(hash_files(locked.trial), locked.content_key), locked.content_key)
-    trial = streams_of(locked.trial)[""]
-    scores = LockScores(*(score_of(evaluate, each) for each in (release, trial, opened)))
-    if locked.carried and scores.trial > scores.release:
-        raise ArgumentError(
-            f"the trial scores {scores.trial:g}, the release {scores.release:g}: is one in the "
-            "place of the other?"
-        )
-    return replace(locked, scores=scores)
-
-
-def _as_trial(trial: ModelLike, release: Model) -> Model:
-    """Return the network that is to be the trial; of a set it is a set, too."""
-    model = as_model(trial, "trial")
-    if isinstance(release, StreamSet) and isinstance(model, Stream):
-        return StreamSet.of({_WHOLE_FILE: model})
-    if isinstance(release, Stream) and isinstance(model, StreamSet):
-        raise ArgumentError(
-            "the release is a single stream, so the trial is one, too, not a folder"
-        )
-    return model
-
-
-def _without_others(release: Model) -> Model:
-    """Return a signed release without files that its signature leaves out, such as a bundle."""
-    if isinstance(release, StreamSet) and any(map(is_signed, release.streams.values())):
-        return replace(release, others=())
-    return release
-
-
-def _like(model: Model, streams: Mapping[str, Stream]) -> Model:
-    """Return a stream, or a set, as the model is."""
-    return streams[""] if isinstance(model, Stream) else replace(model, streams=streams)
-
-
-def _shards(model: Model) -> dict[str, LockShard | None]:
-    """Return which part of a locked set each file will be; None of a stream by itself."""
-    if isinstance(model, Stream):
-        return {"": None}
-    set_id, count = secrets.token_bytes(16), len(model.streams)
-    return {name: LockShard(set_id, at, count) for at, name in enumerate(model.streams)}
 
 
 def _spooled(stream: Stream, spool: str | os.PathLike[str] | None) -> Stream:

@@ -71,10 +71,10 @@ def unlock(
     license_policy: Policy | None = ...,
     oms: Bundle | None = ...,
     watermark: bool = ...,
-    spool: str | os.PathLike[str] | None = ...,
-    progress: Progress | None = ...,
     workers: int | None = ...,
     executor: Executor | None = ...,
+    spool: str | os.PathLike[str] | None = ...,
+    progress: Progress | None = ...,
 ) -> AnyModel: ...
 @overload
 def unlock(
@@ -90,10 +90,10 @@ def unlock(
     license_policy: Policy | None = ...,
     oms: Bundle | None = ...,
     watermark: bool = ...,
-    spool: str | os.PathLike[str] | None = ...,
-    progress: Progress | None = ...,
     workers: int | None = ...,
     executor: Executor | None = ...,
+    spool: str | os.PathLike[str] | None = ...,
+    progress: Progress | None = ...,
 ) -> Model: ...
 
 
@@ -110,10 +110,10 @@ def unlock(
     license_policy: Policy | None = None,
     oms: Bundle | None = None,
     watermark: bool = False,
-    spool: str | os.PathLike[str] | None = None,
-    progress: Progress | None = None,
     workers: int | None = None,
     executor: Executor | None = None,
+    spool: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
 ) -> Model:
     """Restore what a license opens, byte for byte.
 
@@ -137,13 +137,11 @@ def unlock(
         watermark: Hide the license in the result: `verify` then says whom it is licensed to, and
             `strip` takes it out with the signature. What is restored has to be a single stream,
             signed by the key that signed the license.
+        workers: See `nnguard.compress`.
+        executor: See `nnguard.compress`. It is sent tensors, never a key.
         spool: Folder for temporary files that hold what was restored of a set; in memory, if None.
         progress: Called with the number of bytes hashed since the last call, and again
             when they were opened: with twice the size of the trial in all.
-        workers: Threads, at most; with an executor, tensors to hand out at a time. As many as there
-            are processors, if None.
-        executor: Decodes and encodes tensors instead, here or on other machines; see
-            `nnguard.compress`. It is sent tensors, never a key.
 
     Returns:
         What was locked.
@@ -160,6 +158,7 @@ def unlock(
         NoRecordError: The stream is not locked.
         FormatError: It is not a stream, or damaged.
         KeyFormatError: A key cannot be read.
+        WorkerError: A worker of the executor died.
         ArgumentError: A watermark is asked for in a set.
 
     Examples:
@@ -241,9 +240,9 @@ def unlock_by(
     tier: str = "",
     license_policy: Policy | None = None,
     oms: Bundle | None = None,
+    workers: Workers = HERE,
     spool: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
-    workers: Workers = HERE,
 ) -> Unlocked:
     """Restore what a license opens, by an authority; see `unlock`. No release is remembered."""
     keys = authority.keys

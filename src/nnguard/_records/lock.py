@@ -87,6 +87,11 @@ class LockedFile:
         whole = sum(len(part) for part in self.units if not isinstance(part, range))
         return whole + (0 if self.masks is None else self.masks.size)
 
+    @property
+    def bases(self) -> list[int]:
+        """Positions of the units that others are differences to."""
+        return [part.base for part in self.units if isinstance(part, Difference)]
+
     def to_cbor(self) -> list[Any]:
         """Encode the file."""
         units = [_units_to_cbor(part) for part in self.units]
@@ -143,7 +148,8 @@ class LockContent:
                 ):
                     files = tuple(map(LockedFile.from_cbor, encoded))
                     names = [file.name for file in files]
-                    if names == sorted(set(names)):
+                    bases = [base for file in files for base in file.bases]
+                    if names == sorted(set(names)) and len(bases) == len(set(bases)):
                         return cls(
                             tuple(scrambled), tuple(map(Replaced.from_cbor, replaced)), files
                         )

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import secrets
 import tempfile
+from concurrent.futures import Executor
 from datetime import datetime
 
 from nnguard._base.arguments import check_type, loaded
 from nnguard._base.mappings import FrozenMapping
-from nnguard._base.threads import Progress
+from nnguard._base.threads import Progress, Workers
 from nnguard._base.times import now, to_utc
 from nnguard._crypto.content_key import ContentKey, ContentKeyLike
 from nnguard._crypto.identity import Recipient, RecipientLike
@@ -43,6 +44,8 @@ def issue(
     to: RecipientLike,
     signer: SignerLike,
     terms: Terms = Terms(),  # noqa: B008 - it is frozen
+    workers: int | None = None,
+    executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> License:
     """Make out a license for a trial.
@@ -55,6 +58,8 @@ def issue(
         to: The customer's public key, or its path.
         signer: Signs: the vendor's key, its path, or your own `Signer`.
         terms: What you choose: customer, expiry, device and so on.
+        workers: See `nnguard.unlock`.
+        executor: See `nnguard.unlock`.
         progress: See `nnguard.unlock`.
 
     Returns:
@@ -67,6 +72,7 @@ def issue(
         VerificationError: The trial was changed.
         UnlockError: No lock of that tier is opened by the key.
         KeyFormatError: A key cannot be read.
+        WorkerError: A worker of the executor died.
         ArgumentError: The license would never hold, or asks for more than the device has.
 
     Examples:
@@ -86,7 +92,7 @@ def issue(
     lock = lock_id(model)
     claims = signed_claims(model, files, signer.public_key)
     license_id = secrets.token_hex(16)
-    opened, key = _open_tier(files, content_key, terms.tier, progress)
+    opened, key = _open_tier(files, content_key, terms.tier, Workers(workers, executor), progress)
     if opened.masks is None:
         copy = Copy(b"", b"", digest_of(opened.files))
     else:
@@ -139,21 +145,25 @@ def signed_claims(model: Stream | StreamSet, files: Files, key: PublicKey) -> Cl
 
 
 def _open_tier(
-    trial: Files, content_key: ContentKey, tier: str, progress: Progress | None
+    trial: Files,
+    content_key: ContentKey,
+    tier: str,
+    workers: Workers,
+    progress: Progress | None,
 ) -> tuple[Opened, ContentKey]:
     """Open the locks down to a tier; also return the key of that, of a traceable one the vendor's.
 
     The vendor's key is above that of the lock: locks of lower tiers are one step further down.
     """
     spool = None if "" in trial else tempfile.gettempdir()
-    opened = open_files(trial, content_key, spool=spool, progress=progress)
+    opened = open_files(trial, content_key, spool=spool, progress=progress, workers=workers)
     tiers = opened.tiers
     if not tier or tiers[-1] == tier:
         return opened, content_key
     if tier in tiers:
         above = 0 if opened.key_id == content_key.id else 1
         key = content_key.below(above + len(tiers) - 1 - tiers.index(tier))
-        return open_files(trial, key, spool=spool), key
+        return open_files(trial, key, spool=spool, workers=workers), key
     raise UnlockError(
         f"the content key opens no tier {tier!r}", hint=f"it opens {', '.join(tiers)}"
     )

@@ -5,6 +5,8 @@ Law: `add(subtract(unit, base), base)` is the unit's bytes (`docs/SPEC.md`, sect
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from nnguard._stream.coding import Indices, parameters_of
@@ -17,8 +19,8 @@ __all__ = ["add", "looks_near", "subtract"]
 
 _MAX_WEIGHTS = 1 << 28
 
-_NEAR = 4
-"""A difference is worth making where integers are so many times as large: two bits each."""
+_NEAR = 2
+"""A difference may pay where it is, on average, so many times as small: by a bit in each weight."""
 
 
 def subtract(unit: Unit, base: Unit) -> bytes:
@@ -46,25 +48,22 @@ def looks_near(unit: Unit, base: Unit) -> bool:
     Raises:
         FormatError: One is damaged, or no quantized tensor.
     """
-    for each in (unit, base):
-        _header(each)
-    (indices, _), (others, _) = next(pieces_of(unit)), next(pieces_of(base))
-    integers = _integers(unit, indices)
-    apart = np.abs(integers - _integers(base, others)).sum()
+    integers = next(_integers(unit))
+    apart = np.abs(integers - next(_integers(base))).sum()
     return bool(_NEAR * apart <= np.abs(integers).sum())
 
 
 def _combine(unit: Unit, base: Unit, sign: int) -> bytes:
     header = _header(unit)
     if header.shape != _header(base).shape:
-        raise FormatError(f"tensors {unit.name} and {base.name} have other shapes")
+        raise FormatError(f"tensors {unit.name} and {base.name} have different shapes")
     skipped = np.frombuffer(parameters_of(next(pieces_of(unit))[1]).skipped_rows, bool)
-    others = pieces_of(base)
+    others = _integers(base)
     at = state = 0
 
     def change(indices: Indices) -> Indices:
         nonlocal at, state
-        integers = _integers(unit, indices) + sign * _integers(base, next(others)[0])
+        integers = to_integers(indices, dependent=header.dependent) + sign * next(others)
         rows = (at + np.flatnonzero(integers)) // header.width if skipped.size else None
         if rows is not None and skipped[rows].any():
             raise ValueError(f"tensor {unit.name} skips rows that are not zero")
@@ -73,8 +72,7 @@ def _combine(unit: Unit, base: Unit, sign: int) -> bytes:
         return changed
 
     recoded = recode(unit, change, by=0)
-    if next(others, None) is not None:
-        raise FormatError(f"tensor {base.name} goes on behind its end")
+    next(others, None)  # has the decoder look at the end of the base
     return recoded
 
 
@@ -85,5 +83,7 @@ def _header(unit: Unit) -> TensorHeader:
     return header
 
 
-def _integers(unit: Unit, indices: Indices) -> Integers:
-    return to_integers(indices, dependent=_header(unit).dependent)
+def _integers(unit: Unit) -> Iterator[Integers]:
+    """Return the integers of a tensor, piece by piece."""
+    dependent = _header(unit).dependent
+    return (to_integers(indices, dependent=dependent) for indices, _ in pieces_of(unit))

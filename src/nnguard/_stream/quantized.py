@@ -121,7 +121,7 @@ def recode(unit: Unit, change: Callable[[Indices], Indices], *, by: int) -> byte
 
     Args:
         unit: A unit with a FLOAT payload, not coded in blocks.
-        change: Makes a piece of another; zeros stay.
+        change: Makes a piece of another, of the same size.
         by: Added to the quantization parameter.
 
     Raises:

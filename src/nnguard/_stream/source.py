@@ -59,7 +59,7 @@ class MemorySource:
 
     Args:
         data: The bytes.
-        start: Offset of the first of them: in another process, a unit lies where it lay here.
+        start: Where they begin in the file they came from, so that offsets in errors are the same.
     """
 
     def __init__(self, data: bytes | bytearray | memoryview, *, start: int = 0) -> None:

@@ -102,7 +102,8 @@ def choose(release: Stream, known: Iterable[Stream]) -> tuple[list[Chosen], int]
             f"the release has too little room for fingerprints: {marks:,} weights can have one, "
             f"and {_FEWEST_MARKS:,} are needed",
             hint="fingerprints go into tensors of two dimensions or more, of weights that spread "
-            "over many steps: a finer step (a lower qp) makes them wider",
+            "over many steps (a finer one, a lower qp, makes them wider), but not into those that "
+            "are nearly in the trial",
         )
     chosen.sort(key=lambda each: each.unit)
     return chosen, min(_MOST_ENTRIES, marks)

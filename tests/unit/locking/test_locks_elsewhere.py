@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ import nnguard
 import samples
 from elsewhere import Elsewhere
 from nnguard import licensing
+from nnguard._base import threads
 from nnguard._base.threads import Workers
 from nnguard._hiding import extract
 from nnguard._locking.opening import open_files
@@ -107,6 +112,7 @@ def test_damage_has_its_offset(release: nnguard.Stream, weaker: nnguard.Stream) 
             open_files(files, locked.content_key, workers=workers)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
+    assert "at byte" in messages[0]
 
 
 @pytest.mark.parametrize("call", [nnguard.lock, nnguard.lock_tiers])
@@ -124,3 +130,86 @@ def test_small_tensors_stay_here(key: nnguard.SigningKey) -> None:
     assert taken.record
     assert taken.original.sha256_of_units()
     assert not executor.sent
+
+
+class Dying(Elsewhere):
+    """Does so much work, and then has no workers any more."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
+        if len(self.sent) == self._most:
+            raise BrokenExecutor
+        return super().submit(work, *args, **options)
+
+
+@pytest.mark.parametrize("kind", ["trial", "scramble"])
+def test_executor_that_dies(kind: str, release: nnguard.Stream, weaker: nnguard.Stream) -> None:
+    """After any number of tensors, of a lock as of its opening."""
+    whole = Elsewhere()
+    options: dict[str, Any] = {"trial": {"trial": weaker}, "scramble": {"scramble": 1.0}}[kind]
+    locked = nnguard.lock(release, executor=whole, **options)
+    locking = len(whole.sent)
+    opened(locked, whole)
+    opening = len(whole.sent) - locking
+    assert min(locking, opening) > 1
+    for most in range(locking):
+        with pytest.raises(nnguard.errors.WorkerError):
+            nnguard.lock(release, executor=Dying(most), **options)
+    for most in range(opening):
+        with pytest.raises(nnguard.errors.WorkerError):
+            opened(locked, Dying(most))
+
+
+class Holding(ThreadPoolExecutor):
+    """Counts what it has in hand."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+        self.most = self._now = 0
+        self._counting = threading.Lock()
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
+        with self._counting:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        future = super().submit(work, *args, **options)
+        future.add_done_callback(self._done)
+        return future
+
+    def _done(self, _: Future[Any]) -> None:
+        with self._counting:
+            self._now -= 1
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_executor_has_so_many_in_hand(count: int) -> None:
+    with Holding() as executor:
+        found = Workers(count, executor).in_order(abs, range(-20, 0))
+        assert [*found] == [*range(20, 0, -1)]
+    assert executor.most <= count
+
+
+@pytest.mark.parametrize("kind", ["trial", "scramble", "soft"])
+def test_one_thread_is_the_callers(
+    kind: str, release: nnguard.Stream, weaker: nnguard.Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {
+        "trial": {"trial": weaker},
+        "scramble": {"scramble": 1.0},
+        "soft": {"soft": nnguard.Soft(fraction=0.001)},
+    }[kind]
+    monkeypatch.setattr(threads, "processors", lambda: 2)
+    monkeypatch.setattr(threads, "ThreadPoolExecutor", no_pool)
+    locked = nnguard.lock(release, workers=1, **options)
+    files = hash_files(locked.trial)
+    found = open_files(files, locked.content_key, workers=Workers(1)).files
+    assert bytes(found[""].stream) == bytes(release)
+    with pytest.raises(AssertionError, match="a pool"):
+        open_files(files, locked.content_key)
+
+
+def no_pool(*_: object, **__: object) -> None:
+    raise AssertionError("a pool was made")
