@@ -324,7 +324,14 @@ def put_in_order(carrier: Carrier, numbers: list[bytes]) -> Indices:
     return np.array(carrier.indices_of(integers), np.int64).astype(np.int32)
 
 
-def gather(file: File, restored: list[bytes]) -> list[bytes]:
+@dataclass
+class Left:
+    """6.4: what differences and their bases may still cost."""
+
+    cost: int
+
+
+def gather(file: File, restored: list[bytes], left: Left) -> list[bytes]:
     """6.4, step 8."""
     units: list[bytes] = []
     bases: dict[int, int] = {}
@@ -341,7 +348,7 @@ def gather(file: File, restored: list[bytes]) -> list[bytes]:
                     raise Outcome("UnlockError", "the lock names units that are not there")
                 units += restored[position : position + count]
         if bases:
-            units = with_bases(units, bases, restored)
+            units = with_bases(units, bases, restored, left)
         second_reader.eligible(split(b"".join(units)))
     except (Outcome, second_coder.Damaged):
         raise Outcome("UnlockError", "the lock holds no stream") from None
@@ -350,7 +357,9 @@ def gather(file: File, restored: list[bytes]) -> list[bytes]:
     return units
 
 
-def with_bases(units: list[bytes], bases: dict[int, int], restored: list[bytes]) -> list[bytes]:
+def with_bases(
+    units: list[bytes], bases: dict[int, int], restored: list[bytes], left: Left
+) -> list[bytes]:
     """6.4, step 8: the units, differences among them made whole.
 
     The header of a difference is that of the result, so the stream that it is in tells how it is
@@ -358,6 +367,10 @@ def with_bases(units: list[bytes], bases: dict[int, int], restored: list[bytes])
     """
     differences, tensors = second_reader.quantized(units), second_reader.quantized(restored)
     whole = list(units)
+    pairs = [(differences.get(at), tensors.get(base)) for at, base in bases.items()]
+    left.cost -= sum(each.cost for pair in pairs for each in pair if each)
+    if left.cost < 0:
+        raise Outcome("UnlockError", "differences cost too much")
     for at, position in bases.items():
         whole[at] = add(differences.get(at), tensors.get(position))
     return whole
@@ -367,8 +380,6 @@ def add(difference: Carrier | None, base: Carrier | None) -> bytes:
     """6.4: the unit that a difference stands for; an integer in a skipped row is `Damaged`."""
     if difference is None or base is None or difference.shape != base.shape:
         raise Outcome("UnlockError", "a difference does not fit its base")
-    if base.size > 1 << 28:
-        raise Outcome("UnlockError", "a difference of too many weights")
     pairs = zip(difference.integers(), base.integers(), strict=True)
     indices = np.array(difference.indices_of([sum(pair) for pair in pairs]), np.int64)
     if abs(indices).max() >= 1 << 31:
@@ -389,7 +400,7 @@ def open_locks(files: Files, content_key: bytes) -> Opened:
     while True:
         first, opened, carries, masks = None, {}, False, None
         for position, name in enumerate(sorted(files)):
-            taken = take_lock(files[name])
+            taken, lies_in = take_lock(files[name])
             header, _, _ = read_lock(taken.record)
             if (key := known.get(header[4])) is None:
                 raise Outcome("WrongKeyError", header[4].hex())
@@ -402,7 +413,8 @@ def open_locks(files: Files, content_key: bytes) -> Opened:
             runs = [run for file in content.files for run in file.units]
             carries |= any(isinstance(run, (bytes, Difference)) for run in runs)
             restored = restore(taken.original, content, key, header[5])
-            opened |= {file.name or name: gather(file, restored) for file in content.files}
+            left = Left(max(1 << 18, 8 * sum(map(len, lies_in))))
+            opened |= {file.name or name: gather(file, restored, left) for file in content.files}
         if not opened:
             raise Outcome("UnlockError", "the locks hold nothing")
         files = opened
@@ -412,13 +424,13 @@ def open_locks(files: Files, content_key: bytes) -> Opened:
             return Opened(files, tiers, carried, masks, known[first[4]])
 
 
-def take_lock(units: list[bytes]) -> Taken:
-    """Step 1."""
+def take_lock(units: list[bytes]) -> tuple[Taken, list[bytes]]:
+    """Step 1: the lock, and the units of the stream that it lies in."""
     while (taken := second_reader.take_out(units, vouched=True)).kind == 1:
         units = taken.original
     if taken.kind != 3:
         raise Outcome("NoRecordError", f"kind {taken.kind}")
-    return taken
+    return taken, units
 
 
 def check_place(header: dict[Any, Any], first: dict[Any, Any], position: int, count: int) -> None:

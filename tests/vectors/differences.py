@@ -18,7 +18,6 @@ from vectors.selling import carry, degrade, hide_lock, opens, with_key
 from vectors.toolbox import (
     Made,
     digest_of,
-    float_unit,
     position,
     tensor_of,
     vector,
@@ -191,10 +190,29 @@ def difference_of_start() -> Made:
     return refused(network()[1].read())
 
 
-@vector("6.4", "UnlockError: difference of 2^29 weights", message="does not", operation="open")
-def difference_too_large() -> Made:
-    """All zeros, in two bytes."""
-    return refused(float_unit((2, 1 << 28), b"\0\0"))
+def of_zeros(rows: int) -> tuple[Stream, Stream]:
+    """A network with a matrix of zeros in a few bytes, locked with a difference to that."""
+    arrays = {"first": weights((40, 50), 1), "zeros": np.zeros((rows, 256), np.float32)}
+    base = Stream.from_bytes(stock.encode(arrays, qp=-24, dependent=False))
+    at = position(base, "zeros")
+    units: Units = [[each, 1] for each in range(len(base))]
+    units[at] = [at, subtract(base[at], base[at])]
+    trial = carry(base, base, units, bits=8)
+    assert 8 * trial.size < 1 << 18
+    return trial, base
+
+
+@vector("6.4", "ok", operation="open")
+def difference_costs_as_much_as_allowed() -> Made:
+    """A difference and its base of 2^17 weights each, in a small stream."""
+    trial, release = of_zeros(512)
+    return opens(trial, release, ["full"])
+
+
+@vector("6.4", "UnlockError: differences that cost more", message="too long", operation="open")
+def difference_costs_more() -> Made:
+    """One row more."""
+    return with_key(of_zeros(513)[0])
 
 
 @vector("6.4", "UnlockError: long size field", message="does not fit", operation="open")

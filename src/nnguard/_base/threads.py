@@ -112,10 +112,12 @@ def _in_order(
     try:
         for arguments in calls:
             if len(running) == in_hand:
-                yield result_of(running.popleft())
+                yield result_of(running[0])
+                running.popleft()
             running.append(submit(executor, call, arguments))
         while running:
-            yield result_of(running.popleft())
+            yield result_of(running[0])
+            running.popleft()
     finally:
         for future in running:
             future.cancel()
@@ -146,6 +148,8 @@ def submit(
         return executor.submit(_do, work, arguments, uuid.uuid4().hex)
     except BrokenExecutor as error:
         raise _death() from error
+    except RuntimeError as error:  # it was shut down
+        raise WorkerError(f"the executor takes no work: {error}") from error
 
 
 def _do(work: Callable[..., _Result], arguments: tuple[Any, ...], _name: str) -> _Result:

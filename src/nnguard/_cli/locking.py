@@ -68,6 +68,11 @@ _NEEDS = {"trial": "a file", "soft": "no value"}
             "of the release's weights, or less where the two are near.",
         ),
         option(
+            "--allow-near",
+            "With --trial: the two networks may be nearly the same, as a fine-tuned one and its "
+            "base can be. Score both.",
+        ),
+        option(
             "--scramble SHARE|NAMES",
             "Scramble the first tensors with this fraction of all weights, and all of one "
             "dimension (0.05, where neither --trial nor --soft is given); or tensors by name or "
@@ -141,6 +146,7 @@ def run_lock(options: Options) -> Outcome:
         spool=Path(options.output).parent,
         progress=Search([tier.soft.target for tier in tiers if tier.soft]),
         traceable=bool(options.traceable),
+        allow_near=options.allow_near,
         workers=options.workers,
     )
     _save(options, locks)

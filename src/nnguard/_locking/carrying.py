@@ -25,7 +25,7 @@ from nnguard._records.layers import layers
 from nnguard._records.lock import Difference, LockContent, LockedFile, LockShard, Part
 from nnguard._records.masks import Masks
 from nnguard._stream import Stream, Unit
-from nnguard._stream.differences import looks_near, subtract
+from nnguard._stream.differences import cost_of, looks_near, max_cost, subtract
 from nnguard._stream.quantized import decode
 from nnguard.errors import CapacityError, FormatError, LockError, NoRecordError
 
@@ -37,8 +37,8 @@ _BYTES_PER_WEIGHT = 1.8
 _MOST_BITS = 16
 """In a weight."""
 
-_ANOTHER_ENCODER = 0.02
-"""Share of the indices that another encoder may choose otherwise, at the same step."""
+_NEAR = 0.02
+"""Tensors are near that are apart by no more than this share of their size, as in bfloat16."""
 
 _PAYS = 0.8
 """A difference has at most this share of the bytes: adding it takes time."""
@@ -86,12 +86,13 @@ def carry(
         raise _too_small(error, size, carried, trial.stream) from None
 
 
-def check_trial(release: Files, trial: Files) -> None:
+def check_trial(release: Files, trial: Files, *, allow_near: bool = False) -> None:
     """Refuse a trial that holds the release in the clear, or a lock of its own.
 
     Args:
         release: The stream, or all of a set.
         trial: The same of the network that is given away.
+        allow_near: All matrices may be nearly those of the release.
 
     Raises:
         LockError: It does.
@@ -116,11 +117,11 @@ def check_trial(release: Files, trial: Files) -> None:
             "the trial holds the whole release in the clear",
             hint="the trial is a weaker network: an early checkpoint, or a smaller one",
         )
-    if all(map(is_near, release.values())):
+    if not allow_near and all(map(is_near, release.values())):
         raise LockError(
-            "the trial holds the whole release in the clear, but for how weights are rounded",
-            hint="give a weaker network; if one was trained further, compress both at a finer "
-            "step (a lower qp)",
+            "the trial holds the whole release in the clear, or nearly so",
+            hint="give a weaker network; if it is the base of a fine-tuned one, and scores less, "
+            "say --allow-near (allow_near=True)",
         )
 
 
@@ -168,10 +169,7 @@ def _holds_matrices(release: Stream, given: Mapping[str, Unit]) -> bool:
 
 
 def _alike(one: Unit, other: Unit) -> bool:
-    """Tell whether two tensors are one that was rounded in two ways.
-
-    Rounded in the same way, one tensor has the same indices, or nearly so from another encoder.
-    """
+    """Tell whether two tensors are one that was rounded, pruned or cast in two ways."""
     try:
         left, right = decode(one), decode(other)
         most = 2 * (left.step + right.step)  # TCQ may round to the next but one
@@ -179,9 +177,10 @@ def _alike(one: Unit, other: Unit) -> bool:
         return False
     if left.indices.shape != right.indices.shape:
         return False
-    if (left.step, left.header.dependent) == (right.step, right.header.dependent):
-        return bool(np.mean(left.indices != right.indices) <= _ANOTHER_ENCODER)
-    return bool(np.abs(left.step * left.indices - right.step * right.indices).max() <= most)
+    weights = left.step * left.indices
+    apart = weights - right.step * right.indices
+    near = np.square(apart).sum() <= _NEAR**2 * np.square(weights).sum()
+    return bool(near or np.abs(apart).max() <= most)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -259,7 +258,13 @@ def _differences(
         return None
 
     found = workers.threads.in_order(difference, bases, bases.values())
-    return {at: each for at, each in zip(bases, found, strict=True) if each is not None}
+    near = {at: each for at, each in zip(bases, found, strict=True) if each is not None}
+    left = max_cost(trial.size)
+    for at, each in [*near.items()]:
+        left -= cost_of(units[at], trial[each.base])
+        if left < 0:
+            del near[at]
+    return near
 
 
 def _too_small(error: CapacityError, size: int, carried: int, trial: Stream) -> CapacityError:

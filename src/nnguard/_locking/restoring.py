@@ -22,7 +22,7 @@ from nnguard._records.hashed import Hashed
 from nnguard._records.lock import Difference, LockContent, LockedFile
 from nnguard._records.replaced import Replaced
 from nnguard._stream import Stream, Unit
-from nnguard._stream.differences import add
+from nnguard._stream.differences import add, cost_of, max_cost
 from nnguard._stream.hashing import UnitDigests
 from nnguard._stream.quantized import QuantizedTensor
 from nnguard._stream.source import MemorySource
@@ -77,6 +77,7 @@ class _Restored:
     ) -> None:
         self._locked, self._extraction, self._changed = locked, extraction, changed
         self._carriers = {*extraction.header.carriers}
+        self._left = max_cost(locked.stream.size)
         self._found: dict[int, tuple[Place, bytes]] = {}
 
     def __len__(self) -> int:
@@ -88,13 +89,25 @@ class _Restored:
             self._found[index] = self._find(index)
         return self._found[index]
 
+    def spend(self, unit: Unit, base: int) -> None:
+        """Take what a difference costs off what all of a lock may cost.
+
+        Raises:
+            FormatError: It or its base is no quantized tensor.
+            UnlockError: There is too little left.
+        """
+        self._left -= cost_of(unit, self._locked.stream[base])
+        if self._left < 0:
+            raise UnlockError("the differences that the lock holds take too long to add")
+
     def unit(self, index: int) -> Unit:
         """Return a unit."""
-        (source, offset), _ = self[index]
-        found = self._locked.stream[index]
-        if source is found.source:
-            return found
-        return replaced(found, source.read(offset, source.size))
+        unit = self._locked.stream[index]
+        if index in self._changed:
+            return replaced(unit, self._changed[index])
+        if index in self._carriers:
+            return replaced(unit, self._extraction.restore(index))
+        return unit
 
     def _find(self, index: int) -> tuple[Place, bytes]:
         if index in self._changed:
@@ -164,6 +177,8 @@ def _with_sums(
         return add(stream[index], restored.unit(base))
 
     try:
+        for index, base in base_of.items():
+            restored.spend(stream[index], base)
         sums = workers.threads.in_order(added, base_of, base_of.values())
         return stream.replace(dict(zip(base_of, sums, strict=True)))
     except (FormatError, ValueError):

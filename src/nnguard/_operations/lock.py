@@ -67,6 +67,7 @@ def lock(
     spool: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     traceable: bool = False,
+    allow_near: bool = False,
 ) -> Locked:
     """Make a trial, and hide the release in it, encrypted, or what restores the release.
 
@@ -100,6 +101,9 @@ def lock(
         progress: Called with each point of the search for a target.
         traceable: Each license opens a copy of its own, with a fingerprint by which `trace` finds
             whose it was. For a stream whose trial is another network.
+        allow_near: The trial may be nearly the release, such as the base of a network that was
+            fine-tuned a little. Without, that is taken for a mistake, such as a trial that is the
+            release in another number format. Score both.
 
     Returns:
         The trial and its content key, and how it came about.
@@ -126,11 +130,12 @@ def lock(
         evaluate=evaluate,
         content_key=content_key,
         signer=signer,
+        workers=workers,
+        executor=executor,
         spool=spool,
         progress=progress,
         traceable=traceable,
-        workers=workers,
-        executor=executor,
+        allow_near=allow_near,
     )
     return locked
 
@@ -147,6 +152,7 @@ def lock_tiers(
     spool: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     traceable: bool = False,
+    allow_near: bool = False,
 ) -> list[Locked]:
     """Lock a release several times, so that licenses of different tiers open it to different depth.
 
@@ -168,6 +174,7 @@ def lock_tiers(
         spool: See `lock`.
         progress: See `lock`.
         traceable: Licenses of the highest tier open copies with fingerprints; see `lock`.
+        allow_near: See `lock`.
 
     Returns:
         For each tier its trial and its key. A key opens its own lock and those of lower tiers.
@@ -203,6 +210,7 @@ def lock_tiers(
         spool,
         progress,
         Workers(workers, executor),
+        allow_near,
     )
     first, *lower = tiers
     locks = [_lock(model, first, key, options, given)]
@@ -220,6 +228,7 @@ class _Options:
     spool: str | os.PathLike[str] | None
     progress: Progress | None
     workers: Workers
+    allow_near: bool
 
     def sign(self, trial: Model, release: Model, tier: str) -> Model:
         """Sign a trial with the claims of the release, if there are any, and the tier."""
@@ -329,7 +338,7 @@ def _carry(
 ) -> Locked:
     """Hide a release in another network; with masks, where `known` has what is given away."""
     given = hash_files(trial)
-    check_trial(files, given)
+    check_trial(files, given, allow_near=options.allow_near)
     masks = None
     lock_key = key
     if known is not None:

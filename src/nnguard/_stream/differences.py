@@ -15,9 +15,10 @@ from nnguard._stream.quantized import Integers, pieces_of, recode, to_indices, t
 from nnguard._stream.units import Unit
 from nnguard.errors import FormatError
 
-__all__ = ["add", "looks_near", "subtract"]
+__all__ = ["add", "cost_of", "looks_near", "max_cost", "subtract"]
 
-_MAX_WEIGHTS = 1 << 28
+_ALWAYS = 1 << 18
+_COST_PER_BYTE = 8
 
 _NEAR = 2
 """A difference may pay where it is, on average, so many times as small: by a bit in each weight."""
@@ -40,6 +41,20 @@ def subtract(unit: Unit, base: Unit) -> bytes:
 def add(difference: Unit, base: Unit) -> bytes:
     """Return the unit that a difference to `base` was made of; errors as in `subtract`."""
     return _combine(difference, base, 1)
+
+
+def cost_of(unit: Unit, base: Unit) -> int:
+    """Return what a difference and its base cost to decode, in weights.
+
+    Raises:
+        FormatError: One is no quantized tensor.
+    """
+    return _header(unit).cost + _header(base).cost
+
+
+def max_cost(size: int) -> int:
+    """Return what all differences in a stream of so many bytes may cost, in weights."""
+    return max(_ALWAYS, _COST_PER_BYTE * size)
 
 
 def looks_near(unit: Unit, base: Unit) -> bool:
@@ -77,10 +92,9 @@ def _combine(unit: Unit, base: Unit, sign: int) -> bytes:
 
 
 def _header(unit: Unit) -> TensorHeader:
-    header = unit.tensor
-    if header is None or header.payload_type != PayloadType.FLOAT or header.size > _MAX_WEIGHTS:
-        raise FormatError(f"unit {unit.name} is not a quantized tensor of a size that is coded")
-    return header
+    if unit.tensor is None or unit.tensor.payload_type != PayloadType.FLOAT:
+        raise FormatError(f"unit {unit.name} is not a quantized tensor")
+    return unit.tensor
 
 
 def _integers(unit: Unit) -> Iterator[Integers]:

@@ -391,13 +391,34 @@ def test_differences_never_leave_the_process() -> None:
     assert not any(each in sent for each in secret for sent in executor.sent)
 
 
-def test_difference_below_the_rounding() -> None:
-    """Networks that are apart by less than they are rounded by are one, and the hint says so."""
+@pytest.mark.parametrize("change", ["noise", "one weight", "bfloat16", "pruned"])
+def test_trial_that_is_nearly_the_release(change: str, key: nnguard.SigningKey) -> None:
+    """By mistake, unless the seller says that it is meant; at the finest steps, too."""
     values = arrays(1, 200)
-    moved = {name: array + 1e-4 * arrays(9, 200)[name] for name, array in values.items()}
-    with pytest.raises(nnguard.errors.LockError, match="in the clear") as caught:
-        nnguard.lock(coded(moved, dependent=False), trial=coded(values, dependent=False))
-    assert "finer step" in caught.value.hint
+    moved = {name: nearly(array, change) for name, array in values.items()}
+    for qp in (-38, -24):
+        release, trial = (coded(each, dependent=True, qp=qp) for each in (values, moved))
+        with pytest.raises(nnguard.errors.LockError, match="or nearly so") as caught:
+            nnguard.lock(release, trial=trial)
+        assert "--allow-near" in caught.value.hint
+        with pytest.raises(nnguard.errors.LockError, match="in the clear"):
+            nnguard.lock(release, trial=nnguard.sign(release, key), allow_near=True)
+    locked = nnguard.lock(coded(values, dependent=False, qp=-38), trial=trial, allow_near=True)
+    assert opened(locked.trial, locked.content_key)
+
+
+def nearly(array: stock.Array, change: str) -> stock.Array:
+    array = array.copy()
+    size = np.sqrt(np.mean(np.square(array)))
+    if change == "noise":
+        array += np.random.default_rng(3).normal(0, 0.01 * size, array.shape)
+    elif change == "one weight":
+        array.flat[0] += 0.1
+    elif change == "bfloat16":
+        array = (array.view(np.uint32) & 0xFFFF0000).view(np.float32)
+    else:
+        array[np.abs(array) < np.quantile(np.abs(array), 0.05)] = 0
+    return array
 
 
 def test_differences_in_folders_of_other_names() -> None:
