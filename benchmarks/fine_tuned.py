@@ -6,8 +6,8 @@
 
 Tensors are carried as differences to those of the trial. Networks are trained on a tenth of the
 training data, compressed as `nnguard compress` does it, locked, opened, and compared byte for byte.
-A row has the scores of both networks, and the size of the locked trial beside the sum of both, which
-is about what it would have if all tensors were carried whole.
+A row has the scores of both networks, and the size of the locked trial beside the sum of both: if
+all tensors were carried whole, it would be 100 % or a little more.
 """
 
 from __future__ import annotations
