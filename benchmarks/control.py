@@ -283,7 +283,7 @@ class Bench:
 
         start, locked, failure = time.perf_counter(), None, ""
         try:
-            locked = lock(self.release, evaluate=timed, signer=self.key, progress=curve.append)
+            locked = lock(self.release, evaluate=timed, signer=self.key, on_point=curve.append)
         except nnguard.NnguardError as error:
             failure = str(error)
         return locked, replace(

@@ -227,7 +227,8 @@ def aim(path: Path, importance: Mapping[str, npt.NDArray[Any]]) -> nnguard.Locke
         evaluate=accuracy,
         content_key="content.key",
         signer="vendor.key",
-        progress=lambda point: (point.fraction, point.score),
+        progress=lambda size: size + 1,
+        on_point=lambda point: (point.fraction, point.score),
     )
     best: float = min(abs(point.score - 0.4) for point in locked.curve)
     plotting.plot_search([locked], path.parent / "search.png", overwrite=best < soft.tolerance)

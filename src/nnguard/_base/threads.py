@@ -22,10 +22,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from nnguard.errors import ArgumentError, WorkerError
 
-__all__ = ["HERE", "Progress", "Workers", "in_order", "processors", "result_of", "submit"]
-
-Progress = Callable[[int], object]
-"""Called with the number of bytes done since the last call."""
+__all__ = ["HERE", "Workers", "in_order", "processors", "result_of", "submit"]
 
 _Result = TypeVar("_Result")
 

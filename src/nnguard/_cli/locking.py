@@ -18,7 +18,7 @@ from nnguard._cli.evaluating import Search, load_function
 from nnguard._cli.inputs import open_model
 from nnguard._cli.keys import PASSPHRASE_FILE, load_signer
 from nnguard._cli.options import argument, option, output, read_number, read_share, under
-from nnguard._cli.output import Outcome, warn
+from nnguard._cli.output import Outcome, progress_bar, warn
 from nnguard._compression.admission import is_trial
 from nnguard._models.stream_set import streams_of
 from nnguard.errors import LimitError
@@ -138,17 +138,20 @@ def run_lock(options: Options) -> Outcome:
     for name, trial in trials.items():
         if trial.size > _LARGE * release.size:
             warn(f"{name} is much larger than the release, and is given away: are they swapped?")
-    locks = nnguard.lock_tiers(
-        release,
-        tiers,
-        evaluate=evaluate,
-        signer=signer,
-        spool=Path(options.output).parent,
-        progress=Search([tier.soft.target for tier in tiers if tier.soft]),
-        traceable=bool(options.traceable),
-        allow_near=options.allow_near,
-        workers=options.workers,
-    )
+    sizes = [trials[str(tier.trial)].size if tier.trial else 0 for tier in tiers]
+    with progress_bar(_work(release.size, sizes), "Locking") as progress:
+        locks = nnguard.lock_tiers(
+            release,
+            tiers,
+            evaluate=evaluate,
+            signer=signer,
+            workers=options.workers,
+            spool=Path(options.output).parent,
+            progress=progress,
+            on_point=Search([tier.soft.target for tier in tiers if tier.soft]),
+            traceable=bool(options.traceable),
+            allow_near=options.allow_near,
+        )
     _save(options, locks)
     whole = release.size + sum(trial.size for trial in trials.values())
     values = {
@@ -247,6 +250,15 @@ def _lines(
         yield f"  tier {locked.tier}: {', '.join(_deeds(locked))}"
         yield f"  worth: {locked.worth}"
     yield f"Content key: {options.content_key} (keep it secret)"
+
+
+def _work(size: int, given: Sequence[int]) -> int:
+    """Return the bytes that are hashed and coded, about, for trials of such sizes; 0 for none."""
+    done = 0
+    for trial in given:
+        done += size + (2 * trial or size)
+        size += trial  # of the release of the next tier
+    return done
 
 
 def _deeds(locked: nnguard.Locked) -> Iterator[str]:

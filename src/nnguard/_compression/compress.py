@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, overload
 
 from nnguard._base.arguments import check_type, is_folder
 from nnguard._base.files import write_all
-from nnguard._base.threads import Progress
+from nnguard._base.progress import Progress
 from nnguard._compression.encoding import EncodeJob, encode_jobs, leading_units
 from nnguard._compression.settings import Settings
 from nnguard._compression.workers import Batch, Execution, largest_first, make_batches, run

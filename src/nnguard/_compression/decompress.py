@@ -23,7 +23,7 @@ import numpy as np
 from nnguard._base.arguments import as_path
 from nnguard._base.atomic import make_folder_atomically
 from nnguard._base.files import reserve, write_at, write_atomically
-from nnguard._base.threads import Progress
+from nnguard._base.progress import Progress
 from nnguard._compression.admission import Tensors, admit
 from nnguard._compression.decoding import decode_in_order, decode_side_by_side
 from nnguard._compression.foreign import decode_with_nncodec

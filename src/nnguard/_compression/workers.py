@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from nnguard._base.threads import Progress, Workers, processors, result_of, submit
+from nnguard._base.progress import Progress
+from nnguard._base.threads import Workers, processors, result_of, submit
 
 __all__ = ["Batch", "Execution", "WorkerPool", "largest_first", "make_batches", "run"]
 

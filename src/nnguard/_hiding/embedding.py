@@ -11,6 +11,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from nnguard._base.progress import Progress
 from nnguard._base.threads import HERE, Workers
 from nnguard._hiding.carriers import (
     USUAL_WIDTH,
@@ -70,13 +71,26 @@ class Plan:
         """Weights of all tensors that hold bits; every reader decodes them."""
         return sum(weights_in(self.stream, carrier) for carrier in self.header.carriers)
 
-    def embed(self, record: bytes, *, workers: Workers = HERE) -> Stream:
+    def embed(
+        self,
+        record: bytes,
+        *,
+        workers: Workers = HERE,
+        progress: Progress = lambda _: None,
+    ) -> Stream:
         """Return the stream with the record in it.
 
         Args:
             record: `header.record_size` bytes.
             workers: Who decodes and encodes the carriers.
+            progress: Called with bytes of carriers: of each, three times a third.
         """
+
+        def told(units: Iterable[bytes]) -> Iterator[bytes]:
+            for unit, carrier in zip(units, carriers, strict=True):
+                progress(carrier.size // 3)
+                yield unit
+
         data, header = frame_record(self.header, record), self.header
         carriers = [self.stream[carrier] for carrier in header.carriers]
         bits = map(operator.mul, header.widths, self._places)
@@ -84,11 +98,13 @@ class Plan:
         shares = (data[begin // 8 : -(-end // 8)] for begin, end in itertools.pairwise(begins))
         within = (begin % 8 for begin in begins)
         units = workers.in_order(embed_bits, carriers, shares, within, header.widths)
-        carrying = self.stream.replace(dict(zip(header.carriers, units, strict=True)))
+        carrying = self.stream.replace(dict(zip(header.carriers, told(units), strict=True)))
         try:
-            taken = extract(carrying, vouched=True, workers=workers)
+            taken = extract(
+                carrying, vouched=True, progress=lambda size: progress(size // 3), workers=workers
+            )
             found = (taken.header, taken.record) == (header, record)
-            if found and all(map(operator.eq, taken.originals(), map(Unit.read, carriers))):
+            if found and all(map(operator.eq, told(taken.originals()), map(Unit.read, carriers))):
                 return carrying
         except WorkerError:
             raise

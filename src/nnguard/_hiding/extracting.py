@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nnguard._base.threads import HERE, Progress, Workers
+from nnguard._base.progress import Progress
+from nnguard._base.threads import HERE, Workers
 from nnguard._hiding.carriers import (
     can_carry,
     carriers_cost,

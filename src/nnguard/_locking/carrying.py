@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnguard._base.progress import Progress
 from nnguard._base.threads import HERE, Workers
 from nnguard._crypto.content_key import ContentKey
 from nnguard._hiding import candidates
@@ -53,6 +54,7 @@ def carry(
     shard: LockShard | None = None,
     masks: Masks | None = None,
     workers: Workers = HERE,
+    progress: Progress = lambda _: None,
 ) -> tuple[Stream, LockContent]:
     """Hide a release in another network.
 
@@ -64,6 +66,7 @@ def carry(
         shard: Which part of a locked set the trial is.
         masks: Those that are on the release, if any.
         workers: Who decodes and encodes tensors.
+        progress: See `nnguard._hiding.Plan.embed`.
 
     Returns:
         The trial with the release in it, and what the lock says of that.
@@ -78,7 +81,16 @@ def carry(
     content = LockContent((), (), tuple(locked))
     nonce = key.new_nonce()
     try:
-        stream = hide(trial.stream, content, tier, key, nonce, shard=shard, workers=workers)
+        stream = hide(
+            trial.stream,
+            content,
+            tier,
+            key,
+            nonce,
+            shard=shard,
+            workers=workers,
+            progress=progress,
+        )
         return stream, content
     except CapacityError as error:
         carried = sum(file.carried for file in locked)

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from nnguard._base.threads import HERE, Progress, Workers
+from nnguard._base.progress import Counter, Progress
+from nnguard._base.threads import HERE, Workers
 from nnguard._crypto.content_key import ContentKey
 from nnguard._hiding import Extraction
 from nnguard._locking.restoring import restore
@@ -94,7 +95,7 @@ def open_files(
         for position, (name, hashed) in enumerate(sorted(trial.items())):
             with naming(name):
                 place = position, len(trial) if name else 0
-                counter = _Counter(progress if not tiers else None, hashed.stream.size)
+                counter = Counter(progress if not tiers else None, hashed.stream.size)
                 lock = _open(hashed, keys, first, *place, counter.add, workers)
                 counter.finish()
                 first, carries, masks = first or lock.record, carries or lock.carries, lock.masks
@@ -124,28 +125,6 @@ class _Lock(NamedTuple):
     carries: bool
     masks: Masks | None
     files: dict[str, Hashed]
-
-
-class _Counter:
-    """Counts the bytes of a file, each once: records that nest may lie in the same carriers.
-
-    Args:
-        progress: Called with the number of bytes counted since the last call.
-        total: How many the file has.
-    """
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress, self._left = progress or (lambda _: None), total
-
-    def add(self, count: int) -> None:
-        """Count more bytes."""
-        count = min(count, self._left)
-        self._left -= count
-        self._progress(count)
-
-    def finish(self) -> None:
-        """Count all that are left."""
-        self.add(self._left)
 
 
 def _open(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nnguard._base.progress import Progress
 from nnguard._base.threads import HERE, Workers
 from nnguard._crypto.content_key import ContentKey
 from nnguard._hiding import plan_record
@@ -21,6 +22,7 @@ def hide(
     *,
     shard: LockShard | None = None,
     workers: Workers = HERE,
+    progress: Progress = lambda _: None,
 ) -> Stream:
     """Hide a lock in the stream that is given away.
 
@@ -32,6 +34,7 @@ def hide(
         nonce: Seals this record alone.
         shard: Which part of a locked set the stream is.
         workers: Who decodes and encodes tensors.
+        progress: See `nnguard._hiding.Plan.embed`.
 
     Raises:
         CapacityError: The stream has not enough room.
@@ -42,4 +45,4 @@ def hide(
     size = LockRecord.size_of(key, tier, plain, shard)
     plan = plan_record(degraded, RecordKind.LOCK, size, dense=large, workers=workers)
     record = LockRecord.seal(key, nonce, tier, plain, bytes(plan.header), shard=shard)
-    return plan.embed(record, workers=workers)
+    return plan.embed(record, workers=workers, progress=progress)

@@ -22,7 +22,7 @@ from datetime import datetime
 
 from nnguard._base.arguments import check_type, loaded
 from nnguard._base.http import check_server, post
-from nnguard._base.threads import Progress
+from nnguard._base.progress import Progress
 from nnguard._base.times import TimeLike, now, to_utc
 from nnguard._crypto.identity import Identity, IdentityLike
 from nnguard._crypto.trust import Trust

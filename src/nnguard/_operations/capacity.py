@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nnguard._base.mappings import EMPTY, FrozenMapping
-from nnguard._base.threads import Progress
+from nnguard._base.progress import Progress
 from nnguard._hiding import candidates, carriers_cost, max_cost, room_of
 from nnguard._hiding.carriers import cost_of
 from nnguard._hiding.frame import MAX_BITS

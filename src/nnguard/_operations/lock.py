@@ -17,13 +17,13 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 from nnguard._base.arguments import loaded
+from nnguard._base.progress import Counter, Progress
 from nnguard._base.threads import Workers
 from nnguard._crypto.content_key import ContentKey, ContentKeyLike
 from nnguard._crypto.keys import Signer, SignerLike, as_signer
 from nnguard._locking.aiming import reach_target
 from nnguard._locking.builder import LockBuilder
 from nnguard._locking.carrying import carry, check_trial, share_out
-from nnguard._locking.choice import count_weights
 from nnguard._locking.scramble import tensors_to_scramble
 from nnguard._locking.search import CurvePoint, Evaluate, Scores
 from nnguard._locking.tiers import MAX_TIERS, Locked, Soft, Tier
@@ -38,7 +38,15 @@ from nnguard._models.stream_set import (
 from nnguard._operations.copies import check_traceable, mask
 from nnguard._operations.sign import Signing
 from nnguard._operations.signatures import claims_of
-from nnguard._operations.trial import as_trial, like, parts_of, scored, without_others
+from nnguard._operations.trial import (
+    as_trial,
+    like,
+    parts_of,
+    scored,
+    spooled,
+    weights_of,
+    without_others,
+)
 from nnguard._records.hashed import Files, hash_files
 from nnguard._stream import Stream
 from nnguard.errors import ArgumentError, LockError
@@ -48,7 +56,7 @@ __all__ = ["lock", "lock_tiers"]
 _ROUNDED = 2
 """Weights that rounding may take from a fraction."""
 
-Progress = Callable[[CurvePoint], object]
+OnPoint = Callable[[CurvePoint], object]
 """Called with each point of the search for a target."""
 
 
@@ -66,6 +74,7 @@ def lock(
     executor: Executor | None = None,
     spool: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    on_point: OnPoint | None = None,
     traceable: bool = False,
     allow_near: bool = False,
 ) -> Locked:
@@ -98,7 +107,10 @@ def lock(
         workers: See `nnguard.compress`.
         executor: See `nnguard.compress`. It is sent tensors, never a key.
         spool: Folder for temporary files that hold the trial of a set; in memory, if None.
-        progress: Called with each point of the search for a target.
+        progress: Called with the number of bytes hashed or coded since the last call: with the size
+            of the release and, where there is one, twice that of the trial in all; with twice that
+            of the release, where there is none.
+        on_point: Called with each point of the search for a target.
         traceable: Each license opens a copy of its own, with a fingerprint by which `trace` finds
             whose it was. For a stream whose trial is another network.
         allow_near: The trial may be nearly the release, such as the base of a network that was
@@ -134,6 +146,7 @@ def lock(
         executor=executor,
         spool=spool,
         progress=progress,
+        on_point=on_point,
         traceable=traceable,
         allow_near=allow_near,
     )
@@ -151,6 +164,7 @@ def lock_tiers(
     executor: Executor | None = None,
     spool: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    on_point: OnPoint | None = None,
     traceable: bool = False,
     allow_near: bool = False,
 ) -> list[Locked]:
@@ -172,7 +186,8 @@ def lock_tiers(
         workers: See `lock`.
         executor: See `lock`.
         spool: See `lock`.
-        progress: See `lock`.
+        progress: See `lock`; the release of each tier is the trial of the one above.
+        on_point: See `lock`.
         traceable: Licenses of the highest tier open copies with fingerprints; see `lock`.
         allow_near: See `lock`.
 
@@ -209,6 +224,7 @@ def lock_tiers(
         None if signer is None else as_signer(signer, "signer"),
         spool,
         progress,
+        on_point,
         Workers(workers, executor),
         allow_near,
     )
@@ -227,6 +243,7 @@ class _Options:
     signer: Signer | None
     spool: str | os.PathLike[str] | None
     progress: Progress | None
+    on_point: OnPoint | None
     workers: Workers
     allow_near: bool
 
@@ -248,7 +265,7 @@ def _lock(
     if tier.soft is not None and tier.soft.target is not None:
         return _lock_to_target(streams_of(release)[""], tier, tier.soft.target, key, options)
     trial = None if tier.trial is None else as_trial(tier.trial, release)
-    files = hash_files(release)
+    files = hash_files(release, options.progress)
     if trial is None:
         locked = _change(release, files, tier, key, options)
     else:
@@ -265,13 +282,15 @@ def _lock_to_target(
     """Make a soft lock with a target."""
     assert tier.soft is not None
     assert options.evaluate is not None
-    builder = LockBuilder(hash_files(release)[""], tier, key, (), workers=options.workers)
-    scores = Scores(options.evaluate, release, builder.weights, options.progress)
+    file = hash_files(release, options.progress)[""]
+    builder = LockBuilder(file, tier, key, (), workers=options.workers)
+    scores = Scores(options.evaluate, release, builder.weights, options.on_point)
 
     def sign(trial: Stream) -> Stream:
         return streams_of(options.sign(trial, release, tier.name))[""]
 
     trial, replaced = reach_target(builder, scores, target, tier.soft.tolerance, sign)
+    Counter(options.progress, release.size).finish()
     return Locked(
         trial=trial,
         content_key=key,
@@ -297,7 +316,8 @@ def _change(release: Model, files: Files, tier: Tier, key: ContentKey, options: 
             scrambled += builder.scrambled
             replaced += builder.choice.weights
             if scrambled or replaced or parts[name] is not None:
-                made[name] = _spooled(builder.finish(builder.choice), options.spool)
+                made[name] = spooled(builder.finish(builder.choice), options.spool)
+            Counter(options.progress, file.stream.size).finish()
     if not scrambled and not replaced:
         raise LockError(
             "the network has no weights that a lock could change",
@@ -307,7 +327,7 @@ def _change(release: Model, files: Files, tier: Tier, key: ContentKey, options: 
         trial=like(release, made),
         content_key=key,
         tier=tier.name,
-        weights=_weights_of(release),
+        weights=weights_of(release),
         scrambled=scrambled,
         replaced=replaced,
         soft=tier.soft,
@@ -337,7 +357,7 @@ def _carry(
     known: Sequence[Stream] | None,
 ) -> Locked:
     """Hide a release in another network; with masks, where `known` has what is given away."""
-    given = hash_files(trial)
+    given = hash_files(trial, options.progress)
     check_trial(files, given, allow_near=options.allow_near)
     masks = None
     lock_key = key
@@ -349,6 +369,7 @@ def _carry(
     carried = differences = 0
     for name, file in given.items():
         with naming(name):
+            counter = Counter(options.progress, file.stream.size)
             share = {each: files[each] for each in shares[name]}
             stream, content = carry(
                 share,
@@ -358,10 +379,12 @@ def _carry(
                 shard=parts[name],
                 masks=masks,
                 workers=options.workers,
+                progress=counter.add,
             )
+            counter.finish()
             carried += sum(each.carried for each in content.files)
             differences += sum(len(each.bases) for each in content.files)
-            made[name] = _spooled(stream, options.spool)
+            made[name] = spooled(stream, options.spool)
     if not carried:
         raise LockError("the trial holds the whole release in the clear")
     result = like(trial, made)
@@ -371,16 +394,8 @@ def _carry(
         trial=result,
         content_key=key,
         tier=tier.name,
-        weights=_weights_of(release),
+        weights=weights_of(release),
         carried=carried,
         differences=differences,
         license_key_size=0 if masks is None else masks.key_size,
     )
-
-
-def _spooled(stream: Stream, spool: str | os.PathLike[str] | None) -> Stream:
-    return stream if spool is None else stream.spooled(spool)
-
-
-def _weights_of(model: Model) -> int:
-    return sum(map(count_weights, streams_of(model).values()))

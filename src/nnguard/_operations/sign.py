@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import overload
 
 from nnguard._base.arguments import check_text, check_texts
-from nnguard._base.threads import Progress
+from nnguard._base.progress import Progress
 from nnguard._base.times import TimeLike, time_or_now
 from nnguard._crypto.keys import PublicKey, Signer, SignerLike, as_signer
 from nnguard._crypto.trust import Trust, load_trust

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import overload
 
-from nnguard._base.threads import Progress
+from nnguard._base.progress import Progress
 from nnguard._crypto.trust import Trust
 from nnguard._models.stream_set import AnyModel, Model, ModelLike, as_model
 from nnguard._oms.bundle import Bundle

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 
 from nnguard._base.threads import Workers
+from nnguard._locking.choice import count_weights
 from nnguard._locking.opening import open_files
 from nnguard._locking.search import Evaluate, score_of
 from nnguard._locking.tiers import Locked, LockScores
@@ -18,7 +20,7 @@ from nnguard._records.lock import LockShard
 from nnguard._stream import Stream
 from nnguard.errors import ArgumentError
 
-__all__ = ["as_trial", "like", "parts_of", "scored", "without_others"]
+__all__ = ["as_trial", "like", "parts_of", "scored", "spooled", "weights_of", "without_others"]
 
 _WHOLE_FILE = "model.nnc"
 """Name of a trial's file in a set, where it is a single stream."""
@@ -68,3 +70,13 @@ def scored(locked: Locked, release: Stream, evaluate: Evaluate, workers: Workers
             "place of the other?"
         )
     return replace(locked, scores=scores)
+
+
+def spooled(stream: Stream, spool: str | os.PathLike[str] | None) -> Stream:
+    """Return a stream whose bytes are in a temporary file in a folder; itself, if there is none."""
+    return stream if spool is None else stream.spooled(spool)
+
+
+def weights_of(model: Model) -> int:
+    """Return the weights in tensors of two dimensions or more."""
+    return sum(map(count_weights, streams_of(model).values()))

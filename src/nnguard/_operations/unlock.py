@@ -17,7 +17,8 @@ from dataclasses import replace
 from typing import NamedTuple, overload
 
 from nnguard._base.arguments import loaded
-from nnguard._base.threads import HERE, Progress, Workers
+from nnguard._base.progress import Progress
+from nnguard._base.threads import HERE, Workers
 from nnguard._crypto.identity import Identity, IdentityLike
 from nnguard._crypto.trust import Trust
 from nnguard._hiding import embed

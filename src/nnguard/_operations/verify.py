@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from nnguard._base.arguments import check_type
+from nnguard._base.progress import Progress
 from nnguard._base.texts import shown
-from nnguard._base.threads import Progress
 from nnguard._crypto.keys import PublicKey
 from nnguard._crypto.trust import Trust, find_key
 from nnguard._hiding import lies_as_planned

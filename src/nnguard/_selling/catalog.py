@@ -6,7 +6,7 @@ import tempfile
 from typing import NamedTuple
 
 from nnguard._base.arguments import check_text
-from nnguard._base.threads import Progress
+from nnguard._base.progress import Progress
 from nnguard._base.times import now
 from nnguard._crypto.content_key import ContentKey
 from nnguard._crypto.keys import PublicKey

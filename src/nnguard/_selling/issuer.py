@@ -17,7 +17,7 @@ from datetime import timedelta
 from nnguard._base.arguments import check_text, check_type, loaded
 from nnguard._base.atomic import named_together
 from nnguard._base.mappings import EMPTY
-from nnguard._base.threads import Progress
+from nnguard._base.progress import Progress
 from nnguard._base.times import TimeLike, time_or_now
 from nnguard._crypto.content_key import ContentKey, ContentKeyLike
 from nnguard._crypto.identity import Identity, IdentityLike, Recipient, RecipientLike

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from nnguard._base.files import write_at
-from nnguard._base.threads import Progress
+from nnguard._base.progress import Progress
 from nnguard._stream.source import Source
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from nnguard._base.arguments import as_path
 from nnguard._base.files import write_all, write_atomically
-from nnguard._base.threads import Progress
+from nnguard._base.progress import Progress
 from nnguard._stream.hashing import UnitDigests, pieces, runs
 from nnguard._stream.headers import (
     ModelParameters,

@@ -135,7 +135,7 @@ def test_target_is_reached(model: nnguard.Stream, target: float) -> None:
     locked = nnguard.lock(
         model,
         evaluate=evaluate,
-        progress=points.append,
+        on_point=points.append,
         soft=nnguard.Soft(target=target, tolerance=0.02, max_fraction=0.01),
     )
     score = evaluate(nnguard.decompress(locked.trial, allow_trial=True))
@@ -404,3 +404,27 @@ def test_no_nonce_seals_twice(
     assert (record.envelope.key_id, record.envelope.nonce) in sealed
     assert len(sealed) >= 2
     assert len(set(sealed)) == len(sealed)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_progress(model: nnguard.Stream, key: nnguard.SigningKey, signed: bool) -> None:
+    """Every byte of a release, and twice those of what is given away; or twice the release's."""
+    release = nnguard.sign(model, key) if signed else model
+    trial = nnguard.Stream.from_bytes(samples.small_stream(weights=90_000, seed=5))
+    for options, work in (
+        ({"trial": trial}, release.size + 2 * trial.size),
+        ({"scramble": 1.0}, 2 * release.size),
+        ({"soft": nnguard.Soft(fraction=0.001)}, 2 * release.size),
+        (
+            {
+                "soft": nnguard.Soft(target=0.5, tolerance=0.05),
+                "evaluate": agreement(model),
+            },
+            2 * release.size,
+        ),
+    ):
+        done: list[int] = []
+        nnguard.lock(release, progress=done.append, **options)  # type: ignore[arg-type]
+        assert sum(done) == work
+        assert min(done) >= 0
+        assert len(done) > 1
