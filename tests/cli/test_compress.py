@@ -275,7 +275,7 @@ def test_help_says_what_the_options_buy(capsys: pytest.CaptureFixture[str]) -> N
     shown = " ".join(capsys.readouterr().out.split())
     assert "several threads can decode one large tensor" in shown
     assert "cannot carry a record or be locked" in shown
-    assert "--workers N Threads (as many as there are processors)" in shown
+    assert "--workers N Use N threads (default: one for each processor)" in shown
     assert "process " not in shown.replace("processors", "")
 
 

@@ -52,7 +52,7 @@ def test_differences_of_networks_that_are_near_are_small() -> None:
 
 def test_other_shapes() -> None:
     unit, base = unit_of(drawn((6, 4), 1)), unit_of(drawn((4, 6), 1))
-    with pytest.raises(FormatError, match="other shapes"):
+    with pytest.raises(FormatError, match="different shapes"):
         subtract(unit, base)
 
 
