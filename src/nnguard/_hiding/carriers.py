@@ -17,6 +17,7 @@ __all__ = [
     "can_code",
     "candidates",
     "carriers_cost",
+    "cost_allowed",
     "cost_of",
     "max_cost",
     "primary_candidates",
@@ -76,7 +77,7 @@ def can_code(unit: Unit) -> bool:
     """Tell from a unit's header and size whether it may be decoded, for the bytes that it has."""
     if unit.tensor is None or unit.tensor.payload_type != PayloadType.FLOAT:
         return False
-    dense = unit.tensor.cost <= max(_ALWAYS, _COST_PER_BYTE * unit.size)
+    dense = unit.tensor.cost <= cost_allowed(unit.size)
     return dense and unit.tensor.size <= _MAX_WEIGHTS
 
 
@@ -104,7 +105,12 @@ def cost_of(stream: Stream, index: int) -> int:
 
 def max_cost(stream: Stream) -> int:
     """Return what decoding all carriers of a record may cost, in weights."""
-    return min(_MAX_COST, max(_ALWAYS, _COST_PER_BYTE * stream.size))
+    return min(_MAX_COST, cost_allowed(stream.size))
+
+
+def cost_allowed(size: int) -> int:
+    """Return what decoding so many bytes may cost, in weights."""
+    return max(_ALWAYS, _COST_PER_BYTE * size)
 
 
 def carriers_cost(stream: Stream, widths: Mapping[int, int]) -> int:

@@ -25,7 +25,7 @@ from nnguard._hiding.frame import (
 from nnguard._hiding.hqim import Indices
 from nnguard._hiding.packing import Joiner, split
 from nnguard._stream import Unit
-from nnguard._stream.coding import qp_range
+from nnguard._stream.coding import Parameters, qp_range
 from nnguard._stream.headers import TensorHeader
 from nnguard._stream.quantized import QuantizedTensor, decode, encode, pieces_of, recode
 from nnguard.errors import VerificationError
@@ -87,7 +87,7 @@ def embed_bits(unit: Unit, data: bytes, begin: int, bits_per_weight: int) -> byt
     """
     walk = _walk(unit, bits_per_weight)
 
-    def embed(indices: Indices) -> Indices:
+    def embed(indices: Indices, _: Parameters) -> Indices:
         nonlocal begin
         numbers = split(data, begin, bits_per_weight, int(np.count_nonzero(indices)))
         begin += bits_per_weight * numbers.size
@@ -170,7 +170,7 @@ class Carrier:
         by = bits_per_weight * _octave(self.unit)
         if not self._keep:
             walk = _walk(self.unit, bits_per_weight)
-            return recode(self.unit, lambda each: walk.extract(each)[1], by=by)
+            return recode(self.unit, lambda each, _: walk.extract(each)[1], by=by)
         ((_, values, qp),) = self._parts(bits_per_weight)
         parameters = replace(self._whole.parameters, qp=qp + by)
         return encode(replace(self._whole, indices=values, parameters=parameters))

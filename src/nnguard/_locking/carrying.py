@@ -17,7 +17,7 @@ from nnguard._base.progress import Progress
 from nnguard._base.threads import HERE, Workers
 from nnguard._crypto.content_key import ContentKey
 from nnguard._hiding import candidates
-from nnguard._hiding.carriers import weights_in
+from nnguard._hiding.carriers import cost_allowed, weights_in
 from nnguard._locking.choice import can_lock
 from nnguard._locking.sealing import hide
 from nnguard._records.hashed import Files, Hashed
@@ -26,7 +26,7 @@ from nnguard._records.layers import layers
 from nnguard._records.lock import Difference, LockContent, LockedFile, LockShard, Part
 from nnguard._records.masks import Masks
 from nnguard._stream import Stream, Unit
-from nnguard._stream.differences import cost_of, looks_near, max_cost, subtract
+from nnguard._stream.differences import cost_of, looks_near, subtract
 from nnguard._stream.quantized import decode
 from nnguard.errors import CapacityError, FormatError, LockError, NoRecordError
 
@@ -271,7 +271,7 @@ def _differences(
 
     found = workers.threads.in_order(difference, bases, bases.values())
     near = {at: each for at, each in zip(bases, found, strict=True) if each is not None}
-    left = max_cost(trial.size)
+    left = cost_allowed(trial.size)
     for at, each in [*near.items()]:
         left -= cost_of(units[at], trial[each.base])
         if left < 0:

@@ -14,6 +14,7 @@ import numpy as np
 from nnguard._base.threads import HERE, Workers
 from nnguard._crypto.content_key import ContentKey
 from nnguard._hiding import Extraction
+from nnguard._hiding.carriers import cost_allowed
 from nnguard._locking.choice import can_lock
 from nnguard._locking.coding import recode_all
 from nnguard._locking.scramble import unscramble
@@ -22,7 +23,7 @@ from nnguard._records.hashed import Hashed
 from nnguard._records.lock import Difference, LockContent, LockedFile
 from nnguard._records.replaced import Replaced
 from nnguard._stream import Stream, Unit
-from nnguard._stream.differences import add, cost_of, max_cost
+from nnguard._stream.differences import add, cost_of
 from nnguard._stream.hashing import UnitDigests
 from nnguard._stream.quantized import QuantizedTensor
 from nnguard._stream.source import MemorySource
@@ -77,7 +78,7 @@ class _Restored:
     ) -> None:
         self._locked, self._extraction, self._changed = locked, extraction, changed
         self._carriers = {*extraction.header.carriers}
-        self._left = max_cost(locked.stream.size)
+        self._left = cost_allowed(locked.stream.size)
         self._found: dict[int, tuple[Place, bytes]] = {}
 
     def __len__(self) -> int:
@@ -102,23 +103,25 @@ class _Restored:
 
     def unit(self, index: int) -> Unit:
         """Return a unit."""
-        unit = self._locked.stream[index]
-        if index in self._changed:
-            return replaced(unit, self._changed[index])
-        if index in self._carriers:
-            return replaced(unit, self._extraction.restore(index))
-        return unit
+        unit, data = self._locked.stream[index], self._put_right(index)
+        return unit if data is None else replaced(unit, data)
 
     def _find(self, index: int) -> tuple[Place, bytes]:
+        data = self._put_right(index)
+        if data is None:
+            unit = self._locked.stream[index]
+            return (unit.source, unit.offset), self._locked.digests[index]
+        return (MemorySource(data), 0), hashlib.sha256(data).digest()
+
+    def _put_right(self, index: int) -> bytes | None:
+        """Return the bytes of a unit that is another one in the stream with the lock in it."""
         if index in self._changed:
-            unit = self._changed[index]
-        elif index in self._carriers:
-            whole = self._extraction.restored if self._changed else None
-            unit = whole[index] if whole else self._extraction.restore(index)
-        else:
-            found = self._locked.stream[index]
-            return (found.source, found.offset), self._locked.digests[index]
-        return (MemorySource(unit), 0), hashlib.sha256(unit).digest()
+            return self._changed[index]
+        if index not in self._carriers:
+            return None
+        if self._changed:  # all carriers were restored for these
+            return self._extraction.restored[index]
+        return self._extraction.restore(index)
 
 
 def _gather(file: LockedFile, restored: _Restored, workers: Workers) -> Hashed:

@@ -9,16 +9,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from nnguard._stream.coding import Indices, parameters_of
+from nnguard._stream.coding import Indices, Parameters
 from nnguard._stream.headers import PayloadType, TensorHeader
 from nnguard._stream.quantized import Integers, pieces_of, recode, to_indices, to_integers
 from nnguard._stream.units import Unit
 from nnguard.errors import FormatError
 
-__all__ = ["add", "cost_of", "looks_near", "max_cost", "subtract"]
-
-_ALWAYS = 1 << 18
-_COST_PER_BYTE = 8
+__all__ = ["add", "cost_of", "looks_near", "subtract"]
 
 _NEAR = 2
 """A difference may pay where it is, on average, so many times as small: by a bit in each weight."""
@@ -52,11 +49,6 @@ def cost_of(unit: Unit, base: Unit) -> int:
     return _header(unit).cost + _header(base).cost
 
 
-def max_cost(size: int) -> int:
-    """Return what all differences in a stream of so many bytes may cost, in weights."""
-    return max(_ALWAYS, _COST_PER_BYTE * size)
-
-
 def looks_near(unit: Unit, base: Unit) -> bool:
     """Tell from the first pieces of two tensors of one shape whether a difference would be small.
 
@@ -72,12 +64,12 @@ def _combine(unit: Unit, base: Unit, sign: int) -> bytes:
     header = _header(unit)
     if header.shape != _header(base).shape:
         raise FormatError(f"tensors {unit.name} and {base.name} have different shapes")
-    skipped = np.frombuffer(parameters_of(next(pieces_of(unit))[1]).skipped_rows, bool)
     others = _integers(base)
     at = state = 0
 
-    def change(indices: Indices) -> Indices:
+    def change(indices: Indices, parameters: Parameters) -> Indices:
         nonlocal at, state
+        skipped = np.frombuffer(parameters.skipped_rows, bool)
         integers = to_integers(indices, dependent=header.dependent) + sign * next(others)
         rows = (at + np.flatnonzero(integers)) // header.width if skipped.size else None
         if rows is not None and skipped[rows].any():

@@ -116,12 +116,12 @@ def pieces_of(unit: Unit) -> Iterator[tuple[Indices, _coder.Decoder]]:
     return ((indices, decoder) for _, indices, decoder in pieces)
 
 
-def recode(unit: Unit, change: Callable[[Indices], Indices], *, by: int) -> bytes:
+def recode(unit: Unit, change: Callable[[Indices, Parameters], Indices], *, by: int) -> bytes:
     """Decode a quantized tensor, change it piece by piece, and encode it.
 
     Args:
         unit: A unit with a FLOAT payload, not coded in blocks.
-        change: Makes a piece of another, of the same size.
+        change: Makes a piece of another, of the same size; also given what the payload states.
         by: Added to the quantization parameter.
 
     Raises:
@@ -132,7 +132,7 @@ def recode(unit: Unit, change: Callable[[Indices], Indices], *, by: int) -> byte
     pieces = decode_pieces(header, iter([payload]), len(payload), offset=at)
     first = next(pieces)
     parameters = parameters_of(first[2])
-    changed = (change(indices) for _, indices, _ in itertools.chain([first], pieces))
+    changed = (change(indices, parameters) for _, indices, _ in itertools.chain([first], pieces))
     recoded, _ = encode_payload(header, changed, replace(parameters, qp=parameters.qp + by))
     return frame_unit(prefix + recoded)
 
