@@ -143,8 +143,10 @@ def train(
                 group["lr"] = rate * warm * (1 - progress) + 1e-5
             if progress < half_size:
                 inputs = nn.functional.avg_pool2d(inputs, 2)
-            outputs = module(inputs.to(device, memory_format=torch.channels_last))
-            loss = nn.functional.cross_entropy(outputs, truth.to(device), label_smoothing=0.1)
+            with torch.autocast(device.type, torch.bfloat16):
+                outputs = module(inputs.to(device, memory_format=torch.channels_last))
+            wanted = truth.to(device)
+            loss = nn.functional.cross_entropy(outputs.float(), wanted, label_smoothing=0.1)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -4,8 +4,8 @@ The content key decides both. A large and a small weight of one kernel (the weig
 one input channel; of a matrix, a row) change places, mostly of opposite signs. So a kernel's sum
 and length stay, and with them nearly the mean and the variance of the row's output, which
 normalization behind it records; a tensor's values stay, too, and none comes twice. The *pool* are
-the pairs that matter most, some times as many as are needed; in a row, three quarters of the pairs
-of the pool trade.
+the pairs that matter most, a fixed share of each tensor: who looks for replaced weights among the
+largest finds them spread evenly. In a row, three quarters of the pairs of the pool trade.
 
 Without data, importance is magnitude. All tensors get the same number of replacements, as far as
 they are large enough: those of small tensors, which most of a network's inputs pass through, count
@@ -45,10 +45,13 @@ Importance = Mapping[str, npt.ArrayLike]
 """For each tensor, by name, how much the network depends on each weight: not negative. Tensors that
 it does not name are left alone, but for twins."""
 
-_POOL = 8
-"""Pairs of the pool for each one that trades."""
+_POOL = 16
+"""Weights that a tensor has for each pair of its pool."""
 
 _SMALLEST_POOL = 32
+
+_SPARE = 4
+"""Pairs of the pool, at least, for each one that trades."""
 
 _DENSEST = 4
 """Weights that a tensor has, at least, for each one that is replaced."""
@@ -269,7 +272,9 @@ def _pool(tensor: QuantizedTensor, wanted: int, importance: npt.NDArray[np.float
     finds no more than who looks for large weights.
     """
     pairs = _pairs(tensor, importance)
-    size = min(max(_POOL * wanted, _SMALLEST_POOL), len(pairs) // 2)
+    pairs = pairs[importance[pairs].max(1) > 0]
+    share = max(tensor.indices.size // _POOL, _SMALLEST_POOL, _SPARE * wanted)
+    size = min(share, len(pairs) // 2)
     if size == 0 or wanted == 0:
         return np.zeros((0, 2), np.int64)
     ranked = np.argpartition(-importance[pairs].max(1), size - 1)[:size]

@@ -183,7 +183,7 @@ def test_choice_is_of_pairs_with_a_large_weight(tensors: Tensors) -> None:
     for unit in np.unique(choice.units).tolist():
         mine = choice.pairs[choice.units == unit]
         pool = np.sort(worths(tensors[unit], all_pairs(tensors[unit])))[::-1]
-        assert worths(tensors[unit], mine).min() >= pool[max(8 * len(mine), 32) - 1]
+        assert worths(tensors[unit], mine).min() >= pool[max(tensors[unit].indices.size // 16, 32) - 1]
 
 
 def test_choice_is_not_simply_of_the_largest(tensors: Tensors) -> None:
