@@ -186,6 +186,19 @@ def test_choice_is_of_pairs_with_a_large_weight(tensors: Tensors) -> None:
         assert worths(tensors[unit], mine).min() >= pool[max(tensors[unit].indices.size // 16, 32) - 1]
 
 
+def test_large_weights_do_not_trade_more_often_than_others_of_the_pool(tensors: Tensors) -> None:
+    unit = max(tensors, key=lambda unit: tensors[unit].indices.size)
+    found = np.sort(worths(tensors[unit], all_pairs(tensors[unit])))[::-1]
+    pool = found[: tensors[unit].indices.size // 16]
+    keys = [nnguard.ContentKey(bytes([number]) * 32) for number in range(40)]
+    traded = [
+        worths(tensors[unit], choice.pairs[choice.units == unit])
+        for choice in (draw(tensors, 24, key=key) for key in keys)
+    ]
+    assert np.mean(np.concatenate(traded)) == pytest.approx(pool.mean(), rel=0.05)
+    assert pool[len(traded[0])] > 1.2 * pool.mean()  # the largest ones would stand out
+
+
 def test_choice_is_not_simply_of_the_largest(tensors: Tensors) -> None:
     choice = draw(tensors)
     for unit in np.unique(choice.units).tolist():
