@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 import nnguard
-from nnguard._hiding import candidates, embed, extract, room_of
+from nnguard._hiding import FrameHeader, Plan, candidates, embed, extract, room_of
 from nnguard._stream.quantized import decode
 from paper.paper_form import PaperForm
 from paper.subjects import NAMES, Subject, load_subject
@@ -161,11 +161,23 @@ def capacity_jobs(subject: Subject, widths: Sequence[int]) -> Iterator[Job]:
 
 
 def fill(subject: Subject, stream: nnguard.Stream, width: int) -> dict[str, Any]:
-    """Hide one record that takes `width` bits of every weight there is."""
-    embedded = embed_and_score(subject, stream, [bits_in(stream, width) - _frame_bits(stream)], 0)
-    if embedded.pop("width") != width:
-        raise ValueError(f"a record of so many bits does not take {width} in a weight")
-    return embedded
+    """Hide one record that takes `width` bits of every weight there is.
+
+    All tensors carry, even where that is more than `plan_record` lets a record cost that anybody
+    may read.
+    """
+    rooms = {at: room for at in candidates(stream) if (room := room_of(stream, at)).places}
+    widths = {at: room.width(width) for at, room in rooms.items()}
+    bits = sum(room.bits(width) for room in rooms.values()) - _frame_bits(stream)
+    header = FrameHeader(2, 1, bits // 8, tuple(rooms), tuple(widths.values()))
+    needed, available = 8 * len(bytes(header)), next(iter(rooms.values())).bits(width)
+    if needed > available:
+        raise nnguard.errors.CapacityError(
+            "the first carrier has no room for the header", needed=needed, available=available
+        )
+    plan = Plan(stream, header, tuple(room.places for room in rooms.values()))
+    record = np.random.default_rng(SEED).bytes(header.record_size)
+    return score_with(subject, stream, plan.embed(record), [record])
 
 
 def bits_in(stream: nnguard.Stream, width: int) -> int:
@@ -200,9 +212,16 @@ def embed_and_score(
     embedded = stream
     for record in records:
         embedded = embed(embedded, record, kind=2)
+    return score_with(subject, stream, embedded, records)
+
+
+def score_with(
+    subject: Subject, stream: nnguard.Stream, embedded: nnguard.Stream, records: list[bytes]
+) -> dict[str, Any]:
+    """Measure a stream with records in it, and take them out again, down to what it was made of."""
     score, original, exact = subject.score_of(embedded), embedded, True
     for record in reversed(records):
-        taken = extract(original)
+        taken = extract(original, vouched=True)
         original, exact = taken.original, exact and taken.record == record
     exact = exact and bytes(original) == bytes(stream)
     bits = 8 * sum(map(len, records))

@@ -183,7 +183,9 @@ def test_choice_is_of_pairs_with_a_large_weight(tensors: Tensors) -> None:
     for unit in np.unique(choice.units).tolist():
         mine = choice.pairs[choice.units == unit]
         pool = np.sort(worths(tensors[unit], all_pairs(tensors[unit])))[::-1]
-        assert worths(tensors[unit], mine).min() >= pool[max(tensors[unit].indices.size // 16, 32) - 1]
+        assert (
+            worths(tensors[unit], mine).min() >= pool[max(tensors[unit].indices.size // 16, 32) - 1]
+        )
 
 
 def test_large_weights_do_not_trade_more_often_than_others_of_the_pool(tensors: Tensors) -> None:
