@@ -191,12 +191,22 @@ def read_content(data: bytes) -> Content:
                 listed = content.scrambled, [part.unit for part in content.replaced]
                 names = [file.name for file in content.files]
                 runs = [run for file in content.files for run in file.units]
-                bases = [run.position for run in runs if isinstance(run, Difference)]
-                if all(map(ascends, (*listed, names, sorted(bases)))):
+                if all(map(ascends, (*listed, names))) and are_apart(runs):
                     return content
     except (Outcome, TypeError, ValueError, OverflowError):
         pass
     raise Outcome("UnlockError", "the content of the lock is malformed")
+
+
+def are_apart(runs: Iterable[Run]) -> bool:
+    """6.4: no position is named twice."""
+    named = [(run.position, 1) for run in runs if isinstance(run, Difference)]
+    end = 0
+    for position, count in sorted(named + [run for run in runs if isinstance(run, tuple)]):
+        if position < end:
+            return False
+        end = position + count
+    return True
 
 
 def ascends(values: Iterable[Any]) -> bool:

@@ -282,8 +282,8 @@ def test_trial_is_another_network(run: Run, folder: Path) -> None:
     assert "score 20000 -> 9000, unlocked 20000" in result.out
     swapped = run("lock", "weaker.nnc", "--trial", "release.nnc", *LOCK[2:4], "--content-key", "c",
                   "--evaluate", "score.py:size", "--force")  # fmt: skip
-    assert swapped.code == 2
-    assert "is one in the place of the other?" in swapped.err
+    assert swapped.code == 15
+    assert "are they swapped?" in swapped.err
     assert "worth: without a license one has the network that is the trial" in result.out
     printed = json.loads(run(*lock, "--force", "--json").out)
     (tier,) = printed["tiers"]
@@ -382,7 +382,11 @@ def test_target_is_found_with_the_sellers_own_function(
         ),
         ("--soft --target 0.4 --tolerance 0 --evaluate score.py:zero", 2, "tolerance"),
         ("--tier :fraction=0.1", 2, "a tier needs a name"),
-        ("--tier a --tier a", 2, "different names"),
+        ("--tier a:soft --tier a", 2, "different names"),
+        ("--tier a --tier b", 2, "tiers a and b have the same lock"),
+        ("--allow-near", 2, "--allow-near is for --trial"),
+        ("--tolerance 4", 2, "--tolerance and --max-fraction are for --target"),
+        ("--soft --max-fraction 0.1", 2, "--tolerance and --max-fraction are for --target"),
         ("--tier a:fractoin=0.1", 2, "fractoin is not one of trial, scramble, soft"),
         ("--tier a:fraction=much", 2, "'much' is not a number"),
         ("--tier a:soft,fraction=0.1,target=0.4 --evaluate score.py:zero", 2, "not both"),

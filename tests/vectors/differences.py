@@ -127,12 +127,17 @@ def difference_of_a_vector() -> Made:
     return opens(carry(release, base, units, bits=14), release, ["full"])
 
 
-def refused(*changed: bytes, base: int | None = None) -> Made:
-    """A lock with other differences, or with another base for the first."""
+def refused(*changed: bytes, base: int | None = None, carried: int | None = None) -> Made:
+    """A lock with other differences, or with another base for the first.
+
+    A unit that would be named besides is carried.
+    """
     release, trial = network(tuned=True), network()
     units = units_of(release, trial, *changed)
     if base is not None:
         units[position(trial, "first")][0] = base
+    if carried is not None:
+        units[carried] = release[carried].read()
     return with_key(carry(release, trial, units, bits=14))
 
 
@@ -169,7 +174,7 @@ def difference_behind() -> Made:
 @vector("6.4", "UnlockError: base that is no tensor", message="does not fit", operation="open")
 def difference_to_start() -> Made:
     """The start unit."""
-    return refused(base=0)
+    return refused(base=0, carried=0)
 
 
 @vector("6.4", "UnlockError: base of two differences", message="malformed", operation="open")
@@ -178,10 +183,17 @@ def difference_of_one_base() -> Made:
     return refused(base=position(network(), "last"))
 
 
+@vector("6.4", "UnlockError: base that is named as a unit", message="malformed", operation="open")
+def difference_to_unit_of_release() -> Made:
+    """A unit that both networks have."""
+    return refused(base=1)
+
+
 @vector("6.4", "UnlockError: base of another shape", message="does not fit", operation="open")
 def difference_of_other_shape() -> Made:
     """A vector."""
-    return refused(base=position(network(), "scale"))
+    scale = position(network(), "scale")
+    return refused(base=scale, carried=scale)
 
 
 @vector("6.4", "UnlockError: difference that is no tensor", message="well-formed", operation="open")

@@ -280,8 +280,14 @@ def carries_no_start() -> Made:
 
 @vector("6.4", "UnlockError: two start units", message="well-formed", operation="open")
 def carries_two_streams() -> Made:
-    """The stream, twice."""
-    return opening([0, 7], [0, 7])
+    """The stream, and then the units that it begins with."""
+    return opening([0, 7], b"".join(unit.read() for unit in [*small()][:3]))
+
+
+@vector("6.4", "UnlockError: unit named twice", message="malformed", operation="open")
+def carries_unit_twice() -> Made:
+    """Otherwise, a small file could open a stream of any size."""
+    return opening([0, 7], [6, 1])
 
 
 @vector("6.4", "UnlockError: other order of units", message="not what was", operation="open")

@@ -20,6 +20,7 @@ from concurrent.futures import (
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from nnguard._base.arguments import wrong_type
 from nnguard.errors import ArgumentError, WorkerError
 
 __all__ = ["HERE", "Workers", "in_order", "processors", "result_of", "submit"]
@@ -33,17 +34,22 @@ class Workers:
 
     Attributes:
         count: Threads, at most; as many as this machine has processors, if None. Of an executor,
-            how many tensors it has in hand at a time: twice as many, if None.
+            how many tasks it has in hand at a time: twice as many, if None.
         executor: Does the work instead of threads, here or on other machines.
 
     Raises:
-        ArgumentError: There are to be fewer than one worker.
+        ArgumentError: `count` is less than 1.
+        TypeError: It is not a whole number, or the executor is none.
     """
 
     count: int | None = None
     executor: Executor | None = None
 
     def __post_init__(self) -> None:
+        if self.count is not None and type(self.count) is not int:
+            raise wrong_type("workers", "a whole number", self.count)
+        if self.executor is not None and not callable(getattr(self.executor, "submit", None)):
+            raise wrong_type("executor", "an executor, as of concurrent.futures", self.executor)
         if self.count is not None and self.count < 1:
             raise ArgumentError(f"workers is {self.count}; there has to be one at least")
 

@@ -107,8 +107,8 @@ def _tensors(found: nnguard.Inspection) -> Iterator[str]:
 def run_capacity(options: Options) -> Outcome:
     """Show how much a model can hold.
 
-    Count the bits that each tensor can hold at the most. The last of them cost accuracy; a
-    signature takes some 2,000 bits.
+    Count the weights of each tensor that can hold bits, 1 to 16 in each. More bits in a weight cost
+    accuracy; a signature takes some 2,000 bits.
 
     Examples:
       nnguard capacity model.nnc

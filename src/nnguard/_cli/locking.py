@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ _NEEDS = {"trial": "a file", "soft": "no value"}
 
 
 @command(
-    argument("RELEASE", "Stream or folder of streams; sign it before."),
+    argument("RELEASE", "Stream or folder of shards; sign it first."),
     output("Trial"),
     option("--content-key OUTPUT", "Content key to write: keep it secret.", required=True),
     option("--key FILE", "Private key (PEM) that signs the trial."),
@@ -65,7 +66,7 @@ _NEEDS = {"trial": "a file", "soft": "no value"}
             "--trial PATH",
             "Stream or folder of another network, which is given away and carries the release: an "
             "early checkpoint, a smaller one, the base of a fine-tuned one. It takes about a third "
-            "of the release's weights, or less where the two are near.",
+            "of the release's weights, or less where tensors of both differ little.",
         ),
         option(
             "--allow-near",
@@ -89,7 +90,7 @@ _NEEDS = {"trial": "a file", "soft": "no value"}
         option(
             "--tier NAME[:FIELD=VALUE,...]...",
             "Name of what a license opens; repeated, highest first, it makes nested locks, each "
-            "with its own trial, scramble, soft, fraction or target.",
+            "with its own trial, scramble, soft, fraction, target, tolerance or max-fraction.",
         ),
     ),
     under(
@@ -98,7 +99,7 @@ _NEEDS = {"trial": "a file", "soft": "no value"}
             "--evaluate FILE.py:FUNCTION",
             "Your function: given the weights, a mapping of names to NumPy arrays, it returns a "
             "score; higher is better. The file is run. Release, trial, and what the key makes of "
-            "the trial are scored.",
+            "the trial are scored; with --target, trials on the way to it.",
         ),
         option("--fraction SHARE", "With --soft: replace this fraction of all weights (1e-4)."),
         option("--target SCORE", "With --soft: replace as many as this score asks for."),
@@ -161,7 +162,7 @@ def run_lock(options: Options) -> Outcome:
         "size": locks[-1].trial.size,
         "tiers": [_tier_json(locked) for locked in locks],
     }
-    return Outcome(values, _lines(options, locks, whole, several=bool(trials)))
+    return Outcome(values, _lines(options, locks, whole))
 
 
 def _tier(text: str, options: Options) -> nnguard.Tier:
@@ -211,6 +212,16 @@ def _check_usage(options: Options, tiers: Sequence[nnguard.Tier]) -> None:
     aims = any(tier.soft and tier.soft.target is not None for tier in tiers)
     if aims and not options.evaluate:
         raise click.UsageError("--target takes a function that scores a network: give --evaluate")
+    if not aims and (options.tolerance is not None or options.max_fraction is not None):
+        raise click.UsageError("--tolerance and --max-fraction are for --target")
+    if options.allow_near and not any(tier.trial for tier in tiers):
+        raise click.UsageError("--allow-near is for --trial")
+    for one, other in pairwise(tiers):
+        if (one.trial, one.scramble, one.soft) == (other.trial, other.scramble, other.soft):
+            raise click.UsageError(
+                f"tiers {one.name} and {other.name} have the same lock; give each its own: "
+                f"--tier {one.name}:trial=medium.nnc --tier {other.name}:trial=small.nnc"
+            )
     if options.plot is not None:
         if not aims:
             raise click.UsageError("--plot draws the search for a target: give --target, too")
@@ -240,11 +251,12 @@ def _save(options: Options, locks: Sequence[nnguard.Locked]) -> None:
             nnguard.plotting.plot_search(locks, options.plot, overwrite=options.force)
 
 
-def _lines(
-    options: Options, locks: Sequence[nnguard.Locked], whole: int, *, several: bool
-) -> Iterator[str]:
+def _lines(options: Options, locks: Sequence[nnguard.Locked], whole: int) -> Iterator[str]:
     after = locks[-1].trial.size
-    growth = f"{100 * (after - whole) / whole:+.3f} %{' of both networks' * several}"
+    share = 100 * (after - whole) / whole
+    growth = f"{share:+.3f} %"
+    if any(locked.carried for locked in locks):
+        growth = f"{abs(share):.1f} % {'less' if share < 0 else 'more'} than the networks in it"
     yield f"Locked: {options.output}, {after:,} bytes ({growth})"
     for locked in locks:
         yield f"  tier {locked.tier}: {', '.join(_deeds(locked))}"
@@ -287,6 +299,7 @@ def _tier_json(locked: nnguard.Locked) -> dict[str, Any]:
         "tier": locked.tier,
         "carried": locked.carried,
         "differences": locked.differences,
+        "near": locked.near,
         "license_key_size": locked.license_key_size,
         "scrambled": locked.scrambled,
         "replaced": locked.replaced,

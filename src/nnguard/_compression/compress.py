@@ -83,8 +83,8 @@ def compress(
         settings: How tensors are quantized and coded.
         workers: Threads that code side by side; as many as there are processors, if None.
         executor: Codes tensors instead, here or on other machines, from `concurrent.futures`, Dask
-            and others. Tensors are sent to it by value: it has `workers` in hand at a time, twice
-            as many as this machine has processors, if None.
+            and others. Tensors are sent to it by value: it has `workers` tasks in hand at a time,
+            twice as many as this machine has processors, if None.
         spool: Folder for temporary files that hold the units; in memory, if None.
         progress: Called with the number of bytes of the model coded since the last call.
 

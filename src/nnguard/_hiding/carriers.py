@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nnguard._stream import Stream, Unit
-from nnguard._stream.headers import PayloadType, TensorHeader
+from nnguard._stream.headers import TensorHeader
 
 __all__ = [
     "USUAL_WIDTH",
@@ -44,8 +44,8 @@ USUAL_WIDTH = 4
 """A carrier whose weights hold more bits than this costs more."""
 
 _ALWAYS = 1 << 18
-"""A tensor of this cost may carry, however few bytes it has, and so may all of a record of this
-cost."""
+"""A tensor that costs at most this may carry, however few bytes it has. So may all carriers of a
+record together."""
 
 _COST_PER_BYTE = 8
 """A tensor that costs more than `_ALWAYS` costs no more than this for each byte of its unit, and
@@ -75,10 +75,9 @@ def can_carry(unit: Unit) -> bool:
 
 def can_code(unit: Unit) -> bool:
     """Tell from a unit's header and size whether it may be decoded, for the bytes that it has."""
-    if unit.tensor is None or unit.tensor.payload_type != PayloadType.FLOAT:
+    if (header := unit.quantized) is None:
         return False
-    dense = unit.tensor.cost <= cost_allowed(unit.size)
-    return dense and unit.tensor.size <= _MAX_WEIGHTS
+    return header.cost <= cost_allowed(unit.size) and header.size <= _MAX_WEIGHTS
 
 
 def primary_candidates(stream: Stream) -> list[int]:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from nnguard._base.progress import Progress
 from nnguard._base.threads import HERE, Workers
 from nnguard._crypto.content_key import ContentKey
 from nnguard._hiding import candidates
 from nnguard._hiding.carriers import cost_allowed, weights_in
-from nnguard._locking.choice import can_lock
+from nnguard._hiding.frame import MAX_BITS
 from nnguard._locking.sealing import hide
 from nnguard._records.hashed import Files, Hashed
 from nnguard._records.kinds import RecordKind
@@ -26,8 +28,9 @@ from nnguard._records.layers import layers
 from nnguard._records.lock import Difference, LockContent, LockedFile, LockShard, Part
 from nnguard._records.masks import Masks
 from nnguard._stream import Stream, Unit
-from nnguard._stream.differences import cost_of, looks_near, subtract
-from nnguard._stream.quantized import decode
+from nnguard._stream.coding import step_size
+from nnguard._stream.differences import cost_of_difference, may_pay, subtract
+from nnguard._stream.quantized import pieces_of
 from nnguard.errors import CapacityError, FormatError, LockError, NoRecordError
 
 __all__ = ["carry", "check_trial", "share_out"]
@@ -35,11 +38,9 @@ __all__ = ["carry", "check_trial", "share_out"]
 _BYTES_PER_WEIGHT = 1.8
 """What a weight of a trial holds, of two bytes: some are zeros."""
 
-_MOST_BITS = 16
-"""In a weight."""
-
-_NEAR = 0.02
-"""Tensors are near that are apart by no more than this share of their size, as in bfloat16."""
+_ROUNDED = 0.02
+"""Tensors count as the same if they differ by at most this share of their norm: several times what
+bfloat16 rounds."""
 
 _PAYS = 0.8
 """A difference has at most this share of the bytes: adding it takes time."""
@@ -74,10 +75,11 @@ def carry(
     Raises:
         CapacityError: The release does not fit; the error says how large a trial has to be.
     """
-    locked: list[LockedFile] = []
-    for name, file in sorted(release.items()):
-        units = _units(file.stream.pinned(file.digests), file.digests, trial, workers)
-        locked.append(LockedFile(name, file.digest, units, masks))
+    splitter = _Splitter(trial, workers)
+    locked = [
+        LockedFile(name, file.digest, splitter.split(file), masks)
+        for name, file in sorted(release.items())
+    ]
     content = LockContent((), (), tuple(locked))
     nonce = key.new_nonce()
     try:
@@ -98,7 +100,7 @@ def carry(
         raise _too_small(error, size, carried, trial.stream) from None
 
 
-def check_trial(release: Files, trial: Files, *, allow_near: bool = False) -> None:
+def check_trial(release: Files, trial: Files, *, allow_near: bool = False) -> bool:
     """Refuse a trial that holds the release in the clear, or a lock of its own.
 
     Args:
@@ -106,8 +108,11 @@ def check_trial(release: Files, trial: Files, *, allow_near: bool = False) -> No
         trial: The same of the network that is given away.
         allow_near: All matrices may be nearly those of the release.
 
+    Returns:
+        Whether they are.
+
     Raises:
-        LockError: It does.
+        LockError: The trial is locked, or holds the release, or nearly so.
     """
     given = [_forms(file) for file in trial.values()]
     if any(form.kind == RecordKind.LOCK for forms in given for form in forms):
@@ -116,25 +121,27 @@ def check_trial(release: Files, trial: Files, *, allow_near: bool = False) -> No
             hint="give the network as it was before; lock_tiers, or --tier, makes locks in locks",
         )
     known = {digest for forms in given for form in forms for digest in form.digests}
-    tensors = {unit.name: unit for forms in given for unit in forms[-1].stream if can_lock(unit)}
+    tensors = {unit.name: unit for forms in given for unit in forms[-1].stream if unit.quantized}
 
     def is_given(file: Hashed) -> bool:
         return any(known.issuperset(form.digests) for form in _forms(file))
 
     def is_near(file: Hashed) -> bool:
-        return is_given(file) or _holds_matrices(_forms(file)[-1].stream, tensors)
+        return is_given(file) or _holds_weights(_forms(file)[-1].stream, tensors)
 
     if all(map(is_given, release.values())):
         raise LockError(
             "the trial holds the whole release in the clear",
             hint="the trial is a weaker network: an early checkpoint, or a smaller one",
         )
-    if not allow_near and all(map(is_near, release.values())):
+    near = all(map(is_near, release.values()))
+    if near and not allow_near:
         raise LockError(
             "the trial holds the whole release in the clear, or nearly so",
             hint="give a weaker network; if it is the base of a fine-tuned one, and scores less, "
             "say --allow-near (allow_near=True)",
         )
+    return near
 
 
 def share_out(release: Files, trial: Files) -> dict[str, list[str]]:
@@ -143,7 +150,7 @@ def share_out(release: Files, trial: Files) -> dict[str, list[str]]:
     Those of the same names, if all are, and if it looks as if they fit. Otherwise the largest
     first, each to where most of its tensors have counterparts, or else to where most room is.
     """
-    room = {name: _BYTES_PER_WEIGHT * _room(file) for name, file in trial.items()}
+    room = {name: _BYTES_PER_WEIGHT * _room(file.stream) for name, file in trial.items()}
     sizes = {name: file.stream.size for name, file in release.items()}
     if [*release] == [*trial] and all(sizes[name] < room[name] for name in trial):
         return {name: [name] for name in trial}
@@ -164,35 +171,57 @@ def share_out(release: Files, trial: Files) -> dict[str, list[str]]:
 
 def _shapes(file: Hashed) -> set[tuple[str, tuple[int, ...]]]:
     """Return names and shapes of the tensors of a file."""
-    return {(unit.name, unit.tensor.shape) for unit in file.stream if unit.tensor}
+    return {_name_and_shape(unit) for unit in file.stream if unit.tensor}
 
 
-def _room(file: Hashed) -> int:
+def _name_and_shape(unit: Unit) -> tuple[str, tuple[int, ...]]:
+    return unit.name, unit.tensor.shape if unit.tensor else ()
+
+
+def _room(stream: Stream) -> int:
     """Return how many weights could carry."""
-    return sum(weights_in(file.stream, index) for index in candidates(file.stream))
+    return sum(weights_in(stream, index) for index in candidates(stream))
 
 
-def _holds_matrices(release: Stream, given: Mapping[str, Unit]) -> bool:
-    """Tell whether all matrices of a release are given, but for how they were rounded."""
-    units = [unit for unit in release if can_lock(unit)]
-    matrices = [unit for unit in units if unit.tensor and len(unit.tensor.shape) > 1]
-    found = (unit.name in given and _alike(unit, given[unit.name]) for unit in matrices)
-    return bool(matrices) and all(found)
+def _holds_weights(release: Stream, given: Mapping[str, Unit]) -> bool:
+    """Tell whether all matrices of a release are given, but for how they were rounded.
+
+    All quantized tensors, where there are no matrices.
+    """
+    tensors = [(unit, unit.quantized) for unit in release]
+    quantized = [unit for unit, header in tensors if header]
+    matrices = [unit for unit, header in tensors if header and len(header.shape) > 1] or quantized
+    matrices.sort(key=lambda unit: unit.size)  # the first that is not given ends the search
+    return bool(matrices) and all(
+        unit.name in given and _same_but_rounded(unit, given[unit.name]) for unit in matrices
+    )
 
 
-def _alike(one: Unit, other: Unit) -> bool:
+def _same_but_rounded(one: Unit, other: Unit) -> bool:
     """Tell whether two tensors are one that was rounded, pruned or cast in two ways."""
+    if _name_and_shape(one) != _name_and_shape(other):
+        return False
+    norm = apart = 0.0
+    within_steps = True
     try:
-        left, right = decode(one), decode(other)
-        most = 2 * (left.step + right.step)  # TCQ may round to the next but one
+        for (weights, step), (others, other_step) in zip(_pieces(one), _pieces(other), strict=True):
+            difference = weights - others
+            norm += float(np.square(weights).sum())
+            apart += float(np.square(difference).sum())
+            most = 2 * (step + other_step)  # TCQ may round to the next but one
+            within_steps = within_steps and bool(np.abs(difference).max() <= most)
     except (FormatError, OverflowError):
         return False
-    if left.indices.shape != right.indices.shape:
-        return False
-    weights = left.step * left.indices
-    apart = weights - right.step * right.indices
-    near = np.square(apart).sum() <= _NEAR**2 * np.square(weights).sum()
-    return bool(near or np.abs(apart).max() <= most)
+    return within_steps or apart <= _ROUNDED**2 * norm
+
+
+def _pieces(unit: Unit) -> Iterator[tuple[npt.NDArray[np.floating[Any]], float]]:
+    """Yield the weights of a quantized tensor piece by piece, and their step."""
+    header = unit.quantized
+    assert header is not None
+    for indices, decoder in pieces_of(unit):
+        step = step_size(decoder.qp + header.base_qp, header.qp_density)
+        yield step * indices, step
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,78 +245,111 @@ def _forms(file: Hashed) -> list[_Form]:
     return [*found, _Form(stream, digests, None)]
 
 
-def _units(
-    release: Stream, digests: Sequence[bytes], trial: Hashed, workers: Workers
-) -> tuple[Part, ...]:
-    """Return the units of a release.
+class _Splitter:
+    """Splits streams into what a trial has, differences to what it has, and what is carried whole.
 
-    Those that the trial has are runs of positions there, those that are near to one of the trial
-    are differences, and others are whole.
+    All are of one lock, in which a unit of the trial is used once, and which differences may cost
+    only so much for whoever opens it.
 
     Args:
-        release: The release.
-        digests: SHA-256 of its units.
         trial: The trial.
         workers: How many threads make differences.
     """
-    given = trial.digests
-    first = {digest: position for position, digest in reversed([*enumerate(given)])}
-    others = {at: unit for at, unit in enumerate(release) if digests[at] not in first}
-    near = _differences(others, trial.stream, workers)
-    parts: list[range | Difference | list[Unit]] = []
-    for at, (unit, digest) in enumerate(zip(release, digests, strict=True)):
-        last = parts[-1] if parts else []
-        if isinstance(last, range) and [digest] == [*given[last.stop : last.stop + 1]]:
-            parts[-1] = range(last.start, last.stop + 1)
-        elif digest in first:
-            parts.append(range(first[digest], first[digest] + 1))
-        elif at in near:
-            parts.append(near[at])
-        elif isinstance(last, list) and last:
-            last.append(unit)
-        else:
-            parts.append([unit])
-    return tuple(
-        b"".join(unit.read() for unit in part) if isinstance(part, list) else part for part in parts
-    )
 
+    def __init__(self, trial: Hashed, workers: Workers) -> None:
+        self._trial, self._workers = trial.stream, workers
+        self._left = cost_allowed(trial.stream.size)
+        self._free = dict(enumerate(trial.digests))
 
-def _differences(
-    units: Mapping[int, Unit], trial: Stream, workers: Workers
-) -> dict[int, Difference]:
-    """Return the differences of tensors to those of the same names, where that pays."""
-    named = {unit.name: at for at, unit in units.items() if unit.tensor is not None}
-    bases = {named[unit.name]: at for at, unit in enumerate(trial) if unit.name in named}
+    def split(self, release: Hashed) -> tuple[Part, ...]:
+        """Return the units of a stream: ranges of positions in the trial, differences, bytes."""
+        stream = release.stream.pinned(release.digests)
+        shared = self._shared(release.digests)
+        others = {at: unit for at, unit in enumerate(stream) if at not in shared}
+        near = self._differences(others)
+        parts: list[range | Difference | list[Unit]] = []
+        for at, unit in enumerate(stream):
+            last = parts[-1] if parts else None
+            if at in near:
+                parts.append(near[at])
+            elif at not in shared:
+                if not isinstance(last, list):
+                    parts.append(last := [])
+                last.append(unit)
+            elif isinstance(last, range) and last.stop == shared[at]:
+                parts[-1] = range(last.start, last.stop + 1)
+            else:
+                parts.append(range(shared[at], shared[at] + 1))
+        return tuple(
+            b"".join(unit.read() for unit in part) if isinstance(part, list) else part
+            for part in parts
+        )
 
-    def difference(at: int, base: int) -> Difference | None:
-        unit = units[at]
-        try:
-            if looks_near(unit, trial[base]):
-                found = Difference(base, subtract(unit, trial[base]))
-                return found if len(found) <= _PAYS * unit.size else None
-        except (FormatError, ValueError):
-            pass
-        return None
+    def _shared(self, digests: Sequence[bytes]) -> dict[int, int]:
+        """Use units of the trial for equal ones; return their positions by that of the equals."""
+        positions: dict[bytes, list[int]] = {}
+        for position, digest in reversed(self._free.items()):
+            positions.setdefault(digest, []).append(position)
+        shared = {
+            at: positions[digest].pop()
+            for at, digest in enumerate(digests)
+            if positions.get(digest)
+        }
+        for position in shared.values():
+            del self._free[position]
+        return shared
 
-    found = workers.threads.in_order(difference, bases, bases.values())
-    near = {at: each for at, each in zip(bases, found, strict=True) if each is not None}
-    left = cost_allowed(trial.size)
-    for at, each in [*near.items()]:
-        left -= cost_of(units[at], trial[each.base])
-        if left < 0:
-            del near[at]
-    return near
+    def _differences(self, units: Mapping[int, Unit]) -> dict[int, Difference]:
+        """Return the differences of tensors to those of the trial, where that pays."""
+
+        def difference(at: int, base: int) -> Difference | None:
+            unit = units[at]
+            try:
+                if may_pay(unit, self._trial[base]):
+                    found = Difference(base, subtract(unit, self._trial[base]))
+                    return found if len(found) <= _PAYS * unit.size else None
+            except (FormatError, ValueError):
+                pass
+            return None
+
+        bases = self._bases(units)
+        made = self._workers.threads.in_order(difference, bases, bases.values())
+        found = {at: each for at, each in zip(bases, made, strict=True) if each is not None}
+        for at, each in found.items():
+            self._left -= cost_of_difference(units[at], self._trial[each.base])
+            del self._free[each.base]
+        return found
+
+    def _bases(self, units: Mapping[int, Unit]) -> dict[int, int]:
+        """Return the tensors of the trial that those of a release may be differences to.
+
+        They have the same names and shapes. Where not all can be afforded, first come those that
+        may save most bytes for what they cost.
+        """
+        wanted = {_name_and_shape(unit): at for at, unit in units.items() if unit.quantized}
+        bases: dict[int, int] = {}
+        for position in self._free:
+            base = self._trial[position]
+            if base.quantized and (key := _name_and_shape(base)) in wanted:
+                bases[wanted[key]] = position
+        costs = {at: cost_of_difference(units[at], self._trial[bases[at]]) for at in bases}
+        left, found = self._left, {}
+        for at in sorted(bases, key=lambda at: costs[at] / units[at].size):
+            if costs[at] <= left:
+                left -= costs[at]
+                found[at] = bases[at]
+        return found
 
 
 def _too_small(error: CapacityError, size: int, carried: int, trial: Stream) -> CapacityError:
     """Say how large a trial has to be."""
-    weights = sum(weights_in(trial, index) for index in candidates(trial))
-    least = error.needed / _MOST_BITS
+    weights = _room(trial)
+    least = error.needed / MAX_BITS
     if error.available:
         least = max(least, weights * error.needed / error.available)
     return CapacityError(
         f"the release, of {size:,} bytes, does not fit into the trial, which has to carry "
-        f"{carried:,} and holds {error.available // 8:,}, at {_MOST_BITS} bits a weight",
+        f"{carried:,} and holds {error.available // 8:,}, at {MAX_BITS} bits a weight",
         needed=error.needed,
         available=error.available,
         hint=f"a trial of this kind needs about {_rounded_up(least):,} weights, and this one has "

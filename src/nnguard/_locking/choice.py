@@ -3,9 +3,10 @@
 The content key decides both. A large and a small weight of one kernel (the weights of an output for
 one input channel; of a matrix, a row) change places, mostly of opposite signs. So a kernel's sum
 and length stay, and with them nearly the mean and the variance of the row's output, which
-normalization behind it records; a tensor's values stay, too, and none comes twice. The *pool* are
-the pairs that matter most, a fixed share of each tensor: who looks for replaced weights among the
-largest finds them spread evenly. In a row, three quarters of the pairs of the pool trade.
+normalization behind it records; a tensor's values stay, too, and none comes twice. The *pool* is
+the pairs that matter most, one for every 16 weights of a tensor, or more where many trade: whoever
+looks for replaced weights among the largest finds them spread evenly. In a row that is touched,
+three quarters of its pairs of the pool trade.
 
 Without data, importance is magnitude. All tensors get the same number of replacements, as far as
 they are large enough: those of small tensors, which most of a network's inputs pass through, count
@@ -26,11 +27,10 @@ from nnguard._crypto.content_key import Keystream
 from nnguard._hiding.carriers import can_carry, can_code, weights_in
 from nnguard._locking.twins import NO_TWINS, Twins
 from nnguard._stream import Stream, Unit
-from nnguard._stream.quantized import QuantizedTensor
+from nnguard._stream.quantized import MAX_WEIGHTS, QuantizedTensor
 from nnguard.errors import ArgumentError
 
 __all__ = [
-    "MAX_WEIGHTS",
     "Choice",
     "Importance",
     "apply",
@@ -51,7 +51,7 @@ _POOL = 16
 _SMALLEST_POOL = 32
 
 _SPARE = 4
-"""Pairs of the pool, at least, for each one that trades."""
+"""Pairs of the pool for each one that trades, as far as half of the tensor's are enough."""
 
 _DENSEST = 4
 """Weights that a tensor has, at least, for each one that is replaced."""
@@ -62,11 +62,9 @@ _GROUP = 4
 _TOUCHED = 1 << 18
 """Weights of tensors that are touched, at most, if they are enough: unlocking codes them all."""
 
-MAX_WEIGHTS = 1 << 24
-"""Weights of a tensor that a lock changes, at most."""
-
 Numbers = np.ndarray[tuple[int], np.dtype[np.uint64]]
 Positions = npt.NDArray[np.int64]
+_NO_PAIRS: Positions = np.zeros((0, 2), np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,7 +203,7 @@ def choose(
         lots = _numbers(randomness, _run(unit, 4), groups.size // _GROUP + 1)[groups]
         parts.append((np.full(len(pairs), unit), pairs, groups, lots))
     if not parts:
-        return Choice(np.zeros(0, np.int64), np.zeros((0, 2), np.int64))
+        return Choice(np.zeros(0, np.int64), _NO_PAIRS)
     units, pairs, groups, lots = map(np.concatenate, zip(*parts, strict=True))
     order = np.lexsort((units, lots, groups))
     return Choice(units[order], pairs[order])
@@ -271,14 +269,17 @@ def _pool(tensor: QuantizedTensor, wanted: int, importance: npt.NDArray[np.float
     A pair matters as much as one of the two: whoever looks for the pairs that are furthest apart
     finds no more than who looks for large weights.
     """
+    if wanted == 0:
+        return _NO_PAIRS
     pairs = _pairs(tensor, importance)
-    pairs = pairs[importance[pairs].max(1) > 0]
+    worth = importance[pairs].max(1)
+    pairs, worth = pairs[worth > 0], worth[worth > 0]
     share = max(tensor.indices.size // _POOL, _SMALLEST_POOL, _SPARE * wanted)
     size = min(share, len(pairs) // 2)
-    if size == 0 or wanted == 0:
-        return np.zeros((0, 2), np.int64)
-    ranked = np.argpartition(-importance[pairs].max(1), size - 1)[:size]
-    return pairs[np.sort(ranked)]
+    if size == 0:
+        return _NO_PAIRS
+    found: Positions = pairs[np.sort(np.argpartition(-worth, size - 1)[:size])]
+    return found
 
 
 def _pairs(tensor: QuantizedTensor, importance: npt.NDArray[np.float64]) -> Positions:
@@ -311,7 +312,9 @@ def _importance_of(
     name = tensor.header.name
     values = np.asarray(importance[name], np.float64)
     if values.size != tensor.indices.size or not np.isfinite(values).all() or (values < 0).any():
-        raise ArgumentError(f"importance of tensor {name} is not a number above 0 for each weight")
+        raise ArgumentError(
+            f"importance of tensor {name} has to be a finite number, 0 or more, for each weight"
+        )
     return values.reshape(-1)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from nnguard._records.hashed import Hashed
 from nnguard._records.lock import Difference, LockContent, LockedFile
 from nnguard._records.replaced import Replaced
 from nnguard._stream import Stream, Unit
-from nnguard._stream.differences import add, cost_of
+from nnguard._stream.differences import add, cost_of_difference
 from nnguard._stream.hashing import UnitDigests
 from nnguard._stream.quantized import QuantizedTensor
 from nnguard._stream.source import MemorySource
@@ -59,13 +60,13 @@ def restore(
     """
     changed: dict[int, bytes] = {}
     if content.scrambled or content.replaced:
-        changed = _restore(extraction.original, content, key, nonce, workers)
-    restored = _Restored(locked, extraction, changed)
+        changed = _undo_changes(extraction.original, content, key, nonce, workers)
+    restored = _Degraded(locked, extraction, changed)
     return {file.name: _gather(file, restored, workers) for file in content.files}
 
 
-class _Restored:
-    """The degraded stream with its tensors put right, made of what is asked for.
+class _Degraded:
+    """The degraded stream, with its tensors put right where they are asked for.
 
     Args:
         locked: The stream with the lock in it.
@@ -97,7 +98,7 @@ class _Restored:
             FormatError: It or its base is no quantized tensor.
             UnlockError: There is too little left.
         """
-        self._left -= cost_of(unit, self._locked.stream[base])
+        self._left -= cost_of_difference(unit, self._locked.stream[base])
         if self._left < 0:
             raise UnlockError("the differences that the lock holds take too long to add")
 
@@ -124,17 +125,14 @@ class _Restored:
         return self._extraction.restore(index)
 
 
-def _gather(file: LockedFile, restored: _Restored, workers: Workers) -> Hashed:
+def _gather(file: LockedFile, restored: _Degraded, workers: Workers) -> Hashed:
     """Return a stream that a lock opens.
 
     Raises:
-        UnlockError: It is none, or not the one that was locked.
+        UnlockError: The parts make no well-formed stream, or not the one that was locked.
     """
-    ranges = [part for part in file.units if isinstance(part, range)]
-    if any(last >= len(restored) for last in [*(part.stop - 1 for part in ranges), *file.bases]):
+    if any(part.stop > len(restored) for part in file.named):
         raise UnlockError("the lock names a unit that is not there")
-    if sum(map(len, ranges)) > MAX_UNITS:
-        raise UnlockError("the lock names more units than a stream may have")
     places: list[Place] = []
     known: dict[Place, bytes] = {}
     base_of: dict[int, int] = {}
@@ -149,7 +147,7 @@ def _gather(file: LockedFile, restored: _Restored, workers: Workers) -> Hashed:
                 [place] = places_in(part.unit)
                 places.append(place)
             else:
-                places += places_in(part)
+                places += islice(places_in(part), MAX_UNITS + 1)
         stream = Stream.gather(places)
     except (FormatError, LimitError, ValueError):
         raise UnlockError("what the lock holds is not a well-formed stream") from None
@@ -163,7 +161,7 @@ def _gather(file: LockedFile, restored: _Restored, workers: Workers) -> Hashed:
 
 
 def _with_sums(
-    stream: Stream, base_of: Mapping[int, int], restored: _Restored, workers: Workers
+    stream: Stream, base_of: Mapping[int, int], restored: _Degraded, workers: Workers
 ) -> Stream:
     """Return a stream with differences added to their bases.
 
@@ -199,22 +197,22 @@ def _digests(stream: Stream, places: Sequence[Place], known: Mapping[Place, byte
     return [known.get(place) or hashes[place] for place in places]
 
 
-def _restore(
+def _undo_changes(
     stream: Stream, content: LockContent, key: ContentKey, nonce: bytes, workers: Workers
 ) -> dict[int, bytes]:
     """Return the original units of all tensors that the lock changed."""
     keystream = key.keystream("scramble", nonce)
-    replaced = {part.unit: part for part in content.replaced}
+    replacements = {part.unit: part for part in content.replaced}
     scrambled = {*content.scrambled}
     _check(stream, content)
 
     def original(unit: int, tensor: QuantizedTensor) -> QuantizedTensor:
         if unit in scrambled:
             tensor = unscramble(tensor, unit, keystream)
-        return _put_back(tensor, replaced[unit]) if unit in replaced else tensor
+        return _put_back(tensor, replacements[unit]) if unit in replacements else tensor
 
     try:
-        units = sorted({*replaced, *scrambled})
+        units = sorted({*replacements, *scrambled})
         return recode_all(stream, units, original, workers=workers)
     except (FormatError, ValueError):
         raise UnlockError("a tensor that the lock names cannot be restored") from None

@@ -155,8 +155,10 @@ class Locked:
         carried: Bytes of the release that are in the trial, encrypted, where the trial is another
             network.
         differences: How many of its tensors are there as differences to those of the trial.
+        near: The trial is nearly the release, which the seller allowed.
         license_key_size: Bytes of a license that take masks off, where the lock is traceable.
         scrambled: Weights in tensors that are scrambled.
+        named: The seller named these tensors.
         replaced: Weights that were replaced.
         soft: The soft lock that was asked for, if any.
         curve: What `evaluate` said in search of a target, in the order of asking; the last is the
@@ -176,8 +178,10 @@ class Locked:
     weights: int
     carried: int = 0
     differences: int = 0
+    near: bool = False
     license_key_size: int = 0
     scrambled: int = 0
+    named: bool = False
     replaced: int = 0
     soft: Soft | None = None
     curve: tuple[CurvePoint, ...] = field(default=(), repr=False)
@@ -186,19 +190,26 @@ class Locked:
     @property
     def worth(self) -> str:
         """What the lock is worth by itself, in one line; locks of other tiers do not count."""
+        if self.near:
+            return "the trial is nearly the release: a license is worth the difference in score"
         if self.carried:
             copies = "; each license opens a copy of its own" if self.license_key_size else ""
             return (
                 "without a license one has the network that is the trial, and nothing of the "
                 f"release but what both share{copies}"
             )
-        if self.scrambled >= _DEFAULT_SCRAMBLE * self.weights:
-            return "without a license one has to train what is scrambled anew"
-        if self.scrambled:
+        if 0 < self.scrambled < _DEFAULT_SCRAMBLE * self.weights:
             return (
                 f"less than {_DEFAULT_SCRAMBLE:.0%} of the weights are scrambled: training that "
                 "anew may be easy"
             )
+        if self.scrambled and self.named:
+            return (
+                "without a license one has to train the tensors that you named anew: what that "
+                "takes, nobody has measured"
+            )
+        if self.scrambled:
+            return "without a license one has to train what is scrambled anew"
         return "a demonstration: anybody can repair it with a few labeled inputs"
 
     def _repr_html_(self) -> str:

@@ -117,6 +117,8 @@ def _hint(folder: Path, suffix: str) -> str:
     if suffix == _STREAMS and any(folder.glob(f"*{_SAFETENSORS}")):
         return f"compress it first: nnguard compress {folder} -o streams"
     files = [*folder.glob(f"*{suffix}")]
+    if len(files) > 1:
+        return "nnguard compress FOLDER makes a folder of shards, with an index"
     return f"of a model in one file, name the file{f': {files[0]}' if files else ''}"
 
 

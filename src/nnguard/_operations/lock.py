@@ -23,7 +23,7 @@ from nnguard._crypto.content_key import ContentKey, ContentKeyLike
 from nnguard._crypto.keys import Signer, SignerLike, as_signer
 from nnguard._locking.aiming import reach_target
 from nnguard._locking.builder import LockBuilder
-from nnguard._locking.carrying import carry, check_trial, share_out
+from nnguard._locking.carrying import carry, share_out
 from nnguard._locking.scramble import tensors_to_scramble
 from nnguard._locking.search import CurvePoint, Evaluate, Scores
 from nnguard._locking.tiers import MAX_TIERS, Locked, Soft, Tier
@@ -39,15 +39,16 @@ from nnguard._operations.copies import check_traceable, mask
 from nnguard._operations.sign import Signing
 from nnguard._operations.signatures import claims_of
 from nnguard._operations.trial import (
-    as_trial,
+    HashedModel,
+    Trial,
     like,
     parts_of,
     scored,
     spooled,
+    trials_of,
     weights_of,
     without_others,
 )
-from nnguard._records.hashed import Files, hash_files
 from nnguard._stream import Stream
 from nnguard.errors import ArgumentError, LockError
 
@@ -125,11 +126,11 @@ def lock(
             changed into the network. For a trial, the error says how large it has to be.
         FormatError: The input is not a well-formed stream.
         LimitError: The stream holds too many records.
-        LockError: The target cannot be reached; the trial holds the release in the clear, or is
-            locked itself; or the network has no weights that a lock could change.
+        LockError: The target cannot be reached; the trial holds the release in the clear, scores
+            above it, or is locked itself; or the network has no weights that a lock could change.
         WorkerError: A worker of the executor died.
         ArgumentError: The arguments contradict each other, or the network scores less than the
-            target, or less than the network that is to be the trial.
+            target.
 
     Examples:
         >>> locked = nnguard.lock("release.nnc", trial="weaker.nnc", signer="vendor.key")
@@ -206,6 +207,8 @@ def lock_tiers(
     aims = any(tier.soft is not None and tier.soft.target is not None for tier in tiers)
     if evaluate is None and aims:
         raise ArgumentError("a target needs a function that evaluates")
+    if allow_near and all(tier.trial is None for tier in tiers):
+        raise ArgumentError("allow_near is for a trial that is another network")
     model = without_others(as_model(release, "release"))
     if evaluate is not None and isinstance(model, StreamSet):
         raise ArgumentError("evaluate scores a network in one stream, not a folder")
@@ -214,11 +217,8 @@ def lock_tiers(
         if content_key is None
         else loaded(content_key, ContentKey, "content_key")
     )
-    given: list[Stream] | None = None
     if traceable:
         check_traceable(model, tiers[0])
-        trials = [as_model(tier.trial, "trial") for tier in tiers if tier.trial is not None]
-        given = [stream for trial in trials for stream in streams_of(trial).values()]
     options = _Options(
         evaluate,
         None if signer is None else as_signer(signer, "signer"),
@@ -226,12 +226,18 @@ def lock_tiers(
         progress,
         on_point,
         Workers(workers, executor),
-        allow_near,
     )
-    first, *lower = tiers
-    locks = [_lock(model, first, key, options, given)]
-    for depth, tier in enumerate(lower, 2 if traceable else 1):
-        locks.append(_lock(locks[-1].trial, tier, key.below(depth), options))
+    sold, own_key, in_the_clear = HashedModel.of(model, progress), key, None
+    trials = trials_of(sold, tiers, progress, allow_near=allow_near)
+    if traceable:
+        in_the_clear = [part for each in trials if each for part in streams_of(each.model).values()]
+    locks: list[Locked] = []
+    for depth, (tier, trial) in enumerate(zip(tiers, trials, strict=True)):
+        if locks:
+            sold, in_the_clear = HashedModel.of(locks[-1].trial, progress), None
+            own_key = key.below(depth + traceable)  # with masks, the vendor's is above all tiers
+        with naming(f"tier {tier.name}" if len(tiers) > 1 else ""):
+            locks.append(_lock(sold, tier, trial, own_key, options, in_the_clear))
     return locks
 
 
@@ -245,7 +251,6 @@ class _Options:
     progress: Progress | None
     on_point: OnPoint | None
     workers: Workers
-    allow_near: bool
 
     def sign(self, trial: Model, release: Model, tier: str) -> Model:
         """Sign a trial with the claims of the release, if there are any, and the tier."""
@@ -255,35 +260,34 @@ class _Options:
 
 
 def _lock(
-    release: Model,
+    release: HashedModel,
     tier: Tier,
+    trial: Trial | None,
     key: ContentKey,
     options: _Options,
-    given: Sequence[Stream] | None = None,
+    in_the_clear: Sequence[Stream] | None = None,
 ) -> Locked:
-    """Make one lock; a traceable one, where `given` has the networks that are given away."""
+    """Make one lock; a traceable one, where it is told all networks that are given away."""
     if tier.soft is not None and tier.soft.target is not None:
-        return _lock_to_target(streams_of(release)[""], tier, tier.soft.target, key, options)
-    trial = None if tier.trial is None else as_trial(tier.trial, release)
-    files = hash_files(release, options.progress)
+        return _lock_to_target(release, tier, tier.soft.target, key, options)
     if trial is None:
-        locked = _change(release, files, tier, key, options)
+        locked = _change(release, tier, key, options)
     else:
-        locked = _carry(release, files, trial, tier, key, options, given)
-    locked = replace(locked, trial=options.sign(locked.trial, release, tier.name))
+        locked = _carry(release, trial, tier, key, options, in_the_clear)
+    locked = replace(locked, trial=options.sign(locked.trial, release.model, tier.name))
     if options.evaluate is None:
         return locked
-    return scored(locked, streams_of(release)[""], options.evaluate, options.workers)
+    return scored(locked, streams_of(release.model)[""], options.evaluate, options.workers)
 
 
 def _lock_to_target(
-    release: Stream, tier: Tier, target: float, key: ContentKey, options: _Options
+    hashed: HashedModel, tier: Tier, target: float, key: ContentKey, options: _Options
 ) -> Locked:
     """Make a soft lock with a target."""
     assert tier.soft is not None
     assert options.evaluate is not None
-    file = hash_files(release, options.progress)[""]
-    builder = LockBuilder(file, tier, key, (), workers=options.workers)
+    release = streams_of(hashed.model)[""]
+    builder = LockBuilder(hashed.files[""], tier, key, (), workers=options.workers)
     scores = Scores(options.evaluate, release, builder.weights, options.on_point)
 
     def sign(trial: Stream) -> Stream:
@@ -302,13 +306,14 @@ def _lock_to_target(
     )
 
 
-def _change(release: Model, files: Files, tier: Tier, key: ContentKey, options: _Options) -> Locked:
+def _change(hashed: HashedModel, tier: Tier, key: ContentKey, options: _Options) -> Locked:
     """Scramble tensors of a release, or replace weights, in each of its files."""
+    release = hashed.model
     chosen = tensors_to_scramble(streams_of(release), tier.scrambling)
     parts = parts_of(release)
     made: dict[str, Stream] = {}
     scrambled = replaced = 0
-    for name, file in files.items():
+    for name, file in hashed.files.items():
         with naming(name):
             builder = LockBuilder(
                 file, tier, key, chosen[name], parts[name], workers=options.workers
@@ -329,6 +334,7 @@ def _change(release: Model, files: Files, tier: Tier, key: ContentKey, options: 
         tier=tier.name,
         weights=weights_of(release),
         scrambled=scrambled,
+        named=not isinstance(tier.scrambling, float | int),
         replaced=replaced,
         soft=tier.soft,
     )
@@ -341,33 +347,30 @@ def _check_fraction(locked: Locked) -> None:
     fraction = None if locked.soft is None else locked.soft.fraction
     if fraction is not None and locked.replaced < 0.99 * fraction * locked.weights - _ROUNDED:
         raise LockError(
-            f"tier {locked.tier}: {fraction:g} of the weights cannot be replaced, as too few are "
-            "of use",
+            f"{fraction:g} of the weights cannot be replaced, as too few are of use",
             hint=f"give a fraction of {locked.replaced / locked.weights:.4g} or less",
         )
 
 
 def _carry(
-    release: Model,
-    files: Files,
-    trial: Model,
+    hashed: HashedModel,
+    trial: Trial,
     tier: Tier,
     key: ContentKey,
     options: _Options,
-    known: Sequence[Stream] | None,
+    in_the_clear: Sequence[Stream] | None,
 ) -> Locked:
-    """Hide a release in another network; with masks, where `known` has what is given away."""
-    given = hash_files(trial, options.progress)
-    check_trial(files, given, allow_near=options.allow_near)
+    """Hide a release in another network; with masks, where it is told what is given away."""
+    release, files = hashed.model, hashed.files
     masks = None
     lock_key = key
-    if known is not None:
-        files, masks = mask(streams_of(release)[""], known, key)
+    if in_the_clear is not None:
+        files, masks = mask(streams_of(release)[""], in_the_clear, key)
         lock_key = key.below()
-    shares, parts = share_out(files, given), parts_of(trial)
+    shares, parts = share_out(files, trial.files), parts_of(trial.model)
     made: dict[str, Stream] = {}
     carried = differences = 0
-    for name, file in given.items():
+    for name, file in trial.files.items():
         with naming(name):
             counter = Counter(options.progress, file.stream.size)
             share = {each: files[each] for each in shares[name]}
@@ -387,7 +390,7 @@ def _carry(
             made[name] = spooled(stream, options.spool)
     if not carried:
         raise LockError("the trial holds the whole release in the clear")
-    result = like(trial, made)
+    result = like(trial.model, made)
     if isinstance(release, StreamSet) and isinstance(result, StreamSet):
         result = result.with_all_files().with_files_of(release)
     return Locked(
@@ -397,5 +400,6 @@ def _carry(
         weights=weights_of(release),
         carried=carried,
         differences=differences,
+        near=trial.near,
         license_key_size=0 if masks is None else masks.key_size,
     )

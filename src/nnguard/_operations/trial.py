@@ -4,29 +4,93 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from nnguard._base.progress import Progress
 from nnguard._base.threads import Workers
+from nnguard._locking.carrying import check_trial
 from nnguard._locking.choice import count_weights
 from nnguard._locking.opening import open_files
 from nnguard._locking.search import Evaluate, score_of
-from nnguard._locking.tiers import Locked, LockScores
-from nnguard._models.stream_set import Model, ModelLike, StreamSet, as_model, streams_of
+from nnguard._locking.tiers import Locked, LockScores, Tier
+from nnguard._models.stream_set import Model, ModelLike, StreamSet, as_model, naming, streams_of
 from nnguard._operations.copies import any_copy
 from nnguard._operations.signatures import is_signed
-from nnguard._records.hashed import hash_files
+from nnguard._records.hashed import Files, hash_files
 from nnguard._records.lock import LockShard
 from nnguard._stream import Stream
-from nnguard.errors import ArgumentError
+from nnguard.errors import ArgumentError, LockError
 
-__all__ = ["as_trial", "like", "parts_of", "scored", "spooled", "weights_of", "without_others"]
+__all__ = [
+    "HashedModel",
+    "Trial",
+    "like",
+    "parts_of",
+    "scored",
+    "spooled",
+    "trials_of",
+    "weights_of",
+    "without_others",
+]
 
 _WHOLE_FILE = "model.nnc"
 """Name of a trial's file in a set, where it is a single stream."""
 
 
-def as_trial(trial: ModelLike, release: Model) -> Model:
+@dataclass(frozen=True, slots=True, eq=False)
+class HashedModel:
+    """A model, and its files with their digests."""
+
+    model: Model
+    files: Files
+
+    @classmethod
+    def of(cls, model: Model, progress: Progress | None) -> HashedModel:
+        """Hash a model."""
+        return cls(model, hash_files(model, progress))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trial(HashedModel):
+    """A network that is given away.
+
+    Attributes:
+        near: It is nearly one that is sold, which the seller allowed.
+    """
+
+    near: bool = False
+
+
+def trials_of(
+    release: HashedModel, tiers: Sequence[Tier], progress: Progress | None, *, allow_near: bool
+) -> list[Trial | None]:
+    """Return the network that each tier gives away; none where the trial is made of the release.
+
+    Args:
+        release: The release.
+        tiers: The highest first; each gives away what the next one sells.
+        progress: Called with the number of bytes hashed since the last call.
+        allow_near: See `nnguard.lock`.
+
+    Raises:
+        LockError: One is locked, or holds the release, or what a higher tier gives away.
+    """
+    sold = [release.files]
+    trials: list[Trial | None] = []
+    for tier in tiers:
+        if tier.trial is None:
+            trials.append(None)
+            continue
+        given = HashedModel.of(_as_trial(tier.trial, release.model), progress)
+        with naming(f"tier {tier.name}" if len(tiers) > 1 else ""):
+            near = [check_trial(files, given.files, allow_near=allow_near) for files in sold]
+        trials.append(Trial(given.model, given.files, any(near)))
+        sold.append(given.files)
+    return trials
+
+
+def _as_trial(trial: ModelLike, release: Model) -> Model:
     """Return the network that is to be the trial; of a set it is a set, too."""
     model = as_model(trial, "trial")
     if isinstance(release, StreamSet) and isinstance(model, Stream):
@@ -65,9 +129,9 @@ def scored(locked: Locked, release: Stream, evaluate: Evaluate, workers: Workers
     trial = streams_of(locked.trial)[""]
     scores = LockScores(*(score_of(evaluate, each) for each in (release, trial, opened)))
     if locked.carried and scores.trial > scores.release:
-        raise ArgumentError(
-            f"the trial scores {scores.trial:g}, the release {scores.release:g}: is one in the "
-            "place of the other?"
+        raise LockError(
+            f"the trial scores {scores.trial:g}, the release only {scores.release:g}",
+            hint="are they swapped?",
         )
     return replace(locked, scores=scores)
 

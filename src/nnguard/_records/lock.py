@@ -8,7 +8,9 @@ that were replaced, and the units and digests of the streams that the lock opens
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from nnguard._crypto.cbor import encode_cbor, parse_cbor
@@ -92,6 +94,12 @@ class LockedFile:
         """Positions of the units that others are differences to."""
         return [part.base for part in self.units if isinstance(part, Difference)]
 
+    @property
+    def named(self) -> list[range]:
+        """Positions that it names in the degraded stream, ranges and bases."""
+        ranges = [part for part in self.units if isinstance(part, range)]
+        return ranges + [range(base, base + 1) for base in self.bases]
+
     def to_cbor(self) -> list[Any]:
         """Encode the file."""
         units = [_units_to_cbor(part) for part in self.units]
@@ -148,8 +156,7 @@ class LockContent:
                 ):
                     files = tuple(map(LockedFile.from_cbor, encoded))
                     names = [file.name for file in files]
-                    bases = [base for file in files for base in file.bases]
-                    if names == sorted(set(names)) and len(bases) == len(set(bases)):
+                    if names == sorted(set(names)) and _are_apart(files):
                         return cls(
                             tuple(scrambled), tuple(map(Replaced.from_cbor, replaced)), files
                         )
@@ -288,6 +295,12 @@ class LockRecord:
         if content is None:
             raise VerificationError("the lock was changed: its content is not authentic")
         return LockContent.parse(content)
+
+
+def _are_apart(files: Iterable[LockedFile]) -> bool:
+    """Tell whether files name no position of the degraded stream twice."""
+    named = [(part.start, part.stop) for file in files for part in file.named]
+    return all(one[1] <= other[0] for one, other in pairwise(sorted(named)))
 
 
 def _units_to_cbor(part: Part) -> Any:

@@ -10,15 +10,16 @@ from collections.abc import Iterator
 import numpy as np
 
 from nnguard._stream.coding import Indices, Parameters
-from nnguard._stream.headers import PayloadType, TensorHeader
+from nnguard._stream.headers import TensorHeader
 from nnguard._stream.quantized import Integers, pieces_of, recode, to_indices, to_integers
 from nnguard._stream.units import Unit
 from nnguard.errors import FormatError
 
-__all__ = ["add", "cost_of", "looks_near", "subtract"]
+__all__ = ["add", "cost_of_difference", "may_pay", "subtract"]
 
-_NEAR = 2
-"""A difference may pay where it is, on average, so many times as small: by a bit in each weight."""
+_SMALLER = 2
+"""A difference may pay where its integers are on average so many times smaller than the tensor's:
+that saves a bit in each weight."""
 
 
 def subtract(unit: Unit, base: Unit) -> bytes:
@@ -40,7 +41,7 @@ def add(difference: Unit, base: Unit) -> bytes:
     return _combine(difference, base, 1)
 
 
-def cost_of(unit: Unit, base: Unit) -> int:
+def cost_of_difference(unit: Unit, base: Unit) -> int:
     """Return what a difference and its base cost to decode, in weights.
 
     Raises:
@@ -49,7 +50,7 @@ def cost_of(unit: Unit, base: Unit) -> int:
     return _header(unit).cost + _header(base).cost
 
 
-def looks_near(unit: Unit, base: Unit) -> bool:
+def may_pay(unit: Unit, base: Unit) -> bool:
     """Tell from the first pieces of two tensors of one shape whether a difference would be small.
 
     Raises:
@@ -57,7 +58,7 @@ def looks_near(unit: Unit, base: Unit) -> bool:
     """
     integers = next(_integers(unit))
     apart = np.abs(integers - next(_integers(base))).sum()
-    return bool(_NEAR * apart <= np.abs(integers).sum())
+    return bool(_SMALLER * apart <= np.abs(integers).sum())
 
 
 def _combine(unit: Unit, base: Unit, sign: int) -> bytes:
@@ -84,9 +85,9 @@ def _combine(unit: Unit, base: Unit, sign: int) -> bytes:
 
 
 def _header(unit: Unit) -> TensorHeader:
-    if unit.tensor is None or unit.tensor.payload_type != PayloadType.FLOAT:
+    if unit.quantized is None:
         raise FormatError(f"unit {unit.name} is not a quantized tensor")
-    return unit.tensor
+    return unit.quantized
 
 
 def _integers(unit: Unit) -> Iterator[Integers]:

@@ -19,12 +19,13 @@ from nnguard._stream.coding import (
     parameters_of,
     step_size,
 )
-from nnguard._stream.headers import PayloadType, TensorHeader
+from nnguard._stream.headers import TensorHeader
 from nnguard._stream.trellis import odd_states
 from nnguard._stream.units import Unit, frame_unit, size_field, usual_size_field
 from nnguard.errors import FormatError, LimitError
 
 __all__ = [
+    "MAX_WEIGHTS",
     "Integers",
     "QuantizedTensor",
     "decode",
@@ -206,9 +207,9 @@ def narrowed(indices: Integers) -> Indices:
 
 
 def _quantized(unit: Unit) -> TensorHeader:
-    if unit.tensor is None or unit.tensor.payload_type != PayloadType.FLOAT:
+    if unit.quantized is None:
         raise ValueError(f"unit {unit.name} is not a quantized tensor")
-    return unit.tensor
+    return unit.quantized
 
 
 def _parts_of(unit: Unit, header: TensorHeader) -> tuple[bytes, bytes, int]:

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from nnguard._stream.headers import TensorHeader, UnitKind
+from nnguard._stream.headers import PayloadType, TensorHeader, UnitKind
 from nnguard._stream.source import MemorySource, Source
 from nnguard.errors import FormatError, VerificationError
 
@@ -58,6 +58,13 @@ class Unit:
     name: str
     tensor: TensorHeader | None
     digest: bytes | None = None
+
+    @property
+    def quantized(self) -> TensorHeader | None:
+        """The header of a quantized tensor; None of all other units."""
+        if self.tensor is None or self.tensor.payload_type != PayloadType.FLOAT:
+            return None
+        return self.tensor
 
     def read(self) -> bytes:
         """Return the unit's bytes.

@@ -15,12 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nnguard._crypto.content_key import ContentKey, Keystream, entry_masks
-from nnguard._locking.choice import MAX_WEIGHTS
 from nnguard._locking.coding import encode_all, read_all
 from nnguard._records.masks import ENTRY_KEY_SIZE, MaskedTensor, Masks
 from nnguard._stream import Stream, Unit
-from nnguard._stream.headers import PayloadType
-from nnguard._stream.quantized import QuantizedTensor, integers_of, with_integers
+from nnguard._stream.quantized import MAX_WEIGHTS, QuantizedTensor, integers_of, with_integers
 from nnguard.errors import FormatError, UnlockError
 
 __all__ = [
@@ -99,9 +97,7 @@ def _can_be_masked(unit: Unit) -> bool:
 
     However few bytes it has: of a tensor that is masked all over, only zeros are left.
     """
-    if unit.tensor is None or unit.tensor.payload_type != PayloadType.FLOAT:
-        return False
-    return unit.tensor.size <= MAX_WEIGHTS
+    return unit.quantized is not None and unit.quantized.size <= MAX_WEIGHTS
 
 
 def masked_in(tensor: QuantizedTensor, part: MaskedTensor, places: Keystream) -> Numbers:

@@ -198,6 +198,26 @@ def test_tiers(release: nnguard.Stream, weaker: nnguard.Stream, smaller: nnguard
     )
 
 
+def test_lower_tier_does_not_give_away_what_a_higher_one_sells(
+    release: nnguard.Stream, weaker: nnguard.Stream, key: nnguard.SigningKey
+) -> None:
+    """Neither the release nor the network that a higher tier sells, or nearly so."""
+    large = nnguard.Stream.from_bytes(samples.small_stream(seed=5, weights=90_000))
+    coarser = coded(arrays(1), dependent=True, qp=-24)
+    for gold, silver in (
+        (large, release),
+        (large, nnguard.sign(release, key)),
+        (large, coarser),
+        (weaker, weaker),
+    ):
+        tiers = [nnguard.Tier("gold", trial=gold), nnguard.Tier("silver", trial=silver)]
+        with pytest.raises(nnguard.errors.LockError, match=r"tier silver: .* in the clear"):
+            nnguard.lock_tiers(release, tiers)
+    tiers = [nnguard.Tier("gold"), nnguard.Tier("silver", trial=release)]
+    with pytest.raises(nnguard.errors.LockError, match=r"tier silver: .* in the clear"):
+        nnguard.lock_tiers(release, tiers)
+
+
 def test_scrambled_below_carried(release: nnguard.Stream, smaller: nnguard.Stream) -> None:
     large = nnguard.Stream.from_bytes(samples.small_stream(seed=5, weights=90_000))
     for tiers in (
@@ -217,8 +237,9 @@ def test_scores(release: nnguard.Stream, smaller: nnguard.Stream) -> None:
     full, weak = (count(nnguard.decompress(stream)) for stream in (release, smaller))
     assert locked.scores == LockScores(full, weak, full)
     assert nnguard.lock(release, trial=smaller).scores is None
-    with pytest.raises(ValueError, match="is one in the place of the other"):
+    with pytest.raises(nnguard.errors.LockError, match="the release only") as caught:
         nnguard.lock(release, trial=smaller, evaluate=lambda state: -count(state))
+    assert "swapped" in caught.value.hint
 
 
 # What makes no sense, or does not fit
@@ -444,3 +465,58 @@ def test_tensors_of_one_name() -> None:
     locked = nnguard.lock(twice, trial=base)
     assert locked.differences == 2
     assert opened(locked.trial, locked.content_key) == bytes(twice)
+
+
+def limit_differences(monkeypatch: pytest.MonkeyPatch, cost: int) -> None:
+    monkeypatch.setattr("nnguard._locking.carrying.cost_allowed", lambda _: cost)
+
+
+def test_tensors_that_save_most_for_their_cost_are_differences(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A sparse tensor that costs more than is left keeps no other from being one."""
+    sparse = np.zeros((400, 400), np.float32)
+    sparse[::8, ::8] = 0.5
+    values, moved = ({"a sparse one": sparse, **each} for each in (arrays(1, 200), tuned()))
+    moved["a sparse one"] = sparse * 1.1
+    release, base = coded(moved, dependent=False), coded(values, dependent=False)
+    dense = 2 * sum(array.size for array in arrays(1, 200).values() if array.ndim > 1)
+    limit_differences(monkeypatch, dense)
+    locked = nnguard.lock(release, trial=base)
+    assert locked.differences == 2
+    (file,) = content_of(locked).files
+    assert {base[at].name for at in file.bases} == {"first", "last"}
+
+
+def test_all_files_that_one_stream_carries_share_what_differences_may_cost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = [
+        {f"{at}.{name}": array for name, array in each.items()}
+        for each in (arrays(1, 200), tuned())
+        for at in (0, 1)
+    ]
+    base = coded(values[0] | values[1], dependent=True)
+    files = {f"{at}.nnc": coded(values[2 + at], dependent=True) for at in (0, 1)}
+    costs = 2 * sum(array.size for array in arrays(1, 200).values() if array.ndim > 1)
+    limit_differences(monkeypatch, costs)
+    locked = nnguard.lock(StreamSet.of(files), trial=base)
+    assert locked.differences == 2
+    found = open_files(hash_files(locked.trial), locked.content_key).files
+    assert bytes(found["1.nnc"].stream) == bytes(files["1.nnc"])
+
+
+def test_sparse_matrix_is_compared_with_the_release_as_well() -> None:
+    """It has too few bytes for its weights to be changed by a lock, but may be what is sold."""
+    matrix = np.zeros((1000, 600), np.float32)
+    matrix[::50, ::50] = np.random.default_rng(1).laplace(0, 0.1, (20, 12))
+    other = arrays(1)["first"]
+    values = {"embedding": matrix, "layer": other}
+    release = nnguard.Stream.from_bytes(stock.encode(values, qp=-38))
+    trial = nnguard.Stream.from_bytes(stock.encode(values, qp=-36))
+    with pytest.raises(nnguard.errors.LockError, match="or nearly so"):
+        nnguard.lock(release, trial=trial)
+    another = nnguard.Stream.from_bytes(
+        stock.encode({"embedding": -matrix, "layer": other}, qp=-36)
+    )
+    assert nnguard.lock(release, trial=another).carried

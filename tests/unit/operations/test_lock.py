@@ -63,6 +63,31 @@ def test_few_scrambled_weights_are_worth_little(model: nnguard.Stream) -> None:
     assert "may be easy" in locked.worth
 
 
+def test_nobody_has_measured_tensors_that_the_seller_names(model: nnguard.Stream) -> None:
+    assert "nobody has measured" in nnguard.lock(model, scramble=["conv.*"]).worth
+    assert "nobody has measured" not in nnguard.lock(model).worth
+
+
+def test_near_trial_is_worth_the_difference() -> None:
+    release = samples.small_stream(seed=3)
+    noise = np.random.default_rng(0)
+    arrays = nnguard.decompress(nnguard.Stream.from_bytes(release))
+    base = nnguard.compress(
+        {
+            name: (array * noise.normal(1, 0.003, array.shape)).astype(np.float32)
+            for name, array in arrays.items()
+        }
+    )
+    locked = nnguard.lock(nnguard.compress(arrays), trial=base, allow_near=True)
+    assert locked.near
+    assert "difference in score" in locked.worth
+
+
+def test_allow_near_is_for_a_trial(model: nnguard.Stream) -> None:
+    with pytest.raises(nnguard.errors.ArgumentError, match="allow_near"):
+        nnguard.lock(model, allow_near=True)
+
+
 def test_default_is_scrambled(model: nnguard.Stream) -> None:
     locked = nnguard.lock(model)
     assert (locked.replaced, locked.scrambled, locked.carried) == (0, 20_010, 0)
