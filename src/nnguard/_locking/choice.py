@@ -16,6 +16,7 @@ with it.
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -61,6 +62,16 @@ _GROUP = 4
 
 _TOUCHED = 1 << 18
 """Weights of tensors that are touched, at most, if they are enough: unlocking codes them all."""
+
+
+class _Draw(enum.IntEnum):
+    """What is drawn by lot; the first of all tensors together, the others in each."""
+
+    TENSORS = 0
+    ROWS = 1
+    PAIRS = 2
+    GROUPS = 3
+
 
 Numbers = np.ndarray[tuple[int], np.dtype[np.uint64]]
 Positions = npt.NDArray[np.int64]
@@ -164,7 +175,7 @@ def tensors_to_touch(
         ArgumentError: The importance names a tensor that is not there.
     """
     usable = usable_tensors(stream, importance, twins)
-    lots = dict(zip(usable, _numbers(randomness, 0, len(usable)).tolist(), strict=True))
+    lots = dict(zip(usable, _numbers(randomness, _Draw.TENSORS, len(usable)).tolist(), strict=True))
     touched: list[int] = []
     weights = 0
     for index in sorted(usable, key=lambda index: (weights_in(stream, index), lots[index])):
@@ -200,7 +211,7 @@ def choose(
     ):
         pairs = _choose_in(tensor, wanted, randomness, unit, _importance_of(tensor, importance))
         groups = np.arange(len(pairs)) // _GROUP
-        lots = _numbers(randomness, _run(unit, 4), groups.size // _GROUP + 1)[groups]
+        lots = _numbers(randomness, _run(unit, _Draw.GROUPS), groups.size // _GROUP + 1)[groups]
         parts.append((np.full(len(pairs), unit), pairs, groups, lots))
     if not parts:
         return Choice(np.zeros(0, np.int64), _NO_PAIRS)
@@ -250,8 +261,8 @@ def _choose_in(
     shape = tensor.header.shape
     pool = _pool(tensor, wanted, importance)
     _, rows = np.unique(pool[:, 0] // (tensor.indices.size // shape[0]), return_inverse=True)
-    row_lots = _numbers(randomness, _run(unit, 1), len(pool))[rows]
-    lots = _numbers(randomness, _run(unit, 2), len(pool))
+    row_lots = _numbers(randomness, _run(unit, _Draw.ROWS), len(pool))[rows]
+    lots = _numbers(randomness, _run(unit, _Draw.PAIRS), len(pool))
     order = np.lexsort((lots, rows, row_lots))
     order = order[np.argsort(_rounds(rows[order]), kind="stable")][:wanted]
     return pool[order]
@@ -346,5 +357,6 @@ def _numbers(randomness: Keystream, run: int, count: int) -> Numbers:
     return np.frombuffer(randomness.read(run, 8 * count), np.uint64)
 
 
-def _run(unit: int, purpose: int) -> int:
-    return 8 * (unit + 1) + purpose
+def _run(unit: int, draw: _Draw) -> int:
+    """Return the run of the keystream that a draw in one tensor takes."""
+    return 8 * (unit + 1) + draw
