@@ -352,8 +352,9 @@ def _too_small(error: CapacityError, size: int, carried: int, trial: Stream) -> 
         f"{carried:,} and holds {error.available // 8:,}, at {MAX_BITS} bits a weight",
         needed=error.needed,
         available=error.available,
-        hint=f"a trial of this kind needs about {_rounded_up(least):,} weights, and this one has "
-        f"{weights:,}; or compress it at a finer step (a lower qp): fewer weights are zero then",
+        hint=f"a trial of this kind needs about {_rounded_up(least):,} weights that can carry "
+        f"bits, and this one has {weights:,}; or compress it at a finer step (a lower qp): fewer "
+        "weights are zero then",
     )
 
 

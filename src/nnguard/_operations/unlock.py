@@ -306,7 +306,7 @@ def _of_another(license: License, trial: Model) -> NnguardError:  # noqa: A002
         check_places(trial)
         return VerificationError("the trial was changed since the license was issued")
     hint = "" if lock else "the stream is not locked: unlock takes the trial"
-    return LicenseError("the license is of another stream", reason=Refusal.OTHER_STREAM, hint=hint)
+    return LicenseError("the license is for another trial", reason=Refusal.OTHER_STREAM, hint=hint)
 
 
 def _with_watermark(opened: Unlocked, license: License) -> Stream:  # noqa: A002

@@ -396,7 +396,7 @@ def test_license_of_another_lock() -> None:
     again = nnguard.lock(sale.release, trial=traceable.trial_of(dependent=True), traceable=True)
     other = Shop(sale.release, again, VENDOR)
     license_ = other.license()
-    with pytest.raises(LicenseError, match="another stream"):
+    with pytest.raises(LicenseError, match="another trial"):
         sale.unlock(license_)
     secrets = license_.unwrap(ADA)
     mixed = sale.changed(sold()[0], secrets={"license_key": secrets.license_key})
