@@ -252,7 +252,9 @@ def test_release_that_does_not_fit(release: nnguard.Stream) -> None:
     message = str(caught.value)
     assert f"{release.size:,} bytes" in message
     assert f"holds {caught.value.available // 8:,}, at 16 bits a weight" in message
-    (needed,) = re.findall(r"about ([\d,]+) weights that can .*, and this one has 1,000", caught.value.hint)
+    (needed,) = re.findall(
+        r"about ([\d,]+) weights that can .*, and this one has 1,000", caught.value.hint
+    )
     least = 1000 * caught.value.needed / caught.value.available
     assert least <= int(needed.replace(",", "")) < 1.1 * least
 
