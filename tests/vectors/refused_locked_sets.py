@@ -207,7 +207,7 @@ def without_result(made: Made) -> Made:
     return replace(made, details=tuple(details))
 
 
-@unlocks_set("LicenseError: other-stream", message="another stream")
+@unlocks_set("LicenseError: other-stream", message="another trial")
 def license_of_other_set() -> Made:
     """The set is locked with another key."""
     other = carrying(weaker(), {name: {"": file} for name, file in release().items()}, key=LOWER)

@@ -75,7 +75,7 @@ def license_of_no_stream() -> Made:
     return replace(made, data=bytes(sale()[0])[:-1])
 
 
-@vector("11.3", "LicenseError: other-stream", message="another stream", operation="unlock")
+@vector("11.3", "LicenseError: other-stream", message="another trial", operation="unlock")
 def license_of_other_stream() -> Made:
     """A trial that was locked with another content key."""
     other = sign(locked(small(), key=CONTENT_KEYS["other"]))
@@ -83,7 +83,7 @@ def license_of_other_stream() -> Made:
     return replace(made, texts=sold(issued()).texts)
 
 
-@vector("11.3", "LicenseError: other-stream", message="another stream", operation="unlock")
+@vector("11.3", "LicenseError: other-stream", message="another trial", operation="unlock")
 def license_of_unlocked_stream() -> Made:
     """A stream without any record."""
     made = refused(small(), small())
@@ -212,7 +212,7 @@ def damaged(trial: Stream) -> Stream:
     return place(taken.original, taken.header.carriers, bytes(data), bits=taken.header.widths)
 
 
-@vector("11.3", "LicenseError: other-stream", message="another stream", operation="unlock")
+@vector("11.3", "LicenseError: other-stream", message="another trial", operation="unlock")
 def license_of_other_damaged() -> Made:
     """The record of the lock, which is of another key, has a wrong checksum: that is not asked."""
     trial = damaged(locked(small(), key=LOWER))
@@ -231,7 +231,7 @@ def license_of_damaged() -> Made:
     return without_result(with_trial(trial, small(), license_of(small(), small())))
 
 
-@vector("11.3", "LicenseError: other-stream", message="another stream", operation="unlock")
+@vector("11.3", "LicenseError: other-stream", message="another trial", operation="unlock")
 def license_of_other_much_work() -> Made:
     """The lock, which is of another key, costs more than the limit."""
     trial = lock(sixteen_bits(257), {}, bits=16, key=LOWER)
