@@ -169,6 +169,8 @@ def fill(subject: Subject, stream: nnguard.Stream, width: int) -> dict[str, Any]
     """
     rooms = {at: room for at in candidates(stream) if (room := room_of(stream, at)).places}
     widths = {at: room.width(width) for at, room in rooms.items()}
+    if max(widths.values()) != width:
+        raise ValueError(f"no weight holds {width} bits")
     bits = sum(room.bits(width) for room in rooms.values()) - _frame_bits(stream)
     header = FrameHeader(2, 1, bits // 8, tuple(rooms), tuple(widths.values()))
     needed, available = 8 * len(bytes(header)), next(iter(rooms.values())).bits(width)
@@ -178,7 +180,9 @@ def fill(subject: Subject, stream: nnguard.Stream, width: int) -> dict[str, Any]
         )
     plan = Plan(stream, header, tuple(room.places for room in rooms.values()))
     record = np.random.default_rng(SEED).bytes(header.record_size)
-    return score_with(subject, stream, plan.embed(record), [record])
+    found = score_with(subject, stream, plan.embed(record), [record])
+    del found["width"]
+    return found
 
 
 def bits_in(stream: nnguard.Stream, width: int) -> int:

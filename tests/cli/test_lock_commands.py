@@ -382,7 +382,7 @@ def test_target_is_found_with_the_sellers_own_function(
         ),
         ("--soft --target 0.4 --tolerance 0 --evaluate score.py:zero", 2, "tolerance"),
         ("--tier :fraction=0.1", 2, "a tier needs a name"),
-        ("--tier a:soft --tier a", 2, "different names"),
+        ("--tier a --tier a", 2, "different names"),
         ("--tier a --tier b", 2, "tiers a and b have the same lock"),
         ("--allow-near", 2, "--allow-near is for --trial"),
         ("--tolerance 4", 2, "--tolerance and --max-fraction are for --target"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -217,7 +217,7 @@ def _check_usage(options: Options, tiers: Sequence[nnguard.Tier]) -> None:
     if options.allow_near and not any(tier.trial for tier in tiers):
         raise click.UsageError("--allow-near is for --trial")
     for one, other in pairwise(tiers):
-        if (one.trial, one.scramble, one.soft) == (other.trial, other.scramble, other.soft):
+        if one.name != other.name and replace(one, name=other.name) == other:
             raise click.UsageError(
                 f"tiers {one.name} and {other.name} have the same lock; give each its own: "
                 f"--tier {one.name}:trial=medium.nnc --tier {other.name}:trial=small.nnc"

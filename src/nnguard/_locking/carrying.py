@@ -28,7 +28,7 @@ from nnguard._records.layers import layers
 from nnguard._records.lock import Difference, LockContent, LockedFile, LockShard, Part
 from nnguard._records.masks import Masks
 from nnguard._stream import Stream, Unit
-from nnguard._stream.coding import step_size
+from nnguard._stream.coding import step_of
 from nnguard._stream.differences import cost_of_difference, may_pay, subtract
 from nnguard._stream.quantized import pieces_of
 from nnguard.errors import CapacityError, FormatError, LockError, NoRecordError
@@ -114,7 +114,7 @@ def check_trial(release: Files, trial: Files, *, allow_near: bool = False) -> bo
     Raises:
         LockError: The trial is locked, or holds the release, or nearly so.
     """
-    given = [_forms(file) for file in trial.values()]
+    sold, given = ([_forms(file) for file in each.values()] for each in (release, trial))
     if any(form.kind == RecordKind.LOCK for forms in given for form in forms):
         raise LockError(
             "the network that is to be the trial is locked itself",
@@ -123,18 +123,18 @@ def check_trial(release: Files, trial: Files, *, allow_near: bool = False) -> bo
     known = {digest for forms in given for form in forms for digest in form.digests}
     tensors = {unit.name: unit for forms in given for unit in forms[-1].stream if unit.quantized}
 
-    def is_given(file: Hashed) -> bool:
-        return any(known.issuperset(form.digests) for form in _forms(file))
+    def is_given(forms: Sequence[_Form]) -> bool:
+        return any(known.issuperset(form.digests) for form in forms)
 
-    def is_near(file: Hashed) -> bool:
-        return is_given(file) or _holds_weights(_forms(file)[-1].stream, tensors)
+    def is_near(forms: Sequence[_Form]) -> bool:
+        return is_given(forms) or _holds_weights(forms[-1].stream, tensors)
 
-    if all(map(is_given, release.values())):
+    if all(map(is_given, sold)):
         raise LockError(
             "the trial holds the whole release in the clear",
             hint="the trial is a weaker network: an early checkpoint, or a smaller one",
         )
-    near = all(map(is_near, release.values()))
+    near = all(map(is_near, sold))
     if near and not allow_near:
         raise LockError(
             "the trial holds the whole release in the clear, or nearly so",
@@ -188,12 +188,12 @@ def _holds_weights(release: Stream, given: Mapping[str, Unit]) -> bool:
 
     All quantized tensors, where there are no matrices.
     """
-    tensors = [(unit, unit.quantized) for unit in release]
-    quantized = [unit for unit, header in tensors if header]
-    matrices = [unit for unit, header in tensors if header and len(header.shape) > 1] or quantized
-    matrices.sort(key=lambda unit: unit.size)  # the first that is not given ends the search
-    return bool(matrices) and all(
-        unit.name in given and _same_but_rounded(unit, given[unit.name]) for unit in matrices
+    quantized = [(unit, header) for unit in release if (header := unit.quantized)]
+    matrices = [(unit, header) for unit, header in quantized if len(header.shape) > 1]
+    compared = [unit for unit, _ in matrices or quantized]
+    compared.sort(key=lambda unit: unit.size)  # the first that is not given ends the search
+    return bool(compared) and all(
+        unit.name in given and _same_but_rounded(unit, given[unit.name]) for unit in compared
     )
 
 
@@ -220,7 +220,7 @@ def _pieces(unit: Unit) -> Iterator[tuple[npt.NDArray[np.floating[Any]], float]]
     header = unit.quantized
     assert header is not None
     for indices, decoder in pieces_of(unit):
-        step = step_size(decoder.qp + header.base_qp, header.qp_density)
+        step = step_of(header, decoder.qp)
         yield step * indices, step
 
 

@@ -42,6 +42,7 @@ from nnguard._operations.trial import (
     HashedModel,
     Trial,
     like,
+    naming_tier,
     parts_of,
     scored,
     spooled,
@@ -236,7 +237,7 @@ def lock_tiers(
         if locks:
             sold, in_the_clear = HashedModel.of(locks[-1].trial, progress), None
             own_key = key.below(depth + traceable)  # with masks, the vendor's is above all tiers
-        with naming(f"tier {tier.name}" if len(tiers) > 1 else ""):
+        with naming_tier(tier, tiers):
             locks.append(_lock(sold, tier, trial, own_key, options, in_the_clear))
     return locks
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from nnguard._base.progress import Progress
@@ -26,6 +27,7 @@ __all__ = [
     "HashedModel",
     "Trial",
     "like",
+    "naming_tier",
     "parts_of",
     "scored",
     "spooled",
@@ -83,11 +85,16 @@ def trials_of(
             trials.append(None)
             continue
         given = HashedModel.of(_as_trial(tier.trial, release.model), progress)
-        with naming(f"tier {tier.name}" if len(tiers) > 1 else ""):
+        with naming_tier(tier, tiers):
             near = [check_trial(files, given.files, allow_near=allow_near) for files in sold]
         trials.append(Trial(given.model, given.files, any(near)))
         sold.append(given.files)
     return trials
+
+
+def naming_tier(tier: Tier, tiers: Sequence[Tier]) -> AbstractContextManager[None]:
+    """Say in errors which tier they are about, where there are several."""
+    return naming(f"tier {tier.name}" if len(tiers) > 1 else "")
 
 
 def _as_trial(trial: ModelLike, release: Model) -> Model:

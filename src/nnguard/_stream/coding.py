@@ -237,6 +237,11 @@ def step_size(qp: int, qp_density: int) -> float:
     return float(mantissa) * 2.0 ** ((qp >> qp_density) - qp_density)
 
 
+def step_of(header: TensorHeader, qp: int) -> float:
+    """Return the step size of a tensor whose payload states this quantization parameter."""
+    return step_size(qp + header.base_qp, header.qp_density)
+
+
 def qp_range(qp_density: int) -> tuple[int, int]:
     """Return the least and the largest quantization parameter that a payload can hold."""
     limit = 1 << (5 + qp_density)

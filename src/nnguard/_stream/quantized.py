@@ -17,7 +17,7 @@ from nnguard._stream.coding import (
     decode_pieces,
     encode_payload,
     parameters_of,
-    step_size,
+    step_of,
 )
 from nnguard._stream.headers import TensorHeader
 from nnguard._stream.trellis import odd_states
@@ -71,7 +71,7 @@ class QuantizedTensor:
     @property
     def step(self) -> float:
         """Quantization step size, in units of the weights."""
-        return step_size(self.qp + self.header.base_qp, self.header.qp_density)
+        return step_of(self.header, self.qp)
 
     def with_indices(self, indices: Indices) -> QuantizedTensor:
         """Return the tensor with other indices of the same shape."""
