@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -307,3 +309,30 @@ def test_watching_ends_when_it_is_told_to() -> None:
         assert process.wait() == 128 + signal.SIGTERM
     assert made() == MADE
     assert not [*Path().glob(".models*")]
+
+
+def closed_twice(*_: object, **__: object) -> None:
+    """What `shutil.rmtree` does when a signal comes right after it has closed a folder."""
+    try:
+        raise KeyboardInterrupt(signal.SIGTERM)
+    finally:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+def test_an_interruption_is_none_of_the_errors_that_come_of_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("nnguard._operations.destination.shutil.rmtree", closed_twice)
+    with pytest.raises(KeyboardInterrupt) as told:
+        run(*GATE, "--log-json")
+    assert told.value.args == (signal.SIGTERM,)
+    assert logged(capsys.readouterr().err)[-1]["event"] == "placed"
+
+
+def test_an_interruption_ends_the_verification_of_many(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("nnguard._cli.verifying._verify", closed_twice)
+    with pytest.raises(KeyboardInterrupt):
+        run("verify", "release.nnc", "release.nnc", "--trust", "vendor.pub")
+    assert capsys.readouterr().err == ""

@@ -13,7 +13,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import click
 
 from nnguard._cli.commands import NNGUARD
-from nnguard._cli.failures import BUG, describe, exit_code_of, is_expected
+from nnguard._cli.failures import BUG, check_uninterrupted, describe, exit_code_of, is_expected
 
 __all__ = ["main"]
 
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:
+        check_uninterrupted(error)
         verbose = {"-v", "--verbose"} & {*arguments} and not isinstance(error, click.UsageError)
         if verbose or not is_expected(error):
             traceback.print_exc()

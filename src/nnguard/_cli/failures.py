@@ -21,6 +21,7 @@ __all__ = [
     "BUG",
     "EXIT_CODES",
     "check_credentials",
+    "check_uninterrupted",
     "describe",
     "exit_code_of",
     "hint_of",
@@ -146,6 +147,21 @@ def is_expected(error: Exception) -> bool:
 def exit_code_of(error: Exception) -> int:
     """Return the exit code for an error."""
     return next((code for family, code in _FAMILIES.items() if isinstance(error, family)), BUG)
+
+
+def check_uninterrupted(error: BaseException) -> None:
+    """Make sure that an error is one of its own, and did not come of leaving in the midst of work.
+
+    `shutil.rmtree`, for one, fails with `EBADF` where a signal comes right after it has closed a
+    folder.
+
+    Raises:
+        KeyboardInterrupt: A signal came, and the error when what was under way was undone.
+    """
+    while error.__context__ is not None:
+        error = error.__context__
+        if isinstance(error, KeyboardInterrupt):
+            raise error
 
 
 def describe(error: Exception, *, as_json: bool, about: str = "") -> None:

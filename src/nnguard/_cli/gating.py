@@ -19,7 +19,7 @@ from nnguard import errors
 from nnguard._base.times import UNITS
 from nnguard._cli.commands import Options, command
 from nnguard._cli.compression import WORKERS
-from nnguard._cli.failures import as_values, exit_code_of
+from nnguard._cli.failures import as_values, check_uninterrupted, exit_code_of
 from nnguard._cli.keys import PASSPHRASE_FILE, load_private, load_signer
 from nnguard._cli.licensing import POLICY, policy_of
 from nnguard._cli.options import (
@@ -109,6 +109,7 @@ def run_gate(options: Options) -> Outcome:
             tell_systemd("READY=1")
             model.watch(options.watch, report)
     except (errors.NnguardError, OSError) as error:
+        check_uninterrupted(error)
         refused = is_refusal(error)
         log.write("refused" if refused else "failed", **_failure(error))
         if refused and options.remove and model.destination.take_away():

@@ -9,7 +9,7 @@ import click
 import nnguard
 from nnguard import errors
 from nnguard._cli.commands import Options, command
-from nnguard._cli.failures import as_values, describe, exit_code_of
+from nnguard._cli.failures import as_values, check_uninterrupted, describe, exit_code_of
 from nnguard._cli.inputs import name_of, open_model
 from nnguard._cli.options import (
     AUTHORITY,
@@ -113,6 +113,7 @@ def _verify_many(options: Options, expect: nnguard.Expect) -> Outcome:
         try:
             report = _verify(file, options, expect)
         except (errors.NnguardError, OSError) as error:
+            check_uninterrupted(error)
             codes.append(exit_code_of(error))
             values[file] = as_values(error)
             if not options.json:
