@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["Counter", "Progress"]
+__all__ = ["Counter", "Progress", "share_of"]
 
 Progress = Callable[[int], object]
 """Called with the number of bytes done since the last call."""
+
+
+def share_of(progress: Progress, share: float) -> Progress:
+    """Return what tells this share of the bytes: the rest is told by other work on them."""
+    return lambda count: progress(round(share * count))
 
 
 class Counter:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from nnguard._base.progress import Progress
@@ -31,7 +31,7 @@ from nnguard._hiding.frame import (
     frame_size,
     size_in_list,
 )
-from nnguard._hiding.tensor import NO_ROOM, Room, embed_bits, room_in
+from nnguard._hiding.tensor import NO_ROOM, Room, embed_bits, room_in, suit
 from nnguard._stream import Stream, Unit
 from nnguard.errors import (
     CapacityError,
@@ -70,6 +70,33 @@ class Plan:
     def weights(self) -> int:
         """Weights of all tensors that hold bits; every reader decodes them."""
         return sum(weights_in(self.stream, carrier) for carrier in self.header.carriers)
+
+    def suited(
+        self,
+        kept: Container[int] = (),
+        *,
+        workers: Workers = HERE,
+        progress: Progress = lambda _: None,
+    ) -> Plan:
+        """Return the plan for a stream of the same weights, which grows least.
+
+        For a stream whose weights count, not its bytes: start states of the carriers are chosen for
+        what they will hold.
+
+        Args:
+            kept: Positions of units that stay as they are.
+            workers: Who decodes and encodes the carriers.
+            progress: Called with the bytes of each carrier.
+        """
+        pairs = zip(self.header.carriers, self.header.widths, strict=True)
+        widths = {carrier: width for carrier, width in pairs if carrier not in kept}
+        carriers = [self.stream[carrier] for carrier in widths]
+        made = zip(widths, workers.in_order(suit, carriers, widths.values()), strict=True)
+        units = {}
+        for carrier, unit in made:
+            units[carrier] = unit
+            progress(self.stream[carrier].size)
+        return replace(self, stream=self.stream.replace(units))
 
     def embed(
         self,

@@ -27,10 +27,17 @@ from nnguard._hiding.packing import Joiner, split
 from nnguard._stream import Unit
 from nnguard._stream.coding import Parameters, qp_range
 from nnguard._stream.headers import TensorHeader
-from nnguard._stream.quantized import QuantizedTensor, decode, encode, pieces_of, recode
+from nnguard._stream.quantized import (
+    QuantizedTensor,
+    decode,
+    encode,
+    pieces_of,
+    recode,
+    suited_to,
+)
 from nnguard.errors import VerificationError
 
-__all__ = ["NO_ROOM", "Carrier", "Room", "embed_bits", "room_in"]
+__all__ = ["NO_ROOM", "Carrier", "Room", "embed_bits", "room_in", "suit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,21 @@ def embed_bits(unit: Unit, data: bytes, begin: int, bits_per_weight: int) -> byt
         return walk.embed(indices, numbers)
 
     return recode(unit, embed, by=-bits_per_weight * _octave(unit))
+
+
+def suit(unit: Unit, bits_per_weight: int) -> bytes:
+    """Return a unit of the same weights that grows least when so many bits go into each.
+
+    Bits are taken to be as random as ciphertext.
+    """
+    walk = _walk(unit, bits_per_weight)
+    rng = np.random.default_rng(0)
+
+    def embed(indices: Indices) -> Indices:
+        places = int(np.count_nonzero(indices))
+        return walk.embed(indices, rng.integers(1 << bits_per_weight, size=places, dtype=np.uint16))
+
+    return suited_to(unit, embed)
 
 
 class Carrier:

@@ -95,10 +95,14 @@ class LockedFile:
         return [part.base for part in self.units if isinstance(part, Difference)]
 
     @property
+    def shared(self) -> list[range]:
+        """Positions of the units that the degraded stream has, too."""
+        return [part for part in self.units if isinstance(part, range)]
+
+    @property
     def named(self) -> list[range]:
-        """Positions that it names in the degraded stream, ranges and bases."""
-        ranges = [part for part in self.units if isinstance(part, range)]
-        return ranges + [range(base, base + 1) for base in self.bases]
+        """Positions that it names in the degraded stream, shared units and bases."""
+        return self.shared + [range(base, base + 1) for base in self.bases]
 
     def to_cbor(self) -> list[Any]:
         """Encode the file."""

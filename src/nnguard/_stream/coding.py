@@ -28,6 +28,7 @@ __all__ = [
     "decode_pieces",
     "encode_payload",
     "find_zero_rows",
+    "magnitude_contexts",
     "parameters_of",
     "piece_ranges",
     "qp_range",
@@ -212,8 +213,13 @@ def search_start_states(
 
 def usual_start_states(header: TensorHeader) -> bytes:
     """Return the start states of an encoder that does not search."""
-    contexts = 3 * (8 if header.dependent else 1) + 3 + 2 * header.unary_length + 31
-    return bytes(contexts)
+    others = 3 * (8 if header.dependent else 1) + 3
+    return bytes(others + magnitude_contexts(header))
+
+
+def magnitude_contexts(header: TensorHeader) -> int:
+    """Return how many contexts are for magnitudes; they are the last (`docs/SPEC.md`, 2.4.3)."""
+    return 2 * header.unary_length + 31
 
 
 def find_zero_rows(header: TensorHeader, pieces: Iterable[Indices]) -> bytes:

@@ -16,7 +16,9 @@ from nnguard._stream.coding import (
     decode_payload,
     decode_pieces,
     encode_payload,
+    magnitude_contexts,
     parameters_of,
+    search_start_states,
     step_of,
 )
 from nnguard._stream.headers import TensorHeader
@@ -34,6 +36,7 @@ __all__ = [
     "narrowed",
     "pieces_of",
     "recode",
+    "suited_to",
     "to_indices",
     "to_integers",
     "with_integers",
@@ -41,6 +44,9 @@ __all__ = [
 
 MAX_WEIGHTS = 1 << 24
 """Tensors of more weights are not decoded whole unless the caller says so: 64 MiB of indices."""
+
+_ENOUGH = 8
+"""Pieces of a tensor that tell how its contexts had better begin, and how soon they should learn."""
 
 Integers = npt.NDArray[np.int64]
 
@@ -128,14 +134,39 @@ def recode(unit: Unit, change: Callable[[Indices, Parameters], Indices], *, by: 
     Raises:
         FormatError: See `decode`.
     """
-    header = _quantized(unit)
-    prefix, payload, at = _parts_of(unit, header)
-    pieces = decode_pieces(header, iter([payload]), len(payload), offset=at)
-    first = next(pieces)
-    parameters = parameters_of(first[2])
-    changed = (change(indices, parameters) for _, indices, _ in itertools.chain([first], pieces))
-    recoded, _ = encode_payload(header, changed, replace(parameters, qp=parameters.qp + by))
+    prefix, pieces, parameters = _begin(unit)
+    changed = (change(indices, parameters) for indices in pieces)
+    parameters = replace(parameters, qp=parameters.qp + by)
+    recoded, _ = encode_payload(_quantized(unit), changed, parameters)
     return frame_unit(prefix + recoded)
+
+
+def suited_to(unit: Unit, change: Callable[[Indices], Indices]) -> bytes:
+    """Return a unit of the same weights, in whose place a change makes the file grow least.
+
+    It states other start states for magnitudes, which a change keeps; see `recode`.
+
+    Args:
+        unit: A unit with a FLOAT payload, not coded in blocks.
+        change: Makes a piece of another, with the same signs and zeros.
+
+    Raises:
+        FormatError: See `decode`.
+    """
+    header = _quantized(unit)
+    # For TCQ, the stock encoder's search looks at indices, not at the integers that are coded.
+    plain = replace(header, dependent=False)
+    prefix, pieces, parameters = _begin(unit)
+    changed = (
+        to_integers(change(indices), dependent=header.dependent).astype(np.int32)
+        for indices in itertools.islice(pieces, _ENOUGH)
+    )
+    found = search_start_states(plain, changed, parameters.skipped_rows)
+    count = magnitude_contexts(header)
+    states = parameters.start_states[:-count] + found[-count:]
+    same = (indices for indices, _ in pieces_of(unit))
+    payload, _ = encode_payload(header, same, replace(parameters, start_states=states))
+    return frame_unit(prefix + payload)
 
 
 def encode(tensor: QuantizedTensor) -> bytes:
@@ -210,6 +241,16 @@ def _quantized(unit: Unit) -> TensorHeader:
     if unit.quantized is None:
         raise ValueError(f"unit {unit.name} is not a quantized tensor")
     return unit.quantized
+
+
+def _begin(unit: Unit) -> tuple[bytes, Iterator[Indices], Parameters]:
+    """Return what stands before the payload, its pieces, as of `pieces_of`, and what it states."""
+    header = _quantized(unit)
+    prefix, payload, at = _parts_of(unit, header)
+    pieces = decode_pieces(header, iter([payload]), len(payload), offset=at)
+    first = next(pieces)
+    indices = (indices for _, indices, _ in itertools.chain([first], pieces))
+    return prefix, indices, parameters_of(first[2])
 
 
 def _parts_of(unit: Unit, header: TensorHeader) -> tuple[bytes, bytes, int]:

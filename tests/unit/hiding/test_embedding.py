@@ -727,3 +727,47 @@ def test_plan_over_many_tensors_makes_few_headers(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(nnguard.errors.CapacityError):
         plan_record(stream, 9, 1 << 16)
     assert len(made) < 100
+
+
+@pytest.mark.parametrize("dependent", [True, False])
+@pytest.mark.parametrize("size", [12_000, 35_000, 55_000])
+def test_where_weights_count_the_file_grows_by_less(size: int, *, dependent: bool) -> None:
+    """At most by a twentieth more than the bits; with the start states as they are, by more."""
+    stream = network(400, 300, qp=-24, dependent=dependent)
+    record = np.random.default_rng(1).bytes(size)
+    plan = plan_record(stream, 3, size, dense=True)
+    suited = plan.suited()
+    assert suited.header == plan.header
+    taken = extract(suited.embed(record), vouched=True)
+    assert (taken.record, bytes(taken.original)) == (record, bytes(suited.stream))
+    before, after = stock.decode(bytes(stream)), stock.decode(bytes(suited.stream))
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    grown = suited.embed(record).size - stream.size
+    assert grown < plan.embed(record).size - stream.size
+    assert size < grown < 1.05 * plan.bits / 8
+
+
+def test_units_that_are_kept_are_coded_as_they_were() -> None:
+    stream = network(400, 300, qp=-24)
+    plan = plan_record(stream, 3, 50_000, dense=True)
+    first, second = plan.header.carriers
+    suited = plan.suited({first})
+    assert suited.stream[first].read() == stream[first].read()
+    assert suited.stream[second].read() != stream[second].read()
+
+
+@pytest.mark.parametrize("dependent", [True, False])
+def test_start_states_for_signs_and_zeros_are_kept(*, dependent: bool) -> None:
+    stream = network(400, qp=-24, dependent=dependent)
+    (carrier,) = (at for at in candidates(stream) if stream[at].name == "w400")
+    before = decode(stream[carrier])
+    plan = plan_record(stream, 3, 10_000, dense=True)
+    after = decode(plan.suited().stream[carrier])
+    others = 3 * (8 if dependent else 1) + 3
+    states = before.parameters.start_states, after.parameters.start_states
+    assert states[0][:others] == states[1][:others]
+    assert states[0][others:] != states[1][others:]
+    assert replace(before.parameters, start_states=b"") == replace(
+        after.parameters, start_states=b""
+    )
+    assert np.array_equal(before.indices, after.indices)

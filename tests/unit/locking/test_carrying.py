@@ -79,6 +79,28 @@ def test_trial_is_the_weaker_network(release: nnguard.Stream, weaker: nnguard.St
     assert opened(locked.trial, locked.content_key) == bytes(release)
 
 
+def test_without_the_record_the_trial_is_the_weaker_network(
+    release: nnguard.Stream, weaker: nnguard.Stream
+) -> None:
+    """It has the same weights; what they have in common with the release has the same bytes."""
+    given = extract(nnguard.lock(release, trial=weaker).trial).original
+    before, after = stock.decode(bytes(weaker)), stock.decode(bytes(given))
+    assert list(before) == list(after)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    common = {unit.read() for unit in release} & {unit.read() for unit in weaker}
+    assert common <= {unit.read() for unit in given}
+    assert [unit.tensor for unit in weaker] == [unit.tensor for unit in given]
+
+
+def test_a_signed_trial_stays_signed(
+    release: nnguard.Stream, weaker: nnguard.Stream, key: nnguard.SigningKey
+) -> None:
+    signed = nnguard.sign(weaker, key, name="weaker")
+    locked = nnguard.lock(release, trial=signed)
+    assert bytes(extract(locked.trial).original) == bytes(signed)
+    assert opened(locked.trial, locked.content_key) == bytes(release)
+
+
 def test_another_architecture(release: nnguard.Stream, smaller: nnguard.Stream) -> None:
     locked = nnguard.lock(release, trial=smaller)
     assert list(nnguard.decompress(locked.trial, allow_trial=True)) == list(
