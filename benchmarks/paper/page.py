@@ -34,7 +34,7 @@ PUBLISHED_SIZES = {
 SHOWN = (8, 16)
 """Bits in each weight, of those measured, that stand beside the paper's capacity."""
 
-MISSING = ["-"] * 5
+MISSING = ["-"] * 6
 """Cells of what was not measured."""
 
 _FORMS = {"paper": ("o", "#000000"), "ours, URQ": ("s", "#0072b2"), "ours, TCQ": ("^", "#e69f00")}
@@ -113,11 +113,12 @@ class Page:
             row = [name, published, f"{peak['count'] / peak['weights']:.3f}"]
             for width in SHOWN:
                 found = [self._filled(name, kind, width) for kind in KINDS]
-                row += [" / ".join(cells) for cells in list(zip(*found, strict=True))[:3]]
+                row += [" / ".join(cells) for cells in list(zip(*found, strict=True))[:4]]
             rows.append(row)
         head = ["network", "published", "paper's form"]
         for width in SHOWN:
-            head += [f"ours, {width} in each: bits a weight", "growth / payload", "change"]
+            head += [f"ours, {width} in each: bits a weight", "growth / payload", "in a lock"]
+            head += ["change"]
         return table(head, rows)
 
     def widths(self) -> list[str]:
@@ -129,21 +130,23 @@ class Page:
                 if plain is None:
                     continue
                 each = f"{1e9 * plain['decoding'] / plain['carrying']:.1f}"
-                rows.append([name, kind, "-", "", "", "", each, ""])
+                rows.append([name, kind, "-", "", "", "", "", each, ""])
                 filled = ((k, self._filled(name, kind, k)) for k in WIDTHS)
                 rows += [[name, kind, f"{k}", *cells] for k, cells in filled if cells != MISSING]
-        head = ["network", "", "bits in each", "bits a weight", "growth / payload", "change"]
+        head = ["network", "", "bits in each", "bits a weight", "growth / payload"]
+        head += ["growth / payload in a lock", "change"]
         return table([*head, "decoding a weight, ns", "a hidden byte, ns"], rows)
 
     def _filled(self, name: str, kind: str, width: int) -> list[str]:
-        """Return bits a weight, growth, change, and nanoseconds, of a record that fills it all."""
+        """Return bits a weight, growth, growth in a lock, change, and nanoseconds: it is full."""
         found = self.values.get(f"{name}: ours, {kind}, all room, {width} bits in each")
         if found is None:
             return MISSING
         base = self.values[f"{name}: {kind}"]
+        lock = self.values.get(f"{name}: ours, {kind}, in a lock, {width} bits in each")
         return [
             f"{found['bits'] / found['carrying']:.2f}",
-            f"{8 * (found['bytes'] - base['bytes']) / found['bits']:.3f}",
+            *(growth(each, base) for each in (found, lock)),
             change([found["score"]], base["score"]),
             f"{1e9 * found['decoding'] / found['carrying']:.1f}",
             f"{8e9 * found['decoding'] / found['bits']:.1f}",
@@ -265,6 +268,11 @@ class Page:
         names = [name, *(f"{name}, message {seed}" for seed in range(MESSAGES))]
         found = [self.values[each] for each in names if each in self.values]
         return [one for one in found if "score" in one]
+
+
+def growth(found: dict[str, Any] | None, base: dict[str, Any]) -> str:
+    """Return how many bits a file grows by for each bit that it holds."""
+    return f"{8 * (found['bytes'] - base['bytes']) / found['bits']:.3f}" if found else "-"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

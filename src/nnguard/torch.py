@@ -24,8 +24,8 @@ from typing_extensions import Unpack  # PyTorch requires it
 
 from nnguard._base.arguments import as_path
 from nnguard._base.files import check_target
-from nnguard._base.threads import Workers
 from nnguard._base.times import TimeLike
+from nnguard._base.workers import Workers
 from nnguard._compression.compress import compress
 from nnguard._compression.decompress import decompress as decompress_to_arrays
 from nnguard._compression.settings import Settings

@@ -15,7 +15,7 @@ import pytest
 
 import nnguard
 import stock
-from nnguard._base.threads import Workers
+from nnguard._base.workers import Workers
 from nnguard._locking.opening import open_files
 from nnguard._records.hashed import hash_files
 

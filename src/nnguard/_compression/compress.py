@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +17,10 @@ from typing import Any, BinaryIO, overload
 from nnguard._base.arguments import check_type, is_folder
 from nnguard._base.files import write_all
 from nnguard._base.progress import Progress
+from nnguard._base.workers import Call, Workers
+from nnguard._compression.batches import Batch, largest_first, make_batches
 from nnguard._compression.encoding import EncodeJob, encode_jobs, leading_units
 from nnguard._compression.settings import Settings
-from nnguard._compression.workers import Batch, Execution, largest_first, make_batches, run
 from nnguard._models.formats import write_topology
 from nnguard._models.index import map_weights
 from nnguard._models.side_files import find_files, list_files
@@ -106,17 +107,18 @@ def compress(
     """
     settings = Settings() if settings is None else settings
     check_type(settings, Settings, "settings")
-    execution = Execution(workers, executor, progress)
+    who = Workers(workers, executor)
     if is_folder(model):
-        return _compress_folder(Path(model), settings, spool, execution)
-    return _compress(model, settings, spool, execution)
+        return _compress_folder(Path(model), settings, spool, who, progress)
+    return _compress(model, settings, spool, who, progress)
 
 
 def _compress_folder(
     folder: Path,
     settings: Settings,
     spool: str | os.PathLike[str] | None,
-    execution: Execution,
+    workers: Workers,
+    progress: Progress | None,
 ) -> StreamSet:
     """Compress the shards of a folder one after the other."""
     weight_map = map_weights(folder)
@@ -128,7 +130,7 @@ def _compress_folder(
             raise ModelError(f"the index of {folder} does not list the tensors of {file}")
         own = {name: qp for name, qp in settings.qp_per_tensor.items() if name in names}
         streams[Path(file).stem + ".nnc"] = _compress(
-            folder / file, replace(settings, qp_per_tensor=own), spool, execution
+            folder / file, replace(settings, qp_per_tensor=own), spool, workers, progress
         )
     beside = [name for name in list_files(folder) if name not in weight_map.values()]
     kept = [name for name in beside if not name.lower().endswith(_OTHER_FORMS)]
@@ -141,28 +143,31 @@ def _compress(
     model: WeightsLike,
     settings: Settings,
     spool: str | os.PathLike[str] | None,
-    execution: Execution,
+    workers: Workers,
+    progress: Progress | None,
 ) -> Stream:
     tensors = open_weights(model)
     settings.check_names({tensor.name for tensor in tensors})
     leading = leading_units(settings, write_topology([tensor.type for tensor in tensors]))
     batches = largest_first(make_batches([tensor.size for tensor in tensors]))
-    with execution.pool(batches) as team, _Spool(leading, spool) as units:
+    with workers.pool(len(batches)) as pool, _Spool(leading, spool) as units:
 
         def job(position: int) -> EncodeJob:
             tensor = tensors[position]
             values = tensor.values
-            if team.remote:
+            if pool.remote:
                 values = InMemory(values.read(0, tensor.size))
             return EncodeJob(tensor.name, tensor.type, tensor.shape, values, position, settings)
 
-        def call(batch: Batch) -> tuple[Callable[..., list[bytes]], tuple[Any, ...]]:
+        def call(batch: Batch) -> Call[list[bytes]]:
             jobs = [job(position) for position in batch.positions]
-            return encode_jobs, (jobs,) if team.remote else (jobs, team.check)
+            return encode_jobs, (jobs,) if pool.remote else (jobs, pool.check)
 
-        for batch, coded in run(team, batches, call):
-            units.add(batch.positions[0], coded)
-            execution.report(sum(tensors[position].nbytes for position in batch.positions))
+        for number, coded in pool.run(map(call, batches)):
+            positions = batches[number].positions
+            units.add(positions[0], coded)
+            if progress is not None:
+                progress(sum(tensors[position].nbytes for position in positions))
         return units.gather()
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from nnguard._base.progress import Progress
+from nnguard._base.workers import Call, Workers
+from nnguard._compression.batches import Batch, largest_first, make_batches
 from nnguard._compression.quantizing import dequantize_into
-from nnguard._compression.workers import Batch, Execution, largest_first, make_batches, run
 from nnguard._models.coded import CodedTensor
 from nnguard._models.formats import WORD, Array, Format, TensorType
 from nnguard._stream import Stream
@@ -87,7 +89,8 @@ def decode_side_by_side(
     stream: Stream,
     tensors: Sequence[CodedTensor],
     deliver: Deliver,
-    execution: Execution,
+    workers: Workers,
+    progress: Progress | None,
 ) -> None:
     """Decode tensors in any order; large ones in blocks in several parts.
 
@@ -95,7 +98,8 @@ def decode_side_by_side(
         stream: Their stream.
         tensors: Which.
         deliver: Takes their values.
-        execution: Who does it.
+        workers: Who does it.
+        progress: Called with the number of bytes decoded since the last call.
 
     Raises:
         FormatError: A payload is damaged.
@@ -107,36 +111,38 @@ def decode_side_by_side(
         for rows in _shares(tensor.header)
     ]
     batches = largest_first(make_batches([len(job.span) for _, job in jobs]))
-    with execution.pool(batches) as team:
+    with workers.pool(len(batches)) as pool:
 
-        def call(batch: Batch) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        def call(batch: Batch) -> Call[Any]:
             chosen = [jobs[position] for position in batch.positions]
-            if team.remote:
+            if pool.remote:
                 return _decode_all, ([job.by_value() for _, job in chosen],)
-            return _decode_here, (chosen, deliver, team.check)
+            return _decode_here, (chosen, deliver, pool.check)
 
-        for batch, found in run(team, batches, call):
-            if team.remote:
-                for position, (start, values) in zip(batch.positions, found, strict=True):
-                    deliver(jobs[position][0], start, values)
-            execution.report(sum(jobs[position][1].nbytes for position in batch.positions))
+        for number, found in pool.run(map(call, batches)):
+            chosen = [jobs[position] for position in batches[number].positions]
+            if pool.remote:
+                for (tensor, _), (start, values) in zip(chosen, found, strict=True):
+                    deliver(tensor, start, values)
+            if progress is not None:
+                progress(sum(job.nbytes for _, job in chosen))
 
 
 def decode_in_order(
-    stream: Stream, tensors: Sequence[CodedTensor], execution: Execution
+    stream: Stream, tensors: Sequence[CodedTensor], workers: Workers
 ) -> Iterator[tuple[str, Array]]:
     """Decode tensors, and yield their names and arrays; errors as in `decode_side_by_side`."""
     batches = make_batches([tensor.header.size for tensor in tensors])
-    with execution.pool(batches) as team:
+    with workers.pool(len(batches)) as pool:
 
-        def call(batch: Batch) -> tuple[Callable[..., list[tuple[int, Array]]], tuple[Any, ...]]:
+        def call(batch: Batch) -> Call[list[tuple[int, Array]]]:
             jobs = [_job(stream, tensors[position]) for position in batch.positions]
-            if team.remote:
+            if pool.remote:
                 return _decode_all, ([job.by_value() for job in jobs],)
-            return _decode_all, (jobs, team.check)
+            return _decode_all, (jobs, pool.check)
 
-        for batch, found in run(team, batches, call, in_order=True):
-            for position, (_, values) in zip(batch.positions, found, strict=True):
+        for number, found in pool.run(map(call, batches), in_order=True):
+            for position, (_, values) in zip(batches[number].positions, found, strict=True):
                 yield tensors[position].header.name, tensors[position].as_array(values)
 
 

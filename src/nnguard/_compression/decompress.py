@@ -24,10 +24,10 @@ from nnguard._base.arguments import as_path
 from nnguard._base.atomic import make_folder_atomically
 from nnguard._base.files import reserve, write_at, write_atomically
 from nnguard._base.progress import Progress
+from nnguard._base.workers import Workers
 from nnguard._compression.admission import Tensors, admit
 from nnguard._compression.decoding import decode_in_order, decode_side_by_side
 from nnguard._compression.foreign import decode_with_nncodec
-from nnguard._compression.workers import Execution
 from nnguard._models.coded import CodedTensor
 from nnguard._models.formats import FORMATS, Array
 from nnguard._models.index import SAFETENSORS_INDEX, is_set, write_index
@@ -89,7 +89,7 @@ def decompress(
         if tensors is None:
             found |= decode_with_nncodec(stream)
             continue
-        values = _decode_tensors(stream, tensors, Execution(workers, executor, progress))
+        values = _decode_tensors(stream, tensors, Workers(workers, executor), progress)
         for tensor, flat in zip(tensors, values, strict=True):
             found[tensor.header.name] = tensor.as_array(flat)
     return found
@@ -119,7 +119,7 @@ def iter_tensors(
         if tensors is None:
             yield from decode_with_nncodec(stream).items()
         else:
-            yield from decode_in_order(stream, tensors, Execution(workers, executor))
+            yield from decode_in_order(stream, tensors, Workers(workers, executor))
 
 
 def decompress_to_file(
@@ -160,13 +160,13 @@ def decompress_to_file(
     model, path = as_model(model), as_path(path)
     streams = admit(model, max_size, allow_trial=allow_trial, verified=verified)
 
-    execution = Execution(workers, executor, progress)
+    who = Workers(workers, executor)
 
     def write(stream: Stream, tensors: Tensors, path: Path, *, overwrite: bool) -> None:
         if tensors is None:
             _write_arrays(decode_with_nncodec(stream), path, overwrite=overwrite)
         else:
-            _write_tensors(stream, tensors, path, execution, overwrite=overwrite)
+            _write_tensors(stream, tensors, path, who, progress, overwrite=overwrite)
 
     if isinstance(model, Stream):
         write(*streams[""], path, overwrite=overwrite)
@@ -187,7 +187,8 @@ def _write_tensors(
     stream: Stream,
     tensors: Sequence[CodedTensor],
     path: Path,
-    execution: Execution,
+    workers: Workers,
+    progress: Progress | None,
     *,
     overwrite: bool,
 ) -> None:
@@ -202,7 +203,7 @@ def _write_tensors(
             offset = layout.offsets[tensor] + start * values.dtype.itemsize
             write_at(file.fileno(), np.ascontiguousarray(values).view(np.uint8).data, offset)
 
-        decode_side_by_side(stream, tensors, deliver, execution)
+        decode_side_by_side(stream, tensors, deliver, workers, progress)
 
     write_atomically(path, write, overwrite=overwrite)
 
@@ -221,7 +222,8 @@ def _write_arrays(arrays: dict[str, Array], path: Path, *, overwrite: bool) -> N
 def _decode_tensors(
     stream: Stream,
     tensors: Sequence[CodedTensor],
-    execution: Execution,
+    workers: Workers,
+    progress: Progress | None,
 ) -> list[Array]:
     """Return the values of tensors, flat, in the memory form of their formats."""
     needed = sum(tensor.nbytes for tensor in tensors)
@@ -231,5 +233,5 @@ def _decode_tensors(
     def deliver(tensor: int, start: int, values: Array) -> None:
         found[tensor][start : start + values.size] = values
 
-    decode_side_by_side(stream, tensors, deliver, execution)
+    decode_side_by_side(stream, tensors, deliver, workers, progress)
     return found

@@ -12,7 +12,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from nnguard._base.progress import Progress
-from nnguard._base.threads import HERE, Workers
+from nnguard._base.workers import HERE, Workers
 from nnguard._hiding.carriers import (
     USUAL_WIDTH,
     can_carry,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nnguard._base.progress import Progress
-from nnguard._base.threads import HERE, Workers
+from nnguard._base.workers import HERE, Workers
 from nnguard._hiding.carriers import (
     can_carry,
     carriers_cost,

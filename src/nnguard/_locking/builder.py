@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from nnguard._base.threads import HERE, Workers
+from nnguard._base.workers import HERE, Workers
 from nnguard._crypto.content_key import ContentKey
 from nnguard._hiding.carriers import weights_in
 from nnguard._locking.choice import (

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnguard._base.progress import Progress
-from nnguard._base.threads import HERE, Workers
+from nnguard._base.workers import HERE, Workers
 from nnguard._crypto.content_key import ContentKey
 from nnguard._hiding import candidates
 from nnguard._hiding.carriers import cost_allowed, weights_in

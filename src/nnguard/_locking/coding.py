@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from nnguard._base.threads import HERE, Workers
+from nnguard._base.workers import HERE, Workers
 from nnguard._stream import Stream, Unit
 from nnguard._stream.quantized import QuantizedTensor, decode, encode
 from nnguard.errors import FormatError

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from nnguard._base.progress import Counter, Progress
-from nnguard._base.threads import HERE, Workers
+from nnguard._base.workers import HERE, Workers
 from nnguard._crypto.content_key import ContentKey
 from nnguard._hiding import Extraction
 from nnguard._locking.restoring import restore

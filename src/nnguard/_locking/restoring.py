@@ -12,7 +12,7 @@ from itertools import islice
 
 import numpy as np
 
-from nnguard._base.threads import HERE, Workers
+from nnguard._base.workers import HERE, Workers
 from nnguard._crypto.content_key import ContentKey
 from nnguard._hiding import Extraction
 from nnguard._hiding.carriers import cost_allowed

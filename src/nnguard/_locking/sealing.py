@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nnguard._base.progress import Progress, share_of
-from nnguard._base.threads import HERE, Workers
+from nnguard._base.workers import HERE, Workers
 from nnguard._crypto.content_key import ContentKey
 from nnguard._hiding import plan_record
 from nnguard._records.kinds import RecordKind

@@ -17,7 +17,7 @@ from nnguard._base.arguments import as_path, is_folder
 from nnguard._base.atomic import make_folder_atomically
 from nnguard._base.mappings import EMPTY
 from nnguard._base.texts import shown
-from nnguard._base.threads import in_order
+from nnguard._base.workers import in_order
 from nnguard._models.coded import CodedTensor, coded_tensors
 from nnguard._models.index import is_set, read_index, write_index
 from nnguard._models.side_files import SideFile, find_files, list_files

@@ -11,7 +11,7 @@ from typing import Any
 
 from nnguard._base.arguments import as_path
 from nnguard._base.files import read_file
-from nnguard._base.threads import in_order
+from nnguard._base.workers import in_order
 from nnguard._crypto.ecdsa import EcdsaKey, EcdsaTrust, load_ecdsa_trust
 from nnguard._models.side_files import SideFile, list_files
 from nnguard._models.stream_set import Model, some_of

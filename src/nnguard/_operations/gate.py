@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from nnguard._base.threads import Workers
+from nnguard._base.workers import Workers
 from nnguard._compression.decompress import decompress_to_file
 from nnguard._crypto.identity import IdentityLike
 from nnguard._crypto.keys import SignerLike

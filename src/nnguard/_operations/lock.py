@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from nnguard._base.arguments import loaded
 from nnguard._base.progress import Counter, Progress
-from nnguard._base.threads import Workers
+from nnguard._base.workers import Workers
 from nnguard._crypto.content_key import ContentKey, ContentKeyLike
 from nnguard._crypto.keys import Signer, SignerLike, as_signer
 from nnguard._locking.aiming import reach_target

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from nnguard._base.progress import Progress
-from nnguard._base.threads import Workers
+from nnguard._base.workers import Workers
 from nnguard._locking.carrying import check_trial
 from nnguard._locking.choice import count_weights
 from nnguard._locking.opening import open_files

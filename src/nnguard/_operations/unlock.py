@@ -18,7 +18,7 @@ from typing import NamedTuple, overload
 
 from nnguard._base.arguments import loaded
 from nnguard._base.progress import Progress
-from nnguard._base.threads import HERE, Workers
+from nnguard._base.workers import HERE, Workers
 from nnguard._crypto.identity import Identity, IdentityLike
 from nnguard._crypto.trust import Trust
 from nnguard._hiding import embed

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nnguard._base.progress import Progress
-from nnguard._base.threads import in_order
+from nnguard._base.workers import in_order
 from nnguard._models.stream_set import Model, streams_of
 from nnguard._records.digest import model_digest, set_digest
 from nnguard._stream import Stream

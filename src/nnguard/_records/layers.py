@@ -12,7 +12,7 @@ import functools
 from collections.abc import Iterator, Sequence
 
 from nnguard._base.progress import Progress
-from nnguard._base.threads import HERE, Workers
+from nnguard._base.workers import HERE, Workers
 from nnguard._hiding import Extraction, Found, FrameHeader, extract, locate, peek
 from nnguard._records.kinds import RecordKind
 from nnguard._stream import Stream

@@ -15,8 +15,8 @@ from datetime import datetime
 from nnguard._base.arguments import check_type, loaded
 from nnguard._base.mappings import FrozenMapping
 from nnguard._base.progress import Progress
-from nnguard._base.threads import Workers
 from nnguard._base.times import now, to_utc
+from nnguard._base.workers import Workers
 from nnguard._crypto.content_key import ContentKey, ContentKeyLike
 from nnguard._crypto.identity import Recipient, RecipientLike
 from nnguard._crypto.keys import PublicKey, SignerLike, as_signer

@@ -46,7 +46,7 @@ MAX_WEIGHTS = 1 << 24
 """Tensors of more weights are not decoded whole unless the caller says so: 64 MiB of indices."""
 
 _ENOUGH = 8
-"""Pieces of a tensor that tell how its contexts had better begin, and how soon they should learn."""
+"""Pieces of a tensor that tell how its contexts should begin, and how fast they should adapt."""
 
 Integers = npt.NDArray[np.int64]
 

@@ -21,9 +21,9 @@ import nnguard
 import samples
 import stock
 from elsewhere import Elsewhere
-from nnguard._compression import decoding, workers
+from nnguard._compression import batches, decoding
 from nnguard._compression import decompress as decompressing
-from nnguard._compression.workers import make_batches
+from nnguard._compression.batches import make_batches
 from nnguard._models.tensors import InMemory
 from nnguard._stream import coding
 from nnguard._stream.headers import TensorHeader
@@ -33,7 +33,7 @@ FAST = nnguard.Settings(qp=-20, dependent=False, parameter_optimization=False)
 
 @pytest.fixture(autouse=True)
 def small_models_are_several_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_BATCH", 1 << 16)
+    monkeypatch.setattr(batches, "_BATCH", 1 << 16)
 
 
 @pytest.fixture(autouse=True)
@@ -222,7 +222,7 @@ def test_rows_of_blocks_are_decoded_side_by_side(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(workers, "_BATCH", 1 << 10)
+    monkeypatch.setattr(batches, "_BATCH", 1 << 10)
     monkeypatch.setattr(decoding, "_SHARE", 1 << 12)
     settings = nnguard.Settings(qp=-20, scan_order=scan_order, dependent=dependent)
     stream = nnguard.compress(blocks, settings)
@@ -251,7 +251,7 @@ def test_damage_in_any_row_of_blocks_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also in entry points, of which each thread sees a few only."""
-    monkeypatch.setattr(workers, "_BATCH", 1 << 10)
+    monkeypatch.setattr(batches, "_BATCH", 1 << 10)
     monkeypatch.setattr(decoding, "_SHARE", 1 << 12)
     settings = nnguard.Settings(qp=-20, scan_order=2, dependent=dependent)
     stream = nnguard.compress({"large": blocks["large"]}, settings)
@@ -515,7 +515,7 @@ def test_rows_of_blocks_are_decoded_elsewhere(
     blocks: dict[str, stock.Array], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each part is sent the whole unit, so that there are not too many."""
-    monkeypatch.setattr(workers, "_BATCH", 1 << 10)
+    monkeypatch.setattr(batches, "_BATCH", 1 << 10)
     monkeypatch.setattr(decoding, "_SHARE", 1)
     stream = nnguard.compress({"w": blocks["large"]}, nnguard.Settings(qp=-20, scan_order=1))
     header = stream.coded_tensor(3)

@@ -12,7 +12,7 @@ import nnguard
 import samples
 import stock
 from elsewhere import Elsewhere
-from nnguard._base.threads import Workers
+from nnguard._base.workers import Workers
 from nnguard._hiding import Extraction, extract
 from nnguard._locking.opening import open_files
 from nnguard._locking.tiers import LockScores

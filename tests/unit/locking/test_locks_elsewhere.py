@@ -16,8 +16,8 @@ import nnguard
 import samples
 from elsewhere import Elsewhere
 from nnguard import licensing
-from nnguard._base import threads
-from nnguard._base.threads import Workers
+from nnguard._base import workers as base
+from nnguard._base.workers import Workers
 from nnguard._hiding import extract
 from nnguard._locking.opening import open_files
 from nnguard._models.stream_set import StreamSet, streams_of
@@ -201,8 +201,8 @@ def test_one_thread_is_the_callers(
         "scramble": {"scramble": 1.0},
         "soft": {"soft": nnguard.Soft(fraction=0.001)},
     }[kind]
-    monkeypatch.setattr(threads, "processors", lambda: 2)
-    monkeypatch.setattr(threads, "ThreadPoolExecutor", no_pool)
+    monkeypatch.setattr(base, "_processors", lambda: 2)
+    monkeypatch.setattr(base, "ThreadPoolExecutor", no_pool)
     locked = nnguard.lock(release, workers=1, **options)
     files = hash_files(locked.trial)
     found = open_files(files, locked.content_key, workers=Workers(1)).files

@@ -1,31 +1,98 @@
 """Work on several tensors side by side, by threads or an executor of the caller's.
 
-The coder works without the interpreter's lock, so threads run side by side.
+The coder works without the interpreter's lock, so threads run side by side. Where they are asked
+between pieces of a tensor whether to go on, they stop soon after whoever waits for them does.
 """
 
 from __future__ import annotations
 
-import collections
 import itertools
 import os
+import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import (
+    FIRST_COMPLETED,
     BrokenExecutor,
     CancelledError,
     Executor,
     Future,
     ThreadPoolExecutor,
+    wait,
 )
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from nnguard._base.arguments import wrong_type
 from nnguard.errors import ArgumentError, WorkerError
 
-__all__ = ["HERE", "Workers", "in_order", "processors", "result_of", "submit"]
+__all__ = ["HERE", "Call", "Pool", "Workers", "in_order"]
 
 _Result = TypeVar("_Result")
+
+Call = tuple[Callable[..., _Result], tuple[Any, ...]]
+"""A function and its arguments."""
+
+
+class _StoppedError(Exception):
+    """The work is no longer wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Workers for as long as there is work; made by `Workers.pool`.
+
+    Attributes:
+        remote: They may be on another machine: what they are sent, and return, goes by value.
+    """
+
+    remote: bool
+    _executor: Executor | None
+    _in_hand: int
+    _stopped: threading.Event = field(default_factory=threading.Event)
+
+    def check(self) -> None:
+        """Raise where the work is no longer wanted; for work in threads to call now and then."""
+        if self._stopped.is_set():
+            raise _StoppedError
+
+    def stop(self) -> None:
+        """Let threads that `check` stop."""
+        self._stopped.set()
+
+    def run(
+        self, calls: Iterable[Call[_Result]], *, in_order: bool = False
+    ) -> Iterator[tuple[int, _Result]]:
+        """Make calls; yield the number of each, from 0 on, and its result.
+
+        Args:
+            calls: Each is taken just before it is handed out.
+            in_order: Yield results in the order of the calls, not as they come.
+
+        Raises:
+            WorkerError: A worker died.
+        """
+        numbered = enumerate(calls)
+        if self._executor is None:
+            yield from ((number, call(*arguments)) for number, (call, arguments) in numbered)
+            return
+        running: dict[Future[_Result], int] = {}
+        try:
+            while True:
+                for number, call in itertools.islice(numbered, self._in_hand - len(running)):
+                    running[_submit(self._executor, *call)] = number
+                if not running:
+                    return
+                if in_order:
+                    future = next(iter(running))
+                else:
+                    future = next(iter(wait(running, return_when=FIRST_COMPLETED).done))
+                result = _result_of(future)
+                yield running.pop(future), result
+        finally:
+            for future in running:
+                future.cancel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +121,6 @@ class Workers:
             raise ArgumentError(f"workers is {self.count}; there has to be one at least")
 
     @property
-    def in_hand(self) -> int:
-        """How many items an executor has in hand at a time."""
-        return self.count or 2 * processors()
-
-    @property
     def threads(self) -> Workers:
         """Threads of this process, for what no executor may be sent."""
         return self if self.executor is None else HERE
@@ -79,19 +141,38 @@ class Workers:
         Raises:
             WorkerError: A worker died.
         """
-        calls: Iterator[tuple[Any, ...]] = zip(items, *more)  # noqa: B905 - more may be longer
+        rest: Iterator[tuple[Any, ...]] = zip(items, *more)  # noqa: B905 - more may be longer
+        first = [*itertools.islice(rest, self._in_hand)]
+        with self.pool(len(first)) as pool:
+            every = itertools.chain(first, rest)
+            arguments = map(_by_value, every) if pool.remote else every
+            for _, result in pool.run(zip(itertools.repeat(call), arguments), in_order=True):
+                yield result
+
+    @contextmanager
+    def pool(self, calls: int) -> Iterator[Pool]:
+        """Give workers for so many calls, and see to it that no thread is left behind."""
         if self.executor is not None:
-            yield from _in_order(self.executor, call, map(_by_value, calls), self.in_hand)
+            yield Pool(True, self.executor, self._in_hand)
             return
-        wanted = self.count or processors()
-        first = [*itertools.islice(calls, wanted)]
-        wanted = min(wanted, len(first))
-        calls = itertools.chain(first, calls)
+        wanted = min(self._in_hand, calls)
         if wanted <= 1:
-            yield from itertools.starmap(call, calls)
+            yield Pool(False, None, 1)
             return
-        with ThreadPoolExecutor(wanted, thread_name_prefix="nnguard") as pool:
-            yield from _in_order(pool, call, calls, wanted + 1)
+        threads = ThreadPoolExecutor(wanted, thread_name_prefix="nnguard")
+        pool = Pool(False, threads, wanted + 1)
+        try:
+            yield pool
+        except BaseException:
+            pool.stop()
+            raise
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+    @property
+    def _in_hand(self) -> int:
+        """How many threads there are at most, or how many calls an executor has in hand."""
+        return self.count or _processors() * (1 if self.executor is None else 2)
 
 
 HERE = Workers()
@@ -103,27 +184,6 @@ def in_order(
 ) -> Iterator[_Result]:
     """Call a function with each item, in threads of this process; see `Workers.in_order`."""
     return HERE.in_order(call, items, *more)
-
-
-def _in_order(
-    executor: Executor,
-    call: Callable[..., _Result],
-    calls: Iterable[tuple[Any, ...]],
-    in_hand: int,
-) -> Iterator[_Result]:
-    running: collections.deque[Future[_Result]] = collections.deque()
-    try:
-        for arguments in calls:
-            if len(running) == in_hand:
-                yield result_of(running[0])
-                running.popleft()
-            running.append(submit(executor, call, arguments))
-        while running:
-            yield result_of(running[0])
-            running.popleft()
-    finally:
-        for future in running:
-            future.cancel()
 
 
 @runtime_checkable
@@ -139,7 +199,7 @@ def _by_value(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(each.by_value() if isinstance(each, _ByValue) else each for each in arguments)
 
 
-def submit(
+def _submit(
     executor: Executor, work: Callable[..., _Result], arguments: tuple[Any, ...]
 ) -> Future[_Result]:
     """Hand work out.
@@ -160,7 +220,7 @@ def _do(work: Callable[..., _Result], arguments: tuple[Any, ...], _name: str) ->
     return work(*arguments)
 
 
-def result_of(future: Future[_Result]) -> _Result:
+def _result_of(future: Future[_Result]) -> _Result:
     """Wait for work that was handed out.
 
     Raises:
@@ -179,7 +239,7 @@ def _death() -> WorkerError:
     )
 
 
-def processors() -> int:
+def _processors() -> int:
     """Return how many processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
