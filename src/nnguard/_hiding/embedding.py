@@ -126,6 +126,7 @@ class Plan:
         within = (begin % 8 for begin in begins)
         units = workers.in_order(embed_bits, carriers, shares, within, header.widths)
         carrying = self.stream.replace(dict(zip(header.carriers, told(units), strict=True)))
+        del data  # as large as a network, perhaps
         try:
             taken = extract(
                 carrying, vouched=True, progress=lambda size: progress(size // 3), workers=workers

@@ -90,7 +90,7 @@ class FrameHeader:
             + size.to_bytes(2, "big")
             + self.record_size.to_bytes(4, "big")
         )
-        return _with_checksum(fields + body)
+        return fields + body + _checksum(fields + body)
 
 
 def header_size(data: bytes) -> int:
@@ -128,7 +128,7 @@ def frame_record(header: FrameHeader, record: bytes) -> bytes:
     """Join header, record and the record's checksum to the bytes that are hidden."""
     if len(record) != header.record_size:
         raise ValueError(f"record of {len(record)} bytes for a header of {header.record_size}")
-    return bytes(header) + _with_checksum(record)
+    return b"".join([bytes(header), record, _checksum(record)])
 
 
 def unframe_record(header: FrameHeader, data: bytes | bytearray) -> bytes | None:
@@ -136,8 +136,7 @@ def unframe_record(header: FrameHeader, data: bytes | bytearray) -> bytes | None
     start = len(bytes(header))
     end = start + header.record_size
     with memoryview(data) as whole:
-        checksum = zlib.crc32(whole[start:end]).to_bytes(_CHECKSUM_SIZE, "big")
-        right = whole[end : end + _CHECKSUM_SIZE] == checksum
+        right = whole[end : end + _CHECKSUM_SIZE] == _checksum(whole[start:end])
         return bytes(whole[start:end]) if right else None
 
 
@@ -150,8 +149,8 @@ def _in_list(carrier: int, width: int) -> bytes:
     return _varint(MAX_BITS * carrier + width - 1)
 
 
-def _with_checksum(data: bytes) -> bytes:
-    return data + zlib.crc32(data).to_bytes(_CHECKSUM_SIZE, "big")
+def _checksum(data: bytes | memoryview) -> bytes:
+    return zlib.crc32(data).to_bytes(_CHECKSUM_SIZE, "big")
 
 
 def _varint(number: int) -> bytes:

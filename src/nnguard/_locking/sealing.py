@@ -44,12 +44,11 @@ def hide(
         LimitError: It holds too many records.
     """
     large = any(file.carried for file in content.files)
-    plain = bytes(content)
-    size = LockRecord.size_of(key, tier, plain, shard)
+    size = LockRecord.size_of(key, tier, len(bytes(content)), shard)
     plan = plan_record(degraded, RecordKind.LOCK, size, dense=large, workers=workers)
     if large and plan.header.layer == 1:
         kept = {at for file in content.files for each in file.shared for at in each}
         plan = plan.suited(kept, workers=workers, progress=share_of(progress, 1 / 4))
         progress = share_of(progress, 3 / 4)
-    record = LockRecord.seal(key, nonce, tier, plain, bytes(plan.header), shard=shard)
+    record = LockRecord.seal(key, nonce, tier, content, bytes(plan.header), shard=shard)
     return plan.embed(record, workers=workers, progress=progress)

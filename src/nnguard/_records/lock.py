@@ -235,11 +235,11 @@ class LockRecord:
         return key.seal(bytes(content), protected, nonce, _DOMAIN + header)
 
     @staticmethod
-    def size_of(key: ContentKey, tier: str, content: bytes, shard: LockShard | None) -> int:
-        """Return the bytes of the record that `seal` makes of a content."""
+    def size_of(key: ContentKey, tier: str, size: int, shard: LockShard | None) -> int:
+        """Return the bytes of the record that `seal` makes of a content of so many bytes."""
         nonce = key.new_nonce()
         empty = len(LockRecord.seal(key, nonce, tier, b"", b"", shard=shard)) - TAG_SIZE - 1
-        sealed = len(content) + TAG_SIZE
+        sealed = size + TAG_SIZE
         return empty + len(encode_cbor(sealed)) + sealed
 
     @classmethod

@@ -339,7 +339,7 @@ def test_record_is_deterministic_cbor(locked: nnguard.Locked) -> None:
 @pytest.mark.parametrize("shard", [None, LockShard(bytes(16), 1, 300)])
 def test_size_is_known_before(size: int, shard: LockShard | None) -> None:
     sealed = LockRecord.seal(KEY, NONCE, "full", bytes(size), b"header", shard=shard)
-    assert LockRecord.size_of(KEY, "full", bytes(size), shard) == len(sealed)
+    assert LockRecord.size_of(KEY, "full", size, shard) == len(sealed)
 
 
 def test_long_units_are_views_and_have_one_encoding() -> None:
