@@ -686,12 +686,14 @@ def test_help_of_commands_for_trials_has_an_example(
     assert f"  nnguard {command} " in capsys.readouterr().out
 
 
-def test_trial_much_larger_than_the_release_gets_a_warning(run: Run, folder: Path) -> None:
+def test_trial_much_larger_than_the_release_gets_a_warning(
+    run: Run, folder: Path, key: nnguard.SigningKey
+) -> None:
     """Swapped, they would give the release away."""
     rng = np.random.default_rng(8)
     for name, rows in (("small", 60), ("large", 100)):
         arrays = {"w": rng.laplace(0, 0.05, (rows, 100)).astype(np.float32)}
-        nnguard.compress(arrays).save(folder / f"{name}.nnc")
+        nnguard.sign(nnguard.compress(arrays), key).save(folder / f"{name}.nnc")
     lock = ("-o", "t.nnc", "--content-key", "c.key", "--force")
     usual = run("lock", "large.nnc", "--trial", "small.nnc", *lock)
     assert (usual.code, usual.err) == (0, "")

@@ -22,6 +22,7 @@ from nnguard._cli.options import argument, option, output, read_number, read_sha
 from nnguard._cli.output import Outcome, progress_bar, warn
 from nnguard._compression.admission import is_trial
 from nnguard._models.stream_set import streams_of
+from nnguard._operations.signatures import is_signed
 from nnguard.errors import LimitError
 
 __all__ = ["run_lock"]
@@ -132,8 +133,9 @@ def run_lock(options: Options) -> Outcome:
     if options.key is not None:
         signer = load_signer(options.key, options.passphrase_file)
     release = open_model(options.release)
+    streams = streams_of(release).values()
     with contextlib.suppress(LimitError):  # what takes too long to tell, nobody is told
-        if any(is_trial(stream, verified=False) for stream in streams_of(release).values()):
+        if any(is_trial(stream, verified=False) for stream in streams):
             warn(f"{options.release} is a locked trial: what a license opens will be that trial")
     trials = {str(tier.trial): open_model(str(tier.trial)) for tier in tiers if tier.trial}
     for name, trial in trials.items():
@@ -154,6 +156,8 @@ def run_lock(options: Options) -> Outcome:
             allow_near=options.allow_near,
         )
     _save(options, locks)
+    if not any(map(is_signed, streams)):
+        warn(f"{options.release} is not signed, nor will what a license opens be: sign it first")
     whole = release.size + sum(trial.size for trial in trials.values())
     values = {
         "file": options.output,
