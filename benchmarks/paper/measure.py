@@ -166,7 +166,7 @@ def capacity_jobs(subject: Subject, widths: Sequence[int]) -> Iterator[Job]:
 
 def fill(subject: Subject, stream: nnguard.Stream, width: int) -> dict[str, Any]:
     """Hide one record that takes `width` bits of every weight there is, and score the network."""
-    plan, record = full(stream, width)
+    plan, record = plan_full(stream, width)
     found = score_with(subject, stream, plan.embed(record), [record])
     del found["width"]
     return found
@@ -177,7 +177,7 @@ def fill_suited(stream: nnguard.Stream, width: int) -> dict[str, Any]:
 
     The score is the same.
     """
-    plan, record = full(stream, width)
+    plan, record = plan_full(stream, width)
     suited = plan.suited()
     embedded = suited.embed(record)
     taken = extract(embedded, vouched=True)
@@ -194,7 +194,7 @@ def same_weights(one: Unit, other: Unit) -> bool:
     return all(np.array_equal(a, b) and x.qp == y.qp for (a, x), (b, y) in pairs)
 
 
-def full(stream: nnguard.Stream, width: int) -> tuple[Plan, bytes]:
+def plan_full(stream: nnguard.Stream, width: int) -> tuple[Plan, bytes]:
     """Plan one record that takes `width` bits of every weight there is.
 
     All tensors carry, even where that is more than `plan_record` lets a record cost that anybody

@@ -6,22 +6,22 @@ between pieces of a tensor whether to go on, they stop soon after whoever waits 
 
 from __future__ import annotations
 
+import collections
 import itertools
 import os
+import queue
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import (
-    FIRST_COMPLETED,
     BrokenExecutor,
     CancelledError,
     Executor,
     Future,
     ThreadPoolExecutor,
-    wait,
 )
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from nnguard._base.arguments import wrong_type
@@ -50,21 +50,19 @@ class Pool:
     remote: bool
     _executor: Executor | None
     _in_hand: int
-    _stopped: threading.Event = field(default_factory=threading.Event)
+    _stopped: threading.Event
 
     def check(self) -> None:
         """Raise where the work is no longer wanted; for work in threads to call now and then."""
         if self._stopped.is_set():
             raise _StoppedError
 
-    def stop(self) -> None:
-        """Let threads that `check` stop."""
-        self._stopped.set()
-
     def run(
         self, calls: Iterable[Call[_Result]], *, in_order: bool = False
     ) -> Iterator[tuple[int, _Result]]:
         """Make calls; yield the number of each, from 0 on, and its result.
+
+        Where there is no executor, the caller's thread makes them. What a call raises is raised.
 
         Args:
             calls: Each is taken just before it is handed out.
@@ -78,16 +76,17 @@ class Pool:
             yield from ((number, call(*arguments)) for number, (call, arguments) in numbered)
             return
         running: dict[Future[_Result], int] = {}
+        done: queue.SimpleQueue[Future[_Result]] = queue.SimpleQueue()
         try:
             while True:
                 for number, call in itertools.islice(numbered, self._in_hand - len(running)):
-                    running[_submit(self._executor, *call)] = number
+                    future = _submit(self._executor, *call)
+                    running[future] = number
+                    future.add_done_callback(done.put)
                 if not running:
                     return
-                if in_order:
-                    future = next(iter(running))
-                else:
-                    future = next(iter(wait(running, return_when=FIRST_COMPLETED).done))
+                # Not `concurrent.futures.wait`, which never tells of what a shutdown has canceled.
+                future = next(iter(running)) if in_order else done.get()
                 result = _result_of(future)
                 yield running.pop(future), result
         finally:
@@ -142,9 +141,9 @@ class Workers:
             WorkerError: A worker died.
         """
         rest: Iterator[tuple[Any, ...]] = zip(items, *more)  # noqa: B905 - more may be longer
-        first = [*itertools.islice(rest, self._in_hand)]
+        first = collections.deque(itertools.islice(rest, self._most))
         with self.pool(len(first)) as pool:
-            every = itertools.chain(first, rest)
+            every = itertools.chain(_taken(first), rest)
             arguments = map(_by_value, every) if pool.remote else every
             for _, result in pool.run(zip(itertools.repeat(call), arguments), in_order=True):
                 yield result
@@ -152,25 +151,25 @@ class Workers:
     @contextmanager
     def pool(self, calls: int) -> Iterator[Pool]:
         """Give workers for so many calls, and see to it that no thread is left behind."""
+        stopped = threading.Event()
         if self.executor is not None:
-            yield Pool(True, self.executor, self._in_hand)
+            yield Pool(True, self.executor, self._most, stopped)
             return
-        wanted = min(self._in_hand, calls)
+        wanted = min(self._most, calls)
         if wanted <= 1:
-            yield Pool(False, None, 1)
+            yield Pool(False, None, wanted, stopped)
             return
         threads = ThreadPoolExecutor(wanted, thread_name_prefix="nnguard")
-        pool = Pool(False, threads, wanted + 1)
         try:
-            yield pool
+            yield Pool(False, threads, wanted + 1, stopped)
         except BaseException:
-            pool.stop()
+            stopped.set()
             raise
         finally:
             threads.shutdown(cancel_futures=True)
 
     @property
-    def _in_hand(self) -> int:
+    def _most(self) -> int:
         """How many threads there are at most, or how many calls an executor has in hand."""
         return self.count or _processors() * (1 if self.executor is None else 2)
 
@@ -192,6 +191,12 @@ class _ByValue(Protocol):
 
     def by_value(self) -> Any:
         """Return the same with its bytes in memory, for another process."""
+
+
+def _taken(items: collections.deque[_Result]) -> Iterator[_Result]:
+    """Yield items, and let go of each."""
+    while items:
+        yield items.popleft()
 
 
 def _by_value(arguments: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -19,16 +19,19 @@ from nnguard._cli.evaluating import Search, load_function
 from nnguard._cli.inputs import open_model
 from nnguard._cli.keys import PASSPHRASE_FILE, load_signer
 from nnguard._cli.options import argument, option, output, read_number, read_share, under
-from nnguard._cli.output import Outcome, progress_bar, warn
+from nnguard._cli.output import Outcome, brief, progress_bar, warn
 from nnguard._compression.admission import is_trial
 from nnguard._models.stream_set import streams_of
 from nnguard._operations.signatures import is_signed
-from nnguard.errors import LimitError
+from nnguard.errors import FormatError, LimitError
 
 __all__ = ["run_lock"]
 
 _LARGE = 1.5
 """Times as large as the release, a trial is more likely the release itself."""
+
+_LISTED = 3
+"""Tensors whose names are shown."""
 
 _SOFT = (
     "--fraction and --target replace a few weights, and anybody can repair that with a few inputs: "
@@ -133,7 +136,9 @@ def run_lock(options: Options) -> Outcome:
     if options.key is not None:
         signer = load_signer(options.key, options.passphrase_file)
     release = open_model(options.release)
-    streams = streams_of(release).values()
+    streams, signed = streams_of(release).values(), False
+    with contextlib.suppress(LimitError, FormatError):  # perhaps of a foreign encoder
+        signed = any(map(is_signed, streams))
     with contextlib.suppress(LimitError):  # what takes too long to tell, nobody is told
         if any(is_trial(stream, verified=False) for stream in streams):
             warn(f"{options.release} is a locked trial: what a license opens will be that trial")
@@ -156,7 +161,7 @@ def run_lock(options: Options) -> Outcome:
             allow_near=options.allow_near,
         )
     _save(options, locks)
-    if not any(map(is_signed, streams)):
+    if not signed:
         warn(f"{options.release} is not signed, nor will what a license opens be: sign it first")
     whole = release.size + sum(trial.size for trial in trials.values())
     values = {
@@ -291,7 +296,13 @@ def _deeds(locked: nnguard.Locked) -> Iterator[str]:
     if locked.scrambled:
         # Biases and the like are scrambled, too, and are not among the weights.
         share = min(100 * locked.scrambled / locked.weights, 100)
-        yield f"{locked.scrambled:,} weights scrambled ({share:.1f} %)"
+        names = [brief(name) for name in locked.tensors[:_LISTED]]
+        if more := len(locked.tensors) - len(names):
+            names.append(f"{more} more")
+        if not locked.named:
+            names.append("all of one dimension")
+        which = f": {', '.join(names)}" if names else ""
+        yield f"{locked.scrambled:,} weights scrambled ({share:.1f} %){which}"
     if locked.curve:
         yield f"score {locked.curve[0].score:g} -> {locked.curve[-1].score:g}"
     if (scores := locked.scores) is not None:
@@ -305,7 +316,9 @@ def _tier_json(locked: nnguard.Locked) -> dict[str, Any]:
         "differences": locked.differences,
         "near": locked.near,
         "license_key_size": locked.license_key_size,
+        "shared": locked.shared,
         "scrambled": locked.scrambled,
+        "tensors": list(locked.tensors),
         "replaced": locked.replaced,
         "weights": locked.weights,
         "curve": [{"fraction": point.fraction, "score": point.score} for point in locked.curve],

@@ -64,7 +64,12 @@ class Plan:
     @property
     def bits(self) -> int:
         """All bits that the carriers hold, the unused ones at the end included."""
-        return sum(map(operator.mul, self.header.widths, self._places))
+        return sum(self._bits)
+
+    @property
+    def _bits(self) -> list[int]:
+        """How many each carrier holds."""
+        return [*map(operator.mul, self.header.widths, self._places)]
 
     @property
     def weights(self) -> int:
@@ -78,7 +83,7 @@ class Plan:
         workers: Workers = HERE,
         progress: Progress = lambda _: None,
     ) -> Plan:
-        """Return the plan for a stream of the same weights, which grows least.
+        """Return the plan for a stream of the same weights, which as a rule grows by less.
 
         For a stream whose weights count, not its bytes: start states of the carriers are chosen for
         what they will hold.
@@ -88,12 +93,17 @@ class Plan:
             workers: Who decodes and encodes the carriers.
             progress: Called with the bytes of each carrier.
         """
-        pairs = zip(self.header.carriers, self.header.widths, strict=True)
-        widths = {carrier: width for carrier, width in pairs if carrier not in kept}
-        carriers = [self.stream[carrier] for carrier in widths]
-        made = zip(widths, workers.in_order(suit, carriers, widths.values()), strict=True)
+        needed = 8 * frame_size(self.header)
+        begins = itertools.accumulate(self._bits, initial=0)
+        held = [min(bits, needed - begin) for bits, begin in zip(self._bits, begins, strict=False)]
+        rows = zip(self.header.carriers, self.header.widths, held, strict=True)
+        jobs = [row for row in rows if row[0] not in kept]
+        carriers = [self.stream[carrier] for carrier, _, _ in jobs]
+        widths, shares = [width for _, width, _ in jobs], [bits for _, _, bits in jobs]
         units = {}
-        for carrier, unit in made:
+        for (carrier, _, _), unit in zip(
+            jobs, workers.in_order(suit, carriers, widths, shares), strict=True
+        ):
             units[carrier] = unit
             progress(self.stream[carrier].size)
         return replace(self, stream=self.stream.replace(units))
@@ -120,8 +130,7 @@ class Plan:
 
         data, header = frame_record(self.header, record), self.header
         carriers = [self.stream[carrier] for carrier in header.carriers]
-        bits = map(operator.mul, header.widths, self._places)
-        begins = [*itertools.accumulate(bits, initial=0)]
+        begins = [*itertools.accumulate(self._bits, initial=0)]
         shares = (data[begin // 8 : -(-end // 8)] for begin, end in itertools.pairwise(begins))
         within = (begin % 8 for begin in begins)
         units = workers.in_order(embed_bits, carriers, shares, within, header.widths)

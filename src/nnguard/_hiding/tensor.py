@@ -103,17 +103,25 @@ def embed_bits(unit: Unit, data: bytes, begin: int, bits_per_weight: int) -> byt
     return recode(unit, embed, by=-bits_per_weight * _octave(unit))
 
 
-def suit(unit: Unit, bits_per_weight: int) -> bytes:
-    """Return a unit of the same weights that grows least when so many bits go into each.
+def suit(unit: Unit, bits_per_weight: int, bits: int) -> bytes:
+    """Return a unit of the same weights, coded as suits what goes into it.
 
-    Bits are taken to be as random as ciphertext.
+    Args:
+        unit: One that may carry, with room.
+        bits_per_weight: Of its places.
+        bits: How many go in, as random as ciphertext; behind them there are zeros.
     """
     walk = _walk(unit, bits_per_weight)
     rng = np.random.default_rng(0)
+    left = -(-bits // bits_per_weight)
 
     def embed(indices: Indices) -> Indices:
+        nonlocal left
         places = int(np.count_nonzero(indices))
-        return walk.embed(indices, rng.integers(1 << bits_per_weight, size=places, dtype=np.uint16))
+        numbers = rng.integers(1 << bits_per_weight, size=places, dtype=np.uint16)
+        numbers[max(left, 0) :] = 0
+        left -= places
+        return walk.embed(indices, numbers)
 
     return suited_to(unit, embed)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Container, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -42,6 +42,7 @@ class LockBuilder:
         key: The content key.
         scrambled: Positions of the tensors to scramble.
         shard: Which part of a set the stream is.
+        spared: Positions of tensors in which no weight is replaced.
         workers: Who decodes and encodes tensors.
     """
 
@@ -53,6 +54,7 @@ class LockBuilder:
         scrambled: Sequence[int],
         shard: LockShard | None = None,
         *,
+        spared: Container[int] = (),
         workers: Workers = HERE,
     ) -> None:
         self._stream, self._digest = release.stream, release.digest
@@ -60,6 +62,7 @@ class LockBuilder:
         self._soft, self._workers = tier.soft, workers
         self._importance = None if tier.soft is None else tier.soft.importance
         self.weights, self.twins = count_weights(self._stream), find_twins(self._stream)
+        self._spared = spared
         self.tensors: dict[int, QuantizedTensor] = {}
         self._scrambled = sorted(self._read(scrambled))
         self.draw()
@@ -69,6 +72,10 @@ class LockBuilder:
         """Weights in tensors that are scrambled."""
         return sum(self.tensors[unit].indices.size for unit in self._scrambled)
 
+    @cached_property
+    def _usable(self) -> list[int]:
+        return usable_tensors(self._stream, self._importance, self.twins, self._spared)
+
     @property
     def _most(self) -> int:
         return 0 if self._soft is None else self._soft.most_of(self.weights)
@@ -76,13 +83,10 @@ class LockBuilder:
     def draw(self) -> None:
         """Choose weights to replace in the smallest tensors, others each time."""
         self.renew()
-        count, importance = self._most, self._importance
-        randomness = self._key.keystream("choice", self._seed)
-        touched = (
-            tensors_to_touch(self._stream, count, randomness, importance, self.twins)
-            if count
-            else []
-        )
+        touched: list[int] = []
+        if self._most:
+            randomness = self._key.keystream("choice", self._seed)
+            touched = tensors_to_touch(self._stream, self._usable, self._most, randomness)
         self.draw_in(touched)
 
     def renew(self) -> None:
@@ -96,9 +100,8 @@ class LockBuilder:
 
     def probe(self, scores: Scores, most: int) -> list[int]:
         """Return the positions of the largest tensors, the one that is needed most first."""
-        usable = usable_tensors(self._stream, self._importance, self.twins)
         found: dict[int, float] = {}
-        for unit in sorted(usable, key=partial(weights_in, self._stream))[-most:]:
+        for unit in sorted(self._usable, key=partial(weights_in, self._stream))[-most:]:
             units = self._with_twins([unit])
             tensors = read_all(self._stream, units, workers=self._workers)
             choice = self._choose({unit: tensors[unit]} if unit in tensors else {})

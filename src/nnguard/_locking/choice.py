@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,6 +36,7 @@ __all__ = [
     "Importance",
     "apply",
     "can_lock",
+    "check_importance",
     "choose",
     "count_weights",
     "tensors_to_touch",
@@ -126,18 +127,33 @@ def count_weights(stream: Stream) -> int:
     return sum(tensor.size for tensor in tensors if tensor is not None and len(tensor.shape) > 1)
 
 
-def usable_tensors(
-    stream: Stream, importance: Importance | None = None, twins: Twins = NO_TWINS
-) -> list[int]:
-    """Return the positions of the tensors in which weights may be replaced; one of twins.
+def check_importance(importance: Importance | None, streams: Iterable[Stream]) -> None:
+    """Make sure that all tensors are there of which the importance is given.
 
     Raises:
-        ArgumentError: The importance names a tensor that is not there.
+        ArgumentError: One is not.
     """
-    if importance is not None and (unknown := {*importance} - {unit.name for unit in stream}):
+    names = {unit.name for stream in streams for unit in stream}
+    if importance is not None and (unknown := {*importance} - names):
         raise ArgumentError(
             f"importance names a tensor that is not there: {', '.join(sorted(unknown))}"
         )
+
+
+def usable_tensors(
+    stream: Stream,
+    importance: Importance | None = None,
+    twins: Twins = NO_TWINS,
+    spared: Container[int] = (),
+) -> list[int]:
+    """Return the positions of the tensors in which weights may be replaced; one of twins.
+
+    Args:
+        stream: The stream.
+        importance: See `Importance`.
+        twins: See `find_twins`.
+        spared: Positions of tensors that stay as they are.
+    """
     usable: list[int] = []
     for index, unit in enumerate(stream):
         tensor = unit.tensor
@@ -147,6 +163,7 @@ def usable_tensors(
             and can_carry(unit)
             and can_lock(unit)
             and (importance is None or unit.name in importance)
+            and index not in spared
             and not {*usable} & {*twins.get(index, ())}
         ):
             usable.append(index)
@@ -154,11 +171,7 @@ def usable_tensors(
 
 
 def tensors_to_touch(
-    stream: Stream,
-    count: int,
-    randomness: Keystream,
-    importance: Importance | None = None,
-    twins: Twins = NO_TWINS,
+    stream: Stream, usable: Sequence[int], count: int, randomness: Keystream
 ) -> list[int]:
     """Return the positions of the tensors in which weights are replaced; one of twins.
 
@@ -166,15 +179,10 @@ def tensors_to_touch(
 
     Args:
         stream: The stream.
+        usable: See `usable_tensors`.
         count: Weights to replace.
         randomness: From the content key.
-        importance: See `Importance`.
-        twins: See `find_twins`.
-
-    Raises:
-        ArgumentError: The importance names a tensor that is not there.
     """
-    usable = usable_tensors(stream, importance, twins)
     lots = dict(zip(usable, _numbers(randomness, _Draw.TENSORS, len(usable)).tolist(), strict=True))
     touched: list[int] = []
     weights = 0

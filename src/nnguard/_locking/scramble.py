@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from nnguard._crypto.content_key import Keystream
 from nnguard._locking.choice import can_lock, count_weights
+from nnguard._locking.depth import is_sorted, nearest_first
 from nnguard._locking.twins import Place, find_twins_in_set
 from nnguard._stream import Stream, Unit
 from nnguard._stream.quantized import QuantizedTensor, integers_of, narrowed, with_integers
@@ -36,9 +37,10 @@ def tensors_to_scramble(
     """Return the positions of the tensors to scramble, ascending, by the names of files.
 
     Where a fraction is wanted, these are all tensors of one dimension, and the first others that
-    have this fraction of all weights: what is nearest to the input costs an attacker most. Very
-    large ones come after the others (`docs/adr/0020-scrambling.md`). Twins of a tensor that is
-    scrambled are, too.
+    have this fraction of all weights: what is nearest to the input costs an attacker most. They are
+    taken in the order of the stream, or, where that is the order of names, as `nearest_first` has
+    them. Very large ones come after the others (`docs/adr/0020-scrambling.md`). Twins of a tensor
+    that is scrambled are, too.
 
     Args:
         streams: A set, in the order of its files, or one stream without a name.
@@ -76,7 +78,9 @@ def _first(streams: Mapping[str, Stream], usable: Sequence[Place], fraction: flo
     """Return the first matrices with this fraction of all weights, and all vectors."""
     weights = sum(map(count_weights, streams.values()))
     shapes = {at: _shape_of(streams[at[0]][at[1]]) for at in usable}
-    matrices = [at for at, shape in shapes.items() if len(shape) > 1]
+    matrices = _from_the_input_on(
+        streams, {at: shape for at, shape in shapes.items() if len(shape) > 1}
+    )
     chosen: list[Place] = []
     needed = fraction * weights
     for at in sorted(matrices, key=lambda at: math.prod(shapes[at]) > LARGE * weights):
@@ -86,6 +90,15 @@ def _first(streams: Mapping[str, Stream], usable: Sequence[Place], fraction: flo
         needed -= math.prod(shapes[at])
     vectors = [at for at, shape in shapes.items() if len(shape) == 1]
     return chosen + vectors if chosen else []  # vectors alone do not make a lock
+
+
+def _from_the_input_on(
+    streams: Mapping[str, Stream], matrices: Mapping[Place, tuple[int, ...]]
+) -> list[Place]:
+    """Return matrices in the order of the network, as far as one can tell."""
+    named = {at: (streams[at[0]][at[1]].name, shape) for at, shape in matrices.items()}
+    files = [[name for at, (name, _) in named.items() if at[0] == file] for file in streams]
+    return nearest_first(named) if all(map(is_sorted, files)) else [*matrices]
 
 
 def _shape_of(unit: Unit) -> tuple[int, ...]:

@@ -26,8 +26,9 @@ def hide(
 ) -> Stream:
     """Hide a lock in the stream that is given away.
 
-    A record as large as a network has start states chosen for it, in tensors that neither the
-    content names as they are nor another record lies in: the file is some percent smaller.
+    Where it carries what it opens, tensors of the degraded stream are first coded anew, so that the
+    file is some percent smaller: those that the content does not take as they are. Under a
+    record that the stream already holds, all stay: a signature covers their bytes.
 
     Args:
         degraded: The stream.
@@ -37,7 +38,7 @@ def hide(
         nonce: Seals this record alone.
         shard: Which part of a locked set the stream is.
         workers: Who decodes and encodes tensors.
-        progress: See `nnguard._hiding.Plan.embed`.
+        progress: Called with bytes of carriers: in all, about with their size.
 
     Raises:
         CapacityError: The stream has not enough room.

@@ -154,10 +154,12 @@ class Locked:
         weights: Weights of the release, in tensors of two dimensions or more.
         carried: Bytes of the release that are in the trial, encrypted, where the trial is another
             network.
+        shared: Bytes of tensors that the trial has in common with the release, in the clear.
         differences: How many of its tensors are there as differences to those of the trial.
         near: The trial is nearly the release, which the seller allowed.
         license_key_size: Bytes of a license that take masks off, where the lock is traceable.
         scrambled: Weights in tensors that are scrambled.
+        tensors: Names of those that have two dimensions or more.
         named: The seller named these tensors.
         replaced: Weights that were replaced.
         soft: The soft lock that was asked for, if any.
@@ -177,10 +179,12 @@ class Locked:
     tier: str
     weights: int
     carried: int = 0
+    shared: int = 0
     differences: int = 0
     near: bool = False
     license_key_size: int = 0
     scrambled: int = 0
+    tensors: tuple[str, ...] = ()
     named: bool = False
     replaced: int = 0
     soft: Soft | None = None
@@ -194,9 +198,10 @@ class Locked:
             return "the trial is nearly the release: a license is worth the difference in score"
         if self.carried:
             copies = "; each license opens a copy of its own" if self.license_key_size else ""
+            common = f" but {self.shared:,} bytes that both share" if self.shared else ""
             return (
                 "without a license one has the network that is the trial, and nothing of the "
-                f"release but what both share{copies}"
+                f"release{common}{copies}"
             )
         if 0 < self.scrambled < _DEFAULT_SCRAMBLE * self.weights:
             return (

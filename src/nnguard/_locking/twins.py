@@ -17,7 +17,7 @@ from nnguard._records.layers import layers
 from nnguard._stream import Stream, Unit
 from nnguard.errors import NnguardError
 
-__all__ = ["NO_TWINS", "Place", "Twins", "find_twins", "find_twins_in_set"]
+__all__ = ["NO_TWINS", "Place", "Twins", "find_twins", "find_twins_in_set", "twins_elsewhere"]
 
 Twins = Mapping[int, tuple[int, ...]]
 """For each tensor that has twins, by the position of its unit, all of them, itself included."""
@@ -40,6 +40,16 @@ def find_twins(stream: Stream) -> Twins:
 def find_twins_in_set(streams: Mapping[str, Stream]) -> dict[Place, tuple[Place, ...]]:
     """Find tensors of equal contents in a set, by the names of files; see `find_twins`."""
     return {place: group for group in _groups(streams) for place in group}
+
+
+def twins_elsewhere(streams: Mapping[str, Stream]) -> dict[str, set[int]]:
+    """Return the positions of the tensors that have twins in other files of a set, by file."""
+    found: dict[str, set[int]] = {file: set() for file in streams}
+    for group in _groups(streams) if len(streams) > 1 else ():
+        if len({file for file, _ in group}) > 1:
+            for file, index in group:
+                found[file].add(index)
+    return found
 
 
 def _groups(streams: Mapping[str, Stream]) -> list[tuple[Place, ...]]:

@@ -12,9 +12,10 @@ Locks nest, and so make tiers. In a folder of shards each stream has a lock of i
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from nnguard._base.arguments import loaded
 from nnguard._base.progress import Counter, Progress
@@ -24,9 +25,11 @@ from nnguard._crypto.keys import Signer, SignerLike, as_signer
 from nnguard._locking.aiming import reach_target
 from nnguard._locking.builder import LockBuilder
 from nnguard._locking.carrying import carry, share_out
+from nnguard._locking.choice import check_importance
 from nnguard._locking.scramble import tensors_to_scramble
 from nnguard._locking.search import CurvePoint, Evaluate, Scores
 from nnguard._locking.tiers import MAX_TIERS, Locked, Soft, Tier
+from nnguard._locking.twins import twins_elsewhere
 from nnguard._models.stream_set import (
     Model,
     ModelLike,
@@ -269,6 +272,8 @@ def _lock(
     in_the_clear: Sequence[Stream] | None = None,
 ) -> Locked:
     """Make one lock; a traceable one, where it is told all networks that are given away."""
+    if tier.soft is not None:
+        check_importance(tier.soft.importance, streams_of(release.model).values())
     if tier.soft is not None and tier.soft.target is not None:
         return _lock_to_target(release, tier, tier.soft.target, key, options)
     if trial is None:
@@ -310,14 +315,22 @@ def _lock_to_target(
 def _change(hashed: HashedModel, tier: Tier, key: ContentKey, options: _Options) -> Locked:
     """Scramble tensors of a release, or replace weights, in each of its files."""
     release = hashed.model
-    chosen = tensors_to_scramble(streams_of(release), tier.scrambling)
-    parts = parts_of(release)
+    streams, parts = streams_of(release), parts_of(release)
+    chosen = tensors_to_scramble(streams, tier.scrambling)
+    # Each file is locked by itself: what has a twin in another would be put right by it.
+    spared = {} if tier.soft is None else twins_elsewhere(streams)
     made: dict[str, Stream] = {}
     scrambled = replaced = 0
     for name, file in hashed.files.items():
         with naming(name):
             builder = LockBuilder(
-                file, tier, key, chosen[name], parts[name], workers=options.workers
+                file,
+                tier,
+                key,
+                chosen[name],
+                parts[name],
+                spared=spared.get(name, ()),
+                workers=options.workers,
             )
             scrambled += builder.scrambled
             replaced += builder.choice.weights
@@ -335,12 +348,20 @@ def _change(hashed: HashedModel, tier: Tier, key: ContentKey, options: _Options)
         tier=tier.name,
         weights=weights_of(release),
         scrambled=scrambled,
+        tensors=tuple(_matrices(streams, chosen)),
         named=not isinstance(tier.scrambling, float | int),
         replaced=replaced,
         soft=tier.soft,
     )
     _check_fraction(locked)
     return locked
+
+
+def _matrices(streams: Mapping[str, Stream], chosen: Mapping[str, list[int]]) -> Iterator[str]:
+    """Yield the names of those of some tensors that have two dimensions or more."""
+    for file, positions in chosen.items():
+        units = [streams[file][at] for at in positions]
+        yield from (unit.name for unit in units if unit.tensor and len(unit.tensor.shape) > 1)
 
 
 def _check_fraction(locked: Locked) -> None:
@@ -370,7 +391,7 @@ def _carry(
         lock_key = key.below()
     shares, parts = share_out(files, trial.files), parts_of(trial.model)
     made: dict[str, Stream] = {}
-    carried = differences = 0
+    carried = shared = differences = 0
     for name, file in trial.files.items():
         with naming(name):
             counter = Counter(options.progress, file.stream.size)
@@ -387,6 +408,9 @@ def _carry(
             )
             counter.finish()
             carried += sum(each.carried for each in content.files)
+            runs = chain.from_iterable(each.shared for each in content.files)
+            common = (file.stream[at] for at in chain.from_iterable(runs))
+            shared += sum(unit.size for unit in common if unit.tensor is not None)
             differences += sum(len(each.bases) for each in content.files)
             made[name] = spooled(stream, options.spool)
     if not carried:
@@ -400,6 +424,7 @@ def _carry(
         tier=tier.name,
         weights=weights_of(release),
         carried=carried,
+        shared=shared,
         differences=differences,
         near=trial.near,
         license_key_size=0 if masks is None else masks.key_size,

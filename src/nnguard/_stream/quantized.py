@@ -142,9 +142,9 @@ def recode(unit: Unit, change: Callable[[Indices, Parameters], Indices], *, by: 
 
 
 def suited_to(unit: Unit, change: Callable[[Indices], Indices]) -> bytes:
-    """Return a unit of the same weights, in whose place a change makes the file grow least.
+    """Return a unit of the same indices, with start states that suit what a change makes of them.
 
-    It states other start states for magnitudes, which a change keeps; see `recode`.
+    Only those for magnitudes are others. `recode` keeps them.
 
     Args:
         unit: A unit with a FLOAT payload, not coded in blocks.
@@ -153,20 +153,26 @@ def suited_to(unit: Unit, change: Callable[[Indices], Indices]) -> bytes:
     Raises:
         FormatError: See `decode`.
     """
-    header = _quantized(unit)
-    # For TCQ, the stock encoder's search looks at indices, not at the integers that are coded.
-    plain = replace(header, dependent=False)
+    states = _states_for(unit, change)
     prefix, pieces, parameters = _begin(unit)
+    parameters = replace(parameters, start_states=states)
+    payload, _ = encode_payload(_quantized(unit), pieces, parameters)
+    return frame_unit(prefix + payload)
+
+
+def _states_for(unit: Unit, change: Callable[[Indices], Indices]) -> bytes:
+    """Return the start states of a unit, those for magnitudes as suits what a change makes."""
+    header = _quantized(unit)
+    _, pieces, parameters = _begin(unit)
     changed = (
         to_integers(change(indices), dependent=header.dependent).astype(np.int32)
         for indices in itertools.islice(pieces, _ENOUGH)
     )
+    # For TCQ, the stock encoder's search looks at indices, not at the integers that are coded.
+    plain = replace(header, dependent=False)
     found = search_start_states(plain, changed, parameters.skipped_rows)
     count = magnitude_contexts(header)
-    states = parameters.start_states[:-count] + found[-count:]
-    same = (indices for indices, _ in pieces_of(unit))
-    payload, _ = encode_payload(header, same, replace(parameters, start_states=states))
-    return frame_unit(prefix + payload)
+    return parameters.start_states[:-count] + found[-count:]
 
 
 def encode(tensor: QuantizedTensor) -> bytes:

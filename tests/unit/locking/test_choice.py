@@ -7,7 +7,14 @@ import pytest
 
 import nnguard
 import stock
-from nnguard._locking.choice import Choice, apply, choose, count_weights, tensors_to_touch
+from nnguard._locking.choice import (
+    Choice,
+    apply,
+    choose,
+    count_weights,
+    tensors_to_touch,
+    usable_tensors,
+)
 from nnguard._locking.coding import read_all
 from nnguard._stream.quantized import QuantizedTensor
 
@@ -38,7 +45,10 @@ def stream(request: pytest.FixtureRequest) -> nnguard.Stream:
 
 @pytest.fixture(scope="module")
 def tensors(stream: nnguard.Stream) -> Tensors:
-    return read_all(stream, tensors_to_touch(stream, COUNT, KEY.keystream("choice", NONCE)))
+    return read_all(
+        stream,
+        tensors_to_touch(stream, usable_tensors(stream), COUNT, KEY.keystream("choice", NONCE)),
+    )
 
 
 def draw(
@@ -85,7 +95,10 @@ def test_a_large_and_a_small_weight_of_one_kernel_trade_places(tensors: Tensors)
 
 def test_a_kernel_keeps_its_sum_and_a_tensor_its_values() -> None:
     stream = network(dependent=False)
-    tensors = read_all(stream, tensors_to_touch(stream, COUNT, KEY.keystream("choice", NONCE)))
+    tensors = read_all(
+        stream,
+        tensors_to_touch(stream, usable_tensors(stream), COUNT, KEY.keystream("choice", NONCE)),
+    )
     for unit, tensor in apply(draw(tensors), tensors).items():
         before, after = tensors[unit].indices, tensor.indices
         kernel = 9 if before.ndim == 4 else before.shape[1]
@@ -143,7 +156,9 @@ def test_weights_are_spread_over_the_tensors(stream: nnguard.Stream, tensors: Te
 
 
 def test_tensors_without_room_are_left_alone(stream: nnguard.Stream) -> None:
-    touched = tensors_to_touch(stream, COUNT, KEY.keystream("choice", NONCE))
+    touched = tensors_to_touch(
+        stream, usable_tensors(stream), COUNT, KEY.keystream("choice", NONCE)
+    )
     assert names_of(stream, touched) == {"small", "wide", "deep"}
     assert count_weights(stream) == 40 * 25 + 30 * 200 + 64 * 16 * 9 + 25
 
@@ -158,7 +173,7 @@ def test_few_tensors_are_touched_where_they_are_enough(
         (300, {"small", "wide"}),
         (2000, {"small", "wide", "deep"}),
     ):
-        touched = tensors_to_touch(stream, count, randomness)
+        touched = tensors_to_touch(stream, usable_tensors(stream), count, randomness)
         assert names_of(stream, touched) == names
 
 
@@ -236,7 +251,7 @@ def test_the_key_decides_among_tensors_of_equal_size(monkeypatch: pytest.MonkeyP
     data = stock.encode({name: array.astype(np.float32) for name, array in arrays.items()}, qp=-24)
     stream = nnguard.Stream.from_bytes(data)
     chosen = {
-        tuple(tensors_to_touch(stream, 400, key.keystream("choice", NONCE)))
+        tuple(tensors_to_touch(stream, usable_tensors(stream), 400, key.keystream("choice", NONCE)))
         for key in (nnguard.ContentKey(bytes([number]) * 32) for number in range(8))
     }
     assert len(chosen) > 4
@@ -251,7 +266,7 @@ def test_importance_of_the_caller_is_followed(stream: nnguard.Stream, tensors: T
     importance = {"wide": np.zeros((30, 200))}
     importance["wide"][-1] = 1
     randomness = KEY.keystream("choice", NONCE)
-    touched = tensors_to_touch(stream, 10, randomness, importance)
+    touched = tensors_to_touch(stream, usable_tensors(stream, importance), 10, randomness)
     assert names_of(stream, touched) == {"wide"}
     mine = {unit: tensors[unit] for unit in touched}
     choice = draw(mine, 10, importance=importance)
