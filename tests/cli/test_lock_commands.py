@@ -699,3 +699,25 @@ def test_trial_much_larger_than_the_release_gets_a_warning(
     assert (usual.code, usual.err) == (0, "")
     swapped = run("lock", "small.nnc", "--trial", "large.nnc", *lock)
     assert (swapped.code, "large.nnc is much larger" in swapped.err) == (0, True)
+
+
+def test_release_of_a_foreign_encoder_is_locked(run: Run) -> None:
+    """The tensor that a record would lie in first has a size field that no encoder writes."""
+    rng = np.random.default_rng(8)
+    arrays = {"w": rng.laplace(0, 0.05, (60, 50)).astype(np.float32)}
+    units = [unit.read() for unit in nnguard.compress(arrays)]
+    units[-1] = (0x80000000 | len(units[-1]) + 2).to_bytes(4, "big") + units[-1][2:]
+    Path("long.nnc").write_bytes(b"".join(units))
+    nnguard.compress(
+        {name: rng.laplace(0, 0.05, (90, 90)).astype(np.float32) for name in "ab"}
+    ).save("weaker.nnc")
+    result = run(
+        *("lock", "long.nnc", "--trial", "weaker.nnc", "-o", "t.nnc", "--content-key", "c.key")
+    )
+    assert result.code == 0
+    assert result.err.endswith("sign it first\n")
+
+
+def test_tensors_that_are_scrambled_are_named(run: Run) -> None:
+    assert ": conv.weight, all of one dimension" in run(*LOCK, "--scramble", "1").out
+    assert json.loads(run(*LOCK, "--json", "--force").out)["tiers"][0]["tensors"] == ["conv.weight"]

@@ -61,6 +61,10 @@ def ledger_option(*, required: bool = True) -> click.Option:
     option("--to FILE", "Customer's public key."),
     option("--request FILE", "Customer's request, in place of --to; its order needs no TRIAL."),
     option("--server URL", "With an order: where the license is refreshed from."),
+    option(
+        "--any-signer",
+        "The trial may be signed with another key than --key; customers have to trust both.",
+    ),
     option("--content-key FILE", "Of the lock; by default, from the ledger (--ledger-key)."),
     ledger_option(required=False),
     LEDGER_KEY,
@@ -143,6 +147,7 @@ def _issue(options: Options) -> nnguard.licensing.License:
     asked: dict[str, Any] = {"to": options.to, "terms": _terms_of(options)}
     if options.request is not None:
         asked = _asked_by(options, trial)
+    asked["any_signer"] = bool(options.any_signer)
     with progress_bar(2 * trial.size, "Opening") as progress:  # it is hashed, and opened
         if not options.ledger:
             assert content_key is not None

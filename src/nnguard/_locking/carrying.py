@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,8 +97,7 @@ def carry(
         return stream, content
     except CapacityError as error:
         carried = sum(file.carried for file in locked)
-        size = sum(file.stream.size for file in release.values())
-        raise _too_small(error, size, carried, trial.stream) from None
+        raise _too_small(error, release, carried, trial.stream) from None
 
 
 def check_trial(release: Files, trial: Files, *, allow_near: bool = False) -> bool:
@@ -121,13 +121,13 @@ def check_trial(release: Files, trial: Files, *, allow_near: bool = False) -> bo
             hint="give the network as it was before; lock_tiers, or --tier, makes locks in locks",
         )
     known = {digest for forms in given for form in forms for digest in form.digests}
-    tensors = {unit.name: unit for forms in given for unit in forms[-1].stream if unit.quantized}
+    counterparts = _counterparts(*([forms[-1].stream for forms in each] for each in (sold, given)))
 
     def is_given(forms: Sequence[_Form]) -> bool:
         return any(known.issuperset(form.digests) for form in forms)
 
     def is_near(forms: Sequence[_Form]) -> bool:
-        return is_given(forms) or _holds_weights(forms[-1].stream, tensors)
+        return is_given(forms) or _holds_weights(forms[-1].stream, counterparts)
 
     if all(map(is_given, sold)):
         raise LockError(
@@ -183,6 +183,33 @@ def _room(stream: Stream) -> int:
     return sum(weights_in(stream, index) for index in candidates(stream))
 
 
+def _counterparts(release: Sequence[Stream], trial: Sequence[Stream]) -> dict[str, Unit]:
+    """Return the tensors of a trial that those of a release may be, by the names of the latter.
+
+    Those of the same names; if a name is missing, those that come in the same places among all of
+    their shape.
+    """
+
+    def quantized(streams: Sequence[Stream]) -> list[Unit]:
+        return [unit for stream in streams for unit in stream if unit.quantized]
+
+    def by_place(units: Sequence[Unit]) -> dict[tuple[tuple[int, ...], int], Unit]:
+        seen: Counter[tuple[int, ...]] = Counter()
+        found = {}
+        for unit in units:
+            _, shape = _name_and_shape(unit)
+            found[shape, seen[shape]] = unit
+            seen[shape] += 1
+        return found
+
+    sold, given = quantized(release), quantized(trial)
+    named = {unit.name: unit for unit in given}
+    if all(unit.name in named for unit in sold):
+        return named
+    placed = by_place(given)
+    return {unit.name: placed[at] for at, unit in by_place(sold).items() if at in placed}
+
+
 def _holds_weights(release: Stream, given: Mapping[str, Unit]) -> bool:
     """Tell whether all matrices of a release are given, but for how they were rounded.
 
@@ -199,7 +226,7 @@ def _holds_weights(release: Stream, given: Mapping[str, Unit]) -> bool:
 
 def _same_but_rounded(one: Unit, other: Unit) -> bool:
     """Tell whether two tensors are one that was rounded, pruned or cast in two ways."""
-    if _name_and_shape(one) != _name_and_shape(other):
+    if _name_and_shape(one)[1] != _name_and_shape(other)[1]:
         return False
     norm = apart = 0.0
     within_steps = True
@@ -341,20 +368,25 @@ class _Splitter:
         return found
 
 
-def _too_small(error: CapacityError, size: int, carried: int, trial: Stream) -> CapacityError:
-    """Say how large a trial has to be."""
+def _too_small(error: CapacityError, release: Files, carried: int, trial: Stream) -> CapacityError:
+    """Say how large a trial has to be; of a set, a file of it."""
+    size = sum(file.stream.size for file in release.values())
+    what, where, split = "the release", "the trial", ""
+    if "" not in release:
+        what, where = f"{', '.join(sorted(release))} of the release", "this file of the trial"
+        split = "a file goes whole into one of the trial: split the release into smaller ones; or "
     weights = _room(trial)
     least = error.needed / MAX_BITS
     if error.available:
         least = max(least, weights * error.needed / error.available)
     return CapacityError(
-        f"the release, of {size:,} bytes, does not fit into the trial, which has to carry "
+        f"{what}, of {size:,} bytes, does not fit into {where}, which has to carry "
         f"{carried:,} and holds {error.available // 8:,}, at {MAX_BITS} bits a weight",
         needed=error.needed,
         available=error.available,
-        hint=f"a trial of this kind needs about {_rounded_up(least):,} weights that can carry "
-        f"bits, and this one has {weights:,}; or compress it at a finer step (a lower qp): fewer "
-        "weights are zero then",
+        hint=f"{split}a trial of this kind needs about {_rounded_up(least):,} weights that can "
+        f"carry bits, and this one has {weights:,}; or compress it at a finer step (a lower qp): "
+        "fewer weights are zero then",
     )
 
 

@@ -34,7 +34,7 @@ from nnguard.errors import (
     WrongKeyError,
 )
 
-__all__ = ["Opened", "check_places", "lock_id", "open_files"]
+__all__ = ["Opened", "check_lock", "check_places", "lock_id", "open_files"]
 
 _LOOKED_AT = 256
 """Files of a set that was changed, to say what is wrong with it."""
@@ -216,6 +216,27 @@ def lock_id(trial: Model) -> str:
         NoRecordError: The stream is not locked; of a set, the first one.
     """
     return _peek_lock(next(iter(streams_of(trial).values()))).envelope.key_id.hex()
+
+
+def check_lock(trial: Model, lock: str) -> None:
+    """Refuse a set of which some files are of a lock, and others are not; the first of these.
+
+    Nothing is verified, and of a large set only the first files are looked at.
+
+    Raises:
+        VerificationError: There is one.
+        NoRecordError: A stream is not locked.
+    """
+    files = dict(itertools.islice(streams_of(trial).items(), _LOOKED_AT))
+    ids = {}
+    for name, stream in files.items():
+        with naming(name):
+            ids[name] = _peek_lock(stream).envelope.key_id.hex()
+    if lock in ids.values():
+        for name, found in ids.items():
+            with naming(name):
+                if found != lock:
+                    raise VerificationError("it is of another lock than the license")
 
 
 def check_places(trial: Model) -> None:

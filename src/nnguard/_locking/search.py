@@ -12,6 +12,7 @@ import numpy.typing as npt
 from nnguard._compression.decompress import decompress
 from nnguard._compression.quantizing import dequantize
 from nnguard._locking.choice import Choice
+from nnguard._models.stream_set import Model
 from nnguard._stream import Stream
 from nnguard._stream.quantized import QuantizedTensor
 from nnguard.errors import ArgumentError, LockError
@@ -96,13 +97,13 @@ class Scores:
         return point.score
 
 
-def score_of(evaluate: Evaluate, stream: Stream) -> float:
-    """Score the network in a stream.
+def score_of(evaluate: Evaluate, model: Model) -> float:
+    """Score the network in a stream, or in a set.
 
     Raises:
         ArgumentError: The function gives no finite number.
     """
-    return _score(evaluate, decompress(stream, allow_trial=True))
+    return _score(evaluate, decompress(model, allow_trial=True))
 
 
 def _score(evaluate: Evaluate, state: Mapping[str, npt.NDArray[np.generic]]) -> float:

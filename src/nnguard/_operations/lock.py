@@ -214,8 +214,8 @@ def lock_tiers(
     if allow_near and all(tier.trial is None for tier in tiers):
         raise ArgumentError("allow_near is for a trial that is another network")
     model = without_others(as_model(release, "release"))
-    if evaluate is not None and isinstance(model, StreamSet):
-        raise ArgumentError("evaluate scores a network in one stream, not a folder")
+    if aims and isinstance(model, StreamSet):
+        raise ArgumentError("a target is for a network in one stream, not for a folder")
     key = (
         ContentKey.generate()
         if content_key is None
@@ -283,7 +283,7 @@ def _lock(
     locked = replace(locked, trial=options.sign(locked.trial, release.model, tier.name))
     if options.evaluate is None:
         return locked
-    return scored(locked, streams_of(release.model)[""], options.evaluate, options.workers)
+    return scored(locked, release.model, options.evaluate, options.spool, options.workers)
 
 
 def _lock_to_target(

@@ -129,12 +129,22 @@ def parts_of(model: Model) -> dict[str, LockShard | None]:
     return {name: LockShard(set_id, at, count) for at, name in enumerate(model.streams)}
 
 
-def scored(locked: Locked, release: Stream, evaluate: Evaluate, workers: Workers) -> Locked:
+def scored(
+    locked: Locked,
+    release: Model,
+    evaluate: Evaluate,
+    spool: str | os.PathLike[str] | None,
+    workers: Workers,
+) -> Locked:
     """Score a release, its trial, and what the key makes of the trial."""
-    found = open_files(hash_files(locked.trial), locked.content_key, workers=workers)
-    opened = any_copy(found, locked.content_key)
-    trial = streams_of(locked.trial)[""]
-    scores = LockScores(*(score_of(evaluate, each) for each in (release, trial, opened)))
+    files = hash_files(locked.trial)
+    found = open_files(files, locked.content_key, spool=spool, workers=workers)
+    opened: Model
+    if isinstance(release, Stream):
+        opened = any_copy(found, locked.content_key)
+    else:
+        opened = StreamSet.of({name: file.stream for name, file in found.files.items()})
+    scores = LockScores(*(score_of(evaluate, each) for each in (release, locked.trial, opened)))
     if locked.carried and scores.trial > scores.release:
         raise LockError(
             f"the trial scores {scores.trial:g}, the release only {scores.release:g}",

@@ -30,7 +30,7 @@ from nnguard._licensing.policy import (
     check_license,
     license_of,
 )
-from nnguard._locking.opening import Opened, check_places, lock_id, open_files
+from nnguard._locking.opening import Opened, check_lock, check_places, lock_id, open_files
 from nnguard._models.stream_set import AnyModel, Model, ModelLike, StreamSet, as_model, streams_of
 from nnguard._oms.bundle import Bundle
 from nnguard._operations.authority import Authority, LatestLike, PathLike, authority_of
@@ -304,7 +304,14 @@ def _of_another(license: License, trial: Model) -> NnguardError:  # noqa: A002
         lock = ""
     if lock == license.terms.lock:
         check_places(trial)
-        return VerificationError("the trial was changed since the license was issued")
+        return VerificationError(
+            "the trial was changed since the license was issued",
+            hint="if it is signed, nnguard verify says which file"
+            if isinstance(trial, StreamSet)
+            else "",
+        )
+    if lock:
+        check_lock(trial, license.terms.lock)
     hint = "" if lock else "the stream is not locked: unlock takes the trial"
     return LicenseError("the license is for another trial", reason=Refusal.OTHER_STREAM, hint=hint)
 

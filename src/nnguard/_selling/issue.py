@@ -48,6 +48,7 @@ def issue(
     workers: int | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
+    any_signer: bool = False,
 ) -> License:
     """Make out a license for a trial.
 
@@ -62,6 +63,8 @@ def issue(
         workers: See `nnguard.unlock`.
         executor: See `nnguard.unlock`.
         progress: See `nnguard.unlock`.
+        any_signer: The trial may be signed by another key than the license is: whoever unlocks it
+            has to trust both. Product and issuer are then what `terms` say.
 
     Returns:
         The license. The content key is in it, readable for the customer alone.
@@ -69,7 +72,7 @@ def issue(
     Raises:
         NoRecordError: The stream is not locked.
         WrongKeyError: The content key does not open it; or the trial is signed, by another key than
-            the license would be.
+            the license would be, and not `any_signer`.
         VerificationError: The trial was changed.
         UnlockError: No lock of that tier is opened by the key.
         KeyFormatError: A key cannot be read.
@@ -91,7 +94,7 @@ def issue(
     model = as_model(trial)
     files = hash_files(model, progress)
     lock = lock_id(model)
-    claims = signed_claims(model, files, signer.public_key)
+    claims = Claims() if any_signer else signed_claims(model, files, signer.public_key)
     license_id = secrets.token_hex(16)
     opened, key = _open_tier(files, content_key, terms.tier, Workers(workers, executor), progress)
     if opened.masks is None:
@@ -140,7 +143,8 @@ def signed_claims(model: Stream | StreamSet, files: Files, key: PublicKey) -> Cl
         raise WrongKeyError(
             f"the trial is signed with key {signer_of(model)}, "
             f"the license would be with {key.id.hex()}",
-            hint="issue the license with the key that signed the trial",
+            hint="issue it with the key that signed the trial; if customers trust both, "
+            "say --any-signer (any_signer=True)",
         ) from None
     return Claims() if signature is None else signature[0].claims
 

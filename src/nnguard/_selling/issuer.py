@@ -106,6 +106,7 @@ class Issuer:
         output: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
         progress: Progress | None = None,
+        any_signer: bool = False,
     ) -> License:
         """Make out a license and write it down.
 
@@ -121,6 +122,7 @@ class Issuer:
             output: File to write the license to, if any.
             overwrite: Replace a file that exists.
             progress: See `nnguard.unlock`.
+            any_signer: See `nnguard.licensing.issue`.
 
         Raises:
             KeyFormatError: There is no content key, neither given nor in the ledger.
@@ -133,7 +135,13 @@ class Issuer:
         given = None if content_key is None else loaded(content_key, ContentKey, "content_key")
         key = self._content_keys.get(lock) if given is None else given
         license = issue(  # noqa: A001
-            model, key, to=to, signer=self._signer, terms=terms, progress=progress
+            model,
+            key,
+            to=to,
+            signer=self._signer,
+            terms=terms,
+            progress=progress,
+            any_signer=any_signer,
         )
         with named_together():
             if output is not None:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import nnguard
 import samples
 import stock
 from elsewhere import Elsewhere
+from nnguard._base.workers import Workers
 from nnguard._compression import batches, decoding
 from nnguard._compression import decompress as decompressing
 from nnguard._compression.batches import make_batches
@@ -525,3 +527,50 @@ def test_rows_of_blocks_are_decoded_elsewhere(
     found = nnguard.decompress(stream, executor=executor)
     assert same(found, stock.decode(bytes(stream)))
     assert 8 < len(executor.sent) < 38
+
+
+# Pools
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_executor_that_is_shut_down_meanwhile(*, in_order: bool) -> None:
+    """Work that it canceled is never done; who waits for it is told."""
+    begun = threading.Event()
+
+    def work(number: int) -> int:
+        begun.set()
+        time.sleep(0.2)
+        return number
+
+    executor = ThreadPoolExecutor(1, thread_name_prefix="executor")
+    closing = threading.Thread(
+        target=lambda: begun.wait() and executor.shutdown(cancel_futures=True)
+    )
+    closing.start()
+    with (
+        Workers(executor=executor).pool(4) as pool,
+        pytest.raises(nnguard.errors.WorkerError),
+    ):
+        list(pool.run(((work, (number,)) for number in range(4)), in_order=in_order))
+    closing.join()
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_what_was_worked_on_is_let_go(*, remote: bool) -> None:
+    class Item:
+        alive = 0
+
+        def __init__(self) -> None:
+            Item.alive += 1
+
+        def __del__(self) -> None:
+            Item.alive -= 1
+
+    most = 0
+    with ThreadPoolExecutor(3, thread_name_prefix="executor") as executor:
+        workers = Workers(3, executor if remote else None)
+        for _ in workers.in_order(id, (Item() for _ in range(40))):
+            gc.collect()
+            most = max(most, Item.alive)
+    assert most < 10
+    assert Item.alive == 0

@@ -92,6 +92,24 @@ def test_without_the_record_the_trial_is_the_weaker_network(
     assert [unit.name for unit in weaker] == [unit.name for unit in given]
 
 
+@pytest.mark.parametrize("prefix", ["module.", "net."])
+def test_a_renamed_release_is_no_trial(model: nnguard.Stream, prefix: str) -> None:
+    weights = {prefix + name: array for name, array in nnguard.decompress(model).items()}
+    renamed = nnguard.compress(weights, nnguard.Settings(qp=-24))
+    with pytest.raises(nnguard.errors.LockError, match="or nearly so"):
+        nnguard.lock(model, trial=renamed)
+    others = {prefix + name: array for name, array in arrays(2).items()}
+    assert not nnguard.lock(model, trial=nnguard.compress(others, nnguard.Settings(qp=-24))).near
+
+
+def test_what_both_share_is_told(model: nnguard.Stream, weaker: nnguard.Stream) -> None:
+    locked = nnguard.lock(model, trial=weaker)
+    given = {unit.read() for unit in weaker if unit.tensor}
+    common = sum(unit.size for unit in model if unit.read() in given)
+    assert locked.shared == common
+    assert (f"but {common:,} bytes that both share" in locked.worth) == bool(common)
+
+
 def test_a_signed_trial_stays_signed(
     release: nnguard.Stream, weaker: nnguard.Stream, key: nnguard.SigningKey
 ) -> None:

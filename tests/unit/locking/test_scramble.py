@@ -8,6 +8,7 @@ import pytest
 import nnguard
 import stock
 from nnguard._compression.quantizing import dequantize
+from nnguard._locking.depth import nearest_first
 from nnguard._locking.scramble import scramble, tensors_to_scramble, unscramble
 from nnguard._stream.quantized import QuantizedTensor, decode, encode
 
@@ -125,3 +126,83 @@ def test_scrambled_trial_keeps_the_histogram(stream: nnguard.Stream) -> None:
         assert np.allclose(np.sort(before[name]), np.sort(after[name]), atol=1e-3)
     assert np.array_equal(np.sign(before["medium"]), np.sign(after["medium"]))
     assert len(bytes(locked.trial)) < 1.1 * len(bytes(stream)) + 200
+
+
+# Which tensors are nearest to the input
+
+NETWORKS = {
+    "classifier and features": (
+        {
+            "classifier.weight": (10, 64),
+            "features.0.weight": (16, 3, 3, 3),
+            "features.10.weight": (64, 32, 3, 3),
+            "features.2.weight": (32, 16, 3, 3),
+        },
+        ["features.0.weight", "features.2.weight", "features.10.weight", "classifier.weight"],
+    ),
+    "residual, with an fc": (
+        {
+            "conv1.weight": (64, 3, 7, 7),
+            "fc.weight": (1000, 128),
+            "layer1.0.conv1.weight": (64, 64, 3, 3),
+            "layer2.0.conv1.weight": (128, 64, 3, 3),
+        },
+        ["conv1.weight", "layer1.0.conv1.weight", "layer2.0.conv1.weight", "fc.weight"],
+    ),
+    "kernels of one channel each": (
+        {
+            "blocks.0.dw.weight": (32, 1, 3, 3),
+            "blocks.0.pw.weight": (64, 32, 1, 1),
+            "blocks.1.dw.weight": (64, 1, 3, 3),
+            "conv_stem.weight": (32, 3, 3, 3),
+            "head.weight": (10, 64),
+        },
+        [
+            "conv_stem.weight",
+            "blocks.0.dw.weight",
+            "blocks.0.pw.weight",
+            "blocks.1.dw.weight",
+            "head.weight",
+        ],
+    ),
+    "language model": (
+        {
+            "lm_head.weight": (5000, 64),
+            "model.embed_tokens.weight": (5000, 64),
+            "model.layers.0.qkv.weight": (192, 64),
+            "model.layers.10.qkv.weight": (192, 64),
+            "model.layers.2.qkv.weight": (192, 64),
+        },
+        [
+            "model.embed_tokens.weight",
+            "model.layers.0.qkv.weight",
+            "model.layers.2.qkv.weight",
+            "model.layers.10.qkv.weight",
+            "lm_head.weight",
+        ],
+    ),
+    "perceptron": (
+        {"fc1.weight": (128, 784), "fc2.weight": (64, 128), "fc3.weight": (10, 64)},
+        ["fc1.weight", "fc2.weight", "fc3.weight"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("shapes", "expected"), NETWORKS.values(), ids=NETWORKS)
+def test_nearest_to_the_input(shapes: dict[str, tuple[int, ...]], expected: list[str]) -> None:
+    assert list(shapes) == sorted(shapes), "as safetensors has them"
+    assert nearest_first({name: (name, shape) for name, shape in shapes.items()}) == expected
+
+
+def test_names_in_order_tell_nothing_of_the_network() -> None:
+    """The order of a stream counts, unless it is that of names."""
+    rng = np.random.default_rng(0)
+    names = [f"layers.{at}.weight" for at in range(12)]
+    arrays = {name: rng.normal(0, 1, (20, 20)).astype(np.float32) for name in names}
+
+    def scrambled(order: list[str]) -> tuple[str, ...]:
+        stream = nnguard.compress({name: arrays[name] for name in order})
+        return nnguard.lock(stream, scramble=0.2).tensors
+
+    assert sorted(scrambled(sorted(names))) == names[:3]
+    assert sorted(scrambled(names[::-1])) == sorted(names[-3:])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 import nnguard
 import stock
 from nnguard._locking.opening import open_files
+from nnguard._locking.tiers import LockScores
 from nnguard._records.hashed import hash_files
 
 
@@ -167,9 +168,55 @@ def test_changed_sets_are_refused_by_name(
     assert f"{second}: it is of another locked set" in refused(older)
     foreign = {first: mine[first], second: mine[second], third: other.trial.streams[third]}
     assert f"{third}: it is of another locked set" in refused(foreign)
+    foreign = {first: other.trial.streams[first], second: mine[second], third: mine[third]}
+    assert f"{first}: it is of another lock" in refused(foreign)
     (folder / second).unlink()
     with pytest.raises(nnguard.errors.VerificationError, match=f"missing: {second}"):
         nnguard.unlock(folder, license_, customer, key.public_key)
+
+
+def test_soft_lock_leaves_alone_what_has_a_twin_in_another_file() -> None:
+    """Each file is locked by itself, and either twin would put the other right."""
+    rng = np.random.default_rng(0)
+    tied, own, last = (rng.laplace(0, 0.4, (80, 50)).astype(np.float32) for _ in range(3))
+    first = nnguard.compress({"emb.weight": tied, "1.weight": own})
+    second = nnguard.compress({"head.weight": tied, "2.weight": last})
+    release = nnguard.StreamSet.of({"a.nnc": first, "b.nnc": second})
+    soft = nnguard.Tier("full", soft=nnguard.Soft(fraction=0.02))
+    (locked,) = nnguard.lock_tiers(release, [soft])
+    before, after = (nnguard.decompress(each, allow_trial=True) for each in (release, locked.trial))
+    changed = {name for name in before if np.abs(before[name] - after[name]).max() > 1}
+    assert changed == {"1.weight", "2.weight"}
+
+
+def test_importance_of_all_files(release: nnguard.StreamSet) -> None:
+    weights = nnguard.decompress(release)
+    importance = {name: np.abs(array) for name, array in weights.items() if array.ndim > 1}
+    tier = nnguard.Tier("full", soft=nnguard.Soft(fraction=0.01, importance=importance))
+    (locked,) = nnguard.lock_tiers(release, [tier])
+    assert locked.replaced > 0
+    missing = nnguard.Soft(fraction=0.01, importance={**importance, "7.weight": np.ones(1)})
+    with pytest.raises(nnguard.errors.ArgumentError, match=r"not there: 7\.weight"):
+        nnguard.lock_tiers(release, [nnguard.Tier("full", soft=missing)])
+
+
+@pytest.mark.parametrize("tier", ["scrambled", "carried by fewer"])
+def test_scores_of_a_set(release: nnguard.StreamSet, tier: str) -> None:
+    expected = nnguard.decompress(release)
+
+    def evaluate(weights: Mapping[str, np.ndarray]) -> float:
+        return float(all(np.array_equal(weights.get(name), expected[name]) for name in expected))
+
+    (locked,) = nnguard.lock_tiers(release, [TIERS[tier]()], evaluate=evaluate)
+    assert locked.scores == LockScores(release=1, trial=0, unlocked=1)
+
+
+def test_a_file_that_fits_into_no_file_of_the_trial_is_named() -> None:
+    release = nnguard.StreamSet.of({"whole.nnc": network(0, 200, range(4))})
+    with pytest.raises(nnguard.errors.CapacityError, match="this file of the trial") as caught:
+        nnguard.lock_tiers(release, [nnguard.Tier("full", trial=streams(5, 20, seed=7))])
+    assert "whole.nnc of the release, of" in str(caught.value)
+    assert "split the release into smaller ones" in caught.value.hint
 
 
 def test_file_of_a_set_is_not_opened_alone(

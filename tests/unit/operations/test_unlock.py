@@ -491,6 +491,27 @@ def test_license_for_a_trial_that_another_key_signed_is_not_issued(
     assert other_key.public_key.id.hex() in str(caught.value)
 
 
+def test_license_of_another_key_than_the_trial_where_the_seller_insists(
+    locked: nnguard.Locked,
+    customer: nnguard.Identity,
+    key: nnguard.SigningKey,
+    other_key: nnguard.SigningKey,
+) -> None:
+    license_ = nnguard.licensing.issue(
+        locked.trial,
+        locked.content_key,
+        to=customer.recipient,
+        signer=other_key,
+        terms=nnguard.licensing.Terms(product="small"),
+        any_signer=True,
+    )
+    assert (license_.terms.product, license_.terms.issuer) == ("small", "")
+    both = [key.public_key, other_key.public_key]
+    assert nnguard.unlock(locked.trial, license_, customer, both)
+    with pytest.raises(nnguard.errors.WrongKeyError):
+        nnguard.unlock(locked.trial, license_, customer, other_key.public_key)
+
+
 def test_license_for_a_trial_that_does_not_verify_is_not_issued(
     locked: nnguard.Locked, customer: nnguard.Identity, key: nnguard.SigningKey
 ) -> None:
