@@ -170,7 +170,7 @@ class Locked:
     Examples:
         >>> locked = nnguard.lock("release.nnc", trial="weaker.nnc")
         >>> locked.worth
-        'without a license one has the network that is the trial, and nothing of the release ...'
+        'without a license one has the network that is the trial, and nothing of the release'
         >>> locked.trial.save("another-trial.nnc")
     """
 
