@@ -20,11 +20,13 @@ from results import SEED
 
 __all__ = [
     "RATES",
+    "SYNTHETIC_RATES",
     "Data",
     "State",
     "adapt",
     "anew",
     "distill",
+    "fit_statistics",
     "load",
     "regained",
     "train",
@@ -38,6 +40,9 @@ Data = tuple[Tensor, Tensor]
 
 RATES = (0.005, 0.02, 0.1)
 """Learning rates that are tried, at the start of training; the best one counts."""
+
+SYNTHETIC_RATES = (1e-4, 1e-3, 1e-2)
+"""The same of Adam, where statistics are fitted to synthetic images."""
 
 _BATCH = 64
 
@@ -137,6 +142,45 @@ def adapt(module: nn.Module, images: Tensor) -> None:
     for norm in norms:
         norm.momentum = 0.1
     module.eval()
+
+
+def fit_statistics(module: nn.Module, images: Tensor, *, steps: int, rate: float) -> None:
+    """Train a module until images have the statistics that its batch normalizations keep.
+
+    With synthetic images, that takes no data at all: no labels and no real images.
+
+    Args:
+        module: The network, with the weights to begin with.
+        images: See `Data`.
+        steps: Of 64 images each.
+        rate: Learning rate at the start, of Adam.
+    """
+    off: list[Tensor] = []
+
+    def compare(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
+        variance, mean = torch.var_mean(inputs[0].float(), (0, 2, 3))
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        apart = (mean - norm.running_mean) ** 2 / (norm.running_var + norm.eps)
+        ratio = torch.log((variance + norm.eps) / (norm.running_var + norm.eps))
+        off.append((apart + ratio**2).mean())
+
+    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+    hooks = [norm.register_forward_pre_hook(compare) for norm in norms]
+    torch.manual_seed(SEED)
+    optimizer = torch.optim.Adam(module.parameters(), rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    module.eval()  # the statistics stay
+    for _ in range(steps):
+        off.clear()
+        module(images[torch.randint(len(images), (_BATCH,))])
+        loss = torch.stack(off).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    for hook in hooks:
+        hook.remove()
 
 
 def _fit(

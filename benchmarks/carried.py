@@ -34,6 +34,7 @@ import nnguard.torch
 from networks import NETWORKS, accuracy
 from nnguard._hiding import peek
 from opening import open_locks
+from repair import pictures, repair
 from results import SEED, Results
 from tasks import Task, tasks
 from weaker import ALL, TASKS, score, shallow_encoder
@@ -169,6 +170,26 @@ class Images(Bench):
             label = f"distilled, 100 steps, draw {draw}, rate {rate}"
             yield label, lambda r=rate: self._distill(start, draw, r)
 
+    def without_data(self, start: str) -> Iterator[Job]:
+        """Yield the attacks on one start that take no data."""
+        yield "no data, repaired", lambda: self._repair(start)
+        for rate in attacks.SYNTHETIC_RATES:
+            label = (
+                f"no data, statistics fitted to synthetic images, 100 steps, draw 0, rate {rate}"
+            )
+            yield label, lambda r=rate: self._fit(start, r)
+
+    def _repair(self, start: str) -> float:
+        module = self.module(start)
+        mended, _ = repair(module, self.states[start], trades=True)
+        attacks.load(module, mended)
+        return accuracy(module, *self._test)
+
+    def _fit(self, start: str, rate: float) -> float:
+        module = self.module(start)
+        attacks.fit_statistics(module, pictures(), steps=100, rate=rate)
+        return accuracy(module, *self._test)
+
     def _train(self, start: str, draw: int, count: int, steps: int, rate: float) -> float:
         module = self.module(start)
         attacks.train(module, *self._drawn(draw, count), steps=steps, rate=rate)
@@ -207,6 +228,10 @@ class Sentences(Bench):
                     yield label, lambda c=count, s=step, r=rate: self._train(start, draw, c, s, r)
         yield f"whitened, draw {draw}", lambda: self._whiten(start, draw)
 
+    def without_data(self, start: str) -> Iterator[Job]:  # noqa: ARG002
+        """Yield nothing: no statistics are kept that would tell."""
+        yield from ()
+
     def _train(self, start: str, draw: int, count: int, steps: int, rate: float) -> float:
         module = self.module(start)
         encoders.train(module, self._pairs, self._drawn(draw)[:count], steps=steps, rate=rate)
@@ -229,6 +254,9 @@ def jobs(name: str, bench: Images | Sentences, options: argparse.Namespace) -> I
         yield f"{name}: {start}", lambda s=start: score(bench.task, bench.module(s))
     for number in range(1, options.trials):
         yield f"{name}: trial, key {number}", bench.score_another
+    for start in STARTS:
+        for label, attack in bench.without_data(start):
+            yield f"{name}: {start}: {label}", attack
     for draw in range(options.draws):
         both = [bench.attacks(start, draw, options.steps) for start in STARTS]
         for pair in zip(*both, strict=True):

@@ -26,10 +26,20 @@ from torch import Tensor, nn
 import cifar10
 import nnguard
 import nnguard.torch
-from attacks import RATES, Data, adapt, anew, distill, load, regained
+from attacks import (
+    RATES,
+    SYNTHETIC_RATES,
+    Data,
+    adapt,
+    anew,
+    distill,
+    fit_statistics,
+    load,
+    regained,
+)
 from networks import NETWORKS, accuracy
 from nnguard._hiding import extract
-from repair import repair
+from repair import pictures, repair
 from results import SEED, Results
 
 LOCKS: dict[str, dict[str, Any]] = {
@@ -125,8 +135,11 @@ def main() -> int:
     for lock in options.locks:
         attack_with_inputs(bench, results, lock)
         attack_without_data(bench, results, lock, bench.trial(lock))
+        results.add(f"{lock}: repaired without data", lambda at=lock: mend(bench, at))
+        for rate in [0.01] if bench.quick else SYNTHETIC_RATES:
+            label = f"{lock}: statistics fitted to synthetic images, rate {rate}"
+            results.add(label, lambda at=lock, r=rate: fit(bench, at, r))
         if lock.startswith("soft"):
-            results.add(f"{lock}: repaired without data", lambda at=lock: mend(bench, at))
             find_positions(bench, results, lock, bench.trial(lock))
     draw(results.values, options.output)
     return 0
@@ -164,11 +177,20 @@ def attack_with_inputs(bench: Bench, results: Results, lock: str) -> None:
 
 
 def mend(bench: Bench, lock: str) -> dict[str, float]:
-    """Repair a soft lock without data; tell the accuracy, and how well that finds the weights."""
+    """Repair a trial without data; of a soft lock, tell how well that finds the weights, too."""
     trial = bench.trial(lock)
     mended, suspicion = repair(bench.module, trial, trades=True)
+    if not lock.startswith("soft"):
+        return {"accuracy": bench.score(mended)}
     areas = areas_of(bench, trial, suspicion)
     return {"accuracy": bench.score(mended), "area": areas[0], "area of the largest": areas[1]}
+
+
+def fit(bench: Bench, lock: str, rate: float) -> float:
+    """Train a trial on synthetic images, by the statistics that its normalizations keep."""
+    load(bench.module, bench.trial(lock))
+    fit_statistics(bench.module, pictures(), steps=5 if bench.quick else 100, rate=rate)
+    return accuracy(bench.module, *bench.test)
 
 
 def attack_without_data(bench: Bench, results: Results, lock: str, state: State) -> None:

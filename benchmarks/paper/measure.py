@@ -183,7 +183,8 @@ def fill_suited(stream: nnguard.Stream, width: int) -> dict[str, Any]:
     taken = extract(embedded, vouched=True)
     exact = taken.record == record and bytes(taken.original) == bytes(suited.stream)
     exact = exact and all(map(same_weights, stream, suited.stream))
-    return {"bits": 8 * len(record), "bytes": embedded.size, "exact": exact}
+    sizes = {"base": stream.size, "bytes": embedded.size}
+    return {"bits": 8 * len(record), **sizes, "exact": exact}
 
 
 def same_weights(one: Unit, other: Unit) -> bool:

@@ -146,7 +146,7 @@ class Page:
         lock = self.values.get(f"{name}: ours, {kind}, in a lock, {width} bits in each")
         return [
             f"{found['bits'] / found['carrying']:.2f}",
-            *(growth(each, base) for each in (found, lock)),
+            *(growth(each, base["bytes"]) for each in (found, lock)),
             change([found["score"]], base["score"]),
             f"{1e9 * found['decoding'] / found['carrying']:.1f}",
             f"{8e9 * found['decoding'] / found['bits']:.1f}",
@@ -270,9 +270,11 @@ class Page:
         return [one for one in found if "score" in one]
 
 
-def growth(found: dict[str, Any] | None, base: dict[str, Any]) -> str:
+def growth(found: dict[str, Any] | None, base: int) -> str:
     """Return how many bits a file grows by for each bit that it holds."""
-    return f"{8 * (found['bytes'] - base['bytes']) / found['bits']:.3f}" if found else "-"
+    if not found or "bits" not in found:
+        return "-"
+    return f"{8 * (found['bytes'] - found.get('base', base)) / found['bits']:.3f}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

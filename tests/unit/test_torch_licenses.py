@@ -19,7 +19,7 @@ import pytest
 
 import nnguard
 import stock
-from nnguard._compression import workers
+from nnguard._compression import batches
 
 torch = pytest.importorskip("torch")
 
@@ -220,7 +220,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    monkeypatch.setattr(workers, "_BATCH", 1)
+    monkeypatch.setattr(batches, "_BATCH", 1)
     monkeypatch.chdir(folder)
     return folder
 

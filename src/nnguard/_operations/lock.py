@@ -340,7 +340,8 @@ def _change(hashed: HashedModel, tier: Tier, key: ContentKey, options: _Options)
     if not scrambled and not replaced:
         raise LockError(
             "the network has no weights that a lock could change",
-            hint="it changes quantized tensors of two dimensions or more, not coded in blocks",
+            hint="it changes quantized tensors of two dimensions or more, not coded in blocks, and "
+            "a soft one none that another file has, too",
         )
     locked = Locked(
         trial=like(release, made),

@@ -38,7 +38,8 @@ def built(tmp_path_factory: pytest.TempPathFactory, key: nnguard.SigningKey, key
 
 
 def _shard(name: str) -> bytes:
-    tensors = {f"{name}.{tensor}": values for tensor, values in small_network().items()}
+    network = small_network(seed=SHARDS.index(name))
+    tensors = {f"{name}.{tensor}": values for tensor, values in network.items()}
     return stock.encode(tensors, qp=-20, dependent=True)
 
 
