@@ -82,7 +82,8 @@ class Pool:
                 for number, call in itertools.islice(numbered, self._in_hand - len(running)):
                     future = _submit(self._executor, *call)
                     running[future] = number
-                    future.add_done_callback(done.put)
+                    if not in_order:
+                        future.add_done_callback(done.put)
                 if not running:
                     return
                 # Not `concurrent.futures.wait`, which never tells of what a shutdown has canceled.

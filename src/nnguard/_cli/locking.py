@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
@@ -136,9 +136,9 @@ def run_lock(options: Options) -> Outcome:
     if options.key is not None:
         signer = load_signer(options.key, options.passphrase_file)
     release = open_model(options.release)
-    streams, signed = streams_of(release).values(), False
-    with contextlib.suppress(LimitError, FormatError):  # perhaps of a foreign encoder
-        signed = any(map(is_signed, streams))
+    streams, signed = streams_of(release).values(), True
+    with contextlib.suppress(LimitError):
+        signed = _is_signed(streams)
     with contextlib.suppress(LimitError):  # what takes too long to tell, nobody is told
         if any(is_trial(stream, verified=False) for stream in streams):
             warn(f"{options.release} is a locked trial: what a license opens will be that trial")
@@ -172,6 +172,13 @@ def run_lock(options: Options) -> Outcome:
         "tiers": [_tier_json(locked) for locked in locks],
     }
     return Outcome(values, _lines(options, locks, whole))
+
+
+def _is_signed(streams: Iterable[nnguard.Stream]) -> bool:
+    try:
+        return any(map(is_signed, streams))
+    except FormatError:  # of a foreign encoder
+        return False
 
 
 def _tier(text: str, options: Options) -> nnguard.Tier:
@@ -295,7 +302,7 @@ def _deeds(locked: nnguard.Locked) -> Iterator[str]:
         yield f"{locked.replaced:,} weights replaced ({share:.4f} %)"
     if locked.scrambled:
         # Biases and the like are scrambled, too, and are not among the weights.
-        share = min(100 * locked.scrambled / locked.weights, 100)
+        share = min(100 * locked.scrambled / max(locked.weights, 1), 100)
         names = [brief(name) for name in locked.tensors[:_LISTED]]
         if more := len(locked.tensors) - len(names):
             names.append(f"{more} more")

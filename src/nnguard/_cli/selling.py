@@ -63,7 +63,8 @@ def ledger_option(*, required: bool = True) -> click.Option:
     option("--server URL", "With an order: where the license is refreshed from."),
     option(
         "--any-signer",
-        "The trial may be signed with another key than --key; customers have to trust both.",
+        "The trial may be signed with another key than --key; customers have to trust both. "
+        "Give --product and --issuer: what the trial says of them is not checked.",
     ),
     option("--content-key FILE", "Of the lock; by default, from the ledger (--ledger-key)."),
     ledger_option(required=False),

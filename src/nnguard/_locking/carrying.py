@@ -186,8 +186,8 @@ def _room(stream: Stream) -> int:
 def _counterparts(release: Sequence[Stream], trial: Sequence[Stream]) -> dict[str, Unit]:
     """Return the tensors of a trial that those of a release may be, by the names of the latter.
 
-    Those of the same names; if a name is missing, those that come in the same places among all of
-    their shape.
+    Those of the same names; where there is none, those that come in the same places among all of
+    their shape that are left.
     """
 
     def quantized(streams: Sequence[Stream]) -> list[Unit]:
@@ -204,10 +204,10 @@ def _counterparts(release: Sequence[Stream], trial: Sequence[Stream]) -> dict[st
 
     sold, given = quantized(release), quantized(trial)
     named = {unit.name: unit for unit in given}
-    if all(unit.name in named for unit in sold):
-        return named
-    placed = by_place(given)
-    return {unit.name: placed[at] for at, unit in by_place(sold).items() if at in placed}
+    renamed = by_place([unit for unit in sold if unit.name not in named])
+    names = {unit.name for unit in sold}
+    placed = by_place([unit for unit in given if unit.name not in names])
+    return named | {unit.name: placed[at] for at, unit in renamed.items() if at in placed}
 
 
 def _holds_weights(release: Stream, given: Mapping[str, Unit]) -> bool:

@@ -21,8 +21,12 @@ Shape = tuple[int, ...]
 _FEW = 4
 """Channels of an image or a sound, at most."""
 
+_DIGITS = re.compile(r"([0-9]+)")
 _FIRST = re.compile(r"embed|\bwte\b|\bwpe\b|\bstem\b|_stem\b")
-_LATE = re.compile(r"decoder|pooler|\blm_head\b|\bhead\b|\bclassifier\b")
+_LATE = re.compile(
+    r"decoder|pooler|classifier|logits|embed_out|unembed|\baux|\bhead\b|_head\b|\bfc\.weight",
+    re.IGNORECASE,
+)
 
 
 def is_sorted(names: Sequence[str]) -> bool:
@@ -47,20 +51,21 @@ def nearest_first(tensors: Mapping[_Key, tuple[str, Shape]]) -> list[_Key]:
         few = shape[1] <= _FEW and (shape[1] > 1 or inputs[1] == 1)
         return bool(_FIRST.search(name)) or (len(shape) > 2 and few and shape[1] not in outputs)
 
-    def is_late(name: str, shape: Shape) -> bool:
-        fused = shape[0] % shape[1] == 0  # several projections in one matrix
+    def is_taken(shape: Shape) -> bool:
+        fused = shape[0] % max(shape[1], 1) == 0  # several projections in one matrix
         flattened = len(shape) > 2 and any(count % shape[0] == 0 for count in inputs)
-        taken = shape[0] in inputs or fused or flattened
-        return bool(_LATE.search(name)) or not taken
+        return shape[0] in inputs or fused or flattened
 
     def place(key: _Key) -> tuple[int, list[tuple[int, str]]]:
         name, shape = tensors[key]
-        return 0 if is_first(name, shape) else 2 if is_late(name, shape) else 1, _natural(name)
+        if _LATE.search(name):
+            return 2, _natural(name)
+        return 0 if is_first(name, shape) else 1 if is_taken(shape) else 2, _natural(name)
 
     return sorted(tensors, key=place)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
     """Return a key by which layer 10 comes after layer 2."""
-    parts = re.split(r"(\d+)", name)
-    return [(int(part), "") if at % 2 else (-1, part) for at, part in enumerate(parts)]
+    parts = [part.lstrip("0") if at % 2 else part for at, part in enumerate(_DIGITS.split(name))]
+    return [(len(part) if at % 2 else -1, part) for at, part in enumerate(parts)]

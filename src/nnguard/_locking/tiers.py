@@ -198,10 +198,14 @@ class Locked:
             return "the trial is nearly the release: a license is worth the difference in score"
         if self.carried:
             copies = "; each license opens a copy of its own" if self.license_key_size else ""
-            common = f" but {self.shared:,} bytes that both share" if self.shared else ""
+            alike = [
+                f"{self.shared:,} bytes that both share" if self.shared else "",
+                f"{self.differences:,} tensors nearly alike in both" if self.differences else "",
+            ]
+            common = " and ".join(filter(None, alike))
             return (
                 "without a license one has the network that is the trial, and nothing of the "
-                f"release{common}{copies}"
+                f"release{common and f' but {common}'}{copies}"
             )
         if 0 < self.scrambled < _DEFAULT_SCRAMBLE * self.weights:
             return (

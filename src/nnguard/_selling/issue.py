@@ -64,7 +64,8 @@ def issue(
         executor: See `nnguard.unlock`.
         progress: See `nnguard.unlock`.
         any_signer: The trial may be signed by another key than the license is: whoever unlocks it
-            has to trust both. Product and issuer are then what `terms` say.
+            has to trust both. That signature is not checked then, and product and issuer are what
+            `terms` say.
 
     Returns:
         The license. The content key is in it, readable for the customer alone.
@@ -94,7 +95,13 @@ def issue(
     model = as_model(trial)
     files = hash_files(model, progress)
     lock = lock_id(model)
-    claims = Claims() if any_signer else signed_claims(model, files, signer.public_key)
+    try:
+        claims = signed_claims(model, files, signer.public_key)
+    except WrongKeyError as error:
+        if not any_signer:
+            error.hint += "; if customers trust both, say --any-signer (any_signer=True)"
+            raise
+        claims = Claims()  # nobody has vouched for those that the trial makes
     license_id = secrets.token_hex(16)
     opened, key = _open_tier(files, content_key, terms.tier, Workers(workers, executor), progress)
     if opened.masks is None:
@@ -143,8 +150,7 @@ def signed_claims(model: Stream | StreamSet, files: Files, key: PublicKey) -> Cl
         raise WrongKeyError(
             f"the trial is signed with key {signer_of(model)}, "
             f"the license would be with {key.id.hex()}",
-            hint="issue it with the key that signed the trial; if customers trust both, "
-            "say --any-signer (any_signer=True)",
+            hint="issue the license with the key that signed the trial",
         ) from None
     return Claims() if signature is None else signature[0].claims
 

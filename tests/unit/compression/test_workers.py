@@ -569,7 +569,8 @@ def test_what_was_worked_on_is_let_go(*, remote: bool) -> None:
     most = 0
     with ThreadPoolExecutor(3, thread_name_prefix="executor") as executor:
         workers = Workers(3, executor if remote else None)
-        for _ in workers.in_order(id, (Item() for _ in range(40))):
+        for item in workers.in_order(lambda item: item, (Item() for _ in range(40))):
+            del item  # the result, which is let go, too
             gc.collect()
             most = max(most, Item.alive)
     assert most < 10

@@ -110,6 +110,18 @@ def test_what_both_share_is_told(model: nnguard.Stream, weaker: nnguard.Stream) 
     assert (f"but {common:,} bytes that both share" in locked.worth) == bool(common)
 
 
+def test_tensors_that_differ_little_are_told(model: nnguard.Stream) -> None:
+    weights = nnguard.decompress(model)
+    nudged = {**weights, "last": weights["last"][::-1].copy()}
+    nudged["first"] = weights["first"] + np.float32(2**-5) * (weights["first"] > 0)
+    settings = nnguard.Settings(qp=-20)
+    locked = nnguard.lock(
+        nnguard.compress(weights, settings), trial=nnguard.compress(nudged, settings)
+    )
+    assert locked.differences == 1
+    assert "and 1 tensors nearly alike in both" in locked.worth
+
+
 def test_a_signed_trial_stays_signed(
     release: nnguard.Stream, weaker: nnguard.Stream, key: nnguard.SigningKey
 ) -> None:

@@ -181,6 +181,24 @@ NETWORKS = {
             "lm_head.weight",
         ],
     ),
+    "outputs by the way": (
+        {
+            "aux_classifier.0.weight": (64, 128, 3, 3),
+            "backbone.conv1.weight": (32, 3, 7, 7),
+            "backbone.layer1.weight": (128, 32, 3, 3),
+            "embed_in.weight": (500, 64),
+            "embed_out.weight": (500, 64),
+            "fc.weight": (256, 128),
+        },
+        [
+            "backbone.conv1.weight",
+            "embed_in.weight",
+            "backbone.layer1.weight",
+            "aux_classifier.0.weight",
+            "embed_out.weight",
+            "fc.weight",
+        ],
+    ),
     "perceptron": (
         {"fc1.weight": (128, 784), "fc2.weight": (64, 128), "fc3.weight": (10, 64)},
         ["fc1.weight", "fc2.weight", "fc3.weight"],

@@ -510,6 +510,10 @@ def test_license_of_another_key_than_the_trial_where_the_seller_insists(
     assert nnguard.unlock(locked.trial, license_, customer, both)
     with pytest.raises(nnguard.errors.WrongKeyError):
         nnguard.unlock(locked.trial, license_, customer, other_key.public_key)
+    own = nnguard.licensing.issue(
+        locked.trial, locked.content_key, to=customer.recipient, signer=key, any_signer=True
+    )
+    assert own.terms.issuer == "acme.ai", "as the trial says, which is checked then"
 
 
 def test_license_for_a_trial_that_does_not_verify_is_not_issued(
