@@ -64,12 +64,13 @@ class Plan:
     @property
     def bits(self) -> int:
         """All bits that the carriers hold, the unused ones at the end included."""
-        return sum(self._bits)
+        return self._begins[-1]
 
     @property
-    def _bits(self) -> list[int]:
-        """How many each carrier holds."""
-        return [*map(operator.mul, self.header.widths, self._places)]
+    def _begins(self) -> list[int]:
+        """Where the bits of each carrier begin, and where those of the last one end."""
+        bits = map(operator.mul, self.header.widths, self._places)
+        return [*itertools.accumulate(bits, initial=0)]
 
     @property
     def weights(self) -> int:
@@ -94,8 +95,7 @@ class Plan:
             progress: Called with the bytes of each carrier.
         """
         needed = 8 * frame_size(self.header)
-        begins = itertools.accumulate(self._bits, initial=0)
-        held = [min(bits, needed - begin) for bits, begin in zip(self._bits, begins, strict=False)]
+        held = [min(end, needed) - begin for begin, end in itertools.pairwise(self._begins)]
         rows = zip(self.header.carriers, self.header.widths, held, strict=True)
         jobs = [row for row in rows if row[0] not in kept]
         carriers = [self.stream[carrier] for carrier, _, _ in jobs]
@@ -130,7 +130,7 @@ class Plan:
 
         data, header = frame_record(self.header, record), self.header
         carriers = [self.stream[carrier] for carrier in header.carriers]
-        begins = [*itertools.accumulate(self._bits, initial=0)]
+        begins = self._begins
         shares = (data[begin // 8 : -(-end // 8)] for begin, end in itertools.pairwise(begins))
         within = (begin % 8 for begin in begins)
         units = workers.in_order(embed_bits, carriers, shares, within, header.widths)
